@@ -1,0 +1,104 @@
+# `make demo` and `make test` set everything up by themselves, given Python >= 3.11 with pip. `make` lists the targets.
+
+PYTHON ?= python3
+VENV   ?= .venv
+UV     := uv==0.13.9
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
+
+# A stamp says that the group of requirements/<group>.txt and the package itself are installed in $(VENV).
+DEMO := $(VENV)/.installed-demo
+DEV  := $(VENV)/.installed-dev
+UNIT := $(VENV)/.installed-unit
+
+# No look-up of newer versions, no advertisement in the build of the docs.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+export NO_MKDOCS_2_WARNING := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.SECONDARY:
+
+##@ Use
+.PHONY: help demo
+help: ## Print this list
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@printf '\n%s\n' 'Variables: PYTHON=python3.12 (who makes the environment), VENV=.venv (where), ARGS=... (for pytest, demo, bench)'
+
+demo: $(DEMO) ## Set up and run examples/demo.py
+	@$(BIN)/python examples/demo.py $(ARGS)
+
+##@ Work on it
+.PHONY: setup test unit lint format types contracts docs check bench
+setup: $(DEV) ## Make the development environment, .venv
+
+test: $(DEV) ## Set up and run all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+unit: $(UNIT) ## Run the unit tests only, with the few packages that they need
+	@$(BIN)/python -m pytest tests/unit $(ARGS)
+
+lint: $(DEV) ## ruff: rules and layout, nothing is changed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(DEV) ## ruff: mend what can be mended
+	@$(BIN)/ruff check --fix --show-fixes . || true
+	@$(BIN)/ruff format .
+
+types: $(DEV) ## mypy, pyright, and the completeness of the public types
+	@$(BIN)/mypy
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@PATH="$(abspath $(BIN)):$$PATH" pyright --verifytypes amltk --ignoreexternal
+
+contracts: $(DEV) ## import-linter: imports point down
+	@$(BIN)/lint-imports --no-logo
+
+docs: $(DEV) ## Build the documentation into site/
+	@$(BIN)/mkdocs build --strict --quiet --site-dir site
+
+check: ## The whole gate, as CI runs it
+	@.ci/run
+
+bench: ## Measure, in an environment of its own
+	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/.installed-unit
+	@.venv-bench/bin/python -m benchmarks $(ARGS)
+
+##@ Look after it
+.PHONY: lock dist clean
+lock: ## Compile requirements/*.txt again (UPGRADE=1: with newer versions)
+	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && \
+	  .venv-lock/bin/python -m pip --disable-pip-version-check --quiet install '$(UV)'; }
+	@requirements/lock .venv-lock/bin/uv $(if $(UPGRADE),--upgrade)
+
+dist: $(DEV) ## Build sdist and wheel into dist/
+	@$(BIN)/python -m build --quiet --no-isolation --outdir dist .
+	@ls dist
+
+clean: ## Remove environments, caches and whatever was built
+	@rm -rf .venv .venv-* site dist build .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---------------------------------------------------------------------------------------------------- the environments
+
+# Where ensurepip is missing (Debian without python3-venv), a pip from outside fills the environment.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || { \
+	  echo "error: '$(PYTHON)' is no Python 3.11 or newer; install one and name it: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV) > /dev/null 2>&1 || { \
+	  $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	  for with in $(PYTHON) python3; do \
+	    $$with -m pip --python $(BIN)/python --disable-pip-version-check -qq install pip 2> /dev/null && exit; \
+	  done; \
+	  rm -rf $(VENV); echo "error: '$(PYTHON)' can make no environment; install its venv or pip package" >&2; exit 1; }
+
+$(VENV)/.installed-%: requirements/%.txt pyproject.toml | $(BIN)/python
+	@echo "Installing requirements/$*.txt into $(VENV) (once)"
+	@$(PIP) install --require-hashes -r $<
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@

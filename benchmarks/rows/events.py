@@ -1,0 +1,59 @@
+"""The event engine alone: an executor that is done at once, and two callbacks."""
+
+from __future__ import annotations
+
+from benchmarks.measure import Case, interleave
+from benchmarks.rows.setting import NO_PEER, Setting
+from benchmarks.table import Line
+
+TASKS_A_SECOND = 150_000
+TIMES_AMLTK = 4
+
+
+def measure(setting: Setting) -> list[Line]:
+    tasks = setting.either(100_000, 20_000)
+    peers_tasks = tasks // 2  # a rate, so that they need not be as many
+    samples = interleave(
+        {
+            "bare": Case("event_engine", ("bare", "--tasks", tasks)),
+            "ours scheduler": Case("event_engine", ("scheduler", "--tasks", tasks)),
+            "amltk scheduler": setting.on_amltk("event_engine", "scheduler", "--tasks", peers_tasks),
+            "ours task": Case("event_engine", ("task", "--tasks", tasks)),
+            "amltk task": setting.on_amltk("event_engine", "task", "--tasks", peers_tasks),
+        },
+        setting.either(7, 3),
+    )
+    figure = "tasks_per_second"
+    lines: list[Line] = []
+    for how, callbacks in (
+        ("scheduler", "Scheduler.submit, 2 callbacks of the scheduler"),
+        ("task", "Task.submit, 1 of the scheduler, 1 of the task"),
+    ):
+        ours, theirs = f"ours {how}", f"amltk {how}"
+        ratio = samples.ratio(figure, ours, theirs) if samples.has(theirs) else None
+        rate = samples.spread(ours, figure)
+        fast_enough = rate.median >= TASKS_A_SECOND or (ratio is not None and ratio.median >= TIMES_AMLTK)
+        lines.append(
+            Line(
+                "events",
+                f"tasks/s of CPU time: {callbacks}",
+                f">= {TASKS_A_SECOND:,}, or {TIMES_AMLTK} x amltk",
+                rate.show(),
+                f"amltk 1.12.1: {samples.spread(theirs, figure).show()}" if ratio else NO_PEER,
+                ratio.show("{:.2f}") if ratio else "",
+                ok=fast_enough if ratio or fast_enough else None,
+            )
+        )
+    baseline = samples.spread("bare", figure)
+    share = samples.ratio(figure, "ours scheduler", "bare")
+    lines.append(
+        Line(
+            "events",
+            "this machine: a plain loop over that executor",
+            "",
+            "",
+            f"bare: {baseline.show()}",
+            share.show("{:.2f}"),
+        )
+    )
+    return lines

@@ -1,0 +1,27 @@
+"""The one place that loads parts of the package which need an optional library."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from amltk.exceptions import MissingExtraError
+
+
+def load(module: str, *, needs: str, extra: str) -> Any:
+    """Import `module` of this package, which itself imports the optional library `needs`.
+
+    Args:
+        module: Dotted name of the module to import.
+        needs: Name of the library that the module cannot do without.
+        extra: The extra of this distribution which installs that library.
+
+    Raises:
+        MissingExtraError: The library is not installed; the message is the pip command.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != needs:
+            raise
+        raise MissingExtraError(f"this needs {needs!r}: pip install 'amltk[{extra}]'", name=needs) from error

@@ -1,0 +1,102 @@
+"""How things are put into words: names, signatures, numbers and durations, all of them short and safe to print."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from amltk.scheduling.scheduler import Scheduler
+
+P = inspect.Parameter
+
+LONGEST = 300
+"""Characters of a user's text that are shown; no screen has more on a line."""
+
+SECONDS_PER_MINUTE = 60
+SECONDS_PER_HOUR = 3600
+
+
+def printable(text: str) -> str:
+    """The text on one line, not too long, with all that a terminal would act upon written as an escape sequence."""
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """The name under which users know a function, a method, a partial or an object that can be called."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    if not isinstance(name, str):
+        name = type(function).__qualname__
+    return printable(name.rpartition("<locals>.")[2])
+
+
+def parameters(function: Callable[..., Any]) -> str:
+    """What a function takes, by name only: `(trial, lr=…, *, seed=…)`; `(…)` where Python cannot tell."""
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        return "(…)"
+    given = [
+        parameter.replace(annotation=P.empty, default=P.empty if parameter.default is P.empty else _SOMETHING)
+        for parameter in signature.parameters.values()
+    ]
+    return printable(str(inspect.Signature(given)).replace("= …", "=…"))
+
+
+class _Something:
+    """A default value, whatever it is: its own repr may be long."""
+
+    def __repr__(self) -> str:
+        return "…"
+
+
+_SOMETHING = _Something()
+
+
+def definition(function: Callable[..., Any]) -> str:
+    """The keyword that a function is defined with."""
+    plain = function.func if isinstance(function, functools.partial) else function
+    return "async def" if inspect.iscoroutinefunction(plain) else "def"
+
+
+def error_in_short(error: BaseException) -> str:
+    """Type and message of an error, on one line."""
+    message = str(error).strip()
+    first, _, more = message.partition("\n")
+    kind = type(error).__name__
+    return printable(f"{kind}: {first}{' …' if more else ''}" if first else kind)
+
+
+def executor_in_short(scheduler: Scheduler) -> str:
+    """Kind and size of the executor: `processes · 4 workers`."""
+    kind = scheduler.executor_kind
+    executor = scheduler.executor
+    name = kind.name if kind.factory is not None else type(executor).__name__
+    workers = getattr(executor, "max_workers", None) or getattr(executor, "_max_workers", None)
+    if not isinstance(workers, int):
+        return printable(name)
+    return f"{printable(name)} · {workers} {'worker' if workers == 1 else 'workers'}"
+
+
+def duration(seconds: float) -> str:
+    """`0:07`, `12:30` or `3:05:00`."""
+    minutes, second = divmod(int(max(0.0, seconds)), SECONDS_PER_MINUTE)
+    hours, minute = divmod(minutes, SECONDS_PER_MINUTE)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def rate(per_second: float) -> str:
+    """So many a second, a minute or an hour: whichever gives a number that one can read."""
+    if per_second >= 1 or per_second == 0:
+        return f"{per_second:,.1f}/s"
+    if per_second * SECONDS_PER_MINUTE >= 1:
+        return f"{per_second * SECONDS_PER_MINUTE:.1f}/min"
+    return f"{per_second * SECONDS_PER_HOUR:.1f}/h"

@@ -1,0 +1,123 @@
+"""How a run calls its users' code: one callback at a time, none starved by another's error."""
+
+from __future__ import annotations
+
+import types
+from typing import TYPE_CHECKING, Any
+
+from amltk.scheduling.events import Channel, callback_name
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine, Generator, Mapping
+
+    from amltk.scheduling.events import Event
+
+NOTHING: Mapping[str, Any] = {}
+
+
+class Delivery:
+    """Calls callbacks on the loop's thread and keeps track of those that are `async def`.
+
+    Args:
+        loop: The loop of the run.
+        on_error: Called with what a callback raised and a text that says which one.
+        on_coroutine_end: Called, through the loop, when a coroutine of a callback has ended.
+
+    Attributes:
+        in_user_code: Whether a callback is at work right now, so that a signal handler may raise in it.
+    """
+
+    __slots__ = ("_coroutines", "_loop", "_on_coroutine_end", "_on_error", "in_user_code")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        on_error: Callable[[BaseException, str], None],
+        on_coroutine_end: Callable[[asyncio.Task[Any]], None],
+    ) -> None:
+        self._loop = loop
+        self._on_error = on_error
+        self._on_coroutine_end = on_coroutine_end
+        self._coroutines: dict[asyncio.Task[Any], tuple[str, Coroutine[Any, Any, Any]]] = {}
+        self.in_user_code: bool = False
+
+    @property
+    def awaiting(self) -> int:
+        """How many coroutines of callbacks have not ended."""
+        return len(self._coroutines)
+
+    def tell(self, channel: Channel, args: tuple[Any, ...], kwargs: Mapping[str, Any] = NOTHING) -> None:
+        """Deliver an event to everybody who is subscribed to it now."""
+        channel.count += 1
+        for call in channel.calls:
+            try:
+                self.in_user_code = True
+                result = call(*args, **kwargs)
+                self.in_user_code = False
+            except BaseException as error:  # noqa: BLE001 - reported to the policy
+                self.in_user_code = False
+                self._on_error(error, f"callback {callback_name(call)} of {channel.event}")
+            else:
+                if type(result) is types.CoroutineType:
+                    self._spawn(result, f"callback {callback_name(call)} of {channel.event}")
+
+    def call(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], event: Event[..., Any]
+    ) -> None:
+        """Call one function as if it had subscribed to `event`."""
+        channel = Channel(event)
+        channel.calls = (fn,)
+        self.tell(channel, args, kwargs)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> None:
+        task = self._loop.create_task(self._attend(coroutine, name), name=name)
+        self._coroutines[task] = (name, coroutine)
+        task.add_done_callback(self._on_coroutine_end)
+
+    async def _attend(self, coroutine: Coroutine[Any, Any, Any], name: str) -> None:
+        await self._step_through(coroutine, name)
+
+    @types.coroutine
+    def _step_through(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Generator[Any, Any, None]:
+        """Await the coroutine of a callback and note when its code is at work.
+
+        `KeyboardInterrupt` and `SystemExit` are reported like anything else: they would tear the loop, which may be
+        shared with others.
+        """
+        resume: Callable[[Any], Any] = coroutine.send
+        value: Any = None
+        while True:
+            self.in_user_code = True
+            try:
+                awaited = resume(value)
+            except StopIteration:
+                return
+            except (KeyboardInterrupt, SystemExit) as error:
+                self._on_error(error, name)
+                return
+            finally:
+                self.in_user_code = False
+            try:
+                value = yield awaited
+                resume = coroutine.send
+            except BaseException as error:  # noqa: BLE001 - handed to the coroutine
+                value = error
+                resume = coroutine.throw
+
+    def finish(self, task: asyncio.Task[Any]) -> None:
+        """Take note of a coroutine that has ended and report what it raised.
+
+        A cancelled one is no error: it awaited a future that was cancelled, which has an event and a policy of its
+        own, or the run was abandoned.
+        """
+        name, coroutine = self._coroutines.pop(task)
+        coroutine.close()  # it may never have begun
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_error(error, name)
+
+    def cancel_coroutines(self) -> None:
+        """Cancel the coroutines that have not ended; each still ends, through the loop."""
+        for task in self._coroutines:
+            task.cancel()

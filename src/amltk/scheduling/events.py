@@ -1,0 +1,403 @@
+"""The vocabulary of a run: events, the callbacks that subscribe to them, and the emitters that deliver them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable
+from types import CoroutineType, GenericAlias
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+from amltk.exceptions import EventNotKnownError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    R = TypeVarWithDefault("R", default=Any)
+else:
+    R = TypeVar("R")
+
+
+def canonical_name(name: str) -> str:
+    """The one spelling of an event's name: `"on_future_result"`, `"@future-result"` give `"future-result"`."""
+    return name.strip().lower().removeprefix("@").replace("_", "-").removeprefix("on-")
+
+
+class Event(Generic[P, R]):
+    """Something that can happen, typed by what its callbacks are called with.
+
+    `Event[[int]]` is an event whose callbacks take one integer; a second parameter, as in `Event[[int], str]`,
+    says what they return. Two events of the same name are equal.
+
+    Args:
+        name: Its name; taken with or without a leading `@` or `on`, with `-` or `_`.
+
+    Raises:
+        ValueError: The name is empty.
+    """
+
+    __slots__ = ("_hash", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name: str = canonical_name(name)
+        if not self.name:
+            raise ValueError(f"name={name!r}: an event needs a name such as 'trial-pruned'")
+        self._hash = hash(self.name)
+
+    if not TYPE_CHECKING:
+        # One parameter or two: TypeVar has defaults at run time only from CPython 3.13 on.
+        __class_getitem__ = classmethod(GenericAlias)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Event) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __str__(self) -> str:
+        return f"@{self.name}"
+
+    def __repr__(self) -> str:
+        return f"Event({self.name!r})"
+
+
+class Subscription:
+    """One callback's subscription to one event; made by `Emitter.register`, ended by `end`.
+
+    Attributes:
+        callback: The function that is called.
+        hidden: Whether displays leave it out.
+    """
+
+    __slots__ = ("_channel", "_deliver", "_every", "_max_calls", "_repeat", "_seen", "_when", "callback", "hidden")
+
+    def __init__(
+        self,
+        channel: Channel,
+        callback: Callable[..., Any],
+        *,
+        when: Callable[[], bool] | None,
+        every: int,
+        repeat: int,
+        max_calls: int | None,
+        hidden: bool,
+    ) -> None:
+        self._channel = channel
+        self.callback: Callable[..., Any] = callback
+        self.hidden: bool = hidden
+        self._when = when
+        self._every = every
+        self._repeat = repeat
+        self._max_calls = max_calls
+        self._seen = 0
+        plain = when is None and every == 1 and repeat == 1 and max_calls is None
+        # A subscription without options costs nothing: its callback is called directly.
+        self._deliver = callback if plain else self._deliver_by_options
+
+    @property
+    def event(self) -> Event[..., Any]:
+        """The event it answers."""
+        return self._channel.event
+
+    def end(self) -> None:
+        """End it: the callback is not called again. Ending it twice is harmless."""
+        self._channel.remove(self)
+
+    def _deliver_by_options(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, None] | None:
+        self._seen += 1
+        if self._seen % self._every or (self._when is not None and not self._when()):
+            return None
+        coroutines: list[Coroutine[Any, Any, Any]] = []
+        for _ in range(self._repeat):
+            if self._max_calls is not None:
+                self._max_calls -= 1
+                if self._max_calls == 0:
+                    self.end()
+            result = self.callback(*args, **kwargs)
+            if isinstance(result, CoroutineType):
+                coroutines.append(result)
+            if self._max_calls == 0:
+                break
+        return _in_turn(coroutines) if coroutines else None
+
+
+async def _in_turn(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> None:
+    for coroutine in coroutines:
+        await coroutine
+
+
+class Channel:
+    """One event of one emitter: how often it was emitted and who is called. Internal, kept small for speed.
+
+    Invariant: `calls` is replaced, never changed, so that a callback which subscribes or ends a subscription does not
+    disturb the delivery it is part of.
+    """
+
+    __slots__ = ("calls", "count", "event", "subscriptions")
+
+    def __init__(self, event: Event[..., Any]) -> None:
+        self.event: Event[..., Any] = event
+        self.count: int = 0
+        self.subscriptions: tuple[Subscription, ...] = ()
+        self.calls: tuple[Callable[..., Any], ...] = ()
+
+    def add(self, subscription: Subscription) -> None:
+        """Call it from the next delivery on."""
+        self._set((*self.subscriptions, subscription))
+
+    def remove(self, subscription: Subscription) -> None:
+        """Call it no more from the next delivery on."""
+        self._set(tuple(s for s in self.subscriptions if s is not subscription))
+
+    def _set(self, subscriptions: tuple[Subscription, ...]) -> None:
+        self.subscriptions = subscriptions
+        self.calls = tuple(s._deliver for s in subscriptions)
+
+
+Dispatch = Callable[[Channel, tuple[Any, ...], dict[str, Any]], None]
+"""How an emitter delivers an event that somebody subscribed to."""
+
+
+def deliver_now(channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Call every subscriber at once, in order; then raise what they raised.
+
+    Raises:
+        ExceptionGroup: More than one callback raised; a single exception is raised as it is.
+        RuntimeError: A callback is an `async def`: only a running scheduler can await it.
+    """
+    channel.count += 1
+    errors: list[Exception] = []
+    for call in channel.calls:
+        try:
+            result = call(*args, **kwargs)
+            if isinstance(result, CoroutineType):
+                result.close()
+                raise RuntimeError(f"the callback {call!r} of {channel.event} is async: it needs a running scheduler")
+        except Exception as error:  # noqa: BLE001 - raised below, when all were called
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ExceptionGroup(f"{len(errors)} callbacks of {channel.event} raised", errors)
+
+
+class Emitter:
+    """Something that has events and calls those who subscribed to them.
+
+    Args:
+        name: Used in messages.
+        dispatch: How an event is delivered to its subscribers. A scheduler's emitters queue it, so that callbacks run
+            one at a time on the loop's thread; the default calls the subscribers at once.
+    """
+
+    def __init__(self, name: str | None = None, *, dispatch: Dispatch = deliver_now) -> None:
+        self.name: str = name if name is not None else type(self).__name__
+        self._dispatch = dispatch
+        self._channels: dict[str, Channel] = {}
+
+    @property
+    def events(self) -> list[Event[..., Any]]:
+        """The events that can be subscribed to."""
+        return [channel.event for channel in self._channels.values()]
+
+    @property
+    def event_counts(self) -> Counter[Event[..., Any]]:
+        """How often each event was delivered since this emitter was made; events that never happened are left out."""
+        return Counter({c.event: c.count for c in self._channels.values() if c.count})
+
+    def add_event(self, *events: Event[..., Any]) -> None:
+        """Make further events known; one that is known already stays as it is."""
+        for event in events:
+            if not isinstance(event, Event):
+                raise TypeError(f"{event!r} is no Event; make one with Event('its-name')")
+            self._channels.setdefault(event.name, Channel(event))
+
+    def as_event(self, key: str | Event[..., Any]) -> Event[..., Any]:
+        """The event of that name.
+
+        Raises:
+            EventNotKnownError: There is none; the message lists those there are.
+        """
+        return self.channel(key).event
+
+    def channel(self, key: str | Event[..., Any]) -> Channel:
+        """The channel of an event, for code that emits often. Raises as `as_event` does."""
+        channel = self._channels.get(key.name if isinstance(key, Event) else canonical_name(str(key)))
+        if channel is None:
+            raise EventNotKnownError(
+                f"{self.name} has no event {key!r}; it has {', '.join(repr(name) for name in self._channels)}"
+            )
+        return channel
+
+    def subscriptions(self, key: str | Event[..., Any]) -> tuple[Subscription, ...]:
+        """Who is subscribed to an event, in the order in which they are called. Raises as `as_event` does."""
+        return self.channel(key).subscriptions
+
+    def subscriber(self, event: Event[P, R]) -> Subscriber[P, R]:
+        """The object to subscribe to one event with. Raises as `as_event` does."""
+        return Subscriber(self, event)
+
+    def register(
+        self,
+        event: Event[..., Any] | str,
+        callback: Callable[..., Any],
+        *,
+        when: Callable[[], bool] | None = None,
+        every: int = 1,
+        repeat: int = 1,
+        max_calls: int | None = None,
+        hidden: bool = False,
+    ) -> Subscription:
+        """Call `callback` whenever `event` happens, after those that are registered already.
+
+        Args:
+            event: The event or its name.
+            callback: A function, or an `async def`, which is awaited as part of the run.
+            when: Asked each time, without arguments; False leaves the callback out.
+            every: Call it at every n-th emission only, at least 1.
+            repeat: Call it so many times at each emission, at least 1.
+            max_calls: End the subscription after so many calls, at least 1; None for no end.
+            hidden: Leave the callback out of displays.
+
+        Returns:
+            The subscription, which can be ended.
+
+        Raises:
+            EventNotKnownError: There is no such event.
+            TypeError: `callback` or `when` cannot be called, or a number is none.
+            ValueError: A number is below 1.
+        """
+        channel = self.channel(event)
+        if not callable(callback):
+            raise TypeError(f"callback={callback!r} for {channel.event}: must be callable")
+        if when is not None and not callable(when):
+            raise TypeError(f"when={when!r} for {channel.event}: must be callable and return a bool, or None")
+        _check_count("every", every)
+        _check_count("repeat", repeat)
+        if max_calls is not None:
+            _check_count("max_calls", max_calls)
+        subscription = Subscription(
+            channel, callback, when=when, every=every, repeat=repeat, max_calls=max_calls, hidden=hidden
+        )
+        channel.add(subscription)
+        return subscription
+
+    def on(
+        self,
+        event: Event[..., Any] | str,
+        *,
+        when: Callable[[], bool] | None = None,
+        every: int = 1,
+        repeat: int = 1,
+        max_calls: int | None = None,
+        hidden: bool = False,
+    ) -> Callable[[Callable[..., T]], Callable[..., T]]:
+        """Decorate a callback of `event`; options and errors as in `register`. The function stays the function."""
+        self.channel(event)  # an unknown name is an error here already, not where the function is given
+
+        def subscribe(callback: Callable[..., T]) -> Callable[..., T]:
+            self.register(event, callback, when=when, every=every, repeat=repeat, max_calls=max_calls, hidden=hidden)
+            return callback
+
+        return subscribe
+
+    def emit(self, event: Event[P, R], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Tell every subscriber of `event`.
+
+        During a run the event is queued: it is delivered after the callbacks that are being called now, and what a
+        callback raises goes to the run's `on_exception`. Outside of a run it is delivered before `emit` returns, and
+        exceptions of callbacks are raised when all were called. Raises as `as_event` does.
+        """
+        channel = self.channel(event)
+        if channel.calls:
+            self._dispatch(channel, args, kwargs)
+        else:
+            channel.count += 1
+
+
+class Subscriber(Generic[P, R]):
+    """What `on_...` attributes are: the object to subscribe to one event with.
+
+    Use it as a decorator, with options or without, or call it with a function. The function stays the function, so
+    decorators can be stacked.
+
+    ```python
+    @scheduler.on_start
+    @scheduler.on_empty(max_calls=3)
+    def refill() -> None: ...
+
+    scheduler.on_timeout(scheduler.stop)
+    ```
+    """
+
+    __slots__ = ("emitter", "event")
+
+    def __init__(self, emitter: Emitter, event: Event[P, R]) -> None:
+        emitter.channel(event)
+        self.emitter: Emitter = emitter
+        self.event: Event[P, R] = event
+
+    @overload
+    def __call__(self, callback: Callable[P, T], /) -> Callable[P, T]: ...
+    @overload
+    def __call__(
+        self,
+        *,
+        when: Callable[[], bool] | None = ...,
+        every: int = ...,
+        repeat: int = ...,
+        max_calls: int | None = ...,
+        hidden: bool = ...,
+    ) -> Callable[[Callable[P, T]], Callable[P, T]]: ...
+    def __call__(self, *callbacks: Any, **options: Any) -> Any:
+        """Subscribe a callback, or give the decorator that does. Options and errors as in `register`."""
+        if len(callbacks) == 0:
+            return self.emitter.on(self.event, **options)
+        if len(callbacks) > 1:
+            raise TypeError(f"{self.event}: subscribe one callback at a time, not {len(callbacks)}")
+        self.register(callbacks[0], **options)
+        return callbacks[0]
+
+    def register(
+        self,
+        callback: Callable[P, Any],
+        *,
+        when: Callable[[], bool] | None = None,
+        every: int = 1,
+        repeat: int = 1,
+        max_calls: int | None = None,
+        hidden: bool = False,
+    ) -> Subscription:
+        """Subscribe `callback` and return the subscription; see `Emitter.register`."""
+        return self.emitter.register(
+            self.event, callback, when=when, every=every, repeat=repeat, max_calls=max_calls, hidden=hidden
+        )
+
+    def emit(self, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Tell every subscriber; see `Emitter.emit`."""
+        self.emitter.emit(self.event, *args, **kwargs)
+
+    @property
+    def event_counts(self) -> int:
+        """How often the event was delivered."""
+        return self.emitter.channel(self.event).count
+
+    def __repr__(self) -> str:
+        return f"<{self.emitter.name} {self.event}>"
+
+
+def _check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}={value!r}: must be a whole number, at least 1, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name}={value!r}: must be at least 1")
+
+
+def callback_name(callback: Callable[..., Any]) -> str:
+    """A readable name of a function, for messages and displays."""
+    if isinstance(owner := getattr(callback, "__self__", None), Subscription):
+        return callback_name(owner.callback)  # a subscription with options is called in place of its callback
+    name = getattr(callback, "__qualname__", None) or getattr(callback, "__name__", None)
+    return name.rpartition("<locals>.")[2] if isinstance(name, str) else repr(callback)

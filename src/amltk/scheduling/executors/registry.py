@@ -1,0 +1,117 @@
+"""The table of back ends: what each executor is able to do, and how it is ended.
+
+A new back end is one file with a factory and one row here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+from amltk.scheduling.executors import processes, sequential, termination, threads
+
+Terminator = Callable[[Executor], None]
+"""Ends an executor without waiting for its work; may block, since it is called on a thread of its own."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an executor can do; the contract tests hold each claim, in both directions."""
+
+    kills_running: bool
+    """Work that is running can be ended without waiting for it."""
+    isolates_crashes: bool
+    """A lost worker costs the work that it ran, and nothing else."""
+    remote: bool
+    """Work may run on another machine."""
+    in_loop: bool = False
+    """Work runs on the thread of the run's loop, a call at a time."""
+    in_process: bool = False
+    """Work runs in this process: arguments and results are the very objects, and a crash is this process's own."""
+    closures: bool = False
+    """Functions that no other process could import, such as lambdas and closures, can be computed."""
+    cancels_running: bool = False
+    """Cancelling the future of running work ends that work, and nothing else."""
+
+
+@dataclass(frozen=True)
+class ExecutorKind:
+    """One row of the table.
+
+    Attributes:
+        name: As in `Scheduler.with_<name>`.
+        factory: Makes a fresh executor; its arguments are those of `Scheduler.with_<name>`. None where users bring
+            their own.
+        type_name: The executor's class as `module.qualname`, so that nothing is imported to recognise it.
+        capabilities: What it can do.
+        terminate: Ends it without waiting for its work, as far as that is possible.
+        extra: The extra that installs it, or None where none is needed.
+    """
+
+    name: str
+    factory: Callable[..., Executor] | None
+    type_name: str
+    capabilities: Capabilities
+    terminate: Terminator
+    extra: str | None = None
+
+
+KINDS: tuple[ExecutorKind, ...] = (
+    ExecutorKind(
+        name="processes",
+        factory=processes.make,
+        type_name="concurrent.futures.process.ProcessPoolExecutor",
+        capabilities=Capabilities(kills_running=True, isolates_crashes=False, remote=False),
+        terminate=termination.kill_process_pool,
+    ),
+    ExecutorKind(
+        name="threads",
+        factory=threads.make,
+        type_name="concurrent.futures.thread.ThreadPoolExecutor",
+        capabilities=Capabilities(
+            kills_running=False, isolates_crashes=False, remote=False, in_process=True, closures=True
+        ),
+        terminate=termination.shut_down,
+    ),
+    ExecutorKind(
+        name="sequential",
+        factory=sequential.SequentialExecutor,
+        type_name="amltk.scheduling.executors.sequential.SequentialExecutor",
+        capabilities=Capabilities(
+            kills_running=False, isolates_crashes=False, remote=False, in_loop=True, in_process=True, closures=True
+        ),
+        terminate=termination.shut_down,
+    ),
+)
+
+OTHER = ExecutorKind(
+    name="executor",
+    factory=None,
+    type_name="concurrent.futures._base.Executor",
+    capabilities=Capabilities(kills_running=False, isolates_crashes=False, remote=False),
+    terminate=termination.shut_down,
+)
+"""Any other `concurrent.futures.Executor`: nothing is known about it."""
+
+
+def kind_named(name: str) -> ExecutorKind:
+    """The row of that name.
+
+    Raises:
+        ValueError: There is none.
+    """
+    for kind in KINDS:
+        if kind.name == name:
+            return kind
+    raise ValueError(f"name={name!r}: must be one of {', '.join(repr(kind.name) for kind in KINDS)}")
+
+
+def kind_of(executor: Any) -> ExecutorKind:
+    """The row of an executor that a user brought, by its class or a base of it; `OTHER` where there is none."""
+    bases = {f"{base.__module__}.{base.__qualname__}" for base in type(executor).__mro__}
+    for kind in KINDS:
+        if kind.type_name in bases:
+            return kind
+    return OTHER

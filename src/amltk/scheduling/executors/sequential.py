@@ -1,0 +1,94 @@
+"""Everything in this process and thread, one call after the other: for debugging and for tests."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Step = Callable[[], None]
+Call = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+class SequentialExecutor(Executor):
+    """Computes in the calling process and thread, so that a debugger, `print` and shared objects simply work.
+
+    In a run of a scheduler each call is made by the loop, after `submit` has returned and after timers and signals had
+    a turn: chains of submissions do not recurse, and timeouts work between two calls. A call itself cannot be
+    interrupted, except by Ctrl-C. Outside of a run `submit` makes the call before it returns.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Call] = deque()
+        self._schedule: Callable[[Step], None] | None = None
+        self._step_is_due = False
+        self._shut_down = False
+
+    def attach(self, schedule: Callable[[Step], None]) -> None:
+        """Let a loop make the calls: `schedule` has a step called soon, never at once."""
+        self._schedule = schedule
+
+    def detach(self) -> None:
+        """Make the calls in `submit` again; what is waiting is cancelled."""
+        self._schedule = None
+        self._step_is_due = False
+        while self._waiting:
+            self._waiting.popleft()[0].cancel()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Make the call, or have it made by the loop.
+
+        Raises:
+            RuntimeError: The executor was shut down.
+        """
+        if self._shut_down:
+            raise RuntimeError("this SequentialExecutor was shut down; make a new one")
+        future: Future[T] = Future()
+        if self._schedule is None:
+            _compute(future, fn, args, kwargs)
+        else:
+            self._waiting.append((future, fn, args, kwargs))
+            self._schedule_step()
+        return future
+
+    def _schedule_step(self) -> None:
+        if self._schedule is not None and self._waiting and not self._step_is_due:
+            self._step_is_due = True
+            self._schedule(self._step)
+
+    def _step(self) -> None:
+        """Make the call that has waited longest. The next one is a step of its own: the loop has its turn between."""
+        self._step_is_due = False
+        if self._waiting:
+            call = self._waiting.popleft()
+            try:
+                _compute(*call)
+            finally:
+                self._schedule_step()  # after the outcome was reported, so that it is told before the next call is made
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - the interface's
+        """Accept no more work.
+
+        Args:
+            wait: Without effect: nothing is running when this can be called.
+            cancel_futures: Cancel what a loop has not come to.
+        """
+        self._shut_down = True
+        if cancel_futures:
+            for future, *_ in list(self._waiting):
+                future.cancel()
+
+
+def _compute(future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = fn(*args, **kwargs)
+    except BaseException as error:  # noqa: BLE001 - it is the future's
+        future.set_exception(error)
+    else:
+        future.set_result(result)

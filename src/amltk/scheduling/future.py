@@ -1,0 +1,73 @@
+"""The future that `submit` returns."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future as Work
+
+R = TypeVar("R")
+
+
+class Canceller(Protocol):
+    """Who carries out the cancellation of a future: the run that it belongs to."""
+
+    def cancel(self, future: Future[Any]) -> bool:
+        """Cancel it; whether that was still possible."""
+        ...
+
+
+class Future(asyncio.Future[R]):
+    """The outcome of one submission: an `asyncio.Future` that can be awaited, cancelled and looked at.
+
+    It ends right before the callbacks of its events are called, on the thread of the run's loop. Made by `submit`.
+
+    Attributes:
+        function: The function that was submitted.
+        task: The `Task` it was submitted through, or None.
+        work: The executor's own future; None until the executor has it and once it has ended.
+    """
+
+    __slots__ = ("_run", "function", "task", "work")
+
+    def __init__(self, run: Canceller, task: Any, function: Callable[..., R], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._run: Canceller | None = run  # None once it has ended: a future that is kept must not keep the run
+        self.task: Any = task  # a Task, which is a layer above
+        self.function: Callable[..., R] = function
+        self.work: Work[R] | None = None
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002 - asyncio's interface
+        """Cancel it: pending compute never starts; `@future-cancelled` follows.
+
+        Compute that is running is ended where the executor can do that; elsewhere it runs on and its outcome is
+        dropped. May be called from any thread; from another one than the loop's it takes effect soon after.
+
+        Returns:
+            False if it had ended before.
+        """
+        return self._run is not None and not self.done() and self._run.cancel(self)
+
+    def mark_cancelled(self) -> None:
+        """Put it in the cancelled state, without telling anybody else. For the run alone."""
+        super().cancel()
+        self._run = self.work = None
+
+    def succeed(self, result: R) -> None:
+        """Put it in the state of success. For the run alone."""
+        self._run = self.work = None
+        self.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        """Put it in the state of failure. For the run alone."""
+        self._run = self.work = None
+        if isinstance(error, StopIteration):
+            # A coroutine that awaits this future could not tell it from its own end, so asyncio refuses it.
+            stand_in = RuntimeError(f"the computed function raised {error!r}")
+            stand_in.__cause__ = error
+            error = stand_in
+        self.set_exception(error)
+        self.exception()  # events tell it: it must not be reported as "never retrieved" as well

@@ -1,0 +1,129 @@
+"""Where everything that happens to a run comes in, in order, from any thread, to be handled on the loop's thread."""
+
+from __future__ import annotations
+
+import contextvars
+from collections import deque
+from threading import get_ident
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from concurrent.futures import Future as Work
+
+SLICE = 0.005
+"""Seconds after which a busy inbox lets the loop's timers, signals and other tasks have a turn."""
+
+
+class Inbox:
+    """A queue that is read on the loop's thread and written from any.
+
+    What is put in is handled in the order in which it was put in, one thing at a time: this is what the order of a
+    run's events rests on. However much is put in before the loop gets to it, the loop is woken once.
+
+    Args:
+        loop: The loop of the run. The thread and the context variables of the maker are those it is handled with.
+        on_work: Called with each executor's future that has ended.
+        on_idle: Called when everything that was put in has been handled.
+        on_crash: Called with whatever one of the handlers raised; handling goes on afterwards.
+    """
+
+    __slots__ = ("_awake", "_context", "_loop", "_on_crash", "_on_idle", "_on_work", "_queue", "_thread")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        on_work: Callable[[Work[Any]], None],
+        on_idle: Callable[[], None],
+        on_crash: Callable[[BaseException], None],
+    ) -> None:
+        self._queue: deque[Any] = deque()
+        self._loop = loop
+        self._thread = get_ident()
+        self._context = contextvars.copy_context()
+        self._on_work = on_work
+        self._on_idle = on_idle
+        self._on_crash = on_crash
+        self._awake = False  # a drain is under way or on its way
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def here(self) -> bool:
+        """Whether the caller is on the loop's thread."""
+        return get_ident() == self._thread
+
+    def put_work(self, work: Work[Any]) -> None:
+        """Note that the executor's future has ended. It is the done-callback of all of them: no object for each."""
+        self._queue.append(work)
+        if not self._awake:
+            self._wake()
+
+    def put(self, call: Callable[..., object], *args: Any) -> None:
+        """Have `call(*args)` made on the loop's thread, after everything that was put in before."""
+        self._queue.append((call, *args))
+        if not self._awake:
+            self._wake()
+
+    def put_and_wake(self, call: Callable[..., object], *args: Any) -> None:
+        """The same, and noticed at once even where the user's own handler of a signal asks for it on this thread."""
+        self._queue.append((call, *args))
+        self._awake = True
+        self._loop.call_soon_threadsafe(self._drain, context=self._context)
+
+    def run_here(self, call: Callable[..., object], *args: Any) -> None:
+        """Make the call now if this is the loop's thread, else put it in."""
+        if self.here():
+            call(*args)
+        else:
+            self.put(call, *args)
+
+    def put_first(self, call: Callable[..., object], *args: Any) -> None:
+        """The same, before everything else; takes no lock, so that a signal handler may use it."""
+        self._queue.appendleft((call, *args))
+        self._awake = True
+        # Through the loop's self-pipe even on its own thread: a signal does not end the wait for the next event.
+        self._loop.call_soon_threadsafe(self._drain, context=self._context)
+
+    def close(self) -> None:
+        """Wake the loop no more; what executors still report is dropped."""
+        self._awake = True
+        self._queue.clear()
+
+    def _wake(self) -> None:
+        self._awake = True
+        if get_ident() == self._thread:
+            self._loop.call_soon(self._drain, context=self._context)
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._drain, context=self._context)
+        except RuntimeError:
+            # An executor that could not be stopped reports work after the run's own loop is gone.
+            if not self._loop.is_closed():
+                raise
+
+    def _drain(self) -> None:
+        queue = self._queue
+        until = monotonic() + SLICE
+        while queue:
+            item = queue.popleft()
+            try:
+                if type(item) is tuple:
+                    item[0](*item[1:])
+                else:
+                    self._on_work(item)
+            except BaseException as error:  # noqa: BLE001 - handed on: the run must end, not hang
+                self._on_crash(error)
+            if monotonic() >= until:
+                self._loop.call_soon(self._drain, context=self._context)
+                return
+        self._awake = False
+        try:
+            self._on_idle()
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._on_crash(error)
+        if queue and not self._awake:  # put in between the last look and the flag
+            self._wake()

@@ -1,0 +1,72 @@
+"""The book of one run's submissions: what was accepted, and that each ended exactly once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Future as Work
+
+    from amltk.scheduling.future import Future
+
+
+class Ledger:
+    """Every submission that was accepted and has not ended.
+
+    Invariant: `accepted == results + exceptions + cancelled + len(self)`, after every call.
+
+    A submission is *waiting* from its acceptance until the executor has it (only submissions from other threads wait),
+    and *pending* from then on. Every operation takes the same time, however many submissions there are.
+    """
+
+    __slots__ = ("_pending", "_waiting", "accepted", "cancelled", "exceptions", "results")
+
+    def __init__(self) -> None:
+        self._pending: dict[Work[Any], Future[Any]] = {}
+        self._waiting: dict[Future[Any], None] = {}
+        self.accepted: int = 0
+        self.results: int = 0
+        self.exceptions: int = 0
+        self.cancelled: int = 0
+
+    def __len__(self) -> int:
+        return len(self._pending) + len(self._waiting)
+
+    def __iter__(self) -> Iterator[Future[Any]]:
+        """The futures that have not ended; a copy, so that they may end meanwhile."""
+        yield from list(self._pending.values())
+        yield from list(self._waiting)
+
+    def wait(self, future: Future[Any]) -> None:
+        """Accept a submission that the executor does not have yet."""
+        self._waiting[future] = None
+        self.accepted += 1
+        if future.task is not None:
+            future.task.pending[future] = None
+
+    def enter(self, work: Work[Any], future: Future[Any]) -> None:
+        """Note that the executor has it, accepting it if it was not accepted before.
+
+        Raises:
+            ValueError: The executor gave one future for two submissions, so that one of them could never end.
+        """
+        if self._pending.setdefault(work, future) is not future:
+            raise ValueError(
+                f"the executor returned the same future for two submissions, {work!r}: it must return a new one each"
+                " time (Dask does with pure=False)"
+            )
+        future.work = work
+        if self._waiting and future in self._waiting:
+            del self._waiting[future]
+            return
+        self.accepted += 1
+        if future.task is not None:
+            future.task.pending[future] = None
+
+    def settle(self, work: Work[Any]) -> Future[Any] | None:
+        """Take out the future whose compute ended; None if it had ended before, or was never known."""
+        future = self._pending.pop(work, None)
+        if future is not None and future.task is not None:
+            del future.task.pending[future]
+        return future

@@ -1,0 +1,52 @@
+"""Driving a coroutine from plain code, wherever that code is called."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@contextmanager
+def running_loop_set_aside() -> Iterator[None]:
+    """Let this thread run a loop of its own, although it may be inside a callback of another one.
+
+    A notebook's cell and a web server's handler are called by a running loop. That loop waits, as it does for any call
+    that takes long, and goes on afterwards as if nothing had happened. This uses what asyncio documents for makers of
+    event loops and of tasks ("Extending asyncio" in its documentation); nothing is patched.
+    """
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        yield
+        return
+    task = asyncio.current_task(loop)
+    if task is not None:
+        asyncio.tasks._leave_task(loop, task)
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)
+        if task is not None:
+            asyncio.tasks._enter_task(loop, task)
+
+
+def drive(
+    loop: asyncio.AbstractEventLoop, main: asyncio.Task[None], interrupt: Callable[[BaseException], None]
+) -> None:
+    """Run `loop` until `main` is done, also when something is raised right through the loop.
+
+    Whatever a signal handler of the user's raises leaves the loop at once, and so do the `KeyboardInterrupt` or
+    `SystemExit` of a task and `loop.stop()`, as a `RuntimeError`. It is handed to `interrupt`, and the loop goes on, so
+    that `main` can end in order.
+    """
+    while not main.done():
+        try:
+            loop.run_until_complete(main)
+        except BaseException as error:
+            if main.done():
+                raise
+            interrupt(error)

@@ -1,0 +1,479 @@
+"""One run, from `@start` to `@finished`: the rules about what happens in which order are kept here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from concurrent.futures import BrokenExecutor, CancelledError
+from concurrent.futures import Future as Work
+from typing import TYPE_CHECKING, Any
+
+from amltk.exceptions import ExecutorBrokenError, FutureCancelledError
+from amltk.scheduling.delivery import Delivery
+from amltk.scheduling.ending import Ending, Phase
+from amltk.scheduling.events import Event, callback_name
+from amltk.scheduling.exit_state import ExitState
+from amltk.scheduling.future import Future
+from amltk.scheduling.inbox import Inbox
+from amltk.scheduling.ledger import Ledger
+from amltk.scheduling.scheduler_events import SchedulerEvents as Events
+from amltk.scheduling.timer import Timer, Timers
+from amltk.scheduling.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from amltk.scheduling.events import Channel, Emitter
+    from amltk.scheduling.executors.backend import Backend
+    from amltk.scheduling.policy import RunOptions
+    from amltk.scheduling.watch import View
+
+_log = logging.getLogger(__name__)
+
+Code = ExitState.Code
+
+COMPUTE: Event[[], Any] = Event("compute")
+"""What a step of an executor that computes on the loop's thread counts as in messages."""
+
+
+class Run:
+    """One run of a scheduler, on the loop that is running when it is made.
+
+    Everything that happens goes through the inbox, so that all bookkeeping and all callbacks are on the loop's thread,
+    one at a time, in the order in which things happened. An ending is one thing: its events (of the scheduler, then of
+    the task), what the policy makes of it, and `@empty` where it was the last one, are never interleaved with others.
+
+    Args:
+        emitter: Has the events of the scheduler.
+        backend: The executor and how it is ended.
+        options: What the user asked for.
+        view: What shows the run, or None.
+
+    Attributes:
+        ledger: The submissions that have not ended.
+        ending: How far the run is, and why it ends.
+    """
+
+    def __init__(self, emitter: Emitter, backend: Backend, options: RunOptions, view: View | None) -> None:
+        self.ledger: Ledger = Ledger()
+        self.ending: Ending = Ending(self.ledger)
+        self._backend = backend
+        self._options = options
+        self._loop = loop = asyncio.get_running_loop()
+        self._watch = Watch(loop, view)
+        self._inbox = inbox = Inbox(loop, on_work=self._settle, on_idle=self._idle, on_crash=self._crashed)
+        self._delivery = Delivery(
+            loop,
+            on_error=self._callback_failed,
+            on_coroutine_end=lambda task: inbox.put(self._coroutine_ended, task),
+        )
+        self._tell = self._delivery.tell
+        self._timers = Timers(loop, inbox, self._delivery.call)
+        self._deadline: float | None = None
+        self._timeout: asyncio.TimerHandle | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._empty_due = True  # @empty was not emitted since the last submission
+        self._announced = False  # @finishing was delivered
+        self._abandoning = False  # the run itself cancels and kills now: policies do not apply to what that brings
+        self._interrupts = 0
+        self._cancellations = 0
+        self._channel = emitter.channel
+        self._submitted = emitter.channel(Events.FUTURE_SUBMITTED)
+        self._done = emitter.channel(Events.FUTURE_DONE)
+        self._result = emitter.channel(Events.FUTURE_RESULT)
+
+    # ------------------------------------------------------------------ asked for by users, from any thread
+
+    @property
+    def in_user_code(self) -> bool:
+        """Whether a callback is being called right now."""
+        return self._delivery.in_user_code
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether somebody from outside has ended it, so that an exception comes out of it."""
+        return self._interrupts + self._cancellations > 0
+
+    def running(self) -> bool:
+        """Whether work is accepted: from `@start` until an end is asked for or the time is up."""
+        if self._deadline is not None and self.ending.running and self._loop.time() >= self._deadline:
+            # A callback that goes on for as long as this is true must see the time run out, though the loop's own
+            # timer has had no turn; and what it then does not submit must not let the run end as exhausted.
+            self._end(Code.TIMEOUT)
+        return self.ending.running
+
+    def submit(self, task: Any, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
+        """Accept a submission; `task` is None or the `Task` it belongs to."""
+        future = Future(self, task, fn, self._loop)
+        if self._inbox.here():
+            if not self.ending.running:
+                self.ending.check_running(f"submit {callback_name(fn)}")
+            self._hand_over(future, args, kwargs)
+        else:
+            self.ending.accept(f"submit {callback_name(fn)}", lambda: self.ledger.wait(future))
+            self._inbox.put(self._hand_over_accepted, future, args, kwargs)
+        return future
+
+    def cancel(self, future: Future[Any]) -> bool:
+        """Carry out `Future.cancel`."""
+        if not self._inbox.here():
+            self._inbox.put(future.cancel)
+            return True
+        work = future.work
+        future.mark_cancelled()
+        # Work that cannot be cancelled runs on; its future ends all the same, and what it brings later is dropped.
+        # What waits for the executor is dropped when its turn comes.
+        if work is not None and not work.cancel():
+            self._inbox.put_work(work)
+        return True
+
+    def call_later(self, delay: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timer:
+        """Have `fn` called on the loop's thread after `delay` seconds, unless the run is over by then."""
+        self.ending.check_running(f"call {callback_name(fn)} later")
+        return self._timers.later(delay, fn, args, kwargs)
+
+    def dispatch(self, channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Deliver an event after everything that happened before it."""
+        self._inbox.put(self._tell, channel, args, kwargs)
+
+    def stop(self, message: str, exception: BaseException | None) -> None:
+        """Carry out `Scheduler.stop`."""
+        if exception is None:
+            self._end(Code.STOPPED, message)
+        elif not self._fail(message, exception, raises=self._options.on_exception.decide(exception) == "raise"):
+            _log.error("stop() was called with an exception while the run was ending", exc_info=exception)
+
+    def interrupt(self, exception: BaseException) -> None:
+        """End at once because somebody from outside says so; from the second time on, wait for nothing any more."""
+        if isinstance(exception, asyncio.CancelledError):
+            self._cancellations += 1
+        else:
+            self._interrupts += 1
+        self._fail(f"interrupted by {exception!r}", exception, raises=True, abandon=True)
+
+    def _insisted(self) -> bool:
+        """Whether it was interrupted a second time.
+
+        One Ctrl-C may both reach the run and cancel the task that awaits it, so signals and cancellations are counted
+        each by themselves.
+        """
+        return max(self._interrupts, self._cancellations) > 1
+
+    def interrupt_from_signal(self, exception: BaseException) -> None:
+        """The same, from a signal handler: takes no lock."""
+        self._inbox.put_first(self.interrupt, exception)
+
+    def _end(
+        self, code: ExitState.Code, message: str = "", exception: BaseException | None = None, *, abandon: bool = False
+    ) -> None:
+        if self.ending.request(code, abandon=abandon):
+            self._inbox.put_and_wake(self._announce_end, message, exception)
+        else:
+            self._inbox.put(self._nudge)
+
+    def _fail(self, message: str, error: BaseException, *, raises: bool, abandon: bool = False) -> bool:
+        """End because of an error; False if it was not kept, because there is an earlier one."""
+        kept = self.ending.keep(error, raises=raises)
+        self._end(Code.EXCEPTION, message, error, abandon=abandon or not isinstance(error, Exception))
+        return kept
+
+    # ------------------------------------------------------------------ life
+
+    async def live(self) -> None:
+        """Go from `@start` to `@finished`. Not to be cancelled: `interrupt` ends it early, and still in order."""
+        try:
+            self._open()
+            await self._until(lambda: self._announced)
+            await self._close_down()
+            self._inbox.put(self._tell, self._channel(Events.FINISHED), ())
+            await self._until_quiet()
+        except BaseException:
+            # Torn down in the middle of a step, by a handler of signals that raises: leave no process behind at least.
+            if self._backend.kills:
+                self._backend.kill()
+            raise
+        finally:
+            self._release()
+
+    def _open(self) -> None:
+        self._backend.attach(self._run_step)
+        if self._options.timeout is not None:
+            self._deadline = self._loop.time() + self._options.timeout
+            self._timeout = self._loop.call_at(self._deadline, self._end, Code.TIMEOUT)
+        self._watch.start()
+        self.ending.move_to(Phase.RUNNING)
+        _log.info("run started on %r", self._backend.executor)
+        self._inbox.put(self._announce_start)
+
+    def _announce_start(self) -> None:
+        self._tell(self._channel(Events.STARTED), ())
+        self._check_empty(due=self.ending.running)
+
+    def _announce_end(self, message: str, exception: BaseException | None) -> None:
+        code = self.ending.code
+        _log.info("run is ending: %s %s", code.name, message)
+        if code is Code.TIMEOUT:
+            self._tell(self._channel(Events.TIMEOUT), ())
+        elif code is not Code.EXHAUSTED:
+            self._tell(self._channel(Events.STOP), (message, exception))
+        self._tell(self._channel(Events.FINISHING), ())
+        self._announced = True
+
+    async def _close_down(self) -> None:
+        """See every submission to its end, then the executor."""
+        if self._options.wait:
+            await self._until(lambda: self._quiet() or self.ending.abandon)
+            if not self.ending.abandon:
+                await self._in_thread(self._backend.close, unless=lambda: self.ending.abandon)
+        if not self._options.wait or self.ending.abandon:
+            await self._abandon_compute()
+
+    async def _abandon_compute(self) -> None:
+        """Cancel what has not begun, kill what runs where that is possible, and write off the rest."""
+        self._abandoning = True
+        # A broken executor fails what it has by itself, and is not to be disturbed: before CPython 3.12.3 a future that
+        # is cancelled at that moment raises in the standard library's thread, which then fails no other.
+        is_broken = isinstance(self.ending.exception, ExecutorBrokenError)
+        for n, future in enumerate(() if is_broken else self.ledger):
+            if future.work is not None:
+                future.work.cancel()
+            if n % 1000 == 0:
+                await self._uncancelled(asyncio.sleep(0))
+        await self._in_thread(self._backend.kill, unless=lambda: self._insisted() and not self._backend.kills)
+        self._write_off()
+        self._delivery.cancel_coroutines()
+        await self._until_quiet()
+
+    def _write_off(self) -> None:
+        """End what is still pending as cancelled, whatever becomes of it."""
+        left = 0
+        for future in self.ledger:
+            left += future.work is not None and future.work.running()
+            future.cancel()
+        if left and self._backend.is_own:
+            _log.warning("%d running calls cannot be killed in %r: they go on unseen", left, self._backend.executor)
+
+    def _release(self) -> None:
+        """Leave nothing behind, however the run ended."""
+        self.ending.move_to(Phase.OVER)
+        self._timers.clear()
+        if self._timeout is not None:
+            self._timeout.cancel()
+        self._inbox.close()
+        self._backend.release()
+        self._watch.stop()
+        _log.info("run is over: %s", self.ending.code.name)
+
+    # ------------------------------------------------------------------ submissions, on the loop's thread
+
+    def _hand_over(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Give it to the executor. What that raises is the submitter's: nothing was accepted then."""
+        try:
+            work = self._backend.submit(future.function, *args, **kwargs)
+        except BrokenExecutor as error:
+            self._executor_broke(error)
+            raise
+        self._enter(work, future, args, kwargs)
+
+    def _hand_over_accepted(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Give what another thread submitted to the executor. It was accepted, so whatever happens is its ending."""
+        stand_in: Work[Any] = Work()
+        if future.cancelled() or self._abandoning:
+            stand_in.cancel()
+        else:
+            try:
+                self._hand_over(future, args, kwargs)
+                return
+            except BaseException as error:  # noqa: BLE001 - it becomes the outcome of the future
+                stand_in.set_exception(error)
+        self._enter(stand_in, future, args, kwargs)
+
+    def _enter(self, work: Work[Any], future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.ledger.enter(work, future)
+        self._empty_due = True
+        self._announce(self._submitted, (future,), {})
+        if future.task is not None:
+            self._announce(future.task.channels.submitted, (future, *args), kwargs)
+        work.add_done_callback(self._inbox.put_work)
+
+    def _announce(self, channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if channel.calls:
+            self.dispatch(channel, args, kwargs)
+        else:
+            channel.count += 1
+
+    # ------------------------------------------------------------------ endings, on the loop's thread
+
+    def _settle(self, work: Work[Any]) -> None:
+        """Turn the end of a piece of compute into the one ending of its future; the rest of it is dropped."""
+        future = self.ledger.settle(work)
+        if future is None:
+            return
+        was_running = self.ending.running
+        error = None
+        if not future.cancelled():
+            try:
+                error = work.exception()
+            except CancelledError:
+                future.mark_cancelled()
+        if future.cancelled():
+            self._settle_cancelled(future)
+        elif error is None:
+            self._settle_result(future, work.result())
+        else:
+            self._settle_exception(future, error)
+        if not self.ledger:
+            self._check_empty(due=was_running)
+
+    def _settle_result(self, future: Future[Any], result: Any) -> None:
+        self.ledger.results += 1
+        future.succeed(result)
+        self._tell(self._done, (future,))
+        self._tell(self._result, (future, result))
+        if future.task is not None:
+            self._tell(future.task.channels.done, (future,))
+            self._tell(future.task.channels.result, (future, result))
+
+    def _settle_exception(self, future: Future[Any], error: BaseException) -> None:
+        self.ledger.exceptions += 1
+        future.fail(error)
+        self._tell(self._done, (future,))
+        self._tell(self._channel(Events.FUTURE_EXCEPTION), (future, error))
+        if future.task is not None:
+            self._tell(future.task.channels.done, (future,))
+            self._tell(future.task.channels.exception, (future, error))
+        if self._abandoning:
+            return  # it was killed, or nobody waits for it
+        if isinstance(error, BrokenExecutor):
+            self._executor_broke(error)
+        reaction = self._options.on_exception.decide(error)
+        if reaction != "continue":
+            # Not logged where an earlier exception is kept: its events have told it.
+            self._fail(f"{callback_name(future.function)} raised {error!r}", error, raises=reaction == "raise")
+
+    def _settle_cancelled(self, future: Future[Any]) -> None:
+        self.ledger.cancelled += 1
+        self._tell(self._channel(Events.FUTURE_CANCELLED), (future,))
+        if future.task is not None:
+            self._tell(future.task.channels.cancelled, (future,))
+        reaction = self._options.on_cancelled
+        if reaction != "continue" and not self._abandoning:
+            message = f"a call of {callback_name(future.function)} was cancelled, and on_cancelled is {reaction!r}"
+            error = FutureCancelledError(message)
+            self.ending.keep(error, raises=reaction == "raise")
+            self._end(Code.CANCELLED, message, error)
+
+    # ------------------------------------------------------------------ errors
+
+    def _callback_failed(self, error: BaseException, where: str) -> None:
+        if error is self.ending.exception:
+            return  # it came right through the loop as well, or was given to stop()
+        if isinstance(error, KeyboardInterrupt):
+            self._interrupts += 1  # Ctrl-C that came while a callback was called
+        reaction = self._options.on_exception.decide(error)
+        if reaction == "continue":
+            _log.error("%s raised, and the run goes on", where, exc_info=error)
+            return
+        error.add_note(f"raised by the {where}")
+        if not self._fail(f"the {where} raised {error!r}", error, raises=reaction == "raise"):
+            _log.error("%s raised while the run was ending", where, exc_info=error)
+
+    def _executor_broke(self, error: BrokenExecutor) -> None:
+        """End the run, whatever the policy says: a dead executor would fail all that is submitted, for ever."""
+        known = isinstance(self.ending.exception, ExecutorBrokenError)
+        if self._backend.is_broken() and not self._abandoning and not known:
+            broken = ExecutorBrokenError(f"{self._backend.executor!r} is broken and computes nothing any more: {error}")
+            broken.__cause__ = error
+            self._fail(str(broken), broken, raises=True, abandon=True)
+
+    def _crashed(self, error: BaseException) -> None:
+        """A step of the run itself was torn down, by a signal of the user's own or by a defect: end, do not hang."""
+        self._fail(f"the run was torn down by {error!r}", error, raises=True, abandon=True)
+
+    # ------------------------------------------------------------------ quiet
+
+    def _quiet(self) -> bool:
+        """Whether nothing is in progress: no submission, no coroutine of a callback, nothing to deliver."""
+        return not self.ledger and not self._delivery.awaiting and not self._inbox
+
+    async def _until_quiet(self) -> None:
+        """Wait until nothing is in progress; another interrupt gives up coroutines of callbacks that refuse to end."""
+        interrupts = self._interrupts + self._cancellations
+        await self._until(
+            lambda: (
+                self._quiet()
+                or (self._interrupts + self._cancellations > interrupts and not self.ledger and not self._inbox)
+            )
+        )
+
+    def _check_empty(self, *, due: bool) -> None:
+        """Emit `@empty` if the last thing in progress has just ended; `due` unless that was after the end's request."""
+        if due and self._empty_due and not self.ledger and not self._delivery.awaiting:
+            self._empty_due = False
+            self._tell(self._channel(Events.EMPTY), ())
+
+    def _coroutine_ended(self, task: asyncio.Task[Any]) -> None:
+        was_running = self.ending.running
+        self._delivery.finish(task)
+        self._check_empty(due=was_running)
+
+    def _idle(self) -> None:
+        """Everything that has happened so far was delivered."""
+        if self.ending.running and self._options.end_on_empty and self._quiet():
+            self._end(Code.EXHAUSTED)
+        self._nudge()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._waiter = self._loop.create_future()
+            await self._uncancelled(self._waiter)
+
+    async def _uncancelled(self, awaitable: Awaitable[None]) -> None:
+        """Await it. Whoever cancels the task of the run, such as one who cancels all tasks, ends the run in order.
+
+        It is not counted as an interrupt: whoever cancels all tasks cancels the one that awaits the run as well.
+        """
+        try:
+            await awaitable
+        except asyncio.CancelledError as error:
+            self._fail(f"interrupted by {error!r}", error, raises=True, abandon=True)
+
+    def _nudge(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # ------------------------------------------------------------------ steps elsewhere
+
+    def _run_step(self, step: Callable[[], None]) -> None:
+        """Run a step of an executor that computes on the loop's thread, after the loop had a turn."""
+        self._loop.call_soon(self._make_step, step)
+
+    def _make_step(self, step: Callable[[], None]) -> None:
+        if self.ending.running or (self._options.wait and not self.ending.abandon):
+            self._delivery.call(step, (), {}, COMPUTE)
+        # else what waits is about to be cancelled: it must not be begun
+
+    async def _in_thread(self, fn: Callable[[], None], *, unless: Callable[[], bool]) -> None:
+        """Call what may block without blocking the loop; stop waiting for it when `unless` says so."""
+        ended = False
+
+        def note_end() -> None:
+            nonlocal ended
+            ended = True
+            self._nudge()
+
+        def work() -> None:
+            try:
+                fn()
+            except BaseException as error:  # noqa: BLE001 - reported to the policy
+                self._inbox.put(self._callback_failed, error, f"termination of {self._backend.executor!r}")
+            finally:
+                # Through the inbox: what has ended until now is told as what it is, before the rest is written off.
+                self._inbox.put(note_end)
+
+        thread = threading.Thread(target=work, name="amltk-shutdown", daemon=True)
+        thread.start()
+        await self._until(lambda: ended or unless())
+        if ended:
+            thread.join()

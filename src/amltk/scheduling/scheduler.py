@@ -1,0 +1,497 @@
+"""The scheduler: hands compute to an executor and turns everything that happens into events."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
+
+from amltk import _extras
+from amltk.exceptions import ExecutorShutdownError, SchedulerNotRunningError, SchedulerRunningError
+from amltk.scheduling import loops
+from amltk.scheduling.events import Channel, Emitter, Event, callback_name, deliver_now
+from amltk.scheduling.executors.backend import Backend
+from amltk.scheduling.executors.registry import ExecutorKind, Terminator, kind_named, kind_of
+from amltk.scheduling.interrupts import Interrupts
+from amltk.scheduling.policy import OnException, Reaction, RunOptions, check_seconds
+from amltk.scheduling.run import Run
+from amltk.scheduling.scheduler_events import SchedulerEvents
+from amltk.scheduling.task import Task
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from contextlib import AbstractContextManager
+    from multiprocessing.context import BaseContext
+
+    from rich.console import RenderableType
+
+    from amltk.scheduling.exit_state import ExitState
+    from amltk.scheduling.plugins.plugin import Plugin
+    from amltk.scheduling.timer import Timer
+    from amltk.scheduling.watch import View
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Scheduler(SchedulerEvents):
+    """Hands compute to an executor and emits events that plain callbacks answer.
+
+    ```python
+    from amltk.scheduling import Scheduler
+
+    scheduler = Scheduler.with_processes(2)
+    task = scheduler.task(expensive_function)
+
+    @scheduler.on_start(repeat=2)
+    def launch() -> None:
+        task.submit(1)
+
+    @task.on_result
+    def report(future, result) -> None:
+        print(result)
+
+    scheduler.run()
+    ```
+
+    A scheduler made by one of the `with_...` factories can run again and again, with a fresh executor each time.
+
+    Args:
+        executor: Any `concurrent.futures.Executor`. A run shuts it down at its end, unless `terminate` is False.
+        terminate: What happens to work that is running when a run ends without waiting (`wait=False`, Ctrl-C). True
+            ends it as far as the kind of executor allows: the processes of a process pool are killed, with everything
+            they have started; threads cannot be ended. A function is called with the executor instead, on a thread of
+            its own; what has not ended when it returns is written off as cancelled. False leaves the executor alone:
+            it stays open and usable after every run.
+
+    Raises:
+        TypeError: `executor` is no executor, or `terminate` is neither a bool nor callable.
+    """
+
+    def __init__(self, executor: Executor, *, terminate: Callable[[Executor], Any] | bool = True) -> None:
+        if not isinstance(executor, Executor):
+            raise TypeError(
+                f"executor={executor!r}: must be a concurrent.futures.Executor, not {type(executor).__name__};"
+                " Scheduler.with_processes() makes one for you"
+            )
+        if not isinstance(terminate, bool) and not callable(terminate):
+            raise TypeError(f"terminate={terminate!r}: must be True, False or a function that takes the executor")
+        self._executor = executor
+        self._kind = kind_of(executor)
+        self._remake: Callable[[], Executor] | None = None  # set by factories
+        self._terminate = terminate
+        self._executor_is_used_up = False
+        self._run: Run | None = None
+        # What `submit` and `Task.submit` have in common: the run's own method while there is a run.
+        self.submit_for: Callable[..., asyncio.Future[Any]] = self._refuse
+        self._busy = False
+        self._renderables: list[RenderableType] = []
+        # Plugins are asked by one submission at a time, whichever thread makes it.
+        self.submission_lock: AbstractContextManager[Any] = threading.RLock()
+        self.tasks: list[Task[..., Any]] = []
+        super().__init__(Emitter("Scheduler", dispatch=self.dispatch))
+
+    # ------------------------------------------------------------------ factories
+
+    @classmethod
+    def _made_by(cls, name: str, terminate: Callable[[Executor], Any] | bool, **options: Any) -> Self:
+        """A scheduler over a row of the registry; what the row's factory refuses is refused here and now."""
+        kind = kind_named(name)
+        factory = kind.factory
+        assert factory is not None, f"the row {name!r} has no factory"
+
+        def remake() -> Executor:
+            return factory(**options)
+
+        scheduler = cls(remake(), terminate=terminate)
+        scheduler._kind = kind
+        scheduler._remake = remake
+        return scheduler
+
+    @classmethod
+    def with_processes(
+        cls,
+        max_workers: int | None = None,
+        mp_context: BaseContext | Literal["fork", "spawn", "forkserver"] | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        terminate: Callable[[Executor], Any] | bool = True,
+    ) -> Self:
+        """A scheduler over local processes.
+
+        Args:
+            max_workers: How many processes, at least 1; None for one a CPU.
+            mp_context: How they are started: `"fork"`, `"spawn"`, `"forkserver"` or a context of multiprocessing.
+                None is "fork" on Linux, so that functions of `__main__` and of notebooks work without a guard, and
+                the platform's own method elsewhere.
+            initializer: Called in each process before its first work. If it raises, the run ends with
+                `ExecutorBrokenError`.
+            initargs: The arguments of the initializer.
+            terminate: As in `Scheduler(executor, terminate=...)`.
+
+        Raises:
+            ValueError: `max_workers` is below 1, or the platform has no such `mp_context`.
+            TypeError: `initializer` is not callable.
+        """
+        return cls._made_by(
+            "processes",
+            terminate,
+            max_workers=max_workers,
+            mp_context=mp_context,
+            initializer=initializer,
+            initargs=initargs,
+        )
+
+    @classmethod
+    def with_threads(
+        cls,
+        max_workers: int | None = None,
+        thread_name_prefix: str = "amltk-worker",
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        terminate: Callable[[Executor], Any] | bool = True,
+    ) -> Self:
+        """A scheduler over threads, for work that waits or releases the GIL. Running work cannot be ended.
+
+        Args:
+            max_workers: How many threads, at least 1; None for the default of `ThreadPoolExecutor`.
+            thread_name_prefix: What the names of the threads begin with.
+            initializer: Called in each thread before its first work. If it raises, the run ends with
+                `ExecutorBrokenError`.
+            initargs: The arguments of the initializer.
+            terminate: As in `Scheduler(executor, terminate=...)`.
+
+        Raises:
+            ValueError: `max_workers` is below 1.
+            TypeError: `initializer` is not callable.
+        """
+        return cls._made_by(
+            "threads",
+            terminate,
+            max_workers=max_workers,
+            thread_name_prefix=thread_name_prefix,
+            initializer=initializer,
+            initargs=initargs,
+        )
+
+    @classmethod
+    def with_sequential(cls) -> Self:
+        """A scheduler that computes in this process and thread, one call after the other: for debugging.
+
+        Timers, timeouts and signals have their turn between two calls.
+        """
+        return cls._made_by("sequential", terminate=True)
+
+    # ------------------------------------------------------------------ compute
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
+        """Have `fn(*args, **kwargs)` computed. May be called from any thread while the scheduler is running.
+
+        `@future-submitted` follows and then exactly one ending: `@future-done` and `@future-result` or
+        `@future-exception`, or `@future-cancelled`. Prefer a `Task`, which has events for one function only.
+
+        Returns:
+            The future. It can be awaited by `async def` callbacks, cancelled and looked at.
+
+        Raises:
+            SchedulerNotRunningError: Before `@start`, or after an end was asked for.
+            TypeError: `fn` is not callable.
+        """
+        if not callable(fn):
+            raise TypeError(f"fn={fn!r}: must be callable")
+        return self.submit_for(None, fn, args, kwargs)
+
+    def _refuse(self, _task: Any, fn: Callable[..., Any], _args: Any, _kwargs: Any) -> asyncio.Future[Any]:
+        """What `submit_for` is when there is no run."""
+        raise self._not_started(f"submit {callback_name(fn)}")
+
+    def task(
+        self, function: Callable[P, R], *, plugins: Plugin | Iterable[Plugin] = (), init_plugins: bool = True
+    ) -> Task[P, R]:
+        """Make a `Task`: a function that is submitted many times, with events of its own. Arguments as in `Task`."""
+        task = Task(function, self, plugins=plugins, init_plugins=init_plugins)
+        self.tasks.append(task)
+        return task
+
+    def call_later(self, delay: float, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
+        """Call `fn(*args, **kwargs)` on the loop's thread later. May be called from any thread during a run.
+
+        It is not computed by the executor: submit something from it for that. A pending call does not keep the run
+        going; see `end_on_empty`. What it raises goes to `on_exception`.
+
+        Args:
+            delay: Seconds, 0 or more.
+            fn: A function, or an `async def`, which is awaited as part of the run.
+            *args: Its arguments.
+            **kwargs: Its keyword arguments.
+
+        Returns:
+            A handle with `cancel()`.
+
+        Raises:
+            SchedulerNotRunningError: Before `@start`, or after an end was asked for.
+            ValueError: `delay` is negative, infinite or NaN.
+            TypeError: `delay` is no number, or `fn` is not callable.
+        """
+        seconds = check_seconds(delay, "delay")
+        if not callable(fn):
+            raise TypeError(f"fn={fn!r}: must be callable")
+        if self._run is None:
+            raise self._not_started(f"call {callback_name(fn)} later")
+        return self._run.call_later(seconds, fn, args, kwargs)
+
+    def check_running(self, what: str) -> None:
+        """Raise a `SchedulerNotRunningError` that says `what` cannot be done, unless the scheduler is running."""
+        if self._run is None:
+            raise self._not_started(what)
+        self._run.ending.check_running(what)
+
+    def _not_started(self, what: str) -> SchedulerNotRunningError:
+        return SchedulerNotRunningError(
+            f"cannot {what}: the scheduler is not running; do it in a callback of @start (scheduler.on_start) or of a"
+            " later event, and call scheduler.run()"
+        )
+
+    # ------------------------------------------------------------------ running
+
+    def run(
+        self,
+        *,
+        timeout: float | None = None,
+        end_on_empty: bool = True,
+        wait: bool = True,
+        on_exception: OnException = "raise",
+        on_cancelled: Reaction = "raise",
+        asyncio_debug_mode: bool = False,
+        display: bool | Literal["auto"] | Iterable[RenderableType] = "auto",
+    ) -> ExitState:
+        """Run until nothing is left to do, or an end is asked for. Works in scripts and notebooks alike.
+
+        The order is guaranteed: `@start`; then whatever happens, in the order in which it happens; `@stop` or
+        `@timeout`, where that was the reason to end; `@finishing`; the endings of all that was pending; `@finished`.
+
+        Ctrl-C and SIGTERM end the run in order, without waiting for compute, and take effect afterwards.
+
+        Args:
+            timeout: Seconds from `@start` after which the run ends, 0 or more; None for no limit.
+            end_on_empty: End when nothing is pending and the callbacks of `@empty` have submitted nothing. If False,
+                the run goes on until `stop`, the timeout or an error ends it.
+            wait: When the run ends, let all accepted work be computed and deliver its events. If False, cancel what has
+                not begun and terminate what runs, see `terminate` of `Scheduler`.
+            on_exception: What to do about an exception of compute or of a callback: `"raise"` ends the run and
+                raises, `"end"` ends it and reports in the `ExitState`, `"continue"` goes on (an error of a callback
+                is logged). Or a mapping from types to one of these, tried in order with `isinstance`; what matches
+                no type is raised. KeyboardInterrupt, SystemExit and a broken executor always end the run.
+            on_cancelled: The same about a future that was cancelled by someone other than the ending run itself.
+            asyncio_debug_mode: Whether asyncio reports slow callbacks and misuse.
+            display: Show the run: True in the terminal or notebook, `"auto"` in notebooks only, or rich renderables to
+                show below it. Needs rich.
+
+        Returns:
+            How the run ended.
+
+        Raises:
+            SchedulerRunningError: It is running already.
+            ExecutorShutdownError: The executor given to `Scheduler` was shut down by an earlier run.
+            ExecutorBrokenError: The executor broke.
+            FutureCancelledError: A future was cancelled, with `on_cancelled="raise"`.
+            MissingExtraError: `display` is wanted and rich is not installed.
+            ValueError: An argument has a value that is not allowed.
+            TypeError: An argument has a type that is not allowed.
+            BaseException: What compute or a callback raised, with `on_exception="raise"`.
+        """
+        options = RunOptions.check(
+            timeout=timeout, end_on_empty=end_on_empty, wait=wait, on_exception=on_exception, on_cancelled=on_cancelled
+        )
+        view = self._view(display, options.timeout)
+        with (
+            self._exclusively(),
+            loops.running_loop_set_aside(),
+            asyncio.Runner(debug=asyncio_debug_mode or None, loop_factory=asyncio.new_event_loop) as runner,
+        ):
+            loop = runner.get_loop()
+            run = loop.run_until_complete(self._make_run(options, view))
+            life = loop.create_task(run.live(), name="amltk-run")  # before a signal can ask for its end
+            with Interrupts(run, life, holds_up_others=True):
+                loops.drive(loop, life, run.interrupt)
+        return _conclude(run)
+
+    async def async_run(
+        self,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the run ends in order, which a cancellation does not
+        end_on_empty: bool = True,
+        wait: bool = True,
+        on_exception: OnException = "raise",
+        on_cancelled: Reaction = "raise",
+        display: bool | Literal["auto"] | Iterable[RenderableType] = "auto",
+    ) -> ExitState:
+        """The same as `run`, for code that is in a loop already: `await scheduler.async_run(...)`.
+
+        The loop stays free for other tasks, and several schedulers may run in it at once. If the awaiting task is
+        cancelled, the run ends in order, without waiting for compute, and the cancellation goes on afterwards.
+
+        Args, Returns, Raises: as in `run`.
+        """
+        options = RunOptions.check(
+            timeout=timeout, end_on_empty=end_on_empty, wait=wait, on_exception=on_exception, on_cancelled=on_cancelled
+        )
+        view = self._view(display, options.timeout)
+        with self._exclusively():
+            run = await self._make_run(options, view)
+            life = asyncio.create_task(run.live(), name="amltk-run")
+            cancelled: asyncio.CancelledError | None = None
+            with Interrupts(run, life) as interrupts:
+                while lives := interrupts.lives():
+                    try:
+                        await asyncio.wait(lives)
+                    except asyncio.CancelledError as error:
+                        cancelled = error
+                        run.interrupt(error)
+            life.result()
+        if cancelled is not None:
+            raise cancelled
+        return _conclude(run)
+
+    def stop(
+        self,
+        *args: Any,  # noqa: ARG002 - taken so that it can be a callback
+        stop_msg: str | None = None,
+        exception: BaseException | None = None,
+        **kwargs: Any,  # noqa: ARG002
+    ) -> None:
+        """Ask the run to end. May be called from any thread, or be a callback: `task.on_result(scheduler.stop)`.
+
+        From now on `running()` is False and `submit` raises. `@stop` and `@finishing` follow, then the endings of all
+        that is pending, then `@finished`. When the scheduler is not running, nothing happens.
+
+        Args:
+            *args: Not used, so that it can be a callback of any event.
+            stop_msg: The message for `@stop`.
+            exception: Why. With it the run ends as `on_exception` says of this exception: "raise" raises it, "end"
+                and "continue" report it in the `ExitState`.
+            **kwargs: Not used.
+
+        Raises:
+            TypeError: `exception` is no exception.
+        """
+        if exception is not None and not isinstance(exception, BaseException):
+            raise TypeError(f"exception={exception!r}: must be an instance of an exception, or None")
+        if self._run is not None:
+            self._run.stop(stop_msg or "stop() was called", exception)
+
+    def running(self) -> bool:
+        """Whether submissions are accepted: from `@start` until an end is asked for or the time is up."""
+        return self._run is not None and self._run.running()
+
+    def empty(self) -> bool:
+        """Whether nothing is pending."""
+        return self._run is None or not self._run.ledger
+
+    @property
+    def queue(self) -> list[asyncio.Future[Any]]:
+        """The futures that have not ended, oldest first."""
+        return [] if self._run is None else list(self._run.ledger)
+
+    @property
+    def n_running(self) -> int:
+        """How many submissions have not ended; takes the same time however many they are."""
+        return 0 if self._run is None else len(self._run.ledger)
+
+    @property
+    def event_counts(self) -> Counter[Event[..., Any]]:
+        """How often each event was delivered, over all runs; events that never happened are left out."""
+        return self.emitter.event_counts
+
+    @property
+    def executor(self) -> Executor:
+        """Where compute happens. A scheduler made by a factory has another one in each run."""
+        return self._executor
+
+    @property
+    def executor_kind(self) -> ExecutorKind:
+        """What is known about the executor."""
+        return self._kind
+
+    def add_renderable(self, renderable: RenderableType) -> None:
+        """Show something of one's own, anything that rich can draw, below the live display of later runs."""
+        self._renderables.append(renderable)
+
+    def dispatch(self, channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Deliver an event of the scheduler or one of its tasks: through the run if there is one, else at once."""
+        run = self._run
+        if run is None:
+            deliver_now(channel, args, kwargs)
+        else:
+            run.dispatch(channel, args, kwargs)
+
+    # ------------------------------------------------------------------ one run
+
+    @contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        """Be the only run of this scheduler, with an executor that can be used."""
+        if self._busy:
+            raise SchedulerRunningError("the scheduler is running already; stop() it first, or use another Scheduler")
+        if self._executor_is_used_up:
+            if self._remake is None:
+                raise ExecutorShutdownError(
+                    f"{self._executor!r} was shut down by the run before; use a factory such as"
+                    " Scheduler.with_processes(), give a new executor, or keep it open with terminate=False"
+                )
+            self._executor = self._remake()
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._executor_is_used_up = self._terminate is not False
+            self._run = None
+            self.submit_for = self._refuse
+            self._busy = False
+
+    async def _make_run(self, options: RunOptions, view: View | None) -> Run:
+        terminators: dict[object, Terminator | None] = {True: self._kind.terminate, False: None}
+        terminator = terminators[self._terminate] if isinstance(self._terminate, bool) else self._terminate
+        backend = Backend(self._executor, self._kind.capabilities, terminator, is_own=self._terminate is True)
+        self._run = Run(self.emitter, backend, options, view)
+        self.submit_for = self._run.submit
+        return self._run
+
+    def _view(self, display: bool | str | Iterable[RenderableType], timeout: float | None) -> View | None:
+        if display is False or (display == "auto" and not _in_notebook()):
+            return None
+        if display is True or display == "auto":
+            extra: list[RenderableType] = []
+        elif isinstance(display, str) or not isinstance(display, Iterable):
+            raise ValueError(f"display={display!r}: must be True, False, 'auto' or rich renderables")
+        else:
+            extra = list(display)
+        live = _extras.load("amltk.display.live", needs="rich", extra="rich")
+        view: View = live.LiveDisplay(self, [*self._renderables, *extra], timeout=timeout)
+        return view
+
+    def __rich__(self) -> Any:
+        """A tree of the scheduler: executor, queue, events with counts and callbacks, tasks. Needs rich."""
+        return _extras.load("amltk.display.trees", needs="rich", extra="rich").scheduler_tree(self)
+
+    def __repr__(self) -> str:
+        state = "running" if self.running() else "not running"
+        return f"<Scheduler on {self._executor!r}, {state}, {self.n_running} pending>"
+
+
+def _conclude(run: Run) -> ExitState:
+    if run.ending.raises and run.ending.exception is not None:
+        raise run.ending.exception
+    return run.ending.state
+
+
+def _in_notebook() -> bool:
+    """Whether this is the kernel of a notebook; IPython in a terminal is not."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and type(shell).__name__ in {"ZMQInteractiveShell", "Shell"}  # the latter is Colab's

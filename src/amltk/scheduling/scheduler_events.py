@@ -1,0 +1,164 @@
+"""The events of a scheduler, to be subscribed to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from amltk.scheduling.events import Event, Subscriber
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from amltk.scheduling.events import Emitter
+
+
+class SchedulerEvents:
+    """The events that a `Scheduler` emits: each is a constant, and an attribute to subscribe with.
+
+    Args:
+        emitter: Who emits them.
+
+    Attributes:
+        emitter: Who emits them.
+    """
+
+    STARTED: Event[[], Any] = Event("start")
+    FINISHING: Event[[], Any] = Event("finishing")
+    FINISHED: Event[[], Any] = Event("finished")
+    STOP: Event[[str, BaseException | None], Any] = Event("stop")
+    TIMEOUT: Event[[], Any] = Event("timeout")
+    EMPTY: Event[[], Any] = Event("empty")
+    FUTURE_SUBMITTED: Event[[asyncio.Future[Any]], Any] = Event("future-submitted")
+    FUTURE_DONE: Event[[asyncio.Future[Any]], Any] = Event("future-done")
+    FUTURE_RESULT: Event[[asyncio.Future[Any], Any], Any] = Event("future-result")
+    FUTURE_EXCEPTION: Event[[asyncio.Future[Any], BaseException], Any] = Event("future-exception")
+    FUTURE_CANCELLED: Event[[asyncio.Future[Any]], Any] = Event("future-cancelled")
+
+    on_start: Subscriber[[], Any]
+    """The run has begun. Always the first event: nothing can be submitted before it.
+
+    ```python
+    @scheduler.on_start
+    def launch() -> None: ...
+    ```
+    """
+
+    on_finishing: Subscriber[[], Any]
+    """The run is about to end: nothing more can be submitted, and what is pending is seen to its end.
+
+    Comes after `@stop` or `@timeout`, where one of them is the reason.
+
+    ```python
+    @scheduler.on_finishing
+    def save() -> None: ...
+    ```
+    """
+
+    on_finished: Subscriber[[], Any]
+    """The run has ended. Always the last event: every future has ended and the executor is shut down.
+
+    ```python
+    @scheduler.on_finished
+    def report() -> None: ...
+    ```
+    """
+
+    on_stop: Subscriber[[str, BaseException | None], Any]
+    """The run ends because of `stop`, an exception, a cancellation or a signal. `@finishing` follows.
+
+    Callbacks take a message that says why, and the exception or None.
+
+    ```python
+    @scheduler.on_stop
+    def why(message: str, exception: BaseException | None) -> None: ...
+    ```
+    """
+
+    on_timeout: Subscriber[[], Any]
+    """The run ends because its `timeout=` is up. `@finishing` follows.
+
+    ```python
+    @scheduler.on_timeout
+    def note() -> None: ...
+    ```
+    """
+
+    on_empty: Subscriber[[], Any]
+    """Nothing is pending any more: the last future has ended, or `@start` has submitted nothing.
+
+    Its callbacks may submit more. If they do not, the run ends, unless `end_on_empty=False`. It is not emitted for
+    what ends after the end was asked for.
+
+    ```python
+    @scheduler.on_empty
+    def refill() -> None: ...
+    ```
+    """
+
+    on_future_submitted: Subscriber[[asyncio.Future[Any]], Any]
+    """A submission was accepted. Callbacks take its future.
+
+    ```python
+    @scheduler.on_future_submitted
+    def count(future: asyncio.Future) -> None: ...
+    ```
+    """
+
+    on_future_done: Subscriber[[asyncio.Future[Any]], Any]
+    """A future has ended with a result or an exception. `@future-result` or `@future-exception` follows.
+
+    Callbacks take the future. It is not emitted for cancelled futures.
+
+    ```python
+    @scheduler.on_future_done
+    def next_one(future: asyncio.Future) -> None: ...
+    ```
+    """
+
+    on_future_result: Subscriber[[asyncio.Future[Any], Any], Any]
+    """A future has ended with a result. Callbacks take the future and the result.
+
+    ```python
+    @scheduler.on_future_result
+    def use(future: asyncio.Future, result: object) -> None: ...
+    ```
+    """
+
+    on_future_exception: Subscriber[[asyncio.Future[Any], BaseException], Any]
+    """A future has ended with an exception. Callbacks take the future and the exception.
+
+    What the exception does to the run is decided afterwards, by `on_exception=` of `run`.
+
+    ```python
+    @scheduler.on_future_exception
+    def record(future: asyncio.Future, exception: BaseException) -> None: ...
+    ```
+    """
+
+    on_future_cancelled: Subscriber[[asyncio.Future[Any]], Any]
+    """A future was cancelled, by its `cancel` or by the end of the run. Callbacks take the future.
+
+    ```python
+    @scheduler.on_future_cancelled
+    def give_back(future: asyncio.Future) -> None: ...
+    ```
+    """
+
+    def __init__(self, emitter: Emitter) -> None:
+        self.emitter = emitter
+        emitter.add_event(
+            *(self.STARTED, self.FINISHING, self.FINISHED, self.STOP, self.TIMEOUT, self.EMPTY),
+            *(self.FUTURE_SUBMITTED, self.FUTURE_DONE, self.FUTURE_RESULT),
+            *(self.FUTURE_EXCEPTION, self.FUTURE_CANCELLED),
+        )
+        self.on_start = Subscriber(emitter, self.STARTED)
+        self.on_finishing = Subscriber(emitter, self.FINISHING)
+        self.on_finished = Subscriber(emitter, self.FINISHED)
+        self.on_stop = Subscriber(emitter, self.STOP)
+        self.on_timeout = Subscriber(emitter, self.TIMEOUT)
+        self.on_empty = Subscriber(emitter, self.EMPTY)
+        self.on_future_submitted = Subscriber(emitter, self.FUTURE_SUBMITTED)
+        self.on_future_done = Subscriber(emitter, self.FUTURE_DONE)
+        self.on_future_result = Subscriber(emitter, self.FUTURE_RESULT)
+        self.on_future_exception = Subscriber(emitter, self.FUTURE_EXCEPTION)
+        self.on_future_cancelled = Subscriber(emitter, self.FUTURE_CANCELLED)

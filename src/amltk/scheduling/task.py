@@ -1,0 +1,178 @@
+"""One function, submitted many times, with events of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
+
+from amltk import _extras
+from amltk.scheduling.events import Channel, Emitter, Event, Subscriber, callback_name
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from amltk.scheduling.plugins.plugin import Plugin, Submission
+    from amltk.scheduling.scheduler import Scheduler
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class TaskChannels(NamedTuple):
+    """The channels that a run tells of, looked up once."""
+
+    submitted: Channel
+    done: Channel
+    result: Channel
+    exception: Channel
+    cancelled: Channel
+
+
+class Task(Emitter, Generic[P, R]):
+    """A function to be computed by a scheduler, with events for its own submissions only. Made by `Scheduler.task`.
+
+    For each submission `@submitted` is followed by exactly one ending: `@done` and then `@result` or `@exception`, or
+    `@cancelled`. The scheduler's own events for the same future come before the task's.
+
+    Calling the task calls the function, here and now, without the scheduler.
+
+    Args:
+        function: What is computed.
+        scheduler: Who computes it.
+        plugins: One plugin or several; see `attach_plugin`.
+        init_plugins: Whether the plugins get to know the task now; if not, call their `attach_task` before the first
+            submission.
+
+    Raises:
+        TypeError: `function` is not callable.
+
+    Attributes:
+        function: What is computed.
+        scheduler: Who computes it.
+        plugins: The plugins, in the order in which they are asked.
+        name: The name of the function.
+    """
+
+    SUBMITTED: Event[..., Any] = Event("submitted")
+    DONE: Event[[asyncio.Future[Any]], Any] = Event("done")
+    RESULT: Event[[asyncio.Future[Any], Any], Any] = Event("result")
+    EXCEPTION: Event[[asyncio.Future[Any], BaseException], Any] = Event("exception")
+    CANCELLED: Event[[asyncio.Future[Any]], Any] = Event("cancelled")
+
+    on_submitted: Subscriber[Concatenate[asyncio.Future[R], P], Any]
+    """A call was accepted. Callbacks take the future and the arguments that `submit` was called with."""
+
+    on_done: Subscriber[[asyncio.Future[R]], Any]
+    """A call has ended with a result or an exception. Callbacks take the future; `@result` or `@exception` follows."""
+
+    on_result: Subscriber[[asyncio.Future[R], R], Any]
+    """A call has ended with a result. Callbacks take the future and the result."""
+
+    on_exception: Subscriber[[asyncio.Future[R], BaseException], Any]
+    """A call has ended with an exception. Callbacks take the future and the exception.
+
+    What the exception does to the run is decided afterwards, by `on_exception=` of `Scheduler.run`.
+    """
+
+    on_cancelled: Subscriber[[asyncio.Future[R]], Any]
+    """A call was cancelled, by its future's `cancel` or by the end of the run. Callbacks take the future."""
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        scheduler: Scheduler,
+        *,
+        plugins: Plugin | Iterable[Plugin] = (),
+        init_plugins: bool = True,
+    ) -> None:
+        if not callable(function):
+            raise TypeError(f"function={function!r}: must be callable")
+        super().__init__(callback_name(function), dispatch=scheduler.dispatch)
+        self.function = function
+        self.scheduler = scheduler
+        self.plugins: list[Plugin] = []
+        self.pending: dict[asyncio.Future[Any], None] = {}  # kept by the ledger of the run
+        self.add_event(self.SUBMITTED, self.DONE, self.RESULT, self.EXCEPTION, self.CANCELLED)
+        self.channels: TaskChannels = TaskChannels(*map(self.channel, self.events))
+        submitted: Any = self.SUBMITTED  # of any task; this one knows the arguments of its function
+        self.on_submitted = Subscriber(self, submitted)
+        self.on_done = Subscriber(self, self.DONE)
+        self.on_result = Subscriber(self, self.RESULT)
+        self.on_exception = Subscriber(self, self.EXCEPTION)
+        self.on_cancelled = Subscriber(self, self.CANCELLED)
+        for plugin in plugins if isinstance(plugins, Iterable) else (plugins,):
+            self._add_plugin(plugin, attach=init_plugins)
+
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R] | None:
+        """Have the function computed. May be called from any thread while the scheduler is running.
+
+        Returns:
+            The future, or None if a plugin held the submission back; an event of the plugin says why.
+
+        Raises:
+            SchedulerNotRunningError: Before `@start`, or after an end was asked for.
+        """
+        if not self.plugins:
+            return self.scheduler.submit_for(self, self.function, args, kwargs)
+        self.scheduler.check_running(f"submit {self.name}")
+        with self.scheduler.submission_lock, ExitStack() as undo:
+            call: Submission = (self.function, args, kwargs)
+            for plugin in self.plugins:
+                function, arguments, keywords = call
+                changed = plugin.pre_submit(function, *arguments, **keywords)
+                if changed is None:
+                    return None
+                undo.callback(plugin.undo_submit)
+                call = changed
+            future = self.scheduler.submit_for(self, *call)
+            undo.pop_all()
+            return future
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function here and now, without scheduler, plugins and events."""
+        return self.function(*args, **kwargs)
+
+    @property
+    def queue(self) -> list[asyncio.Future[R]]:
+        """The futures of this task that have not ended, oldest first."""
+        return list(self.pending)
+
+    def futures(self) -> list[asyncio.Future[R]]:
+        """The same as `queue`."""
+        return self.queue
+
+    @property
+    def n_running(self) -> int:
+        """How many submissions of this task have not ended."""
+        return len(self.pending)
+
+    def running(self) -> bool:
+        """Whether a submission of this task has not ended."""
+        return bool(self.pending)
+
+    def attach_plugin(self, plugin: Plugin) -> None:
+        """Add a plugin: it is asked after those that are there, and its events are the task's from now on.
+
+        Raises:
+            TypeError: It is no plugin.
+            ValueError: The plugin belongs to another task and can serve one only.
+        """
+        self._add_plugin(plugin, attach=True)
+
+    def _add_plugin(self, plugin: Plugin, *, attach: bool) -> None:
+        if not hasattr(plugin, "pre_submit"):
+            raise TypeError(f"plugins: {plugin!r} is no Plugin")
+        if attach:
+            plugin.attach_task(self)
+        self.add_event(*plugin.events())
+        self.plugins.append(plugin)
+
+    def __rich__(self) -> Any:
+        """A tree of the task with its events, callbacks and plugins. Needs rich."""
+        return _extras.load("amltk.display.trees", needs="rich", extra="rich").task_tree(self)
+
+    def __repr__(self) -> str:
+        plugins = f", plugins=[{', '.join(plugin.name for plugin in self.plugins)}]" if self.plugins else ""
+        return f"Task({self.name}{plugins})"

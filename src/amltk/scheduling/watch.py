@@ -1,0 +1,70 @@
+"""Showing a run while it goes on."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+
+REFRESH_INTERVAL = 0.25
+"""Seconds between two redraws, whatever the rate of events."""
+
+
+class View(Protocol):
+    """Something that shows a run."""
+
+    def start(self) -> None:
+        """Begin to draw."""
+
+    def refresh(self) -> None:
+        """Draw what is new."""
+
+    def stop(self) -> None:
+        """Draw the end, and leave the terminal as it was."""
+
+
+class Watch:
+    """Has a view drawn at a fixed rate. A view that raises is dropped: what shows a run must not end it.
+
+    Args:
+        loop: The loop of the run.
+        view: What draws, or None: then nothing is done, and nothing wakes the loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, view: View | None) -> None:
+        self._loop = loop
+        self._view = view
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to draw."""
+        if self._view is not None:
+            self._draw(self._view.start)
+            self._wait()
+
+    def stop(self) -> None:
+        """Draw for the last time."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._view is not None:
+            self._draw(self._view.stop)
+
+    def _wait(self) -> None:
+        self._timer = self._loop.call_later(REFRESH_INTERVAL, self._refresh)
+
+    def _refresh(self) -> None:
+        if self._view is not None:
+            self._draw(self._view.refresh)
+            self._wait()
+
+    def _draw(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception:  # noqa: BLE001 - logged, and the view is dropped
+            _log.exception("the display failed and is switched off")
+            self._view = None

@@ -1,0 +1,82 @@
+"""Small types for users' own programs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, Self, TypeVar
+
+T = TypeVar("T")
+
+
+class Requeue(Iterator[T], Generic[T]):
+    """An iterator that takes items back: the natural source of trials for a task that may be refused.
+
+    Items given back with `requeue` come first (the last one given back before the others), then the source, then
+    items added with `append`, in the order in which they were added. An exhausted `Requeue` continues when an item is
+    given back or added.
+
+    ```python
+    configs = Requeue(sample() for _ in range(100))
+
+    @scheduler.on_start(repeat=8)
+    @task.on_done
+    def launch(*_):
+        config = next(configs, None)
+        if config is not None and task.submit(config) is None:  # a Limiter held it back
+            configs.requeue(config)
+    ```
+
+    Args:
+        source: Where the items come from; consumed lazily, an item at a time.
+
+    Raises:
+        TypeError: `source` is not iterable.
+    """
+
+    def __init__(self, source: Iterable[T]) -> None:
+        self._source = iter(source)
+        self._first: list[T] = []
+        self._last: deque[T] = deque()
+
+    @classmethod
+    def from_func(cls, func: Callable[[], T], n: int | None = None) -> Requeue[T]:
+        """Take the items from calls of `func`, each made when its item is asked for.
+
+        Args:
+            func: Called without arguments.
+            n: How many calls are made at most; None for no limit.
+
+        Raises:
+            ValueError: `n` is negative.
+        """
+        if n is not None and n < 0:
+            raise ValueError(f"n={n!r}: must be at least 0, or None for no limit")
+
+        def calls() -> Iterator[T]:
+            made = 0
+            while n is None or made < n:
+                made += 1
+                yield func()
+
+        return cls(calls())
+
+    def requeue(self, item: T) -> None:
+        """Give an item back: it is the next one out."""
+        self._first.append(item)
+
+    def append(self, item: T) -> None:
+        """Add an item: it comes after all others."""
+        self._last.append(item)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        if self._first:
+            return self._first.pop()
+        for item in self._source:
+            return item
+        if self._last:
+            return self._last.popleft()
+        raise StopIteration

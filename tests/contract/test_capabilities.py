@@ -1,0 +1,131 @@
+"""What the registry claims of an executor is true: neither more nor less than it can do."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from amltk.exceptions import ExecutorBrokenError
+from amltk.scheduling import ExitState, Scheduler
+from amltk.scheduling.executors import KINDS
+from tests.contract import work
+from tests.contract.backends import BACKENDS, Backend
+from tests.helpers.gate import pass_gate
+from tests.helpers.script import run_script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from amltk.scheduling.executors import Capabilities, ExecutorKind
+    from tests.helpers.gate import Gate
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_every_row_of_the_registry_is_held_to_the_contract(kind: ExecutorKind) -> None:
+    """No executor is without an entry in this suite, and each row with a factory is a method of `Scheduler`."""
+    covered = {backend.make().executor_kind.name for backend in BACKENDS}
+    assert kind.name in covered
+    if kind.factory is not None:
+        assert callable(getattr(Scheduler, f"with_{kind.name}"))
+
+
+def test_where_work_is_done(scheduler: Scheduler, capabilities: Capabilities) -> None:
+    """Work is done in this process, and on the thread of the loop, exactly where that is claimed."""
+    places: list[tuple[int, int]] = []
+    scheduler.on_start(lambda: [scheduler.submit(work.where) for _ in range(10)])
+    scheduler.on_future_result(lambda _, result: places.append(result))
+    scheduler.run()
+    pid, thread = work.where()
+    assert {place[0] == pid for place in places} == {capabilities.in_process}
+    assert {place == (pid, thread) for place in places} == {capabilities.in_loop}
+    assert capabilities.in_process or not capabilities.in_loop
+    assert not (capabilities.in_process and capabilities.remote)
+
+
+def test_workers_work_at_the_same_time(make: Callable[..., Scheduler], gate: Gate, capabilities: Capabilities) -> None:
+    """As many calls run at once as there are workers, except on the loop's own thread."""
+    scheduler = make(workers=3)
+    scheduler.on_start(lambda: [scheduler.submit(pass_gate, gate.address) for _ in range(3)])
+    gate.when_begun(1 if capabilities.in_loop else 3, gate.open)
+    assert scheduler.run().code is ExitState.Code.EXHAUSTED
+
+
+def test_running_work_is_killed_as_claimed(scheduler: Scheduler, gate: Gate, capabilities: Capabilities) -> None:
+    """After an end without waiting, running work is dead exactly where that is claimed."""
+    scheduler.on_start(lambda: scheduler.submit(pass_gate, gate.address))
+    gate.when_begun(1, lambda: (scheduler.stop(), gate.open() if capabilities.in_loop else None))
+    scheduler.run(wait=False)
+    if capabilities.in_loop:
+        assert not capabilities.kills_running
+    elif capabilities.kills_running:
+        gate.wait_gone()
+    else:
+        assert gate.present == 1
+
+
+@pytest.mark.parametrize("how", ["exit", "kill"])
+def test_a_crash_costs_as_much_as_claimed(backend: Backend, gate: Gate, capabilities: Capabilities, how: str) -> None:
+    """A worker that dies costs its own work, or the executor, or the whole program: as claimed."""
+    if capabilities.in_process:
+        assert not capabilities.isolates_crashes
+        assert crash_of_the_program(backend, how) == {"exit": 3, "kill": -9}[how]
+        return
+    scheduler = backend.make()
+    errors: list[BaseException] = []
+    results: list[Any] = []
+
+    @scheduler.on_start
+    def launch() -> None:
+        scheduler.submit(pass_gate, gate.address, "beside")
+        scheduler.submit(work.die, how)
+
+    @scheduler.on_future_exception
+    def go_on(_: Any, error: BaseException) -> None:
+        errors.append(error)
+        gate.open()
+        if capabilities.isolates_crashes:
+            scheduler.submit(work.double, 21)
+
+    scheduler.on_future_result(lambda _, result: results.append(result))
+    if capabilities.isolates_crashes:
+        assert scheduler.run(on_exception="continue").code is ExitState.Code.EXHAUSTED
+        assert set(results) == {"beside", 42}
+        (error,) = errors
+        assert "die" in str(error)
+        assert ("SIGKILL" if how == "kill" else "3") in str(error)
+    else:
+        with pytest.raises(ExecutorBrokenError):
+            scheduler.run(on_exception="continue")
+        assert errors
+
+
+def crash_of_the_program(backend: Backend, how: str) -> int:
+    """The exit code of a program whose work dies in its own process."""
+    return run_script(f"""
+        {backend.preparation.replace(chr(10), "; ")}
+        from tests.contract import work
+        workers = 2
+        scheduler = {backend.expression}
+        scheduler.on_start(lambda: scheduler.submit(work.die, {how!r}))
+        scheduler.run(on_exception="continue")
+        """).code
+
+
+def test_objects_are_the_very_objects_as_claimed(scheduler: Scheduler, capabilities: Capabilities) -> None:
+    """An argument is the object itself exactly where work is claimed to be done in this process."""
+    given: list[Any] = []
+    seen: list[bool] = []
+    scheduler.on_start(lambda: scheduler.submit(work.echo, given))
+    scheduler.on_future_result(lambda _, result: seen.append(result[0][0] is given))
+    scheduler.run()
+    assert seen == [capabilities.in_process]
+
+
+def test_the_thread_of_the_loop_is_the_callers(scheduler: Scheduler) -> None:
+    """`run` computes and calls on no thread of its own: callbacks are called on the thread that called it."""
+    threads: list[int] = []
+    scheduler.on_start(lambda: threads.append(threading.get_ident()))
+    scheduler.run()
+    assert threads == [threading.get_ident()]

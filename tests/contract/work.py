@@ -1,0 +1,126 @@
+"""What is computed in the tests of the contract: importable, so that every executor can have it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import uuid
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+def double(x: Any) -> Any:
+    return x * 2
+
+
+def echo(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return args, kwargs
+
+
+def call(fn: Any, *args: Any) -> Any:
+    return fn(*args)
+
+
+def token() -> str:
+    """Another one in each call."""
+    return uuid.uuid4().hex
+
+
+def touch(path: Path) -> None:
+    path.touch()
+
+
+def raise_it(error: BaseException) -> NoReturn:
+    raise error
+
+
+def where() -> tuple[int, int]:
+    """The process and the thread that compute this."""
+    return os.getpid(), threading.get_ident()
+
+
+def die(how: str) -> NoReturn:
+    """Take the whole process down."""
+    if how == "exit":
+        os._exit(3)
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+def make_closure(y: int) -> Any:
+    def add_y(x: int) -> int:
+        return x + y
+
+    return add_y
+
+
+def make_lock() -> threading.Lock:
+    """A result that cannot be pickled."""
+    return threading.Lock()
+
+
+class LockedError(Exception):
+    """An exception that cannot be pickled."""
+
+    def __init__(self) -> None:
+        super().__init__("locked")
+        self.lock = threading.Lock()
+
+
+def raise_with_lock() -> NoReturn:
+    raise LockedError
+
+
+class TwoPartError(Exception):
+    """An exception that can be pickled and not unpickled: a frequent mistake of libraries."""
+
+    def __init__(self, left: int, right: int) -> None:
+        super().__init__(f"{left} and {right}")
+
+
+def raise_two_part() -> NoReturn:
+    raise TwoPartError(1, 2)
+
+
+class StubbornError(BaseException):
+    """An exception that is no `Exception`."""
+
+
+class FancyError(ValueError):
+    """An exception with state of its own."""
+
+    def __init__(self, message: str, *, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Unhelpful:
+    """A value that can be asked nothing, like an array of numpy."""
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("compared")
+
+    def __bool__(self) -> bool:
+        raise AssertionError("tested")
+
+    def __len__(self) -> int:
+        raise AssertionError("measured")
+
+    def __repr__(self) -> str:
+        raise AssertionError("shown")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Adder:
+    """An object that is a function, and has a method that is one."""
+
+    def __init__(self, y: int) -> None:
+        self.y = y
+
+    def __call__(self, x: int) -> int:
+        return x + self.y
+
+    def add(self, x: int) -> int:
+        return x + self.y

@@ -1,0 +1,118 @@
+"""examples/demo.py, what newcomers run first: as a program of its own, with and without a terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+import amltk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.integration
+
+DEMO = Path(__file__).parents[2] / "examples/demo.py"
+GUARD = 120.0
+"""Seconds after which the demo is taken for hanging; it takes about 30, more on a busy machine."""
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """That of a user, who has installed the package and set nothing about colours or warnings."""
+    ours = {"PYTHONWARNINGS", "PYTHONPATH", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"}
+    inherited = {name: value for name, value in os.environ.items() if name not in ours}
+    return {**inherited, "PYTHONPATH": str(Path(amltk.__file__).parents[1]), **variables}
+
+
+def test_the_demo_tunes_and_ends_with_a_table() -> None:
+    """Without a terminal it tells its progress in lines, handles failures and the timeout, and ends with a table."""
+    ended = subprocess.run(
+        [sys.executable, DEMO], capture_output=True, text=True, timeout=GUARD, env=environment(), check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "\x1b" not in ended.stdout, "control codes do not belong in a file"
+    assert re.search(r"^trial \d+: R² = .* the best so far$", ended.stdout, re.MULTILINE)
+    assert re.search(r"^trial \d+: failed, Solver produced non-finite", ended.stdout, re.MULTILINE)
+    assert re.search(r"^amltk: running, .* pending", ended.stdout, re.MULTILINE)
+    assert "the time is up" in ended.stdout
+
+    table = ended.stdout.partition("The best trials")[2]
+    summary = re.search(r"^(\d+) trials completed, (\d+) failed; the run ended by TIMEOUT$", table, re.MULTILINE)
+    assert summary is not None
+    completed, failed = map(int, summary.groups())
+    assert len(re.findall(r"^│ \d", table, re.MULTILINE)) == min(completed, 5) > 0
+    assert failed == len(re.findall(r"^trial \d+: failed", ended.stdout, re.MULTILINE)) > 0
+
+
+def test_the_demo_in_a_terminal_is_drawn_and_can_be_interrupted() -> None:
+    """The panel is redrawn in place; Ctrl-C ends the run, gives the terminal back and leaves no process."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 110, 0, 0))
+    demo = subprocess.Popen(
+        [sys.executable, DEMO],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(TERM="xterm-256color"),
+        start_new_session=True,
+    )
+    os.close(theirs)
+    try:
+        screen = read(ours, until=lambda screen: screen.count("running for") >= 4)
+        assert "╭─ Scheduler" in without_codes(screen)
+        assert re.search(r"evaluate +(\d+:\d\d )? *2 ", without_codes(screen)), "both workers are at work"
+        assert "\x1b[1A" in screen, "the cursor goes up, to draw in place"
+
+        workers = psutil.Process(demo.pid).children(recursive=True)
+        assert len(workers) == 2
+        os.killpg(demo.pid, signal.SIGINT)  # what a terminal does at Ctrl-C
+        screen += read(ours)
+        assert demo.wait(GUARD) == -signal.SIGINT
+        assert psutil.wait_procs(workers, timeout=0)[1] == []
+        assert "KeyboardInterrupt" in screen
+        assert screen.rfind("\x1b[?25h") > screen.rfind("\x1b[?25l") >= 0, "the cursor is shown again"
+    finally:
+        os.close(ours)
+        demo.kill()
+        demo.wait()
+
+
+def test_the_demo_is_short() -> None:
+    """Its source stays below 100 lines."""
+    assert len(DEMO.read_text().splitlines()) < 100
+
+
+def read(terminal: int, until: Callable[[str], bool] = lambda _: False) -> str:
+    """What is written to a terminal until that is enough, or until nobody writes to it any more."""
+    written = bytearray()
+    deadline = time.monotonic() + GUARD
+    while not until(text := written.decode(errors="ignore")):
+        ready = select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0]
+        assert ready, f"nothing more came after\n{text}"
+        try:
+            chunk = os.read(terminal, 65536)
+        except OSError:  # how Linux says that nobody has it open
+            chunk = b""
+        if not chunk:
+            break
+        written += chunk
+    return text
+
+
+def without_codes(screen: str) -> str:
+    """The text without colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", screen)

@@ -1,0 +1,16 @@
+"""An environment without rich."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def no_rich(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `import rich` fail, as where it is not installed."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "rich" or name.startswith("amltk.display"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "rich", None)

@@ -1,0 +1,295 @@
+"""Showing a run while it goes on."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import rich
+from rich.text import Text
+
+from amltk.display import screens
+from amltk.display.live import LiveDisplay
+from amltk.display.screens import LineScreen, NotebookScreen, TerminalScreen, screen_for
+from amltk.scheduling import Scheduler
+from amltk.testing import ManualExecutor, run_in_virtual_time
+from tests.unit.display.drawing import console, written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+SHOW_CURSOR = "\x1b[?25h"
+HIDE_CURSOR = "\x1b[?25l"
+
+
+@pytest.fixture(autouse=True)
+def terminal_is_restored() -> Iterator[None]:
+    """Hold, after each test, that standard streams are what they were and that no region is left open."""
+    before = sys.stdout, sys.stderr
+    yield
+    assert (sys.stdout, sys.stderr) == before
+    assert TerminalScreen._all_open == []
+
+
+class Broken:
+    """Something that cannot be drawn, from a certain time on."""
+
+    def __init__(self, after: int = 0) -> None:
+        self.after = after
+
+    def __rich__(self) -> str:
+        self.after -= 1
+        if self.after < 0:
+            raise ZeroDivisionError("this cannot be drawn")
+        return "still fine"
+
+
+def a_scheduler(n: int = 3) -> tuple[Scheduler, ManualExecutor]:
+    """A scheduler whose `@start` submits a task so many times."""
+    executor = ManualExecutor()
+    scheduler = Scheduler(executor)
+    task = scheduler.task(len)
+    scheduler.on_start(lambda: [task.submit(()) for _ in range(n)])
+    return scheduler, executor
+
+
+def run_with(scheduler: Scheduler, display: LiveDisplay, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """Run in virtual time with this display."""
+    monkeypatch.setattr(scheduler, "_view", lambda *_args, **_options: display)
+    run_in_virtual_time(scheduler.async_run(display=True, **options))
+
+
+def test_in_a_terminal_a_region_is_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a terminal the cursor is hidden, each picture replaces the one before, and at the end all is given back."""
+    scheduler, executor = a_scheduler()
+    to = console(terminal=True)
+    scheduler.on_start(lambda: scheduler.call_later(1.1, lambda: [executor.finish(n) for n in range(3)]))
+    run_with(scheduler, LiveDisplay(scheduler, ["mine"], console=to), monkeypatch)
+    text = written(to)
+    assert text.startswith(HIDE_CURSOR)
+    assert text.endswith(SHOW_CURSOR)
+    assert text.count("─ Scheduler · ManualExecutor ─") == 6  # at the start, four times in 1.1 s, and at the end
+    assert "starting   0:00 elapsed" in text
+    assert "3 submitted · 3 pending · 0 done" in text
+    assert "finished   0:00 elapsed" in text.rpartition("─ Scheduler")[2]
+    assert "3 submitted · 0 pending · 3 done" in text.rpartition("─ Scheduler")[2]
+    assert text.count("mine") == 6
+    assert "\x1b[1A" in text
+
+
+def test_what_callbacks_print_goes_above_the_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`print` in a callback is seen in whole, and the picture below it is drawn again."""
+    scheduler, executor = a_scheduler(1)
+    to = console(terminal=True)
+
+    @scheduler.on_future_submitted
+    def say(future: object) -> None:
+        print("[bold]not markup[/bold]")  # noqa: T201 - what callbacks do
+        print("on stderr", file=sys.stderr)  # noqa: T201
+        executor.finish(0)
+
+    run_with(scheduler, LiveDisplay(scheduler, console=to), monkeypatch)
+    before, _, after = written(to).partition("[bold]not markup[/bold]\n")
+    assert "─ Scheduler" in before
+    assert "─ Scheduler" in after
+    assert "on stderr\n" in after
+
+
+def test_in_a_pipe_there_are_lines_without_control_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no terminal, a line comes every five seconds and one at the end, and no control code."""
+    scheduler, executor = a_scheduler()
+    to = console()
+    scheduler.on_start(lambda: scheduler.call_later(11, lambda: [executor.finish(n) for n in range(3)]))
+    run_with(scheduler, LiveDisplay(scheduler, ["mine"], console=to), monkeypatch)
+    first, second, last = written(to).splitlines()
+    assert first.startswith("amltk: running, 0:0")
+    assert "3 submitted, 3 pending, 0 done" in first
+    assert second.startswith("amltk: running, ")
+    assert last.startswith("amltk: finished, ")
+    assert "3 submitted, 0 pending, 3 done, 0 failed, 0 cancelled" in last
+    assert written(to).isascii()
+    assert "\x1b" not in written(to)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_each_way_of_ending_is_drawn(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that times out is shown with its reason and with what was cancelled."""
+    scheduler, _ = a_scheduler()
+    to = console(terminal=terminal)
+    run_with(scheduler, LiveDisplay(scheduler, timeout=1, console=to), monkeypatch, timeout=1, wait=False)
+    assert "finished: timeout" in written(to)
+    assert "3 cancelled" in written(to)
+    if terminal:
+        assert "0:01 to the timeout" in written(to)
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_a_display_that_raises_ends_by_itself(
+    after: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A renderable that cannot be drawn, from whenever on, costs the display, which gives the terminal back at once."""
+    scheduler, executor = a_scheduler()
+    streams = sys.stdout, sys.stderr
+    to = console(terminal=True)
+
+    def check() -> None:
+        assert (sys.stdout, sys.stderr) == streams
+        assert written(to).endswith(SHOW_CURSOR)
+        for n in range(3):
+            executor.finish(n)
+
+    scheduler.on_start(lambda: scheduler.call_later(2, check))
+    with caplog.at_level(logging.ERROR):
+        run_with(scheduler, LiveDisplay(scheduler, [Broken(after)], console=to), monkeypatch, wait=False)
+    assert scheduler.event_counts[scheduler.FUTURE_RESULT] == 3
+    assert scheduler.emitter.subscriptions("future-exception") == ()
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+def test_the_terminal_is_given_back_when_the_end_cannot_be_drawn() -> None:
+    """A renderable that raises in the last picture does not keep cursor and streams."""
+    scheduler, _ = a_scheduler()
+    to = console(terminal=True)
+    display = LiveDisplay(scheduler, [Broken(after=1)], console=to)
+    display.start()
+    with pytest.raises(ZeroDivisionError):
+        display.stop()
+    assert written(to).endswith(SHOW_CURSOR)
+
+
+def test_nothing_is_drawn_behind_the_back_of_the_run() -> None:
+    """A display has no thread of its own: it draws when it is told to, and only then."""
+    scheduler, _ = a_scheduler()
+    to = console(terminal=True)
+    display = LiveDisplay(scheduler, console=to)
+    display.start()
+    assert display._screen._live.auto_refresh is False
+    display.stop()
+
+
+def test_a_second_display_on_the_same_terminal_takes_lines() -> None:
+    """Two runs at once on one terminal do not overwrite one another: the second one tells lines above the first."""
+    to = console(terminal=True)
+    first = LiveDisplay(Scheduler.with_sequential(), console=to)
+    first.start()
+    second = LiveDisplay(Scheduler.with_sequential(), console=to)
+    second.start()
+    first.stop()
+    second.stop()
+    assert written(to).count(HIDE_CURSOR) == 1
+    assert written(to).endswith(
+        "amltk: starting, 0:00 elapsed, 0 submitted, 0 pending, 0 done, 0 failed, 0 cancelled, 0.0/s\n"
+    )
+
+
+def test_in_a_forked_worker_print_goes_to_the_terminal() -> None:
+    """A worker that is forked during a run does not draw the region: its streams are the ones from before."""
+    streams = sys.stdout, sys.stderr
+    display = LiveDisplay(Scheduler.with_sequential(), console=console(terminal=True))
+    display.start()
+    redirected = sys.stdout, sys.stderr
+    open_in_parent = list(TerminalScreen._all_open)
+    assert redirected != streams
+    TerminalScreen.forget_all()  # what happens in the child
+    assert (sys.stdout, sys.stderr) == streams
+    TerminalScreen._all_open.extend(open_in_parent)
+    sys.stdout, sys.stderr = redirected
+    display.stop()
+
+
+class TestWhereItIsShown:
+    """The choice of a screen."""
+
+    def test_a_terminal(self) -> None:
+        """What is a terminal gets a region."""
+        assert isinstance(screen_for(console(terminal=True)), TerminalScreen)
+
+    def test_no_terminal(self) -> None:
+        """What is none gets lines."""
+        assert isinstance(screen_for(console()), LineScreen)
+
+    def test_a_notebook(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What shows HTML gets an output that is replaced."""
+        to = console()
+        to.is_jupyter = True
+        assert isinstance(screen_for(to), NotebookScreen)
+
+    @pytest.mark.parametrize("isatty", [True, False])
+    def test_colours_that_are_forced_do_not_make_a_terminal(
+        self, isatty: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A pipe stays a pipe where `FORCE_COLOR` is set, as many CI systems do."""
+        own = console(terminal=True)
+        monkeypatch.setattr(own.file, "isatty", lambda: isatty)
+        monkeypatch.setattr(rich, "_console", own)
+        assert isinstance(screen_for(None), TerminalScreen if isatty else LineScreen)
+
+    def test_a_closed_stream(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A stream that is closed is no terminal, and no error."""
+        own = console(terminal=True)
+        own.file.close()
+        monkeypatch.setattr(rich, "_console", own)
+        assert isinstance(screen_for(None), LineScreen)
+
+    def test_a_terminal_that_cannot_show_the_signs(self) -> None:
+        """A terminal that knows ASCII only gets lines."""
+
+        class Ascii(io.StringIO):
+            encoding = "ascii"
+
+        to = console(terminal=True)
+        to.file = Ascii()
+        assert isinstance(screen_for(to), LineScreen)
+
+
+class Handle:
+    """What IPython gives for an output that can be replaced."""
+
+    def __init__(self, shown: list[str]) -> None:
+        self.shown = shown
+
+    def update(self, html: Any) -> None:
+        self.shown.append(f"replaced: {html.data}")
+
+
+def test_in_a_notebook_one_output_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a notebook the first picture is displayed as HTML, and each later one takes its place."""
+    display_module = pytest.importorskip("IPython.display")
+    shown: list[str] = []
+
+    def show(html: Any, *, display_id: bool) -> Handle:
+        assert display_id
+        shown.append(f"displayed: {html.data}")
+        return Handle(shown)
+
+    monkeypatch.setattr(display_module, "display", show)
+    to = console()
+    to.is_jupyter = True
+    display = LiveDisplay(Scheduler.with_sequential(), [Text("mine")], console=to)
+    display.start()
+    display.refresh()
+    display.stop()
+    assert [picture.partition("<")[0] for picture in shown] == ["displayed: ", "replaced: ", "replaced: "]
+    assert all(picture.count("<pre") == 1 and "mine" in picture for picture in shown)
+
+
+def test_a_display_that_fails_in_a_notebook_stops_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing without a last picture shows nothing more, on every screen."""
+    to: Console = console()
+    for screen in (NotebookScreen(), LineScreen(to), TerminalScreen(to)):
+        screen.close(None)
+    assert written(to) == ""
+
+
+def test_the_rate_of_lines_is_slow() -> None:
+    """A log gets a line every five seconds, at the rate at which a run asks for pictures."""
+    from amltk.scheduling.watch import REFRESH_INTERVAL
+
+    assert screens.LINE_EVERY * REFRESH_INTERVAL == 5
