@@ -219,7 +219,7 @@ def test_how_it_reacts_to_exceptions_is_an_argument() -> None:
 
 
 def test_a_live_display_needs_rich() -> None:
-    """ "You can render a live display using `run(display=...)`. This requires rich to be installed", and pip is named."""
+    """`run(display=...)` "requires rich to be installed": without it the error names the pip command."""
     block = "import sys; sys.modules['rich'] = None"
     program = """
         from amltk.scheduling import Scheduler
