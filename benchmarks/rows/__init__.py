@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.rows import events, idle, importing, memory, pending, prompt_end, stdlib_pool
+from benchmarks.rows import events, idle, importing, memory, pending, processes, prompt_end, stdlib_pool
 from benchmarks.rows.setting import Setting
 from benchmarks.table import Line
 
@@ -15,6 +15,7 @@ ROWS: dict[str, Callable[[Setting], list[Line]]] = {
     "memory": memory.measure,
     "pending": pending.measure,
     "stdlib-pool": stdlib_pool.measure,
+    "processes": processes.measure,
     "import": importing.measure,
     "idle": idle.measure,
     "prompt-end": prompt_end.measure,

@@ -6,11 +6,13 @@ import argparse
 import multiprocessing
 import queue
 import time
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from threading import Event
 from typing import Any
 
 from _report import report
+
+from amltk.scheduling import Scheduler
 
 WORKERS = 2
 WARM_UP = 200
@@ -93,10 +95,7 @@ def bare_on_main_thread(count: Count) -> None:
             send(count.ended())
 
 
-def scheduled(executor: Executor, count: Count) -> None:
-    from amltk.scheduling import Scheduler
-
-    scheduler = Scheduler(executor)
+def scheduled(scheduler: Scheduler, count: Count) -> None:
     task = scheduler.task(no_op)
 
     def send(number: int) -> None:
@@ -116,7 +115,7 @@ def scheduled(executor: Executor, count: Count) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("how", choices=["bare-callbacks", "bare-main-thread", "scheduler"])
+    parser.add_argument("how", choices=["bare-callbacks", "bare-main-thread", "scheduler", "processes"])
     parser.add_argument("--tasks", type=int, required=True)
     parser.add_argument("--in-flight", type=int, required=True)
     given = parser.parse_args()
@@ -125,8 +124,10 @@ def main() -> None:
         bare_in_callbacks(count)
     elif given.how == "bare-main-thread":
         bare_on_main_thread(count)
+    elif given.how == "scheduler":
+        scheduled(Scheduler(stdlib_pool()), count)
     else:
-        scheduled(stdlib_pool(), count)
+        scheduled(Scheduler.with_processes(WORKERS), count)
     report(tasks_per_second=given.tasks / count.seconds)
 
 

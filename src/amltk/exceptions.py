@@ -57,3 +57,66 @@ class FutureCancelledError(SchedulerError, CancelledError):
 
 class MissingExtraError(SchedulerError, ImportError):
     """A feature needs a library that is not installed; the message is the pip command."""
+
+
+class PoolBrokenError(SchedulerError, BrokenExecutor):
+    """A `ProcessPool` can compute nothing any more: its workers could not be initialised.
+
+    It is not raised for a worker that was lost: that costs one call, which fails with `WorkerLostError`. `__cause__`
+    has the initializer's traceback.
+    """
+
+
+class WorkerLostError(SchedulerError, RuntimeError):
+    """The process that computed a call was killed, crashed or exited. Other calls are not concerned.
+
+    Attributes:
+        pid: The process, or None.
+        exit_code: Its exit code; a negative one is a signal; None if it is not known.
+    """
+
+    pid: int | None = None
+    exit_code: int | None = None
+
+
+class TaskLimitError(SchedulerError):
+    """A call used more than it was allowed to, and was ended.
+
+    Attributes:
+        limit: What was allowed, in seconds or bytes.
+        used: What was used when that was noticed.
+        pid: The worker that was ended.
+    """
+
+    def __init__(self, message: str = "", *, limit: float = 0.0, used: float = 0.0) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.used = used
+        self.pid: int | None = None
+
+
+class WallTimeLimitError(TaskLimitError, TimeoutError):
+    """A call took longer than its `wall_time`."""
+
+
+class CpuTimeLimitError(TaskLimitError):
+    """A call used more CPU than its `cpu_time`."""
+
+
+class MemoryLimitError(TaskLimitError, MemoryError):
+    """A call used more memory than its `memory`."""
+
+
+class RemoteError(SchedulerError):
+    """Stands for an exception of a worker that could not be brought here; the message has its type and text."""
+
+
+class RemoteTraceback(Exception):  # noqa: N818 - it is the cause of an error, and only text
+    """The traceback that an exception had in the worker, as text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'

@@ -77,12 +77,13 @@ def test_the_demo_in_a_terminal_is_drawn_and_can_be_interrupted() -> None:
         assert re.search(r"evaluate +(\d+:\d\d )? *2 ", without_codes(screen)), "both workers are at work"
         assert "\x1b[1A" in screen, "the cursor goes up, to draw in place"
 
-        workers = psutil.Process(demo.pid).children(recursive=True)
+        (server,) = psutil.Process(demo.pid).children()
+        workers = server.children()
         assert len(workers) == 2
         os.killpg(demo.pid, signal.SIGINT)  # what a terminal does at Ctrl-C
         screen += read(ours)
         assert demo.wait(GUARD) == -signal.SIGINT
-        assert psutil.wait_procs(workers, timeout=0)[1] == []
+        assert psutil.wait_procs([server, *workers], timeout=0)[1] == []
         assert "KeyboardInterrupt" in screen
         assert screen.rfind("\x1b[?25h") > screen.rfind("\x1b[?25l") >= 0, "the cursor is shown again"
     finally:

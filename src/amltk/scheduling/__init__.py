@@ -1,12 +1,18 @@
 """Event-driven scheduling of expensive functions on any `concurrent.futures.Executor`."""
 
-from amltk.scheduling.events import Emitter, Event, Subscriber, Subscription
-from amltk.scheduling.executors import SequentialExecutor
-from amltk.scheduling.exit_state import ExitState
-from amltk.scheduling.future import Future
-from amltk.scheduling.plugins import Limiter, Plugin
-from amltk.scheduling.scheduler import Scheduler
-from amltk.scheduling.task import Task
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from amltk.scheduling.events import Emitter, Event, Subscriber, Subscription
+    from amltk.scheduling.executors.sequential import SequentialExecutor
+    from amltk.scheduling.exit_state import ExitState
+    from amltk.scheduling.future import Future
+    from amltk.scheduling.plugins import Limiter, Plugin
+    from amltk.scheduling.scheduler import Scheduler
+    from amltk.scheduling.task import Task
 
 __all__ = [
     "Emitter",
@@ -21,3 +27,25 @@ __all__ = [
     "Subscription",
     "Task",
 ]
+
+_HOMES = {
+    "Emitter": "amltk.scheduling.events",
+    "Event": "amltk.scheduling.events",
+    "Subscriber": "amltk.scheduling.events",
+    "Subscription": "amltk.scheduling.events",
+    "SequentialExecutor": "amltk.scheduling.executors.sequential",
+    "ExitState": "amltk.scheduling.exit_state",
+    "Future": "amltk.scheduling.future",
+    "Limiter": "amltk.scheduling.plugins",
+    "Plugin": "amltk.scheduling.plugins",
+    "Scheduler": "amltk.scheduling.scheduler",
+    "Task": "amltk.scheduling.task",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used: a worker process imports a small part of this package only."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value

@@ -237,7 +237,7 @@ class Run:
         is_broken = isinstance(self.ending.exception, ExecutorBrokenError)
         for n, future in enumerate(() if is_broken else self.ledger):
             if future.work is not None:
-                future.work.cancel()
+                self._backend.withdraw(future.work)
             if n % 1000 == 0:
                 await self._uncancelled(asyncio.sleep(0))
         await self._in_thread(self._backend.kill, unless=lambda: self._insisted() and not self._backend.kills)

@@ -120,22 +120,22 @@ class Scheduler(SchedulerEvents):
         initializer: Callable[..., Any] | None = None,
         initargs: tuple[Any, ...] = (),
         *,
+        max_tasks_per_child: int | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
     ) -> Self:
-        """A scheduler over local processes.
+        """A scheduler over local processes: a `ProcessPool`. A lost process costs the call that it ran.
 
         Args:
             max_workers: How many processes, at least 1; None for one a CPU.
-            mp_context: How they are started: `"fork"`, `"spawn"`, `"forkserver"` or a context of multiprocessing.
-                None is "fork" on Linux, so that functions of `__main__` and of notebooks work without a guard, and
-                the platform's own method elsewhere.
-            initializer: Called in each process before its first work. If it raises, the run ends with
+            mp_context: How they are started, as in `ProcessPool`. By default no `if __name__ == "__main__":` is needed.
+            initializer: Called in each process before its first work. If it keeps raising, the run ends with
                 `ExecutorBrokenError`.
             initargs: The arguments of the initializer.
+            max_tasks_per_child: After how many calls a process is replaced; None for never.
             terminate: As in `Scheduler(executor, terminate=...)`.
 
         Raises:
-            ValueError: `max_workers` is below 1, or the platform has no such `mp_context`.
+            ValueError: `max_workers` or `max_tasks_per_child` is below 1, or there is no such `mp_context`.
             TypeError: `initializer` is not callable.
         """
         return cls._made_by(
@@ -145,6 +145,7 @@ class Scheduler(SchedulerEvents):
             mp_context=mp_context,
             initializer=initializer,
             initargs=initargs,
+            max_tasks_per_child=max_tasks_per_child,
         )
 
     @classmethod

@@ -10,6 +10,7 @@ from amltk.scheduling.executors.termination import drop_cancelled
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
+    from concurrent.futures import Future as Work
 
     from amltk.scheduling.executors.registry import Capabilities, Terminator
 
@@ -47,6 +48,11 @@ class Backend:
         """End a run."""
         if isinstance(self.executor, SequentialExecutor):
             self.executor.detach()
+
+    def withdraw(self, work: Work[Any]) -> None:
+        """Cancel it if it has not begun: what runs is `kill`'s business."""
+        if not (self.capabilities.cancels_running and work.running()):
+            work.cancel()
 
     def is_broken(self) -> bool:
         """Whether a `BrokenExecutor` error is the executor's own and not that of a computed function.

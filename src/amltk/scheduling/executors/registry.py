@@ -62,6 +62,15 @@ KINDS: tuple[ExecutorKind, ...] = (
     ExecutorKind(
         name="processes",
         factory=processes.make,
+        type_name="amltk.scheduling.executors.process_pool.pool.ProcessPool",
+        capabilities=Capabilities(
+            kills_running=True, isolates_crashes=True, remote=False, closures=True, cancels_running=True
+        ),
+        terminate=termination.kill_workers,
+    ),
+    ExecutorKind(
+        name="process-pool-executor",
+        factory=None,
         type_name="concurrent.futures.process.ProcessPoolExecutor",
         capabilities=Capabilities(kills_running=True, isolates_crashes=False, remote=False),
         terminate=termination.kill_process_pool,

@@ -46,6 +46,11 @@ def shut_down(executor: Executor) -> None:
     executor.shutdown(wait=False, cancel_futures=True)
 
 
+def kill_workers(executor: Executor) -> None:
+    """Have a `ProcessPool` kill its workers and everything they have started; wait until they are gone."""
+    executor.kill_workers()  # type: ignore[attr-defined]
+
+
 def kill_process_pool(executor: Executor) -> None:
     """Kill the workers of a standard library's pool and everything they have started; wait until they are gone.
 
@@ -53,7 +58,7 @@ def kill_process_pool(executor: Executor) -> None:
     """
     processes = dict(getattr(executor, "_processes", None) or {})
     manager = getattr(executor, "_executor_manager_thread", None)
-    killed = _kill_trees(processes)
+    killed = kill_trees(processes)
     for process in processes.values():
         process.join(PATIENCE)
     _wait_until_dead([process for process in killed if process.pid not in processes])
@@ -64,7 +69,7 @@ def kill_process_pool(executor: Executor) -> None:
             _log.warning("%r did not notice within %s s that its workers were killed", executor, PATIENCE)
 
 
-def _kill_trees(pids: Iterable[int]) -> list[psutil.Process]:
+def kill_trees(pids: Iterable[int]) -> list[psutil.Process]:
     """Kill processes and their descendants; each is stopped before it is searched, so that none is started unseen."""
     import psutil
 

@@ -1,0 +1,37 @@
+"""No-op tasks through the scheduler's own processes, next to the standard library's pool on its own."""
+
+from __future__ import annotations
+
+from benchmarks.measure import Case, interleave
+from benchmarks.rows.setting import Setting
+from benchmarks.table import Line
+
+FIGURE = "tasks_per_second"
+
+
+def measure(setting: Setting) -> list[Line]:
+    tasks = setting.either(20_000, 4_000)
+    return [
+        _line(setting, tasks, 8, "8 in flight", 3, "bare-callbacks"),
+        _line(setting, tasks, 64, "64 in flight", 5, "bare-callbacks"),
+        # A callback that submits nothing is no load: here the standard library is at its fastest on the main thread.
+        _line(setting, tasks, tasks, "all submitted first", 4, "bare-main-thread"),
+    ]
+
+
+def _line(setting: Setting, tasks: int, in_flight: int, name: str, times: int, bare: str) -> Line:
+    options = ("--tasks", tasks, "--in-flight", in_flight)
+    samples = interleave(
+        {"bare": Case("throughput", (bare, *options)), "ours": Case("throughput", ("processes", *options))},
+        setting.either(7, 3),
+    )
+    ratio = samples.ratio(FIGURE, "ours", "bare")
+    return Line(
+        "processes",
+        f"no-op tasks/s, {name}",
+        f">= {times} x stdlib",
+        samples.spread("ours", FIGURE).show(),
+        f"bare ProcessPoolExecutor: {samples.spread('bare', FIGURE).show()}",
+        ratio.show("{:.2f}"),
+        ok=ratio.median >= times,
+    )

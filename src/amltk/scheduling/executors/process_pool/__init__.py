@@ -1,0 +1,1 @@
+"""The local engine: worker processes, of which a lost one costs one call."""

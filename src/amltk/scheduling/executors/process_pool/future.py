@@ -1,0 +1,86 @@
+"""What `ProcessPool.submit` returns."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from amltk.scheduling.executors.process_pool.book import Seat
+    from amltk.scheduling.executors.process_pool.limits import Limits
+
+T = TypeVar("T")
+
+
+class Owner(Protocol):
+    """The engine, as a future sees it."""
+
+    def cancel(self, call: PoolFuture) -> bool:
+        """Give up a call; False if it has ended."""
+        ...
+
+    def has_begun(self, call: PoolFuture) -> bool:
+        """Whether a worker is at it."""
+        ...
+
+
+class PoolFuture(Future[Any]):
+    """The outcome of one call in a `ProcessPool`.
+
+    Unlike other futures it can be cancelled while it runs, which ends its worker, and `running()` is true only once the
+    worker has begun.
+
+    Attributes:
+        fn: The function; None once it has ended.
+        limits: What it may use, or None.
+        pid: The worker that ran it; None before that is known.
+        began: When the worker began, in seconds since the epoch, on the worker's clock. Known at the end, and for calls
+            that are not very short as soon as they begin; None before.
+        ended: When the worker ended it; None if it has not.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        limits: Limits | None = None,
+    ) -> None:
+        super().__init__()
+        self._owner = owner
+        self.fn: Callable[..., Any] | None = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.limits = limits
+        self.key = 0  # its number, once it is in the book
+        self.seat: Seat | None = None  # where it was sent
+        self.dropped = False  # it has ended, or was cancelled: nobody is to begin it
+        self.pid: int | None = None
+        self.began: float | None = None
+        self.ended: float | None = None
+
+    def cancel(self) -> bool:
+        """Cancel it. If it waits, it never begins; if it runs, its worker is ended and replaced.
+
+        Returns:
+            False if it had ended before.
+        """
+        if not self._owner.cancel(self):
+            return self.cancelled()
+        super().cancel()
+        super().set_running_or_notify_cancel()
+        self.release()
+        return True
+
+    def running(self) -> bool:
+        """Whether a worker is at it right now."""
+        return self.seat is not None and self._owner.has_begun(self)
+
+    def release(self) -> None:
+        """Let go of what only the call needed."""
+        self.fn = None
+        self.args = ()
+        self.kwargs = {}

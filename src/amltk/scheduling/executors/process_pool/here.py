@@ -1,0 +1,40 @@
+"""What a worker knows of its parent's program. Pickles refer to these functions; in the parent they are not called."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+_definitions: dict[int, Any] = {}
+
+
+def main_globals() -> dict[str, Any]:
+    """The globals of this worker's `__main__`."""
+    return sys.modules["__main__"].__dict__
+
+
+def definition(number: int) -> Any:
+    """What was defined under that number."""
+    return _definitions[number]
+
+
+def define(number: int, obj: Any) -> None:
+    """Note a function or class; one of `__main__` is found there under its name from now on."""
+    _definitions[number] = obj
+    if getattr(obj, "__module__", None) == "__main__" and obj.__qualname__.isidentifier():
+        main_globals()[obj.__qualname__] = obj
+
+
+def forget(number: int) -> None:
+    """Let go of a definition."""
+    _definitions.pop(number, None)
+
+
+def look_up(module: Any, qualname: str) -> Any:
+    """What a module has under that name; None if nothing."""
+    found = module
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+        if found is None:
+            return None
+    return found

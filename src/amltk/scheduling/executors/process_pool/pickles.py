@@ -1,0 +1,178 @@
+"""How calls and their outcomes are pickled.
+
+A worker is a fresh interpreter that does not run the user's program. What its `__main__`, a notebook or a closure
+defines goes there by value, through cloudpickle, once a worker: it is *defined* there under a number, which calls then
+name. Functions of `__main__` share the worker's `__main__` as their globals, so what they use is found there under its
+name: an instance of a class of `__main__` comes back by that name, and is an instance of the very class that it was.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import pickle
+import sys
+import weakref
+from collections import deque
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cloudpickle
+
+from amltk.scheduling.executors.process_pool import here
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OUT_OF_BAND = 1 << 14
+"""Bytes from which on a buffer travels by itself."""
+
+
+class Pickled(NamedTuple):
+    """A pickle, what it has out of band, and which definitions it refers to."""
+
+    payload: bytes
+    buffers: list[memoryview]
+    uses: set[int]
+
+
+class _MainGlobals:
+    """Stands for the globals of `__main__`: a worker takes its own for it."""
+
+    def __reduce__(self) -> tuple[Callable[[], dict[str, Any]], tuple[()]]:
+        return here.main_globals, ()
+
+
+def is_importable(obj: Any) -> bool:
+    """Whether a fresh interpreter would find this function or class under its name."""
+    name = getattr(obj, "__module__", None)
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    return name != "__main__" and module is not None and here.look_up(module, obj.__qualname__) is obj
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles by value what could not be imported."""
+
+    def __init__(self, file: io.BytesIO, buffers: list[memoryview]) -> None:
+        def keep(buffer: pickle.PickleBuffer) -> bool:
+            raw = buffer.raw()
+            if raw.nbytes < OUT_OF_BAND:
+                return True
+            buffers.append(raw)
+            return False
+
+        super().__init__(file, protocol=5, buffer_callback=keep)
+        # cloudpickle's table of what stands for the globals of functions that it pickles by value.
+        self.globals_ref[id(sys.modules["__main__"].__dict__)] = _MainGlobals()
+
+
+class Definitions:
+    """The functions and classes that workers are told once. Forgotten when nobody else knows them any more."""
+
+    def __init__(self) -> None:
+        self._known: dict[
+            int, tuple[weakref.ref[Any], int]
+        ] = {}  # by id; the reference takes it out before that is free
+        self._payloads: dict[int, bytes] = {}
+        self._numbers = itertools.count(1)
+        self.forgotten: deque[int] = deque()
+
+    def number(self, obj: Any) -> int:
+        """The number of a function or class, which is pickled when it is met first.
+
+        What its code uses of the globals of `__main__` is taken as it is at that moment.
+        """
+        known = self._known.get(id(obj))
+        if known is not None:
+            return known[1]
+        number = next(self._numbers)
+        file = io.BytesIO()
+        buffers: list[memoryview] = []
+        _Pickler(file, buffers).dump(obj)
+        if buffers:  # a definition is kept: it is not worth a second way
+            file = io.BytesIO()
+            cloudpickle.Pickler(file, protocol=5).dump(obj)
+        key = id(obj)
+
+        def forget(_: weakref.ref[Any]) -> None:
+            self._known.pop(key, None)
+            self._payloads.pop(number, None)
+            self.forgotten.append(number)
+
+        self._payloads[number] = file.getvalue()
+        self._known[key] = (weakref.ref(obj, forget), number)
+        return number
+
+    def payload(self, number: int) -> bytes:
+        """What a worker has to load."""
+        return self._payloads[number]
+
+
+class CallPickler(_Pickler):
+    """Pickles calls, one after the other, for workers. Not for several threads at once."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self._definitions = definitions
+        self._file = io.BytesIO()
+        self._buffers: list[memoryview] = []
+        self._uses: set[int] = set()
+        super().__init__(self._file, self._buffers)
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Name by its number what the worker cannot import."""
+        if isinstance(obj, FunctionType | type):
+            if is_importable(obj):
+                return super().reducer_override(obj)
+            number = self._definitions.number(obj)
+            self._uses.add(number)
+            return here.definition, (number,)
+        return super().reducer_override(obj)
+
+    def pickle(self, call: Any) -> Pickled:
+        """Pickle it.
+
+        Raises:
+            Exception: Whatever the methods of the user's objects raise, or a `pickle.PicklingError`.
+        """
+        self._buffers.clear()
+        self._uses.clear()
+        self._file.seek(0)
+        self._file.truncate()
+        self.clear_memo()  # calls share no objects
+        try:
+            self.dump(call)
+        finally:
+            self.clear_memo()
+        return Pickled(self._file.getvalue(), list(self._buffers), set(self._uses))
+
+
+class _ReturnPickler(_Pickler):
+    """Names what lies in the `__main__` of this worker, which its parent has under the same name."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Let the names of `__main__` be names."""
+        if isinstance(obj, FunctionType | type) and obj.__module__ == "__main__":
+            main = sys.modules["__main__"]
+            if here.look_up(main, obj.__qualname__) is obj:
+                return NotImplemented
+        return super().reducer_override(obj)
+
+
+def pickle_outcome(outcome: Any) -> tuple[bytes, list[memoryview]]:
+    """Pickle what a call has returned or raised, in a worker."""
+    buffers: list[memoryview] = []
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < OUT_OF_BAND:
+            return True
+        buffers.append(raw)
+        return False
+
+    try:
+        return pickle.dumps(outcome, 5, buffer_callback=keep), buffers
+    except (pickle.PicklingError, AttributeError, TypeError):  # something local: by value
+        buffers.clear()
+        file = io.BytesIO()
+        _ReturnPickler(file, buffers).dump(outcome)
+        return file.getvalue(), buffers

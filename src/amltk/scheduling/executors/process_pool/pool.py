@@ -1,0 +1,155 @@
+"""The pool of local processes, as users see it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import weakref
+from concurrent.futures import Executor
+from multiprocessing.context import BaseContext
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from amltk.scheduling.executors.process_pool.engine import Engine
+from amltk.scheduling.executors.process_pool.future import PoolFuture
+from amltk.scheduling.executors.process_pool.limits import Limits
+from amltk.scheduling.executors.process_pool.starters import STARTERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class ProcessPool(Executor):
+    """Computes in processes of this machine; a lost one costs the call that it ran and is replaced. Linux and macOS.
+
+    Workers are fresh interpreters, started as they are needed from a small process that is started first. No
+    `if __name__ == "__main__":` is needed: functions and classes of `__main__`, of a notebook and of closures travel by
+    value, once a worker, as they are when they are first submitted.
+
+    Args:
+        max_workers: How many processes, at least 1; None for one a CPU.
+        mp_context: How they are started. None or `"forkserver"` as above, `"spawn"` each as a fresh interpreter,
+            `"fork"` as copies of this process, with all that a lock held by another thread can do to them. Or a context
+            of `multiprocessing`, whose start method is taken.
+        initializer: Called in each worker before its first call. If it raises in three workers in succession, the
+            pool is broken: all calls fail with `PoolBrokenError`, whose cause has the traceback.
+        initargs: The arguments of the initializer.
+        max_tasks_per_child: After how many calls a worker is replaced; None for never.
+
+    Raises:
+        ValueError: `max_workers` or `max_tasks_per_child` is below 1, or there is no such `mp_context`.
+        TypeError: An argument has a type that is not allowed.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: BaseContext | str | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+    ) -> None:
+        workers = _at_least_one("max_workers", max_workers)
+        if initializer is not None and not callable(initializer):
+            raise TypeError(f"initializer={initializer!r}: must be callable, or None")
+        self._max_workers = workers if workers is not None else os.cpu_count() or 1
+        self._engine = Engine(
+            self._max_workers,
+            _method(mp_context),
+            None if initializer is None else (initializer, tuple(initargs)),
+            _at_least_one("max_tasks_per_child", max_tasks_per_child),
+        )
+        _engines.add(self._engine)
+        # A pool that nobody knows any more does what it was given, and ends.
+        self._finalizer = weakref.finalize(self, self._engine.close, cancel=False)
+        self._finalizer.atexit = False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> PoolFuture:
+        """Have `fn(*args, **kwargs)` computed.
+
+        Raises:
+            PoolBrokenError: No worker can be initialised.
+            RuntimeError: The pool was shut down.
+        """
+        call = PoolFuture(self._engine, fn, args, kwargs)
+        self._engine.accept(call)
+        return call
+
+    def submit_limited(self, limits: Limits, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> PoolFuture:
+        """Have `fn(*args, **kwargs)` computed within limits.
+
+        A call that exceeds one fails with `WallTimeLimitError`, `CpuTimeLimitError` or `MemoryLimitError`; its
+        worker is ended with everything that it has started, and replaced.
+
+        Raises:
+            TypeError: `limits` are no `Limits`.
+            PoolBrokenError: No worker can be initialised.
+            RuntimeError: The pool was shut down.
+        """
+        if not isinstance(limits, Limits):
+            raise TypeError(f"limits={limits!r}: must be amltk.scheduling.executors.Limits(...)")
+        call = PoolFuture(self._engine, fn, args, kwargs, limits or None)
+        self._engine.accept(call)
+        return call
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Accept no more calls, and end when those that were accepted have ended.
+
+        Args:
+            wait: Return when everything has ended and no process is left.
+            cancel_futures: Cancel the calls that have not begun.
+        """
+        self._engine.close(cancel=cancel_futures)
+        if wait:
+            self._engine.join()
+
+    def kill_workers(self) -> None:
+        """Cancel what has not begun, kill the workers with all that they have started, and wait until they are gone.
+
+        Calls that ran fail with `WorkerLostError`.
+        """
+        self._engine.kill()
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """The processes of the workers that there are right now."""
+        return self._engine.pids()
+
+    @property
+    def _broken(self) -> bool:
+        """As the standard library's executors have it."""
+        return self._engine.broken is not None
+
+    def __repr__(self) -> str:
+        return f"ProcessPool(max_workers={self._max_workers})"
+
+
+def _at_least_one(name: str, value: int | None) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}={value!r}: must be an int of at least 1, or None")
+    if value < 1:
+        raise ValueError(f"{name}={value!r}: must be at least 1, or None; it must be greater than 0")
+    return value
+
+
+def _method(mp_context: Any) -> str:
+    method = mp_context.get_start_method() if isinstance(mp_context, BaseContext) else mp_context or "forkserver"
+    if method not in STARTERS:
+        raise ValueError(f"mp_context={mp_context!r}: must be one of {', '.join(map(repr, STARTERS))}, or None")
+    return str(method)
+
+
+@atexit.register
+def _finish() -> None:
+    """Let pools that nobody has shut down do what they were given before Python exits, as the standard library does."""
+    for engine in list(_engines):
+        engine.close(cancel=False)
+    for engine in list(_engines):
+        engine.join()

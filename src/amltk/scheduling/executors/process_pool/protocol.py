@@ -1,0 +1,185 @@
+"""What the pool and its workers say to each other: frames over a socket.
+
+A frame is a header, a table of the lengths of its buffers, and a body: the buffers, each padded so that the next one is
+aligned, and then the payload, a pickle. Buffers are what pickle 5 hands out of band: they are sent from where they
+lie and used where they were received.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator, Sequence
+
+Buffer = bytes | bytearray | memoryview
+
+HEADER = struct.Struct("<BBBxIIIQQdd")
+"""Mark, kind, generation, definition, number of buffers, (unused), key, length of the body, began, ended."""
+
+MARK = 0xA7
+"""The first byte of every frame: what else is written into a worker's socket is noticed."""
+
+ALIGNMENT = 64
+"""Buffers begin at multiples of this many bytes, as numpy's own do."""
+
+CHUNK = 1 << 18
+"""Bytes that are received at once; larger frames are received right into the memory that they stay in."""
+
+LONGEST = 1 << 46
+"""No frame is as long as this."""
+
+
+class ProtocolError(Exception):
+    """What was received is no frame: somebody else has written into the socket."""
+
+
+class Kind(enum.IntEnum):
+    """What a frame says."""
+
+    INIT = 1  # to a worker: how to begin
+    DEFINE = 2  # to a worker: a function or class, under the number `definition`
+    FORGET = 3  # to a worker: the definition `key` is not needed any more
+    TASK = 4  # to a worker: a call
+    ANNOUNCED_TASK = 5  # to a worker: a call; say when it begins
+    READY = 6  # from a worker: it is initialised
+    INIT_FAILED = 7  # from a worker: its initializer raised
+    BEGUN = 8  # from a worker: the call `key` has begun, having used `ended` seconds of CPU before
+    RESULT = 9  # from a worker: what the call `key` returned
+    EXCEPTION = 10  # from a worker: what the call `key` raised
+
+
+class Frame(NamedTuple):
+    """One message."""
+
+    kind: int
+    key: int = 0
+    """The number of the call."""
+    generation: int = 0
+    """Which tokens let the call begin, see `book`."""
+    definition: int = 0
+    """The function to call, or 0 where the payload holds it."""
+    began: float = 0.0
+    """Seconds since the epoch."""
+    ended: float = 0.0
+    payload: Buffer = b""
+    buffers: Sequence[Buffer] = ()
+
+
+def _padding(length: int) -> int:
+    return -length % ALIGNMENT
+
+
+def encode(frame: Frame) -> list[Buffer]:
+    """The frame as pieces to be sent one after the other; large ones are not copied."""
+    kind, key, generation, definition, began, ended, payload, buffers = frame
+    if not buffers:
+        length = len(payload)
+        header = HEADER.pack(MARK, kind, generation, definition, 0, 0, key, length, began, ended)
+        return [b"".join((header, payload))] if length < CHUNK else [header, payload]
+    views = [memoryview(buffer).cast("B") for buffer in buffers]
+    length = sum(view.nbytes + _padding(view.nbytes) for view in views) + len(payload)
+    header = HEADER.pack(MARK, kind, generation, definition, len(views), 0, key, length, began, ended)
+    pieces: list[Buffer] = [header + struct.pack(f"<{len(views)}Q", *(view.nbytes for view in views))]
+    for view in views:
+        pieces += (view, bytes(_padding(view.nbytes)))
+    return [*pieces, payload]
+
+
+class Decoder:
+    """Makes frames of what a socket receives."""
+
+    def __init__(self) -> None:
+        self._chunk = bytearray(CHUNK)
+        self._view = memoryview(self._chunk)
+        self._begin = self._end = 0  # what of the chunk is not decoded yet
+        self._large: bytearray | None = None  # a body that does not fit, or that stays where it is
+        self._filled = 0  # how much of it has been received
+        self._fields: tuple[Any, ...] = ()
+        self._sizes: tuple[int, ...] = ()
+
+    def receive(self, sock: socket.socket) -> bool:
+        """Receive once.
+
+        Returns:
+            False if the other side has closed the connection.
+
+        Raises:
+            BlockingIOError: The socket is not blocking, and there is nothing.
+        """
+        if self._large is not None and self._begin == self._end:
+            count = sock.recv_into(memoryview(self._large)[self._filled :])
+            self._filled += count
+            return count > 0
+        if self._begin:
+            rest = self._end - self._begin
+            self._chunk[:rest] = self._chunk[self._begin : self._end]
+            self._begin, self._end = 0, rest
+        count = sock.recv_into(self._view[self._end :])
+        self._end += count
+        return count > 0
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames that are complete. A payload is to be used before `receive` is called again.
+
+        Raises:
+            ProtocolError: This is no frame.
+        """
+        while True:
+            if self._large is None:
+                frame = self._next_small()
+            else:
+                frame = self._next_large()
+            if frame is not None:
+                yield frame
+            elif self._large is None or self._filled < len(self._large):
+                return
+
+    def _next_small(self) -> Frame | None:
+        """The next frame; None if it is not complete, or begins `_large`."""
+        begin = self._begin + HEADER.size
+        if begin > self._end:
+            return None
+        mark, kind, generation, definition, n_buffers, _, key, length, began, ended = HEADER.unpack_from(
+            self._chunk, self._begin
+        )
+        if mark != MARK or length > LONGEST or n_buffers * 8 > CHUNK // 2:
+            raise ProtocolError(f"received {bytes(self._chunk[self._begin : begin])!r}, which begins no frame")
+        if not n_buffers and begin + length <= self._end:
+            self._begin = begin + length
+            return Frame(kind, key, generation, definition, began, ended, self._view[begin : begin + length])
+        if begin + 8 * n_buffers > self._end or (not n_buffers and HEADER.size + length <= CHUNK):
+            return None
+        self._sizes = struct.unpack_from(f"<{n_buffers}Q", self._chunk, begin)
+        self._fields = (kind, key, generation, definition, began, ended)
+        self._begin = begin + 8 * n_buffers
+        self._large, self._filled = bytearray(length), 0
+        self._take_rest()
+        return None
+
+    def _take_rest(self) -> None:
+        assert self._large is not None
+        count = min(len(self._large) - self._filled, self._end - self._begin)
+        self._large[self._filled : self._filled + count] = self._view[self._begin : self._begin + count]
+        self._begin += count
+        self._filled += count
+
+    def _next_large(self) -> Frame | None:
+        assert self._large is not None
+        self._take_rest()
+        if self._filled < len(self._large):
+            return None
+        view = memoryview(self._large)
+        self._large = None
+        at = 0
+        buffers = []
+        for size in self._sizes:
+            if at + size > len(view):
+                raise ProtocolError(f"received a buffer of {size} bytes in a body of {len(view)}")
+            buffers.append(view[at : at + size])
+            at += size + _padding(size)
+        kind, key, generation, definition, began, ended = self._fields
+        return Frame(kind, key, generation, definition, began, ended, view[at:], buffers)

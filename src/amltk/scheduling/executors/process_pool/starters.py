@@ -1,0 +1,177 @@
+"""How worker processes are started, and how the pool learns that they have ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import warnings
+from typing import TYPE_CHECKING, Protocol
+
+from amltk.scheduling.executors.process_pool import fork_server, worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UNKNOWN = -signal.NSIG
+"""Stands for the exit code of a worker whose fork server has ended before it."""
+
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from {module} import {function}; {function}({arguments})"
+
+
+class Starter(Protocol):
+    """Starts workers."""
+
+    control: socket.socket | None
+    """Readable when `ended` has something to tell; None where `ended` is to be asked when a worker has hung up."""
+
+    def start(self, frames: socket.socket, tokens: socket.socket, *, others: list[socket.socket]) -> int:
+        """Start a worker with its ends of two sockets; `others` are the pool's. Returns its pid."""
+        ...
+
+    def ended(self) -> Iterator[tuple[int, int]]:
+        """The pids of workers that have ended since, and their exit codes; a negative one is a signal."""
+        ...
+
+    def close(self) -> None:
+        """End what was needed to start workers, once these have ended."""
+
+
+def _interpreter(module: str, function: str, *descriptors: int) -> subprocess.Popen[bytes]:
+    """Run a function of a module of this package in a fresh interpreter, which finds what this one finds."""
+    program = _PROGRAM.format(
+        path=sys.path, module=module, function=function, arguments=", ".join(map(str, descriptors))
+    )
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return subprocess.Popen(
+        [sys.executable, *flags, "-c", program], pass_fds=descriptors, stdin=subprocess.DEVNULL, process_group=0
+    )
+
+
+class ForkServer:
+    """Starts workers from a small process with one thread. A server that was killed is replaced."""
+
+    def __init__(self) -> None:
+        self._control, other = socket.socketpair()
+        self.control: socket.socket | None = self._control
+        with other:
+            self._process = _interpreter(fork_server.__name__, "main", other.fileno())
+        self._ends: list[tuple[int, int]] = []
+        self._workers: set[int] = set()
+
+    def start(self, frames: socket.socket, tokens: socket.socket, *, others: list[socket.socket]) -> int:
+        """See `Starter`.
+
+        Raises:
+            ConnectionError: The server was killed.
+        """
+        del others  # the server has none of them
+        socket.send_fds(self._control, [fork_server.START], [frames.fileno(), tokens.fileno()])
+        while True:
+            what, pid, code = self._receive()
+            if what == fork_server.STARTED:
+                self._workers.add(pid)
+                return pid
+            self._note_end(pid, code)
+
+    def _receive(self) -> tuple[bytes, int, int]:
+        report = self._control.recv(fork_server.REPORT.size, socket.MSG_WAITALL)
+        if len(report) < fork_server.REPORT.size:
+            raise ConnectionError("the fork server has ended")
+        what, pid, code = fork_server.REPORT.unpack(report)
+        return what, pid, code
+
+    def _note_end(self, pid: int, code: int) -> None:
+        self._workers.discard(pid)
+        self._ends.append((pid, code))
+
+    def ended(self) -> Iterator[tuple[int, int]]:
+        """See `Starter`.
+
+        Raises:
+            ConnectionError: The server was killed, and its workers end with it.
+        """
+        while self._control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) if self._is_readable() else b"":
+            _, pid, code = self._receive()
+            self._note_end(pid, code)
+        ends, self._ends = self._ends, []
+        yield from ends
+        if self._is_readable() and not self._control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+            for pid in self._workers:
+                yield pid, UNKNOWN
+            raise ConnectionError("the fork server has ended")
+
+    def _is_readable(self) -> bool:
+        try:
+            self._control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """See `Starter`."""
+        self._control.close()
+        self._process.wait()
+
+
+class _Children:
+    """Workers that are children of this process."""
+
+    control: socket.socket | None = None
+
+    def __init__(self) -> None:
+        self._pids: set[int] = set()
+
+    def ended(self) -> Iterator[tuple[int, int]]:
+        """See `Starter`."""
+        for pid in list(self._pids):
+            try:
+                found, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:  # somebody else has waited for it
+                found, status = pid, 0
+            if found:
+                self._pids.discard(pid)
+                yield pid, os.waitstatus_to_exitcode(status)
+
+    def close(self) -> None:
+        """See `Starter`."""
+
+
+class Fork(_Children):
+    """Starts workers as copies of this process, as `mp_context="fork"` asks for."""
+
+    def start(self, frames: socket.socket, tokens: socket.socket, *, others: list[socket.socket]) -> int:
+        """See `Starter`."""
+        with warnings.catch_warnings():
+            # CPython 3.12 and later warn of forking where there are threads; the user has asked for it.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            for sock in others:
+                with contextlib.suppress(OSError):
+                    sock.close()
+            fork_server.run_worker(frames.detach(), tokens.detach())
+        self._pids.add(pid)
+        return pid
+
+
+class Spawn(_Children):
+    """Starts each worker as a fresh interpreter, as `mp_context="spawn"` asks for."""
+
+    def start(self, frames: socket.socket, tokens: socket.socket, *, others: list[socket.socket]) -> int:
+        """See `Starter`."""
+        del others  # not inherited
+        process = _interpreter(worker.__name__, "run", frames.fileno(), tokens.fileno())
+        process.returncode = 0  # waited for by `ended`
+        self._pids.add(process.pid)
+        return process.pid
+
+
+STARTERS: dict[str, type[ForkServer | Fork | Spawn]] = {
+    "forkserver": ForkServer,
+    "spawn": Spawn,
+    "fork": Fork,
+}

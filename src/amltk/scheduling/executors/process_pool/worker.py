@@ -1,0 +1,218 @@
+"""What a worker process does: take a token, begin the next call, send its outcome, and so on."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import signal
+import socket
+import sys
+import time
+import traceback
+import types
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from amltk.scheduling.executors.process_pool import here
+from amltk.scheduling.executors.process_pool.pickles import pickle_outcome
+from amltk.scheduling.executors.process_pool.protocol import Buffer, Decoder, Frame, Kind, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LOST_CONNECTION = 83
+"""The exit code of a worker whose sockets were closed or written into by the function that it ran."""
+
+PR_SET_PDEATHSIG = 1
+
+
+class Start(NamedTuple):
+    """How a worker begins."""
+
+    path: list[str]
+    argv: list[str]
+    main_file: str | None
+    directory: str
+    initialize: bytes | None
+    """A pickle of the initializer and its arguments."""
+
+
+class Failure(NamedTuple):
+    """An exception as it travels: it may be impossible to pickle there or to unpickle here."""
+
+    name: str
+    text: str
+    traceback: str
+    pickled: bytes | None
+    problem: str
+    """Why there is no pickle."""
+
+
+def die_with_parent() -> None:
+    """Have the system end this process when the one that started it ends, where it can do that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main(frames: socket.socket, tokens: socket.socket) -> None:
+    """Work until the parent hangs up, then end the process.
+
+    Args:
+        frames: For frames, both ways.
+        tokens: For taking tokens; the parent takes them back from the same end.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        Worker(frames, tokens).work()
+    except OSError:
+        os._exit(LOST_CONNECTION)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                pass  # closed by the user, or nobody reads it
+
+
+class Worker:
+    """One worker; see `book` for the tokens."""
+
+    def __init__(self, frames: socket.socket, tokens: socket.socket) -> None:
+        self._socket = frames
+        self._tokens = tokens
+        self._incoming = self._frames()
+        self._pid = os.getpid()
+
+    def _frames(self) -> Iterator[Frame]:
+        decoder = Decoder()
+        while decoder.receive(self._socket):
+            yield from decoder.frames()
+
+    def _send(self, frame: Frame) -> None:
+        pieces: list[Buffer] = encode(frame)
+        if len(pieces) == 1:
+            self._socket.sendall(pieces[0])
+            return
+        views = [memoryview(piece).cast("B") for piece in pieces if len(piece)]
+        while views:
+            sent = self._socket.sendmsg(views[:64])
+            while sent:
+                size = min(sent, views[0].nbytes)
+                sent -= size
+                views[0] = views[0][size:]
+                if not views[0].nbytes:
+                    del views[0]
+
+    def work(self) -> None:
+        """See `main`."""
+        start = next(self._incoming, None)
+        if start is None or not self._begin(pickle.loads(start.payload)):
+            return
+        while token := self._tokens.recv(1):
+            self._call(self._next_call(token[0]))
+            if os.getpid() != self._pid:
+                os._exit(0)  # the call has forked, and this is the child: the outcome is its parent's to tell
+
+    def _begin(self, start: Start) -> bool:
+        sys.path[:] = start.path
+        sys.argv[:] = start.argv
+        main_module = types.ModuleType("__main__")
+        main_module.__dict__["__builtins__"] = __builtins__
+        if start.main_file is not None:
+            main_module.__file__ = start.main_file
+        sys.modules["__main__"] = main_module
+        try:
+            os.chdir(start.directory)
+            if start.initialize is not None:
+                initializer, initargs = pickle.loads(start.initialize)
+                initializer(*initargs)
+        except BaseException as error:  # noqa: BLE001 - sent to the parent
+            self._send(Frame(Kind.INIT_FAILED, payload=pickle.dumps(_failure(error))))
+            return False
+        self._send(Frame(Kind.READY))
+        return True
+
+    def _next_call(self, generation: int) -> Frame:
+        """The call that a token of this generation is for. What was taken back is left out."""
+        for frame in self._incoming:
+            if frame.kind == Kind.DEFINE:
+                self._define(frame.key, bytes(frame.payload))
+            elif frame.kind == Kind.FORGET:
+                here.forget(frame.key)
+            elif frame.generation == generation:
+                return frame
+        raise ConnectionError("the parent has hung up")
+
+    def _define(self, number: int, payload: bytes) -> None:
+        try:
+            obj = pickle.loads(payload)
+        except BaseException as error:  # noqa: BLE001 - raised by the calls that use it
+            obj = _broken_definition(error)
+        here.define(number, obj)
+
+    def _call(self, frame: Frame) -> None:
+        began = time.time()
+        key = frame.key
+        if frame.kind == Kind.ANNOUNCED_TASK:
+            self._send(Frame(Kind.BEGUN, key, began=began, ended=time.process_time()))
+        try:
+            args: tuple[Any, ...]
+            if frame.definition:
+                fn = here.definition(frame.definition)
+                args, kwargs = pickle.loads(frame.payload, buffers=frame.buffers)
+            else:
+                fn, args, kwargs = pickle.loads(frame.payload, buffers=frame.buffers)
+            result = fn(*args, **kwargs)
+            del fn, args, kwargs
+        except BaseException as error:  # noqa: BLE001 - sent to the parent
+            outcome = Frame(Kind.EXCEPTION, key, 0, 0, began, time.time(), pickle.dumps(_failure(error)))
+        else:
+            ended = time.time()
+            try:
+                payload, buffers = pickle_outcome(result)
+                outcome = Frame(Kind.RESULT, key, 0, 0, began, ended, payload, buffers)
+            except BaseException as error:  # noqa: BLE001 - sent to the parent
+                error.add_note(
+                    f"this was raised when the result, a {type(result).__name__}, was pickled for the way back"
+                )
+                outcome = Frame(Kind.EXCEPTION, key, 0, 0, began, ended, pickle.dumps(_failure(error)))
+        if os.getpid() == self._pid:
+            self._send(outcome)
+
+
+def _broken_definition(error: BaseException) -> Callable[..., Any]:
+    def raise_it(*_args: Any, **_kwargs: Any) -> Any:
+        raise error
+
+    return raise_it
+
+
+def _failure(error: BaseException) -> Failure:
+    pickled, problem = None, ""
+    try:
+        pickled, _ = _in_band(error)
+    except BaseException as unpicklable:  # noqa: BLE001 - what cannot be pickled is described
+        problem = f"it cannot be pickled: {unpicklable!r}"
+    try:
+        text = str(error)
+    except Exception as strange:  # noqa: BLE001 - of the user's own __str__
+        text = f"<its __str__ raised {strange!r}>"
+    # From the user's function on: our own frame says nothing.
+    below = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    lines = traceback.format_exception(type(error), error, below)
+    return Failure(f"{type(error).__module__}.{type(error).__qualname__}", text, "".join(lines), pickled, problem)
+
+
+def _in_band(error: BaseException) -> tuple[bytes, None]:
+    payload, buffers = pickle_outcome(error)
+    if buffers:
+        payload = pickle.dumps(error, 5)
+    return payload, None
+
+
+def run(frames: int, tokens: int) -> None:
+    """Be a worker, in a fresh interpreter of its own."""
+    die_with_parent()
+    main(socket.socket(fileno=frames), socket.socket(fileno=tokens))
+    os._exit(0)

@@ -1,0 +1,493 @@
+"""The process pool with real processes and real faults."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import BrokenExecutor, Future, as_completed
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from amltk.exceptions import (
+    CpuTimeLimitError,
+    MemoryLimitError,
+    PoolBrokenError,
+    RemoteError,
+    RemoteTraceback,
+    TaskLimitError,
+    WallTimeLimitError,
+    WorkerLostError,
+)
+from amltk.scheduling import ExitState, Scheduler
+from amltk.scheduling.executors import Limits, ProcessPool
+from tests.helpers.script import run_script
+
+GUARD = 60.0
+"""Seconds after which a test counts as hanging; no test waits for it to pass."""
+
+METHODS = ["forkserver", "spawn", "fork"]
+
+
+def identity(value: Any) -> Any:
+    return value
+
+
+def touch(path: str, seconds: float = 0.0) -> int:
+    """Tell that it has begun, outside of the pool."""
+    with Path(path).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def segfault() -> None:
+    ctypes.string_at(0)
+
+
+def close_everything() -> None:
+    os.closerange(3, 100)
+
+
+def write_garbage_into_sockets() -> None:
+    for descriptor in range(3, 100):
+        try:
+            os.write(descriptor, b"garbage " * 100)
+        except OSError:
+            continue
+    time.sleep(GUARD)
+
+
+def kill_me() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Unpicklable:
+    def __reduce__(self) -> Any:
+        raise ValueError("not this one")
+
+
+class CannotBeUnpickled(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__("there and not back")
+
+
+def raise_what_cannot_be_unpickled() -> None:
+    raise CannotBeUnpickled(1, 2)
+
+
+def raise_value_error() -> None:
+    raise ValueError("of the function")
+
+
+def fail() -> None:
+    raise ValueError("of the initializer")
+
+
+def fork_and_return() -> int:
+    if os.fork() == 0:
+        return 0
+    return os.wait()[1]
+
+
+def wait_for(condition: Any) -> None:
+    """Wait until something is so, which is not a matter of time but of another process."""
+    give_up = time.monotonic() + GUARD
+    while not condition():
+        assert time.monotonic() < give_up, "it did not happen"
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize(
+    ("fn", "says"),
+    [
+        (kill_me, "SIGKILL"),
+        (segfault, "SIGSEGV"),
+        (lambda: os._exit(3), "exit code 3"),
+        (close_everything, "worker"),
+        (write_garbage_into_sockets, "worker"),
+    ],
+    ids=["sigkill", "segfault", "exit", "closed-sockets", "garbage-in-sockets"],
+)
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])  # a fork has the test runner's own files as well
+def test_a_lost_worker_costs_one_call(method: str, fn: Any, says: str) -> None:
+    """The call that ran fails with an error that says how, where and what; all others succeed."""
+    with ProcessPool(2, mp_context=method) as pool:
+        before = [pool.submit(identity, n) for n in range(50)]
+        bad = pool.submit(fn)
+        after = [pool.submit(identity, n) for n in range(50)]
+        assert [future.result(GUARD) for future in before + after] == [*range(50), *range(50)]
+        with pytest.raises(WorkerLostError, match=says) as caught:
+            bad.result(GUARD)
+        assert str(caught.value.pid) in str(caught.value)
+        assert fn.__name__ in str(caught.value)
+        assert pool.submit(identity, 7).result(GUARD) == 7
+
+
+def test_output_of_a_call_does_no_harm(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever is written to the standard streams is only output."""
+    with ProcessPool(1) as pool:
+        pool.submit(os.write, 1, b"\xa7garbage").result(GUARD)
+        assert pool.submit(identity, 1).result(GUARD) == 1
+
+
+def test_values_that_cannot_travel() -> None:
+    """An argument, a result or an exception that cannot be pickled or unpickled costs its call only."""
+    with ProcessPool(1) as pool:
+        with pytest.raises(ValueError, match="not this one") as argument:
+            pool.submit(identity, Unpicklable()).result(GUARD)
+        assert "identity" in argument.value.__notes__[0]
+        with pytest.raises(ValueError, match="not this one") as result:
+            pool.submit(Unpicklable).result(GUARD)
+        assert "result" in result.value.__notes__[0]
+        with pytest.raises(RemoteError, match="CannotBeUnpickled: there and not back") as error:
+            pool.submit(raise_what_cannot_be_unpickled).result(GUARD)
+        assert "raise_what_cannot_be_unpickled" in str(error.value.__cause__)
+        assert pool.submit(identity, 1).result(GUARD) == 1
+
+
+def test_an_exception_has_the_traceback_of_the_worker() -> None:
+    """The exception is of its own type, with the traceback as text, the function and the worker."""
+    with ProcessPool(1) as pool, pytest.raises(ValueError, match="of the function") as caught:
+        pool.submit(raise_value_error).result(GUARD)
+    assert isinstance(caught.value.__cause__, RemoteTraceback)
+    assert 'raise ValueError("of the function")' in str(caught.value.__cause__)
+    assert "raise_value_error" in caught.value.__notes__[0]
+
+
+def test_large_values_travel_both_ways() -> None:
+    """200 MB go there and come back, in one piece and out of band."""
+    with ProcessPool(2) as pool:
+        assert len(pool.submit(bytes, 200_000_000).result(GUARD)) == 200_000_000
+        numpy = pytest.importorskip("numpy", reason="numpy is a part of the development environment")
+        array = numpy.arange(25_000_000)
+        back = pool.submit(identity, array).result(GUARD)
+        assert (array == back).all()
+        back[0] = 1  # it can be written to
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_initializer_that_keeps_failing_breaks_the_pool(method: str) -> None:
+    """It is tried three times; then everything fails with its traceback, now and later."""
+    with ProcessPool(2, mp_context=method, initializer=fail) as pool:
+        future = pool.submit(identity, 1)
+        with pytest.raises(PoolBrokenError, match="of the initializer") as caught:
+            future.result(GUARD)
+        assert "in fail" in str(caught.value.__cause__.__cause__)
+        with pytest.raises(BrokenExecutor, match="of the initializer"):
+            pool.submit(identity, 1)
+
+
+def test_an_initializer_that_hangs_can_be_ended() -> None:
+    """A run with a timeout is over in time although no worker ever was ready."""
+    scheduler = Scheduler.with_processes(1, initializer=time.sleep, initargs=(GUARD,))
+    scheduler.on_start(lambda: scheduler.submit(identity, 1))
+    state = scheduler.run(timeout=0.2, wait=False)
+    assert state.code is ExitState.Code.TIMEOUT
+    assert scheduler.event_counts[scheduler.FUTURE_CANCELLED] == 1
+
+
+def test_a_fork_inside_of_a_call() -> None:
+    """The forked child does not answer for its parent."""
+    with ProcessPool(1) as pool:
+        assert pool.submit(fork_and_return).result(GUARD) == 0
+        assert pool.submit(identity, 1).result(GUARD) == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_is_left_when_the_parent_is_killed(method: str, tmp_path: Path) -> None:
+    """After kill -9 of the process that has the pool no worker and no fork server goes on."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import time\n"
+        "from amltk.scheduling.executors import ProcessPool\n"
+        f"pool = ProcessPool(2, mp_context={method!r})\n"
+        "def work():\n"
+        "    while True: pass\n"
+        "calls = [pool.submit(work) for _ in range(2)]\n"
+        "while not all(call.running() for call in calls): time.sleep(0.01)\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(100)\n"
+    )
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"ready\n"
+        below = psutil.Process(parent.pid).children(recursive=True)
+        assert len(below) == (3 if method == "forkserver" else 2)
+        parent.kill()
+    wait_for(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in below))
+
+
+def test_exactly_once_while_workers_are_killed(tmp_path: Path) -> None:
+    """Each call has one ending; only those that ran on a killed worker fail, and none is begun twice."""
+    number = 4000
+    begun = tmp_path / "begun"
+    stop = threading.Event()
+    kills = 0
+    endings: list[Future[Any]] = []
+
+    with ProcessPool(2) as pool:
+
+        def kill_now_and_then() -> None:
+            nonlocal kills
+            generator = random.Random(1)
+            while not stop.wait(0.2):
+                pids = pool.worker_pids
+                if pids:
+                    try:
+                        os.kill(generator.choice(pids), signal.SIGKILL)
+                    except ProcessLookupError:
+                        continue
+                    kills += 1
+
+        killer = threading.Thread(target=kill_now_and_then)
+        killer.start()
+        try:
+            futures = [pool.submit(note, str(begun), n) for n in range(number)]
+            for future in futures:
+                future.add_done_callback(endings.append)
+            lost = sum(isinstance(future.exception(GUARD), WorkerLostError) for future in as_completed(futures))
+        finally:
+            stop.set()
+            killer.join()
+    assert len(endings) == len(set(endings)) == number
+    assert all(future.exception() is None or isinstance(future.exception(), WorkerLostError) for future in futures)
+    assert lost <= kills
+    starts = begun.read_text().split()
+    assert len(starts) == len(set(starts)), "begun twice"
+    assert len(starts) >= number - lost
+
+
+def note(path: str, number: int) -> int:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, f"{number}\n".encode())
+    os.close(descriptor)
+    return number
+
+
+def test_nothing_waits_behind_a_long_call(tmp_path: Path) -> None:
+    """Short calls have made the pool send batches; then two long ones among short ones run at the same time."""
+    with ProcessPool(2) as pool:
+        for future in [pool.submit(identity, n) for n in range(2000)]:
+            future.result(GUARD)
+        first, second = tmp_path / "1", tmp_path / "2"
+        calls = [pool.submit(meet, str(first), str(second))]
+        calls += [pool.submit(identity, n) for n in range(20)]
+        calls += [pool.submit(meet, str(second), str(first))]
+        calls += [pool.submit(identity, n) for n in range(20)]
+        for call in calls:
+            call.result(GUARD)
+
+
+def meet(mine: str, other: str) -> None:
+    """Return when the other one runs as well."""
+    Path(mine).touch()
+    while not Path(other).exists():
+        time.sleep(0.001)
+
+
+def test_work_goes_on_while_a_callback_blocks(tmp_path: Path) -> None:
+    """While a callback keeps the loop, what was submitted runs and a limit is enforced."""
+    scheduler = Scheduler.with_processes(1)
+    pool_calls: list[Any] = []
+
+    @scheduler.on_start
+    def block() -> None:
+        for n in range(20):
+            scheduler.submit(touch, str(tmp_path / str(n)))
+        pool = scheduler.executor
+        assert isinstance(pool, ProcessPool)
+        pool_calls.append(pool.submit_limited(Limits(wall_time=0.05), time.sleep, GUARD))
+        wait_for(lambda: pool_calls[0].done())
+        assert all((tmp_path / str(n)).exists() for n in range(20))
+
+    scheduler.run()
+    assert isinstance(pool_calls[0].exception(), WallTimeLimitError)
+    assert scheduler.event_counts[scheduler.FUTURE_RESULT] == 20
+
+
+def test_cancelling(tmp_path: Path) -> None:
+    """What waits never begins; what runs loses its worker and nothing else does; what has ended cannot be cancelled."""
+    with ProcessPool(1) as pool:
+        running = pool.submit(touch, str(tmp_path / "running"), GUARD)
+        waiting = [pool.submit(touch, str(tmp_path / f"waiting{n}")) for n in range(5)]
+        wait_for(running.running)
+        assert not waiting[0].running()
+        assert waiting[0].cancel()
+        assert waiting[3].cancel()
+        pid = pool.worker_pids[0]
+        assert running.cancel()
+        assert running.cancelled()
+        assert [waiting[n].result(GUARD) for n in (1, 2, 4)]
+        wait_for(lambda: not psutil.pid_exists(pid))
+        assert not (tmp_path / "waiting0").exists()
+        assert not (tmp_path / "waiting3").exists()
+        assert not waiting[1].cancel()
+
+
+def burn() -> None:
+    while True:
+        pass
+
+
+def hoard() -> None:
+    hoarded = bytearray(400_000_000)
+    time.sleep(GUARD)
+    del hoarded
+
+
+@pytest.mark.parametrize(
+    ("limits", "fn", "args", "error"),
+    [
+        (Limits(wall_time=0.1), time.sleep, (GUARD,), WallTimeLimitError),
+        (Limits(cpu_time=0.1), burn, (), CpuTimeLimitError),
+        (Limits(memory=100_000_000), hoard, (), MemoryLimitError),
+    ],
+    ids=["wall-time", "cpu-time", "memory"],
+)
+def test_limits(limits: Limits, fn: Any, args: Any, error: type[TaskLimitError]) -> None:
+    """A call that exceeds its limit ends with an error that has the limit and the use; others are not concerned."""
+    with ProcessPool(1) as pool:
+        limited = pool.submit_limited(limits, fn, *args)
+        after = pool.submit(identity, 1)
+        with pytest.raises(error) as caught:
+            limited.result(GUARD)
+        assert caught.value.used >= caught.value.limit > 0
+        assert caught.value.pid is not None
+        assert after.result(GUARD) == 1
+        assert pool.submit_limited(Limits(wall_time=GUARD, memory=10**12), identity, 2).result(GUARD) == 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "error"),
+    [({"wall_time": 0}, ValueError), ({"memory": -1}, ValueError), ({"cpu_time": "2"}, TypeError)],
+)
+def test_limits_are_checked(limits: Any, error: type[Exception]) -> None:
+    """A limit that makes no sense is refused at once."""
+    with pytest.raises(error, match=f"{next(iter(limits))}="):
+        Limits(**limits)
+
+
+def test_states_and_times_are_true() -> None:
+    """A call runs from the moment that its worker begins it, and knows when and where that was."""
+    with ProcessPool(1) as pool:
+        before = time.time()
+        first, second = pool.submit(time.sleep, 0.2), pool.submit(os.getpid)
+        wait_for(first.running)
+        assert not second.running()
+        pid = second.result(GUARD)
+        assert not first.running()
+        assert first.pid == second.pid == pid
+        assert first.began is not None
+        assert first.ended is not None
+        assert second.began is not None
+        assert before <= first.began <= first.ended - 0.15
+        assert first.ended <= second.began <= time.time()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_are_replaced_after_so_many_calls(method: str) -> None:
+    """No worker does more calls than it may, and all calls are done."""
+    with ProcessPool(2, mp_context=method, max_tasks_per_child=5) as pool:
+        pids = [future.result(GUARD) for future in [pool.submit(os.getpid) for _ in range(100)]]
+    assert max(pids.count(pid) for pid in set(pids)) <= 5
+
+
+def test_a_pool_that_is_forgotten_does_its_work_and_ends() -> None:
+    """Without `shutdown`, what was submitted is done, and no process is left."""
+    pool = ProcessPool(1)
+    future = pool.submit(identity, 1)
+    del pool
+    assert future.result(GUARD) == 1
+    wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name == "amltk-process-pool"])
+
+
+def test_python_ends_after_the_work_is_done() -> None:
+    """A script that never shuts its pool down still gets its results."""
+    ended = run_script("""
+        from amltk.scheduling.executors import ProcessPool
+        pool = ProcessPool(1)
+        def work():
+            return 42
+        pool.submit(work).add_done_callback(lambda future: print(future.result()))
+        """)
+    assert (ended.code, ended.lines) == (0, ["42"])
+
+
+def test_what_main_defines_needs_no_guard() -> None:
+    """Functions, closures, lambdas and classes of `__main__` travel, and instances come back as what they were."""
+    ended = run_script("""
+        import enum
+        from dataclasses import dataclass
+        from amltk.scheduling.executors import ProcessPool
+
+        FACTOR = 3
+
+        @dataclass
+        class Point:
+            x: int
+            def grow(self):
+                return Point(FACTOR * self.x)
+
+        class Colour(enum.Enum):
+            RED = 1
+
+        class Failed(Exception):
+            pass
+
+        def grow(point):
+            assert type(point) is Point
+            return point.grow()
+
+        def fail():
+            raise Failed("yes")
+
+        def outer(n):
+            return lambda x: n * x
+
+        with ProcessPool(1) as pool:
+            back = pool.submit(grow, Point(2)).result()
+            assert type(back) is Point, type(back)
+            assert back == Point(6)
+            assert pool.submit(Point(1).grow).result() == Point(3)
+            assert pool.submit(outer(5), 2).result() == 10
+            assert pool.submit(lambda c: c, Colour.RED).result() is Colour.RED
+            assert type(pool.submit(fail).exception()) is Failed
+            assert pool.submit(Point, 4).result() == Point(4)
+        print("done")
+        """)
+    assert (ended.errors, ended.lines) == ("", ["done"])
+
+
+@pytest.mark.parametrize("arguments", [{"max_workers": 0}, {"max_tasks_per_child": 0}, {"mp_context": "teleport"}])
+def test_arguments_are_checked(arguments: Any) -> None:
+    """A value that is not allowed is refused, with the value."""
+    with pytest.raises(ValueError, match=f"{next(iter(arguments))}="):
+        ProcessPool(**arguments)
+
+
+def test_stopping_in_the_middle_of_everything() -> None:
+    """A run that is broken off with short, long and dying calls under way leaves nothing, and its books agree."""
+    scheduler = Scheduler.with_processes(2)
+
+    @scheduler.on_start
+    def begin() -> None:
+        for n in range(200):
+            scheduler.submit(identity, n)
+            if n % 50 == 0:
+                scheduler.submit(kill_me)
+                scheduler.submit(time.sleep, GUARD)
+        scheduler.call_later(0.1, scheduler.stop)
+
+    scheduler.run(wait=False, on_exception="continue")
+    counts = scheduler.event_counts
+    ended = counts[scheduler.FUTURE_RESULT] + counts[scheduler.FUTURE_EXCEPTION] + counts[scheduler.FUTURE_CANCELLED]
+    assert counts[scheduler.FUTURE_SUBMITTED] == ended == 208
