@@ -11,16 +11,19 @@ FIGURE = "tasks_per_second"
 
 def measure(setting: Setting) -> list[Line]:
     tasks = setting.either(20_000, 4_000)
+
+    def options(in_flight: int) -> tuple[object, ...]:
+        return "--tasks", tasks, "--in-flight", in_flight
+
     return [
-        _line(setting, tasks, 8, "8 in flight", 3, "bare-callbacks"),
-        _line(setting, tasks, 64, "64 in flight", 5, "bare-callbacks"),
+        _line(setting, options(8), "8 in flight", times=3, bare="bare-callbacks"),
+        _line(setting, options(64), "64 in flight", times=5, bare="bare-callbacks"),
         # A callback that submits nothing is no load: here the standard library is at its fastest on the main thread.
-        _line(setting, tasks, tasks, "all submitted first", 4, "bare-main-thread"),
+        _line(setting, options(tasks), "all submitted first", times=4, bare="bare-main-thread"),
     ]
 
 
-def _line(setting: Setting, tasks: int, in_flight: int, name: str, times: int, bare: str) -> Line:
-    options = ("--tasks", tasks, "--in-flight", in_flight)
+def _line(setting: Setting, options: tuple[object, ...], name: str, *, times: int, bare: str) -> Line:
     samples = interleave(
         {"bare": Case("throughput", (bare, *options)), "ours": Case("throughput", ("processes", *options))},
         setting.either(7, 3),
