@@ -54,13 +54,13 @@ class Seat:
     __slots__ = ("begun", "closed", "generation", "number", "ready", "retired", "sent")
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        self.number: int = number
         self.sent: deque[PoolFuture] = deque()
-        self.ready = False
-        self.closed = False
-        self.retired = False
-        self.generation = 0
-        self.begun = 0
+        self.ready: bool = False
+        self.closed: bool = False
+        self.retired: bool = False
+        self.generation: int = 0
+        self.begun: int = 0
 
     @property
     def open(self) -> bool:
@@ -79,7 +79,7 @@ class Book:
     def __init__(self, max_workers: int, max_tasks_per_child: int | None) -> None:
         self.queue: deque[PoolFuture] = deque()
         self.seats: dict[int, Seat] = {}
-        self.expected = math.inf  # seconds that a call takes
+        self.expected: float = math.inf  # seconds that a call takes
         self._max_workers = max_workers
         self._most_calls = max_tasks_per_child or math.inf
         self._last_seat = 0

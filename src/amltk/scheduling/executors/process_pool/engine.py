@@ -51,16 +51,20 @@ class Link:
     """A worker as the engine knows it: its seat, its process and its sockets."""
 
     def __init__(self, seat: Seat) -> None:
-        self.seat = seat
-        self.pid = 0
+        self.seat: Seat = seat
+        self.pid: int = 0
+        self.frames: socket.socket
+        self.their_frames: socket.socket
         self.frames, self.their_frames = socket.socketpair()
+        self.tokens: socket.socket
+        self.their_tokens: socket.socket
         self.tokens, self.their_tokens = socket.socketpair()
         self.frames.setblocking(False)
-        self.decoder = Decoder()
+        self.decoder: Decoder = Decoder()
         self.unsent: deque[memoryview] = deque()
         self.knows: set[int] = set()
         self.reason: BaseException | None = None  # why it is being ended
-        self.hung_up = False  # by the pool: it is to end
+        self.hung_up: bool = False  # by the pool: it is to end
         self.silent_since: float | None = None  # it has closed its socket, on the monotonic clock
 
     def take_tokens(self) -> int:

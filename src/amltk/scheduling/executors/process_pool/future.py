@@ -52,12 +52,12 @@ class PoolFuture(Future[Any]):
         super().__init__()
         self._owner = owner
         self.fn: Callable[..., Any] | None = fn
-        self.args = args
-        self.kwargs = kwargs
-        self.limits = limits
-        self.key = 0  # its number, once it is in the book
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
+        self.limits: Limits | None = limits
+        self.key: int = 0  # its number, once it is in the book
         self.seat: Seat | None = None  # where it was sent
-        self.dropped = False  # it has ended, or was cancelled: nobody is to begin it
+        self.dropped: bool = False  # it has ended, or was cancelled: nobody is to begin it
         self.pid: int | None = None
         self.began: float | None = None
         self.ended: float | None = None

@@ -17,12 +17,13 @@ from collections import deque
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cloudpickle
-
 from amltk.scheduling.executors.process_pool import here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pickle import Pickler as CloudPickler  # cloudpickle's has no types
+else:
+    from cloudpickle import Pickler as CloudPickler
 
 OUT_OF_BAND = 1 << 14
 """Bytes from which on a buffer travels by itself."""
@@ -50,8 +51,10 @@ def is_importable(obj: Any) -> bool:
     return name != "__main__" and module is not None and here.look_up(module, obj.__qualname__) is obj
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _Pickler(CloudPickler):
     """Pickles by value what could not be imported."""
+
+    globals_ref: dict[int, Any]
 
     def __init__(self, file: io.BytesIO, buffers: list[memoryview]) -> None:
         def keep(buffer: pickle.PickleBuffer) -> bool:
@@ -91,7 +94,7 @@ class Definitions:
         _Pickler(file, buffers).dump(obj)
         if buffers:  # a definition is kept: it is not worth a second way
             file = io.BytesIO()
-            cloudpickle.Pickler(file, protocol=5).dump(obj)
+            CloudPickler(file, protocol=5).dump(obj)
         key = id(obj)
 
         def forget(_: weakref.ref[Any]) -> None:
