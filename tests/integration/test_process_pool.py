@@ -186,6 +186,22 @@ def test_an_initializer_that_keeps_failing_breaks_the_pool(method: str) -> None:
             pool.submit(identity, 1)
 
 
+def test_a_killed_fork_server_is_replaced() -> None:
+    """Its workers end with it, which costs what they ran; everything else is done by those of another one."""
+    with ProcessPool(2) as pool:
+        running = pool.submit(time.sleep, GUARD)
+        wait_for(running.running)
+        server = psutil.Process(pool.worker_pids[0]).ppid()
+        assert psutil.Process(server).ppid() == os.getpid()
+        waiting = [pool.submit(identity, n) for n in range(20)]
+        os.kill(server, signal.SIGKILL)
+        with pytest.raises(WorkerLostError):
+            running.result(GUARD)
+        ended = [future.exception(GUARD) for future in waiting]
+        assert sum(error is not None for error in ended) <= 1
+        assert pool.submit(identity, 7).result(GUARD) == 7
+
+
 def test_an_initializer_that_hangs_can_be_ended() -> None:
     """A run with a timeout is over in time although no worker ever was ready."""
     scheduler = Scheduler.with_processes(1, initializer=time.sleep, initargs=(GUARD,))

@@ -27,6 +27,7 @@ from amltk.scheduling.executors.process_pool.protocol import Buffer, Decoder, Fr
 from amltk.scheduling.executors.process_pool.starters import STARTERS, UNKNOWN, Starter
 from amltk.scheduling.executors.process_pool.warden import Warden
 from amltk.scheduling.executors.process_pool.worker import Start
+from amltk.scheduling.executors.termination import kill_trees
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -334,10 +335,11 @@ class Engine:
             self._links[seat.number] = link
             try:
                 link.pid = starter.start(link.their_frames, link.their_tokens, others=others)
-            except ConnectionError:
+            except ConnectionError as error:
                 self._links.pop(seat.number).close()
                 self._book.remove_seat(seat)
                 self._replace_starter()
+                self._start_failed(f"no worker could be started: {error}", error)
                 continue
             link.their_frames.close()
             self._selector.register(
@@ -374,10 +376,13 @@ class Engine:
     def _replace_starter(self) -> None:
         """Forget a fork server that was killed; its workers are killed with it. The next worker gets another one."""
         starter, self._starter = self._starter, None
-        if starter is not None:
-            if starter.control is not None:
-                self._selector.unregister(starter.control)
+        if starter is not None and starter.control is not None:
+            self._selector.unregister(starter.control)
             starter.close()
+        links = [link for link in self._links.values() if link.pid]
+        kill_trees(link.pid for link in links)  # where the system does not do it
+        for link in links:
+            self._bury(link, UNKNOWN)
 
     def _bury(self, link: Link, code: int) -> None:
         """Take out a worker whose process has ended; what it has sent before counts."""
@@ -400,10 +405,7 @@ class Engine:
         silent = [link for link in self._links.values() if link.silent_since is not None]
         if not silent:
             return
-        if self._starter is None:
-            for link in silent:
-                self._bury(link, UNKNOWN)
-        elif self._starter.control is None:
+        if self._starter is not None and self._starter.control is None:
             self._ended()
         for link in silent:
             if time.monotonic() - (link.silent_since or 0.0) > SILENCE and link.reason is None:
@@ -413,8 +415,6 @@ class Engine:
         """Kill the workers that are to be ended, with everything that they have started."""
         pids = [link.pid for link in self._links.values() if link.reason is not None and link.pid]
         if pids:
-            from amltk.scheduling.executors.termination import kill_trees
-
             kill_trees(pids)
             if self._starter is not None and self._starter.control is None:
                 self._ended()

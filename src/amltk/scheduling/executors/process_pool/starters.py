@@ -59,8 +59,7 @@ class ForkServer:
         self.control: socket.socket | None = self._control
         with other:
             self._process = _interpreter(fork_server.__name__, "main", other.fileno())
-        self._ends: list[tuple[int, int]] = []
-        self._workers: set[int] = set()
+        self._ends: list[tuple[int, int]] = []  # that were told while a start was waited for
 
     def start(self, frames: socket.socket, tokens: socket.socket, *, others: list[socket.socket]) -> int:
         """See `Starter`.
@@ -73,9 +72,8 @@ class ForkServer:
         while True:
             what, pid, code = self._receive()
             if what == fork_server.STARTED:
-                self._workers.add(pid)
                 return pid
-            self._note_end(pid, code)
+            self._ends.append((pid, code))
 
     def _receive(self) -> tuple[bytes, int, int]:
         report = self._control.recv(fork_server.REPORT.size, socket.MSG_WAITALL)
@@ -84,32 +82,25 @@ class ForkServer:
         what, pid, code = fork_server.REPORT.unpack(report)
         return what, pid, code
 
-    def _note_end(self, pid: int, code: int) -> None:
-        self._workers.discard(pid)
-        self._ends.append((pid, code))
-
     def ended(self) -> Iterator[tuple[int, int]]:
         """See `Starter`.
 
         Raises:
             ConnectionError: The server was killed, and its workers end with it.
         """
-        while self._control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) if self._is_readable() else b"":
+        while self._ends:
+            yield self._ends.pop()
+        while self._has_report():
             _, pid, code = self._receive()
-            self._note_end(pid, code)
-        ends, self._ends = self._ends, []
-        yield from ends
-        if self._is_readable() and not self._control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
-            for pid in self._workers:
-                yield pid, UNKNOWN
-            raise ConnectionError("the fork server has ended")
+            yield pid, code
 
-    def _is_readable(self) -> bool:
+    def _has_report(self) -> bool:
         try:
-            self._control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            if self._control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                return True
         except BlockingIOError:
             return False
-        return True
+        raise ConnectionError("the fork server has ended")
 
     def close(self) -> None:
         """See `Starter`."""
