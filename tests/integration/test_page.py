@@ -239,7 +239,7 @@ def test_a_live_display_needs_rich() -> None:
     displayed = run_script(program)
     assert (displayed.code, displayed.errors) == (0, "")
     assert displayed.lines[-2:] == ["EXHAUSTED", "EXHAUSTED"]
-    assert any("future-result" in line for line in displayed.lines)
+    assert any("1 submitted" in line for line in displayed.lines)
 
 
 def test_call_later_does_not_run_in_the_background() -> None:

@@ -483,6 +483,30 @@ def test_what_main_defines_needs_no_guard() -> None:
     assert (ended.errors, ended.lines) == ("", ["done"])
 
 
+def test_an_initializer_and_calls_share_the_globals_of_main() -> None:
+    """What an initializer or a call sets in `__main__` is there for the next call of the same worker."""
+    ended = run_script("""
+        from amltk.scheduling.executors import ProcessPool
+
+        model = None
+        settings = {}
+
+        def load(name):
+            global model
+            model = name
+            settings["name"] = name
+
+        def use(suffix):
+            global model
+            model += suffix
+            return model, settings
+
+        with ProcessPool(1, initializer=load, initargs=("m",)) as pool:
+            print(pool.submit(use, "1").result(), pool.submit(use, "2").result(), model)
+        """)
+    assert (ended.errors, ended.lines) == ("", ["('m1', {'name': 'm'}) ('m12', {'name': 'm'}) None"])
+
+
 @pytest.mark.parametrize("arguments", [{"max_workers": 0}, {"max_tasks_per_child": 0}, {"mp_context": "teleport"}])
 def test_arguments_are_checked(arguments: Any) -> None:
     """A value that is not allowed is refused, with the value."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from amltk.exceptions import PoolBrokenError, WorkerLostError
 from amltk.scheduling.executors.process_pool.book import Book, Seat
 from amltk.scheduling.executors.process_pool.outcomes import lost, read_exception, remote_error
-from amltk.scheduling.executors.process_pool.pickles import CallPickler, Definitions
+from amltk.scheduling.executors.process_pool.pickles import CallPickler, Definitions, by_value
 from amltk.scheduling.executors.process_pool.protocol import Buffer, Decoder, Frame, Kind, ProtocolError, encode
 from amltk.scheduling.executors.process_pool.starters import STARTERS, UNKNOWN, Starter
 from amltk.scheduling.executors.process_pool.warden import Warden
@@ -355,10 +355,8 @@ class Engine:
         return starter
 
     def _start(self) -> Start:
-        import cloudpickle
-
         main = sys.modules["__main__"]
-        initialize = None if self._initialize is None else cloudpickle.dumps(self._initialize)
+        initialize = None if self._initialize is None else by_value(self._initialize)
         return Start(list(sys.path), list(sys.argv), getattr(main, "__file__", None), os.getcwd(), initialize)  # noqa: PTH109
 
     def _ended(self, _events: int = 0) -> None:

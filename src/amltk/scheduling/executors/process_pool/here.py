@@ -38,3 +38,16 @@ def look_up(module: Any, qualname: str) -> Any:
         if found is None:
             return None
     return found
+
+
+def set_function_state(setter: Any, function: Any, state: Any) -> None:
+    """Set the state of a function that was pickled by value, but keep the globals of `__main__` that there are.
+
+    An initializer may have set them, or an earlier call.
+    """
+    attributes, slots = state
+    present = function.__globals__
+    if present is main_globals():
+        used = slots["__globals__"]
+        slots = {**slots, "__globals__": {name: used[name] for name in used if name not in present}}
+    setter(function, (attributes, slots))

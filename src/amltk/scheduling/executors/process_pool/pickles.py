@@ -14,6 +14,7 @@ import pickle
 import sys
 import weakref
 from collections import deque
+from functools import partial
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,10 @@ else:
 
 OUT_OF_BAND = 1 << 14
 """Bytes from which on a buffer travels by itself."""
+
+
+_WITH_SETTER = 6
+"""The length of a reduced value that says how the state is set."""
 
 
 class Pickled(NamedTuple):
@@ -51,22 +56,42 @@ def is_importable(obj: Any) -> bool:
     return name != "__main__" and module is not None and here.look_up(module, obj.__qualname__) is obj
 
 
+def _keeper(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
+    """A callback for picklers that keeps large buffers out of band."""
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < OUT_OF_BAND:
+            return True
+        buffers.append(raw)
+        return False
+
+    return keep
+
+
 class _Pickler(CloudPickler):
     """Pickles by value what could not be imported."""
 
     globals_ref: dict[int, Any]
 
-    def __init__(self, file: io.BytesIO, buffers: list[memoryview]) -> None:
-        def keep(buffer: pickle.PickleBuffer) -> bool:
-            raw = buffer.raw()
-            if raw.nbytes < OUT_OF_BAND:
-                return True
-            buffers.append(raw)
-            return False
-
-        super().__init__(file, protocol=5, buffer_callback=keep)
+    def __init__(self, file: io.BytesIO, buffers: list[memoryview] | None) -> None:
+        super().__init__(file, protocol=5, buffer_callback=None if buffers is None else _keeper(buffers))
         # cloudpickle's table of what stands for the globals of functions that it pickles by value.
         self.globals_ref[id(sys.modules["__main__"].__dict__)] = _MainGlobals()
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Let what a function uses of `__main__` be kept where a worker has it already, from its initializer say."""
+        reduced: Any = super().reducer_override(obj)
+        if isinstance(obj, FunctionType) and isinstance(reduced, tuple) and len(reduced) == _WITH_SETTER:
+            return (*reduced[:-1], partial(here.set_function_state, reduced[-1]))
+        return reduced
+
+
+def by_value(obj: Any) -> bytes:
+    """Pickle something that a worker needs only once, such as a definition."""
+    file = io.BytesIO()
+    _Pickler(file, None).dump(obj)
+    return file.getvalue()
 
 
 class Definitions:
@@ -89,12 +114,7 @@ class Definitions:
         if known is not None:
             return known[1]
         number = next(self._numbers)
-        file = io.BytesIO()
-        buffers: list[memoryview] = []
-        _Pickler(file, buffers).dump(obj)
-        if buffers:  # a definition is kept: it is not worth a second way
-            file = io.BytesIO()
-            CloudPickler(file, protocol=5).dump(obj)
+        payload = by_value(obj)
         key = id(obj)
 
         def forget(_: weakref.ref[Any]) -> None:
@@ -102,7 +122,7 @@ class Definitions:
             self._payloads.pop(number, None)
             self.forgotten.append(number)
 
-        self._payloads[number] = file.getvalue()
+        self._payloads[number] = payload
         self._known[key] = (weakref.ref(obj, forget), number)
         return number
 
@@ -165,15 +185,8 @@ def pickle_outcome(outcome: Any) -> tuple[bytes, list[memoryview]]:
     """Pickle what a call has returned or raised, in a worker."""
     buffers: list[memoryview] = []
 
-    def keep(buffer: pickle.PickleBuffer) -> bool:
-        raw = buffer.raw()
-        if raw.nbytes < OUT_OF_BAND:
-            return True
-        buffers.append(raw)
-        return False
-
     try:
-        return pickle.dumps(outcome, 5, buffer_callback=keep), buffers
+        return pickle.dumps(outcome, 5, buffer_callback=_keeper(buffers)), buffers
     except (pickle.PicklingError, AttributeError, TypeError):  # something local: by value
         buffers.clear()
         file = io.BytesIO()
