@@ -514,6 +514,14 @@ def test_arguments_are_checked(arguments: Any) -> None:
         ProcessPool(**arguments)
 
 
+def test_map() -> None:
+    """Results come in the order of the arguments; a chunk size that makes no sense is refused."""
+    with ProcessPool(2) as pool:
+        assert list(pool.map(pow, range(100), range(100), chunksize=7)) == [n**n for n in range(100)]
+        with pytest.raises(ValueError, match="chunksize=0"):
+            pool.map(pow, [1], [2], chunksize=0)
+
+
 def test_stopping_in_the_middle_of_everything() -> None:
     """A run that is broken off with short, long and dying calls under way leaves nothing, and its books agree."""
     scheduler = Scheduler.with_processes(2)

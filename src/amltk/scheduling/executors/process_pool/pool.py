@@ -15,7 +15,7 @@ from amltk.scheduling.executors.process_pool.limits import Limits
 from amltk.scheduling.executors.process_pool.starters import STARTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -96,6 +96,22 @@ class ProcessPool(Executor):
         call = PoolFuture(self._engine, fn, args, kwargs, limits or None)
         self._engine.accept(call)
         return call
+
+    def map(self, fn: Callable[..., T], *iterables: Iterable[Any], chunksize: int = 1, **options: Any) -> Iterator[T]:
+        """As `Executor.map`.
+
+        Args:
+            fn: The function.
+            *iterables: Its arguments.
+            chunksize: Without effect, and checked as the standard library does: short calls travel together anyway.
+            **options: `timeout`, and `buffersize` from CPython 3.14 on.
+
+        Raises:
+            ValueError: `chunksize` is below 1.
+        """
+        if chunksize < 1:
+            raise ValueError(f"chunksize={chunksize!r}: must be at least 1")
+        return super().map(fn, *iterables, **options)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more calls, and end when those that were accepted have ended.
