@@ -9,7 +9,7 @@ import time
 
 from _report import report
 
-AMLTK = "import amltk.scheduling"
+AMLTK = "from amltk.scheduling import Scheduler"
 FOREIGN = f"""
 import sys
 before = set(sys.modules)

@@ -28,11 +28,11 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("module", ["amltk", "amltk.scheduling", "amltk.testing", "amltk.types", "amltk.exceptions"])
 def test_no_third_party_module_is_loaded(module: str) -> None:
-    """Importing loads nothing from outside of the standard library, whether it is installed or not."""
+    """Importing all names loads nothing from outside of the standard library, whether it is installed or not."""
     ended = run_script(f"""
         import sys
         before = set(sys.modules)
-        import {module}
+        from {module} import *
         loaded = {{name.partition(".")[0] for name in set(sys.modules) - before}}
         print(sorted(loaded - set(sys.stdlib_module_names) - {{"amltk"}}))
         print(sorted(set({HEAVY}) & loaded))
