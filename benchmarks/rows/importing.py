@@ -27,7 +27,7 @@ def measure(setting: Setting) -> list[Line]:
     return [
         Line(
             "import",
-            "ms for "from amltk.scheduling import Scheduler", less the interpreter's start",
+            "ms for `from amltk.scheduling import Scheduler`, less the interpreter's start",
             f"<= {MILLISECONDS}",
             ours.show(),
             theirs,
