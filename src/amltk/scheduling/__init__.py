@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from amltk._lazy import names_from
 
 if TYPE_CHECKING:
     from amltk.scheduling.events import Emitter, Event, Subscriber, Subscription
@@ -42,10 +43,4 @@ _HOMES = {
     "Task": "amltk.scheduling.task",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import a name when it is first used: a worker process imports a small part of this package only."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
-    return value
+__getattr__ = names_from(_HOMES, globals())
