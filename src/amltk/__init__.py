@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from amltk._lazy import names_from
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from amltk.scheduling import (
         Emitter,
         Event,
@@ -52,4 +55,4 @@ _HOMES = {
     "Task": "amltk.scheduling",
 }
 
-__getattr__ = names_from(_HOMES, globals())
+__getattr__: Callable[[str], Any] = names_from(_HOMES, globals())

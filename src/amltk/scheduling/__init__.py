@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from amltk._lazy import names_from
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from amltk.scheduling.events import Emitter, Event, Subscriber, Subscription
     from amltk.scheduling.executors.sequential import SequentialExecutor
     from amltk.scheduling.exit_state import ExitState
@@ -43,4 +46,4 @@ _HOMES = {
     "Task": "amltk.scheduling.task",
 }
 
-__getattr__ = names_from(_HOMES, globals())
+__getattr__: Callable[[str], Any] = names_from(_HOMES, globals())

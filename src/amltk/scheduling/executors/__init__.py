@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from amltk._lazy import names_from
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from amltk.scheduling.executors.process_pool.limits import Limits
     from amltk.scheduling.executors.process_pool.pool import ProcessPool
     from amltk.scheduling.executors.registry import KINDS, Capabilities, ExecutorKind
@@ -30,4 +33,4 @@ _HOMES = {
     "SequentialExecutor": "amltk.scheduling.executors.sequential",
 }
 
-__getattr__ = names_from(_HOMES, globals())
+__getattr__: Callable[[str], Any] = names_from(_HOMES, globals())
