@@ -301,7 +301,7 @@ def test_threads_are_not_killed_and_that_is_said_once(gate: Gate, caplog: pytest
     """`wait=False` on threads returns at once, says once that they run on, and writes their work off."""
     scheduler = Scheduler.with_threads(2)
     scheduler.on_start(lambda: [scheduler.submit(pass_gate, gate.address) for _ in range(5)])
-    gate.when_begun(2, scheduler.stop)
+    gate.when_begun(2, lambda: scheduler.call_later(0, scheduler.stop))  # once all five are submitted
     with caplog.at_level(logging.WARNING):
         assert scheduler.run(wait=False) == ExitState(Code.STOPPED)
     (record,) = caplog.records
