@@ -88,6 +88,17 @@ class Inbox:
         # Through the loop's self-pipe even on its own thread: a signal does not end the wait for the next event.
         self._loop.call_soon_threadsafe(self._drain, context=self._context)
 
+    def gather(self, put: Callable[[], None]) -> None:
+        """Call `put`, which puts things in, and handle them right away; on the loop's thread, outside of callbacks."""
+        if self._awake:
+            put()
+            return
+        self._awake = True
+        try:
+            put()
+        finally:
+            self._context.run(self._drain)
+
     def close(self) -> None:
         """Wake the loop no more; what executors still report is dropped."""
         self._awake = True

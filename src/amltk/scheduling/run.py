@@ -197,7 +197,7 @@ class Run:
             self._release()
 
     def _open(self) -> None:
-        self._backend.attach(self._run_step)
+        self._backend.attach(self._run_step, self._inbox.gather)
         if self._options.timeout is not None:
             self._deadline = self._loop.time() + self._options.timeout
             self._timeout = self._loop.call_at(self._deadline, self._end, Code.TIMEOUT)

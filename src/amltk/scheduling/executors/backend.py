@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.executors.sequential import SequentialExecutor
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future as Work
 
     from amltk.scheduling.executors.registry import Capabilities, Terminator
+
+    Caller = Callable[[Callable[[], None]], None]
 
 
 class Backend:
@@ -33,21 +36,31 @@ class Backend:
         self.submit: Callable[..., Any] = executor.submit
         self._terminator = terminator
         self.is_own = is_own
+        self._detach: Callable[[], None] | None = None
 
     @property
     def kills(self) -> bool:
         """Whether `kill` really kills, and in little time: giving it up half-way would leave processes behind."""
         return self.is_own and self.capabilities.kills_running
 
-    def attach(self, run_step: Callable[[Callable[[], None]], None]) -> None:
-        """Begin a run; `run_step` makes steps on the loop's thread for an executor that computes there."""
+    def attach(self, run_step: Caller, gather: Caller) -> None:
+        """Begin a run on the loop that is running.
+
+        Args:
+            run_step: Makes a step on the loop's thread for an executor that computes there.
+            gather: Calls a function that has futures end, and handles all these ends at once.
+        """
         if isinstance(self.executor, SequentialExecutor):
             self.executor.attach(run_step)
+            self._detach = self.executor.detach
+        elif self.capabilities.driven_by_loop and self.executor.attach(asyncio.get_running_loop(), gather):  # type: ignore[attr-defined]
+            self._detach = self.executor.detach  # type: ignore[attr-defined]
 
     def release(self) -> None:
         """End a run."""
-        if isinstance(self.executor, SequentialExecutor):
-            self.executor.detach()
+        if self._detach is not None:
+            self._detach()
+            self._detach = None
 
     def withdraw(self, work: Work[Any]) -> None:
         """Cancel it if it has not begun: what runs is `kill`'s business."""

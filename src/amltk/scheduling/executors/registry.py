@@ -34,6 +34,8 @@ class Capabilities:
     """Functions that no other process could import, such as lambdas and closures, can be computed."""
     cancels_running: bool = False
     """Cancelling the future of running work ends that work, and nothing else."""
+    driven_by_loop: bool = False
+    """It lets the loop of a run do its traffic: it has `attach` and `detach`, as `ProcessPool` has."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,12 @@ KINDS: tuple[ExecutorKind, ...] = (
         factory=processes.make,
         type_name="amltk.scheduling.executors.process_pool.pool.ProcessPool",
         capabilities=Capabilities(
-            kills_running=True, isolates_crashes=True, remote=False, closures=True, cancels_running=True
+            kills_running=True,
+            isolates_crashes=True,
+            remote=False,
+            closures=True,
+            cancels_running=True,
+            driven_by_loop=True,
         ),
         terminate=termination.kill_workers,
     ),

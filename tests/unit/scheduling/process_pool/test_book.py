@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from amltk.scheduling.executors.process_pool.book import MOST, Book, Seat
 from amltk.scheduling.executors.process_pool.future import PoolFuture
+from amltk.scheduling.executors.process_pool.pickles import Parcel
 
 
 class NoOwner:
@@ -26,6 +27,7 @@ class NoOwner:
 def make_call(key: int) -> PoolFuture:
     call = PoolFuture(NoOwner(), print, (), {})
     call.key = key
+    call.parcel = Parcel(1, b"", [], {1})
     return call
 
 

@@ -83,6 +83,7 @@ class Book:
         self._max_workers = max_workers
         self._most_calls = max_tasks_per_child or math.inf
         self._last_seat = 0
+        self.failed_starts: int = 0  # in succession
 
     # ------------------------------------------------------------------ workers
 
@@ -103,6 +104,11 @@ class Book:
             elif len(seat.sent) > 1:
                 waiting += len(seat.sent) - 1
         return len(self.queue) + (waiting if self.expected >= SPAN / 2 else 0) > free
+
+    def welcome(self, seat: Seat) -> None:
+        """Note that a worker is initialised."""
+        seat.ready = True
+        self.failed_starts = 0
 
     def remove_seat(self, seat: Seat) -> list[PoolFuture]:
         """Take out a worker that has ended, after what it had not begun was taken back.
@@ -125,6 +131,11 @@ class Book:
             return 1
         return max(2, min(MOST, int(SPAN / max(self.expected, 1e-9))))
 
+    def room(self) -> int:
+        """How many calls the workers could be sent now."""
+        depth = self.depth()
+        return sum(max(0, depth - len(seat.sent)) for seat in self.seats.values() if seat.open)
+
     def hungry(self) -> bool:
         """Whether a new call would be sent, or a worker started for it, at once."""
         depth = self.depth()
@@ -134,7 +145,7 @@ class Book:
         )
 
     def assign(self) -> Iterator[tuple[Seat, list[PoolFuture]]]:
-        """Give the calls in the queue to the workers that have room, the ones with the least to do first."""
+        """Give packed calls to the workers that have room, the ones with the least to do first."""
         self._drop_cancelled()
         if not self.queue:
             return
@@ -156,6 +167,8 @@ class Book:
             if call.dropped:
                 queue.popleft()
                 continue
+            if call.parcel is None:
+                break  # it has to be packed first
             if call.limits is not None and (seat.sent or calls):
                 break  # what is limited is alone with its worker, which may be killed
             calls.append(queue.popleft())

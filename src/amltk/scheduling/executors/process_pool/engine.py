@@ -1,107 +1,76 @@
-"""The thread behind a pool: it sends calls, receives outcomes, notices deaths and enforces limits.
+"""What is behind a pool: who does the traffic and who looks after the workers, and when.
 
-Everything that the book, the seats and the sockets hold is changed under `_lock`. Futures are given their outcomes
-outside of it, since their callbacks are users' code.
+The *traffic* (calls out, outcomes in) is quick and never blocks. While a run of a scheduler is attached, its loop does
+it, so that a task costs no change of threads; otherwise the pool's own thread does. The thread always looks after the
+*staff* (starts, deaths, limits), and steps in for a loop that is kept busy by a callback.
+
+What the book, the links and the traffic hold is changed under `_lock`, which is never held while users' code is called
+or something may block. `_turn_lock` is held by the one who makes a turn; `_gate` guards what decides whether a call is
+accepted.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
-import os
-import pickle
 import selectors
 import socket
-import sys
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import PoolBrokenError, WorkerLostError
-from amltk.scheduling.executors.process_pool.book import Book, Seat
-from amltk.scheduling.executors.process_pool.outcomes import lost, read_exception, remote_error
-from amltk.scheduling.executors.process_pool.pickles import CallPickler, Definitions, by_value
-from amltk.scheduling.executors.process_pool.protocol import Buffer, Decoder, Frame, Kind, ProtocolError, encode
-from amltk.scheduling.executors.process_pool.starters import STARTERS, UNKNOWN, Starter
-from amltk.scheduling.executors.process_pool.warden import Warden
-from amltk.scheduling.executors.process_pool.worker import Start
-from amltk.scheduling.executors.termination import kill_trees
+from amltk.scheduling.executors.process_pool.book import Book
+from amltk.scheduling.executors.process_pool.outcomes import tell
+from amltk.scheduling.executors.process_pool.staff import Staff
+from amltk.scheduling.executors.process_pool.traffic import Outcome, Traffic
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
+
+    Gather = Callable[[Callable[[], None]], None]
 
     from amltk.scheduling.executors.process_pool.future import PoolFuture
 
-_log = logging.getLogger(__name__)
-
-SHARING_DELAY = 0.001
-"""Seconds that calls wait behind another one before they are given to a worker that has nothing to do."""
-
-SILENCE = 0.5
-"""Seconds that a worker may go on without a connection to the pool."""
-
-MOST_FAILED_STARTS = 3
-"""Workers that may fail to initialise, one after the other, before the pool is broken."""
-
-Outcome = tuple["PoolFuture", Any, BaseException | None]
+GRACE = 0.005
+"""Seconds that a loop may leave the traffic alone before the pool's thread steps in for it."""
 
 
-class Link:
-    """A worker as the engine knows it: its seat, its process and its sockets."""
+STAFF = "staff"
+"""What the thread's selector finds when there is something to look after."""
 
-    def __init__(self, seat: Seat) -> None:
-        self.seat: Seat = seat
-        self.pid: int = 0
-        self.frames: socket.socket
-        self.their_frames: socket.socket
-        self.frames, self.their_frames = socket.socketpair()
-        self.tokens: socket.socket
-        self.their_tokens: socket.socket
-        self.tokens, self.their_tokens = socket.socketpair()
-        self.frames.setblocking(False)
-        self.decoder: Decoder = Decoder()
-        self.unsent: deque[memoryview] = deque()
-        self.knows: set[int] = set()
-        self.reason: BaseException | None = None  # why it is being ended
-        self.hung_up: bool = False  # by the pool: it is to end
-        self.silent_since: float | None = None  # it has closed its socket, on the monotonic clock
 
-    def take_tokens(self) -> int:
-        """Take back the tokens that the worker has not taken."""
+class Alarm:
+    """Something that a selector notices, set from any thread."""
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self._writer, self._reader = socket.socketpair()
+        self._writer.setblocking(False)
+        self._reader.setblocking(False)
+        selector.register(self._reader, selectors.EVENT_READ)
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """What it is made of."""
+        return [self._writer, self._reader]
+
+    def set(self) -> None:
+        """Have it noticed."""
+        with contextlib.suppress(BlockingIOError, OSError):  # it is set already; or closed
+            self._writer.send(b".")
+
+    def clear(self) -> None:
+        """It was noticed."""
         with contextlib.suppress(BlockingIOError):
-            return len(self.their_tokens.recv(1 << 16, socket.MSG_DONTWAIT))
-        return 0
-
-    def count_tokens(self) -> int:
-        """How many tokens there are, without taking them."""
-        with contextlib.suppress(BlockingIOError):
-            return len(self.their_tokens.recv(1 << 16, socket.MSG_DONTWAIT | socket.MSG_PEEK))
-        return 0
-
-    def flush(self) -> None:
-        """Send as much as goes in."""
-        while self.unsent:
-            pieces = list(itertools.islice(self.unsent, 64))
-            try:
-                sent = self.frames.sendmsg(pieces)
-            except BlockingIOError:
-                return
-            except OSError:  # the worker is gone, or has closed its end: its death is noticed elsewhere
-                self.unsent.clear()
-                return
-            for piece in pieces:
-                if sent < piece.nbytes:
-                    self.unsent[0] = piece[sent:]
-                    break
-                sent -= piece.nbytes
-                self.unsent.popleft()
+            self._reader.recv(4096)
 
     def close(self) -> None:
-        """Hang up."""
-        for sock in (self.frames, self.their_frames, self.tokens, self.their_tokens):
-            sock.close()
+        """Close it."""
+        self._writer.close()
+        self._reader.close()
 
 
 class Engine:
@@ -115,32 +84,39 @@ class Engine:
         max_tasks_per_child: int | None,
     ) -> None:
         self.broken: PoolBrokenError | None = None
-        self._method = method
-        self._initialize = initialize
-        self._book = Book(max_workers, max_tasks_per_child)
-        self._definitions = Definitions()
-        self._pickler: CallPickler | None = None
-        self._warden = Warden()
-        self._links: dict[int, Link] = {}  # by the seat's number
-        self._starter: Starter | None = None
-        self._failed_starts = 0
+        self._lock = threading.Lock()
+        self._turn_lock = threading.Lock()
+        self._gate = threading.RLock()  # the garbage collector may call `close` while it is held
         self._keys = itertools.count(1)
         self._arrivals: deque[PoolFuture] = deque()
-        self._outcomes: list[Outcome] = []
-        # Of what decides whether a call is accepted; the garbage collector may call `close` while it is held.
-        self._gate = threading.RLock()
-        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closing = False
         self._over = False
-        self._asleep = False
-        self._hungry = True
-        self._share_at: float | None = None
+        self._again = False  # somebody wants a turn
+        self._asleep = True  # nobody looks at the arrivals before something happens
+        self._thread_sleeps = False  # until something happens
+        self._hungry = True  # a new call would find something to do it
+        # The loop selects on the traffic, the thread on both.
         self._selector = selectors.DefaultSelector()
-        self._alarm, self._wake_up = socket.socketpair()
-        self._alarm.setblocking(False)
-        self._wake_up.setblocking(False)
-        self._selector.register(self._wake_up, selectors.EVENT_READ, self._woken)
+        self._staff_selector = selectors.DefaultSelector()
+        self._thread_selector = selectors.DefaultSelector()
+        self._thread_selector.register(self._selector.fileno(), selectors.EVENT_READ)
+        self._thread_selector.register(self._staff_selector.fileno(), selectors.EVENT_READ, STAFF)
+        self._wake_up = Alarm(self._selector)
+        self._summons = Alarm(self._staff_selector)
+        self._book = Book(max_workers, max_tasks_per_child)
+        self._traffic = Traffic(self._book, self._selector)
+        self._staff = Staff(
+            method,
+            initialize,
+            book=self._book,
+            traffic=self._traffic,
+            selector=self._selector,
+            control=self._staff_selector,
+            lock=self._lock,
+            own=[*self._wake_up.sockets, *self._summons.sockets],
+        )
+        self._courier: Courier | None = None
 
     # ------------------------------------------------------------------ from any thread
 
@@ -161,7 +137,12 @@ class Engine:
                 self._thread = threading.Thread(target=self._work, name="amltk-process-pool", daemon=True)
                 self._thread.start()
         if self._asleep and self._hungry:
-            self._wake()
+            courier = self._courier
+            if courier is None or not courier.call_soon():
+                self._wake_up.set()
+            elif self._thread_sleeps:  # it has to see whether the loop gets round to it
+                self._thread_sleeps = False
+                self._summons.set()
 
     def cancel(self, call: PoolFuture) -> bool:
         """Give up a call; False if it has ended. A worker that is at it is ended."""
@@ -170,13 +151,13 @@ class Engine:
                 return False
             seat = call.seat
             if seat is not None:
-                self._take_back(self._links[seat.number])
+                self._traffic.take_back(self._traffic.links[seat.number])
             seat = self._book.drop(call)
             if seat is not None:
-                link = self._links[seat.number]
-                link.reason = WorkerLostError("its call was cancelled")
-                self._wake()
-            return True
+                self._traffic.condemn(self._traffic.links[seat.number], WorkerLostError("its call was cancelled"))
+        if seat is not None:
+            self._summons.set()
+        return True
 
     def has_begun(self, call: PoolFuture) -> bool:
         """Whether a worker is at it."""
@@ -184,7 +165,7 @@ class Engine:
             seat = call.seat
             if seat is None:
                 return False
-            return seat.sent[0] is call and self._links[seat.number].count_tokens() < len(seat.sent)
+            return seat.sent[0] is call and self._traffic.links[seat.number].count_tokens() < len(seat.sent)
 
     def close(self, *, cancel: bool) -> None:
         """Accept nothing more; end when everything has ended."""
@@ -195,20 +176,20 @@ class Engine:
         if cancel:
             with self._lock:
                 self._take_arrivals()
-                for link in self._links.values():
-                    self._take_back(link)
+                for link in self._traffic.links.values():
+                    self._traffic.take_back(link)
                 waiting = [call for call in self._book.queue if not call.dropped]
             for call in waiting:
                 call.cancel()
-        self._wake()
+        self._summons.set()
 
     def kill(self) -> None:
         """End all workers at once; what ran fails, what waited is cancelled."""
         self.close(cancel=True)
         with self._lock:
-            for link in self._links.values():
-                link.reason = link.reason or WorkerLostError("the pool's workers were killed")
-        self._wake()
+            for link in self._traffic.links.values():
+                self._traffic.condemn(link, WorkerLostError("the pool's workers were killed"))
+        self._summons.set()
         self.join()
 
     def join(self) -> None:
@@ -219,61 +200,79 @@ class Engine:
     def pids(self) -> list[int]:
         """The workers' processes."""
         with self._lock:
-            return [link.pid for link in self._links.values() if link.pid]
+            return [link.pid for link in self._traffic.links.values() if link.pid]
 
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):  # woken already; or over
-            self._alarm.send(b".")
+    def attach(self, loop: asyncio.AbstractEventLoop, gather: Gather) -> bool:
+        """Have a loop do the traffic from now on; to be called on its thread.
 
-    # ------------------------------------------------------------------ the thread
+        Args:
+            loop: The loop.
+            gather: Is called with a function that tells futures their outcomes, and has to call it.
 
-    def _work(self) -> None:
-        try:
-            while not self._over:
-                self._turn()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, no call may be left without an end
-            self._break(PoolBrokenError(f"the thread of the pool failed: {error!r}"), error)
-            self._tell()
-        finally:
-            self._release()
+        Returns:
+            False if that is impossible, since another loop does it, or this one cannot.
+        """
+        with self._gate:
+            if self._courier is not None or self._over:
+                return False
+            try:
+                self._courier = Courier(self, loop, self._selector.fileno(), gather)
+            except NotImplementedError:
+                return False
+            return True
 
-    def _turn(self) -> None:
+    def detach(self) -> None:
+        """Undo `attach`."""
+        with self._gate:
+            if self._courier is not None:
+                self._courier.close()
+                self._courier = None
+            if self._over:
+                self._close_selectors()
+        self._summons.set()
+
+    # ------------------------------------------------------------------ a turn
+
+    def turn(self) -> bool:
+        """Receive outcomes and send calls. What has ended is to be told by `tell_outcomes` afterwards.
+
+        Returns:
+            False if another thread is at it: it does what is asked for here as well.
+        """
+        self._again = True
+        while self._again:
+            if not self._turn_lock.acquire(blocking=False):
+                return False
+            try:
+                self._again = False
+                self._exchange()
+            except BaseException as error:
+                self.fail(error)
+                raise
+            finally:
+                self._turn_lock.release()
+        return True
+
+    def _exchange(self) -> None:
+        traffic = self._traffic
         with self._lock:
-            self._look_after_silent()
-            self._end_condemned()
+            self._asleep = False
+            traffic.handle(self._selector.select(0))
             self._take_arrivals()
-            self._start_workers()
-            self._share()
-            for seat, calls in self._book.assign():
-                self._send_calls(self._links[seat.number], calls)
-            self._close_down()
-            timeout = self._patience()
-            self._hungry = self._book.hungry()
-        self._tell()
-        if self._over:
-            return
-        self._asleep = True
-        if self._arrivals and self._hungry:
-            timeout = 0
-        ready = self._selector.select(timeout)
-        self._asleep = False
+            unpacked = traffic.unpacked()
+        problems = [(call, traffic.pack(call)) for call in unpacked]
         with self._lock:
-            for key, events in ready:
-                key.data(events)
-            for link, error in self._warden.check():
-                link.reason = link.reason or error
-        self._tell()
-
-    def _patience(self) -> float | None:
-        """Seconds to wait for something to happen; None for as long as it takes."""
-        if any(link.reason is not None or link.silent_since is not None for link in self._links.values()):
-            return 0.01  # it is being killed, or about to end
-        times = [t for t in (self._share_at, self._warden.due()) if t is not None]
-        return max(0.0, min(times) - time.monotonic()) if times else None
-
-    def _woken(self, _events: int) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self._wake_up.recv(4096)
+            for call, problem in problems:
+                if problem is not None and not call.dropped:
+                    traffic.end(call, problem)
+            traffic.share()
+            traffic.send_calls()
+            self._hungry = self._book.hungry()
+            self._asleep = True
+            if self._staff.needed() or (self._closing and self._book.idle()):
+                self._summons.set()
+        if self._arrivals and self._hungry:
+            self._again = True
 
     def _take_arrivals(self) -> None:
         arrivals = self._arrivals
@@ -282,309 +281,168 @@ class Engine:
             call.key = next(self._keys)
             self._book.queue.append(call)
 
-    def _share(self) -> None:
-        """Take calls back from a worker that has been at one for some time, while another one has nothing to do."""
-        seat = self._book.to_share()
-        if seat is None:
-            self._share_at = None
-        elif self._share_at is None:
-            self._share_at = time.monotonic() + SHARING_DELAY
-        elif time.monotonic() >= self._share_at:
-            self._share_at = None
-            self._take_back(self._links[seat.number])
+    def take_outcomes(self) -> list[Outcome]:
+        """What has ended since, to be told."""
+        with self._lock:
+            outcomes, self._traffic.outcomes = self._traffic.outcomes, []
+            return outcomes
 
-    def _take_back(self, link: Link) -> None:
-        if tokens := link.take_tokens():
-            self._book.take_back(link.seat, tokens)
+    def has_outcomes(self) -> bool:
+        """Whether there is something to be told."""
+        return bool(self._traffic.outcomes)
 
-    def _close_down(self) -> None:
-        """Hang up on workers that are not needed any more, and end when there are none."""
-        finished = self._closing and self._book.idle() and not self._arrivals
-        for link in self._links.values():
-            if (finished or link.seat.retired) and not link.seat.sent and not link.hung_up:
-                for sock in (link.tokens, link.frames):
-                    with contextlib.suppress(OSError):  # it has ended by itself
-                        sock.shutdown(socket.SHUT_WR)
-                link.hung_up = True
-        if finished and not self._links:
-            self._over = True
+    def share_at(self) -> float | None:
+        """When a turn is due though nothing has happened, on the monotonic clock; None for never."""
+        return self._traffic.share_at
 
-    def _release(self) -> None:
-        for link in self._links.values():
-            link.close()
-        self._links.clear()
-        if self._starter is not None:
-            self._starter.close()
-            self._starter = None
-        with self._gate:
-            self._closing = True
-            self._selector.close()
-            self._alarm.close()
-            self._wake_up.close()
+    # ------------------------------------------------------------------ the thread
 
-    # ------------------------------------------------------------------ workers
-
-    def _start_workers(self) -> None:
-        while self.broken is None and self._book.wants_seat():
-            starter = self._starter or self._make_starter()
-            seat = self._book.add_seat()
-            link = Link(seat)
-            others = [self._alarm, self._wake_up]
-            for other in (*self._links.values(), link):
-                others += (other.frames, other.tokens, *([other.their_tokens] if other is not link else []))
-            self._links[seat.number] = link
-            try:
-                link.pid = starter.start(link.their_frames, link.their_tokens, others=others)
-            except ConnectionError as error:
-                self._links.pop(seat.number).close()
-                self._book.remove_seat(seat)
-                self._replace_starter()
-                self._start_failed(f"no worker could be started: {error}", error)
-                continue
-            link.their_frames.close()
-            self._selector.register(
-                link.frames, selectors.EVENT_READ, lambda events, link=link: self._talk(link, events)
-            )
-            self._send(link, encode(Frame(Kind.INIT, payload=pickle.dumps(self._start()))))
-
-    def _make_starter(self) -> Starter:
-        starter: Starter = STARTERS[self._method]()
-        self._starter = starter
-        if starter.control is not None:
-            self._selector.register(starter.control, selectors.EVENT_READ, self._ended)
-        return starter
-
-    def _start(self) -> Start:
-        main = sys.modules["__main__"]
-        initialize = None if self._initialize is None else by_value(self._initialize)
-        return Start(list(sys.path), list(sys.argv), getattr(main, "__file__", None), os.getcwd(), initialize)  # noqa: PTH109
-
-    def _ended(self, _events: int = 0) -> None:
-        """Take note of processes that have ended."""
-        if self._starter is None:
-            return
-        by_pid = {link.pid: link for link in self._links.values()}
+    def _work(self) -> None:
         try:
-            for pid, code in self._starter.ended():
-                if pid in by_pid:
-                    self._bury(by_pid[pid], code)
-        except ConnectionError:
-            self._replace_starter()
+            stands_in_since = -1
+            while True:
+                courier = self._courier
+                turns = courier.turns if courier is not None else -1
+                self._thread_sleeps = True
+                ready = self._thread_selector.select(self._patience())
+                self._thread_sleeps = False
+                if self._staff_is_due(ready) and self._look_after_staff():
+                    return
+                if courier is not None and self._courier is courier and turns != stands_in_since:
+                    self._staff_selector.select(GRACE)
+                    if courier.turns != turns:
+                        continue  # the loop is at it
+                    stands_in_since = turns
+                if not self.turn():
+                    time.sleep(GRACE)  # the loop has been at it for long: it pickles something
+                tell(self.take_outcomes())
+        except BaseException as error:  # noqa: BLE001 - whatever it is, no call may be left without an end
+            self.fail(error)
+        finally:
+            self._release()
 
-    def _replace_starter(self) -> None:
-        """Forget a fork server that was killed; its workers are killed with it. The next worker gets another one."""
-        starter, self._starter = self._starter, None
-        if starter is not None and starter.control is not None:
-            self._selector.unregister(starter.control)
-            starter.close()
-        links = [link for link in self._links.values() if link.pid]
-        kill_trees(link.pid for link in links)  # where the system does not do it
-        for link in links:
-            self._bury(link, UNKNOWN)
+    def _patience(self) -> float | None:
+        """Seconds to wait for something to happen; None for as long as it takes."""
+        with self._lock:
+            if self._staff.needed() or (self._arrivals and self._hungry):
+                return 0.0
+            times = [time for time in (self._traffic.share_at, self._staff.due) if time is not None]
+        return max(0.0, min(times) - time.monotonic()) if times else None
 
-    def _bury(self, link: Link, code: int) -> None:
-        """Take out a worker whose process has ended; what it has sent before counts."""
-        with contextlib.suppress(BlockingIOError, OSError, ProtocolError):
-            while link.decoder.receive(link.frames):
-                self._handle_frames(link)
-        self._take_back(link)
-        if link.silent_since is None:
-            self._selector.unregister(link.frames)
-        link.close()
-        del self._links[link.seat.number]
-        self._warden.forget(link)
-        for call in self._book.remove_seat(link.seat):
-            self._end(call, None, lost(call, link.pid, code, link.reason))
-        if not link.seat.ready and not link.hung_up and link.reason is None:
-            self._start_failed(f"worker {link.pid} ended with exit code {code} before it was initialised", None)
+    def _staff_is_due(self, ready: list[tuple[selectors.SelectorKey, int]]) -> bool:
+        if any(key.data == STAFF for key, _ in ready):
+            return True
+        with self._lock:
+            due = self._staff.due
+            return self._staff.needed() or (due is not None and due <= time.monotonic())
 
-    def _look_after_silent(self) -> None:
-        """A worker without a connection has ended, which its starter tells, or is of no use any more."""
-        silent = [link for link in self._links.values() if link.silent_since is not None]
-        if not silent:
-            return
-        if self._starter is not None and self._starter.control is None:
-            self._ended()
-        for link in silent:
-            if time.monotonic() - (link.silent_since or 0.0) > SILENCE and link.reason is None:
-                link.reason = ProtocolError("it has closed its connection to the pool")
+    def _look_after_staff(self) -> bool:
+        """Returns whether everything is over."""
+        self._summons.clear()
+        closing = self._closing and not self._arrivals
+        try:
+            changed = self._staff.look_after(closing=closing)
+        except PoolBrokenError as broken:
+            self._break(broken, broken.__cause__)
+            changed = True
+        if changed:
+            self._wake_up.set()
+        with self._lock:
+            self._over = closing and self._book.idle() and not self._traffic.links and not self._traffic.outcomes
+        return self._over
 
-    def _end_condemned(self) -> None:
-        """Kill the workers that are to be ended, with everything that they have started."""
-        pids = [link.pid for link in self._links.values() if link.reason is not None and link.pid]
-        if pids:
-            kill_trees(pids)
-            if self._starter is not None and self._starter.control is None:
-                self._ended()
-
-    def _start_failed(self, text: str, cause: BaseException | None) -> None:
-        self._failed_starts += 1
-        if self._failed_starts >= MOST_FAILED_STARTS:
-            broken = PoolBrokenError(f"{text}; that was the {self._failed_starts}th time in succession")
-            self._break(broken, cause)
+    def fail(self, error: BaseException) -> None:
+        """Give up, since a turn was torn in the middle: by a defect, or by the handler of a signal that raises."""
+        self._break(PoolBrokenError(f"the pool's own work was torn by {error!r}"), error)
+        self._summons.set()
 
     def _break(self, broken: PoolBrokenError, cause: BaseException | None) -> None:
         broken.__cause__ = cause
         with self._gate:
             self.broken = broken
             self._closing = True
-        self._take_arrivals()
-        for call in list(self._book.pending()):
-            self._book.drop(call)
-            self._end(call, None, broken)
-        for link in self._links.values():
-            link.reason = link.reason or broken
+        with self._lock:
+            self._take_arrivals()
+            for call in list(self._book.pending()):
+                self._book.drop(call)
+                self._traffic.end(call, broken)
+            for link in self._traffic.links.values():
+                self._traffic.condemn(link, broken)
 
-    # ------------------------------------------------------------------ talking
+    def _release(self) -> None:
+        tell(self.take_outcomes())
+        self._staff.close()
+        with self._gate:
+            self._closing = self._over = True
+            if self._courier is None:
+                self._close_selectors()
 
-    def _talk(self, link: Link, events: int) -> None:
-        if events & selectors.EVENT_WRITE:
-            self._flush(link)
-        if not events & selectors.EVENT_READ or link.seat.number not in self._links:
-            return
-        try:
-            if link.decoder.receive(link.frames):
-                self._handle_frames(link)
-                return
-        except BlockingIOError:
-            return
-        except OSError:
-            pass  # reset, since it was killed with something unread
-        except ProtocolError as error:
-            link.reason = link.reason or error
-            return
-        self._hang_up(link)
+    def _close_selectors(self) -> None:
+        for closing in (self._thread_selector, self._selector, self._staff_selector, self._wake_up, self._summons):
+            closing.close()
 
-    def _hang_up(self, link: Link) -> None:
-        """Nothing more comes from the worker: it has ended, or its function has closed the socket."""
-        self._selector.unregister(link.frames)
-        link.unsent.clear()
-        link.silent_since = time.monotonic()
 
-    def _handle_frames(self, link: Link) -> None:
-        for frame in link.decoder.frames():
-            kind = frame.kind
-            if kind in (Kind.RESULT, Kind.EXCEPTION):
-                self._finish(link, frame)
-            elif kind == Kind.READY:
-                link.seat.ready = True
-                self._failed_starts = 0
-            elif kind == Kind.BEGUN:
-                self._begun(link, frame)
-            elif kind == Kind.INIT_FAILED:
-                link.hung_up = True
-                failure = pickle.loads(frame.payload)
-                self._start_failed(
-                    f"the initializer failed in worker {link.pid}: {failure.name}: {failure.text}",
-                    remote_error(failure),
-                )
-            else:
-                raise ProtocolError(f"received a frame of kind {kind}, which no worker sends")
+class Courier:
+    """A loop that does the traffic of a pool.
 
-    def _begun(self, link: Link, frame: Frame) -> None:
-        sent = link.seat.sent
-        if not sent or sent[0].key != frame.key:
-            return  # cancelled
-        call = sent[0]
-        call.pid, call.began = link.pid, frame.began
-        if call.limits is not None and call.fn is not None:
-            self._warden.watch(link, call.limits, call.fn, frame.ended)
+    Args:
+        engine: The pool's.
+        loop: The loop.
+        descriptor: Is readable when something has come.
+        gather: As in `Engine.attach`.
 
-    def _finish(self, link: Link, frame: Frame) -> None:
-        call = self._book.finish(link.seat, frame.key, frame.ended - frame.began)
-        if call is None:
-            return  # it was cancelled at the last moment
-        if call.limits is not None:
-            self._warden.forget(link)
-        call.pid, call.began, call.ended = link.pid, frame.began, frame.ended
-        if frame.kind == Kind.EXCEPTION:
-            self._end(call, None, read_exception(frame, call, link.pid))
-            return
-        try:
-            result = pickle.loads(frame.payload, buffers=frame.buffers)
-        except BaseException as error:  # noqa: BLE001 - it is the call's outcome
-            error.add_note("this was raised when the result was unpickled, in the process that has the pool")
-            self._end(call, None, error)
-        else:
-            self._end(call, result, None)
+    Attributes:
+        turns: How many it has made, so that it is seen whether the loop is alive.
+    """
 
-    def _end(self, call: PoolFuture, result: Any, error: BaseException | None) -> None:
-        call.dropped = True
-        self._outcomes.append((call, result, error))
+    def __init__(
+        self,
+        engine: Engine,
+        loop: asyncio.AbstractEventLoop,
+        descriptor: int,
+        gather: Gather,
+    ) -> None:
+        self.turns: int = 0
+        self._engine = engine
+        self._loop = loop
+        self._descriptor = descriptor
+        self._gather = gather
+        self._thread = threading.get_ident()
+        self._is_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        loop.add_reader(descriptor, self._turn)
+        self.call_soon()
 
-    def _tell(self) -> None:
-        """Give futures their outcomes, outside of the lock: their callbacks may do anything."""
-        outcomes, self._outcomes = self._outcomes, []
-        for call, result, error in outcomes:
-            call.release()
-            if error is None:
-                call.set_result(result)
-            else:
-                call.set_exception(error)
+    def call_soon(self) -> bool:
+        """Make a turn soon; False if the caller is on another thread, where this cannot be asked for."""
+        if threading.get_ident() != self._thread:
+            return False
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._turn)
+        return True
 
-    def _send_calls(self, link: Link, calls: list[PoolFuture]) -> None:
-        pieces: list[Buffer] = []
-        announced = self._book.expected >= SHARING_DELAY
-        sent = 0
-        for call in calls:
-            frames = self._encode(link, call, Kind.ANNOUNCED_TASK if announced or call.limits else Kind.TASK)
-            if frames is None:
-                link.seat.sent.remove(call)
-                link.seat.begun -= 1
-                call.seat = None
-                link.seat.closed = link.seat.closed and bool(link.seat.sent)
-                continue
-            pieces += frames
-            sent += 1
-        if sent:
-            self._send(link, pieces)
-            with contextlib.suppress(OSError):  # the worker is gone: nothing of this was begun
-                link.tokens.send(bytes((link.seat.generation,)) * sent)
+    def _turn(self) -> None:
+        self.turns += 1
+        self._is_due = True  # whatever the callbacks submit is sent below
+        engine = self._engine
+        engine.turn()
+        if outcomes := engine.take_outcomes():
+            self._gather(partial(tell, outcomes))
+            engine.turn()
+        self._is_due = False
+        if engine.has_outcomes():
+            self.call_soon()
+        self.turns += 1
+        if self._timer is None and (share_at := engine.share_at()) is not None:
+            self._timer = self._loop.call_later(max(0.0, share_at - time.monotonic()), self._share)
 
-    def _encode(self, link: Link, call: PoolFuture, kind: Kind) -> list[Buffer] | None:
-        """A call as frames, with the definitions that the worker does not know; None if it cannot be pickled."""
-        if self._pickler is None:
-            self._pickler = CallPickler(self._definitions)
-        fn, definition = call.fn, 0
-        frames: list[Buffer] = []
-        try:
-            if type(fn).__name__ in ("function", "type"):
-                definition = self._definitions.number(fn)
-                pickled = self._pickler.pickle((call.args, call.kwargs))
-                pickled.uses.add(definition)
-            else:
-                pickled = self._pickler.pickle((fn, call.args, call.kwargs))
-        except BaseException as error:  # noqa: BLE001 - it is the call's outcome
-            error.add_note(f"this was raised when a call of {fn!r} was pickled for a worker process")
-            self._end(call, None, error)
-            return None
-        for number in pickled.uses - link.knows:
-            link.knows.add(number)
-            frames += encode(Frame(Kind.DEFINE, number, payload=self._definitions.payload(number)))
-        while self._definitions.forgotten:
-            number = self._definitions.forgotten.popleft()
-            for other in self._links.values():
-                if number in other.knows:
-                    other.knows.discard(number)
-                    self._send(other, encode(Frame(Kind.FORGET, number)))
-        frames += encode(
-            Frame(kind, call.key, link.seat.generation, definition, 0.0, 0.0, pickled.payload, pickled.buffers)
-        )
-        return frames
+    def _share(self) -> None:
+        self._timer = None
+        self._turn()
 
-    def _send(self, link: Link, pieces: list[Buffer]) -> None:
-        if len(pieces) > 1 and sum(map(len, pieces)) < 1 << 18:
-            pieces = [b"".join(pieces)]
-        link.unsent.extend(memoryview(piece).cast("B") for piece in pieces if len(piece))
-        self._flush(link)
-
-    def _flush(self, link: Link) -> None:
-        if link.silent_since is not None:
-            link.unsent.clear()
-            return
-        was_waiting = bool(self._selector.get_key(link.frames).events & selectors.EVENT_WRITE)
-        link.flush()
-        if bool(link.unsent) != was_waiting:
-            key = self._selector.get_key(link.frames)
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.unsent else 0)
-            self._selector.modify(link.frames, events, key.data)
+    def close(self) -> None:
+        """Leave the loop alone."""
+        self._loop.remove_reader(self._descriptor)
+        if self._timer is not None:
+            self._timer.cancel()

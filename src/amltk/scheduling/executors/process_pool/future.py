@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from amltk.scheduling.executors.process_pool.book import Seat
     from amltk.scheduling.executors.process_pool.limits import Limits
+    from amltk.scheduling.executors.process_pool.pickles import Parcel
 
 T = TypeVar("T")
 
@@ -55,6 +56,7 @@ class PoolFuture(Future[Any]):
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
         self.limits: Limits | None = limits
+        self.parcel: Parcel | None = None  # it, pickled
         self.key: int = 0  # its number, once it is in the book
         self.seat: Seat | None = None  # where it was sent
         self.dropped: bool = False  # it has ended, or was cancelled: nobody is to begin it
@@ -81,6 +83,6 @@ class PoolFuture(Future[Any]):
 
     def release(self) -> None:
         """Let go of what only the call needed."""
-        self.fn = None
+        self.fn = self.parcel = None
         self.args = ()
         self.kwargs = {}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import pickle
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import RemoteError, RemoteTraceback, TaskLimitError, WorkerLostError
 from amltk.scheduling.events import callback_name
+from amltk.scheduling.executors.process_pool.protocol import Frame, Kind
 from amltk.scheduling.executors.process_pool.starters import UNKNOWN
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from amltk.scheduling.executors.process_pool.future import PoolFuture
-    from amltk.scheduling.executors.process_pool.protocol import Frame
+    from amltk.scheduling.executors.process_pool.traffic import Outcome
     from amltk.scheduling.executors.process_pool.worker import Failure
 
 
@@ -23,7 +26,7 @@ def remote_error(failure: Failure, problem: str = "") -> BaseException:
     return error
 
 
-def read_exception(frame: Frame, call: PoolFuture, pid: int) -> BaseException:
+def read_exception(frame: Frame, call: PoolFuture) -> BaseException:
     """The exception that the function has raised, with the worker's traceback as its cause."""
     failure: Failure = pickle.loads(frame.payload)
     error: BaseException | None = None
@@ -36,8 +39,29 @@ def read_exception(frame: Frame, call: PoolFuture, pid: int) -> BaseException:
     if not isinstance(error, BaseException):
         return remote_error(failure, problem)
     error.__cause__ = RemoteTraceback(failure.traceback)
-    error.add_note(f"raised in worker {pid} by a call of {_name(call)}")
+    error.add_note(f"raised in worker {call.pid} by a call of {_name(call)}")
     return error
+
+
+def tell(outcomes: Iterable[Outcome]) -> None:
+    """Give futures their outcomes. This calls users' code: their callbacks, and what unpickles their objects."""
+    for call, frame, why in outcomes:
+        result, error = (None, why) if frame is None else _read(frame, call)
+        call.release()
+        if error is None:
+            call.set_result(result)
+        else:
+            call.set_exception(error)
+
+
+def _read(frame: Frame, call: PoolFuture) -> tuple[Any, BaseException | None]:
+    if frame.kind == Kind.EXCEPTION:
+        return None, read_exception(frame, call)
+    try:
+        return pickle.loads(frame.payload, buffers=frame.buffers), None
+    except BaseException as error:  # noqa: BLE001 - it is the call's outcome
+        error.add_note("this was raised when the result was unpickled, in the process that has the pool")
+        return None, error
 
 
 def _name(call: PoolFuture) -> str:

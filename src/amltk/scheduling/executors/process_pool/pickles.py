@@ -34,9 +34,11 @@ _WITH_SETTER = 6
 """The length of a reduced value that says how the state is set."""
 
 
-class Pickled(NamedTuple):
-    """A pickle, what it has out of band, and which definitions it refers to."""
+class Parcel(NamedTuple):
+    """A call as it travels: its pickle, what that has out of band, and which definitions it refers to."""
 
+    definition: int
+    """The number of the function; 0 where the function is in the pickle."""
     payload: bytes
     buffers: list[memoryview]
     uses: set[int]
@@ -151,8 +153,8 @@ class CallPickler(_Pickler):
             return here.definition, (number,)
         return super().reducer_override(obj)
 
-    def pickle(self, call: Any) -> Pickled:
-        """Pickle it.
+    def parcel(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parcel:
+        """Pickle a call. A plain function or class is only named, by its number.
 
         Raises:
             Exception: Whatever the methods of the user's objects raise, or a `pickle.PicklingError`.
@@ -161,12 +163,15 @@ class CallPickler(_Pickler):
         self._uses.clear()
         self._file.seek(0)
         self._file.truncate()
+        definition = self._definitions.number(fn) if isinstance(fn, FunctionType | type) else 0
         self.clear_memo()  # calls share no objects
         try:
-            self.dump(call)
+            self.dump((args, kwargs) if definition else (fn, args, kwargs))
         finally:
             self.clear_memo()
-        return Pickled(self._file.getvalue(), list(self._buffers), set(self._uses))
+        if definition:
+            self._uses.add(definition)
+        return Parcel(definition, self._file.getvalue(), list(self._buffers), set(self._uses))
 
 
 class _ReturnPickler(_Pickler):

@@ -15,6 +15,7 @@ from amltk.scheduling.executors.process_pool.limits import Limits
 from amltk.scheduling.executors.process_pool.starters import STARTERS
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterable, Iterator
 
 P = ParamSpec("P")
@@ -130,6 +131,24 @@ class ProcessPool(Executor):
         Calls that ran fail with `WorkerLostError`.
         """
         self._engine.kill()
+
+    def attach(self, loop: asyncio.AbstractEventLoop, gather: Callable[[Callable[[], None]], None]) -> bool:
+        """Have a loop send calls and receive outcomes, which saves a change of threads for each. Used by a run.
+
+        Futures are then told their outcomes on the loop's thread, or by the pool's own where the loop is kept busy.
+
+        Args:
+            loop: The loop; to be called on its thread.
+            gather: Called with a function that tells futures their outcomes, and has to call it.
+
+        Returns:
+            Whether it does so until `detach` is called; False if another loop does, or this one cannot.
+        """
+        return self._engine.attach(loop, gather)
+
+    def detach(self) -> None:
+        """Undo `attach`, on the loop's thread."""
+        self._engine.detach()
 
     @property
     def worker_pids(self) -> list[int]:

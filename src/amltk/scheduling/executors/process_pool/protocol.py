@@ -123,7 +123,7 @@ class Decoder:
         return count > 0
 
     def frames(self) -> Iterator[Frame]:
-        """The frames that are complete. A payload is to be used before `receive` is called again.
+        """The frames that are complete.
 
         Raises:
             ProtocolError: This is no frame.
@@ -150,7 +150,8 @@ class Decoder:
             raise ProtocolError(f"received {bytes(self._chunk[self._begin : begin])!r}, which begins no frame")
         if not n_buffers and begin + length <= self._end:
             self._begin = begin + length
-            return Frame(kind, key, generation, definition, began, ended, self._view[begin : begin + length])
+            payload = bytes(self._view[begin : begin + length])
+            return Frame(kind, key, generation, definition, began, ended, payload)
         if begin + 8 * n_buffers > self._end or (not n_buffers and HEADER.size + length <= CHUNK):
             return None
         self._sizes = struct.unpack_from(f"<{n_buffers}Q", self._chunk, begin)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     import psutil
 
-    from amltk.scheduling.executors.process_pool.engine import Link
     from amltk.scheduling.executors.process_pool.limits import Limits
+    from amltk.scheduling.executors.process_pool.link import Link
 
 INTERVAL = 0.05
 """Seconds between two looks at the CPU time and the memory of a process."""

@@ -1,0 +1,239 @@
+"""What goes to the workers and comes from them: calls, the definitions that these need, and outcomes.
+
+Nothing here blocks or calls users' code. All of it happens under the engine's lock, but for `pack`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import selectors
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from amltk.scheduling.executors.process_pool.pickles import CallPickler, Definitions
+from amltk.scheduling.executors.process_pool.protocol import Buffer, Frame, Kind, ProtocolError, encode
+from amltk.scheduling.executors.process_pool.warden import Warden
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from amltk.scheduling.executors.process_pool.book import Book
+    from amltk.scheduling.executors.process_pool.future import PoolFuture
+    from amltk.scheduling.executors.process_pool.link import Link
+
+SHARING_DELAY = 0.001
+"""Seconds that calls wait behind another one before they are given to a worker that has nothing to do."""
+
+JOINED = 1 << 18
+"""Bytes up to which what is sent at once is joined to one piece."""
+
+
+class Outcome(NamedTuple):
+    """How a call has ended: with what a worker has sent, or with an error of the pool's own."""
+
+    call: PoolFuture
+    frame: Frame | None
+    error: BaseException | None
+
+
+class Traffic:
+    """See the module.
+
+    Args:
+        book: Says who gets which call.
+        selector: Where the workers' sockets are registered, each with what handles it.
+
+    Attributes:
+        links: The workers, by the numbers of their seats.
+        warden: Looks after the calls that have limits.
+        outcomes: Calls that have ended and were not told so.
+        staff_wanted: Whether something has happened that is not for the traffic but for the staff to handle.
+        share_at: When calls that wait behind another one are to be taken back, on the monotonic clock; None for never.
+    """
+
+    def __init__(self, book: Book, selector: selectors.BaseSelector) -> None:
+        self.links: dict[int, Link] = {}
+        self.warden: Warden = Warden()
+        self.outcomes: list[Outcome] = []
+        self.staff_wanted: bool = False
+        self.share_at: float | None = None
+        self._book = book
+        self._selector = selector
+        self._definitions = Definitions()
+        self._pickler: CallPickler | None = None
+
+    # ------------------------------------------------------------------ to the workers
+
+    def unpacked(self) -> list[PoolFuture]:
+        """The calls that have to be packed before they can be sent, as far as workers have room for them."""
+        return [call for call in islice(self._book.queue, self._book.room()) if call.parcel is None]
+
+    def pack(self, call: PoolFuture) -> BaseException | None:
+        """Pickle a call, which calls users' code: not to be done under the lock, nor by two threads at once.
+
+        Returns:
+            Why it could not be pickled.
+        """
+        if self._pickler is None:
+            self._pickler = CallPickler(self._definitions)
+        fn = call.fn
+        try:
+            call.parcel = self._pickler.parcel(fn, call.args, call.kwargs)
+        except BaseException as error:  # noqa: BLE001 - it is the call's outcome
+            error.add_note(f"this was raised when a call of {fn!r} was pickled for a worker process")
+            return error
+        return None
+
+    def send_calls(self) -> None:
+        """Give workers what they have room for."""
+        for seat, calls in self._book.assign():
+            link = self.links[seat.number]
+            # Who may run for some time says when it begins; so do calls that have limits.
+            announced = self._book.expected >= SHARING_DELAY or calls[0].limits is not None
+            pieces: list[Buffer] = []
+            for call in calls:
+                pieces += self._encode(link, call, Kind.ANNOUNCED_TASK if announced else Kind.TASK)
+            self._forget_definitions()
+            self.send(link, pieces)
+            with contextlib.suppress(OSError):  # the worker is gone: nothing of this was begun
+                link.tokens.send(bytes((seat.generation,)) * len(calls))
+
+    def _encode(self, link: Link, call: PoolFuture, kind: Kind) -> list[Buffer]:
+        """A call as frames, with the definitions that the worker does not know."""
+        parcel = call.parcel
+        assert parcel is not None, "only packed calls are assigned"
+        frames: list[Buffer] = []
+        if parcel.uses:
+            for number in parcel.uses - link.knows:
+                link.knows.add(number)
+                frames += encode(Frame(Kind.DEFINE, number, payload=self._definitions.payload(number)))
+        generation = link.seat.generation
+        frames += encode(Frame(kind, call.key, generation, parcel.definition, 0.0, 0.0, parcel.payload, parcel.buffers))
+        return frames
+
+    def _forget_definitions(self) -> None:
+        while self._definitions.forgotten:
+            number = self._definitions.forgotten.popleft()
+            for link in self.links.values():
+                if number in link.knows:
+                    link.knows.discard(number)
+                    self.send(link, encode(Frame(Kind.FORGET, number)))
+
+    def send(self, link: Link, pieces: list[Buffer]) -> None:
+        """Send frames, or as much of them as goes now and the rest when it goes."""
+        if len(pieces) > 1 and sum(map(len, pieces)) < JOINED:
+            pieces = [b"".join(pieces)]
+        link.unsent.extend(memoryview(piece).cast("B") for piece in pieces if len(piece))
+        self._flush(link)
+
+    def _flush(self, link: Link) -> None:
+        if link.silent_since is not None:
+            link.unsent.clear()
+            return
+        link.flush()
+        if bool(link.unsent) != link.waits_to_send:
+            link.waits_to_send = bool(link.unsent)
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.unsent else 0)
+            self._selector.modify(link.frames, events, link)
+
+    def share(self) -> None:
+        """Take calls back from a worker that has been at one for some time, while another one has nothing to do."""
+        seat = self._book.to_share()
+        if seat is None:
+            self.share_at = None
+        elif self.share_at is None:
+            self.share_at = time.monotonic() + SHARING_DELAY
+        elif time.monotonic() >= self.share_at:
+            self.share_at = None
+            self.take_back(self.links[seat.number])
+
+    def take_back(self, link: Link) -> None:
+        """Take back the calls that the worker has not begun."""
+        if tokens := link.take_tokens():
+            self._book.take_back(link.seat, tokens)
+
+    # ------------------------------------------------------------------ from the workers
+
+    def handle(self, events: Iterable[tuple[selectors.SelectorKey, int]]) -> None:
+        """Handle what the selector has found."""
+        for key, mask in events:
+            if key.data is None:  # somebody wants to be noticed
+                with contextlib.suppress(BlockingIOError):
+                    key.fileobj.recv(4096)  # type: ignore[union-attr]
+                continue
+            if mask & selectors.EVENT_WRITE:
+                self._flush(key.data)
+            if mask & selectors.EVENT_READ:
+                self._receive(key.data)
+
+    def _receive(self, link: Link) -> None:
+        try:
+            if link.decoder.receive(link.frames):
+                self.handle_frames(link)
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # reset, since it was killed with something unread
+        except ProtocolError as error:
+            self.condemn(link, error)
+            return
+        # Nothing more comes from the worker: it has ended, or its function has closed the socket.
+        self._selector.unregister(link.frames)
+        link.unsent.clear()
+        link.silent_since = time.monotonic()
+        self.staff_wanted = True
+
+    def handle_frames(self, link: Link) -> None:
+        """Handle what was received from a worker.
+
+        Raises:
+            ProtocolError: No worker sends that.
+        """
+        for frame in link.decoder.frames():
+            kind = frame.kind
+            if kind in (Kind.RESULT, Kind.EXCEPTION):
+                self._finish(link, frame)
+            elif kind == Kind.READY:
+                self._book.welcome(link.seat)
+            elif kind == Kind.BEGUN:
+                self._begun(link, frame)
+            elif kind == Kind.INIT_FAILED:
+                link.failure = pickle.loads(frame.payload)
+                self.staff_wanted = True
+            else:
+                raise ProtocolError(f"received a frame of kind {kind}, which no worker sends")
+
+    def _begun(self, link: Link, frame: Frame) -> None:
+        sent = link.seat.sent
+        if not sent or sent[0].key != frame.key:
+            return  # cancelled
+        call = sent[0]
+        call.pid, call.began = link.pid, frame.began
+        if call.limits is not None and call.fn is not None:
+            self.warden.watch(link, call.limits, call.fn, frame.ended)
+            self.staff_wanted = True
+
+    def _finish(self, link: Link, frame: Frame) -> None:
+        call = self._book.finish(link.seat, frame.key, frame.ended - frame.began)
+        if call is None:
+            return  # it was cancelled at the last moment
+        if call.limits is not None:
+            self.warden.forget(link)
+        if link.seat.retired:
+            self.staff_wanted = True
+        call.pid, call.began, call.ended = link.pid, frame.began, frame.ended
+        call.dropped = True
+        self.outcomes.append(Outcome(call, frame, None))
+
+    def end(self, call: PoolFuture, error: BaseException) -> None:
+        """Note that a call has ended with an error of the pool's own."""
+        call.dropped = True
+        self.outcomes.append(Outcome(call, None, error))
+
+    def condemn(self, link: Link, reason: BaseException) -> None:
+        """Have a worker ended; the first reason counts."""
+        link.reason = link.reason or reason
+        self.staff_wanted = True
