@@ -233,8 +233,11 @@ class Engine:
 
     # ------------------------------------------------------------------ a turn
 
-    def turn(self) -> bool:
-        """Receive outcomes and send calls. What has ended is to be told by `tell_outcomes` afterwards.
+    def turn(self, *, receive: bool = True) -> bool:
+        """Receive outcomes and send calls. What has ended is to be told afterwards, see `take_outcomes`.
+
+        Args:
+            receive: Whether something may have come.
 
         Returns:
             False if another thread is at it: it does what is asked for here as well.
@@ -245,7 +248,7 @@ class Engine:
                 return False
             try:
                 self._again = False
-                self._exchange()
+                self._exchange(receive)
             except BaseException as error:
                 self.fail(error)
                 raise
@@ -253,11 +256,12 @@ class Engine:
                 self._turn_lock.release()
         return True
 
-    def _exchange(self) -> None:
+    def _exchange(self, receive: bool) -> None:
         traffic = self._traffic
         with self._lock:
             self._asleep = False
-            traffic.handle(self._selector.select(0))
+            if receive:
+                traffic.handle(self._selector.select(0))
             self._take_arrivals()
             unpacked = traffic.unpacked()
         problems = [(call, traffic.pack(call)) for call in unpacked]
@@ -429,7 +433,7 @@ class Courier:
         engine.turn()
         if outcomes := engine.take_outcomes():
             self._gather(partial(tell, outcomes))
-            engine.turn()
+            engine.turn(receive=False)
         self._is_due = False
         if engine.has_outcomes():
             self.call_soon()

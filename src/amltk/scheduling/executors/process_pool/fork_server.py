@@ -90,7 +90,10 @@ def _report_ends(control: socket.socket, children: set[int]) -> None:
         if not pid:
             return
         children.discard(pid)
-        control.sendall(REPORT.pack(ENDED, pid, os.waitstatus_to_exitcode(status)))
+        try:
+            control.sendall(REPORT.pack(ENDED, pid, os.waitstatus_to_exitcode(status)))
+        except BrokenPipeError:
+            return  # the parent has ended: `main` is about to notice
 
 
 def _kill(children: set[int]) -> None:

@@ -12,7 +12,12 @@ from amltk.scheduling.executors.process_pool.protocol import Decoder
 
 if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool.book import Seat
+    from amltk.scheduling.executors.process_pool.protocol import Buffer
     from amltk.scheduling.executors.process_pool.worker import Failure
+
+
+SMALL = 1 << 18
+"""Bytes up to which a piece is not worth being queued."""
 
 
 class Link:
@@ -54,6 +59,18 @@ class Link:
         with contextlib.suppress(BlockingIOError):
             return len(self.their_tokens.recv(1 << 16, socket.MSG_DONTWAIT | socket.MSG_PEEK))
         return 0
+
+    def send_at_once(self, pieces: list[Buffer]) -> bool:
+        """Send a single piece, if all of it goes in; False if nothing was sent."""
+        if self.unsent or len(pieces) != 1 or len(pieces[0]) > SMALL:
+            return False
+        try:
+            sent = self.frames.send(pieces[0])
+        except OSError:
+            return False
+        if sent < len(pieces[0]):
+            self.unsent.append(memoryview(pieces[0])[sent:])
+        return True
 
     def flush(self) -> None:
         """Send as much as goes in."""

@@ -125,8 +125,9 @@ class Traffic:
         """Send frames, or as much of them as goes now and the rest when it goes."""
         if len(pieces) > 1 and sum(map(len, pieces)) < JOINED:
             pieces = [b"".join(pieces)]
-        link.unsent.extend(memoryview(piece).cast("B") for piece in pieces if len(piece))
-        self._flush(link)
+        if not link.send_at_once(pieces):
+            link.unsent.extend(memoryview(piece).cast("B") for piece in pieces if len(piece))
+            self._flush(link)
 
     def _flush(self, link: Link) -> None:
         if link.silent_since is not None:
