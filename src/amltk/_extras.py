@@ -25,3 +25,13 @@ def load(module: str, *, needs: str, extra: str) -> Any:
         if error.name is None or error.name.partition(".")[0] != needs:
             raise
         raise MissingExtraError(f"this needs {needs!r}: pip install 'amltk[{extra}]'", name=needs) from error
+
+
+def html_of(thing: Any) -> str | None:
+    """HTML of something that rich can draw, for notebooks; None if rich is not installed."""
+    try:
+        export = load("amltk.display.export", needs="rich", extra="rich")
+    except MissingExtraError:
+        return None
+    html: str = export.to_html(thing)
+    return html

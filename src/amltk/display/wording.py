@@ -95,7 +95,9 @@ def duration(seconds: float) -> str:
 
 def rate(per_second: float) -> str:
     """So many a second, a minute or an hour: whichever gives a number that one can read."""
-    if per_second >= 1 or per_second == 0:
+    if per_second == 0:
+        return "0/s"
+    if per_second >= 1:
         return f"{per_second:,.1f}/s"
     if per_second * SECONDS_PER_MINUTE >= 1:
         return f"{per_second * SECONDS_PER_MINUTE:.1f}/min"

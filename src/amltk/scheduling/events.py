@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
+from inspect import iscoroutinefunction
 from types import CoroutineType, GenericAlias
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from amltk.exceptions import EventNotKnownError
 
@@ -272,12 +273,7 @@ class Emitter:
         channel = self.channel(event)
         if not callable(callback):
             raise TypeError(f"callback={callback!r} for {channel.event}: must be callable")
-        if when is not None and not callable(when):
-            raise TypeError(f"when={when!r} for {channel.event}: must be callable and return a bool, or None")
-        _check_count("every", every)
-        _check_count("repeat", repeat)
-        if max_calls is not None:
-            _check_count("max_calls", max_calls)
+        _check_options(when, every, repeat, max_calls)
         subscription = Subscription(
             channel, callback, when=when, every=every, repeat=repeat, max_calls=max_calls, hidden=hidden
         )
@@ -295,7 +291,8 @@ class Emitter:
         hidden: bool = False,
     ) -> Callable[[Callable[..., T]], Callable[..., T]]:
         """Decorate a callback of `event`; options and errors as in `register`. The function stays the function."""
-        self.channel(event)  # an unknown name is an error here already, not where the function is given
+        self.channel(event)  # what is wrong is an error here already, not where the function is given
+        _check_options(when, every, repeat, max_calls)
 
         def subscribe(callback: Callable[..., T]) -> Callable[..., T]:
             self.register(event, callback, when=when, every=every, repeat=repeat, max_calls=max_calls, hidden=hidden)
@@ -388,11 +385,44 @@ class Subscriber(Generic[P, R]):
         return f"<{self.emitter.name} {self.event}>"
 
 
+def _check_options(when: object, every: object, repeat: object, max_calls: object) -> None:
+    if when is not None and not callable(when):
+        raise TypeError(f"when={when!r}: must be callable and return a bool, or None")
+    _check_count("every", every)
+    _check_count("repeat", repeat)
+    if max_calls is not None:
+        _check_count("max_calls", max_calls)
+
+
 def _check_count(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}={value!r}: must be a whole number, at least 1, not {type(value).__name__}")
     if value < 1:
         raise ValueError(f"{name}={value!r}: must be at least 1")
+
+
+def check_computable(fn: object, name: str) -> None:
+    """Raise a `TypeError` that names the argument `name`, unless an executor can compute `fn`."""
+    if not callable(fn):
+        raise TypeError(f"{name}={fn!r}: must be callable")
+    if iscoroutinefunction(fn):
+        raise TypeError(
+            f"{name}={callback_name(fn)}: must be a plain function, not an `async def`, which an executor cannot await;"
+            " use it as a callback, or submit a function that calls asyncio.run() with it"
+        )
+
+
+def raise_attribute_error(owner: object, name: str, emitter: Emitter | None) -> NoReturn:
+    """Say that `owner` has no such attribute and, where an event may be meant, which ones there are.
+
+    Raises:
+        AttributeError: Always.
+    """
+    message = f"{type(owner).__name__!r} object has no attribute {name!r}"
+    if name.startswith("on_") and emitter is not None:
+        names = (f"on_{event.name.replace('-', '_')}" for event in emitter.events)
+        message += f"; its events are {', '.join(names)}"
+    raise AttributeError(message, name=name, obj=owner)
 
 
 def callback_name(callback: Callable[..., Any]) -> str:

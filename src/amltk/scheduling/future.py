@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from amltk.scheduling.events import callback_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future as Work
@@ -50,6 +52,21 @@ class Future(asyncio.Future[R]):
             False if it had ended before.
         """
         return self._run is not None and not self.done() and self._run.cancel(self)
+
+    def result(self) -> R:
+        """What was computed.
+
+        Raises:
+            asyncio.InvalidStateError: It has not ended.
+            asyncio.CancelledError: It was cancelled.
+            BaseException: What the function raised.
+        """
+        if not self.done():
+            raise asyncio.InvalidStateError(
+                f"the call of {callback_name(self.function)} has not ended: take its result in a callback of @result"
+                " (task.on_result) or @future-result, or await the future in an `async def` callback"
+            )
+        return super().result()
 
     def mark_cancelled(self) -> None:
         """Put it in the cancelled state, without telling anybody else. For the run alone."""

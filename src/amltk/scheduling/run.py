@@ -252,7 +252,8 @@ class Run:
             left += future.work is not None and future.work.running()
             future.cancel()
         if left and self._backend.is_own:
-            _log.warning("%d running calls cannot be killed in %r: they go on unseen", left, self._backend.executor)
+            calls = "1 running call" if left == 1 else f"{left} running calls"
+            _log.warning("%s cannot be killed in %r: what runs goes on unseen", calls, self._backend.executor)
 
     def _release(self) -> None:
         """Leave nothing behind, however the run ended."""

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 from amltk import _extras
 from amltk.exceptions import ExecutorShutdownError, SchedulerNotRunningError, SchedulerRunningError
 from amltk.scheduling import loops
-from amltk.scheduling.events import Channel, Emitter, Event, callback_name, deliver_now
+from amltk.scheduling.events import (
+    Channel,
+    Emitter,
+    Event,
+    callback_name,
+    check_computable,
+    deliver_now,
+    raise_attribute_error,
+)
 from amltk.scheduling.executors.backend import Backend
 from amltk.scheduling.executors.registry import ExecutorKind, Terminator, kind_named, kind_of
 from amltk.scheduling.interrupts import Interrupts
@@ -202,10 +210,9 @@ class Scheduler(SchedulerEvents):
 
         Raises:
             SchedulerNotRunningError: Before `@start`, or after an end was asked for.
-            TypeError: `fn` is not callable.
+            TypeError: `fn` is not callable, or an `async def`.
         """
-        if not callable(fn):
-            raise TypeError(f"fn={fn!r}: must be callable")
+        check_computable(fn, "fn")
         return self.submit_for(None, fn, args, kwargs)
 
     def _refuse(self, _task: Any, fn: Callable[..., Any], _args: Any, _kwargs: Any) -> asyncio.Future[Any]:
@@ -479,6 +486,15 @@ class Scheduler(SchedulerEvents):
     def __rich__(self) -> Any:
         """A tree of the scheduler: executor, queue, events with counts and callbacks, tasks. Needs rich."""
         return _extras.load("amltk.display.trees", needs="rich", extra="rich").scheduler_tree(self)
+
+    def _repr_html_(self) -> str | None:
+        """The same in a notebook; None without rich, so that the notebook shows the `repr`."""
+        return _extras.html_of(self)
+
+    if not TYPE_CHECKING:  # checkers know the attributes that there are
+
+        def __getattr__(self, name: str) -> Any:
+            raise_attribute_error(self, name, self.__dict__.get("emitter"))
 
     def __repr__(self) -> str:
         state = "running" if self.running() else "not running"

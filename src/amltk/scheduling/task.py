@@ -7,7 +7,15 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
 
 from amltk import _extras
-from amltk.scheduling.events import Channel, Emitter, Event, Subscriber, callback_name
+from amltk.scheduling.events import (
+    Channel,
+    Emitter,
+    Event,
+    Subscriber,
+    callback_name,
+    check_computable,
+    raise_attribute_error,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -87,8 +95,7 @@ class Task(Emitter, Generic[P, R]):
         plugins: Plugin | Iterable[Plugin] = (),
         init_plugins: bool = True,
     ) -> None:
-        if not callable(function):
-            raise TypeError(f"function={function!r}: must be callable")
+        check_computable(function, "function")
         super().__init__(callback_name(function), dispatch=scheduler.dispatch)
         self.function = function
         self.scheduler = scheduler
@@ -172,6 +179,15 @@ class Task(Emitter, Generic[P, R]):
     def __rich__(self) -> Any:
         """A tree of the task with its events, callbacks and plugins. Needs rich."""
         return _extras.load("amltk.display.trees", needs="rich", extra="rich").task_tree(self)
+
+    def _repr_html_(self) -> str | None:
+        """The same in a notebook; None without rich, so that the notebook shows the `repr`."""
+        return _extras.html_of(self)
+
+    if not TYPE_CHECKING:  # checkers know the attributes that there are
+
+        def __getattr__(self, name: str) -> Any:
+            raise_attribute_error(self, name, self)
 
     def __repr__(self) -> str:
         plugins = f", plugins=[{', '.join(plugin.name for plugin in self.plugins)}]" if self.plugins else ""

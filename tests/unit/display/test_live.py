@@ -185,7 +185,7 @@ def test_a_second_display_on_the_same_terminal_takes_lines() -> None:
     second.stop()
     assert written(to).count(HIDE_CURSOR) == 1
     assert written(to).endswith(
-        "amltk: starting, 0:00 elapsed, 0 submitted, 0 pending, 0 done, 0 failed, 0 cancelled, 0.0/s\n"
+        "amltk: starting, 0:00 elapsed, 0 submitted, 0 pending, 0 done, 0 failed, 0 cancelled, 0/s\n"
     )
 
 

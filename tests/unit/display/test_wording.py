@@ -105,7 +105,7 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("per_second", "text"), [(0, "0.0/s"), (12345.67, "12,345.7/s"), (0.5, "30.0/min"), (1 / 600, "6.0/h")]
+    ("per_second", "text"), [(0, "0/s"), (12345.67, "12,345.7/s"), (0.5, "30.0/min"), (1 / 600, "6.0/h")]
 )
 def test_rates_have_the_unit_that_makes_them_readable(per_second: float, text: str) -> None:
     """A rate is told a second, a minute or an hour, so that slow runs do not show zeros."""

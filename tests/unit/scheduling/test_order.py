@@ -653,3 +653,20 @@ def test_sequential_run() -> None:
     scheduler.on_start(lambda: task.submit(), repeat=2)
     assert scheduler.run() == ExitState(Code.EXHAUSTED)
     assert recorder.names == ["start", *SUBMITTED * 2, *RESULT * 2, "empty", *ENDED]
+
+
+def test_sequential_run_that_is_stopped_without_waiting() -> None:
+    """From the moment of the stop the sequential executor makes no further call; what waits is cancelled."""
+    scheduler = Scheduler.with_sequential()
+    called: list[int] = []
+
+    def work(number: int) -> None:
+        called.append(number)
+
+    task = scheduler.task(work)
+    recorder = EventRecorder(scheduler, task)
+    scheduler.on_start(lambda: [task.submit(n) for n in range(3)])
+    task.on_result(scheduler.stop)
+    assert scheduler.run(wait=False) == ExitState(Code.STOPPED)
+    assert called == [0]
+    assert recorder.names == ["start", *SUBMITTED * 3, *RESULT, "stop", "finishing", *CANCELLED * 2, "finished"]
