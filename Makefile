@@ -65,7 +65,7 @@ check: ## The whole gate, as CI runs it
 	@.ci/run
 
 bench: ## Measure, in an environment of its own
-	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/.installed-unit
+	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/.installed-demo
 	@.venv-bench/bin/python -m benchmarks $(ARGS)
 
 ##@ Look after it

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.rows import events, idle, importing, memory, pending, processes, prompt_end, stdlib_pool
+from benchmarks.rows import (
+    arrays,
+    events,
+    idle,
+    importing,
+    memory,
+    pending,
+    processes,
+    prompt_end,
+    soak,
+    stdlib_pool,
+)
 from benchmarks.rows.setting import Setting
 from benchmarks.table import Line
 
@@ -16,6 +27,8 @@ ROWS: dict[str, Callable[[Setting], list[Line]]] = {
     "pending": pending.measure,
     "stdlib-pool": stdlib_pool.measure,
     "processes": processes.measure,
+    "arrays": arrays.measure,
+    "soak": soak.measure,
     "import": importing.measure,
     "idle": idle.measure,
     "prompt-end": prompt_end.measure,

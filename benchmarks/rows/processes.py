@@ -24,17 +24,22 @@ def measure(setting: Setting) -> list[Line]:
 
 
 def _line(setting: Setting, options: tuple[object, ...], name: str, *, times: int, bare: str) -> Line:
-    samples = interleave(
-        {"bare": Case("throughput", (bare, *options)), "ours": Case("throughput", ("processes", *options))},
-        setting.either(7, 3),
-    )
+    cases: dict[str, Case | None] = {
+        "bare": Case("throughput", (bare, *options)),
+        "ours": Case("throughput", ("processes", *options)),
+    }
+    for pool in setting.pools:
+        cases[pool] = setting.on_peer("throughput", "bare-main-thread", "--pool", pool, *options)
+    samples = interleave(cases, setting.either(7, 3))
+    rates = {"bare ProcessPoolExecutor": samples.spread("bare", FIGURE)}
+    rates |= {f"bare {pool}": samples.spread(pool, FIGURE) for pool in setting.pools}
     ratio = samples.ratio(FIGURE, "ours", "bare")
     return Line(
         "processes",
         f"no-op tasks/s, {name}",
         f">= {times} x stdlib",
         samples.spread("ours", FIGURE).show(),
-        f"bare ProcessPoolExecutor: {samples.spread('bare', FIGURE).show()}",
+        "; ".join(f"{pool}: {rate.show()}" for pool, rate in rates.items()),
         ratio.show("{:.2f}"),
         ok=ratio.median >= times,
     )

@@ -30,6 +30,14 @@ class Setting:
         """The same workload on the peer; None where it is missing."""
         return None if self.amltk is None else Case(workload, arguments, self.amltk)
 
+    on_peer = on_amltk
+    """A workload that needs another tool: all of them are in the peer's environment."""
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The pools of other tools that can be measured."""
+        return () if self.amltk is None else ("loky", "pebble", "mpire")
+
 
 NO_PEER = "NO PEER"
 """What the table says in place of a peer's figure."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import queue
 import time
-from concurrent.futures import Future, ProcessPoolExecutor
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from _pools import POOLS, WORKERS, Submit, stdlib_pool
 from _report import report
 
-from amltk.scheduling import Scheduler
+if TYPE_CHECKING:
+    from amltk.scheduling import Scheduler
 
-WORKERS = 2
 WARM_UP = 200
 
 
@@ -57,42 +56,35 @@ class Count:
         return number
 
 
-def stdlib_pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(WORKERS, multiprocessing.get_context("fork"))
-
-
-def bare_in_callbacks(count: Count) -> None:
+def bare_in_callbacks(count: Count, submit: Submit) -> None:
     """The callback of a future submits the next one, on the thread that the executor calls it on."""
     over = Event()
 
-    def on_end(future: Future[int]) -> None:
-        future.result()
+    def on_end(_result: Any) -> None:
         send(count.ended())
 
     def send(number: int) -> None:
         for _ in range(number):
-            executor.submit(no_op, number).add_done_callback(on_end)
+            submit(number, on_end)
         if count.seconds:
             over.set()
 
-    with stdlib_pool() as executor:
-        send(count.begin())
-        over.wait()
+    send(count.begin())
+    over.wait()
 
 
-def bare_on_main_thread(count: Count) -> None:
+def bare_on_main_thread(count: Count, submit: Submit) -> None:
     """The callback of a future hands it to the main thread, which submits the next one, as a scheduler has to."""
-    ended: queue.SimpleQueue[Future[int]] = queue.SimpleQueue()
+    ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def send(number: int) -> None:
         for _ in range(number):
-            executor.submit(no_op, number).add_done_callback(ended.put)
+            submit(number, ended.put)
 
-    with stdlib_pool() as executor:
-        send(count.begin())
-        while not count.seconds:
-            ended.get().result()
-            send(count.ended())
+    send(count.begin())
+    while not count.seconds:
+        ended.get()
+        send(count.ended())
 
 
 def scheduled(scheduler: Scheduler, count: Count) -> None:
@@ -116,18 +108,19 @@ def scheduled(scheduler: Scheduler, count: Count) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("how", choices=["bare-callbacks", "bare-main-thread", "scheduler", "processes"])
+    parser.add_argument("--pool", choices=POOLS, default="stdlib", help="what is driven bare")
     parser.add_argument("--tasks", type=int, required=True)
     parser.add_argument("--in-flight", type=int, required=True)
     given = parser.parse_args()
     count = Count(given.tasks, given.in_flight)
-    if given.how == "bare-callbacks":
-        bare_in_callbacks(count)
-    elif given.how == "bare-main-thread":
-        bare_on_main_thread(count)
-    elif given.how == "scheduler":
-        scheduled(Scheduler(stdlib_pool()), count)
+    if given.how.startswith("bare"):
+        drive = bare_in_callbacks if given.how == "bare-callbacks" else bare_on_main_thread
+        with POOLS[given.pool](no_op) as submit:
+            drive(count, submit)
     else:
-        scheduled(Scheduler.with_processes(WORKERS), count)
+        from amltk.scheduling import Scheduler
+
+        scheduled(Scheduler(stdlib_pool()) if given.how == "scheduler" else Scheduler.with_processes(WORKERS), count)
     report(tasks_per_second=given.tasks / count.seconds)
 
 
