@@ -33,7 +33,7 @@ demo: $(DEMO) ## Set up and run examples/demo.py
 	@$(BIN)/python examples/demo.py $(ARGS)
 
 ##@ Work on it
-.PHONY: setup test unit lint format types contracts docs check bench
+.PHONY: setup test unit pool lint format types contracts docs check bench
 setup: $(DEV) ## Make the development environment, .venv
 
 test: $(DEV) ## Set up and run all tests
@@ -41,6 +41,9 @@ test: $(DEV) ## Set up and run all tests
 
 unit: $(UNIT) ## Run the unit tests only, with the few packages that they need
 	@$(BIN)/python -m pytest tests/unit $(ARGS)
+
+pool: $(UNIT) ## Run the tests of the process pool only, those of the standard library included
+	@$(BIN)/python -m pytest tests/stdlib tests/integration/test_process_pool.py $(ARGS)
 
 lint: $(DEV) ## ruff: rules and layout, nothing is changed
 	@$(BIN)/ruff check .

@@ -112,11 +112,15 @@ class RemoteError(SchedulerError):
 
 
 class RemoteTraceback(Exception):  # noqa: N818 - it is the cause of an error, and only text
-    """The traceback that an exception had in the worker, as text."""
+    """The traceback that an exception had in the worker, as text.
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
+    Attributes:
+        tb: The text; named as in the standard library's pool.
+    """
+
+    def __init__(self, tb: str) -> None:
+        super().__init__(tb)
+        self.tb = tb
 
     def __str__(self) -> str:
-        return f'\n"""\n{self.text}"""'
+        return f'\n"""\n{self.tb}"""'

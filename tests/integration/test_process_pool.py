@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import random
 import signal
@@ -542,3 +543,16 @@ def test_stopping_in_the_middle_of_everything() -> None:
     counts = scheduler.event_counts
     ended = counts[scheduler.FUTURE_RESULT] + counts[scheduler.FUTURE_EXCEPTION] + counts[scheduler.FUTURE_CANCELLED]
     assert counts[scheduler.FUTURE_SUBMITTED] == ended == 208
+
+
+def put(queue: Any, value: Any) -> None:
+    queue.put(value)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_can_use_the_parents_managers(method: str) -> None:
+    """A proxy of a `multiprocessing.Manager` proves itself with the parent's key, as in children of multiprocessing."""
+    with multiprocessing.get_context("fork").Manager() as manager, ProcessPool(1, mp_context=method) as pool:
+        queue = manager.Queue()
+        pool.submit(put, queue, "from a worker").result(GUARD)
+        assert queue.get(timeout=GUARD) == "from a worker"

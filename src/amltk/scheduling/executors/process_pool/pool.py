@@ -170,7 +170,7 @@ def _at_least_one(name: str, value: int | None) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}={value!r}: must be an int of at least 1, or None")
     if value < 1:
-        raise ValueError(f"{name}={value!r}: must be at least 1, or None; it must be greater than 0")
+        raise ValueError(f"{name}={value!r}: must be at least 1, or None")
     return value
 
 

@@ -6,6 +6,7 @@ Done by the pool's own thread only, since starting and killing processes takes i
 from __future__ import annotations
 
 import contextlib
+import multiprocessing.process
 import os
 import pickle
 import selectors
@@ -164,8 +165,14 @@ class Staff:
 
     def _start(self) -> Start:
         main = sys.modules["__main__"]
-        initialize = None if self._initialize is None else by_value(self._initialize)
-        return Start(list(sys.path), list(sys.argv), getattr(main, "__file__", None), os.getcwd(), initialize)  # noqa: PTH109
+        return Start(
+            path=list(sys.path),
+            argv=list(sys.argv),
+            main_file=getattr(main, "__file__", None),
+            directory=os.getcwd(),  # noqa: PTH109 - a string, as it travels
+            initialize=None if self._initialize is None else by_value(self._initialize),
+            authkey=bytes(multiprocessing.process.current_process().authkey),
+        )
 
     def _start_failed(self, text: str, cause: BaseException | None) -> None:
         self._book.failed_starts += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing.process
 import os
 import pickle
 import signal
@@ -35,6 +36,8 @@ class Start(NamedTuple):
     directory: str
     initialize: bytes | None
     """A pickle of the initializer and its arguments."""
+    authkey: bytes
+    """Of the parent: with it, proxies of a `multiprocessing.Manager` can be used."""
 
 
 class Failure(NamedTuple):
@@ -124,6 +127,7 @@ class Worker:
         sys.modules["__main__"] = main_module
         try:
             os.chdir(start.directory)
+            multiprocessing.process.current_process().authkey = start.authkey
             if start.initialize is not None:
                 initializer, initargs = pickle.loads(start.initialize)
                 initializer(*initargs)
