@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Mapping
 
     from amltk.scheduling.events import Event
+
+_log = logging.getLogger(__name__)
 
 NOTHING: Mapping[str, Any] = {}
 
@@ -28,7 +31,7 @@ class Delivery:
         in_user_code: Whether a callback is at work right now, so that a signal handler may raise in it.
     """
 
-    __slots__ = ("_coroutines", "_loop", "_on_coroutine_end", "_on_error", "in_user_code")
+    __slots__ = ("_abandoned", "_coroutines", "_loop", "_on_coroutine_end", "_on_error", "in_user_code")
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class Delivery:
         self._on_error = on_error
         self._on_coroutine_end = on_coroutine_end
         self._coroutines: dict[asyncio.Task[Any], tuple[str, Coroutine[Any, Any, Any]]] = {}
+        self._abandoned = False  # coroutines go on to their first `await` only
         self.in_user_code: bool = False
 
     @property
@@ -75,6 +79,8 @@ class Delivery:
         task = self._loop.create_task(self._attend(coroutine, name), name=name)
         self._coroutines[task] = (name, coroutine)
         task.add_done_callback(self._on_coroutine_end)
+        if self._abandoned:
+            self._loop.call_soon(task.cancel)  # after its first step
 
     async def _attend(self, coroutine: Coroutine[Any, Any, Any], name: str) -> None:
         await self._step_through(coroutine, name)
@@ -112,12 +118,28 @@ class Delivery:
         A cancelled one is no error: it awaited a future that was cancelled, which has an event and a policy of its
         own, or the run was abandoned.
         """
-        name, coroutine = self._coroutines.pop(task)
+        name, coroutine = self._coroutines.pop(task, ("", None))
+        if coroutine is None:
+            return  # it was given up
         coroutine.close()  # it may never have begun
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_error(error, name)
 
     def cancel_coroutines(self) -> None:
-        """Cancel the coroutines that have not ended; each still ends, through the loop."""
+        """Cancel the coroutines that have not ended; each still ends, through the loop.
+
+        Those that callbacks begin from now on go as far as they come without waiting.
+        """
+        self._abandoned = True
         for task in self._coroutines:
             task.cancel()
+
+    def accept_coroutines(self) -> None:
+        """Let those that begin from now on wait again."""
+        self._abandoned = False
+
+    def give_up(self) -> None:
+        """Forget the coroutines that refuse to end."""
+        for name, _ in self._coroutines.values():
+            _log.warning("the %s does not end although it was cancelled: it is left alone", name)
+        self._coroutines.clear()

@@ -61,10 +61,11 @@ class Ending:
                 f"cannot {what}: the run {self.phase.value}; guard it with `if scheduler.running():`"
             )
 
-    def accept(self, what: str, note: Callable[[], None]) -> None:
+    def accept(self, what: Callable[[], str], note: Callable[[], None]) -> None:
         """Call `note` if the run accepts work, and let no end come in between; else raise as `check_running` does."""
         with self._lock:
-            self.check_running(what)
+            if not self.running:
+                self.check_running(what())
             note()
 
     def request(self, code: ExitState.Code, *, abandon: bool = False) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from inspect import iscoroutinefunction
 from types import CoroutineType, GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, overload
@@ -107,6 +109,8 @@ class Subscription:
         self._channel.remove(self)
 
     def _deliver_by_options(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, None] | None:
+        if self._max_calls == 0:
+            return None  # ended while this delivery was under way
         self._seen += 1
         if self._seen % self._every or (self._when is not None and not self._when()):
             return None
@@ -125,8 +129,13 @@ class Subscription:
 
 
 async def _in_turn(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> None:
-    for coroutine in coroutines:
-        await coroutine
+    left = iter(coroutines)
+    try:
+        for coroutine in left:
+            await coroutine
+    finally:
+        for coroutine in left:
+            coroutine.close()
 
 
 class Channel:
@@ -258,7 +267,7 @@ class Emitter:
             callback: A function, or an `async def`, which is awaited as part of the run.
             when: Asked each time, without arguments; False leaves the callback out.
             every: Call it at every n-th emission only, at least 1.
-            repeat: Call it so many times at each emission, at least 1.
+            repeat: Call it so many times at each emission, at least 1; once it raises, no more this time.
             max_calls: End the subscription after so many calls, at least 1; None for no end.
             hidden: Leave the callback out of displays.
 
@@ -273,7 +282,7 @@ class Emitter:
         channel = self.channel(event)
         if not callable(callback):
             raise TypeError(f"callback={callback!r} for {channel.event}: must be callable")
-        _check_options(when, every, repeat, max_calls)
+        _check_options(when, every, repeat, max_calls, hidden)
         subscription = Subscription(
             channel, callback, when=when, every=every, repeat=repeat, max_calls=max_calls, hidden=hidden
         )
@@ -292,7 +301,7 @@ class Emitter:
     ) -> Callable[[Callable[..., T]], Callable[..., T]]:
         """Decorate a callback of `event`; options and errors as in `register`. The function stays the function."""
         self.channel(event)  # what is wrong is an error here already, not where the function is given
-        _check_options(when, every, repeat, max_calls)
+        _check_options(when, every, repeat, max_calls, hidden)
 
         def subscribe(callback: Callable[..., T]) -> Callable[..., T]:
             self.register(event, callback, when=when, every=every, repeat=repeat, max_calls=max_calls, hidden=hidden)
@@ -385,13 +394,20 @@ class Subscriber(Generic[P, R]):
         return f"<{self.emitter.name} {self.event}>"
 
 
-def _check_options(when: object, every: object, repeat: object, max_calls: object) -> None:
+def _check_options(when: object, every: object, repeat: object, max_calls: object, hidden: object) -> None:
     if when is not None and not callable(when):
         raise TypeError(f"when={when!r}: must be callable and return a bool, or None")
     _check_count("every", every)
     _check_count("repeat", repeat)
     if max_calls is not None:
         _check_count("max_calls", max_calls)
+    check_bool("hidden", hidden)
+
+
+def check_bool(name: str, value: object) -> None:
+    """Raise a `TypeError` that names the argument `name`, unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}={value!r}: must be True or False")
 
 
 def _check_count(name: str, value: object) -> None:
@@ -429,5 +445,21 @@ def callback_name(callback: Callable[..., Any]) -> str:
     """A readable name of a function, for messages and displays."""
     if isinstance(owner := getattr(callback, "__self__", None), Subscription):
         return callback_name(owner.callback)  # a subscription with options is called in place of its callback
+    while isinstance(callback, partial):
+        callback = callback.func  # what is bound may be long
     name = getattr(callback, "__qualname__", None) or getattr(callback, "__name__", None)
-    return name.rpartition("<locals>.")[2] if isinstance(name, str) else repr(callback)
+    return name.rpartition("<locals>.")[2] if isinstance(name, str) else safe_repr(callback)
+
+
+def safe_repr(thing: object) -> str:
+    """The `repr` of something of the user's, also where that raises."""
+    try:
+        return repr(thing)
+    except Exception as error:  # noqa: BLE001 - of the user's own __repr__; told in its place
+        return f"<{type(thing).__name__}, whose repr raises {type(error).__name__}>"
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an exception of the user's, unless its class does not let one."""
+    with contextlib.suppress(Exception):
+        BaseException.add_note(error, note)

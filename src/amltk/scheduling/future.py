@@ -51,7 +51,8 @@ class Future(asyncio.Future[R]):
         Returns:
             False if it had ended before.
         """
-        return self._run is not None and not self.done() and self._run.cancel(self)
+        run = self._run  # read once: it may end on the loop's thread meanwhile
+        return run is not None and not self.done() and run.cancel(self)
 
     def result(self) -> R:
         """What was computed.
@@ -68,6 +69,20 @@ class Future(asyncio.Future[R]):
             )
         return super().result()
 
+    def set_result(self, result: R) -> None:  # noqa: ARG002 - asyncio's interface
+        """Refused: only the run says how a submission has ended.
+
+        Raises:
+            RuntimeError: Always.
+        """
+        raise RuntimeError(
+            f"the outcome of the call of {callback_name(self.function)} is the executor's; cancel() does without it"
+        )
+
+    def set_exception(self, exception: type | BaseException) -> None:
+        """Refused, as `set_result` is."""
+        self.set_result(exception)  # type: ignore[arg-type]
+
     def mark_cancelled(self) -> None:
         """Put it in the cancelled state, without telling anybody else. For the run alone."""
         super().cancel()
@@ -76,7 +91,7 @@ class Future(asyncio.Future[R]):
     def succeed(self, result: R) -> None:
         """Put it in the state of success. For the run alone."""
         self._run = self.work = None
-        self.set_result(result)
+        super().set_result(result)
 
     def fail(self, error: BaseException) -> None:
         """Put it in the state of failure. For the run alone."""
@@ -86,5 +101,5 @@ class Future(asyncio.Future[R]):
             stand_in = RuntimeError(f"the computed function raised {error!r}")
             stand_in.__cause__ = error
             error = stand_in
-        self.set_exception(error)
+        super().set_exception(error)
         self.exception()  # events tell it: it must not be reported as "never retrieved" as well

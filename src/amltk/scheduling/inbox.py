@@ -30,7 +30,7 @@ class Inbox:
         on_crash: Called with whatever one of the handlers raised; handling goes on afterwards.
     """
 
-    __slots__ = ("_awake", "_context", "_loop", "_on_crash", "_on_idle", "_on_work", "_queue", "_thread")
+    __slots__ = ("_awake", "_closed", "_context", "_loop", "_on_crash", "_on_idle", "_on_work", "_queue", "_thread")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Inbox:
         self._on_idle = on_idle
         self._on_crash = on_crash
         self._awake = False  # a drain is under way or on its way
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -101,7 +102,7 @@ class Inbox:
 
     def close(self) -> None:
         """Wake the loop no more; what executors still report is dropped."""
-        self._awake = True
+        self._awake = self._closed = True
         self._queue.clear()
 
     def _wake(self) -> None:
@@ -117,11 +118,21 @@ class Inbox:
                 raise
 
     def _drain(self) -> None:
+        if self._closed:
+            return
+        try:
+            self._handle_for_a_while()
+        except BaseException as error:  # noqa: BLE001 - handed on
+            # Torn between two steps, by the handler of a signal that raises. The loop would only log it.
+            self._loop.call_soon(self._drain, context=self._context)
+            self._on_crash(error)
+
+    def _handle_for_a_while(self) -> None:
         queue = self._queue
         until = monotonic() + SLICE
         while queue:
-            item = queue.popleft()
             try:
+                item = queue.popleft()
                 if type(item) is tuple:
                     item[0](*item[1:])
                 else:

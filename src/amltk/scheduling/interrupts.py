@@ -69,7 +69,9 @@ class WakeUp:
         self._is_set = False
         with contextlib.suppress(NotImplementedError):
             self._loop.remove_reader(self._reader)
-        signal.set_wakeup_fd(self._previous)
+        found = signal.set_wakeup_fd(self._previous)
+        if found != self._writer.fileno():
+            signal.set_wakeup_fd(found)  # somebody else's by now, such as that of loop.add_signal_handler
         self._reader.close()
         self._writer.close()
 
@@ -148,7 +150,8 @@ class Interrupts:
         is_last = all(entry._life.done() for entry in self._active)
         if is_last or self._holds_up_others:
             for signum, handler in self._before.items():
-                signal.signal(signum, handler)
+                if _is_ours(signal.getsignal(signum)):  # the user may have set another one meanwhile
+                    signal.signal(signum, handler)
             self._before.clear()
         if is_last and self._terminated:
             Interrupts._terminated = False
@@ -180,6 +183,10 @@ class Interrupts:
         if signum == signal.SIGTERM:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.raise_signal(signal.SIGTERM)
+
+
+def _is_ours(handler: Any) -> bool:
+    return getattr(handler, "__func__", None) is Interrupts._handle
 
 
 def _is_of_a_runner(handler: Any) -> bool:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Literal, TypeAlias, cast, get_args
 
+from amltk.scheduling.events import check_bool
+
 Reaction: TypeAlias = Literal["raise", "end", "continue"]
 """`"raise"` ends the run and raises, `"end"` ends it and reports in the `ExitState`, `"continue"` goes on."""
 
@@ -28,9 +30,13 @@ def check_seconds(value: object, name: str) -> float:
     """Return `value` if it is a finite number of seconds that is not negative, or raise an error that names `name`."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}={value!r}: must be a number of seconds, not {type(value).__name__}")
-    if not math.isfinite(value) or value < 0:
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    if not math.isfinite(seconds) or seconds < 0:
         raise ValueError(f"{name}={value!r}: must be a finite number of seconds, 0 or more")
-    return float(value)
+    return seconds
 
 
 class ExceptionPolicy:
@@ -89,17 +95,16 @@ class RunOptions:
         """
         return cls(
             timeout=None if timeout is None else check_seconds(timeout, "timeout"),
-            end_on_empty=_check_bool(end_on_empty, "end_on_empty"),
-            wait=_check_bool(wait, "wait"),
+            end_on_empty=_checked_bool(end_on_empty, "end_on_empty"),
+            wait=_checked_bool(wait, "wait"),
             on_exception=ExceptionPolicy(on_exception),
             on_cancelled=check_reaction(on_cancelled, "on_cancelled"),
         )
 
 
-def _check_bool(value: object, name: str) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name}={value!r}: must be True or False")
-    return value
+def _checked_bool(value: object, name: str) -> bool:
+    check_bool(name, value)
+    return bool(value)
 
 
 def _check_entry(kind: object, reaction: object) -> tuple[type[Exception], Reaction]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from amltk.exceptions import ExecutorBrokenError, FutureCancelledError
 from amltk.scheduling.delivery import Delivery
 from amltk.scheduling.ending import Ending, Phase
-from amltk.scheduling.events import Event, callback_name
+from amltk.scheduling.events import Event, add_note, callback_name, safe_repr
 from amltk.scheduling.exit_state import ExitState
 from amltk.scheduling.future import Future
 from amltk.scheduling.inbox import Inbox
@@ -111,7 +111,7 @@ class Run:
                 self.ending.check_running(f"submit {callback_name(fn)}")
             self._hand_over(future, args, kwargs)
         else:
-            self.ending.accept(f"submit {callback_name(fn)}", lambda: self.ledger.wait(future))
+            self.ending.accept(lambda: f"submit {callback_name(fn)}", lambda: self.ledger.wait(future))
             self._inbox.put(self._hand_over_accepted, future, args, kwargs)
         return future
 
@@ -120,22 +120,27 @@ class Run:
         if not self._inbox.here():
             self._inbox.put(future.cancel)
             return True
+        if future.done():
+            return False  # meanwhile
         work = future.work
         future.mark_cancelled()
         # Work that cannot be cancelled runs on; its future ends all the same, and what it brings later is dropped.
         # What waits for the executor is dropped when its turn comes.
-        if work is not None and not work.cancel():
+        if work is not None and not self._backend.cancel(work):
             self._inbox.put_work(work)
         return True
 
     def call_later(self, delay: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timer:
         """Have `fn` called on the loop's thread after `delay` seconds, unless the run is over by then."""
-        self.ending.check_running(f"call {callback_name(fn)} later")
+        if not self.ending.running:
+            self.ending.check_running(f"call {callback_name(fn)} later")
         return self._timers.later(delay, fn, args, kwargs)
 
     def dispatch(self, channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Deliver an event after everything that happened before it."""
-        self._inbox.put(self._tell, channel, args, kwargs)
+        # Who insists on the end has callbacks that emit without end, perhaps.
+        if not self._insisted():
+            self._inbox.put(self._tell, channel, args, kwargs)
 
     def stop(self, message: str, exception: BaseException | None) -> None:
         """Carry out `Scheduler.stop`."""
@@ -150,7 +155,7 @@ class Run:
             self._cancellations += 1
         else:
             self._interrupts += 1
-        self._fail(f"interrupted by {exception!r}", exception, raises=True, abandon=True)
+        self._fail(f"interrupted by {safe_repr(exception)}", exception, raises=True, abandon=True)
 
     def _insisted(self) -> bool:
         """Whether it was interrupted a second time.
@@ -170,7 +175,7 @@ class Run:
         if self.ending.request(code, abandon=abandon):
             self._inbox.put_and_wake(self._announce_end, message, exception)
         else:
-            self._inbox.put(self._nudge)
+            self._inbox.put_and_wake(self._nudge)
 
     def _fail(self, message: str, error: BaseException, *, raises: bool, abandon: bool = False) -> bool:
         """End because of an error; False if it was not kept, because there is an earlier one."""
@@ -186,6 +191,7 @@ class Run:
             self._open()
             await self._until(lambda: self._announced)
             await self._close_down()
+            self._delivery.accept_coroutines()
             self._inbox.put(self._tell, self._channel(Events.FINISHED), ())
             await self._until_quiet()
         except BaseException:
@@ -213,12 +219,14 @@ class Run:
     def _announce_end(self, message: str, exception: BaseException | None) -> None:
         code = self.ending.code
         _log.info("run is ending: %s %s", code.name, message)
-        if code is Code.TIMEOUT:
-            self._tell(self._channel(Events.TIMEOUT), ())
-        elif code is not Code.EXHAUSTED:
-            self._tell(self._channel(Events.STOP), (message, exception))
-        self._tell(self._channel(Events.FINISHING), ())
-        self._announced = True
+        try:
+            if code is Code.TIMEOUT:
+                self._tell(self._channel(Events.TIMEOUT), ())
+            elif code is not Code.EXHAUSTED:
+                self._tell(self._channel(Events.STOP), (message, exception))
+            self._tell(self._channel(Events.FINISHING), ())
+        finally:
+            self._announced = True  # torn or not: what comes after must not wait for ever
 
     async def _close_down(self) -> None:
         """See every submission to its end, then the executor."""
@@ -226,6 +234,8 @@ class Run:
             await self._until(lambda: self._quiet() or self.ending.abandon)
             if not self.ending.abandon:
                 await self._in_thread(self._backend.close, unless=lambda: self.ending.abandon)
+                # Timers may have begun coroutines meanwhile.
+                await self._until(lambda: self._quiet() or self.ending.abandon)
         if not self._options.wait or self.ending.abandon:
             await self._abandon_compute()
 
@@ -249,7 +259,10 @@ class Run:
         """End what is still pending as cancelled, whatever becomes of it."""
         left = 0
         for future in self.ledger:
-            left += future.work is not None and future.work.running()
+            work = future.work
+            if work is not None:
+                left += self._backend.is_running(work)
+                self._inbox.put_work(work)  # in case that nothing is to come of it any more
             future.cancel()
         if left and self._backend.is_own:
             calls = "1 running call" if left == 1 else f"{left} running calls"
@@ -275,6 +288,9 @@ class Run:
         except BrokenExecutor as error:
             self._executor_broke(error)
             raise
+        if not hasattr(work, "add_done_callback"):
+            executor = safe_repr(self._backend.executor)
+            raise TypeError(f"{executor} returned {safe_repr(work)} from submit(): it must return a future")
         self._enter(work, future, args, kwargs)
 
     def _hand_over_accepted(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -293,35 +309,49 @@ class Run:
     def _enter(self, work: Work[Any], future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.ledger.enter(work, future)
         self._empty_due = True
-        self._announce(self._submitted, (future,), {})
-        if future.task is not None:
-            self._announce(future.task.channels.submitted, (future, *args), kwargs)
-        work.add_done_callback(self._inbox.put_work)
+        try:
+            self._announce(self._submitted, (future,), {})
+            if future.task is not None:
+                self._announce(future.task.channels.submitted, (future, *args), kwargs)
+            work.add_done_callback(self._inbox.put_work)
+        except BaseException as error:
+            # It was accepted, so it needs an ending, and nobody is going to tell of one.
+            self._inbox.put(self._settle, work, error)
+            if not isinstance(error, Exception):
+                raise
 
     def _announce(self, channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if channel.calls:
-            self.dispatch(channel, args, kwargs)
+            self._inbox.put(self._tell, channel, args, kwargs)
         else:
             channel.count += 1
 
     # ------------------------------------------------------------------ endings, on the loop's thread
 
-    def _settle(self, work: Work[Any]) -> None:
-        """Turn the end of a piece of compute into the one ending of its future; the rest of it is dropped."""
+    def _settle(self, work: Work[Any], error: BaseException | None = None) -> None:
+        """Turn the end of a piece of compute into the one ending of its future; the rest of it is dropped.
+
+        Args:
+            work: The executor's future.
+            error: Why it cannot be asked; None if it can.
+        """
         future = self.ledger.settle(work)
         if future is None:
             return
         was_running = self.ending.running
-        error = None
-        if not future.cancelled():
+        result: Any = None
+        if error is None and not future.cancelled():
             try:
                 error = work.exception()
+                result = None if error is not None else work.result()
             except CancelledError:
                 future.mark_cancelled()
+            except BaseException as failure:  # noqa: BLE001 - the executor cannot say it: that is the outcome then
+                error = failure
         if future.cancelled():
             self._settle_cancelled(future)
         elif error is None:
-            self._settle_result(future, work.result())
+            self._settle_result(future, result)
         else:
             self._settle_exception(future, error)
         if not self.ledger:
@@ -351,7 +381,7 @@ class Run:
         reaction = self._options.on_exception.decide(error)
         if reaction != "continue":
             # Not logged where an earlier exception is kept: its events have told it.
-            self._fail(f"{callback_name(future.function)} raised {error!r}", error, raises=reaction == "raise")
+            self._fail(f"{callback_name(future.function)} raised {safe_repr(error)}", error, raises=reaction == "raise")
 
     def _settle_cancelled(self, future: Future[Any]) -> None:
         self.ledger.cancelled += 1
@@ -376,21 +406,22 @@ class Run:
         if reaction == "continue":
             _log.error("%s raised, and the run goes on", where, exc_info=error)
             return
-        error.add_note(f"raised by the {where}")
-        if not self._fail(f"the {where} raised {error!r}", error, raises=reaction == "raise"):
+        add_note(error, f"raised by the {where}")
+        if not self._fail(f"the {where} raised {safe_repr(error)}", error, raises=reaction == "raise"):
             _log.error("%s raised while the run was ending", where, exc_info=error)
 
     def _executor_broke(self, error: BrokenExecutor) -> None:
         """End the run, whatever the policy says: a dead executor would fail all that is submitted, for ever."""
         known = isinstance(self.ending.exception, ExecutorBrokenError)
         if self._backend.is_broken() and not self._abandoning and not known:
-            broken = ExecutorBrokenError(f"{self._backend.executor!r} is broken and computes nothing any more: {error}")
+            executor = safe_repr(self._backend.executor)
+            broken = ExecutorBrokenError(f"{executor} is broken and computes nothing any more: {error}")
             broken.__cause__ = error
             self._fail(str(broken), broken, raises=True, abandon=True)
 
     def _crashed(self, error: BaseException) -> None:
         """A step of the run itself was torn down, by a signal of the user's own or by a defect: end, do not hang."""
-        self._fail(f"the run was torn down by {error!r}", error, raises=True, abandon=True)
+        self._fail(f"the run was torn down by {safe_repr(error)}", error, raises=True, abandon=True)
 
     # ------------------------------------------------------------------ quiet
 
@@ -407,6 +438,7 @@ class Run:
                 or (self._interrupts + self._cancellations > interrupts and not self.ledger and not self._inbox)
             )
         )
+        self._delivery.give_up()
 
     def _check_empty(self, *, due: bool) -> None:
         """Emit `@empty` if the last thing in progress has just ended; `due` unless that was after the end's request."""
@@ -438,7 +470,7 @@ class Run:
         try:
             await awaitable
         except asyncio.CancelledError as error:
-            self._fail(f"interrupted by {error!r}", error, raises=True, abandon=True)
+            self._fail(f"interrupted by {safe_repr(error)}", error, raises=True, abandon=True)
 
     def _nudge(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -468,7 +500,7 @@ class Run:
             try:
                 fn()
             except BaseException as error:  # noqa: BLE001 - reported to the policy
-                self._inbox.put(self._callback_failed, error, f"termination of {self._backend.executor!r}")
+                self._inbox.put(self._callback_failed, error, f"termination of {safe_repr(self._backend.executor)}")
             finally:
                 # Through the inbox: what has ended until now is told as what it is, before the rest is written off.
                 self._inbox.put(note_end)

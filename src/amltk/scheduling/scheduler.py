@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 from amltk import _extras
 from amltk.exceptions import ExecutorShutdownError, SchedulerNotRunningError, SchedulerRunningError
 from amltk.scheduling import loops
+from amltk.scheduling.ending import Phase
 from amltk.scheduling.events import (
     Channel,
     Emitter,
     Event,
     callback_name,
+    check_bool,
     check_computable,
     deliver_now,
     raise_attribute_error,
@@ -96,7 +98,7 @@ class Scheduler(SchedulerEvents):
         self._run: Run | None = None
         # What `submit` and `Task.submit` have in common: the run's own method while there is a run.
         self.submit_for: Callable[..., asyncio.Future[Any]] = self._refuse
-        self._busy = False
+        self._busy = threading.Lock()  # while there is a run
         self._renderables: list[RenderableType] = []
         # Plugins are asked by one submission at a time, whichever thread makes it.
         self.submission_lock: AbstractContextManager[Any] = threading.RLock()
@@ -317,6 +319,7 @@ class Scheduler(SchedulerEvents):
         options = RunOptions.check(
             timeout=timeout, end_on_empty=end_on_empty, wait=wait, on_exception=on_exception, on_cancelled=on_cancelled
         )
+        check_bool("asyncio_debug_mode", asyncio_debug_mode)
         view = self._view(display, options.timeout)
         with (
             self._exclusively(),
@@ -387,10 +390,12 @@ class Scheduler(SchedulerEvents):
             **kwargs: Not used.
 
         Raises:
-            TypeError: `exception` is no exception.
+            TypeError: `exception` is no exception, or `stop_msg` no string.
         """
         if exception is not None and not isinstance(exception, BaseException):
             raise TypeError(f"exception={exception!r}: must be an instance of an exception, or None")
+        if stop_msg is not None and not isinstance(stop_msg, str):
+            raise TypeError(f"stop_msg={stop_msg!r}: must be a string, or None")
         if self._run is not None:
             self._run.stop(stop_msg or "stop() was called", exception)
 
@@ -444,23 +449,27 @@ class Scheduler(SchedulerEvents):
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
         """Be the only run of this scheduler, with an executor that can be used."""
-        if self._busy:
+        if not self._busy.acquire(blocking=False):
             raise SchedulerRunningError("the scheduler is running already; stop() it first, or use another Scheduler")
-        if self._executor_is_used_up:
-            if self._remake is None:
-                raise ExecutorShutdownError(
-                    f"{self._executor!r} was shut down by the run before; use a factory such as"
-                    " Scheduler.with_processes(), give a new executor, or keep it open with terminate=False"
-                )
-            self._executor = self._remake()
-        self._busy = True
         try:
+            if self._executor_is_used_up:
+                self._executor = self._fresh_executor()
+                self._executor_is_used_up = False
             yield
         finally:
-            self._executor_is_used_up = self._terminate is not False
+            if self._run is not None and self._run.ending.phase is not Phase.IDLE:
+                self._executor_is_used_up = self._terminate is not False
             self._run = None
             self.submit_for = self._refuse
-            self._busy = False
+            self._busy.release()
+
+    def _fresh_executor(self) -> Executor:
+        if self._remake is None:
+            raise ExecutorShutdownError(
+                f"{self._executor!r} was shut down by the run before; use a factory such as"
+                " Scheduler.with_processes(), give a new executor, or keep it open with terminate=False"
+            )
+        return self._remake()
 
     async def _make_run(self, options: RunOptions, view: View | None) -> Run:
         terminators: dict[object, Terminator | None] = {True: self._kind.terminate, False: None}

@@ -13,6 +13,7 @@ from amltk.scheduling.events import (
     Event,
     Subscriber,
     callback_name,
+    check_bool,
     check_computable,
     raise_attribute_error,
 )
@@ -96,6 +97,9 @@ class Task(Emitter, Generic[P, R]):
         init_plugins: bool = True,
     ) -> None:
         check_computable(function, "function")
+        check_bool("init_plugins", init_plugins)
+        if not hasattr(scheduler, "submit_for"):
+            raise TypeError(f"scheduler={scheduler!r}: must be a Scheduler")
         super().__init__(callback_name(function), dispatch=scheduler.dispatch)
         self.function = function
         self.scheduler = scheduler

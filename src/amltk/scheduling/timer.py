@@ -92,5 +92,7 @@ class Timers:
 
     def _fire(self, timer: Timer) -> None:
         del self._armed[timer]
+        if timer.cancelled():
+            return  # by another thread, just now
         fn, args, kwargs = timer.call
         self._make_call(fn, args, kwargs, CALL_LATER)

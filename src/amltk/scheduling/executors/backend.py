@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.executors.sequential import SequentialExecutor
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.registry import Capabilities, Terminator
 
     Caller = Callable[[Callable[[], None]], None]
+
+
+_log = logging.getLogger(__name__)
 
 
 class Backend:
@@ -64,8 +68,24 @@ class Backend:
 
     def withdraw(self, work: Work[Any]) -> None:
         """Cancel it if it has not begun: what runs is `kill`'s business."""
-        if not (self.capabilities.cancels_running and work.running()):
-            work.cancel()
+        if not (self.capabilities.cancels_running and self.is_running(work)):
+            self.cancel(work)
+
+    def cancel(self, work: Work[Any]) -> bool:
+        """Cancel it; whether that was possible. An executor that raises is not believed to have done it."""
+        try:
+            return bool(work.cancel())
+        except Exception:  # noqa: BLE001 - of an executor that is gone, perhaps: its future ends all the same
+            _log.exception("an executor's future cannot be cancelled")
+            return False
+
+    def is_running(self, work: Work[Any]) -> bool:
+        """Whether it has begun, as far as the executor knows."""
+        try:
+            return bool(work.running())
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("an executor's future does not tell whether it is running")
+            return False
 
     def is_broken(self) -> bool:
         """Whether a `BrokenExecutor` error is the executor's own and not that of a computed function.

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, ParamSpec, TypeVar
 
+from amltk.exceptions import SchedulerRunningError
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -29,7 +31,13 @@ class SequentialExecutor(Executor):
         self._shut_down = False
 
     def attach(self, schedule: Callable[[Step], None]) -> None:
-        """Let a loop make the calls: `schedule` has a step called soon, never at once."""
+        """Let a loop make the calls: `schedule` has a step called soon, never at once.
+
+        Raises:
+            SchedulerRunningError: Another run uses it: it has one thread only.
+        """
+        if self._schedule is not None:
+            raise SchedulerRunningError(f"{self!r} is in use by another run; give each scheduler one of its own")
         self._schedule = schedule
 
     def detach(self) -> None:
