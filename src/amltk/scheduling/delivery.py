@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import types
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.events import Channel, callback_name
@@ -64,7 +65,7 @@ class Delivery:
                 self.in_user_code = False
                 self._on_error(error, f"callback {callback_name(call)} of {channel.event}")
             else:
-                if type(result) is types.CoroutineType:
+                if result is not None and type(result) is CoroutineType:
                     self._spawn(result, f"callback {callback_name(call)} of {channel.event}")
 
     def call(

@@ -6,7 +6,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
-from inspect import iscoroutinefunction
+from inspect import CO_COROUTINE, iscoroutinefunction
 from types import CoroutineType, GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, overload
 
@@ -419,6 +419,9 @@ def _check_count(name: str, value: object) -> None:
 
 def check_computable(fn: object, name: str) -> None:
     """Raise a `TypeError` that names the argument `name`, unless an executor can compute `fn`."""
+    code = getattr(fn, "__code__", None)
+    if code is not None and not code.co_flags & CO_COROUTINE:
+        return  # a plain function, at once: this is done for every submission
     if not callable(fn):
         raise TypeError(f"{name}={fn!r}: must be callable")
     if iscoroutinefunction(fn):

@@ -7,6 +7,7 @@ import logging
 import threading
 from concurrent.futures import BrokenExecutor, CancelledError
 from concurrent.futures import Future as Work
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import ExecutorBrokenError, FutureCancelledError
@@ -61,6 +62,7 @@ class Run:
         self._backend = backend
         self._options = options
         self._loop = loop = asyncio.get_running_loop()
+        self._thread = get_ident()
         self._watch = Watch(loop, view)
         self._inbox = inbox = Inbox(loop, on_work=self._settle, on_idle=self._idle, on_crash=self._crashed)
         self._delivery = Delivery(
@@ -106,7 +108,7 @@ class Run:
     def submit(self, task: Any, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
         """Accept a submission; `task` is None or the `Task` it belongs to."""
         future = Future(self, task, fn, self._loop)
-        if self._inbox.here():
+        if get_ident() == self._thread:
             if not self.ending.running:
                 self.ending.check_running(f"submit {callback_name(fn)}")
             self._hand_over(future, args, kwargs)
@@ -340,15 +342,17 @@ class Run:
             return
         was_running = self.ending.running
         result: Any = None
-        if error is None and not future.cancelled():
+        cancelled = future.cancelled()
+        if error is None and not cancelled:
             try:
                 error = work.exception()
                 result = None if error is not None else work.result()
             except CancelledError:
                 future.mark_cancelled()
+                cancelled = True
             except BaseException as failure:  # noqa: BLE001 - the executor cannot say it: that is the outcome then
                 error = failure
-        if future.cancelled():
+        if cancelled:
             self._settle_cancelled(future)
         elif error is None:
             self._settle_result(future, result)
