@@ -85,6 +85,10 @@ def elsewhere(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return outcome.result()
 
 
+TURNS = 8
+"""Of the loop, after which what happened at one moment was told."""
+
+
 class LifeOfARun(RuleBasedStateMachine):
     """One run, whose loop moves only when a step says so."""
 
@@ -256,9 +260,12 @@ class LifeOfARun(RuleBasedStateMachine):
 
     @rule(seconds=moments)
     def pass_time(self, seconds: float) -> None:
-        """A second is enough for everything that has happened to be told."""
+        """A second, and a few turns for what happens at its end, are enough for everything to be told."""
         self.loop.run_until_complete(asyncio.sleep(seconds))
         if seconds:
+            for _ in range(TURNS):
+                self.loop.call_soon(self.loop.stop)
+                self.loop.run_forever()
             assert not any(future.done() for future in self.task.queue)
 
     # ------------------------------------------------------------------------------------------------ what holds
