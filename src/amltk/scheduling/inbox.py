@@ -90,14 +90,17 @@ class Inbox:
         self._loop.call_soon_threadsafe(self._drain, context=self._context)
 
     def gather(self, put: Callable[[], None]) -> None:
-        """Call `put`, which puts things in, and handle them right away; on the loop's thread, outside of callbacks."""
-        if self._awake:
-            put()
-            return
+        """Call `put`, which puts things in, and handle them right away; on the loop's thread, outside of callbacks.
+
+        What it raises goes to `on_crash`.
+        """
+        is_first = not self._awake
         self._awake = True
         try:
             put()
-        finally:
+        except BaseException as error:  # noqa: BLE001 - handed on
+            self._on_crash(error)
+        if is_first:
             self._context.run(self._drain)
 
     def close(self) -> None:
@@ -106,10 +109,11 @@ class Inbox:
         self._queue.clear()
 
     def _wake(self) -> None:
-        self._awake = True
         if get_ident() == self._thread:
             self._loop.call_soon(self._drain, context=self._context)
+            self._awake = True  # second, in case that a signal's handler raises in between
             return
+        self._awake = True
         try:
             self._loop.call_soon_threadsafe(self._drain, context=self._context)
         except RuntimeError:

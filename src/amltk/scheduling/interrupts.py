@@ -185,6 +185,20 @@ class Interrupts:
             signal.raise_signal(signal.SIGTERM)
 
 
+def may_be_torn() -> bool:
+    """Whether what this thread does may be torn anywhere, by the handler of a signal that is the user's own.
+
+    Such a handler may raise. Those of Python and asyncio, and this module's, do not, or only when a user insists.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    harmless = (None, signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler)
+    handlers = map(signal.getsignal, signal.valid_signals())
+    return any(
+        handler not in harmless and not _is_ours(handler) and not _is_of_a_runner(handler) for handler in handlers
+    )
+
+
 def _is_ours(handler: Any) -> bool:
     return getattr(handler, "__func__", None) is Interrupts._handle
 

@@ -17,6 +17,7 @@ from amltk.scheduling.events import Event, add_note, callback_name, safe_repr
 from amltk.scheduling.exit_state import ExitState
 from amltk.scheduling.future import Future
 from amltk.scheduling.inbox import Inbox
+from amltk.scheduling.interrupts import may_be_torn
 from amltk.scheduling.ledger import Ledger
 from amltk.scheduling.scheduler_events import SchedulerEvents as Events
 from amltk.scheduling.timer import Timer, Timers
@@ -205,7 +206,7 @@ class Run:
             self._release()
 
     def _open(self) -> None:
-        self._backend.attach(self._run_step, self._inbox.gather)
+        self._backend.attach(self._run_step, None if may_be_torn() else self._inbox.gather)
         if self._options.timeout is not None:
             self._deadline = self._loop.time() + self._options.timeout
             self._timeout = self._loop.call_at(self._deadline, self._end, Code.TIMEOUT)

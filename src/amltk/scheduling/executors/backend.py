@@ -47,18 +47,21 @@ class Backend:
         """Whether `kill` really kills, and in little time: giving it up half-way would leave processes behind."""
         return self.is_own and self.capabilities.kills_running
 
-    def attach(self, run_step: Caller, gather: Caller) -> None:
+    def attach(self, run_step: Caller, gather: Caller | None) -> None:
         """Begin a run on the loop that is running.
 
         Args:
             run_step: Makes a step on the loop's thread for an executor that computes there.
-            gather: Calls a function that has futures end, and handles all these ends at once.
+            gather: Calls a function that has futures end, and handles all these ends at once; None if the loop's
+                thread is not to do the traffic of an executor.
         """
         if isinstance(self.executor, SequentialExecutor):
             self.executor.attach(run_step)
             self._detach = self.executor.detach
-        elif self.capabilities.driven_by_loop and self.executor.attach(asyncio.get_running_loop(), gather):  # type: ignore[attr-defined]
-            self._detach = self.executor.detach  # type: ignore[attr-defined]
+        elif gather is not None and self.capabilities.driven_by_loop:
+            executor: Any = self.executor
+            if executor.attach(asyncio.get_running_loop(), gather):
+                self._detach = executor.detach
 
     def release(self) -> None:
         """End a run."""

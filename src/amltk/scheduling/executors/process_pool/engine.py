@@ -207,7 +207,7 @@ class Engine:
 
         Args:
             loop: The loop.
-            gather: Is called with a function that tells futures their outcomes, and has to call it.
+            gather: Is called with a function that tells futures their outcomes; calls it, and handles what it raises.
 
         Returns:
             False if that is impossible, since another loop does it, or this one cannot.
@@ -249,9 +249,6 @@ class Engine:
             try:
                 self._again = False
                 self._exchange(receive)
-            except BaseException as error:
-                self.fail(error)
-                raise
             finally:
                 self._turn_lock.release()
         return True
@@ -386,6 +383,10 @@ class Engine:
             closing.close()
 
 
+def _raise(error: BaseException) -> None:
+    raise error
+
+
 class Courier:
     """A loop that does the traffic of a pool.
 
@@ -422,11 +423,18 @@ class Courier:
         if threading.get_ident() != self._thread:
             return False
         if not self._is_due:
-            self._is_due = True
             self._loop.call_soon(self._turn)
+            self._is_due = True  # second, in case that a signal's handler raises in between
         return True
 
     def _turn(self) -> None:
+        try:
+            self._make_turn()
+        except BaseException as error:  # noqa: BLE001 - handed on: a loop would only log it
+            self._engine.fail(error)
+            self._gather(partial(_raise, error))
+
+    def _make_turn(self) -> None:
         self.turns += 1
         self._is_due = True  # whatever the callbacks submit is sent below
         engine = self._engine

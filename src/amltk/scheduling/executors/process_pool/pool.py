@@ -139,7 +139,7 @@ class ProcessPool(Executor):
 
         Args:
             loop: The loop; to be called on its thread.
-            gather: Called with a function that tells futures their outcomes, and has to call it.
+            gather: Called with a function that tells futures their outcomes; calls it, and handles what it raises.
 
         Returns:
             Whether it does so until `detach` is called; False if another loop does, or this one cannot.
