@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import multiprocessing
 import os
@@ -556,3 +557,114 @@ def test_workers_can_use_the_parents_managers(method: str) -> None:
         queue = manager.Queue()
         pool.submit(put, queue, "from a worker").result(GUARD)
         assert queue.get(timeout=GUARD) == "from a worker"
+
+
+class CancelsAnother:
+    """An argument whose pickling calls users' code that uses the pool."""
+
+    def __init__(self, other: Future[Any]) -> None:
+        self.other = other
+
+    def __reduce__(self) -> Any:
+        assert not self.other.running()
+        assert self.other.cancel()
+        return int, ()
+
+
+def test_pickling_may_use_the_pool() -> None:
+    """Users' code is called under no lock: an argument that cancels another call while it is pickled blocks nobody."""
+    with ProcessPool(1) as pool:
+        pool.submit(identity, 1).result(GUARD)
+        blocker = pool.submit(time.sleep, 0.1)
+        other = pool.submit(identity, 2)
+        assert pool.submit(identity, CancelsAnother(other)).result(GUARD) == 0
+        assert other.cancelled()
+        assert blocker.result(GUARD) is None
+
+
+def test_callbacks_may_use_the_pool() -> None:
+    """A callback of a future, on the pool's own thread, submits, cancels and shuts down."""
+    pool = ProcessPool(1)
+    futures: list[Future[Any]] = []
+    over = threading.Event()
+
+    def use(_: Future[Any]) -> None:
+        futures.append(pool.submit(identity, 2))
+        futures.append(pool.submit(identity, 3))
+        futures[1].cancel()
+        pool.shutdown()
+        over.set()
+
+    pool.submit(identity, 1).add_done_callback(use)
+    assert over.wait(GUARD)
+    assert futures[0].result(GUARD) == 2
+    assert futures[1].cancelled()
+    pool.shutdown()
+
+
+def test_two_runs_share_a_pool() -> None:
+    """One loop does the traffic for both, and the pool goes on when the first run has ended."""
+
+    def count_to(scheduler: Scheduler, number: int) -> list[int]:
+        results: list[int] = []
+        task = scheduler.task(identity)
+        scheduler.on_start(lambda: [task.submit(n) for n in range(8)])
+
+        @task.on_result
+        def on_result(_future: Any, result: int) -> None:
+            results.append(result)
+            if len(results) < number:
+                task.submit(result)
+
+        return results
+
+    with ProcessPool(2) as pool:
+        first, second = (Scheduler(pool, terminate=False) for _ in range(2))
+        few, many = count_to(first, 100), count_to(second, 1000)
+
+        async def both() -> None:
+            await asyncio.gather(first.async_run(), second.async_run())
+
+        asyncio.run(both())
+        assert (len(few), len(many)) == (107, 1007)
+        assert pool.submit(identity, 1).result(GUARD) == 1
+        assert second.run() == ExitState(ExitState.Code.EXHAUSTED)
+
+
+def test_submitted_by_other_threads_while_the_loop_sleeps() -> None:
+    """A call from another thread reaches a worker although nothing else happens in the run."""
+    scheduler = Scheduler.with_processes(1)
+    results: list[int] = []
+
+    def submit_from_outside() -> None:
+        for n in range(20):
+            answered = threading.Event()
+            future = scheduler.executor.submit(identity, n)
+            future.add_done_callback(lambda _, answered=answered: answered.set())  # type: ignore[misc]
+            assert answered.wait(GUARD)
+            results.append(future.result())
+        scheduler.stop()
+
+    thread = threading.Thread(target=submit_from_outside)
+    scheduler.on_start(thread.start)
+    scheduler.run(end_on_empty=False)
+    thread.join()
+    assert results == list(range(20))
+
+
+def test_a_program_with_signal_handlers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they raise would tear the traffic, so the loop leaves it to the pool's thread."""
+    attached: list[bool] = []
+    attach = ProcessPool.attach
+    monkeypatch.setattr(ProcessPool, "attach", lambda *args: attached.append(True) or attach(*args))
+    scheduler = Scheduler.with_processes(1)
+    scheduler.on_start(lambda: scheduler.submit(identity, 1))
+    scheduler.run()
+    assert attached == [True]
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        scheduler.run()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert attached == [True]
+    assert scheduler.event_counts[Scheduler.FUTURE_RESULT] == 2
