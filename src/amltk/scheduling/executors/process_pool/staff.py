@@ -91,10 +91,13 @@ class Staff:
         Raises:
             PoolBrokenError: Workers fail to start, one after the other.
         """
+        warden = self._traffic.warden
+        excesses = warden.check()
         with self._lock:
             self._traffic.staff_wanted = False
-            for link, error in self._traffic.warden.check():
-                self._traffic.condemn(link, error)
+            for excess in excesses:
+                if warden.confirm(excess):
+                    self._traffic.condemn(excess.link, excess.error)
         changed = self._note_ends()
         self._kill_condemned()
         with self._lock:

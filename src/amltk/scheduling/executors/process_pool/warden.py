@@ -10,7 +10,7 @@ from amltk.exceptions import CpuTimeLimitError, MemoryLimitError, TaskLimitError
 from amltk.scheduling.events import callback_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import psutil
 
@@ -27,6 +27,14 @@ class _Watched(NamedTuple):
     began: float
     cpu_before: float
     process: psutil.Process
+
+
+class Excess(NamedTuple):
+    """A call that has used more than it may."""
+
+    link: Link
+    watched: _Watched
+    error: TaskLimitError
 
 
 class Warden:
@@ -60,13 +68,20 @@ class Warden:
             for watched in self._watched.values()
         )
 
-    def check(self) -> Iterator[tuple[Link, TaskLimitError]]:
-        """The workers whose call has used more than it may."""
-        for link, watched in list(self._watched.items()):
-            error = _excess(watched)
-            if error is not None:
-                del self._watched[link]
-                yield link, error
+    def check(self) -> list[Excess]:
+        """The calls that have used more than they may. Looks at processes, so it is not to be done under a lock."""
+        return [
+            Excess(link, watched, error)
+            for link, watched in list(self._watched.items())
+            if (error := _excess(watched)) is not None
+        ]
+
+    def confirm(self, excess: Excess) -> bool:
+        """Whether that call has not ended meanwhile; it is not watched any more then."""
+        if self._watched.get(excess.link) is not excess.watched:
+            return False
+        del self._watched[excess.link]
+        return True
 
 
 def _excess(watched: _Watched) -> TaskLimitError | None:
