@@ -6,8 +6,9 @@ import pickle
 import signal
 from typing import TYPE_CHECKING, Any
 
-from amltk.exceptions import RemoteError, RemoteTraceback, TaskLimitError, WorkerLostError
+from amltk.exceptions import TaskLimitError, WorkerLostError
 from amltk.scheduling.events import callback_name
+from amltk.scheduling.executors.failure import restore
 from amltk.scheduling.executors.process_pool.protocol import Frame, Kind
 from amltk.scheduling.executors.process_pool.starters import UNKNOWN
 
@@ -16,31 +17,6 @@ if TYPE_CHECKING:
 
     from amltk.scheduling.executors.process_pool.future import PoolFuture
     from amltk.scheduling.executors.process_pool.traffic import Outcome
-    from amltk.scheduling.executors.process_pool.worker import Failure
-
-
-def remote_error(failure: Failure, problem: str = "") -> BaseException:
-    """What describes an exception that is not here itself, with the worker's traceback as its cause."""
-    error = RemoteError(f"{failure.name}: {failure.text}" + (f" ({problem})" if problem else ""))
-    error.__cause__ = RemoteTraceback(failure.traceback)
-    return error
-
-
-def read_exception(frame: Frame, call: PoolFuture) -> BaseException:
-    """The exception that the function has raised, with the worker's traceback as its cause."""
-    failure: Failure = pickle.loads(frame.payload)
-    error: BaseException | None = None
-    problem = failure.problem
-    if failure.pickled is not None:
-        try:
-            error = pickle.loads(failure.pickled)
-        except BaseException as unpicklable:  # noqa: BLE001 - of the user's own class; described instead
-            problem = f"it cannot be unpickled here: {unpicklable!r}"
-    if not isinstance(error, BaseException):
-        return remote_error(failure, problem)
-    error.__cause__ = RemoteTraceback(failure.traceback)
-    error.add_note(f"raised in worker {call.pid} by a call of {_name(call)}")
-    return error
 
 
 def tell(outcomes: Iterable[Outcome]) -> None:
@@ -56,7 +32,7 @@ def tell(outcomes: Iterable[Outcome]) -> None:
 
 def _read(frame: Frame, call: PoolFuture) -> tuple[Any, BaseException | None]:
     if frame.kind == Kind.EXCEPTION:
-        return None, read_exception(frame, call)
+        return None, restore(pickle.loads(frame.payload), f"raised in worker {call.pid} by a call of {_name(call)}")
     try:
         return pickle.loads(frame.payload, buffers=frame.buffers), None
     except BaseException as error:  # noqa: BLE001 - it is the call's outcome

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.process_pool.link import Link
-from amltk.scheduling.executors.process_pool.outcomes import lost, remote_error
+from amltk.scheduling.executors.failure import stand_in
+from amltk.scheduling.executors.process_pool.outcomes import lost
 from amltk.scheduling.executors.process_pool.pickles import by_value
 from amltk.scheduling.executors.process_pool.protocol import Frame, Kind, ProtocolError, encode
 from amltk.scheduling.executors.process_pool.starters import STARTERS, UNKNOWN, Starter
@@ -247,6 +248,6 @@ class Staff:
         if link.failure is not None:
             failure = link.failure
             text = f"the initializer failed in worker {link.pid}: {failure.name}: {failure.text}"
-            self._start_failed(text, remote_error(failure))
+            self._start_failed(text, stand_in(failure))
         elif not link.seat.ready and not link.hung_up and link.reason is None:
             self._start_failed(f"worker {link.pid} ended with exit code {code} before it was initialised", None)

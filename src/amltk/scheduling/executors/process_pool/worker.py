@@ -10,10 +10,10 @@ import signal
 import socket
 import sys
 import time
-import traceback
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from amltk.scheduling.executors.failure import describe
 from amltk.scheduling.executors.process_pool import here
 from amltk.scheduling.executors.process_pool.pickles import pickle_outcome
 from amltk.scheduling.executors.process_pool.protocol import Buffer, Decoder, Frame, Kind, encode
@@ -38,17 +38,6 @@ class Start(NamedTuple):
     """A pickle of the initializer and its arguments."""
     authkey: bytes
     """Of the parent: with it, proxies of a `multiprocessing.Manager` can be used."""
-
-
-class Failure(NamedTuple):
-    """An exception as it travels: it may be impossible to pickle there or to unpickle here."""
-
-    name: str
-    text: str
-    traceback: str
-    pickled: bytes | None
-    problem: str
-    """Why there is no pickle."""
 
 
 def die_with_parent() -> None:
@@ -132,7 +121,7 @@ class Worker:
                 initializer, initargs = pickle.loads(start.initialize)
                 initializer(*initargs)
         except BaseException as error:  # noqa: BLE001 - sent to the parent
-            self._send(Frame(Kind.INIT_FAILED, payload=pickle.dumps(_failure(error))))
+            self._send(Frame(Kind.INIT_FAILED, payload=_failure(error)))
             return False
         self._send(Frame(Kind.READY))
         return True
@@ -170,7 +159,7 @@ class Worker:
             result = fn(*args, **kwargs)
             del fn, args, kwargs
         except BaseException as error:  # noqa: BLE001 - sent to the parent
-            outcome = Frame(Kind.EXCEPTION, key, 0, 0, began, time.time(), pickle.dumps(_failure(error)))
+            outcome = Frame(Kind.EXCEPTION, key, 0, 0, began, time.time(), _failure(error))
         else:
             ended = time.time()
             try:
@@ -180,7 +169,7 @@ class Worker:
                 error.add_note(
                     f"this was raised when the result, a {type(result).__name__}, was pickled for the way back"
                 )
-                outcome = Frame(Kind.EXCEPTION, key, 0, 0, began, ended, pickle.dumps(_failure(error)))
+                outcome = Frame(Kind.EXCEPTION, key, 0, 0, began, ended, _failure(error))
         if os.getpid() == self._pid:
             self._send(outcome)
 
@@ -192,27 +181,14 @@ def _broken_definition(error: BaseException) -> Callable[..., Any]:
     return raise_it
 
 
-def _failure(error: BaseException) -> Failure:
-    pickled, problem = None, ""
-    try:
-        pickled, _ = _in_band(error)
-    except BaseException as unpicklable:  # noqa: BLE001 - what cannot be pickled is described
-        problem = f"it cannot be pickled: {unpicklable!r}"
-    try:
-        text = str(error)
-    except Exception as strange:  # noqa: BLE001 - of the user's own __str__
-        text = f"<its __str__ raised {strange!r}>"
-    # From the user's function on: our own frame says nothing.
-    below = error.__traceback__.tb_next if error.__traceback__ is not None else None
-    lines = traceback.format_exception(type(error), error, below)
-    return Failure(f"{type(error).__module__}.{type(error).__qualname__}", text, "".join(lines), pickled, problem)
+def _failure(error: BaseException) -> bytes:
+    """An exception, pickled for its way to the parent."""
+    return pickle.dumps(describe(error, _in_band))
 
 
-def _in_band(error: BaseException) -> tuple[bytes, None]:
+def _in_band(error: BaseException) -> bytes:
     payload, buffers = pickle_outcome(error)
-    if buffers:
-        payload = pickle.dumps(error, 5)
-    return payload, None
+    return pickle.dumps(error, 5) if buffers else payload
 
 
 def run(frames: int, tokens: int) -> None:

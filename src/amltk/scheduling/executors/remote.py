@@ -1,0 +1,233 @@
+"""What executors over another library's workers have in common: the book of calls, and how calls travel.
+
+A call travels as one pickle, made by cloudpickle: the library never sees the user's function or arguments. So functions
+of `__main__` and closures work everywhere, no name of an argument means anything to the library, and equal calls are
+never merged. Nothing that the user's function raises is raised in the library: it travels back as an outcome.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import threading
+from abc import ABC, abstractmethod
+from concurrent.futures import Executor, Future, InvalidStateError
+from concurrent.futures._base import PENDING, RUNNING
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import cloudpickle
+
+from amltk.exceptions import WorkerLostError
+from amltk.scheduling.events import callback_name
+from amltk.scheduling.executors.failure import Failure, describe, restore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def compute(parcel: bytes) -> bytes:
+    """Make the call that is in a parcel, in a worker. Raises nothing: what the function raises is in the outcome."""
+    try:
+        fn, args, kwargs = pickle.loads(parcel)
+        result = fn(*args, **kwargs)
+        del fn, args, kwargs
+    except BaseException as error:  # noqa: BLE001 - it travels back
+        return _pickle_failure(error)
+    try:
+        outcome: bytes = cloudpickle.dumps((result, None))
+    except BaseException as error:  # noqa: BLE001 - it travels back
+        error.add_note(f"this was raised when the result, a {type(result).__name__}, was pickled for the way back")
+        return _pickle_failure(error)
+    return outcome
+
+
+def _pickle_failure(error: BaseException) -> bytes:
+    return pickle.dumps((None, describe(error, cloudpickle.dumps)))
+
+
+class RemoteFuture(Future[Any]):
+    """The outcome of one call.
+
+    Attributes:
+        name: Of the function, for messages.
+        handle: What the library knows the call by; None before it has it.
+        place: The worker that has begun it, in words; empty if that is not known.
+    """
+
+    def __init__(self, owner: RemoteExecutor, name: str) -> None:
+        super().__init__()
+        self._owner = owner
+        self.name: str = name
+        self.handle: Any = None
+        self.place: str = ""
+
+    def begin(self) -> None:
+        """Note that a worker has begun it."""
+        with self._condition:
+            if self._state == PENDING:
+                self._state = RUNNING
+
+    def cancel(self) -> bool:
+        """Cancel it, where the executor can do that: see the capabilities in its row of the registry.
+
+        Returns:
+            False if it goes on, or has ended.
+        """
+        if self.done() or not self._owner.withdraw(self):
+            return self.cancelled()
+        with self._condition:
+            if self._state == RUNNING:
+                self._state = PENDING  # its work was ended: it can be cancelled after all
+        if not super().cancel():
+            return False  # its outcome came meanwhile
+        with contextlib.suppress(InvalidStateError):
+            self.set_running_or_notify_cancel()
+        self._owner.end(self)
+        return True
+
+    def conclude(self, result: Any, error: BaseException | None) -> None:
+        """Give it its outcome, unless it has one or was cancelled."""
+        with contextlib.suppress(InvalidStateError):
+            if error is None:
+                self.set_result(result)
+            else:
+                self.set_exception(error)
+
+
+class RemoteExecutor(Executor, ABC):
+    """An executor over a library that has workers of its own. A subclass says how calls reach them."""
+
+    def __init__(self) -> None:
+        self._pending: set[RemoteFuture] = set()
+        self._changed = threading.Condition()
+        self._shut_down = False
+        self._closer: threading.Thread | None = None
+        self._broken: str | bool = False
+
+    # ------------------------------------------------------------------ what a subclass says
+
+    @abstractmethod
+    def _send(self, call: RemoteFuture, parcel: bytes) -> None:
+        """Hand a call to the library, and have `end` called with what comes of it."""
+
+    @abstractmethod
+    def withdraw(self, call: RemoteFuture) -> bool:
+        """Take a call back from the library, or end its work; False if neither is possible."""
+
+    @abstractmethod
+    def _kill(self) -> bool:
+        """End running work, as far as that is possible; whether it was."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Give back what was acquired. May block."""
+
+    # ------------------------------------------------------------------ the interface of executors
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have a call computed. What cannot be pickled fails its future.
+
+        Raises:
+            RuntimeError: The executor was shut down.
+        """
+        call = RemoteFuture(self, callback_name(fn))
+        with self._changed:
+            if self._shut_down:
+                raise RuntimeError(f"this {type(self).__name__} was shut down; make a new one")
+            self._pending.add(call)
+        try:
+            parcel = cloudpickle.dumps((fn, args, kwargs), protocol=5)
+        except Exception as error:  # noqa: BLE001 - it is the outcome of the call
+            error.add_note(f"this was raised when a call of {call.name} was pickled for its way to a worker")
+            self.end(call, error=error)
+            return call
+        try:
+            self._send(call, parcel)
+        except BaseException:
+            self.end(call)
+            raise
+        return call
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Accept no more work, and give back everything that was acquired once the rest of it is done.
+
+        Args:
+            wait: Return after that.
+            cancel_futures: Cancel what has not begun.
+        """
+        with self._changed:
+            self._shut_down = True
+            calls = list(self._pending) if cancel_futures else []
+            if self._closer is None:
+                self._closer = threading.Thread(target=self._close_when_done, name="amltk-executor-close")
+                self._closer.start()
+        for call in calls:
+            if not call.running():
+                call.cancel()
+        if wait:
+            self._closer.join()
+
+    def kill_workers(self) -> None:
+        """End it and running work, as far as that is possible, and wait until that is done."""
+        with self._changed:
+            self._shut_down = True
+            closes = self._closer is None
+            if closes:
+                self._closer = threading.Thread(target=self._close, name="amltk-executor-close")
+        killed = self._kill()
+        for call in list(self._pending):
+            if not call.running():
+                call.cancel()
+            elif killed:
+                self.end(call, error=self.lost(call, "its worker was killed"))
+        assert self._closer is not None
+        if closes:
+            self._closer.start()
+        else:
+            self._let_go()
+        self._closer.join()
+
+    # ------------------------------------------------------------------ what comes of calls
+
+    def end(self, call: RemoteFuture, outcome: bytes | None = None, error: BaseException | None = None) -> None:
+        """Give a call its outcome; without one, only strike it from the book. Anything after the first is dropped."""
+        if outcome is not None and not call.done():
+            result, error = _read(outcome, call)
+            call.conclude(result, error)
+        elif error is not None:
+            call.conclude(None, error)
+        with self._changed:
+            self._pending.discard(call)
+            if not self._pending:
+                self._changed.notify_all()
+
+    def lost(self, call: RemoteFuture, how: str) -> WorkerLostError:
+        """The error for a call that went with its worker."""
+        at = f" on {call.place}" if call.place else ""
+        return WorkerLostError(f"{how}, while it computed {call.name}{at}; only this call is lost, and it is not repeated")
+
+    def _close_when_done(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._pending)
+        self._close()
+
+    def _let_go(self) -> None:
+        """Have `_close_when_done` wait for nothing any more."""
+        with self._changed:
+            self._pending.clear()
+            self._changed.notify_all()
+
+
+def _read(outcome: bytes, call: RemoteFuture) -> tuple[Any, BaseException | None]:
+    try:
+        result, failure = pickle.loads(outcome)
+    except BaseException as error:  # noqa: BLE001 - it is the call's outcome
+        error.add_note("this was raised when the result was unpickled, in the process that has the executor")
+        return None, error
+    if isinstance(failure, Failure):
+        at = call.place or "a worker"
+        return None, restore(failure, f"raised on {at} by a call of {call.name}")
+    return result, None
