@@ -8,12 +8,12 @@ from typing import Any
 from amltk.exceptions import MissingExtraError
 
 
-def load(module: str, *, needs: str, extra: str) -> Any:
+def load(module: str, *, needs: str | tuple[str, ...], extra: str) -> Any:
     """Import `module` of this package, which itself imports the optional library `needs`.
 
     Args:
         module: Dotted name of the module to import.
-        needs: Name of the library that the module cannot do without.
+        needs: Name of the library that the module cannot do without; or several.
         extra: The extra of this distribution which installs that library.
 
     Raises:
@@ -22,9 +22,10 @@ def load(module: str, *, needs: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != needs:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ((needs,) if isinstance(needs, str) else needs):
             raise
-        raise MissingExtraError(f"this needs {needs!r}: pip install 'amltk[{extra}]'", name=needs) from error
+        raise MissingExtraError(f"this needs {missing!r}: pip install 'amltk[{extra}]'", name=missing) from error
 
 
 def html_of(thing: Any) -> str | None:

@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+from amltk import _extras
 from amltk.scheduling.executors import processes, sequential, termination, threads
 
 Terminator = Callable[[Executor], None]
@@ -34,6 +35,8 @@ class Capabilities:
     """Functions that no other process could import, such as lambdas and closures, can be computed."""
     cancels_running: bool = False
     """Cancelling the future of running work ends that work, and nothing else."""
+    tells_running: bool = True
+    """`running()` of a future is true from the moment on at which a worker begins it, or shortly before."""
     driven_by_loop: bool = False
     """It lets the loop of a run do its traffic: it has `attach` and `detach`, as `ProcessPool` has."""
 
@@ -43,7 +46,7 @@ class ExecutorKind:
     """One row of the table.
 
     Attributes:
-        name: As in `Scheduler.with_<name>`.
+        name: As in `Scheduler.with_<name>`, where there is a factory.
         factory: Makes a fresh executor; its arguments are those of `Scheduler.with_<name>`. None where users bring
             their own.
         type_name: The executor's class as `module.qualname`, so that nothing is imported to recognise it.
@@ -58,6 +61,17 @@ class ExecutorKind:
     capabilities: Capabilities
     terminate: Terminator
     extra: str | None = None
+
+
+def _optional(module: str, *needs: str, extra: str) -> Callable[..., Executor]:
+    """The factory of a back end over an optional library, which is imported when it is called."""
+
+    def make(*args: Any, **options: Any) -> Executor:
+        loaded = _extras.load(f"amltk.scheduling.executors.{module}", needs=needs, extra=extra)
+        executor: Executor = loaded.make(*args, **options)
+        return executor
+
+    return make
 
 
 KINDS: tuple[ExecutorKind, ...] = (
@@ -99,6 +113,63 @@ KINDS: tuple[ExecutorKind, ...] = (
             kills_running=False, isolates_crashes=False, remote=False, in_loop=True, in_process=True, closures=True
         ),
         terminate=termination.shut_down,
+    ),
+    ExecutorKind(
+        name="loky",
+        factory=_optional("loky", "loky", extra="loky"),
+        type_name="loky.process_executor.ProcessPoolExecutor",
+        capabilities=Capabilities(kills_running=True, isolates_crashes=False, remote=False, closures=True),
+        terminate=termination.kill_loky,
+        extra="loky",
+    ),
+    ExecutorKind(
+        name="dask_jobqueue",
+        factory=_optional("jobqueue", "dask", "distributed", "dask_jobqueue", extra="cluster"),
+        type_name="amltk.scheduling.executors.jobqueue.JobQueueExecutor",
+        capabilities=Capabilities(kills_running=True, isolates_crashes=True, remote=True, closures=True),
+        terminate=termination.kill_workers,
+        extra="cluster",
+    ),
+    ExecutorKind(
+        name="dask",
+        factory=_optional("dask", "dask", "distributed", extra="dask"),
+        type_name="amltk.scheduling.executors.dask.OwnDaskExecutor",
+        capabilities=Capabilities(kills_running=True, isolates_crashes=True, remote=False, closures=True),
+        terminate=termination.kill_workers,
+        extra="dask",
+    ),
+    ExecutorKind(
+        name="dask-client",
+        factory=None,
+        type_name="amltk.scheduling.executors.dask.DaskExecutor",
+        capabilities=Capabilities(kills_running=False, isolates_crashes=True, remote=True, closures=True),
+        terminate=termination.kill_workers,
+        extra="dask",
+    ),
+    ExecutorKind(
+        name="ray",
+        factory=_optional("ray", "ray", extra="ray"),
+        type_name="amltk.scheduling.executors.ray.RayExecutor",
+        capabilities=Capabilities(
+            kills_running=True,
+            isolates_crashes=True,
+            remote=True,
+            closures=True,
+            cancels_running=True,
+            tells_running=False,
+        ),
+        terminate=termination.kill_workers,
+        extra="ray",
+    ),
+    ExecutorKind(
+        name="mpi",
+        factory=_optional("mpi", "mpi4py", extra="mpi"),
+        type_name="amltk.scheduling.executors.mpi.MPIExecutor",
+        capabilities=Capabilities(
+            kills_running=False, isolates_crashes=False, remote=True, closures=True, tells_running=False
+        ),
+        terminate=termination.kill_workers,
+        extra="mpi",
     ),
 )
 

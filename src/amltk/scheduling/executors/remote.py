@@ -12,7 +12,7 @@ import pickle
 import threading
 from abc import ABC, abstractmethod
 from concurrent.futures import Executor, Future, InvalidStateError
-from concurrent.futures._base import PENDING, RUNNING
+from concurrent.futures._base import CANCELLED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import cloudpickle
@@ -83,8 +83,9 @@ class RemoteFuture(Future[Any]):
                 self._state = PENDING  # its work was ended: it can be cancelled after all
         if not super().cancel():
             return False  # its outcome came meanwhile
-        with contextlib.suppress(InvalidStateError):
-            self.set_running_or_notify_cancel()
+        with self._condition:
+            if self._state == CANCELLED:  # else another thread was first
+                self.set_running_or_notify_cancel()
         self._owner.end(self)
         return True
 
@@ -104,6 +105,7 @@ class RemoteExecutor(Executor, ABC):
         self._pending: set[RemoteFuture] = set()
         self._changed = threading.Condition()
         self._shut_down = False
+        self._waits = True
         self._closer: threading.Thread | None = None
         self._broken: str | bool = False
 
@@ -122,8 +124,8 @@ class RemoteExecutor(Executor, ABC):
         """End running work, as far as that is possible; whether it was."""
 
     @abstractmethod
-    def _close(self) -> None:
-        """Give back what was acquired. May block."""
+    def _close(self, *, wait: bool) -> None:
+        """Give back what was acquired. May block; but not for running work, unless it is to `wait`."""
 
     # ------------------------------------------------------------------ the interface of executors
 
@@ -174,21 +176,18 @@ class RemoteExecutor(Executor, ABC):
         """End it and running work, as far as that is possible, and wait until that is done."""
         with self._changed:
             self._shut_down = True
-            closes = self._closer is None
-            if closes:
-                self._closer = threading.Thread(target=self._close, name="amltk-executor-close")
+            calls = list(self._pending)
         killed = self._kill()
-        for call in list(self._pending):
+        for call in calls:
             if not call.running():
                 call.cancel()
             elif killed:
                 self.end(call, error=self.lost(call, "its worker was killed"))
-        assert self._closer is not None
-        if closes:
-            self._closer.start()
-        else:
-            self._let_go()
-        self._closer.join()
+        with self._changed:
+            self._pending.clear()  # what cannot be killed goes on unseen
+            self._waits = False
+            self._changed.notify_all()
+        self.shutdown()
 
     # ------------------------------------------------------------------ what comes of calls
 
@@ -212,13 +211,7 @@ class RemoteExecutor(Executor, ABC):
     def _close_when_done(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: not self._pending)
-        self._close()
-
-    def _let_go(self) -> None:
-        """Have `_close_when_done` wait for nothing any more."""
-        with self._changed:
-            self._pending.clear()
-            self._changed.notify_all()
+        self._close(wait=self._waits)
 
 
 def _read(outcome: bytes, call: RemoteFuture) -> tuple[Any, BaseException | None]:

@@ -47,8 +47,13 @@ def shut_down(executor: Executor) -> None:
 
 
 def kill_workers(executor: Executor) -> None:
-    """Have a `ProcessPool` kill its workers and everything they have started; wait until they are gone."""
+    """Have an executor of this package kill its workers, as far as it can; wait until they are gone."""
     executor.kill_workers()  # type: ignore[attr-defined]
+
+
+def kill_loky(executor: Executor) -> None:
+    """Have a pool of loky kill its workers and everything they have started; wait until they are gone."""
+    executor.shutdown(wait=True, kill_workers=True)  # type: ignore[call-arg]
 
 
 def kill_process_pool(executor: Executor) -> None:
@@ -73,8 +78,9 @@ def kill_trees(pids: Iterable[int]) -> list[psutil.Process]:
     """Kill processes and their descendants; each is stopped before it is searched, so that none is started unseen."""
     import psutil
 
+    wanted = set(pids)
     tree: dict[int, psutil.Process] = {}
-    found = [process for process in psutil.process_iter() if process.pid in set(pids)]
+    found = [process for process in psutil.process_iter() if process.pid in wanted]
     while found:
         for process in found:
             tree[process.pid] = process

@@ -1,0 +1,149 @@
+"""The batch systems of clusters, by dask-jobqueue: Dask workers that run as jobs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import dask_jobqueue
+from distributed.deploy import SpecCluster
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from amltk.scheduling.executors.dask import OwnDaskExecutor
+
+CLUSTERS = {
+    "slurm": "SLURMCluster",
+    "pbs": "PBSCluster",
+    "sge": "SGECluster",
+    "oar": "OARCluster",
+    "moab": "MoabCluster",
+    "lsf": "LSFCluster",
+    "htcondor": "HTCondorCluster",
+}
+"""By name: the class of dask-jobqueue."""
+
+RETURN_TIME = 10.0
+"""Seconds within which a worker that died may come back in its job, before the job is replaced."""
+
+MARGIN = 60.0
+"""Seconds before its walltime at which a worker leaves by itself; a fifth of the walltime where that is less."""
+
+
+def make(
+    name: str,
+    *,
+    n_workers: int,
+    adaptive: bool = False,
+    submit_command: str | None = None,
+    cancel_command: str | None = None,
+    **options: Any,
+) -> JobQueueExecutor:
+    """Submit jobs to a batch system, and make an executor over the Dask workers in them.
+
+    Args:
+        name: Of the batch system, a key of `CLUSTERS`.
+        n_workers: How many workers, at least 1.
+        adaptive: Have between 0 and `n_workers` workers, as many as there is work for.
+        submit_command: Instead of `sbatch`, `qsub`, ...
+        cancel_command: Instead of `scancel`, `qdel`, ...
+        **options: Those of the class in dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, ...
+
+    Raises:
+        ValueError: There is no such batch system, or `n_workers` is below 1, or an option is unknown or missing.
+        TypeError: `n_workers` is no int.
+    """
+    if name not in CLUSTERS:
+        raise ValueError(f"name={name!r}: must be one of {', '.join(repr(known) for known in CLUSTERS)}")
+    if not isinstance(n_workers, int) or isinstance(n_workers, bool):
+        raise TypeError(f"n_workers={n_workers!r}: must be an int")
+    if n_workers < 1:
+        raise ValueError(f"n_workers={n_workers!r}: must be at least 1")
+    cluster_class = getattr(dask_jobqueue, CLUSTERS[name])
+    job_class = cluster_class.job_cls
+    commands = {"submit_command": submit_command, "cancel_command": cancel_command}
+    # A class of its own: dask-jobqueue keeps the commands in the class, which others use too.
+    job_class = type(job_class.__name__, (job_class,), {k: v for k, v in commands.items() if v is not None})
+    extra = list(options.pop("worker_extra_args", ()))
+    lifetime = lifetime_below(options.get("walltime"))
+    if lifetime is not None and "--lifetime" not in extra:
+        extra += ["--lifetime", f"{lifetime:.0f}s"]
+    scheduler_options = {"dashboard_address": None, **options.pop("scheduler_options", {})}
+    cluster = cluster_class(
+        job_cls=job_class, worker_extra_args=extra, scheduler_options=scheduler_options, **options
+    )
+    return JobQueueExecutor(cluster, n_workers, adaptive=adaptive)
+
+
+def lifetime_below(walltime: object) -> float | None:
+    """How many seconds a worker stays, so that it leaves before its job is killed; None if that is not known.
+
+    Args:
+        walltime: As batch systems write it: `"[days-]hours:minutes[:seconds]"`.
+    """
+    if not isinstance(walltime, str):
+        return None
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+)(?::(\d+))?", walltime.strip())
+    if found is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    total = float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    return total - min(MARGIN, total / 5)
+
+
+class JobQueueExecutor(OwnDaskExecutor):
+    """Computes on Dask workers that are jobs of a batch system. A job that is lost is replaced by another.
+
+    Args:
+        cluster: It is closed at the end, and its jobs are cancelled.
+        n_workers: How many workers.
+        adaptive: Have up to that many instead.
+    """
+
+    def __init__(self, cluster: Any, n_workers: int, *, adaptive: bool) -> None:
+        super().__init__(cluster)
+        if adaptive:
+            cluster.adapt(minimum=0, maximum=n_workers)
+        else:
+            cluster.loop.add_callback(cluster.scheduler.add_plugin, Replacer(cluster, n_workers))
+            cluster.scale(n_workers)
+
+    def _kill(self) -> bool:
+        self._cluster.close()  # cancels the jobs
+        return True
+
+
+class Replacer(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
+    """Submits a job for each that is gone: cancelled, preempted, out of time, or with its machine.
+
+    Args:
+        cluster: Where; its Dask scheduler is in this process.
+        n_workers: How many there should be.
+    """
+
+    name = "amltk-replacer"
+
+    def __init__(self, cluster: SpecCluster, n_workers: int) -> None:
+        self._cluster = cluster
+        self._n_workers = n_workers
+        self._jobs: dict[str, Any] = {}  # by address of a worker
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        """Note which job a worker belongs to."""
+        worker_name = str(scheduler.workers[worker].name)
+        for job in self._cluster.worker_spec:
+            if worker_name == str(job) or worker_name.rpartition("-")[0] == str(job):  # of several in one job
+                self._jobs[worker] = job
+
+    def remove_worker(self, scheduler: Any, worker: str, **kwargs: Any) -> None:  # noqa: ARG002
+        """Look after a while whether the job has still a worker."""
+        job = self._jobs.pop(worker, None)
+        if job is not None and self._is_needed(job):
+            self._cluster.loop.call_later(RETURN_TIME, self._replace, job)
+
+    def _is_needed(self, job: Any) -> bool:
+        return self._cluster.status.name == "running" and job in self._cluster.worker_spec
+
+    def _replace(self, job: Any) -> None:
+        if self._is_needed(job) and job not in self._jobs.values():
+            del self._cluster.worker_spec[job]
+            self._cluster.scale(self._n_workers)
