@@ -26,6 +26,7 @@ from amltk.scheduling.events import (
 )
 from amltk.scheduling.executors.backend import Backend
 from amltk.scheduling.executors.registry import ExecutorKind, Terminator, kind_named, kind_of
+from amltk.scheduling.factories import Factories
 from amltk.scheduling.interrupts import Interrupts
 from amltk.scheduling.policy import OnException, Reaction, RunOptions, check_seconds
 from amltk.scheduling.run import Run
@@ -35,7 +36,6 @@ from amltk.scheduling.task import Task
 if TYPE_CHECKING:
     from collections import Counter
     from contextlib import AbstractContextManager
-    from multiprocessing.context import BaseContext
 
     from rich.console import RenderableType
 
@@ -48,7 +48,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Scheduler(SchedulerEvents):
+class Scheduler(SchedulerEvents, Factories):
     """Hands compute to an executor and emits events that plain callbacks answer.
 
     ```python
@@ -105,99 +105,17 @@ class Scheduler(SchedulerEvents):
         self.tasks: list[Task[..., Any]] = []
         super().__init__(Emitter("Scheduler", dispatch=self.dispatch))
 
-    # ------------------------------------------------------------------ factories
-
     @classmethod
-    def _made_by(cls, name: str, terminate: Callable[[Executor], Any] | bool, **options: Any) -> Self:
-        """A scheduler over a row of the registry; what the row's factory refuses is refused here and now."""
-        kind = kind_named(name)
-        factory = kind.factory
-        assert factory is not None, f"the row {name!r} has no factory"
+    def _made_by(cls, kind: str, terminate: Callable[[Executor], Any] | bool, /, **options: Any) -> Self:
+        factory = kind_named(kind).factory
+        assert factory is not None, f"the row {kind!r} has no factory"
 
         def remake() -> Executor:
             return factory(**options)
 
         scheduler = cls(remake(), terminate=terminate)
-        scheduler._kind = kind
         scheduler._remake = remake
         return scheduler
-
-    @classmethod
-    def with_processes(
-        cls,
-        max_workers: int | None = None,
-        mp_context: BaseContext | Literal["fork", "spawn", "forkserver"] | None = None,
-        initializer: Callable[..., Any] | None = None,
-        initargs: tuple[Any, ...] = (),
-        *,
-        max_tasks_per_child: int | None = None,
-        terminate: Callable[[Executor], Any] | bool = True,
-    ) -> Self:
-        """A scheduler over local processes: a `ProcessPool`. A lost process costs the call that it ran.
-
-        Args:
-            max_workers: How many processes, at least 1; None for one a CPU.
-            mp_context: How they are started, as in `ProcessPool`. By default no `if __name__ == "__main__":` is needed.
-            initializer: Called in each process before its first work. If it keeps raising, the run ends with
-                `ExecutorBrokenError`.
-            initargs: The arguments of the initializer.
-            max_tasks_per_child: After how many calls a process is replaced; None for never.
-            terminate: As in `Scheduler(executor, terminate=...)`.
-
-        Raises:
-            ValueError: `max_workers` or `max_tasks_per_child` is below 1, or there is no such `mp_context`.
-            TypeError: `initializer` is not callable.
-        """
-        return cls._made_by(
-            "processes",
-            terminate,
-            max_workers=max_workers,
-            mp_context=mp_context,
-            initializer=initializer,
-            initargs=initargs,
-            max_tasks_per_child=max_tasks_per_child,
-        )
-
-    @classmethod
-    def with_threads(
-        cls,
-        max_workers: int | None = None,
-        thread_name_prefix: str = "amltk-worker",
-        initializer: Callable[..., Any] | None = None,
-        initargs: tuple[Any, ...] = (),
-        *,
-        terminate: Callable[[Executor], Any] | bool = True,
-    ) -> Self:
-        """A scheduler over threads, for work that waits or releases the GIL. Running work cannot be ended.
-
-        Args:
-            max_workers: How many threads, at least 1; None for the default of `ThreadPoolExecutor`.
-            thread_name_prefix: What the names of the threads begin with.
-            initializer: Called in each thread before its first work. If it raises, the run ends with
-                `ExecutorBrokenError`.
-            initargs: The arguments of the initializer.
-            terminate: As in `Scheduler(executor, terminate=...)`.
-
-        Raises:
-            ValueError: `max_workers` is below 1.
-            TypeError: `initializer` is not callable.
-        """
-        return cls._made_by(
-            "threads",
-            terminate,
-            max_workers=max_workers,
-            thread_name_prefix=thread_name_prefix,
-            initializer=initializer,
-            initargs=initargs,
-        )
-
-    @classmethod
-    def with_sequential(cls) -> Self:
-        """A scheduler that computes in this process and thread, one call after the other: for debugging.
-
-        Timers, timeouts and signals have their turn between two calls.
-        """
-        return cls._made_by("sequential", terminate=True)
 
     # ------------------------------------------------------------------ compute
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask
 from distributed import Client, Future, LocalCluster, Nanny
@@ -16,6 +15,9 @@ from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.dask_tracker import Tracker, begin_and_compute
 from amltk.scheduling.executors.remote import RemoteExecutor, RemoteFuture
 from amltk.scheduling.executors.termination import kill_trees
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SILENT = "1 TiB"
 """The size from which on Dask warns of large arguments: what users submit is theirs to decide."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask_jobqueue
-from distributed.deploy import SpecCluster
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from amltk.scheduling.executors.dask import OwnDaskExecutor
+
+if TYPE_CHECKING:
+    from distributed.deploy import SpecCluster
 
 CLUSTERS = {
     "slurm": "SLURMCluster",
@@ -54,7 +56,7 @@ def make(
     """
     if name not in CLUSTERS:
         raise ValueError(f"name={name!r}: must be one of {', '.join(repr(known) for known in CLUSTERS)}")
-    if not isinstance(n_workers, int) or isinstance(n_workers, bool):
+    if type(n_workers) is not int:
         raise TypeError(f"n_workers={n_workers!r}: must be an int")
     if n_workers < 1:
         raise ValueError(f"n_workers={n_workers!r}: must be at least 1")
@@ -68,9 +70,7 @@ def make(
     if lifetime is not None and "--lifetime" not in extra:
         extra += ["--lifetime", f"{lifetime:.0f}s"]
     scheduler_options = {"dashboard_address": None, **options.pop("scheduler_options", {})}
-    cluster = cluster_class(
-        job_cls=job_class, worker_extra_args=extra, scheduler_options=scheduler_options, **options
-    )
+    cluster = cluster_class(job_cls=job_class, worker_extra_args=extra, scheduler_options=scheduler_options, **options)
     return JobQueueExecutor(cluster, n_workers, adaptive=adaptive)
 
 

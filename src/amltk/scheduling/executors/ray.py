@@ -33,7 +33,8 @@ def make(task_options: Mapping[str, Any] | None = None, **init: Any) -> RayExecu
         ray.init(**{"include_dashboard": False, "log_to_driver": False, **init})
     elif init:
         raise ValueError(
-            f"{', '.join(init)}: Ray was initialised before, so these have no effect; leave them out, or call ray.shutdown()"
+            f"{', '.join(init)}: Ray was initialised before, so these have no effect; leave them out, or call"
+            " ray.shutdown() first"
         )
     try:
         return RayExecutor(task_options or {}, own=own)

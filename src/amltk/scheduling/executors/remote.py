@@ -206,7 +206,9 @@ class RemoteExecutor(Executor, ABC):
     def lost(self, call: RemoteFuture, how: str) -> WorkerLostError:
         """The error for a call that went with its worker."""
         at = f" on {call.place}" if call.place else ""
-        return WorkerLostError(f"{how}, while it computed {call.name}{at}; only this call is lost, and it is not repeated")
+        return WorkerLostError(
+            f"{how}, while it computed {call.name}{at}; only this call is lost, and it is not repeated"
+        )
 
     def _close_when_done(self) -> None:
         with self._changed:

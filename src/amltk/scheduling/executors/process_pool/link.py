@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from amltk.scheduling.executors.process_pool.protocol import Decoder
 
 if TYPE_CHECKING:
+    from amltk.scheduling.executors.failure import Failure
     from amltk.scheduling.executors.process_pool.book import Seat
     from amltk.scheduling.executors.process_pool.protocol import Buffer
-    from amltk.scheduling.executors.failure import Failure
 
 
 SMALL = 1 << 18

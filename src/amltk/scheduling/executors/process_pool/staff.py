@@ -16,8 +16,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import PoolBrokenError
-from amltk.scheduling.executors.process_pool.link import Link
 from amltk.scheduling.executors.failure import stand_in
+from amltk.scheduling.executors.process_pool.link import Link
 from amltk.scheduling.executors.process_pool.outcomes import lost
 from amltk.scheduling.executors.process_pool.pickles import by_value
 from amltk.scheduling.executors.process_pool.protocol import Frame, Kind, ProtocolError, encode

@@ -1,0 +1,280 @@
+"""The schedulers over each executor that this package knows: one method for each row of the registry."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import Executor
+    from multiprocessing.context import BaseContext
+
+
+class ClusterFactory(Protocol):
+    """What `Scheduler.with_slurm` and its like are: `with_dask_jobqueue` for one batch system."""
+
+    def __call__(
+        self,
+        *,
+        n_workers: int,
+        adaptive: bool = False,
+        submit_command: str | None = None,
+        cancel_command: str | None = None,
+        terminate: Callable[[Executor], Any] | bool = True,
+        **options: Any,
+    ) -> Any:
+        """Make a scheduler; arguments as in `with_dask_jobqueue`."""
+        ...
+
+
+class _OnCluster:
+    """A method of the class: `with_dask_jobqueue` with its first argument given."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.__doc__ = f"`with_dask_jobqueue({name!r}, ...)`."
+
+    def __get__(self, instance: object, owner: type[Factories]) -> ClusterFactory:
+        return partial(owner.with_dask_jobqueue, self._name)  # type: ignore[arg-type]
+
+
+class Factories:
+    """Makes schedulers that can run again and again, with a fresh executor each time."""
+
+    @classmethod
+    @abstractmethod
+    def _made_by(cls, kind: str, terminate: Callable[[Executor], Any] | bool, /, **options: Any) -> Self:
+        """A scheduler over a row of the registry; what the row's factory refuses is refused here and now."""
+
+    @classmethod
+    def with_processes(
+        cls,
+        max_workers: int | None = None,
+        mp_context: BaseContext | Literal["fork", "spawn", "forkserver"] | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+        terminate: Callable[[Executor], Any] | bool = True,
+    ) -> Self:
+        """A scheduler over local processes: a `ProcessPool`. A lost process costs the call that it ran.
+
+        Args:
+            max_workers: How many processes, at least 1; None for one a CPU.
+            mp_context: How they are started, as in `ProcessPool`. By default no `if __name__ == "__main__":` is needed.
+            initializer: Called in each process before its first work. If it keeps raising, the run ends with
+                `ExecutorBrokenError`.
+            initargs: The arguments of the initializer.
+            max_tasks_per_child: After how many calls a process is replaced; None for never.
+            terminate: As in `Scheduler(executor, terminate=...)`.
+
+        Raises:
+            ValueError: `max_workers` or `max_tasks_per_child` is below 1, or there is no such `mp_context`.
+            TypeError: `initializer` is not callable.
+        """
+        return cls._made_by(
+            "processes",
+            terminate,
+            max_workers=max_workers,
+            mp_context=mp_context,
+            initializer=initializer,
+            initargs=initargs,
+            max_tasks_per_child=max_tasks_per_child,
+        )
+
+    @classmethod
+    def with_threads(
+        cls,
+        max_workers: int | None = None,
+        thread_name_prefix: str = "amltk-worker",
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        terminate: Callable[[Executor], Any] | bool = True,
+    ) -> Self:
+        """A scheduler over threads, for work that waits or releases the GIL. Running work cannot be ended.
+
+        Args:
+            max_workers: How many threads, at least 1; None for the default of `ThreadPoolExecutor`.
+            thread_name_prefix: What the names of the threads begin with.
+            initializer: Called in each thread before its first work. If it raises, the run ends with
+                `ExecutorBrokenError`.
+            initargs: The arguments of the initializer.
+            terminate: As in `Scheduler(executor, terminate=...)`.
+
+        Raises:
+            ValueError: `max_workers` is below 1.
+            TypeError: `initializer` is not callable.
+        """
+        return cls._made_by(
+            "threads",
+            terminate,
+            max_workers=max_workers,
+            thread_name_prefix=thread_name_prefix,
+            initializer=initializer,
+            initargs=initargs,
+        )
+
+    @classmethod
+    def with_sequential(cls) -> Self:
+        """A scheduler that computes in this process and thread, one call after the other: for debugging.
+
+        Timers, timeouts and signals have their turn between two calls.
+        """
+        return cls._made_by("sequential", True)
+
+    @classmethod
+    def with_loky(
+        cls,
+        max_workers: int | None = None,
+        context: BaseContext | Literal["loky", "loky_init_main", "spawn"] | None = None,
+        timeout: float | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        env: Mapping[str, str] | None = None,
+        terminate: Callable[[Executor], Any] | bool = True,
+    ) -> Self:
+        """A scheduler over processes of loky, the engine of joblib. A worker that dies breaks the executor.
+
+        It is a pool of its own, not loky's reusable executor, which the end of a run would take away from others. Give
+        that one with `Scheduler(get_reusable_executor(), terminate=False)`.
+
+        Args:
+            max_workers: How many processes, at least 1; None for one a CPU.
+            context: How they are started; see loky.
+            timeout: Seconds after which an idle process ends; None for never.
+            initializer: Called in each process before its first work.
+            initargs: The arguments of the initializer.
+            env: Environment variables of the processes.
+            terminate: As in `Scheduler(executor, terminate=...)`.
+
+        Raises:
+            MissingExtraError: loky is not installed.
+            ValueError: `max_workers` is below 1.
+        """
+        return cls._made_by(
+            "loky",
+            terminate,
+            max_workers=max_workers,
+            context=context,
+            timeout=timeout,
+            initializer=initializer,
+            initargs=initargs,
+            env=env,
+        )
+
+    @classmethod
+    def with_dask(
+        cls, client: Any = None, *, terminate: Callable[[Executor], Any] | bool = True, **options: Any
+    ) -> Self:
+        """A scheduler over Dask. A lost worker costs the call that it ran, which Dask would repeat without a word.
+
+        Args:
+            client: A `distributed.Client`, a cluster or the address of a Dask scheduler: each stays open, and what it
+                runs cannot be killed. Its workers and its scheduler need this package. None for processes of this
+                machine, which end with the run.
+            terminate: As in `Scheduler(executor, terminate=...)`.
+            **options: Those of `distributed.LocalCluster`, such as `n_workers`. By default each worker has one thread,
+                and there is no dashboard.
+
+        Raises:
+            MissingExtraError: Dask is not installed.
+            TypeError: `client` is something else, or asynchronous, or there are options for a cluster that exists.
+        """
+        return cls._made_by("dask", terminate, client=client, **options)
+
+    @classmethod
+    def with_dask_jobqueue(
+        cls,
+        name: Literal["slurm", "pbs", "sge", "oar", "moab", "lsf", "htcondor"],
+        *,
+        n_workers: int,
+        adaptive: bool = False,
+        submit_command: str | None = None,
+        cancel_command: str | None = None,
+        terminate: Callable[[Executor], Any] | bool = True,
+        **options: Any,
+    ) -> Self:
+        """A scheduler over the jobs of a batch system. At the end of a run they are cancelled.
+
+        A job that is cancelled, preempted or out of time costs the call that it ran, and is replaced. A worker whose
+        `walltime` is given leaves a minute before it, and finishes its call first if that is short enough.
+
+        Args:
+            name: The batch system.
+            n_workers: How many workers, at least 1.
+            adaptive: Have between 0 and `n_workers`, as many as there is work for.
+            submit_command: Instead of `sbatch`, `qsub`, ...
+            cancel_command: Instead of `scancel`, `qdel`, ...
+            terminate: As in `Scheduler(executor, terminate=...)`.
+            **options: Those of dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, `interface`, `account`, ...
+
+        Raises:
+            MissingExtraError: dask-jobqueue is not installed.
+            ValueError: There is no such batch system, `n_workers` is below 1, or an option is missing or not known.
+            TypeError: `n_workers` is no int.
+        """
+        return cls._made_by(
+            "dask_jobqueue",
+            terminate,
+            name=name,
+            n_workers=n_workers,
+            adaptive=adaptive,
+            submit_command=submit_command,
+            cancel_command=cancel_command,
+            **options,
+        )
+
+    with_slurm: _OnCluster = _OnCluster("slurm")
+    with_pbs: _OnCluster = _OnCluster("pbs")
+    with_sge: _OnCluster = _OnCluster("sge")
+    with_oar: _OnCluster = _OnCluster("oar")
+    with_moab: _OnCluster = _OnCluster("moab")
+    with_lsf: _OnCluster = _OnCluster("lsf")
+    with_htcondor: _OnCluster = _OnCluster("htcondor")
+
+    @classmethod
+    def with_ray(
+        cls,
+        task_options: Mapping[str, Any] | None = None,
+        *,
+        terminate: Callable[[Executor], Any] | bool = True,
+        **init: Any,
+    ) -> Self:
+        """A scheduler over Ray tasks. A lost worker costs the call that it ran, and running calls can be cancelled.
+
+        Args:
+            task_options: What each call needs: `num_cpus`, `num_gpus`, `resources`, `runtime_env`, ...; see
+                `ray.remote`. None for one CPU each.
+            terminate: As in `Scheduler(executor, terminate=...)`.
+            **init: Arguments of `ray.init`. Ray is shut down at the end of the run, unless it was initialised before
+                the scheduler was made: then that one is used, stays, and no arguments are allowed.
+
+        Raises:
+            MissingExtraError: Ray is not installed.
+            ValueError: Ray was initialised before, and there are arguments for `ray.init`.
+        """
+        return cls._made_by("ray", terminate, task_options=task_options, **init)
+
+    @classmethod
+    def with_mpi(
+        cls, max_workers: int | None = None, *, terminate: Callable[[Executor], Any] | bool = True, **options: Any
+    ) -> Self:
+        """A scheduler over MPI ranks, by mpi4py. Running calls cannot be ended, and a rank that dies ends the program.
+
+        Either MPI starts the ranks when they are needed, or they are those of
+        `mpiexec -n 5 python -m mpi4py.futures program.py`.
+
+        Args:
+            max_workers: How many ranks compute, at least 1; None for what the environment says, see mpi4py.
+            terminate: As in `Scheduler(executor, terminate=...)`.
+            **options: Others of `mpi4py.futures.MPIPoolExecutor`.
+
+        Raises:
+            MissingExtraError: mpi4py is not installed.
+            ValueError: `max_workers` is below 1.
+        """
+        return cls._made_by("mpi", terminate, max_workers=max_workers, **options)
