@@ -27,6 +27,12 @@ HELPERS = (
     ("loky.backend.resource_tracker", "_resource_tracker", "_pid", ("_fd",)),
 )
 
+HELPER_THREADS = ("Dask-Offload", "Dask-Callback-Thread")
+"""What the names of such threads begin with."""
+
+ENGINES: set[int] = set()
+"""Processes that several tests share; whatever these start and end is their own affair."""
+
 
 @dataclass(frozen=True)
 class Holdings:
@@ -49,7 +55,7 @@ class Holdings:
         """Look around."""
         pids, numbers = _helpers()
         return cls(
-            threads=frozenset(threading.enumerate()),
+            threads=frozenset(t for t in threading.enumerate() if not t.name.startswith(HELPER_THREADS)),
             children=frozenset(_descendants(os.getpid())) - pids,
             handlers=tuple(signal.getsignal(signum) for signum in SIGNALS),
             descriptors=frozenset(pair for pair in _descriptors() if pair[0] not in numbers),
@@ -106,7 +112,8 @@ def _descendants(pid: int) -> set[int]:
     try:
         for thread in os.listdir(tasks):
             for child in map(int, (tasks / thread / "children").read_text().split()):
-                found |= {child} | _descendants(child)
+                if child not in ENGINES:
+                    found |= {child} | _descendants(child)
     except FileNotFoundError:  # it has ended meanwhile, or this is no Linux
         if pid == os.getpid():
             return {child.pid for child in psutil.Process().children(recursive=True)}

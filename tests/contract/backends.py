@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from amltk.scheduling.executors.registry import kind_named
+
 if TYPE_CHECKING:
     from amltk.scheduling import Scheduler
     from amltk.scheduling.executors import Capabilities
@@ -22,13 +24,17 @@ class Backend:
         name: Shown as the parameter of the tests.
         expression: What a user writes to make a scheduler; `workers` is a number.
         preparation: The imports that the expression needs.
+        kind: Its row in the registry.
         given: The user brings the executor, so that it cannot be made anew for another run.
+        engine: What has to run before, a name in `engines.ENGINES`: a cluster that tests share.
     """
 
     name: str
+    kind: str
     expression: str
     preparation: str = "from amltk.scheduling import Scheduler"
     given: bool = False
+    engine: str | None = None
 
     def make(self, workers: int = 2) -> Scheduler:
         """Make a scheduler."""
@@ -40,26 +46,42 @@ class Backend:
     @property
     def capabilities(self) -> Capabilities:
         """What the registry claims."""
-        return self.make().executor_kind.capabilities
+        return kind_named(self.kind).capabilities
 
     def __str__(self) -> str:
         return self.name
 
 
+DASK = "from tests.contract.engines import dask_address\nfrom amltk.scheduling import Scheduler"
+RAY = "from tests.contract.engines import RAY_CPUS, ray_address\nfrom amltk.scheduling import Scheduler"
+
 BACKENDS = (
-    Backend("processes", "Scheduler.with_processes(workers)"),
-    Backend("threads", "Scheduler.with_threads(workers)"),
-    Backend("sequential", "Scheduler.with_sequential()"),
+    Backend("processes", "processes", "Scheduler.with_processes(workers)"),
+    Backend("threads", "threads", "Scheduler.with_threads(workers)"),
+    Backend("sequential", "sequential", "Scheduler.with_sequential()"),
     Backend(
         "given-process-pool",
+        "process-pool-executor",
         "Scheduler(ProcessPoolExecutor(workers))",
         "from concurrent.futures import ProcessPoolExecutor\nfrom amltk.scheduling import Scheduler",
         given=True,
     ),
     Backend(
         "given-thread-pool",
+        "threads",
         "Scheduler(ThreadPoolExecutor(workers))",
         "from concurrent.futures import ThreadPoolExecutor\nfrom amltk.scheduling import Scheduler",
         given=True,
     ),
+    Backend("loky", "loky", "Scheduler.with_loky(workers)"),
+    Backend("dask", "dask", "Scheduler.with_dask(n_workers=workers, memory_limit=None)"),
+    Backend("dask-client", "dask-client", "Scheduler.with_dask(dask_address(workers))", DASK, engine="dask"),
+    Backend(
+        "ray",
+        "ray",
+        "Scheduler.with_ray({'num_cpus': RAY_CPUS // workers}, address=ray_address(), log_to_driver=False)",
+        RAY,
+        engine="ray",
+    ),
+    Backend("mpi", "mpi", "Scheduler.with_mpi(workers)"),
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 
 from amltk.testing import EventRecorder
 from tests.contract.backends import BACKENDS, Backend
+from tests.contract.engines import ENGINES
 from tests.helpers.gate import Gate
 
 if TYPE_CHECKING:
@@ -17,11 +19,12 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors import Capabilities
 
 
-@pytest.fixture(params=BACKENDS, ids=str)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    """Each way to get a scheduler."""
+@pytest.fixture(params=BACKENDS, ids=str, scope="session")
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Each way to get a scheduler. Session-wide: the tests that share a cluster run together."""
     entry: Backend = request.param
-    return entry
+    with nullcontext() if entry.engine is None else ENGINES[entry.engine]():
+        yield entry
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 from distributed import Client, Future, LocalCluster, Nanny
 from distributed.core import Status
-from distributed.deploy import Cluster
+from distributed.deploy.cluster import Cluster
 
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.dask_tracker import Tracker, begin_and_compute
@@ -18,6 +18,8 @@ from amltk.scheduling.executors.termination import kill_trees
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from distributed.deploy.spec import SpecCluster
 
 SILENT = "1 TiB"
 """The size from which on Dask warns of large arguments: what users submit is theirs to decide."""
@@ -103,7 +105,7 @@ class DaskExecutor(RemoteExecutor):
 
     # ------------------------------------------------------------------ on threads of the client
 
-    def _arrived(self, call: RemoteFuture, future: Future) -> None:
+    def _arrived(self, call: RemoteFuture, future: Future[Any]) -> None:
         if call.done():
             return
         if future.status == "finished":
@@ -115,7 +117,8 @@ class DaskExecutor(RemoteExecutor):
             if outcome is not None:  # else its loss is told
                 self.end(call, outcome)
         elif future.status == "error":
-            self.end(call, error=self._failure(call, future.exception()))
+            error: Any = future.exception()
+            self.end(call, error=self._failure(call, error))
         elif self._client.status != "running":
             self._broken = f"the connection to the Dask scheduler {self._client!r} is lost"
             self.end(call, error=PoolBrokenError(self._broken))
@@ -147,7 +150,7 @@ class OwnDaskExecutor(DaskExecutor):
         cluster: It is closed at the end.
     """
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: SpecCluster) -> None:
         self._cluster = cluster
         try:
             client = Client(cluster, set_as_default=False)

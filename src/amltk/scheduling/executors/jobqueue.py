@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask_jobqueue
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from amltk.scheduling.executors.dask import OwnDaskExecutor
-
-if TYPE_CHECKING:
-    from distributed.deploy import SpecCluster
 
 CLUSTERS = {
     "slurm": "SLURMCluster",
@@ -122,7 +119,7 @@ class Replacer(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
 
     name = "amltk-replacer"
 
-    def __init__(self, cluster: SpecCluster, n_workers: int) -> None:
+    def __init__(self, cluster: Any, n_workers: int) -> None:
         self._cluster = cluster
         self._n_workers = n_workers
         self._jobs: dict[str, Any] = {}  # by address of a worker

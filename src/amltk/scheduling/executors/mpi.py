@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpi4py import MPI
 from mpi4py.futures import MPIPoolExecutor
 
 from amltk.scheduling.executors.remote import RemoteExecutor, RemoteFuture, compute
@@ -24,8 +28,26 @@ def make(max_workers: int | None = None, **options: Any) -> MPIExecutor:
 
     Raises:
         ValueError: `max_workers` is below 1.
+        FileNotFoundError: There is no `mpiexec` that could start workers.
     """
+    _find_mpiexec()
     return MPIExecutor(MPIPoolExecutor(max_workers, **{"main": False, "path": list(sys.path), **options}))
+
+
+def _find_mpiexec() -> None:
+    """See that MPI can start ranks: where it cannot, it ends the program without a word of Python.
+
+    The wheels of MPICH and Open MPI put `mpiexec` beside the interpreter, which need not be on PATH.
+    """
+    if MPI.COMM_WORLD.size > 1 or shutil.which("mpiexec") is not None:
+        return
+    beside = str(Path(sys.executable).parent)
+    if shutil.which("mpiexec", path=beside) is None:
+        raise FileNotFoundError(
+            "no mpiexec on PATH, which MPI needs to start workers: install an MPI, for instance with 'pip install"
+            " mpich', or start the program with 'mpiexec -n 5 python -m mpi4py.futures program.py'"
+        )
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), beside])
 
 
 class MPIExecutor(RemoteExecutor):

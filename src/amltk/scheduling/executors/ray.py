@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +32,7 @@ def make(task_options: Mapping[str, Any] | None = None, **init: Any) -> RayExecu
     """
     own = not ray.is_initialized()
     if own:
-        ray.init(**{"include_dashboard": False, "log_to_driver": False, **init})
+        _init(**init)
     elif init:
         raise ValueError(
             f"{', '.join(init)}: Ray was initialised before, so these have no effect; leave them out, or call"
@@ -42,6 +44,18 @@ def make(task_options: Mapping[str, Any] | None = None, **init: Any) -> RayExecu
         if own:
             ray.shutdown()
         raise
+
+
+def _init(**init: Any) -> None:
+    """Initialise Ray, and let signals be handled as before: Ray would exit at once where a run ends in order."""
+    if "address" not in init:
+        init = {"include_dashboard": False, **init}  # an option of a Ray that is started
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**{"log_to_driver": False, **init})
+    finally:
+        if threading.current_thread() is threading.main_thread() and handler is not None:
+            signal.signal(signal.SIGTERM, handler)
 
 
 class RayExecutor(RemoteExecutor):

@@ -35,6 +35,8 @@ class Capabilities:
     """Functions that no other process could import, such as lambdas and closures, can be computed."""
     cancels_running: bool = False
     """Cancelling the future of running work ends that work, and nothing else."""
+    crash_ends_program: bool = False
+    """Work that takes its process down takes this program down as well."""
     tells_running: bool = True
     """`running()` of a future is true from the moment on at which a worker begins it, or shortly before."""
     driven_by_loop: bool = False
@@ -101,7 +103,12 @@ KINDS: tuple[ExecutorKind, ...] = (
         factory=threads.make,
         type_name="concurrent.futures.thread.ThreadPoolExecutor",
         capabilities=Capabilities(
-            kills_running=False, isolates_crashes=False, remote=False, in_process=True, closures=True
+            kills_running=False,
+            isolates_crashes=False,
+            remote=False,
+            in_process=True,
+            crash_ends_program=True,
+            closures=True,
         ),
         terminate=termination.shut_down,
     ),
@@ -110,7 +117,13 @@ KINDS: tuple[ExecutorKind, ...] = (
         factory=sequential.SequentialExecutor,
         type_name="amltk.scheduling.executors.sequential.SequentialExecutor",
         capabilities=Capabilities(
-            kills_running=False, isolates_crashes=False, remote=False, in_loop=True, in_process=True, closures=True
+            kills_running=False,
+            isolates_crashes=False,
+            remote=False,
+            in_loop=True,
+            in_process=True,
+            crash_ends_program=True,
+            closures=True,
         ),
         terminate=termination.shut_down,
     ),
@@ -166,7 +179,12 @@ KINDS: tuple[ExecutorKind, ...] = (
         factory=_optional("mpi", "mpi4py", extra="mpi"),
         type_name="amltk.scheduling.executors.mpi.MPIExecutor",
         capabilities=Capabilities(
-            kills_running=False, isolates_crashes=False, remote=True, closures=True, tells_running=False
+            kills_running=False,
+            isolates_crashes=False,
+            remote=True,
+            closures=True,
+            crash_ends_program=True,
+            tells_running=False,
         ),
         terminate=termination.kill_workers,
         extra="mpi",

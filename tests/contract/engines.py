@@ -1,0 +1,111 @@
+"""Clusters that are somebody else's: they run before a scheduler is made, and stay after it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from amltk.scheduling import Scheduler
+from tests import leaks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RAY_CPUS = 6
+"""What the shared Ray is told to have: a call that asks for a half of it finds two at once."""
+
+WORKERS = (1, 2, 3)
+"""How many workers the shared Dask clusters have."""
+
+RAY_SETTINGS = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its way of saying: no cluster, listen on the loopback interface
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning of what a later version will do
+}
+
+DASK_SERVER = """
+import sys
+from distributed import LocalCluster
+
+if __name__ == "__main__":
+    workers = int(sys.argv[1])
+    with LocalCluster(workers, threads_per_worker=1, dashboard_address=None, memory_limit=None) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        sys.stdin.read()
+"""
+
+RAY_SERVER = """
+import sys
+import ray
+
+context = ray.init(
+    num_cpus=int(sys.argv[1]), include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1"
+)
+print(context.address_info["gcs_address"], flush=True)
+sys.stdin.read()
+ray.shutdown()
+"""
+
+
+def dask_address(workers: int) -> str:
+    """The Dask scheduler that has so many workers."""
+    return os.environ[f"AMLTK_TEST_DASK_{workers}"]
+
+
+def ray_address() -> str:
+    """The Ray that runs."""
+    return os.environ["AMLTK_TEST_RAY"]
+
+
+@contextmanager
+def server(source: str, argument: int, variable: str) -> Iterator[None]:
+    """Run a program that prints its address and ends when its input does; put the address into the environment."""
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, "-c", source, str(argument)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": ""},
+    )
+    leaks.ENGINES.add(process.pid)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        address = process.stdout.readline().strip()
+        assert address, f"{variable}: the server does not start"
+        os.environ[variable] = address
+        yield
+    finally:
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()
+        leaks.ENGINES.discard(process.pid)
+
+
+@contextmanager
+def dask() -> Iterator[None]:
+    """A Dask cluster for each number of workers."""
+    with ExitStack() as stack:
+        for workers in WORKERS:
+            stack.enter_context(server(DASK_SERVER, workers, f"AMLTK_TEST_DASK_{workers}"))
+        yield
+
+
+@contextmanager
+def ray() -> Iterator[None]:
+    """A Ray of one node. Connecting for the first time opens descriptors that Ray keeps until this process ends."""
+    os.environ.update(RAY_SETTINGS)
+    with server(RAY_SERVER, RAY_CPUS, "AMLTK_TEST_RAY"):
+        Scheduler.with_ray(address=ray_address()).run()
+        yield
+
+
+ENGINES = {"dask": dask, "ray": ray}
