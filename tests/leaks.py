@@ -30,6 +30,12 @@ HELPERS = (
 HELPER_THREADS = ("Dask-Offload", "Dask-Callback-Thread")
 """What the names of such threads begin with."""
 
+HELPER_PROCESSES = ("mpiexec", "hydra_pmi_proxy")
+"""What MPICH starts workers with, and takes note of the end of only when this process ends."""
+
+LIBRARIES = ("/tmp/ray/session_",)
+"""What the targets of descriptors begin with that a library keeps: the log of Ray's driver."""
+
 ENGINES: set[int] = set()
 """Processes that several tests share; whatever these start and end is their own affair."""
 
@@ -112,7 +118,7 @@ def _descendants(pid: int) -> set[int]:
     try:
         for thread in os.listdir(tasks):
             for child in map(int, (tasks / thread / "children").read_text().split()):
-                if child not in ENGINES:
+                if child not in ENGINES and not _name(child).startswith(HELPER_PROCESSES):
                     found |= {child} | _descendants(child)
     except FileNotFoundError:  # it has ended meanwhile, or this is no Linux
         if pid == os.getpid():
@@ -128,8 +134,16 @@ def _descriptors() -> set[tuple[int, str]]:
             target = os.readlink(f"{where}/{number}") if sys.platform == "linux" else str(os.fstat(int(number)).st_ino)
         except OSError:  # the one that listed them
             continue
-        found.add((int(number), target))
+        if not target.startswith(LIBRARIES):
+            found.add((int(number), target))
     return found
+
+
+def _name(pid: int) -> str:
+    try:
+        return psutil.Process(pid).name()
+    except psutil.Error:
+        return "ended"
 
 
 def _command(pid: int) -> str:

@@ -83,5 +83,5 @@ BACKENDS = (
         RAY,
         engine="ray",
     ),
-    Backend("mpi", "mpi", "Scheduler.with_mpi(workers)"),
+    Backend("mpi", "mpi", "Scheduler.with_mpi(workers)", engine="mpi"),
 )

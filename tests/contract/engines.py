@@ -44,7 +44,7 @@ import sys
 import ray
 
 context = ray.init(
-    num_cpus=int(sys.argv[1]), include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1"
+    "local", num_cpus=int(sys.argv[1]), include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1"
 )
 print(context.address_info["gcs_address"], flush=True)
 sys.stdin.read()
@@ -108,4 +108,13 @@ def ray() -> Iterator[None]:
         yield
 
 
-ENGINES = {"dask": dask, "ray": ray}
+@contextmanager
+def mpi() -> Iterator[None]:
+    """MPI, initialised: that opens descriptors which stay until this process ends."""
+    scheduler = Scheduler.with_mpi(1)
+    scheduler.on_start(lambda: scheduler.submit(abs, 1))
+    scheduler.run()
+    yield
+
+
+ENGINES = {"dask": dask, "ray": ray, "mpi": mpi}

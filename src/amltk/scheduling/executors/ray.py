@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from functools import partial
@@ -14,7 +15,7 @@ from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.remote import RemoteExecutor, RemoteFuture, compute
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
 
@@ -23,39 +24,78 @@ def make(task_options: Mapping[str, Any] | None = None, **init: Any) -> RayExecu
 
     Args:
         task_options: What each call needs: `num_cpus`, `num_gpus`, `resources`, `runtime_env`, ...; see `ray.remote`.
-        **init: Arguments of `ray.init`, for a Ray that ends with the executor. Without a dashboard, and without the
-            output of workers, unless asked for. None of them is allowed where Ray was initialised before: that one is
-            used then, and stays.
+        **init: Arguments of `ray.init`, for a Ray that ends with the executor. Without a dashboard, the output of
+            workers and Ray's news, unless asked for. Where the program has initialised Ray before, that one is used
+            and stays, and none of these is allowed.
 
     Raises:
-        ValueError: Ray was initialised before, and there are arguments for `ray.init`.
+        ValueError: Ray was initialised before, with other arguments.
     """
-    own = not ray.is_initialized()
-    if own:
-        _init(**init)
-    elif init:
-        raise ValueError(
-            f"{', '.join(init)}: Ray was initialised before, so these have no effect; leave them out, or call"
-            " ray.shutdown() first"
-        )
+    release = _shared.acquire(init)
     try:
-        return RayExecutor(task_options or {}, own=own)
+        return RayExecutor(task_options or {}, release)
     except BaseException:
-        if own:
-            ray.shutdown()
+        release()
         raise
+
+
+class _Shared:
+    """The Ray of this process, of which there can be only one: shut down by the last executor that uses it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._init: dict[str, Any] = {}
+
+    def acquire(self, init: dict[str, Any]) -> Callable[[], None]:
+        """Have Ray initialised; returns what is to be called when it is not needed any more.
+
+        Raises:
+            ValueError: Ray was initialised before, with other arguments.
+        """
+        with self._lock:
+            if self._users == 0 and ray.is_initialized():  # by the user: it stays
+                self._check(init, {})
+                return lambda: None
+            if self._users:
+                self._check(init, self._init)
+            else:
+                _init(**init)
+                self._init = init
+            self._users += 1
+            return self._release
+
+    def _release(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                ray.shutdown()
+
+    @staticmethod
+    def _check(init: dict[str, Any], present: dict[str, Any]) -> None:
+        if init and init != present:
+            raise ValueError(
+                f"{', '.join(init)}: Ray was initialised before, with other arguments; leave these out, or call"
+                " ray.shutdown() first"
+            )
+
+
+_shared = _Shared()
 
 
 def _init(**init: Any) -> None:
     """Initialise Ray, and let signals be handled as before: Ray would exit at once where a run ends in order."""
+    init = {"log_to_driver": False, "logging_level": logging.WARNING, **init}
     if "address" not in init:
         init = {"include_dashboard": False, **init}  # an option of a Ray that is started
+    if threading.current_thread() is not threading.main_thread():
+        ray.init(**init)  # Ray sets no handlers then
+        return
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(**{"log_to_driver": False, **init})
+        ray.init(**init)
     finally:
-        if threading.current_thread() is threading.main_thread() and handler is not None:
-            signal.signal(signal.SIGTERM, handler)
+        signal.signal(signal.SIGTERM, handler)
 
 
 class RayExecutor(RemoteExecutor):
@@ -65,12 +105,12 @@ class RayExecutor(RemoteExecutor):
 
     Args:
         task_options: For `ray.remote`.
-        own: Whether Ray is shut down at the end.
+        release: Called at the end.
     """
 
-    def __init__(self, task_options: Mapping[str, Any], *, own: bool) -> None:
+    def __init__(self, task_options: Mapping[str, Any], release: Callable[[], None]) -> None:
         super().__init__()
-        self._own = own
+        self._release = release
         # A call that went with its worker is the user's to repeat, so Ray must not.
         self._task = ray.remote(**{"max_retries": 0, **task_options})(compute)
         self._named: dict[str, Any] = {}
@@ -93,8 +133,7 @@ class RayExecutor(RemoteExecutor):
         return True  # by cancelling every call
 
     def _close(self, *, wait: bool) -> None:  # noqa: ARG002 - nothing is left to wait for
-        if self._own:
-            ray.shutdown()
+        self._release()
 
     def _arrived(self, call: RemoteFuture, outcome: Future[bytes]) -> None:
         """Take what has come of a call, on a thread of Ray's."""
