@@ -27,6 +27,8 @@ class Backend:
         kind: Its row in the registry.
         given: The user brings the executor, so that it cannot be made anew for another run.
         engine: What has to run before, a name in `engines.ENGINES`: a cluster that tests share.
+        modules: The modules of this suite that are run on it, where starting it takes so long that they cannot be all.
+            The rest is run on another entry, which has the same executor on a cluster that is shared.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Backend:
     preparation: str = "from amltk.scheduling import Scheduler"
     given: bool = False
     engine: str | None = None
+    modules: tuple[str, ...] | None = None
 
     def make(self, workers: int = 2) -> Scheduler:
         """Make a scheduler."""
@@ -55,6 +58,9 @@ class Backend:
 DASK = "from tests.contract.engines import dask_address\nfrom amltk.scheduling import Scheduler"
 RAY = "from tests.contract.engines import RAY_CPUS, ray_address\nfrom amltk.scheduling import Scheduler"
 
+OWN_CLUSTER = ("test_capabilities", "test_cancelling", "test_ending")
+"""What depends on whose the cluster is."""
+
 BACKENDS = (
     Backend("processes", "processes", "Scheduler.with_processes(workers)"),
     Backend("threads", "threads", "Scheduler.with_threads(workers)"),
@@ -74,12 +80,21 @@ BACKENDS = (
         given=True,
     ),
     Backend("loky", "loky", "Scheduler.with_loky(workers)"),
-    Backend("dask", "dask", "Scheduler.with_dask(n_workers=workers, memory_limit=None)"),
+    Backend("dask", "dask", "Scheduler.with_dask(n_workers=workers, memory_limit=None)", modules=OWN_CLUSTER),
+    Backend(
+        "slurm",
+        "dask_jobqueue",
+        "Scheduler.with_slurm(n_workers=workers, queue='debug', cores=1, memory='1GB', walltime='00:30:00',"
+        " interface='lo', scheduler_options={'host': '127.0.0.1'}, log_directory=LOGS)",
+        "import tempfile\nfrom amltk.scheduling import Scheduler\nLOGS = tempfile.gettempdir()",
+        engine="slurm",
+        modules=OWN_CLUSTER,
+    ),
     Backend("dask-client", "dask-client", "Scheduler.with_dask(dask_address(workers))", DASK, engine="dask"),
     Backend(
         "ray",
         "ray",
-        "Scheduler.with_ray({'num_cpus': RAY_CPUS // workers}, address=ray_address(), log_to_driver=False)",
+        "Scheduler.with_ray({'num_cpus': RAY_CPUS // (workers + 1)}, address=ray_address(), log_to_driver=False)",
         RAY,
         engine="ray",
     ),

@@ -19,6 +19,21 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors import Capabilities
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the modules that an entry does not name."""
+
+    def is_wanted(item: pytest.Item) -> bool:
+        entry = (
+            item.callspec.params.get("backend")
+            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+            else None
+        )
+        modules = entry.modules if isinstance(entry, Backend) else None
+        return modules is None or item.path.stem in modules
+
+    items[:] = [item for item in items if is_wanted(item)]
+
+
 @pytest.fixture(params=BACKENDS, ids=str, scope="session")
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Each way to get a scheduler. Session-wide: the tests that share a cluster run together."""

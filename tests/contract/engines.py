@@ -9,14 +9,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from amltk.scheduling import Scheduler
 from tests import leaks
+from tests.helpers import slurm as slurm_helper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RAY_CPUS = 6
-"""What the shared Ray is told to have: a call that asks for a half of it finds two at once."""
+"""What the shared Ray is told to have; so many that two schedulers find room for a call each."""
 
 WORKERS = (1, 2, 3)
 """How many workers the shared Dask clusters have."""
@@ -117,4 +120,14 @@ def mpi() -> Iterator[None]:
     yield
 
 
-ENGINES = {"dask": dask, "ray": ray, "mpi": mpi}
+@contextmanager
+def slurm() -> Iterator[None]:
+    """A Slurm of one node."""
+    why = slurm_helper.missing()
+    if why is not None:
+        pytest.skip(f"!!! NOT TESTED ON SLURM: {why}")
+    with slurm_helper.slurm():
+        yield
+
+
+ENGINES = {"dask": dask, "ray": ray, "mpi": mpi, "slurm": slurm}

@@ -178,7 +178,7 @@ class Factories:
                 machine, which end with the run.
             terminate: As in `Scheduler(executor, terminate=...)`.
             **options: Those of `distributed.LocalCluster`, such as `n_workers`. By default each worker has one thread,
-                and there is no dashboard.
+                and the dashboard is on any free port of this machine.
 
         Raises:
             MissingExtraError: Dask is not installed.

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from distributed.deploy.spec import SpecCluster
 
+ANY_PORT = "127.0.0.1:0"
+"""Where Dask serves its state: without a dashboard it would still claim, or miss, its well-known port."""
+
 SILENT = "1 TiB"
 """The size from which on Dask warns of large arguments: what users submit is theirs to decide."""
 
@@ -31,14 +34,14 @@ def make(client: Client | Cluster | str | None = None, **options: Any) -> Remote
     Args:
         client: A client, a cluster or the address of a Dask scheduler: these stay open, and what runs there cannot be
             killed. None for workers of this machine, which end with the executor.
-        **options: Those of `distributed.LocalCluster`. By default each worker is a process with one thread, and there
-            is no dashboard.
+        **options: Those of `distributed.LocalCluster`. By default each worker is a process with one thread, and
+            the dashboard is on any free port of this machine.
 
     Raises:
         TypeError: `client` is none of these, or there are options for a cluster that exists.
     """
     if client is None:
-        return OwnDaskExecutor(LocalCluster(**{"threads_per_worker": 1, "dashboard_address": None, **options}))
+        return OwnDaskExecutor(LocalCluster(**{"threads_per_worker": 1, "dashboard_address": ANY_PORT, **options}))
     if options:
         raise TypeError(f"{', '.join(options)}: only without a client, for a new LocalCluster; client is {client!r}")
     if isinstance(client, Client):

@@ -8,7 +8,7 @@ from typing import Any
 import dask_jobqueue
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from amltk.scheduling.executors.dask import OwnDaskExecutor
+from amltk.scheduling.executors.dask import ANY_PORT, OwnDaskExecutor
 
 CLUSTERS = {
     "slurm": "SLURMCluster",
@@ -66,7 +66,7 @@ def make(
     lifetime = lifetime_below(options.get("walltime"))
     if lifetime is not None and "--lifetime" not in extra:
         extra += ["--lifetime", f"{lifetime:.0f}s"]
-    scheduler_options = {"dashboard_address": None, **options.pop("scheduler_options", {})}
+    scheduler_options = {"dashboard_address": ANY_PORT, **options.pop("scheduler_options", {})}
     cluster = cluster_class(job_cls=job_class, worker_extra_args=extra, scheduler_options=scheduler_options, **options)
     return JobQueueExecutor(cluster, n_workers, adaptive=adaptive)
 
