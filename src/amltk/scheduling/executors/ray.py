@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import ray
 from ray.exceptions import RayError, TaskCancelledError
 
 from amltk.exceptions import PoolBrokenError
+from amltk.scheduling.executors.handlers import kept_handlers
 from amltk.scheduling.executors.remote import RemoteExecutor, RemoteFuture, compute
 
 if TYPE_CHECKING:
@@ -88,14 +88,8 @@ def _init(**init: Any) -> None:
     init = {"log_to_driver": False, "logging_level": logging.WARNING, **init}
     if "address" not in init:
         init = {"include_dashboard": False, **init}  # an option of a Ray that is started
-    if threading.current_thread() is not threading.main_thread():
-        ray.init(**init)  # Ray sets no handlers then
-        return
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
+    with kept_handlers():
         ray.init(**init)
-    finally:
-        signal.signal(signal.SIGTERM, handler)
 
 
 class RayExecutor(RemoteExecutor):

@@ -1,0 +1,26 @@
+"""Keeping the handlers of signals: libraries set their own, where a run wants to end in order."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def kept_handlers() -> Iterator[None]:
+    """Undo what is done meanwhile to the handlers of Ctrl-C and SIGTERM."""
+    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # Python lets no other thread set handlers
+            for signum, handler in before.items():
+                if handler is not None:  # one that was not set from Python
+                    signal.signal(signum, handler)
