@@ -287,9 +287,9 @@ def test_an_exception_that_cannot_be_pickled_is_an_event(scheduler: Scheduler, c
 def test_an_exception_that_cannot_be_unpickled_costs_what_a_crash_costs(
     make: Callable[..., Scheduler], capabilities: Capabilities
 ) -> None:
-    """An exception class with a broken `__reduce__` fails its call, or breaks a pool that a crash would break."""
+    """An exception class with a broken `__reduce__` fails its call, or breaks a pool that cannot pickle by value."""
     scheduler = make()
-    if capabilities.in_process or capabilities.isolates_crashes:
+    if capabilities.closures:
         assert "1 and 2" in "".join(traceback.format_exception(failure(scheduler, work.raise_two_part)))
     else:
         scheduler.on_start(lambda: scheduler.submit(work.raise_two_part))

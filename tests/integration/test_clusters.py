@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,13 +13,13 @@ import pytest
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling import ExitState, Scheduler
 from tests.contract import work
+from tests.contract.engines import DASK_SERVER, server
 from tests.helpers import slurm as slurm_helper
 from tests.helpers.gate import Gate, pass_gate
 from tests.helpers.script import run_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 EXHAUSTED = ExitState(ExitState.Code.EXHAUSTED)
 
@@ -66,6 +67,34 @@ def test_a_missing_library_is_one_line(call: str) -> None:
     assert ended.lines == [f"this needs {library!r}: pip install 'amltk[{extra}]'"], ended.errors
 
 
+# ----------------------------------------------------------------------------------------------------------- the demo
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
+LINE = "scheduler = Scheduler.with_processes(WORKERS, initializer=threadpool_limits, initargs=(1,))\n"
+
+
+def run_demo_with(line: str) -> None:
+    """Run the demo with another line instead of the one that makes the scheduler."""
+    source = DEMO.read_text()
+    assert source.count(LINE) == 1
+    ended = run_script(source.replace(LINE, line + "\n"))
+    assert ended.code == 0, ended.errors
+    assert any("the best so far" in text for text in ended.lines), ended.lines
+
+
+@pytest.mark.integration
+def test_the_demo_on_a_dask_cluster() -> None:
+    """The demo runs on Dask, unchanged but for one line."""
+    with server(DASK_SERVER, 2, "AMLTK_TEST_DASK_DEMO"):
+        run_demo_with(f"scheduler = Scheduler.with_dask({os.environ['AMLTK_TEST_DASK_DEMO']!r})")
+
+
+@pytest.mark.integration
+def test_the_demo_on_slurm(slurm_options: dict[str, Any]) -> None:
+    """The demo runs on Slurm, unchanged but for one line."""
+    run_demo_with(f"scheduler = Scheduler.with_slurm(n_workers=WORKERS, **{slurm_options!r})")
+
+
 # --------------------------------------------------------------------------------------------------------------- dask
 
 
@@ -111,6 +140,7 @@ def test_a_ray_of_its_own_ends_with_the_run() -> None:
         import ray
         from amltk.scheduling import Scheduler
         from tests.contract import work
+from tests.contract.engines import DASK_SERVER, server
 
         scheduler = Scheduler.with_ray(num_cpus=2, address="local")
 

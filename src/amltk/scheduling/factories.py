@@ -139,8 +139,7 @@ class Factories:
     ) -> Self:
         """A scheduler over processes of loky, the engine of joblib. A worker that dies breaks the executor.
 
-        It is a pool of its own, not loky's reusable executor, which the end of a run would take away from others. Give
-        that one with `Scheduler(get_reusable_executor(), terminate=False)`.
+        It is a pool of its own, not loky's reusable executor, which the end of a run would take away from others.
 
         Args:
             max_workers: How many processes, at least 1; None for one a CPU.
@@ -201,7 +200,8 @@ class Factories:
         """A scheduler over the jobs of a batch system. At the end of a run they are cancelled.
 
         A job that is cancelled, preempted or out of time costs the call that it ran, and is replaced. A worker whose
-        `walltime` is given leaves a minute before it, and finishes its call first if that is short enough.
+        `walltime` is given leaves a minute before it, so that it is not killed in the middle of
+        handing something over.
 
         Args:
             name: The batch system.

@@ -120,8 +120,8 @@ class DaskExecutor(RemoteExecutor):
             if outcome is not None:  # else its loss is told
                 self.end(call, outcome)
         elif future.status == "error":
-            error: Any = future.exception()
-            self.end(call, error=self._failure(call, error))
+            failure: Any = future.exception()
+            self.end(call, error=self._failure(call, failure))
         elif self._client.status != "running":
             self._broken = f"the connection to the Dask scheduler {self._client!r} is lost"
             self.end(call, error=PoolBrokenError(self._broken))

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import multiprocessing
+from typing import Any
 
 from loky import ProcessPoolExecutor
 
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
+from amltk.scheduling.executors.pooled import PooledExecutor
+from amltk.scheduling.executors.termination import drop_cancelled
 
 
-def make(max_workers: int | None = None, **options: Any) -> Executor:
-    """Make a pool of its own; arguments as in `loky.ProcessPoolExecutor`.
+def make(max_workers: int | None = None, **options: Any) -> LokyExecutor:
+    """Make an executor with a pool of its own; arguments as in `loky.ProcessPoolExecutor`.
 
     Not loky's reusable executor: that is one for the whole program, so that the end of one scheduler's run would shut
     down another's, joblib's included.
     """
-    pool: Executor = ProcessPoolExecutor(max_workers, **options)
-    return pool
+    return LokyExecutor(ProcessPoolExecutor(max_workers, **options))
+
+
+class LokyExecutor(PooledExecutor):
+    """Computes in processes of loky. Where one dies all calls fail, and the executor is broken."""
+
+    def _kill(self) -> bool:
+        drop_cancelled(self._pool)
+        self._pool.shutdown(wait=True, kill_workers=True)
+        return True
+
+    def _close(self, *, wait: bool) -> None:
+        super()._close(wait=wait)
+        multiprocessing.active_children()  # takes note of the dead: loky forgets to, of a worker that has crashed

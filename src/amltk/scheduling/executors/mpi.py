@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mpi4py import MPI
 from mpi4py.futures import MPIPoolExecutor
 
-from amltk.scheduling.executors.remote import RemoteExecutor, RemoteFuture, compute
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from amltk.scheduling.executors.pooled import PooledExecutor
 
 
 def make(max_workers: int | None = None, **options: Any) -> MPIExecutor:
@@ -50,36 +46,9 @@ def _find_mpiexec() -> None:
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), beside])
 
 
-class MPIExecutor(RemoteExecutor):
-    """Computes in MPI ranks. What runs can neither be cancelled nor killed, and a rank that dies ends the program.
-
-    Args:
-        pool: It is shut down at the end.
-    """
-
-    def __init__(self, pool: MPIPoolExecutor) -> None:
-        super().__init__()
-        self._pool = pool
-
-    def _send(self, call: RemoteFuture, parcel: bytes) -> None:
-        call.handle = self._pool.submit(compute, parcel)
-        call.handle.add_done_callback(partial(self._arrived, call))
-
-    def withdraw(self, call: RemoteFuture) -> bool:
-        """Take it back unless a rank has it."""
-        return call.handle is None or bool(call.handle.cancel())
+class MPIExecutor(PooledExecutor):
+    """Computes in MPI ranks. What runs can neither be cancelled nor killed, and a rank that dies ends the program."""
 
     def _kill(self) -> bool:
+        self._pool.shutdown(wait=False, cancel_futures=True)
         return False
-
-    def _close(self, *, wait: bool) -> None:
-        self._pool.shutdown(wait=wait, cancel_futures=not wait)
-
-    def _arrived(self, call: RemoteFuture, outcome: Future[bytes]) -> None:
-        """Take what has come of a call, on the thread of the pool."""
-        if outcome.cancelled():
-            call.cancel()
-        elif (error := outcome.exception()) is not None:
-            self.end(call, error=error)
-        else:
-            self.end(call, outcome.result())

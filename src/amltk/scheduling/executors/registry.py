@@ -130,9 +130,9 @@ KINDS: tuple[ExecutorKind, ...] = (
     ExecutorKind(
         name="loky",
         factory=_optional("loky", "loky", extra="loky"),
-        type_name="loky.process_executor.ProcessPoolExecutor",
+        type_name="amltk.scheduling.executors.loky.LokyExecutor",
         capabilities=Capabilities(kills_running=True, isolates_crashes=False, remote=False, closures=True),
-        terminate=termination.kill_loky,
+        terminate=termination.kill_workers,
         extra="loky",
     ),
     ExecutorKind(
@@ -179,12 +179,7 @@ KINDS: tuple[ExecutorKind, ...] = (
         factory=_optional("mpi", "mpi4py", extra="mpi"),
         type_name="amltk.scheduling.executors.mpi.MPIExecutor",
         capabilities=Capabilities(
-            kills_running=False,
-            isolates_crashes=False,
-            remote=True,
-            closures=True,
-            crash_ends_program=True,
-            tells_running=False,
+            kills_running=False, isolates_crashes=False, remote=True, closures=True, crash_ends_program=True
         ),
         terminate=termination.kill_workers,
         extra="mpi",

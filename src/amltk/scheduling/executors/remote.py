@@ -70,6 +70,10 @@ class RemoteFuture(Future[Any]):
             if self._state == PENDING:
                 self._state = RUNNING
 
+    def running(self) -> bool:
+        """Whether a worker has begun it, where that is known: see the capabilities in its executor's row."""
+        return super().running() or (not self.done() and self._owner.has_begun(self))
+
     def cancel(self) -> bool:
         """Cancel it, where the executor can do that: see the capabilities in its row of the registry.
 
@@ -118,6 +122,10 @@ class RemoteExecutor(Executor, ABC):
     @abstractmethod
     def withdraw(self, call: RemoteFuture) -> bool:
         """Take a call back from the library, or end its work; False if neither is possible."""
+
+    def has_begun(self, call: RemoteFuture) -> bool:  # noqa: ARG002 - for subclasses whose libraries have to be asked
+        """Whether the library says that a worker is at it."""
+        return False
 
     @abstractmethod
     def _kill(self) -> bool:

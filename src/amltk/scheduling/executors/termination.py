@@ -51,11 +51,6 @@ def kill_workers(executor: Executor) -> None:
     executor.kill_workers()  # type: ignore[attr-defined]
 
 
-def kill_loky(executor: Executor) -> None:
-    """Have a pool of loky kill its workers and everything they have started; wait until they are gone."""
-    executor.shutdown(wait=True, kill_workers=True)  # type: ignore[call-arg]
-
-
 def kill_process_pool(executor: Executor) -> None:
     """Kill the workers of a standard library's pool and everything they have started; wait until they are gone.
 

@@ -1,0 +1,55 @@
+"""Executors over a library's own pool, which is nearly one of the standard library's."""
+
+from __future__ import annotations
+
+from concurrent.futures import BrokenExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from amltk.scheduling.executors.remote import RemoteExecutor, RemoteFuture, compute
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+
+class PooledExecutor(RemoteExecutor):
+    """Hands its calls to a pool, whose futures say what becomes of them.
+
+    Args:
+        pool: It is shut down at the end.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        super().__init__()
+        self._pool: Any = pool
+
+    def _send(self, call: RemoteFuture, parcel: bytes) -> None:
+        try:
+            call.handle = self._pool.submit(compute, parcel)
+        except BrokenExecutor as error:
+            self._broken = str(error)
+            raise
+        call.handle.add_done_callback(partial(self._arrived, call))
+
+    def withdraw(self, call: RemoteFuture) -> bool:
+        """Take it back unless a worker has it."""
+        return call.handle is None or bool(call.handle.cancel())
+
+    def has_begun(self, call: RemoteFuture) -> bool:
+        """As the pool sees it."""
+        return call.handle is not None and bool(call.handle.running())
+
+    def _close(self, *, wait: bool) -> None:
+        self._pool.shutdown(wait=wait)
+        self._pool = None  # a broken one holds descriptors
+
+    def _arrived(self, call: RemoteFuture, outcome: Future[bytes]) -> None:
+        """Take what has come of a call, on a thread of the pool."""
+        if outcome.cancelled():
+            call.cancel()
+        elif (error := outcome.exception()) is not None:
+            if isinstance(error, BrokenExecutor):
+                self._broken = str(error)
+            self.end(call, error=error)
+        else:
+            self.end(call, outcome.result())
