@@ -140,7 +140,6 @@ def test_a_ray_of_its_own_ends_with_the_run() -> None:
         import ray
         from amltk.scheduling import Scheduler
         from tests.contract import work
-from tests.contract.engines import DASK_SERVER, server
 
         scheduler = Scheduler.with_ray(num_cpus=2, address="local")
 

@@ -6,7 +6,7 @@ import contextlib
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import dask
+from dask import config
 from distributed import Client, Future, LocalCluster, Nanny
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
@@ -77,7 +77,7 @@ class DaskExecutor(RemoteExecutor):
     def _send(self, call: RemoteFuture, parcel: bytes) -> None:
         key = f"{call.name.replace('-', '_')}-{uuid.uuid4().hex}"  # dask groups by what is before the last dash
         self._calls[key] = call
-        with dask.config.set({"distributed.admin.large-graph-warning-threshold": SILENT}):
+        with config.set({"distributed.admin.large-graph-warning-threshold": SILENT}):
             # pure=False and a key of its own: equal calls are not merged. retries=0: nothing is repeated.
             future = self._client.submit(begin_and_compute, key, self._topic, parcel, key=key, pure=False, retries=0)
         call.handle = future
