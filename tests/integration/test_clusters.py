@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from amltk.exceptions import WorkerLostError
+from amltk.exceptions import ExecutorBrokenError, WorkerLostError
 from amltk.scheduling import ExitState, Scheduler
 from tests.contract import work
 from tests.contract.engines import DASK_SERVER, server
 from tests.helpers import slurm as slurm_helper
-from tests.helpers.gate import Gate, pass_gate
+from tests.helpers.gate import GUARD, Gate, pass_gate
 from tests.helpers.script import run_script
 
 if TYPE_CHECKING:
@@ -120,6 +122,22 @@ def test_a_killed_dask_worker_costs_one_call(tmp_path: Path) -> None:
     assert len(results) + len(errors) == 41
     assert len(set(results)) == len(results) >= 35
     assert sorted(int(name.partition("-")[0]) for name in os.listdir(tmp_path)) == list(range(40))
+
+
+def test_a_dask_scheduler_that_is_gone_ends_the_run() -> None:
+    """When the cluster goes away the run ends with an error that says so, and waits for nothing."""
+    with ExitStack() as outer, ExitStack() as stack:
+        gate = outer.enter_context(Gate())
+        stack.enter_context(server(DASK_SERVER, 2, "AMLTK_TEST_DASK_GONE"))
+        scheduler = Scheduler.with_dask(os.environ["AMLTK_TEST_DASK_GONE"])
+        scheduler.on_start(lambda: [scheduler.submit(pass_gate, gate.address) for _ in range(5)])
+        end_server = threading.Event()
+        gate.when_begun(2, end_server.set)
+        ender = threading.Thread(target=lambda: (end_server.wait(GUARD), stack.close()))
+        ender.start()
+        with pytest.raises(ExecutorBrokenError, match="Dask scheduler"):
+            scheduler.run(on_exception="continue")
+        ender.join()
 
 
 def test_a_dask_client_must_be_one() -> None:

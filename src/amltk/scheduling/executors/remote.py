@@ -149,16 +149,18 @@ class RemoteExecutor(Executor, ABC):
                 raise RuntimeError(f"this {type(self).__name__} was shut down; make a new one")
             self._pending.add(call)
         try:
-            parcel = cloudpickle.dumps((fn, args, kwargs), protocol=5)
-        except Exception as error:  # noqa: BLE001 - it is the outcome of the call
-            error.add_note(f"this was raised when a call of {call.name} was pickled for its way to a worker")
-            self.end(call, error=error)
-            return call
-        try:
+            try:
+                parcel = cloudpickle.dumps((fn, args, kwargs), protocol=5)
+            except Exception as error:  # noqa: BLE001 - it is the outcome of the call
+                error.add_note(f"this was raised when a call of {call.name} was pickled for its way to a worker")
+                self.end(call, error=error)
+                return call
             self._send(call, parcel)
         except BaseException:
             self.end(call)
             raise
+        if call.cancelled():  # by another thread, before the library had it
+            self.withdraw(call)
         return call
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
