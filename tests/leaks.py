@@ -33,8 +33,8 @@ HELPER_THREADS = ("Dask-Offload", "Dask-Callback-Thread")
 HELPER_PROCESSES = ("mpiexec", "hydra_pmi_proxy")
 """What MPICH starts workers with, and takes note of the end of only when this process ends."""
 
-LIBRARIES = ("/tmp/ray/session_",)
-"""What the targets of descriptors begin with that a library keeps: the log of Ray's driver."""
+LIBRARIES = ["/tmp/ray/session_"]
+"""What the targets of descriptors begin with that a library keeps: the log of Ray's driver, for one."""
 
 ENGINES: set[int] = set()
 """Processes that several tests share; whatever these start and end is their own affair."""
@@ -113,17 +113,26 @@ def _helpers() -> tuple[set[int], set[int]]:
 
 
 def _descendants(pid: int) -> set[int]:
+    if sys.platform != "linux":
+        return {child.pid for child in psutil.Process(pid).children(recursive=True)}
     found: set[int] = set()
     tasks = Path(f"/proc/{pid}/task")
-    try:
-        for thread in os.listdir(tasks):
-            for child in map(int, (tasks / thread / "children").read_text().split()):
-                if child not in ENGINES and not _name(child).startswith(HELPER_PROCESSES):
-                    found |= {child} | _descendants(child)
-    except FileNotFoundError:  # it has ended meanwhile, or this is no Linux
-        if pid == os.getpid():
-            return {child.pid for child in psutil.Process().children(recursive=True)}
+    for thread in _listed(tasks):
+        try:
+            children = (tasks / thread / "children").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended meanwhile
+        for child in map(int, children.split()):
+            if child not in ENGINES and not _name(child).startswith(HELPER_PROCESSES):
+                found |= {child} | _descendants(child)
     return found
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
 
 
 def _descriptors() -> set[tuple[int, str]]:
@@ -134,7 +143,7 @@ def _descriptors() -> set[tuple[int, str]]:
             target = os.readlink(f"{where}/{number}") if sys.platform == "linux" else str(os.fstat(int(number)).st_ino)
         except OSError:  # the one that listed them
             continue
-        if not target.startswith(LIBRARIES):
+        if not target.startswith(tuple(LIBRARIES)):
             found.add((int(number), target))
     return found
 

@@ -56,7 +56,7 @@ class Backend:
 
 
 DASK = "from tests.contract.engines import dask_address\nfrom amltk.scheduling import Scheduler"
-RAY = "from tests.contract.engines import RAY_CPUS, ray_address\nfrom amltk.scheduling import Scheduler"
+RAY = "from tests.contract.engines import RAY_CPUS\nfrom amltk.scheduling import Scheduler"
 
 OWN_CLUSTER = ("test_capabilities", "test_cancelling", "test_ending")
 """What depends on whose the cluster is."""
@@ -94,7 +94,7 @@ BACKENDS = (
     Backend(
         "ray",
         "ray",
-        "Scheduler.with_ray({'num_cpus': RAY_CPUS // (workers + 1)}, address=ray_address(), log_to_driver=False)",
+        "Scheduler.with_ray({'num_cpus': RAY_CPUS // (workers + 1)})",
         RAY,
         engine="ray",
     ),

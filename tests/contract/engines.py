@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from amltk.scheduling import Scheduler
+from amltk.scheduling.executors.handlers import kept_handlers
 from tests import leaks
 from tests.helpers import slurm as slurm_helper
 
@@ -60,11 +61,6 @@ def dask_address(workers: int) -> str:
     return os.environ[f"AMLTK_TEST_DASK_{max(workers, min(WORKERS))}"]
 
 
-def ray_address() -> str:
-    """The Ray that runs."""
-    return os.environ["AMLTK_TEST_RAY"]
-
-
 @contextmanager
 def server(source: str, argument: int, variable: str) -> Iterator[None]:
     """Run a program that prints its address and ends when its input does; put the address into the environment."""
@@ -104,11 +100,21 @@ def dask() -> Iterator[None]:
 
 @contextmanager
 def ray() -> Iterator[None]:
-    """A Ray of one node. Connecting for the first time opens descriptors that Ray keeps until this process ends."""
+    """A Ray of one node, that this process has joined: each time it joins, Ray keeps a descriptor until it ends."""
     os.environ.update(RAY_SETTINGS)
-    with server(RAY_SERVER, RAY_CPUS, "AMLTK_TEST_RAY"):
-        Scheduler.with_ray(address=ray_address()).run()
+    import ray
+
+    with server(RAY_SERVER, RAY_CPUS, "RAY_ADDRESS"):
+        with kept_handlers():
+            ray.init(log_to_driver=False, logging_level="WARNING")
+        scheduler = Scheduler.with_ray()
+        scheduler.on_start(lambda: scheduler.submit(bytes, bytes(1 << 22)))  # opens what the first large value opens
+        scheduler.run()
+        leaks.LIBRARIES.append("socket:")  # it connects to workers as they come
         yield
+        leaks.LIBRARIES.remove("socket:")
+        ray.shutdown()
+        del os.environ["RAY_ADDRESS"]
 
 
 @contextmanager

@@ -95,7 +95,11 @@ class Gate:
 
     def _accept(self, server: socket.socket) -> None:
         connection, _ = server.accept()
-        pid = int(connection.makefile("rb").readline())
+        line = connection.makefile("rb").readline()
+        if not line.endswith(b"\n"):
+            connection.close()  # it died on the threshold
+            return
+        pid = int(line)
         with self._changed:
             self.pids.append(pid)
             self._present.add(connection)
