@@ -180,8 +180,8 @@ def test_a_failing_callback_takes_no_event_away(scheduler: Scheduler) -> None:
 def test_an_outcome_is_told_before_the_loop_itself_computes_the_next() -> None:
     """Where compute is done on the loop's own thread, each outcome is told before the next call is made."""
     for backend in BACKENDS:
-        scheduler = backend.make()
-        if scheduler.executor_kind.capabilities.in_loop:
+        if backend.capabilities.in_loop:
+            scheduler = backend.make()
             order: list[str] = []
             scheduler.on_start(lambda s=scheduler, order=order: [s.submit(order.append, f"call {n}") for n in range(3)])
             scheduler.on_future_result(lambda *_, order=order: order.append("told"))

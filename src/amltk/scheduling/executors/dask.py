@@ -109,8 +109,8 @@ class DaskExecutor(RemoteExecutor):
     # ------------------------------------------------------------------ on threads of the client
 
     def _arrived(self, call: RemoteFuture, future: Future[Any]) -> None:
-        if call.done():
-            return
+        if call.done() or call not in self._pending:
+            return  # it has its outcome, or was left to go on unseen
         if future.status == "finished":
             try:
                 outcome = future.result()
