@@ -19,6 +19,7 @@ import pytest
 
 from amltk.exceptions import ExecutorBrokenError, ExecutorShutdownError
 from amltk.scheduling import ExitState, Scheduler, SequentialExecutor
+from amltk.scheduling.executors.termination import kill_trees
 from amltk.testing import EventRecorder
 from tests.helpers.gate import GUARD, Gate, pass_gate
 from tests.helpers.script import Script, run_script
@@ -35,6 +36,16 @@ SPAWN = (
     " depth and subprocess.Popen([sys.executable, '-c', os.environ['SPAWN'], sys.argv[1], str(depth - 1)]);"
     " pass_gate(address)"
 )
+
+
+def test_every_process_of_a_list_is_killed_however_it_is_given() -> None:
+    """An iterable that can be read only once names as many processes as a list."""
+    processes = [subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) for _ in range(3)]
+    kill_trees(process.pid for process in processes)
+    for process in processes:
+        assert process.wait(GUARD) == -signal.SIGKILL
+        assert process.stdin is not None
+        process.stdin.close()
 
 
 @pytest.fixture
