@@ -26,12 +26,13 @@ from amltk.scheduling.timer import Timer, Timers
 from amltk.scheduling.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from amltk.scheduling.call import Call
     from amltk.scheduling.events import Channel, Emitter
     from amltk.scheduling.executors.backend import Backend
     from amltk.scheduling.policy import RunOptions
+    from amltk.scheduling.future import Witness
     from amltk.scheduling.watch import View
 
 _log = logging.getLogger(__name__)
@@ -54,13 +55,21 @@ class Run:
         backend: The executor and how it is ended.
         options: What the user asked for.
         view: What shows the run, or None.
+        witnesses: Who is told of every call that the executor was given.
 
     Attributes:
         ledger: The submissions that have not ended.
         ending: How far the run is, and why it ends.
     """
 
-    def __init__(self, emitter: Emitter, backend: Backend, options: RunOptions, view: View | None) -> None:
+    def __init__(
+        self,
+        emitter: Emitter,
+        backend: Backend,
+        options: RunOptions,
+        view: View | None,
+        witnesses: Sequence[Witness] = (),
+    ) -> None:
         self.ledger: Ledger = Ledger()
         self.ending: Ending = Ending(self.ledger)
         self._backend = backend
@@ -68,6 +77,7 @@ class Run:
         self._loop = loop = asyncio.get_running_loop()
         self._thread = get_ident()
         self._watch = Watch(loop, view)
+        self._witnesses = witnesses
         self._inbox = inbox = Inbox(loop, on_work=self._settle, on_idle=self._idle, on_crash=self._crashed)
         self._delivery = Delivery(
             loop,
@@ -335,6 +345,8 @@ class Run:
             call = future.call
             if call is not None:
                 call.future = future
+            for witness in self._witnesses:
+                witness(future, args, kwargs)
             if call is None or call.attempt == 1:
                 self._announce(self._submitted, (future,), {})
                 if future.task is not None:
