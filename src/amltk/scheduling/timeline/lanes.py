@@ -62,7 +62,7 @@ def worker_names(workers: Sequence[Worker]) -> dict[Worker, str]:
         threads[host, pid].add(thread)
     names = {}
     for host, pid, thread in workers:
-        name = "process ?" if pid is None else f"process {pid}"
+        name = "pid ?" if pid is None else f"pid {pid}"
         if len(hosts) > 1:
             name = f"{host or '?'}, {name}"
         if len(threads[host, pid]) > 1:
