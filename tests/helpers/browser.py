@@ -11,7 +11,7 @@ from playwright.sync_api import sync_playwright
 from tests.helpers import debian
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from playwright.sync_api import Browser, Page, Route
@@ -42,8 +42,27 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
+@contextmanager
+def windows() -> Iterator[Callable[..., Window]]:
+    """Run it, and give what opens a window; in the end nothing may have gone wrong in any of them."""
+    with chromium() as browser:
+        opened: list[Window] = []
+
+        def open_window(**options: Any) -> Window:
+            opened.append(Window(browser, **options))
+            return opened[-1]
+
+        yield open_window
+    problems = [problem for window in opened for problem in window.problems]
+    assert not problems, problems
+
+
 class Window:
     """One page in a browser, which can reach nothing but files.
+
+    Args:
+        browser: The browser.
+        **options: Of Playwright's `new_context`: `viewport`, `color_scheme`, ...
 
     Attributes:
         page: Playwright's page.

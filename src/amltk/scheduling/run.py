@@ -463,7 +463,8 @@ class Run:
     def _reviewed(self, future: Future[Any], call: Call, outcome: Outcome, hold: asyncio.Future[list[Any]]) -> None:
         """Go on when no plugin holds it back any more."""
         del self._holds[future]
-        answers = [] if hold.cancelled() else hold.result()
+        # A `gather` that was cancelled while it waited has CancelledError as its exception, and is not `cancelled()`.
+        answers = [] if hold.cancelled() or hold.exception() is not None else hold.result()
         for answer in answers:
             if isinstance(answer, Exception):
                 self._callback_failed(answer, f"review by a plugin of {future.task.name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from datetime import datetime, timezone
 from functools import cache
 from importlib import resources
@@ -29,16 +30,12 @@ def page(records: Sequence[Record], *, title: str, dropped: int) -> str:
         dropped: How many records there were besides, which are not shown.
     """
     parts = {
-        "{{title}}": html.escape(title),
-        "{{style}}": _file("page.css"),
-        "{{data}}": _embedded(_data(records, dropped)),
-        "{{script}}": _file("page.js"),
+        "title": html.escape(title),
+        "style": _file("page.css"),
+        "data": _embedded(_data(records, dropped)),
+        "script": _file("page.js"),
     }
-    text = _file("page.html")
-    for mark, part in parts.items():  # the data come last but one, so that no mark in them is taken for one
-        before, _, after = text.rpartition(mark)
-        text = before + part + after
-    return text
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _file("page.html"))
 
 
 @cache

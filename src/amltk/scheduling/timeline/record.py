@@ -63,7 +63,8 @@ class _Brief(reprlib.Repr):
 
 
 _brief = _Brief().repr
-_PLAIN = frozenset({int, float, bool, type(None)})
+_LARGE = 10**18
+_PLAIN = frozenset({float, bool, type(None)})
 
 
 def arguments_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
@@ -94,7 +95,7 @@ def shortened(text: str) -> str:
 
 
 def _show(value: Any) -> str:
-    if type(value) in _PLAIN:
+    if type(value) in _PLAIN or (type(value) is int and -_LARGE < value < _LARGE):
         return repr(value)
     try:
         return _brief(value)
