@@ -7,6 +7,7 @@ import os
 import random
 import re
 import threading
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -64,7 +65,7 @@ def test_a_run_on_processes_is_recorded_with_its_workers() -> None:
     assert 1 <= len(workers) <= 2
     for mine in workers.values():
         mine.sort(key=lambda record: record.began or 0)
-        assert all((one.ended or 0) <= (other.began or 0) for one, other in zip(mine, mine[1:], strict=False))
+        assert all((one.ended or 0) <= (other.began or 0) for one, other in pairwise(mine))
 
 
 def test_a_lost_worker_is_seen_in_the_timeline() -> None:

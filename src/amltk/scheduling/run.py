@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from amltk.scheduling.call import Call
     from amltk.scheduling.events import Channel, Emitter
     from amltk.scheduling.executors.backend import Backend
-    from amltk.scheduling.policy import RunOptions
     from amltk.scheduling.future import Witness
+    from amltk.scheduling.policy import RunOptions
     from amltk.scheduling.watch import View
 
 _log = logging.getLogger(__name__)

@@ -49,9 +49,7 @@ def lanes(records: Iterable[Record]) -> list[Lane]:
     order = sorted(workers, key=lambda worker: (worker[0] or "", _began(workers[worker][0])))
     names = worker_names(order)
     known = [Lane(names[worker], worker[0], worker[1], True, workers[worker]) for worker in order]
-    return known + [
-        Lane(f"any worker, {n}", None, None, False, lane) for n, lane in enumerate(apart(unknown), start=1)
-    ]
+    return known + [Lane(f"any worker, {n}", None, None, False, lane) for n, lane in enumerate(apart(unknown), start=1)]
 
 
 def worker_names(workers: Sequence[Worker]) -> dict[Worker, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -55,7 +55,7 @@ def _data(records: Sequence[Record], dropped: int) -> dict[str, Any]:
     start, end = span(records)
     everything, *functions = totals(records)
     return {
-        "start": datetime.fromtimestamp(start, timezone.utc).isoformat() if records else None,
+        "start": datetime.fromtimestamp(start, UTC).isoformat() if records else None,
         "span": _microseconds(end - start),
         "dropped": dropped,
         "utilisation": utilisation(drawn, end - start),

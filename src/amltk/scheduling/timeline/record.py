@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk.scheduling.events import safe_repr
@@ -18,6 +19,9 @@ LONGEST = 200
 
 _ELSEWHERE = 40
 """Characters that are kept of one value within arguments."""
+
+_MOST = 20
+"""Arguments of each kind that are looked at; more would not fit."""
 
 
 class Record(NamedTuple):
@@ -69,9 +73,11 @@ _PLAIN = frozenset({float, bool, type(None)})
 
 def arguments_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """The arguments of a call as one writes them, shortened; takes little time, however large they are."""
-    parts = [_show(value) for value in args[:20]]
-    parts += [f"{name}={_show(value)}" for name, value in kwargs.items()] if len(kwargs) <= 20 else ["**..."]
-    return shortened(", ".join(parts if len(args) <= 20 else [*parts, "..."]))
+    parts = [_show(value) for value in args[:_MOST]]
+    if len(args) > _MOST:
+        parts.append("...")
+    parts += [f"{name}={_show(value)}" for name, value in islice(kwargs.items(), _MOST)]
+    return shortened(", ".join(parts))
 
 
 def error_of(error: BaseException | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from functools import partial
+from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.scheduler import Scheduler
 
 MAX_RECORDS = 250_000
-"""How many attempts are kept by default; about 100 MB."""
+"""How many attempts are kept by default; about 80 MB."""
 
 
 class _Open:
@@ -58,7 +59,7 @@ class Timeline:
 
     Args:
         scheduler: Whose calls are recorded.
-        max_records: How many records are kept, the latest, at least 1; None for all. A record takes about 400 bytes.
+        max_records: How many records are kept, the latest, at least 1; None for all. A record takes about 300 bytes.
 
     Raises:
         ValueError: `max_records` is below 1.
@@ -129,8 +130,6 @@ class Timeline:
 
     def write_html(self, path: str | os.PathLike[str], *, title: str = "Timeline") -> None:
         """Write `html()` into a file."""
-        from pathlib import Path
-
         Path(path).write_text(self.html(title=title), encoding="utf-8")
 
     # ------------------------------------------------------------------ what happens, on the loop's thread

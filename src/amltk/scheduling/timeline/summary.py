@@ -60,5 +60,7 @@ def span(records: Sequence[Record]) -> tuple[float, float]:
 def utilisation(drawn: Sequence[Lane], seconds: float) -> float | None:
     """Which share of the time the workers were busy, from 0 to 1; None if no worker is known, or no time has passed."""
     workers = [lane for lane in drawn if lane.known]
-    busy = sum(r.ended - r.began for lane in workers for r in lane.records if r.began is not None and r.ended is not None)
+    busy = sum(
+        r.ended - r.began for lane in workers for r in lane.records if r.began is not None and r.ended is not None
+    )
     return min(1.0, busy / (seconds * len(workers))) if workers and seconds else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,7 +46,7 @@ def test_nothing_overlaps_and_no_lane_is_too_much(times: list[tuple[int, int]]) 
     records = [record(began, began + length, None) for began, length in times]
     spread = apart(records)
     for lane in spread:
-        assert all((one.ended or 0) <= (other.began or 0) for one, other in zip(lane, lane[1:], strict=False))
+        assert all((one.ended or 0) <= (other.began or 0) for one, other in pairwise(lane))
     most = max((sum(b <= at < b + length for b, length in times) for at, _ in times), default=0)
     empty = any(length == 0 for _, length in times)  # takes a lane for no time
     assert most <= len(spread) <= (len(times) if empty else most)

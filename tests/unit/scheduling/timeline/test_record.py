@@ -34,7 +34,10 @@ class Unprintable(Exception):
 
 def test_arguments_are_written_as_in_a_call() -> None:
     """Positional ones, then those by name."""
-    assert arguments_of((1, "a", None), {"rate": 0.5, "deep": {"x": [1, 2]}}) == "1, 'a', None, rate=0.5, deep={'x': [1, 2]}"
+    assert (
+        arguments_of((1, "a", None), {"rate": 0.5, "deep": {"x": [1, 2]}})
+        == "1, 'a', None, rate=0.5, deep={'x': [1, 2]}"
+    )
     assert arguments_of((), {}) == ""
 
 
@@ -43,7 +46,7 @@ def test_long_arguments_are_shortened() -> None:
     assert len(arguments_of(("x" * 10**6,), {})) < 50
     assert len(arguments_of(tuple(range(10**5)), {})) <= LONGEST
     assert len(arguments_of((), {f"name_{n}": "x" * 30 for n in range(20)})) <= LONGEST
-    assert arguments_of((), dict.fromkeys(map(str, range(50)))) == "**..."
+    assert len(arguments_of((), dict.fromkeys(map("a{}".format, range(10**5))))) <= LONGEST
     assert len(arguments_of((10**1000,), {})) < 50
 
 
