@@ -362,3 +362,35 @@ def test_a_file_of_a_real_run_opens(open_window: OpenWindow, tmp_path: Path) -> 
     assert page.inner_text("#legend").split() == ["succeeded", "20", "failed", "10"]
     slices = [event for event in json.loads((tmp_path / "run.json").read_text())["traceEvents"] if event["ph"] == "X"]
     assert len(slices) == 30
+
+
+# -------------------------------------------------------------------------------------------------------- OpenTelemetry
+
+
+def test_spans_have_the_times_at_which_calls_were_computed() -> None:
+    """A span for each record that began, with outcome, arguments and worker, and an error where there was one."""
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    from opentelemetry.trace import StatusCode
+
+    scheduler = Scheduler.with_sequential()
+    timeline = Timeline(scheduler)
+    scheduler.on_start(lambda: [scheduler.submit(halve, n) for n in (1, 2, 3)])
+    scheduler.on_start(lambda: scheduler.queue[-1].cancel())
+    scheduler.run(on_exception="continue", on_cancelled="continue")
+
+    memory = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    assert timeline.export_spans(provider) == 2
+    good, bad = memory.get_finished_spans()
+    first = timeline.records()[0] if timeline.records()[0].began else timeline.records()[1]
+    assert (good.start_time, good.end_time) == (round((first.began or 0) * 1e9), round((first.ended or 0) * 1e9))
+    assert good.name == bad.name == "halve"
+    attributes = dict(good.attributes or {})
+    assert attributes["process.pid"] == os.getpid()
+    assert (attributes["amltk.arguments"], attributes["amltk.outcome"]) == ("1", "succeeded")
+    assert good.status.status_code is StatusCode.UNSET
+    assert (bad.status.status_code, bad.status.description) == (StatusCode.ERROR, "ValueError: 2 is not liked")
+    provider.shutdown()

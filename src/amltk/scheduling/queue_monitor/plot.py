@@ -61,7 +61,7 @@ def means(frame: pd.DataFrame, length: pd.Timedelta) -> pd.DataFrame:
 def _length(interval: Any) -> pd.Timedelta:
     try:
         number, unit = interval
-        length = pd.Timedelta(number, unit=unit)
+        length = pd.Timedelta(number + 0.0, unit=unit)  # which a string is not, though pandas would take it
     except (TypeError, ValueError) as error:
         raise ValueError(f"interval={interval!r}: must be a number and a unit of time, such as (50, 'ms')") from error
     if not length > pd.Timedelta(0):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
+    from opentelemetry.trace import TracerProvider
 
     from amltk.scheduling.call import Outcome
     from amltk.scheduling.future import Future
@@ -131,6 +132,24 @@ class Timeline:
     def write_html(self, path: str | os.PathLike[str], *, title: str = "Timeline") -> None:
         """Write `html()` into a file."""
         Path(path).write_text(self.html(title=title), encoding="utf-8")
+
+    def export_spans(self, provider: TracerProvider | None = None) -> int:
+        """Give the records to OpenTelemetry, a span each, with the times at which they were computed.
+
+        Call it once, after the run: what was exported before is exported again. What never began is left out.
+
+        Args:
+            provider: Where the spans go; None for the provider that the program has set.
+
+        Returns:
+            How many spans.
+
+        Raises:
+            MissingExtraError: OpenTelemetry is not installed.
+        """
+        load = _extras.load("amltk.scheduling.timeline.spans", needs="opentelemetry", extra="otel")
+        exported: int = load.export(self.records(), provider)
+        return exported
 
     # ------------------------------------------------------------------ what happens, on the loop's thread
 
