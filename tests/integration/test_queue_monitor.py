@@ -72,7 +72,7 @@ def test_as_many_workers_as_were_busy_if_not_told() -> None:
 
 @pytest.mark.parametrize("workers", [2, 3])
 def test_what_runs_now_is_seen_during_the_run(gate: Gate, workers: int) -> None:
-    """While calls run that no worker has ended, the last row has them as running, and no more than there are workers."""
+    """While calls run that have not ended, the last row has as many of them as running as there are workers."""
     scheduler = Scheduler.with_processes(workers)
     monitor = QueueMonitor(scheduler)
     last: list[Any] = []
@@ -89,7 +89,12 @@ def test_what_runs_now_is_seen_during_the_run(gate: Gate, workers: int) -> None:
 
     gate.when_begun(workers, lambda: scheduler.call_later(0, look))
     scheduler.run()
-    assert (last[0]["queue_size"], last[0]["queued"], last[0]["running"], last[0]["idle"]) == (5, 5 - workers, workers, 0)
+    assert (last[0]["queue_size"], last[0]["queued"], last[0]["running"], last[0]["idle"]) == (
+        5,
+        5 - workers,
+        workers,
+        0,
+    )
 
 
 def test_what_runs_is_not_known_where_the_executor_tells_nothing() -> None:
@@ -160,5 +165,5 @@ def test_means_are_true(figures: Any) -> None:
 @pytest.mark.parametrize("wrong", [(0, "s"), (-5, "ms"), (1, "fortnights"), 5, "1s", (1,)])
 def test_a_wrong_interval_is_named(figures: Any, wrong: Any) -> None:
     """What is no length of time is an error that says what is."""
-    with pytest.raises(ValueError, match="interval=.*must be"):
+    with pytest.raises(ValueError, match=r"interval=.*must be"):
         watched(1).plot(interval=wrong)

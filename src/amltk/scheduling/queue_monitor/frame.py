@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -18,7 +18,7 @@ def frame(history: History, *, n_workers: int | None, knows_running: bool) -> pd
     """A row for each moment; see `QueueMonitor.df`."""
     steps = list(history.steps())
     times = pd.to_datetime([time for time, _ in steps], unit="ns")
-    table = pd.DataFrame([values for _, values in steps], columns=list(RECORDED), index=times, dtype="float64")
+    table: Any = pd.DataFrame([values for _, values in steps], columns=list(RECORDED), index=times, dtype="float64")
     table.index.name = "time"
     if not knows_running:
         table["running"] = math.nan
@@ -28,4 +28,5 @@ def frame(history: History, *, n_workers: int | None, knows_running: bool) -> pd
     workers = n_workers if n_workers is not None else math.ceil(busy.max()) if len(table) else 0
     table["idle"] = (workers - busy).clip(lower=0)
     whole = [name for name in COLUMNS if name != "running" or knows_running]
-    return table[list(COLUMNS)].astype(dict.fromkeys(whole, "int64")) if history.span == 1 else table[list(COLUMNS)]
+    found: pd.DataFrame = table[list(COLUMNS)].astype(dict.fromkeys(whole, "int64" if history.span == 1 else "float64"))
+    return found

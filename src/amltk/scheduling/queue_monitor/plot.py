@@ -22,7 +22,7 @@ COLOURS = {
 """What is drawn, from below; what runs and who is idle are together all workers."""
 
 
-def plot(frame: pd.DataFrame, ax: Axes | None, interval: Any) -> Axes:
+def plot(frame: Any, ax: Axes | None, interval: Any) -> Axes:
     """Draw a DataFrame of `QueueMonitor.df`; see `QueueMonitor.plot`."""
     if interval is not None:
         frame = means(frame, _length(interval))
@@ -41,29 +41,31 @@ def plot(frame: pd.DataFrame, ax: Axes | None, interval: Any) -> Axes:
     return ax
 
 
-def means(frame: pd.DataFrame, length: pd.Timedelta) -> pd.DataFrame:
+def means(frame: Any, length: pd.Timedelta) -> Any:
     """The means over intervals of time, by when those begin; the last one once more, at its end."""
     if frame.empty:
         return frame
     times = (frame.index - frame.index[0]).total_seconds().to_numpy()
-    edges = np.append(np.arange(0.0, times[-1], length.total_seconds()), times[-1])
+    edges: Any = np.append(np.arange(0.0, times[-1], length.total_seconds()), times[-1])
     if len(edges) < 2:  # noqa: PLR2004 - no time has passed
         return frame
-    means = {}
+    means: dict[str, Any] = {}
     for name, values in frame.items():
         # Each value holds until the next one: between two moments the sum over time grows evenly.
-        sums = np.append(0.0, np.cumsum(values.to_numpy()[:-1] * np.diff(times)))
+        sums: Any = np.append(0.0, np.cumsum(values.to_numpy()[:-1] * np.diff(times)))
         of_each = np.diff(np.interp(edges, times, sums)) / np.diff(edges)
         means[name] = np.append(of_each, of_each[-1])
     return pd.DataFrame(means, index=frame.index[0] + pd.to_timedelta(edges, unit="s"))
 
 
 def _length(interval: Any) -> pd.Timedelta:
+    problem = f"interval={interval!r}: must be a number above 0 and a unit of time, such as (50, 'ms')"
     try:
         number, unit = interval
-        length = pd.Timedelta(number + 0.0, unit=unit)  # which a string is not, though pandas would take it
+        length: Any = pd.Timedelta(number + 0.0, unit=unit)  # a string has no sum, though pandas would take it
     except (TypeError, ValueError) as error:
-        raise ValueError(f"interval={interval!r}: must be a number and a unit of time, such as (50, 'ms')") from error
+        raise ValueError(problem) from error
     if not length > pd.Timedelta(0):
-        raise ValueError(f"interval={interval!r}: must be longer than 0")
-    return length
+        raise ValueError(problem)
+    found: pd.Timedelta = length
+    return found

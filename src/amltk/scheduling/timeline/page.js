@@ -319,10 +319,11 @@ const urgent = (first, end) => BY_URGENCY.find((outcome) => countsOf[outcome][en
 function label(pen, row, left, right, top) {
   if (LANE < 18) return;
   pen.fillStyle = outcomes[outcomeOf[row]] === "retried" ? colours["ink-on-retried"] : colours.ink;
-  write(pen, nameOf(row), left + 6, top + (LANE - 5) / 2 + 1, right - left - 12);
+  write(pen, labelOf(row), left + 6, top + (LANE - 5) / 2 + 1, right - left - 12);
 }
 
 const nameOf = (row) => `${data.functions[rows.function[row]].function}(${rows.arguments[row]})`;
+const labelOf = (row) => (data.functions.length === 1 && rows.arguments[row]) || nameOf(row); // the name tells nothing
 
 function drawBars() {
   const all = lanes.length * LANE + 8;

@@ -40,7 +40,7 @@ def page(records: Sequence[Record], *, title: str, dropped: int) -> str:
 
 @cache
 def _file(name: str) -> str:
-    return (resources.files(__package__) / name).read_text(encoding="utf-8")
+    return (resources.files("amltk.scheduling.timeline") / name).read_text(encoding="utf-8")
 
 
 def _embedded(data: dict[str, Any]) -> str:
