@@ -65,7 +65,7 @@ class QueueMonitor:
     def __init__(self, scheduler: Scheduler) -> None:
         self._history = History(4, MOST)
         self._open: dict[Future[Any], _Open] = {}
-        self._knows_running = True
+        self._knows_running = scheduler.executor_kind.capabilities.tells_whereabouts
         self._latest = 0
         scheduler.witnesses.append(self._submitted)
         for event in (scheduler.STARTED, scheduler.FINISHED):
@@ -162,8 +162,8 @@ class QueueMonitor:
         where = whereabouts(call.work)
         done = now if call.done is None else _between(call.submitted, call.done, now)
         if where is None:
-            self._knows_running = False
-            return done
+            return done  # lost before anything was heard of it, or its executor never tells
+        self._knows_running = True
         ended = done if where.ended is None else _between(call.submitted, round(where.ended * 1e9), done)
         if where.began is not None:
             began = _between(call.submitted, round(where.began * 1e9), ended)

@@ -28,6 +28,9 @@ COLOURS = {
 }
 """By outcome: a name that Chrome knows; Perfetto has colours of its own."""
 
+LARGEST_PID = 1 << 22
+"""On Linux."""
+
 
 def trace(records: Sequence[Record]) -> dict[str, Any]:
     """A trace: names (M) of processes and threads, a slice (X) for what has begun, and a counter (C) of what runs."""
@@ -50,10 +53,15 @@ def _names(drawn: Iterable[Lane]) -> Iterator[dict[str, Any]]:
     for (pid, tid), lane in _numbered(drawn):
         if pid not in named:
             named.add(pid)
-            process = "workers that are not known" if not lane.known else f"{lane.host}, process {lane.pid}"
-            yield _meta("process_name", pid, tid, name=process)
+            yield _meta("process_name", pid, tid, name=_process_name(lane, pid))
         yield _meta("thread_name", pid, tid, name=lane.name)
         yield _meta("thread_sort_index", pid, tid, sort_index=tid)
+
+
+def _process_name(lane: Lane, number: int) -> str:
+    if not lane.known:
+        return "workers that are not known"
+    return f"{lane.host}" if number == lane.pid else f"{lane.host}, process {lane.pid}"  # viewers add the number
 
 
 def _meta(kind: str, pid: int, tid: int, **args: Any) -> dict[str, Any]:
@@ -98,14 +106,17 @@ def _running(drawn: Iterable[Lane], start: float) -> Iterator[dict[str, Any]]:
 def _numbered(drawn: Iterable[Lane]) -> Iterator[tuple[tuple[int, int], Lane]]:
     """Each lane with a number for its process and one for its thread.
 
-    Processes of two machines may have the same number, and the format has no machines: so they are counted from 1 on.
+    Processes of two machines may have the same number, and the format has no machines: one of them gets another then.
     """
     processes: dict[tuple[str | None, int | None, bool], int] = {}
-    numbers = count(1)
+    others = count(LARGEST_PID + 1)
+    taken = set()
     for tid, lane in enumerate(drawn, start=1):
         key = (lane.host, lane.pid, lane.known)
         if key not in processes:
-            processes[key] = next(numbers)
+            number = next(others) if lane.pid is None or lane.pid in taken else lane.pid
+            taken.add(number)
+            processes[key] = number
         yield (processes[key], tid), lane
 
 

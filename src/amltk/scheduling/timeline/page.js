@@ -114,7 +114,8 @@ function writeTotals() {
   if (drawn > size) notes.push(`${number.format(drawn - size)} never began and are not drawn.`);
   if (data.dropped) notes.push(`${number.format(data.dropped)} earlier ones were not kept.`);
   if (lanes.some((lane) => !lane.known)) {
-    notes.push("The executor does not tell its workers: bars go from the submission to the end, waiting included.");
+    const whose = workers ? "Of some calls no worker is known" : "The executor does not tell its workers";
+    notes.push(`${whose}: bars go from the submission to the end, waiting included.`);
   }
   find("notes").textContent = notes.join(" ");
 }
@@ -264,7 +265,8 @@ function drawBusy() {
   const [top, height] = [12, 54];
   drawLoad(pen, top, height, view.from, view.to, gutter, width);
   pen.fillStyle = colours.soft;
-  write(pen, lanes.some((lane) => lane.known) ? "busy workers" : "pending calls", 12, top + height / 2, gutter - 50);
+  const what = lanes.some((lane) => lane.known) ? "busy workers" : "pending calls";
+  write(pen, gutter > 130 ? what : what.split(" ")[0], 12, top + height / 2, gutter - 40);
   pen.textAlign = "right";
   pen.fillText(number.format(lanes.length), gutter - 7, top + 3);
   pen.fillText("0", gutter - 7, top + height - 3);
