@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from amltk.scheduling.timeline.lanes import Lane
     from amltk.scheduling.timeline.record import Record
 
+SCRIPTS = ("data.js", "words.js", "drawing.js", "pointing.js")
+"""What the script of the page is made of, in this order; each uses those before it."""
+
 
 def page(records: Sequence[Record], *, title: str, dropped: int) -> str:
     """The page.
@@ -31,16 +34,16 @@ def page(records: Sequence[Record], *, title: str, dropped: int) -> str:
     """
     parts = {
         "title": html.escape(title),
-        "style": _file("page.css"),
+        "style": _asset("page.css"),
         "data": _embedded(_data(records, dropped)),
-        "script": _file("page.js"),
+        "script": "\n".join(map(_asset, SCRIPTS)),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _file("page.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _asset("page.html"))
 
 
 @cache
-def _file(name: str) -> str:
-    return (resources.files("amltk.scheduling.timeline") / name).read_text(encoding="utf-8")
+def _asset(name: str) -> str:
+    return (resources.files("amltk.scheduling.timeline") / "assets" / name).read_text(encoding="utf-8")
 
 
 def _embedded(data: dict[str, Any]) -> str:
