@@ -5,6 +5,7 @@ VENV   ?= .venv
 UV     := uv==0.13.9
 
 BIN := $(VENV)/bin
+MKDOCS := $(BIN)/python -W error -m mkdocs
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 
 # A stamp says that the group of requirements/<group>.txt and the package itself are installed in $(VENV).
@@ -33,7 +34,7 @@ demo: $(DEMO) ## Set up and run examples/demo.py
 	@$(BIN)/python examples/demo.py $(ARGS)
 
 ##@ Work on it
-.PHONY: setup test unit pool lint format types contracts docs check bench
+.PHONY: setup test unit pool lint format types contracts docs site page check bench
 setup: $(DEV) ## Make the development environment, .venv
 
 test: $(DEV) ## Set up and run all tests
@@ -61,8 +62,15 @@ types: $(DEV) ## mypy, pyright, and the completeness of the public types
 contracts: $(DEV) ## import-linter: imports point down
 	@$(BIN)/lint-imports --no-logo
 
-docs: $(DEV) ## Build the documentation into site/
-	@$(BIN)/mkdocs build --strict --quiet --site-dir site
+docs: $(DEV) ## Build the documentation and serve it, here (ARGS='-a localhost:9000': elsewhere); Ctrl-C ends
+	@$(MKDOCS) serve --strict $(ARGS)
+
+# Without --quiet: that hides warnings from --strict.
+site: $(DEV) ## Build the documentation into site/; whatever is wrong with a page or its programs is an error
+	@$(MKDOCS) build --strict --site-dir site
+
+page: $(DEV) ## Build a copy of the documentation with a page of yours into site/: make page PAGE=mine.md
+	@$(BIN)/python docs/with_page.py $(PAGE) site
 
 check: ## The whole gate, as CI runs it
 	@.ci/run
