@@ -45,8 +45,8 @@ def copy_with(page: Path, copy: Path) -> None:
 
 
 def left_as_written(site: Path) -> list[Path]:
-    """The pages that show a fence: where rendering a block fails, Markdown takes it for text and says nothing."""
-    return [page for page in site.rglob("*.html") if "```" in page.read_text()]
+    """The pages that show a fence or its options: where rendering a block fails, it is taken for text without a word."""
+    return [page for page in site.rglob("*.html") if any(mark in page.read_text() for mark in ("```", "python exec="))]
 
 
 def build(site: Path, page: Path | None = None) -> None:
