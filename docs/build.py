@@ -1,8 +1,8 @@
 """Build this documentation: `python docs/build.py SITE`, or a copy of it with a page of yours: `... SITE --page PAGE`.
 
 Nothing that is wrong passes: a program on a page that fails or warns, a link that leads nowhere, a block that would be
-shown as it is written. A page of yours is built as it is, after the home page: its programs run, its `:::` directives show
-docstrings, its links may lead to the reference. Nothing of the working tree is changed.
+shown as it is written. A page of yours is built as it is, after the home page: its programs run, its `:::` directives
+show docstrings, its links may lead to the reference. Nothing of the working tree is changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 READ = ("mkdocs.yml", "docs", "src", "CHANGELOG.md", "CONTRIBUTING.md")
 HOME = "  - Home: index.md\n"
 
-# Without --quiet, which hides warnings from --strict. The one warning that is let pass is about source="material-block".
+# Without --quiet, which hides warnings from --strict. The warning that is let pass is about source="material-block".
 MKDOCS = (
     sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning:markdown_exec._internal.rendering",
     "-m", "mkdocs", "build", "--strict",
@@ -45,7 +45,7 @@ def copy_with(page: Path, copy: Path) -> None:
 
 
 def left_as_written(site: Path) -> list[Path]:
-    """The pages that show a fence or its options: where rendering a block fails, it is taken for text without a word."""
+    """The pages that show a fence or its options: a block that cannot be rendered is taken for text, without a word."""
     return [page for page in site.rglob("*.html") if any(mark in page.read_text() for mark in ("```", "python exec="))]
 
 
@@ -60,8 +60,10 @@ def build(site: Path, page: Path | None = None) -> None:
         if page is not None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="amltk-docs-")))
             copy_with(page, folder)
-        environment = os.environ | {"PYTHONPATH": str(folder / "src"), "NO_MKDOCS_2_WARNING": "1"}
-        done = subprocess.run([*MKDOCS, "--site-dir", site.resolve()], cwd=folder, env=environment, check=False)
+        # Some programs of the environment are needed, such as mpiexec.
+        programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        added = {"PYTHONPATH": str(folder / "src"), "PATH": programs, "NO_MKDOCS_2_WARNING": "1"}
+        done = subprocess.run([*MKDOCS, "--site-dir", site.resolve()], cwd=folder, env=os.environ | added, check=False)
     if done.returncode:
         sys.exit(done.returncode)
     if left := left_as_written(site):
