@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Subscriber,
         Subscription,
         Task,
+        TaskMap,
     )
 
 __version__ = "2.0.0.dev0"
@@ -42,6 +43,7 @@ __all__ = [
     "Subscriber",
     "Subscription",
     "Task",
+    "TaskMap",
     "__version__",
 ]
 
@@ -59,6 +61,7 @@ _HOMES = {
     "Subscriber": "amltk.scheduling",
     "Subscription": "amltk.scheduling",
     "Task": "amltk.scheduling",
+    "TaskMap": "amltk.scheduling",
 }
 
 __getattr__: Callable[[str], Any] = names_from(_HOMES, globals())
