@@ -309,7 +309,7 @@ def test_bad_input_of_the_plugin() -> None:
 
 
 def test_the_function_must_take_the_comm() -> None:
-    """A function that does not is refused with the plugin; one that takes any keyword, or hides what it takes, is not."""
+    """One that does not is refused with the plugin; one that takes any keyword, or hides what it takes, is not."""
     scheduler = Scheduler.with_sequential()
     with pytest.raises(ValueError, match="must take a keyword argument 'comm'"):
         scheduler.task(lambda x: x, plugins=Comm.Plugin())

@@ -91,7 +91,7 @@ def test_a_wrong_key_is_refused_at_the_hello() -> None:
 
 @given(st.integers(0, HELLO_SIZE - 1), st.integers(1, 255))
 def test_no_byte_of_a_hello_can_be_changed(place: int, change: int) -> None:
-    """Magic, number, nonce and proof hold one another: a hello for another channel cannot be made from a recorded one."""
+    """Its parts hold one another: from a recorded hello none can be made for another channel."""
     hello = bytearray(WorkerHandshake(KEY, 1).hello)
     hello[place] ^= change
     with pytest.raises(ProtocolError):

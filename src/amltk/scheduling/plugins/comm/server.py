@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from amltk.scheduling.plugins.comm.connection import Connection
 from amltk.scheduling.plugins.comm.listener import BACKLOG, listen
-from amltk.scheduling.plugins.comm.protocol import make_key
+from amltk.scheduling.plugins.comm.protocol import Stage, make_key
 from amltk.scheduling.plugins.comm.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MOST_STRANGERS = 4 * BACKLOG
-"""How many connections may be there that have not shown the key; of more, the one that has said least goes."""
+"""How many connections may be there that have said nothing, and as many that have only said hello with the key.
+
+Of more, the one goes that has been there for longest. It would have to be pushed out by a crowd that comes within a few
+turns of the loop, for so long a worker takes, and no more than `BACKLOG` are let in in each.
+"""
 
 RESPITE = 1.0
 """Seconds for which nobody is let in when the system has no descriptor left."""
@@ -48,7 +52,7 @@ class Server:
         self._key = make_key()
         self._numbers = itertools.count(1)
         self._channels: dict[int, Receiver] = {}
-        self._strangers: dict[Connection, None] = {}  # who has said least is first
+        self._waiting: dict[Stage, dict[Connection, None]] = {Stage.STRANGER: {}, Stage.ANNOUNCED: {}}
         self._known: set[Connection] = set()
         self._respite: asyncio.TimerHandle | None = None
         self._closed = False
@@ -71,26 +75,33 @@ class Server:
         if self._respite is not None:
             self._respite.cancel()
         self._listener.close()
-        for connection in (*self._strangers, *self._known):
+        for connection in (*self._waiting[Stage.STRANGER], *self._waiting[Stage.ANNOUNCED], *self._known):
             connection.close()
 
     # ------------------------------------------------------------------ for connections
 
     def announced(self, connection: Connection) -> None:
         """Note that a stranger has said hello with the key."""
-        del self._strangers[connection]
-        self._strangers[connection] = None  # it goes after those who have not
+        del self._waiting[Stage.STRANGER][connection]
+        self._let_wait(connection, Stage.ANNOUNCED)
 
     def known(self, connection: Connection, number: int) -> Receiver | None:
         """Note that a connection has shown the key; the channel that it belongs to, if there is one."""
-        del self._strangers[connection]
+        del self._waiting[Stage.ANNOUNCED][connection]
         self._known.add(connection)
         return self._channels.get(number)
 
     def gone(self, connection: Connection) -> None:
         """Note that a connection was closed."""
-        self._strangers.pop(connection, None)
+        for waiting in self._waiting.values():
+            waiting.pop(connection, None)
         self._known.discard(connection)
+
+    def _let_wait(self, connection: Connection, stage: Stage) -> None:
+        waiting = self._waiting[stage]
+        if len(waiting) >= MOST_STRANGERS:
+            next(iter(waiting)).close()
+        waiting[connection] = None
 
     # ------------------------------------------------------------------ the door
 
@@ -114,6 +125,4 @@ class Server:
                 self._close_door()
                 self._respite = self._loop.call_later(RESPITE, self._open)
                 return
-            if len(self._strangers) >= MOST_STRANGERS:
-                next(iter(self._strangers)).close()
-            self._strangers[Connection(self._loop, accepted, self._key, self)] = None
+            self._let_wait(Connection(self._loop, accepted, self._key, self), Stage.STRANGER)
