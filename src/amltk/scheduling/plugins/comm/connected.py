@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.plugins.comm import payloads
-from amltk.scheduling.plugins.comm.conversation import CLOSED, Conversation
-from amltk.scheduling.plugins.comm.messages import MsgKind
-from amltk.scheduling.plugins.comm.protocol import Frame, FrameKind, ProtocolError
+from amltk.scheduling.plugins.comm.conversation import Conversation, nothing
+from amltk.scheduling.plugins.comm.messages import MsgKind, Request
+from amltk.scheduling.plugins.comm.protocol import CLOSED, Frame, FrameKind, ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,18 +69,18 @@ class ConnectedConversation(Conversation):
         if kind in {MsgKind.OPEN, MsgKind.CLOSE}:
             self.is_open = kind is MsgKind.OPEN
         assert self._connection is not None  # it brings the frame
+        request = Request(frame.number, self._connection) if frame.number else None
         done = partial(self._connection.delivered, frame)
-        self._tell(kind, partial(payloads.load, frame.payload), frame.number, done=done)
+        self._tell(kind, partial(payloads.load, frame.payload), request, done=done)
 
     def disconnected(self, connection: Connection) -> None:
         """Tell that it is closed, if the call has not, and let the ending of the call be told."""
         if connection is not self._connection:
             return
         self._connection = None
-        self._unanswered.clear()
         if self.is_open:
             self.is_open = False
-            self._tell(MsgKind.CLOSE, _nothing)
+            self._tell(MsgKind.CLOSE, nothing)
         if self._hold is not None and not self._hold.done():
             self._hold.set_result(False)
 
@@ -107,20 +107,20 @@ class ConnectedConversation(Conversation):
 
     def send(self, data: Any) -> bool:
         """See `Conversation.send`."""
-        return self._say(Frame(FrameKind.MESSAGE, payload=payloads.for_worker(data)))
+        return self._say(self._connection, Frame(FrameKind.MESSAGE, payload=payloads.for_worker(data)))
 
     def close(self, reason: str = "") -> bool:
         """See `Conversation.close`."""
-        return self._say(Frame(FrameKind.CLOSE, payload=(reason or CLOSED).encode()))
+        return self._say(self._connection, Frame(FrameKind.CLOSE, payload=(reason or CLOSED).encode()))
 
-    def _say(self, frame: Frame) -> bool:
-        connection = self._connection
-        if connection is None:
+    def _say(self, connection: object, frame: Frame) -> bool:
+        here = self._connection  # read once: it may go on the loop's thread meanwhile
+        if here is None or here is not connection:
             return False
-        connection.check_room()
+        here.check_room()
         if not self._run.is_here():
-            return self._say_soon(connection, frame)
-        connection.send(frame)
+            return self._say_soon(here, frame)
+        here.send(frame)
         return True
 
     def _say_soon(self, connection: Connection, frame: Frame) -> bool:
@@ -130,15 +130,15 @@ class ConnectedConversation(Conversation):
             return False  # the loop is closed: the run is over
         return True
 
-    def _answer_with(self, response: Any) -> Callable[[int], bool]:
+    def _answer_with(self, response: Any) -> Callable[[Request], bool]:
         payload = payloads.for_worker(response)
-        return lambda number: self._say(Frame(FrameKind.RESPONSE, number, payload))
+        return lambda request: self._say(request.connection, Frame(FrameKind.RESPONSE, request.number, payload))
 
-    def _fail(self, number: int, reason: str) -> None:
+    def _fail(self, request: Request, reason: str) -> None:
         connection = self._connection
-        if connection is not None:
+        if connection is not None and connection is request.connection:
             # Not at once, even on the loop's thread: a finalizer may call this in the middle of anything.
-            self._say_soon(connection, Frame(FrameKind.FAILURE, number, reason.encode()))
+            self._say_soon(connection, Frame(FrameKind.FAILURE, request.number, reason.encode()))
 
 
 class _Hold(asyncio.Future[bool]):
@@ -157,7 +157,3 @@ class _Hold(asyncio.Future[bool]):
         if not self.done():
             self._give_up()
         return super().cancel(msg)
-
-
-def _nothing() -> None:
-    return None

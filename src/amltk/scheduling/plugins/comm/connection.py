@@ -235,7 +235,7 @@ class Connection:
     def _come_in(self) -> None:
         self._expect(None)
         channel = self._house.known(self, self._handshake.number)
-        why_not = "the call has ended, or was cancelled" if channel is None else channel.connected(self)
+        why_not = OVER if channel is None else channel.connected(self)
         if why_not:
             self.send(Frame(FrameKind.REFUSAL, payload=why_not.encode()))
             self.close()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import CommError
 from amltk.scheduling.events import safe_repr
-from amltk.scheduling.plugins.comm.messages import EVENTS, Msg, MsgKind
+from amltk.scheduling.plugins.comm.messages import EVENTS, Msg, MsgKind, Request
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 UNKEPT = "no callback of @comm-request has responded, and none has kept the message to respond later"
-CLOSED = "a callback has closed the comm: the call is to come to its end"
 UNHEARD = "nobody has subscribed to @comm-request: answer it in a callback, as in @task.on('comm-request')"
 
 
@@ -42,7 +41,6 @@ class Conversation(ABC):
     def __init__(self, call: Call, run: Run) -> None:
         self._call = call
         self._run = run
-        self._unanswered: dict[int, None] = {}  # the numbers of requests
         self.is_open: bool = False
 
     @property
@@ -84,33 +82,33 @@ class Conversation(ABC):
             False if the call has ended, or its comm is not connected any more.
         """
 
-    def respond(self, number: int, response: Any) -> bool:
+    def respond(self, request: Request, response: Any) -> bool:
         """See `Msg.respond`, which calls this."""
         answer = self._answer_with(response)
-        if not self._take(number):
+        if not request.take():
             raise CommError("this request was answered before, or was given up because nobody seemed to answer it")
-        if answer(number):
+        if answer(request):
             return True
         _log.warning("a response to a call of %s came too late: the call has ended", self.task.name)
         return False
 
-    def leave_unanswered(self, number: int) -> None:
+    def leave_unanswered(self, request: Request) -> None:
         """Take note that nobody is going to answer a request. May be called from anywhere, as finalizers are."""
-        if self._take(number):
-            self._fail(number, UNKEPT)
+        if request.take():
+            self._fail(request, UNKEPT)
 
     # ------------------------------------------------------------------ what a subclass says
 
     @abstractmethod
-    def _answer_with(self, response: Any) -> Callable[[int], bool]:
-        """Make a response ready; returns what sends it to the request of a number, if the call is still there.
+    def _answer_with(self, response: Any) -> Callable[[Request], bool]:
+        """Make a response ready; returns what gives it to a request, if the call is still there.
 
         Raises:
             Exception: It cannot be pickled.
         """
 
     @abstractmethod
-    def _fail(self, number: int, reason: str) -> None:
+    def _fail(self, request: Request, reason: str) -> None:
         """Have a request raise. May be called from anywhere."""
 
     # ------------------------------------------------------------------ telling, on the loop's thread
@@ -119,39 +117,33 @@ class Conversation(ABC):
         self,
         kind: MsgKind,
         load: Callable[[], Any],
-        number: int = 0,
+        request: Request | None = None,
         *,
         at_once: bool = False,
         done: Callable[[], None] = lambda: None,
     ) -> None:
         """Have callbacks called; `done` is called when they have dealt with it, coroutines included."""
-        if number:
-            self._unanswered[number] = None
         channel = self.task.channel(EVENTS[kind])
-        if number and all(subscription.hidden for subscription in channel.subscriptions):
-            self._take(number)
-            self._fail(number, UNHEARD)
-        telling = _Telling(self, number, done)
-        self._run.deliver(channel, (Msg(kind, self, load, number),), telling, at_once=at_once)
+        if request is not None and all(subscription.hidden for subscription in channel.subscriptions):
+            request.take()
+            self._fail(request, UNHEARD)
+        telling = _Telling(self, request, done)
+        self._run.deliver(channel, (Msg(kind, self, load, request),), telling, at_once=at_once)
 
-    def _was_raised(self, number: int, error: BaseException) -> None:
+    def give_up(self, request: Request, error: BaseException) -> None:
         """Take note that a callback has failed which may have been to answer a request."""
-        if self._take(number):
-            self._fail(number, f"a callback of @comm-request raised {safe_repr(error)}")
-
-    def _take(self, number: int) -> bool:
-        """Whether the caller is the one to answer a request: whoever comes first."""
-        return self._unanswered.pop(number, self) is None
+        if request.take():
+            self._fail(request, f"a callback of @comm-request raised {safe_repr(error)}")
 
 
 class _Telling:
     """Follows one message through its callbacks: a `Follower`."""
 
-    __slots__ = ("_conversation", "_done", "_error", "_left", "_number")
+    __slots__ = ("_conversation", "_done", "_error", "_left", "_request")
 
-    def __init__(self, conversation: Conversation, number: int, done: Callable[[], None]) -> None:
+    def __init__(self, conversation: Conversation, request: Request | None, done: Callable[[], None]) -> None:
         self._conversation = conversation
-        self._number = number
+        self._request = request
         self._done = done
         self._left = 1  # the delivery itself, and each coroutine
         self._error: BaseException | None = None
@@ -171,7 +163,11 @@ class _Telling:
         self._left -= 1
         if self._left:
             return
-        if self._error is not None and self._number:
-            self._conversation._was_raised(self._number, self._error)
+        if self._error is not None and self._request is not None:
+            self._conversation.give_up(self._request, self._error)
         self._error = None
         self._done()
+
+
+def nothing() -> None:
+    """The data of the closing of a comm that its call has not closed."""

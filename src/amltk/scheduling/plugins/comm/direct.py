@@ -8,14 +8,15 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from amltk.exceptions import CloseRequestError, CommClosedError, CommError, CommTimeoutError
-from amltk.scheduling.plugins.comm.conversation import CLOSED, Conversation
-from amltk.scheduling.plugins.comm.messages import MsgKind
+from amltk.exceptions import CloseRequestError, CommClosedError, CommConnectError, CommError, CommTimeoutError
+from amltk.scheduling.plugins.comm.conversation import Conversation, nothing
+from amltk.scheduling.plugins.comm.messages import MsgKind, Request
+from amltk.scheduling.plugins.comm.protocol import CLOSED, GONE, OVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from amltk.scheduling.call import Call
+    from amltk.scheduling.call import Call, Outcome
     from amltk.scheduling.run import Run
 
 HELD = "the call holds the run's thread, as calls of a SequentialExecutor do, so that {} cannot come later"
@@ -44,7 +45,13 @@ class DirectConversation(Conversation):
     # ------------------------------------------------------------------ to the call
 
     def connect(self) -> DirectConversation:
-        """Begin; the thread that does is the only one that can use it."""
+        """Begin; the thread that does is the only one that can use it.
+
+        Raises:
+            CommConnectError: The call was cancelled.
+        """
+        if self.future.cancelled():
+            raise CommConnectError(OVER)
         self._thread = threading.get_ident()
         self._over = None
         self._messages.clear()
@@ -58,6 +65,8 @@ class DirectConversation(Conversation):
         """Have callbacks called before this returns. Raises as a `Link` does."""
         if kind is not MsgKind.CLOSE:  # which is said also when a callback has asked for it
             self._check()
+        elif not self.is_open:
+            return  # it was cancelled
         self.is_open = kind is not MsgKind.CLOSE
         self._tell(kind, lambda: data, at_once=True)
 
@@ -68,11 +77,11 @@ class DirectConversation(Conversation):
             CloseRequestError: None has.
         """
         self._check()
-        number = next(self._numbers)
-        self._tell(MsgKind.REQUEST, lambda: data, number, at_once=True)
-        if self._take(number):
+        request = Request(next(self._numbers))
+        self._tell(MsgKind.REQUEST, lambda: data, request, at_once=True)
+        if request.take():
             raise CloseRequestError(f"no callback of @comm-request has responded, and {HELD.format('a response')}")
-        return self._answers.pop(number)()
+        return self._answers.pop(request.number)()
 
     def receive(self, _timeout: float | None) -> Any:
         """What a callback has sent.
@@ -101,6 +110,16 @@ class DirectConversation(Conversation):
         if self._over is not None:
             raise self._over
 
+    # ------------------------------------------------------------------ to the call's life
+
+    def review(self, outcome: Outcome) -> None:
+        """Close it where the call was cancelled, which goes on unseen."""
+        if outcome.cancelled:
+            self._over = CommClosedError(GONE)
+            if self.is_open:
+                self.is_open = False
+                self._tell(MsgKind.CLOSE, nothing)
+
     # ------------------------------------------------------------------ to callbacks
 
     def send(self, data: Any) -> bool:
@@ -116,15 +135,15 @@ class DirectConversation(Conversation):
             self._over = CloseRequestError(reason or CLOSED)
         return is_there
 
-    def _answer_with(self, response: Any) -> Callable[[int], bool]:
-        def answer(number: int) -> bool:
-            self._answers[number] = lambda: response
+    def _answer_with(self, response: Any) -> Callable[[Request], bool]:
+        def answer(request: Request) -> bool:
+            self._answers[request.number] = lambda: response
             return True
 
         return answer
 
-    def _fail(self, number: int, reason: str) -> None:
-        self._answers[number] = partial(_raise, CloseRequestError(reason))
+    def _fail(self, request: Request, reason: str) -> None:
+        self._answers[request.number] = partial(_raise, CloseRequestError(reason))
 
 
 def _raise(error: Exception) -> NoReturn:

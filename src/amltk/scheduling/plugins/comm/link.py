@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 from amltk.exceptions import CloseRequestError, CommClosedError, CommTimeoutError
 from amltk.scheduling.plugins.comm import payloads
 from amltk.scheduling.plugins.comm.messages import MsgKind
-from amltk.scheduling.plugins.comm.protocol import Decoder, Frame, FrameKind, ProtocolError, encode
+from amltk.scheduling.plugins.comm.protocol import GONE, Decoder, Frame, FrameKind, ProtocolError, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHUNK = 1 << 16
 """Bytes that are received at once."""
-
-GONE = "the other side is gone: the run has ended, or this call was cancelled"
 
 
 class SocketLink:

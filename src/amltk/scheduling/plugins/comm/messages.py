@@ -28,6 +28,29 @@ class MsgKind(enum.Enum):
     CLOSE = "close"
 
 
+class Request:
+    """Something that a call waits for; one answer goes to it.
+
+    Args:
+        number: How the call knows it.
+        connection: What has brought it, so that nothing else is answered in its place.
+    """
+
+    __slots__ = ("_untaken", "connection", "number")
+
+    def __init__(self, number: int, connection: object = None) -> None:
+        self.number: int = number
+        self.connection: object = connection
+        self._untaken = [True]
+
+    def take(self) -> bool:
+        """Whether the caller is the one to answer it: whoever comes first, from whatever thread."""
+        try:
+            return self._untaken.pop()
+        except IndexError:
+            return False
+
+
 class Msg(Generic[T]):
     """What a running call has said. Made by the comm; callbacks of its events take one.
 
@@ -38,11 +61,13 @@ class Msg(Generic[T]):
 
     Kind = MsgKind
 
-    def __init__(self, kind: MsgKind, comm: Conversation, load: Callable[[], T], number: int = 0) -> None:
+    def __init__(
+        self, kind: MsgKind, comm: Conversation, load: Callable[[], T], request: Request | None = None
+    ) -> None:
         self.kind: MsgKind = kind
         self.comm: Conversation = comm
         self._load: Callable[[], T] | None = load
-        self._number = number
+        self._request = request
 
     @cached_property
     def data(self) -> T:
@@ -79,16 +104,16 @@ class Msg(Generic[T]):
             CommError: This is no request, or it was answered before.
             Exception: The response cannot be pickled.
         """
-        if self.kind is not MsgKind.REQUEST:
+        if self._request is None:
             raise CommError(
                 f"this {self.kind.value} expects no response; msg.comm.send(...) says something to the call"
             )
-        return self.comm.respond(self._number, response)
+        return self.comm.respond(self._request, response)
 
     def __del__(self) -> None:
         # Nobody has kept it, so nobody can answer any more: the call must not wait for ever.
-        if self._number:
-            self.comm.leave_unanswered(self._number)
+        if self._request is not None:
+            self.comm.leave_unanswered(self._request)
 
     def __repr__(self) -> str:
         try:

@@ -88,7 +88,9 @@ class CommPlugin(Plugin):
     def _source(self, call: Call, run: Run) -> Source:
         capabilities = call.task.scheduler.executor_kind.capabilities
         if capabilities.in_loop:
-            return DirectConversation(call, run)
+            direct = DirectConversation(call, run)
+            call.on_outcome(direct.review)
+            return direct
 
         def make_server() -> Server:
             return Server(run.loop, self.interface, remote=capabilities.remote)

@@ -33,6 +33,10 @@ _HEADER = struct.Struct("!BQI")
 LONGEST = (1 << 32) - 1
 """The most bytes that a payload can have."""
 
+OVER = "the call has ended, or was cancelled"
+GONE = "the other side is gone: the run has ended, or this call was cancelled"
+CLOSED = "a callback has closed the comm: the call is to come to its end"
+
 
 class ProtocolError(Exception):
     """The other side does not know the key, or does not speak this protocol."""
