@@ -10,7 +10,7 @@ import pickle
 import signal
 import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -664,3 +664,23 @@ def test_a_comm_can_be_sent_before_it_is_opened_only() -> None:
     talk.run()
     gc.collect()
     assert talk.results == [True]
+
+
+class InlineExecutor(Executor):
+    """Computes in `submit`, on the thread of the run, without saying so."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+def test_the_thread_of_the_run_cannot_wait_for_itself() -> None:
+    """An executor that computes there unasked does not hang the run: the error says what to use."""
+    talk = Talk(Scheduler(InlineExecutor()), ask)
+    talk.run(on_exception="continue")
+    assert "computed on the thread of its run" in str(talk.errors[0])
+    assert talk.told == ["submitted", *LOST]

@@ -8,7 +8,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from amltk.exceptions import CommError
+from amltk.scheduling.plugins.comm.listener import hang_up
 from amltk.scheduling.plugins.comm.protocol import (
+    OVER,
     Decoder,
     DriverHandshake,
     Frame,
@@ -146,7 +148,7 @@ class Connection:
         self._expect(None)
         self._stop_reading()
         self._loop.remove_writer(self._socket)
-        self._socket.close()
+        hang_up(self._socket)
         self._house.gone(self)
         if self._receiver is not None:
             self._receiver.disconnected(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import shutil
 import socket
@@ -42,8 +43,15 @@ class Listener:
 
     def close(self) -> None:
         """Listen no more."""
-        self.socket.close()
+        hang_up(self.socket)
         self._clean_up()
+
+
+def hang_up(connection: socket.socket) -> None:
+    """Close a socket, also where a fork of this process has it, as workers may be."""
+    with contextlib.suppress(OSError):  # the other side was faster
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
 
 
 def listen(interface: str | None, *, remote: bool) -> Listener:

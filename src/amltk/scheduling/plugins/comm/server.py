@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from amltk.scheduling.plugins.comm.connection import Connection
 from amltk.scheduling.plugins.comm.listener import BACKLOG, listen
 from amltk.scheduling.plugins.comm.protocol import Stage, make_key
-from amltk.scheduling.plugins.comm.ticket import Ticket
+from amltk.scheduling.plugins.comm.ticket import SERVED, Ticket
 
 if TYPE_CHECKING:
     import asyncio
@@ -48,6 +48,7 @@ class Server:
     def __init__(self, loop: asyncio.AbstractEventLoop, interface: str | None, *, remote: bool) -> None:
         self._loop = loop
         self._listener = listen(interface, remote=remote)
+        SERVED[self._listener.address] = loop
         self._host = socket.gethostname()
         self._key = make_key()
         self._numbers = itertools.count(1)
@@ -75,6 +76,7 @@ class Server:
         if self._respite is not None:
             self._respite.cancel()
         self._listener.close()
+        del SERVED[self._listener.address]
         for connection in (*self._waiting[Stage.STRANGER], *self._waiting[Stage.ANNOUNCED], *self._known):
             connection.close()
 

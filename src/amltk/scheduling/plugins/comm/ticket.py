@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,6 +21,9 @@ REMEDY = (
     "; where workers are on other machines, say by which network interface of the driver's machine they reach it, as in"
     " Comm.Plugin(interface='eth0')"
 )
+
+SERVED: dict[Address, asyncio.AbstractEventLoop] = {}
+"""The loops of this process that listen, by where they do."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,14 @@ class Ticket:
         """Connect with the run; waits while a callback keeps the run's loop busy.
 
         Raises:
-            CommConnectError: Nobody is there, or nobody who knows the key, or the call is not known there any more.
+            CommConnectError: Nobody is there, or nobody who knows the key, or the call is not known there any more; or
+                this is the thread that would have to answer.
         """
+        if self.address in SERVED and SERVED[self.address] is _running_loop():
+            raise CommConnectError(
+                "this call is computed on the thread of its run, which has to stay free to answer it: use"
+                " Scheduler.with_sequential(), which makes allowance for that, or another executor"
+            )
         try:
             connection = _reach(self.address)
         except OSError as error:
@@ -73,6 +83,13 @@ class Ticket:
         if frame.kind is not FrameKind.WELCOME:
             raise CommConnectError(frame.payload.decode())
         return decoder
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _reach(address: Address) -> socket.socket:
