@@ -5,6 +5,7 @@
 
 from amltk.scheduling.plugins.comm.comm import Comm
 from amltk.scheduling.plugins.comm.conversation import Conversation
-from amltk.scheduling.plugins.comm.messages import Msg
+from amltk.scheduling.plugins.comm.messages import Msg, MsgKind
+from amltk.scheduling.plugins.comm.plugin import CommPlugin
 
-__all__ = ["Comm", "Conversation", "Msg"]
+__all__ = ["Comm", "CommPlugin", "Conversation", "Msg", "MsgKind"]
