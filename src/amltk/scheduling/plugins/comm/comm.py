@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar
 
 from amltk import exceptions
 from amltk._checks import check_seconds
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from amltk.scheduling.events import Event
+
+T = TypeVar("T")
 
 
 class Link(Protocol):
@@ -99,14 +101,17 @@ class Comm:
     CLOSE: Event[[messages.Msg[Any]], Any] = EVENTS[MsgKind.CLOSE]
     """A call has closed its comm or has ended, was lost or cancelled. Once for each `OPEN`, and after all messages."""
 
-    Msg = messages.Msg
+    if TYPE_CHECKING:
+        Msg = messages.Msg[T]
+    else:
+        Msg = messages.Msg  # the class itself, for isinstance()
 
-    Plugin = CommPlugin
+    Plugin: TypeAlias = CommPlugin
 
-    TimeoutError = exceptions.CommTimeoutError
-    CloseRequestError = exceptions.CloseRequestError
-    ClosedError = exceptions.CommClosedError
-    ConnectError = exceptions.CommConnectError
+    TimeoutError: TypeAlias = exceptions.CommTimeoutError
+    CloseRequestError: TypeAlias = exceptions.CloseRequestError
+    ClosedError: TypeAlias = exceptions.CommClosedError
+    ConnectError: TypeAlias = exceptions.CommConnectError
 
     def __init__(self, source: Source) -> None:
         self._source = source

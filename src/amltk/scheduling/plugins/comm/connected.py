@@ -66,8 +66,6 @@ class ConnectedConversation(Conversation):
             or (kind is MsgKind.REQUEST) is not bool(frame.number)
         ):
             raise ProtocolError(f"{frame.kind.name} makes no sense now")
-        if kind in {MsgKind.OPEN, MsgKind.CLOSE}:
-            self.is_open = kind is MsgKind.OPEN
         assert self._connection is not None  # it brings the frame
         request = Request(frame.number, self._connection) if frame.number else None
         done = partial(self._connection.delivered, frame)
@@ -79,7 +77,6 @@ class ConnectedConversation(Conversation):
             return
         self._connection = None
         if self.is_open:
-            self.is_open = False
             self._tell(MsgKind.CLOSE, nothing)
         if self._hold is not None and not self._hold.done():
             self._hold.set_result(False)

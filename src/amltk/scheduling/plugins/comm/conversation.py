@@ -123,6 +123,8 @@ class Conversation(ABC):
         done: Callable[[], None] = lambda: None,
     ) -> None:
         """Have callbacks called; `done` is called when they have dealt with it, coroutines included."""
+        if kind in {MsgKind.OPEN, MsgKind.CLOSE}:
+            self.is_open = kind is MsgKind.OPEN
         channel = self.task.channel(EVENTS[kind])
         if request is not None and all(subscription.hidden for subscription in channel.subscriptions):
             request.take()

@@ -67,7 +67,6 @@ class DirectConversation(Conversation):
             self._check()
         elif not self.is_open:
             return  # it was cancelled
-        self.is_open = kind is not MsgKind.CLOSE
         self._tell(kind, lambda: data, at_once=True)
 
     def request(self, data: Any, _timeout: float | None) -> Any:
@@ -117,7 +116,6 @@ class DirectConversation(Conversation):
         if outcome.cancelled:
             self._over = CommClosedError(GONE)
             if self.is_open:
-                self.is_open = False
                 self._tell(MsgKind.CLOSE, nothing)
 
     # ------------------------------------------------------------------ to callbacks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from amltk.exceptions import CommError
 from amltk.scheduling.events import Event, safe_repr
@@ -59,7 +59,7 @@ class Msg(Generic[T]):
         comm: The call's comm, to say something to it.
     """
 
-    Kind = MsgKind
+    Kind: TypeAlias = MsgKind
 
     def __init__(
         self, kind: MsgKind, comm: Conversation, load: Callable[[], T], request: Request | None = None
