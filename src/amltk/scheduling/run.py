@@ -27,12 +27,13 @@ from amltk.scheduling.timer import Timer, Timers
 from amltk.scheduling.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from amltk.scheduling.call import Call
     from amltk.scheduling.delivery import Follower
     from amltk.scheduling.events import Channel, Emitter
     from amltk.scheduling.executors.backend import Backend
+    from amltk.scheduling.future import Witness
     from amltk.scheduling.policy import RunOptions
     from amltk.scheduling.watch import View
 
@@ -56,6 +57,7 @@ class Run:
         backend: The executor and how it is ended.
         options: What the user asked for.
         view: What shows the run, or None.
+        witnesses: Who is told of every call that the executor was given.
 
     Attributes:
         ledger: The submissions that have not ended.
@@ -64,7 +66,14 @@ class Run:
         shared: What plugins use together during this run.
     """
 
-    def __init__(self, emitter: Emitter, backend: Backend, options: RunOptions, view: View | None) -> None:
+    def __init__(
+        self,
+        emitter: Emitter,
+        backend: Backend,
+        options: RunOptions,
+        view: View | None,
+        witnesses: Sequence[Witness] = (),
+    ) -> None:
         self.ledger: Ledger = Ledger()
         self.ending: Ending = Ending(self.ledger)
         self.shared: Shared = Shared()
@@ -74,6 +83,7 @@ class Run:
         self._loop = loop = self.loop
         self._thread = get_ident()
         self._watch = Watch(loop, view)
+        self._witnesses = witnesses
         self._inbox = inbox = Inbox(loop, on_work=self._settle, on_idle=self._idle, on_crash=self._crashed)
         self._delivery = Delivery(
             loop,
@@ -364,6 +374,8 @@ class Run:
             call = future.call
             if call is not None:
                 call.future = future
+            for witness in self._witnesses:
+                witness(future, args, kwargs)
             if call is None or call.attempt == 1:
                 self._announce(self._submitted, (future,), {})
                 if future.task is not None:
@@ -480,7 +492,8 @@ class Run:
     def _reviewed(self, future: Future[Any], call: Call, outcome: Outcome, hold: asyncio.Future[list[Any]]) -> None:
         """Go on when no plugin holds it back any more."""
         del self._holds[future]
-        answers = [] if hold.cancelled() else hold.result()
+        # A `gather` that was cancelled while it waited has CancelledError as its exception, and is not `cancelled()`.
+        answers = [] if hold.cancelled() or hold.exception() is not None else hold.result()
         for answer in answers:
             if isinstance(answer, Exception):
                 self._callback_failed(answer, f"review by a plugin of {future.task.name}")

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from amltk.scheduling.exit_state import ExitState
-    from amltk.scheduling.future import Future
+    from amltk.scheduling.future import Future, Witness
     from amltk.scheduling.plugins.plugin import Plugin
     from amltk.scheduling.timer import Timer
     from amltk.scheduling.watch import View
@@ -104,6 +104,7 @@ class Scheduler(SchedulerEvents, Factories):
         # Plugins are asked by one submission at a time, whichever thread makes it.
         self.submission_lock: AbstractContextManager[Any] = threading.RLock()
         self.tasks: list[Task[..., Any]] = []
+        self.witnesses: list[Witness] = []  # views that need more than events tell; they must be quick and not raise
         super().__init__(Emitter("Scheduler", dispatch=self.dispatch))
 
     @classmethod
@@ -405,7 +406,7 @@ class Scheduler(SchedulerEvents, Factories):
         terminators: dict[object, Terminator | None] = {True: self._kind.terminate, False: None}
         terminator = terminators[self._terminate] if isinstance(self._terminate, bool) else self._terminate
         backend = Backend(self._executor, self._kind.capabilities, terminator, is_own=self._terminate is True)
-        self._run = Run(self.emitter, backend, options, view)
+        self._run = Run(self.emitter, backend, options, view, self.witnesses)
         self.submit_for = self._run.submit
         return self._run
 

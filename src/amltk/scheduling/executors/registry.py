@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from amltk import _extras
@@ -41,6 +41,8 @@ class Capabilities:
     """`running()` of a future is true from the moment on at which a worker begins it, or shortly before."""
     limits_calls: bool = False
     """It has `submit_limited`, which ends calls that use more than they may."""
+    tells_whereabouts: bool = True
+    """`whereabouts` of a future tells which process has computed it, and from when to when."""
     driven_by_loop: bool = False
     """It lets the loop of a run do its traffic: it has `attach` and `detach`, as `ProcessPool` has."""
 
@@ -78,6 +80,15 @@ def _optional(module: str, *needs: str, extra: str) -> Callable[..., Executor]:
     return make
 
 
+_THREADS = Capabilities(
+    kills_running=False,
+    isolates_crashes=False,
+    remote=False,
+    in_process=True,
+    crash_ends_program=True,
+    closures=True,
+)
+
 KINDS: tuple[ExecutorKind, ...] = (
     ExecutorKind(
         name="processes",
@@ -98,21 +109,21 @@ KINDS: tuple[ExecutorKind, ...] = (
         name="process-pool-executor",
         factory=None,
         type_name="concurrent.futures.process.ProcessPoolExecutor",
-        capabilities=Capabilities(kills_running=True, isolates_crashes=False, remote=False),
+        capabilities=Capabilities(kills_running=True, isolates_crashes=False, remote=False, tells_whereabouts=False),
         terminate=termination.kill_process_pool,
     ),
     ExecutorKind(
         name="threads",
         factory=threads.make,
+        type_name="amltk.scheduling.executors.threads.ThreadPool",
+        capabilities=_THREADS,
+        terminate=termination.shut_down,
+    ),
+    ExecutorKind(
+        name="thread-pool-executor",
+        factory=None,
         type_name="concurrent.futures.thread.ThreadPoolExecutor",
-        capabilities=Capabilities(
-            kills_running=False,
-            isolates_crashes=False,
-            remote=False,
-            in_process=True,
-            crash_ends_program=True,
-            closures=True,
-        ),
+        capabilities=replace(_THREADS, tells_whereabouts=False),
         terminate=termination.shut_down,
     ),
     ExecutorKind(
@@ -193,7 +204,7 @@ OTHER = ExecutorKind(
     name="executor",
     factory=None,
     type_name="concurrent.futures._base.Executor",
-    capabilities=Capabilities(kills_running=False, isolates_crashes=False, remote=False),
+    capabilities=Capabilities(kills_running=False, isolates_crashes=False, remote=False, tells_whereabouts=False),
     terminate=termination.shut_down,
 )
 """Any other `concurrent.futures.Executor`: nothing is known about it."""
