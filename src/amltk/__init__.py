@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from amltk.scheduling import (
+        Comm,
         Emitter,
         Event,
         ExitState,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __version__ = "2.0.0.dev0"
 
 __all__ = [
+    "Comm",
     "Emitter",
     "Event",
     "ExitState",
@@ -48,6 +50,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Comm": "amltk.scheduling",
     "Emitter": "amltk.scheduling",
     "Event": "amltk.scheduling",
     "ExitState": "amltk.scheduling",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.sequential import SequentialExecutor
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future
+    from amltk.scheduling.plugins.comm import Comm
     from amltk.scheduling.plugins.limiter import Limiter
     from amltk.scheduling.plugins.limits import Limits
     from amltk.scheduling.plugins.plugin import Plugin
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.task_map import TaskMap
 
 __all__ = [
+    "Comm",
     "Emitter",
     "Event",
     "ExitState",
@@ -47,6 +49,7 @@ _HOMES = {
     "SequentialExecutor": "amltk.scheduling.executors.sequential",
     "ExitState": "amltk.scheduling.exit_state",
     "Future": "amltk.scheduling.future",
+    "Comm": "amltk.scheduling.plugins.comm",
     "Limiter": "amltk.scheduling.plugins.limiter",
     "Limits": "amltk.scheduling.plugins.limits",
     "Plugin": "amltk.scheduling.plugins.plugin",

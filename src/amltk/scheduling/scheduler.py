@@ -382,6 +382,17 @@ class Scheduler(SchedulerEvents, Factories):
         return self.emitter.event_counts
 
     @property
+    def current_run(self) -> Run:
+        """The run that is under way, for plugins that need more of it than its events.
+
+        Raises:
+            SchedulerNotRunningError: There is none.
+        """
+        if self._run is None:
+            raise self._not_started("use the run")
+        return self._run
+
+    @property
     def executor(self) -> Executor:
         """Where compute happens. A scheduler made by a factory has another one in each run."""
         return self._executor
