@@ -336,6 +336,17 @@ class Scheduler(SchedulerEvents, Factories):
         """How many submissions have not ended; takes the same time however many they are."""
         return 0 if self._run is None else len(self._run.ledger)
 
+    def running_calls(self) -> list[Future[Any]] | None:
+        """The futures whose compute a worker has begun. May be called from any thread.
+
+        It takes as long as there are workers, however much is pending.
+
+        Returns:
+            The futures; their `work` is the executor's own. None if the executor does not tell: Ray, and one that this
+            package knows nothing about, while some hundred calls are pending there.
+        """
+        return [] if self._run is None else self._run.running_calls()
+
     @property
     def event_counts(self) -> Counter[Event[..., Any]]:
         """How often each event was delivered, over all runs; events that never happened are left out."""

@@ -41,6 +41,10 @@ class Capabilities:
     """`running()` of a future is true from the moment on at which a worker begins it, or shortly before."""
     limits_calls: bool = False
     """It has `submit_limited`, which ends calls that use more than they may."""
+    lists_running: bool = False
+    """It lists what its workers are at, however much waits: it has `running_calls`, as `ProcessPool` has."""
+    in_order: bool = False
+    """Calls are begun in the order of their submission."""
     driven_by_loop: bool = False
     """It lets the loop of a run do its traffic: it has `attach` and `detach`, as `ProcessPool` has."""
 
@@ -91,6 +95,7 @@ KINDS: tuple[ExecutorKind, ...] = (
             cancels_running=True,
             limits_calls=True,
             driven_by_loop=True,
+            lists_running=True,
         ),
         terminate=termination.kill_workers,
     ),
@@ -98,7 +103,7 @@ KINDS: tuple[ExecutorKind, ...] = (
         name="process-pool-executor",
         factory=None,
         type_name="concurrent.futures.process.ProcessPoolExecutor",
-        capabilities=Capabilities(kills_running=True, isolates_crashes=False, remote=False),
+        capabilities=Capabilities(kills_running=True, isolates_crashes=False, remote=False, in_order=True),
         terminate=termination.kill_process_pool,
     ),
     ExecutorKind(
@@ -112,6 +117,7 @@ KINDS: tuple[ExecutorKind, ...] = (
             in_process=True,
             crash_ends_program=True,
             closures=True,
+            in_order=True,
         ),
         terminate=termination.shut_down,
     ),
@@ -127,6 +133,7 @@ KINDS: tuple[ExecutorKind, ...] = (
             in_process=True,
             crash_ends_program=True,
             closures=True,
+            in_order=True,
         ),
         terminate=termination.shut_down,
     ),
@@ -134,7 +141,9 @@ KINDS: tuple[ExecutorKind, ...] = (
         name="loky",
         factory=_optional("loky", "loky", extra="loky"),
         type_name="amltk.scheduling.executors.loky.LokyExecutor",
-        capabilities=Capabilities(kills_running=True, isolates_crashes=False, remote=False, closures=True),
+        capabilities=Capabilities(
+            kills_running=True, isolates_crashes=False, remote=False, closures=True, in_order=True
+        ),
         terminate=termination.kill_workers,
         extra="loky",
     ),
@@ -142,7 +151,9 @@ KINDS: tuple[ExecutorKind, ...] = (
         name="dask_jobqueue",
         factory=_optional("jobqueue", "dask", "distributed", "dask_jobqueue", extra="cluster"),
         type_name="amltk.scheduling.executors.jobqueue.JobQueueExecutor",
-        capabilities=Capabilities(kills_running=True, isolates_crashes=True, remote=True, closures=True),
+        capabilities=Capabilities(
+            kills_running=True, isolates_crashes=True, remote=True, closures=True, lists_running=True
+        ),
         terminate=termination.kill_workers,
         extra="cluster",
     ),
@@ -150,7 +161,9 @@ KINDS: tuple[ExecutorKind, ...] = (
         name="dask",
         factory=_optional("dask", "dask", "distributed", extra="dask"),
         type_name="amltk.scheduling.executors.dask.OwnDaskExecutor",
-        capabilities=Capabilities(kills_running=True, isolates_crashes=True, remote=False, closures=True),
+        capabilities=Capabilities(
+            kills_running=True, isolates_crashes=True, remote=False, closures=True, lists_running=True
+        ),
         terminate=termination.kill_workers,
         extra="dask",
     ),
@@ -158,7 +171,9 @@ KINDS: tuple[ExecutorKind, ...] = (
         name="dask-client",
         factory=None,
         type_name="amltk.scheduling.executors.dask.DaskExecutor",
-        capabilities=Capabilities(kills_running=False, isolates_crashes=True, remote=True, closures=True),
+        capabilities=Capabilities(
+            kills_running=False, isolates_crashes=True, remote=True, closures=True, lists_running=True
+        ),
         terminate=termination.kill_workers,
         extra="dask",
     ),
@@ -182,7 +197,12 @@ KINDS: tuple[ExecutorKind, ...] = (
         factory=_optional("mpi", "mpi4py", extra="mpi"),
         type_name="amltk.scheduling.executors.mpi.MPIExecutor",
         capabilities=Capabilities(
-            kills_running=False, isolates_crashes=False, remote=True, closures=True, crash_ends_program=True
+            kills_running=False,
+            isolates_crashes=False,
+            remote=True,
+            closures=True,
+            crash_ends_program=True,
+            in_order=True,
         ),
         terminate=termination.kill_workers,
         extra="mpi",
