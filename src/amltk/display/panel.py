@@ -11,7 +11,7 @@ from rich.text import Text
 
 from amltk.display import theme, wording
 from amltk.display.bars import bar_lines, time_left, to_go
-from amltk.display.sections import sections, states
+from amltk.display.sections import section_lines, states
 from amltk.display.theme import one_line
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ WIDTH = 100
 
 MARGIN = 4
 """Columns of a panel beside what is in it."""
+
+BORDERS = 2
+"""Lines of a panel beside what is in it."""
 
 SEPARATOR = " · "
 
@@ -80,8 +83,7 @@ class Frame:
         progress = self._progress
         inner = width - MARGIN
         parts = [_headline(progress), *bar_lines(progress, inner), *_legend(progress.counts, inner)]
-        for section in sections(progress, inner, height - len(parts) - 2):
-            parts += [Text(), *section]
+        parts += section_lines(progress, inner, height - len(parts) - BORDERS)
         return Panel(
             Group(*parts),
             title=Text.assemble(("Scheduler", theme.TITLE), (f" · {self._executor}", "not dim")),

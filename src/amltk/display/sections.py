@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from amltk.display import theme, wording
 from amltk.display.theme import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rich.text import Text
-
     from amltk.display.progress import Progress, TaskProgress
     from amltk.scheduling.snapshot import Counts
 
-    Draw = Callable[[int, int], list[Text]]
+    Draw = Callable[[Progress, int, int], list[Text]]
 
-NAME_WIDTH = 12
+NAME_WIDTH = 16
 """Columns that the name of a task has at least, however narrow the screen."""
 
 MOST_CALLS = 16
@@ -35,21 +35,25 @@ TIME_WIDTH = 11
 _COLUMNS = {"pending": 10, "running": 9, "done": 10, "failed": 8, "cancelled": 11, "pending or running": 20}
 
 
-def sections(progress: Progress, width: int, height: int) -> list[list[Text]]:
-    """The sections that there is something to tell in, in `height` lines, with one before each.
+def section_lines(progress: Progress, width: int, height: int) -> list[Text]:
+    """The lines of all sections that there is something to tell in, at most `height` of them.
 
-    Where there is too little room, all are given the same.
+    Where there is too little room, each section is given the same; then the lines between them go, and then the last
+    section.
     """
-    wanted = [
-        (_task_lines, 1 + sum(1 + len(task.notes) for task in progress.tasks) if progress.tasks else 0),
-        (_call_lines, 1 + min(len(progress.calls), MOST_CALLS) if progress.calls else 0),
-        (_failure_lines, 1 + len(progress.failures) if progress.failures else 0),
-    ]
-    wanted = [(draw, lines) for draw, lines in wanted if lines]
+    wanted: list[tuple[Draw, int]] = []
+    if progress.tasks:
+        wanted.append((_task_lines, 1 + sum(1 + len(task.notes) for task in progress.tasks)))
+    if progress.calls:
+        wanted.append((_call_lines, 1 + min(len(progress.calls), MOST_CALLS)))
+    if progress.failures:
+        wanted.append((_failure_lines, 1 + len(progress.failures)))
     while wanted:
-        heights = fit([lines for _, lines in wanted], height - len(wanted))
-        if min(heights) >= LEAST:
-            return [draw(progress, width, lines) for (draw, _), lines in zip(wanted, heights, strict=True)]
+        for gap in ([Text()], []):
+            heights = fit([lines for _, lines in wanted], height - len(gap) * len(wanted))
+            if min(heights) >= LEAST:
+                drawn = [draw(progress, width, lines) for (draw, _), lines in zip(wanted, heights, strict=True)]
+                return [line for section in drawn for line in (*gap, *section)]
         wanted.pop()
     return []
 
@@ -79,9 +83,16 @@ def states(counts: Counts) -> list[tuple[str, int, str]]:
     ]
 
 
-def more(n: int) -> Text:
-    """That there are others."""
-    return one_line((f"… and {n:,} more", theme.QUIET))
+def _some(shown: int, of: int, what: str) -> str:
+    """The heading of a list: `call`, or `3 of 20 calls` where it is not complete."""
+    return what if shown == of else f"{shown:,} of {of:,} {what}s"
+
+
+def _name(name: str, width: int) -> Text:
+    """The name of a task or function in so many columns."""
+    text = one_line(wording.printable(name))
+    text.truncate(width, overflow="ellipsis", pad=True)
+    return text
 
 
 # ---------------------------------------------------------------------------------------------------------------- tasks
@@ -91,21 +102,16 @@ def _task_lines(progress: Progress, width: int, height: int) -> list[Text]:
     columns = "".join(f"{name:>{_COLUMNS[name]}}" for name, _, _ in states(progress.counts))
     room = max(NAME_WIDTH, width - len(columns))
     shown = _most_active(progress.tasks, height - 1)
-    lines = [one_line((f"{'task':<{room}}{columns}", theme.QUIET))]
+    lines = [one_line((f"{_some(len(shown), len(progress.tasks), 'task'):<{room}}{columns}", theme.QUIET))]
     for task in shown:
         lines.append(_task_line(task, room))
         lines += [one_line((f"  {wording.printable(note)}", theme.QUIET)) for note in task.notes]
-    if len(shown) < len(progress.tasks) or len(lines) > height:
-        lines[height - 1 :] = [more(len(progress.tasks) - len(shown))] if len(shown) < len(progress.tasks) else []
-    return lines
+    return lines[:height]
 
 
 def _most_active(tasks: Sequence[TaskProgress], room: int) -> list[TaskProgress]:
     """Those that fit, in the order in which they were made, so that they do not change places; one at least."""
-    if sum(1 + len(task.notes) for task in tasks) <= room:
-        return list(tasks)
     chosen: list[int] = []
-    room -= 1  # for telling how many there are beside
     for n in sorted(range(len(tasks)), key=lambda n: _activity(tasks[n])):
         room -= 1 + len(tasks[n].notes)
         if chosen and room < 0:
@@ -129,16 +135,14 @@ def _task_line(task: TaskProgress, room: int) -> Text:
 
 
 def _call_lines(progress: Progress, width: int, height: int) -> list[Text]:
-    rows = height - 1 if len(progress.calls) < height else max(1, height - 2)
-    shown = progress.calls[:rows]
+    shown = progress.calls[: height - 1]
     room = min(max(len(call.name) for call in shown), width // 3)
-    lines = [one_line((f"{'running for':>{TIME_WIDTH}}  call", theme.QUIET))]
+    heading = _some(len(shown), len(progress.calls), "call")
+    lines = [one_line((f"{'running for':>{TIME_WIDTH}}  {heading}", theme.QUIET))]
     for call in shown:
         time = (f"{wording.duration(call.seconds):>{TIME_WIDTH}}  ", theme.RUNNING)
         line = one_line(time).append_text(_name(call.name, room))
         lines.append(line.append(f"  {wording.printable(call.where)}", theme.QUIET))
-    if len(shown) < len(progress.calls) and len(lines) < height:
-        lines.append(more(len(progress.calls) - len(shown)))
     return lines
 
 
@@ -154,10 +158,3 @@ def _failure_lines(progress: Progress, width: int, height: int) -> list[Text]:
         line = one_line((f"{ago:>{TIME_WIDTH}}  ", theme.FAILED)).append_text(_name(failure.name, room))
         lines.append(line.append(f"  {failure.text}"))
     return lines
-
-
-def _name(name: str, width: int) -> Text:
-    """The name of a task or function in so many columns."""
-    text = one_line(wording.printable(name))
-    text.truncate(width, overflow="ellipsis", pad=True)
-    return text

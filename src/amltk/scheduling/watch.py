@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 REFRESH_INTERVAL = 0.25
-"""Seconds between two redraws, whatever the rate of events."""
+"""Seconds between two redraws at least, whatever the rate of events."""
+
+SHARE = 0.02
+"""What drawing may take of the time at most: what takes long to draw is drawn less often."""
 
 
 class View(Protocol):
@@ -29,7 +32,7 @@ class View(Protocol):
 
 
 class Watch:
-    """Has a view drawn at a fixed rate. A view that raises is dropped: what shows a run must not end it.
+    """Has a view drawn a few times a second. A view that raises is dropped: what shows a run must not end it.
 
     Args:
         loop: The loop of the run.
@@ -44,8 +47,8 @@ class Watch:
     def start(self) -> None:
         """Begin to draw."""
         if self._view is not None:
-            self._draw(self._view.start)
-            self._wait()
+            self._draw(self._view.start)  # which loads what is needed: no measure for the next time
+            self._wait(REFRESH_INTERVAL)
 
     def stop(self) -> None:
         """Draw for the last time."""
@@ -54,13 +57,14 @@ class Watch:
         if self._view is not None:
             self._draw(self._view.stop)
 
-    def _wait(self) -> None:
-        self._timer = self._loop.call_later(REFRESH_INTERVAL, self._refresh)
+    def _wait(self, seconds: float) -> None:
+        self._timer = self._loop.call_later(seconds, self._refresh)
 
     def _refresh(self) -> None:
         if self._view is not None:
+            began = self._loop.time()
             self._draw(self._view.refresh)
-            self._wait()
+            self._wait(max(REFRESH_INTERVAL, (self._loop.time() - began) / SHARE))
 
     def _draw(self, step: Callable[[], None]) -> None:
         try:
