@@ -119,20 +119,23 @@ class Above(io.TextIOBase):
     def __init__(self, print_above: Callable[[str], None], stream: TextIO) -> None:
         self._print_above = print_above
         self._rest = ""
+        self._lock = threading.RLock()
         self.rich_proxied_file: TextIO = stream  # the name by which rich finds it
 
     def write(self, text: str) -> int:
         """Print what is a whole line by now."""
-        whole, newline, self._rest = (self._rest + text).rpartition("\n")
-        if newline:
-            self._print_above(whole + newline)
+        with self._lock:
+            whole, newline, self._rest = (self._rest + text).rpartition("\n")
+            if newline:
+                self._print_above(whole + newline)
         return len(text)
 
     def flush(self) -> None:
         """Print the rest, as a line: what asks for it wants to be seen."""
-        rest, self._rest = self._rest, ""
-        if rest:
-            self._print_above(f"{rest}\n")
+        with self._lock:
+            rest, self._rest = self._rest, ""
+            if rest:
+                self._print_above(f"{rest}\n")
 
     def fileno(self) -> int:
         """That of the stream."""
