@@ -219,8 +219,8 @@ class Scheduler(SchedulerEvents, Factories):
                 no type is raised. KeyboardInterrupt, SystemExit and a broken executor always end the run.
             on_cancelled: The same about a future that was cancelled by someone other than the ending run itself.
             asyncio_debug_mode: Whether asyncio reports slow callbacks and misuse.
-            display: Show the run: True in the terminal or notebook, `"auto"` in notebooks only, or rich renderables to
-                show below it. Needs rich.
+            display: Show the run: True in the terminal or notebook (elsewhere in a line now and then on the standard
+                error stream), `"auto"` in notebooks only, or rich renderables to show below it. Needs rich.
 
         Returns:
             How the run ended.

@@ -5,6 +5,8 @@ Taking a snapshot takes as long as there are tasks and workers, however much is 
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -162,16 +164,18 @@ def _counts(unended: int, running: int | None, done: int, failed: int, cancelled
 
 def _running_call(future: Future[Any]) -> RunningCall:
     name = callback_name(future.function) if future.task is None else future.task.name
-    work = future.work
-    return RunningCall(future, name, _place(work), getattr(work, "began", None))
+    # Executors' futures tell as much as they know: by themselves, or by an object that they have for it.
+    told: Any = getattr(future.work, "whereabouts", None) or future.work
+    return RunningCall(future, name, _place(told), getattr(told, "began", None))
 
 
-def _place(work: Any) -> str:
-    """Where it is computed, in words; executors' futures tell as much as they know."""
-    pid = getattr(work, "pid", None)
+def _place(told: Any) -> str:
+    """Where it is computed, in words."""
+    host, pid, thread = (getattr(told, name, None) for name in ("host", "pid", "thread"))
     if pid is None:
-        return getattr(work, "place", "")
-    return f"process {pid}"
+        return getattr(told, "place", "")
+    where = f"thread {thread}" if thread is not None and pid == os.getpid() else f"process {pid}"
+    return where if host is None or host == socket.gethostname() else f"{where} on {host}"
 
 
 def _task(task: Task[..., Any], running: int | None) -> TaskSnapshot:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -112,11 +114,21 @@ def test_counts_are_over_all_runs_and_can_be_told_apart() -> None:
     assert snapshots[1].counts.since(snapshots[0].counts) == Counts(0, 0, 1, 0, 0)
 
 
+class Whereabouts:
+    """What an executor's future may know."""
+
+    def __init__(self, **known: Any) -> None:
+        self.__dict__.update(known)
+
+
 @pytest.mark.parametrize(
     ("details", "where", "since"),
     [
         ({}, "", None),
         ({"pid": 4711, "began": 12.5}, "process 4711", 12.5),
+        ({"whereabouts": Whereabouts(pid=os.getpid(), thread="worker_1", began=3.5)}, "thread worker_1", 3.5),
+        ({"whereabouts": Whereabouts(host=socket.gethostname(), pid=0)}, "process 0", None),
+        ({"whereabouts": Whereabouts(host="node7", pid=12, thread="MainThread")}, "process 12 on node7", None),
         ({"place": "the Dask worker tcp://1.2.3.4"}, "the Dask worker tcp://1.2.3.4", None),
     ],
 )
