@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ REFRESH_INTERVAL = 0.25
 
 SHARE = 0.02
 """What drawing may take of the time at most: what takes long to draw is drawn less often."""
+
+JUDGED = 3
+"""The quickest of so many redraws says how long one takes: others were held up by what else the machine does."""
 
 
 class View(Protocol):
@@ -43,6 +47,7 @@ class Watch:
         self._loop = loop
         self._view = view
         self._timer: asyncio.TimerHandle | None = None
+        self._took: deque[float] = deque(maxlen=JUDGED)
 
     def start(self) -> None:
         """Begin to draw."""
@@ -64,7 +69,8 @@ class Watch:
         if self._view is not None:
             began = self._loop.time()
             self._draw(self._view.refresh)
-            self._wait(max(REFRESH_INTERVAL, (self._loop.time() - began) / SHARE))
+            self._took.append(self._loop.time() - began)
+            self._wait(max(REFRESH_INTERVAL, min(self._took) / SHARE))
 
     def _draw(self, step: Callable[[], None]) -> None:
         try:

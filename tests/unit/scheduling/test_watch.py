@@ -67,3 +67,9 @@ def test_pictures_that_are_quickly_drawn_come_at_a_fixed_rate() -> None:
 def test_what_takes_long_to_draw_is_drawn_less_often() -> None:
     """Drawing takes a small share of the time, however much a picture takes; the first one does not count."""
     assert waits(1, 0.1, 0.01, 0) == pytest.approx([REFRESH_INTERVAL, 0.1 / SHARE, 0.01 / SHARE])
+    assert waits(0, *[0.1] * 9)[1:] == pytest.approx([0.1 / SHARE] * 8)
+
+
+def test_a_redraw_that_was_held_up_does_not_stop_the_display() -> None:
+    """On a busy machine a single redraw may take long: the next one comes as soon as ever."""
+    assert waits(0, 0.001, 0.15, 0.001, 0.001, 0.2, 0.3, 0.001) == [REFRESH_INTERVAL] * 7
