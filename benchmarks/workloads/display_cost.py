@@ -1,15 +1,18 @@
 """What drawing a run costs: no-op tasks through two worker processes, counted after each redraw and after none.
 
 Whole runs, shown and not shown, differ by more from one to the next than drawing costs. So this is one run, in which
-every other redraw is left out: what else goes on meets both alike.
+every other redraw is left out: the times after two redraws in a row, of which one was made, are compared. Which of the
+two is left to chance, so that nothing else that comes and goes is in step with it.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import random
 import statistics
 import time
-from itertools import cycle
+from collections.abc import Iterator
 
 from _pools import WORKERS
 from _report import report
@@ -18,7 +21,7 @@ from _terminal import standard_output_in_a_terminal
 from amltk.display.live import LiveDisplay
 from amltk.scheduling import Limiter, Scheduler
 
-WARM_UP = 8
+WARM_UP = 8  # even: pairs begin after it
 """Redraws before which nothing is counted."""
 
 TASKS = 10
@@ -39,8 +42,8 @@ class Turns:
     def __init__(self) -> None:
         self.computed = 0
         self._draw = LiveDisplay.refresh
-        self._order = cycle([True, False, False, True])  # so that what grows slower meets both alike
-        self._rates: dict[bool, list[float]] = {True: [], False: []}
+        self._order = in_pairs()
+        self._rates: list[tuple[bool, float]] = []
         self._shares: list[float] = []
         self._turn = 0
         self._made = False
@@ -50,7 +53,7 @@ class Turns:
         now = time.perf_counter()
         calls, began, drawing = self._before
         if self._turn > WARM_UP:
-            self._rates[self._made].append((self.computed - calls) / (now - began))
+            self._rates.append((self._made, (self.computed - calls) / (now - began)))
             if self._made:
                 self._shares.append(drawing / (now - began))
         self._turn += 1
@@ -60,10 +63,23 @@ class Turns:
         self._before = (self.computed, now, time.perf_counter() - now)
 
     def figures(self) -> dict[str, float]:
-        """Medians: other programs that come and go are in neither."""
-        drawn, left_out = (statistics.median(self._rates[made]) for made in (True, False))
-        share = statistics.median(self._shares)
-        return {"tasks_per_second": drawn, "without": left_out, "ratio": drawn / left_out, "drawing": share}
+        """Rates with and without redraws, the ratio and its standard error, and the share of time spent drawing."""
+        drawn, left_out = ([rate for made, rate in self._rates if made is wanted] for wanted in (True, False))
+        ratios = [math.log(with_it / without) for with_it, without in zip(drawn, left_out, strict=False)]
+        return {
+            "tasks_per_second": statistics.fmean(drawn),
+            "without": statistics.fmean(left_out),
+            "ratio": math.exp(statistics.fmean(ratios)),
+            "error": statistics.stdev(ratios) / math.sqrt(len(ratios)),
+            "drawing": statistics.median(self._shares),
+        }
+
+
+def in_pairs() -> Iterator[bool]:
+    """One of each in every two, in an order that is left to chance."""
+    while True:
+        first = random.random() < 0.5
+        yield from (first, not first)
 
 
 def main() -> None:
