@@ -259,8 +259,8 @@ class Scheduler(SchedulerEvents, Factories):
                 no type is raised. KeyboardInterrupt, SystemExit and a broken executor always end the run.
             on_cancelled: The same about a future that was cancelled by someone other than the ending run itself.
             asyncio_debug_mode: Whether asyncio reports slow callbacks and misuse.
-            display: Show the run: True in the terminal or notebook, `"auto"` in notebooks only, or rich renderables to
-                show below it. Needs rich.
+            display: Show the run: True in the terminal or notebook (elsewhere in a line now and then on the standard
+                error stream), `"auto"` in notebooks only, or rich renderables to show below it. Needs rich.
 
         Returns:
             How the run ended.
@@ -375,6 +375,17 @@ class Scheduler(SchedulerEvents, Factories):
     def n_running(self) -> int:
         """How many submissions have not ended; takes the same time however many they are."""
         return 0 if self._run is None else len(self._run.ledger)
+
+    def running_calls(self) -> list[Future[Any]] | None:
+        """The futures whose compute a worker has begun. May be called from any thread.
+
+        It takes as long as there are workers, however much is pending.
+
+        Returns:
+            The futures; their `work` is the executor's own. None if the executor does not tell: Ray, and one that this
+            package knows nothing about, while some hundred calls are pending there.
+        """
+        return [] if self._run is None else self._run.running_calls()
 
     @property
     def event_counts(self) -> Counter[Event[..., Any]]:

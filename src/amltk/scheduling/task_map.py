@@ -49,6 +49,14 @@ class TaskMap:
         """How many items have ended, or were dropped by a plugin that had kept them."""
         return self.n_taken - len(self._mine) - len(self._kept) - (self._refused is not None)
 
+    def calls_left(self) -> int | None:
+        """How many items are still to be submitted; None if that is not known."""
+        if self.exhausted:
+            return len(self._kept)
+        if self.total is None:
+            return None
+        return self.total - self.n_taken + len(self._kept) + (self._refused is not None)
+
     @property
     def over(self) -> bool:
         """Whether no further item is taken and all have ended."""

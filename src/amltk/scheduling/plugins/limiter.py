@@ -158,6 +158,10 @@ class Limiter(Plugin):
             raise RuntimeError(f"this {type(self).__name__} was not attached; use task.attach_plugin(...)")
         return self.task
 
+    def calls_left(self) -> int | None:
+        """What `max_calls` leaves."""
+        return None if self.max_calls is None else max(0, self.max_calls - self.n_calls)
+
     def status(self) -> str:
         """How much of each limit is used."""
         parts = []

@@ -162,10 +162,13 @@ class Engine:
     def has_begun(self, call: PoolFuture) -> bool:
         """Whether a worker is at it."""
         with self._lock:
-            seat = call.seat
-            if seat is None:
-                return False
-            return seat.sent[0] is call and self._traffic.links[seat.number].count_tokens() < len(seat.sent)
+            return call.seat is not None and self._traffic.begun(call.seat) is call
+
+    def running_calls(self) -> list[PoolFuture]:
+        """What the workers are at; takes as long as there are workers, whatever waits."""
+        with self._lock:
+            calls = map(self._traffic.begun, self._book.seats.values())
+            return [call for call in calls if call is not None]
 
     def close(self, *, cancel: bool) -> None:
         """Accept nothing more; end when everything has ended."""
