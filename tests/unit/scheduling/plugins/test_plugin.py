@@ -51,7 +51,7 @@ REVIEWED = ["review b", "review a"]
 
 @pytest.mark.parametrize("ending", ["finish", "fail"])
 def test_setup_and_teardown_are_paired(ending: str) -> None:
-    """A call that ends is reviewed by the last plugin first, which tells what it tells before, and torn down in reverse."""
+    """A call that ends is reviewed and torn down by the last plugin first; what reviews tell is told before."""
     notes: list[str] = []
     program = Program(plugins=pair(notes))
     program.submit()
