@@ -10,6 +10,7 @@ import pytest
 from amltk.exceptions import ExecutorBrokenError, WorkerLostError
 from amltk.scheduling import ExitState, Scheduler
 from amltk.scheduling.executors import KINDS
+from amltk.scheduling.executors.whereabouts import this_host, whereabouts
 from amltk.scheduling.snapshot import Snapshot
 from tests.contract import work
 from tests.contract.backends import BACKENDS, Backend
@@ -48,6 +49,17 @@ def test_where_work_is_done(scheduler: Scheduler, capabilities: Capabilities) ->
     assert {place == (pid, thread) for place in places} == {capabilities.in_loop}
     assert capabilities.in_process or not capabilities.in_loop
     assert not (capabilities.in_process and capabilities.remote)
+
+
+def test_where_and_when_work_is_done_is_told(scheduler: Scheduler, capabilities: Capabilities) -> None:
+    """The future tells the process that has computed it and its times, exactly where that is claimed."""
+    told: list[tuple[Any, int]] = []
+    scheduler.on_start(lambda: [scheduler.submit(work.where) for _ in range(10)])
+    scheduler.on_future_result(lambda future, result: told.append((whereabouts(future.work), result[0])))
+    scheduler.run()
+    assert {here is not None for here, _ in told} == {capabilities.tells_whereabouts}
+    for here, pid in told:
+        assert here is None or (here.host == this_host() and here.pid == pid and here.began <= here.ended)
 
 
 def test_workers_work_at_the_same_time(make: Callable[..., Scheduler], gate: Gate, capabilities: Capabilities) -> None:

@@ -15,6 +15,7 @@ from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.dask_tracker import Tracker, begin_and_compute
 from amltk.scheduling.executors.remote import RemoteExecutor, RemoteFuture
 from amltk.scheduling.executors.termination import kill_trees
+from amltk.scheduling.executors.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,12 +142,14 @@ class DaskExecutor(RemoteExecutor):
 
     def _hear(self, event: tuple[float, tuple[Any, ...]]) -> None:
         """Take an event of the tracker."""
-        kind, key, worker, *rest = event[1]
+        at, (kind, key, worker, *rest) = event
         call = self._calls.get(key)
         if call is None:
             return
         if kind == "begun":
-            call.place = f"the Dask worker {worker} (process {rest[0]})"
+            pid, host = rest
+            call.place = f"the Dask worker {worker} (process {pid})"
+            call.whereabouts = Whereabouts(host, pid, began=at)
             call.begin()
             self._running[call] = None
             if call.done():  # cancelled meanwhile, by another thread

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from amltk import _extras
@@ -45,6 +45,8 @@ class Capabilities:
     """It lists what its workers are at, however much waits: it has `running_calls`, as `ProcessPool` has."""
     in_order: bool = False
     """Calls are begun in the order of their submission."""
+    tells_whereabouts: bool = True
+    """`whereabouts` of a future tells which process has computed it, and from when to when."""
     driven_by_loop: bool = False
     """It lets the loop of a run do its traffic: it has `attach` and `detach`, as `ProcessPool` has."""
 
@@ -82,6 +84,16 @@ def _optional(module: str, *needs: str, extra: str) -> Callable[..., Executor]:
     return make
 
 
+_THREADS = Capabilities(
+    kills_running=False,
+    isolates_crashes=False,
+    remote=False,
+    in_process=True,
+    crash_ends_program=True,
+    closures=True,
+    in_order=True,
+)
+
 KINDS: tuple[ExecutorKind, ...] = (
     ExecutorKind(
         name="processes",
@@ -103,22 +115,23 @@ KINDS: tuple[ExecutorKind, ...] = (
         name="process-pool-executor",
         factory=None,
         type_name="concurrent.futures.process.ProcessPoolExecutor",
-        capabilities=Capabilities(kills_running=True, isolates_crashes=False, remote=False, in_order=True),
+        capabilities=Capabilities(
+            kills_running=True, isolates_crashes=False, remote=False, in_order=True, tells_whereabouts=False
+        ),
         terminate=termination.kill_process_pool,
     ),
     ExecutorKind(
         name="threads",
         factory=threads.make,
+        type_name="amltk.scheduling.executors.threads.ThreadPool",
+        capabilities=_THREADS,
+        terminate=termination.shut_down,
+    ),
+    ExecutorKind(
+        name="thread-pool-executor",
+        factory=None,
         type_name="concurrent.futures.thread.ThreadPoolExecutor",
-        capabilities=Capabilities(
-            kills_running=False,
-            isolates_crashes=False,
-            remote=False,
-            in_process=True,
-            crash_ends_program=True,
-            closures=True,
-            in_order=True,
-        ),
+        capabilities=replace(_THREADS, tells_whereabouts=False),
         terminate=termination.shut_down,
     ),
     ExecutorKind(
@@ -213,7 +226,7 @@ OTHER = ExecutorKind(
     name="executor",
     factory=None,
     type_name="concurrent.futures._base.Executor",
-    capabilities=Capabilities(kills_running=False, isolates_crashes=False, remote=False),
+    capabilities=Capabilities(kills_running=False, isolates_crashes=False, remote=False, tells_whereabouts=False),
     terminate=termination.shut_down,
 )
 """Any other `concurrent.futures.Executor`: nothing is known about it."""

@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from amltk.scheduling.plugins.comm import Comm
     from amltk.scheduling.plugins.limiter import Limiter
     from amltk.scheduling.plugins.limits import Limits
     from amltk.scheduling.plugins.plugin import Plugin
     from amltk.scheduling.plugins.retry import Retry
 
 __all__ = [
+    "Comm",
     "Limiter",
     "Limits",
     "Plugin",
@@ -23,6 +25,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Comm": "amltk.scheduling.plugins.comm",
     "Limiter": "amltk.scheduling.plugins.limiter",
     "Limits": "amltk.scheduling.plugins.limits",
     "Plugin": "amltk.scheduling.plugins.plugin",

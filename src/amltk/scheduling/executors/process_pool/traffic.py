@@ -68,7 +68,8 @@ class Traffic:
 
     def unpacked(self) -> list[PoolFuture]:
         """The calls that have to be packed before they can be sent, as far as workers have room for them."""
-        return [call for call in islice(self._book.queue, self._book.room()) if call.parcel is None]
+        waiting = (call for call in self._book.queue if not call.dropped)
+        return [call for call in islice(waiting, self._book.room()) if call.parcel is None]
 
     def pack(self, call: PoolFuture) -> BaseException | None:
         """Pickle a call, which calls users' code: not to be done under the lock, nor by two threads at once.
