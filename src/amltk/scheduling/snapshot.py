@@ -109,8 +109,7 @@ class TaskSnapshot:
     Attributes:
         task: The task.
         counts: Its submissions, over all runs.
-        total: How many submissions there will have been in all, over all runs; None where
-            neither a plugin nor `Task.map` knows.
+        total: How many submissions there will have been in all, over all runs; None where no plugin and no map knows.
         plugins: Its plugins, in the order in which they are asked.
         events: How often those of its events have happened that not every task has.
     """
@@ -186,17 +185,16 @@ def _task(task: Task[..., Any], running: int | None) -> TaskSnapshot:
     return TaskSnapshot(
         task,
         counts,
-        _total(task, counts),
+        _total(counts, task),
         tuple(PluginStatus(plugin.name, plugin.status()) for plugin in task.plugins),
         {event: count for event, count in task.event_counts.items() if event not in everyones},
     )
 
 
-def _total(task: Task[..., Any], counts: Counts) -> int | None:
-    """What was submitted and what is to come: as much as plugins let pass, and the items of `Task.map`."""
+def _total(counts: Counts, task: Task[..., Any]) -> int | None:
+    """What was submitted and what is to come: as much as plugins let pass, and the items of maps that are not over."""
     to_come = [left for plugin in task.plugins if (left := plugin.calls_left()) is not None]
-    items = [task_map.n_left for task_map in task.maps if not task_map.over]
-    known = [n for n in items if n is not None]
-    if items and len(known) == len(items):
-        to_come.append(sum(known))
+    mapped = [task_map.calls_left() for task_map in task.maps if not task_map.over]
+    if mapped and None not in mapped:
+        to_come.append(sum(left or 0 for left in mapped))
     return counts.submitted + min(to_come) if to_come else None

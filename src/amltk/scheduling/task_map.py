@@ -49,10 +49,9 @@ class TaskMap:
         """How many items have ended, or were dropped by a plugin that had kept them."""
         return self.n_taken - len(self._mine) - len(self._kept) - (self._refused is not None)
 
-    @property
-    def n_left(self) -> int | None:
+    def calls_left(self) -> int | None:
         """How many items are still to be submitted; None if that is not known."""
-        kept = sum(call.future is None for call in list(self._kept))
+        kept = sum(call.future is None for call in list(self._kept))  # others were submitted, and are adopted soon
         if self.exhausted:
             return kept
         return None if self.total is None else self.total - self.n_taken + kept + (self._refused is not None)

@@ -41,12 +41,12 @@ class Capabilities:
     """`running()` of a future is true from the moment on at which a worker begins it, or shortly before."""
     limits_calls: bool = False
     """It has `submit_limited`, which ends calls that use more than they may."""
+    tells_whereabouts: bool = True
+    """`whereabouts` of a future tells which process has computed it, and from when to when."""
     lists_running: bool = False
     """It lists what its workers are at, however much waits: it has `running_calls`, as `ProcessPool` has."""
     in_order: bool = False
     """Calls are begun in the order of their submission."""
-    tells_whereabouts: bool = True
-    """`whereabouts` of a future tells which process has computed it, and from when to when."""
     driven_by_loop: bool = False
     """It lets the loop of a run do its traffic: it has `attach` and `detach`, as `ProcessPool` has."""
 
@@ -116,7 +116,7 @@ KINDS: tuple[ExecutorKind, ...] = (
         factory=None,
         type_name="concurrent.futures.process.ProcessPoolExecutor",
         capabilities=Capabilities(
-            kills_running=True, isolates_crashes=False, remote=False, in_order=True, tells_whereabouts=False
+            kills_running=True, isolates_crashes=False, remote=False, tells_whereabouts=False, in_order=True
         ),
         terminate=termination.kill_process_pool,
     ),
