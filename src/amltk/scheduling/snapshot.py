@@ -6,18 +6,19 @@ Taking a snapshot takes as long as there are tasks and workers, however much is 
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.events import callback_name
+from amltk.scheduling.executors.whereabouts import this_host, whereabouts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from amltk.scheduling.events import Event
+    from amltk.scheduling.executors.whereabouts import Whereabouts
     from amltk.scheduling.future import Future
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.task import Task
@@ -163,18 +164,17 @@ def _counts(unended: int, running: int | None, done: int, failed: int, cancelled
 
 def _running_call(future: Future[Any]) -> RunningCall:
     name = callback_name(future.function) if future.task is None else future.task.name
-    # Executors' futures tell as much as they know: by themselves, or by an object that they have for it.
-    told: Any = getattr(future.work, "whereabouts", None) or future.work
-    return RunningCall(future, name, _place(told), getattr(told, "began", None))
+    told = whereabouts(future.work)
+    return RunningCall(future, name, "", None) if told is None else RunningCall(future, name, _place(told), told.began)
 
 
-def _place(told: Any) -> str:
+def _place(told: Whereabouts) -> str:
     """Where it is computed, in words."""
-    host, pid, thread = (getattr(told, name, None) for name in ("host", "pid", "thread"))
-    if pid is None:
-        return getattr(told, "place", "")
-    where = f"thread {thread}" if thread is not None and pid == os.getpid() else f"process {pid}"
-    return where if host is None or host == socket.gethostname() else f"{where} on {host}"
+    if told.pid is None:
+        return ""
+    is_thread = told.thread is not None and told.pid == os.getpid()
+    where = f"thread {told.thread}" if is_thread else f"process {told.pid}"
+    return where if told.host in (None, this_host()) else f"{where} on {told.host}"
 
 
 def _task(task: Task[..., Any], running: int | None) -> TaskSnapshot:
@@ -192,8 +192,9 @@ def _task(task: Task[..., Any], running: int | None) -> TaskSnapshot:
 
 
 def _total(counts: Counts, task: Task[..., Any]) -> int | None:
+    """What was submitted and what is to come: as much as plugins let pass, and the items of maps that are not over."""
     to_come = [left for plugin in task.plugins if (left := plugin.calls_left()) is not None]
-    mapped = [task_map.calls_left() for task_map in task.maps]
+    mapped = [task_map.calls_left() for task_map in task.maps if not task_map.over]
     if mapped and None not in mapped:
         to_come.append(sum(left or 0 for left in mapped))
     return counts.submitted + min(to_come) if to_come else None

@@ -51,11 +51,10 @@ class TaskMap:
 
     def calls_left(self) -> int | None:
         """How many items are still to be submitted; None if that is not known."""
+        kept = sum(call.future is None for call in list(self._kept))  # others were submitted, and are adopted soon
         if self.exhausted:
-            return len(self._kept)
-        if self.total is None:
-            return None
-        return self.total - self.n_taken + len(self._kept) + (self._refused is not None)
+            return kept
+        return None if self.total is None else self.total - self.n_taken + kept + (self._refused is not None)
 
     @property
     def over(self) -> bool:

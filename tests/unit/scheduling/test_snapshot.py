@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from amltk.scheduling import Limiter, Plugin, Scheduler
 from amltk.scheduling.executors.backend import LOOKED_AT
+from amltk.scheduling.executors.whereabouts import Whereabouts, this_host
 from amltk.scheduling.snapshot import Counts, PluginStatus, Snapshot
 from amltk.testing import ManualExecutor, run_in_virtual_time
 
@@ -114,25 +114,19 @@ def test_counts_are_over_all_runs_and_can_be_told_apart() -> None:
     assert snapshots[1].counts.since(snapshots[0].counts) == Counts(0, 0, 1, 0, 0)
 
 
-class Whereabouts:
-    """What an executor's future may know."""
-
-    def __init__(self, **known: Any) -> None:
-        self.__dict__.update(known)
-
-
 @pytest.mark.parametrize(
-    ("details", "where", "since"),
+    ("told", "where", "since"),
     [
-        ({}, "", None),
-        ({"pid": 4711, "began": 12.5}, "process 4711", 12.5),
-        ({"whereabouts": Whereabouts(pid=os.getpid(), thread="worker_1", began=3.5)}, "thread worker_1", 3.5),
-        ({"whereabouts": Whereabouts(host=socket.gethostname(), pid=0)}, "process 0", None),
-        ({"whereabouts": Whereabouts(host="node7", pid=12, thread="MainThread")}, "process 12 on node7", None),
-        ({"place": "the Dask worker tcp://1.2.3.4"}, "the Dask worker tcp://1.2.3.4", None),
+        (None, "", None),
+        (Whereabouts(), "", None),
+        (Whereabouts(pid=4711, began=12.5), "process 4711", 12.5),
+        (Whereabouts(this_host(), os.getpid(), "worker_1", 3.5), "thread worker_1", 3.5),
+        (Whereabouts("node7", 12, "MainThread", 3.5), "process 12 on node7", 3.5),
     ],
 )
-def test_running_calls_tell_what_their_executor_knows(details: dict[str, Any], where: str, since: float | None) -> None:
+def test_running_calls_tell_what_their_executor_knows(
+    told: Whereabouts | None, where: str, since: float | None
+) -> None:
     """A running call has the name of its task, and its place and beginning as far as its executor's future says."""
     p = Program()
     p.task.name = "training"
@@ -140,8 +134,7 @@ def test_running_calls_tell_what_their_executor_knows(details: dict[str, Any], w
 
     def begin() -> None:
         p.executor.start(0)
-        for name, value in details.items():
-            setattr(p.executor.submissions[0].future, name, value)
+        p.executor.submissions[0].future.whereabouts = told  # type: ignore[attr-defined]
 
     p.at(1, begin)
     p.at(2, p.scheduler.stop)
@@ -159,6 +152,50 @@ def test_the_number_of_submissions_to_come() -> None:
     p.run()
     assert [seen.tasks[0].total for seen in p.seen] == [7, 7]
     assert Plugin().calls_left() is None
+
+
+def test_items_of_a_map_are_to_come() -> None:
+    """The total of a task counts the items of `Task.map` that were not taken, while there are any in flight."""
+    p = Program()
+    p.scheduler.on_start(lambda: [p.task.submit(-1), p.task.map(range(5), in_flight=2)])
+    p.at(1)
+    p.at(2, lambda: [p.executor.finish(n) for n in (0, 1, 2)])
+    p.at(3, lambda: [p.executor.finish(n) for n in (3, 4)])
+    p.at(4, lambda: p.executor.finish(5))
+    p.run(end_on_empty=False, timeout=5)
+    assert [seen.tasks[0].total for seen in p.seen] == [6, 6, 6, None, None]
+
+
+def test_a_map_without_an_end_has_no_total() -> None:
+    """Where an iterable does not tell how many items it has, the total is known once it has ended, and not before."""
+    p = Program()
+    p.scheduler.on_start(lambda: p.task.map(iter(range(3)), in_flight=2))
+    p.at(1)
+    p.at(2, lambda: p.executor.finish(0))
+    p.at(3, lambda: p.executor.finish(1))
+    p.at(4, p.scheduler.stop)
+    p.run()
+    assert [seen.tasks[0].total for seen in p.seen] == [None, None, 3, None]
+
+
+def test_a_limit_below_the_items_of_a_map_counts() -> None:
+    """Of what a map has and what a limiter lets pass, the smaller number is the one to come."""
+    p = Program(plugins=Limiter(max_calls=4))
+    p.scheduler.on_start(lambda: p.task.map(range(9), in_flight=2))
+    p.at(1)
+    p.at(2, p.scheduler.stop)
+    p.run()
+    assert p.seen[0].tasks[0].total == 4
+
+
+def test_what_a_plugin_keeps_of_a_map_is_to_come() -> None:
+    """An item that waits in a limiter was taken, and is still to be submitted."""
+    p = Program(plugins=Limiter(max_concurrent=1, on_limit="queue"))
+    p.scheduler.on_start(lambda: p.task.map(range(9), in_flight=4))
+    p.at(1)
+    p.at(2, p.scheduler.stop)
+    p.run()
+    assert (p.seen[0].tasks[0].counts.submitted, p.seen[0].tasks[0].total) == (1, 9)
 
 
 def test_events_of_plugins_are_counted() -> None:

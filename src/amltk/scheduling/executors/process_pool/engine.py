@@ -166,9 +166,13 @@ class Engine:
 
     def running_calls(self) -> list[PoolFuture]:
         """What the workers are at; takes as long as there are workers, whatever waits."""
+        calls = []
         with self._lock:
-            calls = map(self._traffic.begun, self._book.seats.values())
-            return [call for call in calls if call is not None]
+            for seat in self._book.seats.values():
+                if (call := self._traffic.begun(seat)) is not None:
+                    call.pid = self._traffic.links[seat.number].pid  # of short calls no worker says that it has begun
+                    calls.append(call)
+        return calls
 
     def close(self, *, cancel: bool) -> None:
         """Accept nothing more; end when everything has ended."""
