@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Subscriber,
         Subscription,
         Task,
+        TaskMap,
     )
 
 __version__ = "2.0.0.dev0"
@@ -44,6 +45,7 @@ __all__ = [
     "Subscriber",
     "Subscription",
     "Task",
+    "TaskMap",
     "__version__",
 ]
 
@@ -62,6 +64,7 @@ _HOMES = {
     "Subscriber": "amltk.scheduling",
     "Subscription": "amltk.scheduling",
     "Task": "amltk.scheduling",
+    "TaskMap": "amltk.scheduling",
 }
 
 __getattr__: Callable[[str], Any] = names_from(_HOMES, globals())

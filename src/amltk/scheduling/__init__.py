@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.plugins.retry import Retry
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.task import Task
+    from amltk.scheduling.task_map import TaskMap
 
 __all__ = [
     "Comm",
@@ -37,6 +38,7 @@ __all__ = [
     "Subscriber",
     "Subscription",
     "Task",
+    "TaskMap",
 ]
 
 _HOMES = {
@@ -54,6 +56,7 @@ _HOMES = {
     "Retry": "amltk.scheduling.plugins.retry",
     "Scheduler": "amltk.scheduling.scheduler",
     "Task": "amltk.scheduling.task",
+    "TaskMap": "amltk.scheduling.task_map",
 }
 
 __getattr__: Callable[[str], Any] = names_from(_HOMES, globals())

@@ -130,6 +130,11 @@ class Run:
             self._end(Code.TIMEOUT)
         return self.ending.running
 
+    def running_calls(self) -> list[Future[Any]] | None:
+        """Carry out `Scheduler.running_calls`."""
+        works = self._backend.running_calls(self.ledger.oldest)
+        return None if works is None else self.ledger.behind(works)
+
     def submit(
         self,
         task: Any,

@@ -43,6 +43,10 @@ class Capabilities:
     """It has `submit_limited`, which ends calls that use more than they may."""
     tells_whereabouts: bool = True
     """`whereabouts` of a future tells which process has computed it, and from when to when."""
+    lists_running: bool = False
+    """It lists what its workers are at, however much waits: it has `running_calls`, as `ProcessPool` has."""
+    in_order: bool = False
+    """Calls are begun in the order of their submission."""
     driven_by_loop: bool = False
     """It lets the loop of a run do its traffic: it has `attach` and `detach`, as `ProcessPool` has."""
 
@@ -87,6 +91,7 @@ _THREADS = Capabilities(
     in_process=True,
     crash_ends_program=True,
     closures=True,
+    in_order=True,
 )
 
 KINDS: tuple[ExecutorKind, ...] = (
@@ -102,6 +107,7 @@ KINDS: tuple[ExecutorKind, ...] = (
             cancels_running=True,
             limits_calls=True,
             driven_by_loop=True,
+            lists_running=True,
         ),
         terminate=termination.kill_workers,
     ),
@@ -109,7 +115,9 @@ KINDS: tuple[ExecutorKind, ...] = (
         name="process-pool-executor",
         factory=None,
         type_name="concurrent.futures.process.ProcessPoolExecutor",
-        capabilities=Capabilities(kills_running=True, isolates_crashes=False, remote=False, tells_whereabouts=False),
+        capabilities=Capabilities(
+            kills_running=True, isolates_crashes=False, remote=False, tells_whereabouts=False, in_order=True
+        ),
         terminate=termination.kill_process_pool,
     ),
     ExecutorKind(
@@ -138,6 +146,7 @@ KINDS: tuple[ExecutorKind, ...] = (
             in_process=True,
             crash_ends_program=True,
             closures=True,
+            in_order=True,
         ),
         terminate=termination.shut_down,
     ),
@@ -145,7 +154,9 @@ KINDS: tuple[ExecutorKind, ...] = (
         name="loky",
         factory=_optional("loky", "loky", extra="loky"),
         type_name="amltk.scheduling.executors.loky.LokyExecutor",
-        capabilities=Capabilities(kills_running=True, isolates_crashes=False, remote=False, closures=True),
+        capabilities=Capabilities(
+            kills_running=True, isolates_crashes=False, remote=False, closures=True, in_order=True
+        ),
         terminate=termination.kill_workers,
         extra="loky",
     ),
@@ -153,7 +164,9 @@ KINDS: tuple[ExecutorKind, ...] = (
         name="dask_jobqueue",
         factory=_optional("jobqueue", "dask", "distributed", "dask_jobqueue", extra="cluster"),
         type_name="amltk.scheduling.executors.jobqueue.JobQueueExecutor",
-        capabilities=Capabilities(kills_running=True, isolates_crashes=True, remote=True, closures=True),
+        capabilities=Capabilities(
+            kills_running=True, isolates_crashes=True, remote=True, closures=True, lists_running=True
+        ),
         terminate=termination.kill_workers,
         extra="cluster",
     ),
@@ -161,7 +174,9 @@ KINDS: tuple[ExecutorKind, ...] = (
         name="dask",
         factory=_optional("dask", "dask", "distributed", extra="dask"),
         type_name="amltk.scheduling.executors.dask.OwnDaskExecutor",
-        capabilities=Capabilities(kills_running=True, isolates_crashes=True, remote=False, closures=True),
+        capabilities=Capabilities(
+            kills_running=True, isolates_crashes=True, remote=False, closures=True, lists_running=True
+        ),
         terminate=termination.kill_workers,
         extra="dask",
     ),
@@ -169,7 +184,9 @@ KINDS: tuple[ExecutorKind, ...] = (
         name="dask-client",
         factory=None,
         type_name="amltk.scheduling.executors.dask.DaskExecutor",
-        capabilities=Capabilities(kills_running=False, isolates_crashes=True, remote=True, closures=True),
+        capabilities=Capabilities(
+            kills_running=False, isolates_crashes=True, remote=True, closures=True, lists_running=True
+        ),
         terminate=termination.kill_workers,
         extra="dask",
     ),
@@ -193,7 +210,12 @@ KINDS: tuple[ExecutorKind, ...] = (
         factory=_optional("mpi", "mpi4py", extra="mpi"),
         type_name="amltk.scheduling.executors.mpi.MPIExecutor",
         capabilities=Capabilities(
-            kills_running=False, isolates_crashes=False, remote=True, closures=True, crash_ends_program=True
+            kills_running=False,
+            isolates_crashes=False,
+            remote=True,
+            closures=True,
+            crash_ends_program=True,
+            in_order=True,
         ),
         terminate=termination.kill_workers,
         extra="mpi",
