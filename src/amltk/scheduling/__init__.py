@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.sequential import SequentialExecutor
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future
-    from amltk.scheduling.plugins import Limiter, Plugin
+    from amltk.scheduling.plugins.limiter import Limiter
+    from amltk.scheduling.plugins.limits import Limits
+    from amltk.scheduling.plugins.plugin import Plugin
+    from amltk.scheduling.plugins.retry import Retry
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.task import Task
 
@@ -24,7 +27,9 @@ __all__ = [
     "ExitState",
     "Future",
     "Limiter",
+    "Limits",
     "Plugin",
+    "Retry",
     "Scheduler",
     "SequentialExecutor",
     "Subscriber",
@@ -40,8 +45,10 @@ _HOMES = {
     "SequentialExecutor": "amltk.scheduling.executors.sequential",
     "ExitState": "amltk.scheduling.exit_state",
     "Future": "amltk.scheduling.future",
-    "Limiter": "amltk.scheduling.plugins",
-    "Plugin": "amltk.scheduling.plugins",
+    "Limiter": "amltk.scheduling.plugins.limiter",
+    "Limits": "amltk.scheduling.plugins.limits",
+    "Plugin": "amltk.scheduling.plugins.plugin",
+    "Retry": "amltk.scheduling.plugins.retry",
     "Scheduler": "amltk.scheduling.scheduler",
     "Task": "amltk.scheduling.task",
 }

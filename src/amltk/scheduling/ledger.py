@@ -16,8 +16,8 @@ class Ledger:
 
     Invariant: `accepted == results + exceptions + cancelled + len(self)`, after every call.
 
-    A submission is *waiting* from its acceptance until the executor has it (only submissions from other threads wait),
-    and *pending* from then on. Every operation takes the same time, however many submissions there are.
+    A submission is *pending* while the executor has it. It is *waiting* before that, if it comes from another thread,
+    and while plugins look at the outcome of an attempt. Every operation takes the same time, however many there are.
     """
 
     __slots__ = ("_pending", "_waiting", "accepted", "cancelled", "exceptions", "results")
@@ -65,8 +65,20 @@ class Ledger:
             future.task.pending[future] = None
 
     def settle(self, work: Work[Any]) -> Future[Any] | None:
-        """Take out the future whose compute ended; None if it had ended before, or was never known."""
+        """Take out the future whose compute ended; None if it had ended before, or was never known.
+
+        If there are plugins to look at it, it is waiting from now on, until `conclude`.
+        """
         future = self._pending.pop(work, None)
-        if future is not None and future.task is not None:
+        if future is None:
+            return None
+        if future.call is not None:
+            self._waiting[future] = None
+        elif future.task is not None:
             del future.task.pending[future]
         return future
+
+    def conclude(self, future: Future[Any]) -> None:
+        """Take out a future that plugins have looked at."""
+        del self._waiting[future]
+        del future.task.pending[future]

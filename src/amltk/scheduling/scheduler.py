@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
 from amltk import _extras
+from amltk._checks import check_bool, check_seconds
 from amltk.exceptions import ExecutorShutdownError, SchedulerNotRunningError, SchedulerRunningError
 from amltk.scheduling import loops
 from amltk.scheduling.ending import Phase
@@ -19,7 +20,6 @@ from amltk.scheduling.events import (
     Emitter,
     Event,
     callback_name,
-    check_bool,
     check_computable,
     deliver_now,
     raise_attribute_error,
@@ -28,7 +28,7 @@ from amltk.scheduling.executors.backend import Backend
 from amltk.scheduling.executors.registry import ExecutorKind, Terminator, kind_named, kind_of
 from amltk.scheduling.factories import Factories
 from amltk.scheduling.interrupts import Interrupts
-from amltk.scheduling.policy import OnException, Reaction, RunOptions, check_seconds
+from amltk.scheduling.policy import OnException, Reaction, RunOptions
 from amltk.scheduling.run import Run
 from amltk.scheduling.scheduler_events import SchedulerEvents
 from amltk.scheduling.task import Task
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from amltk.scheduling.exit_state import ExitState
+    from amltk.scheduling.future import Future
     from amltk.scheduling.plugins.plugin import Plugin
     from amltk.scheduling.timer import Timer
     from amltk.scheduling.watch import View
@@ -97,7 +98,7 @@ class Scheduler(SchedulerEvents, Factories):
         self._executor_is_used_up = False
         self._run: Run | None = None
         # What `submit` and `Task.submit` have in common: the run's own method while there is a run.
-        self.submit_for: Callable[..., asyncio.Future[Any]] = self._refuse
+        self.submit_for: Callable[..., Future[Any]] = self._refuse
         self._busy = threading.Lock()  # while there is a run
         self._renderables: list[RenderableType] = []
         # Plugins are asked by one submission at a time, whichever thread makes it.
@@ -135,7 +136,7 @@ class Scheduler(SchedulerEvents, Factories):
         check_computable(fn, "fn")
         return self.submit_for(None, fn, args, kwargs)
 
-    def _refuse(self, _task: Any, fn: Callable[..., Any], _args: Any, _kwargs: Any) -> asyncio.Future[Any]:
+    def _refuse(self, _task: Any, fn: Callable[..., Any], *_: Any) -> Future[Any]:
         """What `submit_for` is when there is no run."""
         raise self._not_started(f"submit {callback_name(fn)}")
 
@@ -167,7 +168,7 @@ class Scheduler(SchedulerEvents, Factories):
             ValueError: `delay` is negative, infinite or NaN.
             TypeError: `delay` is no number, or `fn` is not callable.
         """
-        seconds = check_seconds(delay, "delay")
+        seconds = check_seconds("delay", delay)
         if not callable(fn):
             raise TypeError(f"fn={fn!r}: must be callable")
         if self._run is None:

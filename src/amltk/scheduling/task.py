@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
 
 from amltk import _extras
+from amltk._checks import check_bool
+from amltk.scheduling.call import Call
 from amltk.scheduling.events import (
     Channel,
     Emitter,
     Event,
     Subscriber,
     callback_name,
-    check_bool,
     check_computable,
     raise_attribute_error,
 )
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from amltk.scheduling.plugins.plugin import Plugin, Submission
+    from amltk.scheduling.plugins.plugin import Plugin
     from amltk.scheduling.scheduler import Scheduler
 
 P = ParamSpec("P")
@@ -127,19 +127,25 @@ class Task(Emitter, Generic[P, R]):
         """
         if not self.plugins:
             return self.scheduler.submit_for(self, self.function, args, kwargs)
+        future: asyncio.Future[R] | None = self.offer(args, kwargs).future
+        return future
+
+    def offer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Submit through the plugins; what `submit` does, for code that has to know what became of the call.
+
+        Returns:
+            The call; its `future` is None if a plugin held it back. Raises as `submit` does.
+        """
         self.scheduler.check_running(f"submit {self.name}")
-        with self.scheduler.submission_lock, ExitStack() as undo:
-            call: Submission = (self.function, args, kwargs)
-            for plugin in self.plugins:
-                function, arguments, keywords = call
-                changed = plugin.pre_submit(function, *arguments, **keywords)
-                if changed is None:
-                    return None
-                undo.callback(plugin.undo_submit)
-                call = changed
-            future = self.scheduler.submit_for(self, *call)
-            undo.pop_all()
-            return future
+        call = Call(self, args, kwargs)
+        with self.scheduler.submission_lock:
+            try:
+                if all(plugin.prepare(call) for plugin in self.plugins):
+                    call.future = self.scheduler.submit_for(self, self.function, args, kwargs, call)
+            finally:
+                if call.future is None:
+                    call.end()
+        return call
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function here and now, without scheduler, plugins and events."""
@@ -173,7 +179,7 @@ class Task(Emitter, Generic[P, R]):
         self._add_plugin(plugin, attach=True)
 
     def _add_plugin(self, plugin: Plugin, *, attach: bool) -> None:
-        if not hasattr(plugin, "pre_submit"):
+        if not hasattr(plugin, "prepare"):
             raise TypeError(f"plugins: {plugin!r} is no Plugin")
         if attach:
             plugin.attach_task(self)

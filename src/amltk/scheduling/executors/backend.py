@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from concurrent.futures import Future as Work
 
+    from amltk.scheduling.call import Call
     from amltk.scheduling.executors.registry import Capabilities, Terminator
 
     Caller = Callable[[Callable[[], None]], None]
@@ -68,6 +69,13 @@ class Backend:
         if self._detach is not None:
             self._detach()
             self._detach = None
+
+    def submit_call(self, call: Call) -> Any:
+        """Have computed what plugins have made of a submission, within its limits."""
+        if call.limits is None:
+            return self.submit(call.function, *call.args, **call.kwargs)
+        executor: Any = self.executor  # only those that enforce limits are given any
+        return executor.submit_limited(call.limits, call.function, *call.args, **call.kwargs)
 
     def withdraw(self, work: Work[Any]) -> None:
         """Cancel it if it has not begun: what runs is `kill`'s business."""

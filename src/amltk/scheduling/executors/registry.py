@@ -39,6 +39,8 @@ class Capabilities:
     """Work that takes its process down takes this program down as well."""
     tells_running: bool = True
     """`running()` of a future is true from the moment on at which a worker begins it, or shortly before."""
+    limits_calls: bool = False
+    """It has `submit_limited`, which ends calls that use more than they may."""
     driven_by_loop: bool = False
     """It lets the loop of a run do its traffic: it has `attach` and `detach`, as `ProcessPool` has."""
 
@@ -87,6 +89,7 @@ KINDS: tuple[ExecutorKind, ...] = (
             remote=False,
             closures=True,
             cancels_running=True,
+            limits_calls=True,
             driven_by_loop=True,
         ),
         terminate=termination.kill_workers,

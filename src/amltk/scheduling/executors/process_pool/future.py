@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from amltk.scheduling.executors.process_pool.book import Seat
-    from amltk.scheduling.executors.process_pool.limits import Limits
+    from amltk.scheduling.executors.process_pool.limits import CallLimits
     from amltk.scheduling.executors.process_pool.pickles import Parcel
 
 T = TypeVar("T")
@@ -48,14 +48,14 @@ class PoolFuture(Future[Any]):
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        limits: Limits | None = None,
+        limits: CallLimits | None = None,
     ) -> None:
         super().__init__()
         self._owner = owner
         self.fn: Callable[..., Any] | None = fn
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
-        self.limits: Limits | None = limits
+        self.limits: CallLimits | None = limits
         self.parcel: Parcel | None = None  # it, pickled
         self.key: int = 0  # its number, once it is in the book
         self.seat: Seat | None = None  # where it was sent
