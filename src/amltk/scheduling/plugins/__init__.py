@@ -10,23 +10,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from amltk.scheduling.plugins.emissions_tracker_plugin import EmissionsTrackerPlugin
     from amltk.scheduling.plugins.limiter import Limiter
     from amltk.scheduling.plugins.limits import Limits
     from amltk.scheduling.plugins.plugin import Plugin
+    from amltk.scheduling.plugins.pynisher import PynisherPlugin
     from amltk.scheduling.plugins.retry import Retry
+    from amltk.scheduling.plugins.threadpoolctl import ThreadPoolCTLPlugin
+    from amltk.scheduling.plugins.warning_filter import WarningFilter
 
 __all__ = [
+    "EmissionsTrackerPlugin",
     "Limiter",
     "Limits",
     "Plugin",
+    "PynisherPlugin",
     "Retry",
+    "ThreadPoolCTLPlugin",
+    "WarningFilter",
 ]
 
 _HOMES = {
+    "EmissionsTrackerPlugin": "amltk.scheduling.plugins.emissions_tracker_plugin",
     "Limiter": "amltk.scheduling.plugins.limiter",
     "Limits": "amltk.scheduling.plugins.limits",
     "Plugin": "amltk.scheduling.plugins.plugin",
+    "PynisherPlugin": "amltk.scheduling.plugins.pynisher",
     "Retry": "amltk.scheduling.plugins.retry",
+    "ThreadPoolCTLPlugin": "amltk.scheduling.plugins.threadpoolctl",
+    "WarningFilter": "amltk.scheduling.plugins.warning_filter",
 }
 
 __getattr__: Callable[[str], Any] = names_from(_HOMES, globals())
