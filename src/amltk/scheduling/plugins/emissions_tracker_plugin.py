@@ -49,7 +49,7 @@ class EmissionsTrackerPlugin(Plugin):
         # A wrong argument would be lost in the log of a worker.
         common = {name: value for name, value in self.codecarbon_kwargs.items() if name not in _OF_OFFLINE}
         inspect.signature(codecarbon.EmissionsTracker).bind(*args, **common)
-        self._tracker = codecarbon.OfflineEmissionsTracker if offline else codecarbon.EmissionsTracker
+        self._tracker: type = codecarbon.OfflineEmissionsTracker if offline else codecarbon.EmissionsTracker
 
     def pre_submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Submission | None:
         """Have it computed under a tracker."""

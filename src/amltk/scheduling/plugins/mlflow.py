@@ -26,8 +26,8 @@ class MLflowPlugin(Tracker):
 
     A run has the call's arguments as parameters, its result as metrics if that is a number or a mapping of numbers,
     `seconds.total` and, where the executor tells, `seconds.waited` and `seconds.computed`. It is `FINISHED`, `FAILED`,
-    with the tag `exception`, or `KILLED` if the call was cancelled. It begins when a worker began the call or, where the
-    executor does not tell, when the call was submitted.
+    with the tag `exception`, or `KILLED` if the call was cancelled. It begins when a worker began the call or, where
+    the executor does not tell, when the call was submitted.
 
     All of it is written in a thread; a run of the scheduler waits for that at its end. See `Tracker` for failures.
 

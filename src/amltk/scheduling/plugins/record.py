@@ -113,7 +113,7 @@ def scalar(value: object) -> Scalar:
     try:
         if value is None or isinstance(value, bool):
             return value
-        if isinstance(value, numbers.Integral) and -_WORD <= value < _WORD:  # numpy's as well
+        if isinstance(value, numbers.Integral) and -_WORD <= int(value) < _WORD:  # numpy's as well
             return int(value)
         if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
             return float(value)

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.events import Event
+from amltk.scheduling.executors.whereabouts import Whereabouts, whereabouts
 from amltk.scheduling.plugins.background import Background
 from amltk.scheduling.plugins.plugin import Plugin
 from amltk.scheduling.plugins.record import Record, exception_text, metrics, parameters
@@ -73,24 +74,24 @@ class Tracker(Plugin):
 
     # ------------------------------------------------------------------ on the loop's thread
 
-    def _submitted(self, future: Future[Any], /, *args: Any, **kwargs: Any) -> None:
+    def _submitted(self, future: Any, /, *args: Any, **kwargs: Any) -> None:
         self._pending[future] = time.time(), parameters(future.function, args, kwargs)
 
-    def _returned(self, future: Future[Any], result: Any) -> None:
+    def _returned(self, future: Any, result: Any) -> None:
         self._ended(future, outcome="result", metrics=metrics(result))
 
-    def _raised(self, future: Future[Any], error: BaseException) -> None:
+    def _raised(self, future: Any, error: BaseException) -> None:
         self._ended(future, outcome="exception", exception=exception_text(error))
 
-    def _cancelled(self, future: Future[Any]) -> None:
+    def _cancelled(self, future: Any) -> None:
         self._ended(future, outcome="cancelled")
 
     def _ended(self, future: Future[Any], **how: Any) -> None:
         submitted, given = self._pending.pop(future, (None, {}))
         if submitted is None:
             return  # it was submitted before the plugin was attached
-        began, ended = (getattr(future.work, name, None) for name in ("began", "ended"))  # a `ProcessPool` tells
-        record = Record(future.task.name, given, submitted, began, ended or time.time(), **how)
+        told = whereabouts(future.work) or Whereabouts()
+        record = Record(future.task.name, given, submitted, told.began, told.ended or time.time(), **how)
         self._background.put(self._write, record)
 
     async def _finish(self) -> None:
@@ -112,7 +113,7 @@ class Tracker(Plugin):
                 self.open()
             self.write(record)
             self._written += 1
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - of whatever library; told, and never the run's
             self._failed = True
             _log.exception("%s failed: calls are not tracked until the end of this run", self.name)
             for task in self._tasks:
@@ -122,6 +123,6 @@ class Tracker(Plugin):
         try:
             if self._is_open:
                 self.close()
-        except Exception:
+        except Exception:  # noqa: BLE001 - as above
             _log.exception("%s failed to end", self.name)
         self._is_open = self._failed = False

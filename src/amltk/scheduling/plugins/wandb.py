@@ -23,12 +23,12 @@ _open = 0  # how many plugins of this process write; they share one service
 class WandbPlugin(Tracker):
     """Makes a run in [Weights & Biases](https://wandb.ai) of each call of a task, when the call has ended.
 
-    A run has the call's arguments as its config; its summary has the result if that is a number or a mapping of numbers,
-    `outcome` (`result`, `exception` or `cancelled`), `exception`, the times `submitted`, `began` and `ended`,
+    A run has the call's arguments as its config; its summary has the result if that is a number or a mapping of
+    numbers, `outcome` (`result`, `exception` or `cancelled`), `exception`, the times `submitted`, `began` and `ended`,
     `seconds.total` and, where the executor tells, `seconds.waited` and `seconds.computed`.
 
-    All of it is written in a thread, about a fifth of a second a call; a run of the scheduler waits for that at its end.
-    wandb's service process is ended then, unless the program has a run of its own. See `Tracker` for failures.
+    All of it is written in a thread, about a fifth of a second a call; a run of the scheduler waits for that at its
+    end. wandb's service process is ended then, unless the program has a run of its own. See `Tracker` for failures.
 
     Args:
         project: The project.
