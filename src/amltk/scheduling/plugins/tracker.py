@@ -26,7 +26,7 @@ class Tracker(Plugin):
 
     Arguments and results are looked at on the loop's thread; everything that may take time is done in a thread, which
     exists only while there is something to write. A run waits at its `@finished` until all is written; a further Ctrl-C
-    gives up what is not. One tracker may serve several tasks.
+    gives up what is not. One tracker may serve several tasks of a scheduler.
 
     A tracker that fails is never the run's concern: the first failure is logged and told by `@tracking-failed`, and
     nothing more is written in this run. The next run tries again.
@@ -56,13 +56,20 @@ class Tracker(Plugin):
         """Give back what `open` has acquired; called at the end of the run, also after a failure."""
 
     def attach_task(self, task: Task[..., Any]) -> None:
-        """Track the calls of this task as well."""
+        """Track the calls of this task as well.
+
+        Raises:
+            ValueError: It tracks tasks of another scheduler, whose runs are not the same.
+        """
+        if not self._tasks:
+            task.scheduler.on_finished.register(self._finish, hidden=True)
+        elif task.scheduler is not self._tasks[0].scheduler:
+            raise ValueError(f"this {type(self).__name__} tracks tasks of another scheduler: make a new one")
         self._tasks.append(task)
         task.on_submitted.register(self._submitted, hidden=True)
         task.on_result.register(self._returned, hidden=True)
         task.on_exception.register(self._raised, hidden=True)
         task.on_cancelled.register(self._cancelled, hidden=True)
-        task.scheduler.on_finished.register(self._finish, hidden=True)
 
     def events(self) -> list[Event[..., Any]]:
         """The event above."""
