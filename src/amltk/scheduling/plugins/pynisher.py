@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
 import signal
 import threading
 from contextlib import contextmanager
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
     from amltk.scheduling.call import Call, Outcome
+
+_PATIENCE = 1.0
+"""Seconds that a process may take to end after its call."""
+
+_numbers = itertools.count()
 
 
 def _pynisher() -> Any:
@@ -112,7 +119,12 @@ class PynisherPlugin(Plugin):
         for kind in self._limits:
             if not _pynisher().supports(kind):
                 raise RuntimeError(f"pynisher cannot limit the {kind.replace('_', ' ')} of a process on this system")
-        _pynisher().Pynisher(_check, context=self.context, **self._limits)  # it looks at its arguments here already
+        try:
+            _pynisher().Pynisher(_check, context=self.context, **self._limits)  # it looks at its arguments already
+        except KeyError as error:
+            raise ValueError(
+                f"PynisherPlugin knows no unit {error}: see its arguments for those of each limit"
+            ) from None
 
     @classmethod
     def supports(cls, kind: Literal["wall_time", "cpu_time", "memory"]) -> bool:
@@ -157,12 +169,19 @@ class _Limited(Wrapper):
 
 @contextmanager
 def _limiter(options: dict[str, Any]) -> Iterator[Callable[..., Any]]:
-    """Give pynisher's limits, and take back the signal handler that it leaves in the main thread of the worker."""
+    """Give pynisher's limits, and take back what it leaves: its process, and a handler in the worker's main thread."""
+    name = f"pynisher-{next(_numbers)}"
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     try:
-        yield partial(_pynisher().Pynisher, **options)
+        yield partial(_pynisher().Pynisher, name=name, **options)
     finally:
+        for process in multiprocessing.active_children():
+            if process.name == name:
+                process.join(_PATIENCE)
+                # pynisher has taken its status away from multiprocessing, which would keep it, and two descriptors a
+                # call, for ever, since it never learns that the process has ended.
+                getattr(multiprocessing.process, "_children", set()).discard(process)
         if in_main:
             signal.signal(signal.SIGTERM, before)
 
