@@ -241,21 +241,26 @@ def test_a_late_comer_is_refused() -> None:
     assert "the call has ended, or was cancelled" in str(refused[0])
 
 
-def leave_a_fork(*, comm: Comm) -> int:
+def leave_a_fork(*, comm: Comm) -> None:
     with comm.open():
-        comm.send("here")
         child = os.fork()
-        if child:
-            os.kill(os.getpid(), signal.SIGKILL)
-        signal.pause()
-    return child
+        if not child:
+            signal.pause()
+        comm.send(child)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_fork_that_holds_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a worker has died and its fork lives on, the ending is told when the connection has been silent."""
     monkeypatch.setattr(connected, "PATIENCE", 0.05)
     talk = processes(leave_a_fork)
-    talk.run(on_exception="continue")
+    forks: list[int] = []
+    talk.task.on("comm-message")(lambda msg: forks.append(msg.data))
+    try:
+        talk.run(on_exception="continue")
+    finally:
+        for fork in forks:
+            os.kill(fork, signal.SIGKILL)
     assert talk.told == ["submitted", *TALKED, *LOST]
 
 
