@@ -163,7 +163,7 @@ def parent() -> int:
     return os.getppid()
 
 
-needs_limits_of_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, and a limit of memory, which macOS has not")
+needs_limits_of_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and limits of memory")
 
 
 @needs_limits_of_linux

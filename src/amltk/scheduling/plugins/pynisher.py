@@ -49,8 +49,8 @@ class PynisherPlugin(Plugin):
 
     pynisher computes each call in a process of its own, which the worker starts and, at a limit, ends. So it needs
     workers that may start processes, and is at its best with `Scheduler.with_processes`; with threads of one process
-    it can only be used with `context="spawn"` or `"forkserver"`, since a process with threads must not be forked. Dask's
-    workers are daemons, which may start no processes, unless its setting `distributed.worker.daemon` is False.
+    it can only be used with `context="spawn"` or `"forkserver"`, since a process with threads must not be forked.
+    Dask's workers are daemons, which may start no processes, unless its setting `distributed.worker.daemon` is False.
 
     A call that reaches a limit fails with one of pynisher's errors, which are attributes of this class. Its event comes
     before the `@exception` of the call.
@@ -62,7 +62,8 @@ class PynisherPlugin(Plugin):
             pynisher rounds to whole seconds; None for no limit.
         walltime_limit: The same of time that passes.
         context: How the process is started: `"fork"`, `"spawn"`, `"forkserver"` or a context of multiprocessing; None
-            for Python's own choice. All but `"fork"` need a function that can be imported by its name.
+            for Python's own choice, which on Linux is `"fork"` before CPython 3.14 and `"forkserver"` from then on. All
+            but `"fork"` need a function of a module that can be imported, not of the program's `__main__`.
         disable_trial_handling: Taken so that older programs run, and without effect: there are no trials here.
 
     Raises:
