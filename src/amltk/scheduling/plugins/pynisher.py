@@ -8,6 +8,7 @@ import signal
 import threading
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import process as processes
 from typing import TYPE_CHECKING, Any, Literal
 
 from amltk import _extras
@@ -183,7 +184,7 @@ def _limiter(options: dict[str, Any]) -> Iterator[Callable[..., Any]]:
                 process.join(_PATIENCE)
                 # pynisher has taken its status away from multiprocessing, which would keep it, and two descriptors a
                 # call, for ever, since it never learns that the process has ended.
-                getattr(multiprocessing.process, "_children", set()).discard(process)
+                getattr(processes, "_children", set()).discard(process)
         if in_main:
             signal.signal(signal.SIGTERM, before)
 
