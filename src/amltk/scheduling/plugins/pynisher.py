@@ -87,19 +87,19 @@ class PynisherPlugin(Plugin):
     WALL_TIME_LIMIT_REACHED: Event[[Exception], Any] = Event("pynisher-walltime-limit")
     """A call reached `walltime_limit`. Callbacks take the error."""
 
-    PynisherException = _Error("PynisherException")
+    PynisherException: _Error = _Error("PynisherException")
     """The base of the errors of pynisher."""
 
-    TimeoutException = _Error("TimeoutException")
+    TimeoutException: _Error = _Error("TimeoutException")
     """The base of the two errors of time."""
 
-    MemoryLimitException = _Error("MemoryLimitException")
+    MemoryLimitException: _Error = _Error("MemoryLimitException")
     """A call reached `memory_limit`."""
 
-    CpuTimeoutException = _Error("CpuTimeoutException")
+    CpuTimeoutException: _Error = _Error("CpuTimeoutException")
     """A call reached `cputime_limit`."""
 
-    WallTimeoutException = _Error("WallTimeoutException")
+    WallTimeoutException: _Error = _Error("WallTimeoutException")
     """A call reached `walltime_limit`."""
 
     def __init__(

@@ -35,7 +35,10 @@ class Tracker(Plugin):
     """
 
     TRACKING_FAILED: Event[[Exception], Any] = Event("tracking-failed")
-    """Something could not be written, and nothing more will be in this run. Callbacks take what the tracker raised."""
+    """Something could not be written, and nothing more will be in this run. Callbacks take what the tracker raised.
+
+    It may come while `@finished` is told, since the run waits there for what is not written yet.
+    """
 
     def __init__(self) -> None:
         self._background = Background(f"amltk-{self.name}")

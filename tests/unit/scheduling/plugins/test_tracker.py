@@ -146,14 +146,15 @@ def test_the_next_run_tries_again(caplog: pytest.LogCaptureFixture) -> None:
     """A failure is forgotten at the end of its run."""
     tracker = Notes("write")
     program = Program(plugins=tracker, terminate=False)
-    ended = iter(range(2))
-    program.submit()
-    program.at(1, lambda: program.executor.finish(next(ended), 1))
+    ended = iter(range(4))
+    program.submit(2)
+    for second in (1, 2):
+        program.at(second, lambda: program.executor.finish(next(ended), 1))
     program.run()
     tracker.fails = ""
-    program.scheduler.run()
-    assert tracker.steps == ["open", "write", "close"] * 2
-    assert len(tracker.records) == 1
+    program.run()
+    assert tracker.steps == ["open", "write", "close", "open", "write", "write", "close"]
+    assert len(tracker.records) == 2
 
 
 def test_a_failure_to_close_is_logged(caplog: pytest.LogCaptureFixture) -> None:
