@@ -87,14 +87,12 @@ PLUGINS = (
     Entry(
         "emissions",
         lambda folder: EmissionsTrackerPlugin(
-            output_dir=str(folder), country_iso_code="DEU", save_to_file=True, log_level="critical"
+            output_dir=str(folder), country_iso_code="DEU", log_level="error", force_cpu_power=10, gpu_ids=[]
         ),
         check_emissions,
     ),
-    Entry("pynisher", lambda _: PynisherPlugin(walltime_limit=3600, context="fork"), takes_a_process=True),
-    Entry(
-        "mlflow", lambda folder: MLflowPlugin("contract", tracking_uri=f"sqlite:///{folder}/mlflow.db"), check_written
-    ),
+    Entry("pynisher", lambda _: PynisherPlugin(walltime_limit=3600), takes_a_process=True),
+    Entry("mlflow", lambda folder: MLflowPlugin("contract", tracking_uri=(folder / "mlflow").as_uri()), check_written),
     Entry("wandb", lambda folder: WandbPlugin(project="contract", dir=folder, mode="offline"), check_written),
 )
 

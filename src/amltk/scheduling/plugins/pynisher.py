@@ -6,6 +6,7 @@ import itertools
 import multiprocessing
 import signal
 import threading
+import traceback
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import process as processes
@@ -167,7 +168,11 @@ class _Limited(Wrapper):
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         with self.around() as limit:
-            return limit(Wrapper(self.function, _ended_by_sigterm))(*args, **kwargs)
+            try:
+                return limit(Wrapper(self.function, _ended_by_sigterm))(*args, **kwargs)
+            except BaseException as error:
+                traceback.clear_frames(error.__traceback__)  # pynisher's hold the pipes to its process
+                raise
 
 
 @contextmanager
@@ -176,9 +181,13 @@ def _limiter(options: dict[str, Any]) -> Iterator[Callable[..., Any]]:
     name = f"pynisher-{next(_numbers)}"
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
+    settings: dict[str, Any] = getattr(multiprocessing.current_process(), "_config", {})
+    daemon = settings.get("daemon", False)
     try:
+        settings["daemon"] = False  # a daemon, as Dask's workers are, may start none; this one is ended below
         yield partial(_pynisher().Pynisher, name=name, **options)
     finally:
+        settings["daemon"] = daemon
         for process in multiprocessing.active_children():
             if process.name == name:
                 process.join(_PATIENCE)
