@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any
 
 from amltk._checks import check_count
+from amltk.exceptions import SchedulerNotRunningError
+from amltk.scheduling.events import Channel, Event
 
 if TYPE_CHECKING:
     import asyncio
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from amltk.scheduling.call import Call
     from amltk.scheduling.events import Subscription
     from amltk.scheduling.task import Task
+
+NEXT: Event[[], Any] = Event("next-item")
+"""What going on after an item that could not be submitted counts as in messages."""
 
 
 class TaskMap:
@@ -43,6 +48,8 @@ class TaskMap:
         self._filling = threading.Lock()
         self._wanted = False
         self._subscriptions: list[Subscription] = []
+        self._next = Channel(NEXT)
+        self._next.calls = (self._fill,)
 
     @property
     def n_ended(self) -> int:
@@ -81,19 +88,23 @@ class TaskMap:
         self._unsubscribe_at_the_end()
 
     def _unsubscribe_at_the_end(self) -> None:
+        with self._task.scheduler.submission_lock:
+            self._adopt()
         if self.over:
             for subscription in self._subscriptions:
                 subscription.end()
 
     def _note_end(self, future: asyncio.Future[Any], *_: object) -> None:
-        self._adopt()
-        if future in self._mine:
+        with self._task.scheduler.submission_lock:
+            self._adopt()
+            if future not in self._mine:
+                return
             self._mine.discard(future)
-            self._fill()
-            self._unsubscribe_at_the_end()
+        self._fill()
+        self._unsubscribe_at_the_end()
 
     def _adopt(self) -> None:
-        """Follow what a plugin had kept and has submitted, or given up, since."""
+        """Follow what a plugin had kept and has submitted, or given up, since. Only under the submission lock."""
         for call in [call for call in self._kept if call.future is not None or not call.kept]:
             self._kept.remove(call)
             if call.future is not None:
@@ -113,7 +124,10 @@ class TaskMap:
                 self._filling.release()
 
     def _has_room(self) -> bool:
-        return len(self._mine) + len(self._kept) < self._in_flight and self._task.scheduler.running()
+        scheduler = self._task.scheduler
+        with scheduler.submission_lock:
+            self._adopt()
+            return len(self._mine) + len(self._kept) < self._in_flight and scheduler.running()
 
     def _submit_next(self) -> bool:
         """Submit the next item; False if there is none, or it cannot be submitted now."""
@@ -121,15 +135,26 @@ class TaskMap:
         if arguments is None:
             self.cancel()
             return False
-        call = self._task.offer(arguments, {})
-        self._refused = arguments if call.future is None and not call.kept else None
-        if call.future is not None:
-            self._mine.add(call.future)
-            if call.future.done():  # its ending was told before it could be noted: this is not the loop's thread
-                self._mine.discard(call.future)
-        elif call.kept:
-            self._kept.append(call)
+        self._refused = None
+        with self._task.scheduler.submission_lock:  # its ending is noted after it is
+            call = self._offer(arguments)
+            if call is not None and call.future is not None:
+                self._mine.add(call.future)
+            elif call is not None and call.kept:
+                self._kept.append(call)
+            else:
+                self._refused = arguments
         return self._refused is None
+
+    def _offer(self, arguments: tuple[Any, ...]) -> Call | None:
+        """Submit an item; None if an end was asked for meanwhile, by the iterable or on another thread."""
+        try:
+            return self._task.offer(arguments, {})
+        except SchedulerNotRunningError:
+            return None
+        except BaseException:
+            self._task.scheduler.dispatch(self._next, (), {})  # the other items are not to suffer from it
+            raise
 
     def _take(self) -> tuple[Any, ...] | None:
         try:
