@@ -91,7 +91,7 @@ class Run:
             on_coroutine_end=lambda task: inbox.put(self._coroutine_ended, task),
         )
         self._tell = self._delivery.tell
-        self._holds: dict[Future[Any], tuple[asyncio.Future[Any], Outcome]] = {}  # endings that plugins hold back
+        self._holds: dict[Future[Any], tuple[list[asyncio.Future[bool]], Outcome]] = {}  # endings held back by plugins
         self._timers = Timers(loop, inbox, self._delivery.call)
         self._deadline: float | None = None
         self._timeout: asyncio.TimerHandle | None = None
@@ -164,7 +164,7 @@ class Run:
         work = future.work
         future.mark_cancelled()
         if future in self._holds:
-            self._drop_hold(future)
+            self._drop_holds(future)
             return True
         # Work that cannot be cancelled runs on; its future ends all the same, and what it brings later is dropped.
         # What waits for the executor is dropped when its turn comes.
@@ -201,6 +201,10 @@ class Run:
             self._delivery.in_user_code = in_user_code  # it is the compute's again
         else:
             self._inbox.put(self._tell, channel, args, NOTHING, follower)
+
+    def report(self, error: BaseException, where: str) -> None:
+        """Carry out `Scheduler.report`."""
+        self._inbox.run_here(self._callback_failed, error, where)
 
     def stop(self, message: str, exception: BaseException | None) -> None:
         """Carry out `Scheduler.stop`."""
@@ -303,7 +307,7 @@ class Run:
         """Cancel what has not begun, kill what runs where that is possible, and write off the rest."""
         self._abandoning = True
         for future in list(self._holds):
-            self._drop_hold(future)
+            self._drop_holds(future)
         # A broken executor fails what it has by itself, and is not to be disturbed: before CPython 3.12.3 a future that
         # is cancelled at that moment raises in the standard library's thread, which then fails no other.
         is_broken = isinstance(self.ending.exception, ExecutorBrokenError)
@@ -487,12 +491,11 @@ class Run:
         if not holds:
             self._inbox.put(self._conclude_reviewed, future, outcome)  # after what the plugins have told
             return
-        hold = asyncio.gather(*holds, return_exceptions=True)
-        self._holds[future] = hold, outcome
+        self._holds[future] = holds, outcome
+        done = asyncio.gather(*holds, return_exceptions=True)
+        done.add_done_callback(partial(self._inbox.put, self._reviewed, future, call))
         if self._abandoning or future.cancelled():
-            self._drop_hold(future)
-        else:
-            hold.add_done_callback(partial(self._inbox.put, self._reviewed, future, call))
+            self._drop_holds(future)
 
     def _ask(self, review: Review, outcome: Outcome) -> asyncio.Future[bool] | None:
         hold = review(outcome)
@@ -503,18 +506,19 @@ class Run:
             )
         return hold
 
-    def _drop_hold(self, future: Future[Any]) -> None:
+    def _drop_holds(self, future: Future[Any]) -> None:
         """Wait for plugins no more, whether they let go or not; what they tell at this is told before the ending."""
-        hold, outcome = self._holds.pop(future)
-        hold.cancel()
+        holds, outcome = self._holds.pop(future)
+        for hold in holds:
+            hold.cancel()
         self._inbox.put(self._conclude_reviewed, future, outcome)
 
-    def _reviewed(self, future: Future[Any], call: Call, hold: asyncio.Future[list[Any]]) -> None:
+    def _reviewed(self, future: Future[Any], call: Call, done: asyncio.Future[list[Any]]) -> None:
         """Go on when no plugin holds it back any more."""
         if future not in self._holds:
             return  # it was not waited for
         _, outcome = self._holds.pop(future)
-        answers = hold.result()
+        answers = done.result()
         for answer in answers:
             if isinstance(answer, Exception):
                 self._callback_failed(answer, f"review by a plugin of {future.task.name}")

@@ -161,7 +161,15 @@ class Task(Emitter, Generic[P, R]):
                 call.future = self.scheduler.submit_for(self, self.function, *call.given, call)
         finally:
             if call.future is None:
-                call.end()
+                self._end(call)
+
+    def _end(self, call: Call) -> None:
+        try:
+            call.end()
+        except Exception as error:
+            if not call.kept:
+                raise
+            self.scheduler.report(error, f"teardown of a plugin of {self.name}")  # to the submitter all is well
 
     def map(self, *iterables: Iterable[Any], in_flight: int | None = None) -> TaskMap:
         """Submit the task for each item of an iterable, or of several side by side, as the built-in `map` calls.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from amltk._checks import check_count
 from amltk.exceptions import SchedulerNotRunningError
-from amltk.scheduling.events import Channel, Event
 
 if TYPE_CHECKING:
     import asyncio
@@ -16,10 +15,6 @@ if TYPE_CHECKING:
     from amltk.scheduling.call import Call
     from amltk.scheduling.events import Subscription
     from amltk.scheduling.task import Task
-
-NEXT: Event[[], Any] = Event("next-item")
-"""What going on after an item that could not be submitted counts as in messages."""
-
 
 class TaskMap:
     """Submits a task for each item, and takes the next item when an earlier one has ended. Made by `Task.map`.
@@ -48,8 +43,6 @@ class TaskMap:
         self._filling = threading.Lock()
         self._wanted = False
         self._subscriptions: list[Subscription] = []
-        self._next = Channel(NEXT)
-        self._next.calls = (self._fill,)
 
     @property
     def n_ended(self) -> int:
@@ -136,25 +129,24 @@ class TaskMap:
             self.cancel()
             return False
         self._refused = None
-        with self._task.scheduler.submission_lock:  # its ending is noted after it is
-            call = self._offer(arguments)
-            if call is not None and call.future is not None:
-                self._mine.add(call.future)
-            elif call is not None and call.kept:
-                self._kept.append(call)
-            else:
+        with self._task.scheduler.submission_lock:  # so that its ending is noted later
+            try:
+                call = self._task.offer(arguments, {})
+            except SchedulerNotRunningError:  # an end was asked for meanwhile, by the iterable or on another thread
                 self._refused = arguments
+            except Exception as error:  # noqa: BLE001 - reported; the items after it are computed all the same
+                self._task.scheduler.report(error, f"submission of {self._task.name} by its map")
+            else:
+                self._note(call)
         return self._refused is None
 
-    def _offer(self, arguments: tuple[Any, ...]) -> Call | None:
-        """Submit an item; None if an end was asked for meanwhile, by the iterable or on another thread."""
-        try:
-            return self._task.offer(arguments, {})
-        except SchedulerNotRunningError:
-            return None
-        except BaseException:
-            self._task.scheduler.dispatch(self._next, (), {})  # the other items are not to suffer from it
-            raise
+    def _note(self, call: Call) -> None:
+        if call.future is not None:
+            self._mine.add(call.future)
+        elif call.kept:
+            self._kept.append(call)
+        else:
+            self._refused = call.given[0]
 
     def _take(self) -> tuple[Any, ...] | None:
         try:

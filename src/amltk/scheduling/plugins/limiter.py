@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, get_args
 
 from amltk._checks import check_optional_count
 from amltk.exceptions import SchedulerNotRunningError
-from amltk.scheduling.events import Channel, Event
+from amltk.scheduling.events import Event
 from amltk.scheduling.plugins.plugin import Plugin
 from amltk.scheduling.task import Task
 
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from amltk.scheduling.call import Call
 
 OnLimit = Literal["drop", "queue"]
-
-NEXT: Event[[], Any] = Event("next-kept")
-"""What going on after a kept submission that failed counts as in messages."""
 
 
 class Limiter(Plugin):
@@ -72,8 +69,6 @@ class Limiter(Plugin):
         self.n_calls: int = 0
         self.task: Task[..., Any] | None = None
         self._kept: list[tuple[int, Call]] = []  # a heap: the one that was submitted first is at its top
-        self._next = Channel(NEXT)
-        self._next.calls = (self._release,)
 
     @property
     def n_running(self) -> int:
@@ -154,9 +149,8 @@ class Limiter(Plugin):
                     task.offer_again(call)
                 except SchedulerNotRunningError:  # an end was asked for meanwhile
                     self._keep(call)
-                except BaseException:
-                    task.scheduler.dispatch(self._next, (), {})  # the others are not to suffer from it
-                    raise
+                except Exception as error:  # noqa: BLE001 - reported; those behind it are not to wait for ever
+                    task.scheduler.report(error, f"submission of {task.name} that was kept by {self.name}")
 
     def _keep(self, call: Call) -> None:
         call.kept = True
