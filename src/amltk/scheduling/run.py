@@ -498,13 +498,14 @@ class Run:
             self._drop_holds(future)
 
     def _ask(self, review: Review, outcome: Outcome) -> asyncio.Future[bool] | None:
-        hold = review(outcome)
+        hold: Any = review(outcome)
         if hold is not None and not (asyncio.isfuture(hold) and hold.get_loop() is self._loop):
             raise TypeError(
                 f"the review {callback_name(review)} returned {safe_repr(hold)}: it must return None, or a future of"
                 " the run's loop"
             )
-        return hold
+        answer: asyncio.Future[bool] | None = hold
+        return answer
 
     def _drop_holds(self, future: Future[Any]) -> None:
         """Wait for plugins no more, whether they let go or not; what they tell at this is told before the ending."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.events import Subscription
     from amltk.scheduling.task import Task
 
+
 class TaskMap:
     """Submits a task for each item, and takes the next item when an earlier one has ended. Made by `Task.map`.
 
@@ -131,13 +132,12 @@ class TaskMap:
         self._refused = None
         with self._task.scheduler.submission_lock:  # so that its ending is noted later
             try:
-                call = self._task.offer(arguments, {})
-            except SchedulerNotRunningError:  # an end was asked for meanwhile, by the iterable or on another thread
-                self._refused = arguments
+                self._note(self._task.offer(arguments, {}))
             except Exception as error:  # noqa: BLE001 - reported; the items after it are computed all the same
-                self._task.scheduler.report(error, f"submission of {self._task.name} by its map")
-            else:
-                self._note(call)
+                if isinstance(error, SchedulerNotRunningError) and not self._task.scheduler.running():
+                    self._refused = arguments  # an end was asked for meanwhile, by the iterable or on another thread
+                else:
+                    self._task.scheduler.report(error, f"submission of {self._task.name} by its map")
         return self._refused is None
 
     def _note(self, call: Call) -> None:

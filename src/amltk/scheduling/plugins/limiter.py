@@ -144,12 +144,13 @@ class Limiter(Plugin):
         task = self._attached()
         with task.scheduler.submission_lock:
             while self._kept and task.scheduler.running() and self._reason() is None:
-                _, call = heappop(self._kept)
+                call = heappop(self._kept)[1]
                 try:
                     task.offer_again(call)
-                except SchedulerNotRunningError:  # an end was asked for meanwhile
-                    self._keep(call)
                 except Exception as error:  # noqa: BLE001 - reported; those behind it are not to wait for ever
+                    if isinstance(error, SchedulerNotRunningError) and not task.scheduler.running():
+                        self._keep(call)  # an end was asked for meanwhile
+                        return
                     task.scheduler.report(error, f"submission of {task.name} that was kept by {self.name}")
 
     def _keep(self, call: Call) -> None:

@@ -66,18 +66,20 @@ def queueing(name: str, **limits: Any) -> Limiter:
 def test_two_limiters_that_keep() -> None:
     """What one of them lets go and the other one keeps has its old place in the order there, and is lost nowhere."""
     program = Program()
-    other = program.scheduler.task(abs)
-    program.task.attach_plugin(queueing("first", max_concurrent=1))
-    program.task.attach_plugin(queueing("second", not_while_running=other))
-    task_map = program.task.map([0, 1, 2, 3], in_flight=4)
-    program.scheduler.on_start(lambda: other.submit(-1))
-    program.at(1, lambda: [program.task.submit(n) for n in (4, 5)])
-    for n in range(8):
-        program.at(2 + n, program.executor.finish, n)
+    one, two = program.scheduler.task(abs), program.scheduler.task(abs)
+    program.task.attach_plugin(queueing("first", not_while_running=one))
+    program.task.attach_plugin(queueing("second", not_while_running=two))
+    program.scheduler.on_start(lambda: two.submit(-2))
+    program.scheduler.on_start(lambda: program.task.map([0, 1], in_flight=2))
+    program.at(1, lambda: (one.submit(-1), program.task.submit(2)))
+    program.at(2, program.executor.finish, 0)
+    program.at(3, program.executor.finish, 1)
+    for n in range(3):
+        program.at(4 + n, program.executor.finish, 2 + n)
     assert program.run() == ExitState(Code.EXHAUSTED)
-    assert [n for n in submitted(program) if n >= 0] == [0, 1, 2, 3, 4, 5]
-    assert task_map.over
-    assert task_map.n_ended == 4
+    assert submitted(program) == [-2, -1, 0, 1, 2]
+    assert program.task.maps[0].over
+    assert program.task.maps[0].n_ended == 2
 
 
 def test_one_that_raises_for_what_was_kept() -> None:
