@@ -39,12 +39,21 @@ class Book(Plugin):
 
 
 def assert_paired(notes: list[tuple[str, Any, str]]) -> None:
-    """Hold that every call was torn down once by everybody who had set it up, in reverse order."""
-    calls = {call for _, call, _ in notes}
-    for call in calls:
-        begun = [name for what, which, name in notes if (what, which) == ("begin", call)]
-        ended = [name for what, which, name in notes if (what, which) == ("end", call)]
-        assert ended == begun[::-1]
+    """Hold that every call was torn down once by everybody who had set it up, in reverse order, before it begins again.
+
+    A call that is kept begins again when it is submitted.
+    """
+    begun: dict[Any, list[str]] = {}
+    names = notes[0][2], notes[1][2]
+    assert names == ("outer", "inner")
+    for what, call, name in notes:
+        stack = begun.setdefault(call, [])
+        if what == "begin":
+            assert tuple(stack) == names[: names.index(name)]
+            stack.append(name)
+        else:
+            assert stack.pop() == name
+    assert not any(begun.values())
 
 
 @pytest.mark.parametrize("backend", [entry for entry in BACKENDS if entry.name in MEMBERS], ids=str, indirect=True)
