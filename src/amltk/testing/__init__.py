@@ -20,6 +20,7 @@ def test_a_failed_trial_is_tried_again():
 
 from amltk.testing.manual_executor import ManualExecutor, Submission
 from amltk.testing.recorder import EventRecorder, Recorded
+from amltk.testing.simulated_executor import SimulatedExecutor
 from amltk.testing.virtual_time import HangError, VirtualTimeLoop, run_in_virtual_time
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "HangError",
     "ManualExecutor",
     "Recorded",
+    "SimulatedExecutor",
     "Submission",
     "VirtualTimeLoop",
     "run_in_virtual_time",
