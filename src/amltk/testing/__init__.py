@@ -16,6 +16,8 @@ def test_a_failed_trial_is_tried_again():
     run_in_virtual_time(scheduler.async_run(timeout=3600, on_exception="continue"))
     assert recorder.names == ["start", "future-submitted", "future-done", "future-exception", ...]
 ```
+
+A whole experiment is rehearsed on a `SimulatedExecutor`: many workers, calls that take hours, in virtual time.
 """
 
 from amltk.testing.manual_executor import ManualExecutor, Submission
