@@ -141,7 +141,7 @@ def test_failures() -> None:
 @pytest.mark.parametrize("duration", [-1, float("inf"), float("nan"), None, "soon"])
 def test_a_bad_duration_of_a_call(duration: Any) -> None:
     """What is no duration is the call's exception, and names the value."""
-    with pytest.raises((TypeError, ValueError), match="duration=.*must be a"):
+    with pytest.raises((TypeError, ValueError), match=r"duration=.*must be a"):
         run(SimulatedExecutor(1, lambda fn, number: duration), submit_all([1]))
 
 
@@ -240,7 +240,8 @@ def test_without_a_scheduler() -> None:
         third = executor.submit(wait, 1)
         executor.shutdown(cancel_futures=True)
         assert not first.done()
-        assert second.cancelled() and third.cancelled()
+        assert second.cancelled()
+        assert third.cancelled()
         with pytest.raises(RuntimeError, match="was shut down; make a new one"):
             executor.submit(wait, 1)
         return [await asyncio.wrap_future(first), asyncio.get_running_loop().time()]
