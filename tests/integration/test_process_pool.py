@@ -30,7 +30,8 @@ from amltk.exceptions import (
     WorkerLostError,
 )
 from amltk.scheduling import ExitState, Scheduler
-from amltk.scheduling.executors import Limits, ProcessPool
+from amltk.scheduling.executors import CallLimits, ProcessPool
+from tests.helpers.gate import Gate, pass_gate
 from tests.helpers.script import run_script
 
 GUARD = 60.0
@@ -326,7 +327,7 @@ def test_work_goes_on_while_a_callback_blocks(tmp_path: Path) -> None:
             scheduler.submit(touch, str(tmp_path / str(n)))
         pool = scheduler.executor
         assert isinstance(pool, ProcessPool)
-        pool_calls.append(pool.submit_limited(Limits(wall_time=0.05), time.sleep, GUARD))
+        pool_calls.append(pool.submit_limited(CallLimits(wall_time=0.05), time.sleep, GUARD))
         wait_for(lambda: pool_calls[0].done())
         assert all((tmp_path / str(n)).exists() for n in range(20))
 
@@ -354,6 +355,17 @@ def test_cancelling(tmp_path: Path) -> None:
         assert not waiting[1].cancel()
 
 
+def test_a_call_behind_one_that_was_cancelled_is_computed() -> None:
+    """A cancelled call that waits in front of another one takes nobody's place when a worker comes."""
+    with Gate() as gate, ProcessPool(1, initializer=pass_gate, initargs=(gate.address,)) as pool:
+        waiting = pool.submit(abs, -1)
+        gate.wait_begun()
+        assert waiting.cancel()
+        behind = pool.submit(abs, -2)
+        gate.open()
+        assert behind.result(GUARD) == 2
+
+
 def burn() -> None:
     while True:
         pass
@@ -368,13 +380,13 @@ def hoard() -> None:
 @pytest.mark.parametrize(
     ("limits", "fn", "args", "error"),
     [
-        (Limits(wall_time=0.1), time.sleep, (GUARD,), WallTimeLimitError),
-        (Limits(cpu_time=0.1), burn, (), CpuTimeLimitError),
-        (Limits(memory=100_000_000), hoard, (), MemoryLimitError),
+        (CallLimits(wall_time=0.1), time.sleep, (GUARD,), WallTimeLimitError),
+        (CallLimits(cpu_time=0.1), burn, (), CpuTimeLimitError),
+        (CallLimits(memory=100_000_000), hoard, (), MemoryLimitError),
     ],
     ids=["wall-time", "cpu-time", "memory"],
 )
-def test_limits(limits: Limits, fn: Any, args: Any, error: type[TaskLimitError]) -> None:
+def test_limits(limits: CallLimits, fn: Any, args: Any, error: type[TaskLimitError]) -> None:
     """A call that exceeds its limit ends with an error that has the limit and the use; others are not concerned."""
     with ProcessPool(1) as pool:
         limited = pool.submit_limited(limits, fn, *args)
@@ -384,7 +396,7 @@ def test_limits(limits: Limits, fn: Any, args: Any, error: type[TaskLimitError])
         assert caught.value.used >= caught.value.limit > 0
         assert caught.value.pid is not None
         assert after.result(GUARD) == 1
-        assert pool.submit_limited(Limits(wall_time=GUARD, memory=10**12), identity, 2).result(GUARD) == 2
+        assert pool.submit_limited(CallLimits(wall_time=GUARD, memory=10**12), identity, 2).result(GUARD) == 2
 
 
 @pytest.mark.parametrize(
@@ -394,7 +406,7 @@ def test_limits(limits: Limits, fn: Any, args: Any, error: type[TaskLimitError])
 def test_limits_are_checked(limits: Any, error: type[Exception]) -> None:
     """A limit that makes no sense is refused at once."""
     with pytest.raises(error, match=f"{next(iter(limits))}="):
-        Limits(**limits)
+        CallLimits(**limits)
 
 
 def test_states_and_times_are_true() -> None:
