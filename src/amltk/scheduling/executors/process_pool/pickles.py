@@ -6,8 +6,8 @@ name. Functions of `__main__` share the worker's `__main__` as their globals, so
 name: an instance of a class of `__main__` comes back by that name, and is an instance of the very class that it was.
 
 A later cell of a notebook may define again what a function uses. The function is then defined anew as well, and tells
-which of its globals have changed since they were sent: a worker takes these, and keeps what an initializer or a call has
-made of the others.
+which of its globals have changed since they were sent: a worker takes these, and keeps what an initializer or a call
+has made of the others.
 """
 
 from __future__ import annotations
