@@ -7,6 +7,15 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling import Comm, Limiter, Limits, Retry
+from amltk.scheduling.plugins import (
+    EmissionsTrackerPlugin,
+    MLflowPlugin,
+    PynisherPlugin,
+    ThreadPoolCTLPlugin,
+    WandbPlugin,
+    WarningFilter,
+)
+from amltk.scheduling.plugins.tracker import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +62,15 @@ def check_queue(task: Task[..., Any], _: Path) -> None:
     assert task.event_counts[Limiter.CONCURRENT_LIMIT_REACHED] > 0
 
 
+def check_emissions(_: Task[..., Any], folder: Path) -> None:
+    assert len((folder / "emissions.csv").read_text().splitlines()) > 2  # a heading, and a line for each call
+
+
+def check_written(task: Task[..., Any], _: Path) -> None:
+    ended = task.event_counts[task.DONE] + task.event_counts[task.CANCELLED]
+    assert [plugin.status() for plugin in task.plugins if isinstance(plugin, Tracker)] == [f"{ended} written"]
+
+
 PLUGINS = (
     Entry("limiter", lambda _: Limiter(max_calls=1000)),
     Entry("queue", lambda _: Limiter(max_concurrent=2, on_limit="queue"), check_queue),
@@ -64,6 +82,18 @@ PLUGINS = (
         impossible=lambda can: can.in_process and not can.in_loop,
         takes_a_process=True,
     ),
+    Entry("threadpoolctl", lambda _: ThreadPoolCTLPlugin(max_threads=1)),
+    Entry("warning-filter", lambda _: WarningFilter("error", category=UserWarning)),
+    Entry(
+        "emissions",
+        lambda folder: EmissionsTrackerPlugin(
+            output_dir=str(folder), country_iso_code="DEU", log_level="error", force_cpu_power=10, gpu_ids=[]
+        ),
+        check_emissions,
+    ),
+    Entry("pynisher", lambda _: PynisherPlugin(walltime_limit=3600), takes_a_process=True),
+    Entry("mlflow", lambda folder: MLflowPlugin("contract", tracking_uri=(folder / "mlflow").as_uri()), check_written),
+    Entry("wandb", lambda folder: WandbPlugin(project="contract", dir=folder, mode="offline"), check_written),
 )
 
 
