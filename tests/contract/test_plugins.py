@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -40,12 +41,14 @@ class Book(Plugin):
 
 
 def assert_paired(notes: list[tuple[str, Any, str]]) -> None:
-    """Hold that every call was torn down once by everybody who had set it up, in reverse order."""
-    calls = {call for _, call, _ in notes}
-    for call in calls:
-        begun = [name for what, which, name in notes if (what, which) == ("begin", call)]
-        ended = [name for what, which, name in notes if (what, which) == ("end", call)]
-        assert ended == begun[::-1]
+    """Hold that whatever was set up for a call was torn down once, the last first; a call that is kept begins twice."""
+    set_up: dict[Any, list[str]] = defaultdict(list)
+    for what, call, name in notes:
+        if what == "begin":
+            set_up[call].append(name)
+        else:
+            assert set_up[call].pop() == name
+    assert not any(set_up.values())
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of the libraries behind plugins

@@ -455,6 +455,31 @@ def test_python_ends_after_the_work_is_done() -> None:
     assert (ended.code, ended.lines) == (0, ["42"])
 
 
+def test_what_main_defines_travels_from_a_child_of_multiprocessing() -> None:
+    """There the program has another name; a pool is made there by Limits on the standard library's pool."""
+    ended = run_script("""
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+        from amltk.scheduling import Limits, Scheduler
+        class Refused(Exception):
+            pass
+        OFFSET = 1
+        def work(x):
+            if x < 0:
+                raise Refused(x)
+            return x + OFFSET
+        if __name__ == "__main__":
+            context = multiprocessing.get_context("spawn")
+            scheduler = Scheduler(ProcessPoolExecutor(1, mp_context=context))
+            task = scheduler.task(work, plugins=Limits(wall_time=60))
+            scheduler.on_start(lambda: [task.submit(x) for x in (1, -1)])
+            task.on_result(lambda _, result: print(result))
+            task.on_exception(lambda _, error: print(type(error) is Refused, error))
+            scheduler.run(on_exception="continue")
+        """)
+    assert (ended.code, ended.lines) == (0, ["2", "True -1"])
+
+
 def test_what_main_defines_needs_no_guard() -> None:
     """Functions, closures, lambdas and classes of `__main__` travel, and instances come back as what they were."""
     ended = run_script("""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 from typing import TYPE_CHECKING, Any
@@ -375,3 +376,25 @@ def test_a_message_shows_itself() -> None:
         task.on(event)(lambda msg: shown.append(repr(msg)))
     scheduler.run()
     assert shown == ["Msg(open, 1)", "Msg(message, <Shy, whose repr raises ValueError>)"]
+
+
+def test_a_fork_cannot_open_it() -> None:
+    """What a fork says would be heard by nobody: it is refused."""
+
+    def fork_and_open(*, comm: Comm) -> int:
+        child = os.fork()
+        if not child:
+            try:
+                comm.open()
+            except Comm.ConnectError:
+                os._exit(7)
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    scheduler = Scheduler.with_sequential()
+    task = scheduler.task(fork_and_open, plugins=Comm.Plugin())
+    codes: list[int] = []
+    task.on_result(lambda _, code: codes.append(code))
+    scheduler.on_start(lambda: task.submit())
+    scheduler.run()
+    assert codes == [7]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections import deque
 from functools import partial
@@ -35,6 +36,7 @@ class DirectConversation(Conversation):
         self._messages: deque[Any] = deque()
         self._over: Exception | None = None
         self._thread: int | None = None
+        self._pid = os.getpid()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -48,8 +50,13 @@ class DirectConversation(Conversation):
         """Begin; the thread that does is the only one that can use it.
 
         Raises:
-            CommConnectError: The call was cancelled.
+            CommConnectError: The call was cancelled, or this is a fork.
         """
+        if os.getpid() != self._pid:
+            raise CommConnectError(
+                "a comm of a SequentialExecutor cannot be opened by a fork of its process, which nobody hears; use"
+                " Scheduler.with_processes()"
+            )
         if self.future.cancelled():
             raise CommConnectError(OVER)
         self._thread = threading.get_ident()
