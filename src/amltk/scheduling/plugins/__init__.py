@@ -13,20 +13,24 @@ if TYPE_CHECKING:
     from amltk.scheduling.plugins.emissions_tracker_plugin import EmissionsTrackerPlugin
     from amltk.scheduling.plugins.limiter import Limiter
     from amltk.scheduling.plugins.limits import Limits
+    from amltk.scheduling.plugins.mlflow import MLflowPlugin
     from amltk.scheduling.plugins.plugin import Plugin
     from amltk.scheduling.plugins.pynisher import PynisherPlugin
     from amltk.scheduling.plugins.retry import Retry
     from amltk.scheduling.plugins.threadpoolctl import ThreadPoolCTLPlugin
+    from amltk.scheduling.plugins.wandb import WandbPlugin
     from amltk.scheduling.plugins.warning_filter import WarningFilter
 
 __all__ = [
     "EmissionsTrackerPlugin",
     "Limiter",
     "Limits",
+    "MLflowPlugin",
     "Plugin",
     "PynisherPlugin",
     "Retry",
     "ThreadPoolCTLPlugin",
+    "WandbPlugin",
     "WarningFilter",
 ]
 
@@ -34,10 +38,12 @@ _HOMES = {
     "EmissionsTrackerPlugin": "amltk.scheduling.plugins.emissions_tracker_plugin",
     "Limiter": "amltk.scheduling.plugins.limiter",
     "Limits": "amltk.scheduling.plugins.limits",
+    "MLflowPlugin": "amltk.scheduling.plugins.mlflow",
     "Plugin": "amltk.scheduling.plugins.plugin",
     "PynisherPlugin": "amltk.scheduling.plugins.pynisher",
     "Retry": "amltk.scheduling.plugins.retry",
     "ThreadPoolCTLPlugin": "amltk.scheduling.plugins.threadpoolctl",
+    "WandbPlugin": "amltk.scheduling.plugins.wandb",
     "WarningFilter": "amltk.scheduling.plugins.warning_filter",
 }
 

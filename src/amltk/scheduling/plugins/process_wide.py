@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 class ProcessWide:
     """Context managers that change the whole process and put back, when left, what they found when entered.
 
-    Of two such that overlap in two threads, the first to be left would undo the other's change early, and the last would
-    put back the first one's for ever. Here each different one is entered once, and all of them are left, in reverse order,
-    when nobody needs any of them. Until then they hold for everything in the process.
+    Of two such that overlap in two threads, the first to be left would undo the other's change early, and the last
+    would put back the first one's for ever. Here each different one is entered once, and all of them are left, in
+    reverse order, when nobody needs any of them. Until then they hold for everything in the process.
     """
 
     def __init__(self) -> None:

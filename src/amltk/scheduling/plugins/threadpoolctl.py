@@ -26,8 +26,8 @@ class ThreadPoolCTLPlugin(Plugin):
     Where calls are computed in threads of one process, the limit holds for all of it while any of them is computed.
 
     Args:
-        max_threads: How many threads a library may use, or how many each one may, as in `{"blas": 1, "openmp": 2}`; None
-            for no limit. As `limits` of [threadpoolctl](https://github.com/joblib/threadpoolctl).
+        max_threads: How many threads a library may use, or how many each one may, as in `{"blas": 1, "openmp": 2}`;
+            None for no limit. As `limits` of [threadpoolctl](https://github.com/joblib/threadpoolctl).
         user_api: Limit `"blas"` or `"openmp"` only; None for both.
 
     Raises:

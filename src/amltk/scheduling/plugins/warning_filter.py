@@ -24,9 +24,9 @@ _FILTERS = ProcessWide()
 class WarningFilter(Plugin):
     """Filters the warnings of calls, in the worker, as [`warnings.filterwarnings`][warnings.filterwarnings] does.
 
-    Python's filters belong to a process. Where calls are computed in threads of one process, the filters hold for all of
-    it while any of them is computed; afterwards they are as they were before. From CPython 3.14 on, an interpreter that
-    runs with `-X context_aware_warnings` keeps them to the thread of the call.
+    Python's filters belong to a process. Where calls are computed in threads of one process, the filters hold for all
+    of it while any of them is computed; afterwards they are as they were before. From CPython 3.14 on, an interpreter
+    that runs with `-X context_aware_warnings` keeps them to the thread of the call.
 
     Args:
         *args: The arguments of `warnings.filterwarnings`, such as `"ignore"`.
