@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from benchmarks.rows import (
     arrays,
+    display,
     events,
     idle,
     importing,
@@ -28,6 +29,7 @@ ROWS: dict[str, Callable[[Setting], list[Line]]] = {
     "stdlib-pool": stdlib_pool.measure,
     "processes": processes.measure,
     "arrays": arrays.measure,
+    "display": display.measure,
     "soak": soak.measure,
     "import": importing.measure,
     "idle": idle.measure,

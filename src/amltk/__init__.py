@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from amltk.scheduling import (
+        Comm,
         Emitter,
         Event,
         ExitState,
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
         Subscriber,
         Subscription,
         Task,
+        TaskMap,
     )
 
 __version__ = "2.0.0.dev0"
 
 __all__ = [
+    "Comm",
     "Emitter",
     "Event",
     "ExitState",
@@ -42,10 +45,12 @@ __all__ = [
     "Subscriber",
     "Subscription",
     "Task",
+    "TaskMap",
     "__version__",
 ]
 
 _HOMES = {
+    "Comm": "amltk.scheduling",
     "Emitter": "amltk.scheduling",
     "Event": "amltk.scheduling",
     "ExitState": "amltk.scheduling",
@@ -59,6 +64,7 @@ _HOMES = {
     "Subscriber": "amltk.scheduling",
     "Subscription": "amltk.scheduling",
     "Task": "amltk.scheduling",
+    "TaskMap": "amltk.scheduling",
 }
 
 __getattr__: Callable[[str], Any] = names_from(_HOMES, globals())

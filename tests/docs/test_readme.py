@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 import tomllib
+from itertools import zip_longest
 
 import pytest
 
 from amltk.scheduling import Limiter, Scheduler, Task
 from tests.docs import fences
+from tests.docs.fences import README
+from tests.helpers.script import run_script
 
-README = fences.ROOT / "README.md"
 DEMO = fences.ROOT / "examples/demo.py"
+
+OUTPUT = 'text title="output"'
+"""Follows the opening fence of a block that holds exactly what the Python block above it prints."""
 
 
 def demo_block() -> str:
@@ -22,6 +27,25 @@ def test_the_demo_is_shown_as_it_is() -> None:
     """The block that is called examples/demo.py is a part of that file, to the letter."""
     assert len(demo_block().splitlines()) > 30
     assert demo_block() in DEMO.read_text()
+
+
+def programs() -> list[tuple[fences.Block, str | None]]:
+    """Every Python block that is to be run, and what it prints where README says so."""
+    here = fences.blocks(README)
+    return [
+        (block, following.body if following is not None and following.info == OUTPUT else None)
+        for block, following in zip_longest(here, here[1:])
+        if block.info.startswith("python") and not block.not_run
+    ]
+
+
+@pytest.mark.parametrize(("block", "output"), [pytest.param(*program, id=program[0].name) for program in programs()])
+def test_a_program_runs_and_prints_what_is_said(block: fences.Block, output: str | None) -> None:
+    """It ends well, with no warning and no process left, and prints the block that follows it, if that is an output."""
+    ended = run_script(block.body, "-W", "error")
+    assert (ended.code, ended.errors) == (0, "")
+    if output is not None:
+        assert "\n".join(ended.lines) == output.rstrip("\n")
 
 
 def test_the_two_commands_come_first() -> None:

@@ -31,6 +31,7 @@ from amltk.exceptions import (
 )
 from amltk.scheduling import ExitState, Scheduler
 from amltk.scheduling.executors import CallLimits, ProcessPool
+from tests.helpers.gate import Gate, pass_gate
 from tests.helpers.script import run_script
 
 GUARD = 60.0
@@ -352,6 +353,17 @@ def test_cancelling(tmp_path: Path) -> None:
         assert not (tmp_path / "waiting0").exists()
         assert not (tmp_path / "waiting3").exists()
         assert not waiting[1].cancel()
+
+
+def test_a_call_behind_one_that_was_cancelled_is_computed() -> None:
+    """A cancelled call that waits in front of another one takes nobody's place when a worker comes."""
+    with Gate() as gate, ProcessPool(1, initializer=pass_gate, initargs=(gate.address,)) as pool:
+        waiting = pool.submit(abs, -1)
+        gate.wait_begun()
+        assert waiting.cancel()
+        behind = pool.submit(abs, -2)
+        gate.open()
+        assert behind.result(GUARD) == 2
 
 
 def burn() -> None:

@@ -41,9 +41,9 @@ class Call:
         args: Its arguments.
         kwargs: Its keyword arguments; a dictionary of this call's own.
         limits: What it may use, for executors that enforce limits; None for no limits.
-        future: What `Task.submit` returned; None before the submission was made, and for ever if it was not.
+        future: The outcome; None before the submission was made, and for ever if it is not.
         attempt: Which attempt to compute it this is, from 1 on.
-        kept: Whether the plugin that has held it back submits it later.
+        kept: Whether the plugin that has held it back will submit it later.
     """
 
     __slots__ = (

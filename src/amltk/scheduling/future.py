@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from amltk.scheduling.call import Call
 
+    Witness = Callable[["Future[Any]", tuple[Any, ...], dict[str, Any]], object]
+    """Is told of a call that the executor was given, with its arguments: of each attempt, before its events."""
+
 R = TypeVar("R")
 
 

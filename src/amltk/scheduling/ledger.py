@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from concurrent.futures import Future as Work
 
     from amltk.scheduling.future import Future
@@ -37,6 +38,15 @@ class Ledger:
         """The futures that have not ended; a copy, so that they may end meanwhile."""
         yield from list(self._pending.values())
         yield from list(self._waiting)
+
+    def behind(self, works: Iterable[Work[Any]]) -> list[Future[Any]]:
+        """The pending futures that stand for these futures of the executor; others of it are left out."""
+        futures = (self._pending.get(work) for work in works)
+        return [future for future in futures if future is not None and not future.done()]
+
+    def oldest(self, n: int) -> list[Work[Any]]:
+        """The executor's futures of the `n` oldest pending submissions."""
+        return list(islice(self._pending, n))  # in one step: it may be called from another thread
 
     def wait(self, future: Future[Any]) -> None:
         """Accept a submission that the executor does not have yet."""

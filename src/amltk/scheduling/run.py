@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import ExecutorBrokenError, FutureCancelledError
 from amltk.scheduling.call import Outcome
-from amltk.scheduling.delivery import Delivery
+from amltk.scheduling.delivery import NOTHING, Delivery
 from amltk.scheduling.ending import Ending, Phase
 from amltk.scheduling.events import Event, add_note, callback_name, safe_repr
 from amltk.scheduling.exit_state import ExitState
@@ -22,15 +22,18 @@ from amltk.scheduling.inbox import Inbox
 from amltk.scheduling.interrupts import may_be_torn
 from amltk.scheduling.ledger import Ledger
 from amltk.scheduling.scheduler_events import SchedulerEvents as Events
+from amltk.scheduling.shared import Shared
 from amltk.scheduling.timer import Timer, Timers
 from amltk.scheduling.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from amltk.scheduling.call import Call
+    from amltk.scheduling.delivery import Follower
     from amltk.scheduling.events import Channel, Emitter
     from amltk.scheduling.executors.backend import Backend
+    from amltk.scheduling.future import Witness
     from amltk.scheduling.policy import RunOptions
     from amltk.scheduling.watch import View
 
@@ -54,20 +57,33 @@ class Run:
         backend: The executor and how it is ended.
         options: What the user asked for.
         view: What shows the run, or None.
+        witnesses: Who is told of every call that the executor was given.
 
     Attributes:
         ledger: The submissions that have not ended.
         ending: How far the run is, and why it ends.
+        loop: The loop on whose thread everything is told.
+        shared: What plugins use together during this run.
     """
 
-    def __init__(self, emitter: Emitter, backend: Backend, options: RunOptions, view: View | None) -> None:
+    def __init__(
+        self,
+        emitter: Emitter,
+        backend: Backend,
+        options: RunOptions,
+        view: View | None,
+        witnesses: Sequence[Witness] = (),
+    ) -> None:
         self.ledger: Ledger = Ledger()
         self.ending: Ending = Ending(self.ledger)
+        self.shared: Shared = Shared()
         self._backend = backend
         self._options = options
-        self._loop = loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self._loop = loop = self.loop
         self._thread = get_ident()
         self._watch = Watch(loop, view)
+        self._witnesses = witnesses
         self._inbox = inbox = Inbox(loop, on_work=self._settle, on_idle=self._idle, on_crash=self._crashed)
         self._delivery = Delivery(
             loop,
@@ -102,6 +118,10 @@ class Run:
         """Whether somebody from outside has ended it, so that an exception comes out of it."""
         return self._interrupts + self._cancellations > 0
 
+    def is_here(self) -> bool:
+        """Whether the caller is on the loop's thread."""
+        return self._inbox.here()
+
     def running(self) -> bool:
         """Whether work is accepted: from `@start` until an end is asked for or the time is up."""
         if self._deadline is not None and self.ending.running and self._loop.time() >= self._deadline:
@@ -109,6 +129,11 @@ class Run:
             # timer has had no turn; and what it then does not submit must not let the run end as exhausted.
             self._end(Code.TIMEOUT)
         return self.ending.running
+
+    def running_calls(self) -> list[Future[Any]] | None:
+        """Carry out `Scheduler.running_calls`."""
+        works = self._backend.running_calls(self.ledger.oldest)
+        return None if works is None else self.ledger.behind(works)
 
     def submit(
         self,
@@ -158,6 +183,24 @@ class Run:
         # Who insists on the end has callbacks that emit without end, perhaps.
         if not self._insisted():
             self._inbox.put(self._tell, channel, args, kwargs)
+
+    def deliver(self, channel: Channel, args: tuple[Any, ...], follower: Follower, *, at_once: bool = False) -> None:
+        """The same for a plugin that follows what becomes of the event.
+
+        Args:
+            channel: The event.
+            args: What its callbacks are called with.
+            follower: Is told what becomes of it; not any more once the run was interrupted twice.
+            at_once: Return when the callbacks have returned; for compute on the loop's own thread.
+        """
+        if self._insisted():
+            return
+        if at_once:
+            in_user_code = self._delivery.in_user_code
+            self._inbox.put_and_wait(self._tell, channel, args, NOTHING, follower)
+            self._delivery.in_user_code = in_user_code  # it is the compute's again
+        else:
+            self._inbox.put(self._tell, channel, args, NOTHING, follower)
 
     def stop(self, message: str, exception: BaseException | None) -> None:
         """Carry out `Scheduler.stop`."""
@@ -290,6 +333,7 @@ class Run:
     def _release(self) -> None:
         """Leave nothing behind, however the run ended."""
         self.ending.move_to(Phase.OVER)
+        self._attempt(self.shared.close, "teardown of what plugins share")
         self._timers.clear()
         if self._timeout is not None:
             self._timeout.cancel()
@@ -335,6 +379,8 @@ class Run:
             call = future.call
             if call is not None:
                 call.future = future
+            for witness in self._witnesses:
+                witness(future, args, kwargs)
             if call is None or call.attempt == 1:
                 self._announce(self._submitted, (future,), {})
                 if future.task is not None:
@@ -451,7 +497,8 @@ class Run:
     def _reviewed(self, future: Future[Any], call: Call, outcome: Outcome, hold: asyncio.Future[list[Any]]) -> None:
         """Go on when no plugin holds it back any more."""
         del self._holds[future]
-        answers = [] if hold.cancelled() else hold.result()
+        # A `gather` that was cancelled while it waited has CancelledError as its exception, and is not `cancelled()`.
+        answers = [] if hold.cancelled() or hold.exception() is not None else hold.result()
         for answer in answers:
             if isinstance(answer, Exception):
                 self._callback_failed(answer, f"review by a plugin of {future.task.name}")

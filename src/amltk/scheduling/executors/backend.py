@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.executors.sequential import SequentialExecutor
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
+
+LOOKED_AT = 500
+"""How many pending calls are asked whether they run, at most, beside one for each worker."""
 
 
 class Backend:
@@ -97,6 +101,29 @@ class Backend:
         except Exception:  # noqa: BLE001 - as above
             _log.exception("an executor's future does not tell whether it is running")
             return False
+
+    def running_calls(self, oldest: Callable[[int], list[Work[Any]]]) -> list[Work[Any]] | None:
+        """What workers are at right now; takes the same time however many calls are pending.
+
+        Args:
+            oldest: Gives so many pending calls, the oldest ones.
+
+        Returns:
+            The executor's futures; None if it does not tell, or only at a look at all that is pending.
+        """
+        if not self.capabilities.tells_running:
+            return None
+        executor: Any = self.executor
+        if self.capabilities.lists_running:
+            calls: list[Work[Any]] = executor.running_calls()
+            return calls
+        workers = getattr(executor, "_max_workers", None) or 0  # as the standard library's executors have it
+        pending = oldest(LOOKED_AT + workers)
+        unended = (work for work in pending if not work.done())
+        if not self.capabilities.in_order:
+            return [work for work in unended if self.is_running(work)] if len(pending) < LOOKED_AT else None
+        # Pools of processes say so of what lies ready for their workers as well, which can be at one call each only.
+        return list(islice(takewhile(self.is_running, unended), workers or None))
 
     def is_broken(self) -> bool:
         """Whether a `BrokenExecutor` error is the executor's own and not that of a computed function.

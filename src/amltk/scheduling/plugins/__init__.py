@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from amltk.scheduling.plugins.comm import Comm
     from amltk.scheduling.plugins.emissions_tracker_plugin import EmissionsTrackerPlugin
     from amltk.scheduling.plugins.limiter import Limiter
     from amltk.scheduling.plugins.limits import Limits
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.plugins.warning_filter import WarningFilter
 
 __all__ = [
+    "Comm",
     "EmissionsTrackerPlugin",
     "Limiter",
     "Limits",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Comm": "amltk.scheduling.plugins.comm",
     "EmissionsTrackerPlugin": "amltk.scheduling.plugins.emissions_tracker_plugin",
     "Limiter": "amltk.scheduling.plugins.limiter",
     "Limits": "amltk.scheduling.plugins.limits",

@@ -67,7 +67,7 @@ class Limiter(Plugin):
         self.on_limit: OnLimit = on_limit
         self.n_calls: int = 0
         self.task: Task[..., Any] | None = None
-        self._kept: deque[tuple[tuple[Any, ...], dict[str, Any]]] = deque()
+        self._kept: deque[Call] = deque()
         self._releasing = False
 
     @property
@@ -113,7 +113,7 @@ class Limiter(Plugin):
             return True
         args, kwargs = call.given
         if self.on_limit == "queue" and not self._calls_are_used_up(kept=self.n_kept):
-            self._kept.append(call.given)
+            self._kept.append(call)
             call.kept = True
         elif self.on_limit == "queue":
             reason = (self.CALL_LIMIT_REACHED, task)
@@ -145,17 +145,22 @@ class Limiter(Plugin):
         task = self._attached()
         with task.scheduler.submission_lock:
             while self._kept and task.scheduler.running() and self._reason() is None:
-                args, kwargs = self._kept.popleft()
+                kept = self._kept.popleft()
                 self._releasing = True
                 try:
-                    task.submit(*args, **kwargs)
+                    kept.future = task.offer(*kept.given).future
                 finally:
+                    kept.kept = False
                     self._releasing = False
 
     def _attached(self) -> Task[..., Any]:
         if self.task is None:
             raise RuntimeError(f"this {type(self).__name__} was not attached; use task.attach_plugin(...)")
         return self.task
+
+    def calls_left(self) -> int | None:
+        """What `max_calls` leaves."""
+        return None if self.max_calls is None else max(0, self.max_calls - self.n_calls)
 
     def status(self) -> str:
         """How much of each limit is used."""

@@ -63,6 +63,10 @@ class Plugin:
         call.function, call.args, call.kwargs = changed
         return True
 
+    def calls_left(self) -> int | None:
+        """How many more submissions it lets pass, so that displays can tell how far the task is; None if any number."""
+        return None
+
     def status(self) -> str:
         """One short line about its state for displays; empty for none."""
         return ""

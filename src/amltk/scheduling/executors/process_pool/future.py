@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from amltk.scheduling.executors.whereabouts import Whereabouts, this_host
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -80,6 +82,11 @@ class PoolFuture(Future[Any]):
     def running(self) -> bool:
         """Whether a worker is at it right now."""
         return self.seat is not None and self._owner.has_begun(self)
+
+    @property
+    def whereabouts(self) -> Whereabouts:
+        """Where and when it was computed, as far as that is known by now."""
+        return Whereabouts(this_host(), self.pid, None, self.began, self.ended)
 
     def release(self) -> None:
         """Let go of what only the call needed."""

@@ -153,6 +153,10 @@ class ProcessPool(Executor):
         """Undo `attach`, on the loop's thread."""
         self._engine.detach()
 
+    def running_calls(self) -> list[PoolFuture]:
+        """The calls that workers are at right now; takes the same time however many wait."""
+        return self._engine.running_calls()
+
     @property
     def worker_pids(self) -> list[int]:
         """The processes of the workers that there are right now."""
