@@ -11,7 +11,7 @@ from amltk.scheduling.plugins.tracker import Tracker
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from amltk.scheduling.plugins.record import Record
+    from amltk.scheduling.plugins.record import CallRecord
 
 _STATUS = {"result": "FINISHED", "exception": "FAILED", "cancelled": "KILLED"}
 
@@ -56,7 +56,7 @@ class MLflowPlugin(Tracker):
         known = self._client.get_experiment_by_name(self.experiment_name)
         self._experiment_id = known.experiment_id if known else self._client.create_experiment(self.experiment_name)
 
-    def write(self, record: Record) -> None:
+    def write(self, record: CallRecord) -> None:
         """Make the run of a call."""
         entities = self._mlflow.entities
         end = _milliseconds(record.ended)

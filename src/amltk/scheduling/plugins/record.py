@@ -30,7 +30,7 @@ _short.maxlist = _short.maxtuple = _short.maxset = _short.maxdict = 20
 
 
 @dataclass(frozen=True)
-class Record:
+class CallRecord:
     """A call that has ended.
 
     Attributes:

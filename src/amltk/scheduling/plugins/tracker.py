@@ -8,9 +8,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.events import Event
+from amltk.scheduling.executors.whereabouts import Whereabouts, whereabouts
 from amltk.scheduling.plugins.background import Background
 from amltk.scheduling.plugins.plugin import Plugin
-from amltk.scheduling.plugins.record import Record, exception_text, metrics, parameters
+from amltk.scheduling.plugins.record import CallRecord, exception_text, metrics, parameters
 
 if TYPE_CHECKING:
     from amltk.scheduling.plugins.record import Scalar
@@ -20,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class Tracker(Plugin):
-    """Hands a `Record` of each call of its tasks to an experiment tracker, when the call has ended.
+    """Hands a `CallRecord` of each call of its tasks to an experiment tracker, when the call has ended.
 
     Arguments and results are looked at on the loop's thread; everything that may take time is done in a thread, which
     exists only while there is something to write. A run waits at its `@finished` until all is written; a further Ctrl-C
@@ -46,7 +47,7 @@ class Tracker(Plugin):
     def open(self) -> None:
         """Get ready to write; called before the first record of a run."""
 
-    def write(self, record: Record) -> None:
+    def write(self, record: CallRecord) -> None:
         """Write a record."""
         raise NotImplementedError
 
@@ -88,8 +89,8 @@ class Tracker(Plugin):
         submitted, given = self._pending.pop(future, (None, {}))
         if submitted is None:
             return  # it was submitted before the plugin was attached
-        began, ended = (getattr(future.work, name, None) for name in ("began", "ended"))  # a `ProcessPool` tells
-        record = Record(future.task.name, given, submitted, began, ended or time.time(), **how)
+        where = whereabouts(future.work) or Whereabouts()
+        record = CallRecord(future.task.name, given, submitted, where.began, where.ended or time.time(), **how)
         self._background.put(self._write, record)
 
     async def _finish(self) -> None:
@@ -102,7 +103,7 @@ class Tracker(Plugin):
 
     # ------------------------------------------------------------------ in the thread
 
-    def _write(self, record: Record) -> None:
+    def _write(self, record: CallRecord) -> None:
         if self._failed:
             return
         try:

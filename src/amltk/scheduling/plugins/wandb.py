@@ -12,7 +12,7 @@ from amltk.scheduling.plugins.tracker import Tracker
 if TYPE_CHECKING:
     from os import PathLike
 
-    from amltk.scheduling.plugins.record import Record
+    from amltk.scheduling.plugins.record import CallRecord
 
 _EXIT_CODES = {"result": 0, "exception": 1, "cancelled": 255}  # shown as finished, failed and killed
 
@@ -73,7 +73,7 @@ class WandbPlugin(Tracker):
         with _lock:
             _open += 1
 
-    def write(self, record: Record) -> None:
+    def write(self, record: CallRecord) -> None:
         """Make the run of a call."""
         settings = self._wandb.Settings(silent=True, console="off")
         run = self._wandb.init(name=record.task, config=record.parameters, settings=settings, **self._options)
@@ -90,6 +90,6 @@ class WandbPlugin(Tracker):
                 self._wandb.teardown()
 
 
-def _times(record: Record) -> dict[str, str]:
+def _times(record: CallRecord) -> dict[str, str]:
     times = {"submitted": record.submitted, "began": record.began, "ended": record.ended}
     return {name: datetime.fromtimestamp(at, UTC).isoformat() for name, at in times.items() if at is not None}
