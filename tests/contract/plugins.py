@@ -7,6 +7,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling import Comm, Limiter, Limits, Retry
+from amltk.scheduling.plugins import ThreadPoolCTLPlugin, WarningFilter
+from amltk.scheduling.plugins.tracker import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
     from amltk.scheduling import Plugin, Task
     from amltk.scheduling.executors import Capabilities
+    from amltk.scheduling.plugins.record import CallRecord
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,26 @@ def check_queue(task: Task[..., Any], _: Path) -> None:
     assert task.event_counts[Limiter.CONCURRENT_LIMIT_REACHED] > 0
 
 
+class Journal(Tracker):
+    """Writes a line for each call."""
+
+    name = "journal"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.path = folder / "journal"
+
+    def write(self, record: CallRecord) -> None:
+        with self.path.open("a") as file:
+            file.write(f"{record.parameters['act']}: {record.outcome}\n")
+
+
+def check_journal(task: Task[..., Any], folder: Path) -> None:
+    lines = ["cancel: cancelled", "raise: exception", "return: result", "return: result"]
+    lines += ["die: exception"] * task.scheduler.executor_kind.capabilities.isolates_crashes
+    assert sorted((folder / "journal").read_text().splitlines()) == sorted(lines)
+
+
 PLUGINS = (
     Entry("limiter", lambda _: Limiter(max_calls=1000)),
     Entry("queue", lambda _: Limiter(max_concurrent=2, on_limit="queue"), check_queue),
@@ -64,6 +87,9 @@ PLUGINS = (
         impossible=lambda can: can.in_process and not can.in_loop,
         takes_a_process=True,
     ),
+    Entry("warnings", lambda _: WarningFilter("error", category=FutureWarning)),
+    Entry("threads", lambda _: ThreadPoolCTLPlugin(max_threads=1)),
+    Entry("tracker", Journal, check_journal),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.process
 import signal
 import threading
 from contextlib import contextmanager
@@ -157,7 +158,7 @@ class _Limited(Wrapper):
 
 @contextmanager
 def _limiter(options: dict[str, Any]) -> Iterator[Callable[..., Any]]:
-    """Give pynisher's limits, and take back the signal handler that it leaves in the main thread of the worker."""
+    """Give pynisher's limits, and take back what it leaves in the worker: a signal handler, and descriptors."""
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -165,6 +166,19 @@ def _limiter(options: dict[str, Any]) -> Iterator[Callable[..., Any]]:
     finally:
         if in_main:
             signal.signal(signal.SIGTERM, before)
+        _forget_dead_children()
+
+
+def _forget_dead_children() -> None:
+    """Have multiprocessing let go of processes whose end it cannot see, since psutil, for pynisher, has waited for it.
+
+    Each would keep two pipes open for as long as the worker lives.
+    """
+    import psutil
+
+    for child in multiprocessing.active_children():
+        if child.pid is None or not psutil.pid_exists(child.pid):
+            multiprocessing.process._children.discard(child)  # type: ignore[attr-defined] # as its join() does
 
 
 @contextmanager
