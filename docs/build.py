@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-READ = ("mkdocs.yml", "docs", "src", "CHANGELOG.md", "CONTRIBUTING.md")
+READ = ("mkdocs.yml", "docs", "src", "examples", "CHANGELOG.md", "CONTRIBUTING.md")
 HOME = "  - Home: index.md\n"
 
 # Without --quiet, which hides warnings from --strict. The warning that is let pass is about source="material-block".

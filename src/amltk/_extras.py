@@ -9,7 +9,7 @@ from amltk.exceptions import MissingExtraError
 
 
 def load(module: str, *, needs: str | tuple[str, ...], extra: str) -> Any:
-    """Import `module`: one of this package, which itself imports the optional library `needs`, or that library.
+    """Import `module` of this package, which itself imports the optional library `needs`.
 
     Args:
         module: Dotted name of the module to import.

@@ -7,7 +7,14 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling import Comm, Limiter, Limits, Retry
-from amltk.scheduling.plugins import ThreadPoolCTLPlugin, WarningFilter
+from amltk.scheduling.plugins import (
+    EmissionsTrackerPlugin,
+    MLflowPlugin,
+    PynisherPlugin,
+    ThreadPoolCTLPlugin,
+    WandbPlugin,
+    WarningFilter,
+)
 from amltk.scheduling.plugins.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -16,7 +23,6 @@ if TYPE_CHECKING:
 
     from amltk.scheduling import Plugin, Task
     from amltk.scheduling.executors import Capabilities
-    from amltk.scheduling.plugins.record import CallRecord
 
 
 @dataclass(frozen=True)
@@ -56,24 +62,13 @@ def check_queue(task: Task[..., Any], _: Path) -> None:
     assert task.event_counts[Limiter.CONCURRENT_LIMIT_REACHED] > 0
 
 
-class Journal(Tracker):
-    """Writes a line for each call."""
-
-    name = "journal"
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.path = folder / "journal"
-
-    def write(self, record: CallRecord) -> None:
-        with self.path.open("a") as file:
-            file.write(f"{record.parameters['act']}: {record.outcome}\n")
+def check_emissions(_: Task[..., Any], folder: Path) -> None:
+    assert len((folder / "emissions.csv").read_text().splitlines()) > 2  # a heading, and a line for each call
 
 
-def check_journal(task: Task[..., Any], folder: Path) -> None:
-    lines = ["cancel: cancelled", "raise: exception", "return: result", "return: result"]
-    lines += ["die: exception"] * task.scheduler.executor_kind.capabilities.isolates_crashes
-    assert sorted((folder / "journal").read_text().splitlines()) == sorted(lines)
+def check_written(task: Task[..., Any], _: Path) -> None:
+    ended = task.event_counts[task.DONE] + task.event_counts[task.CANCELLED]
+    assert [plugin.status() for plugin in task.plugins if isinstance(plugin, Tracker)] == [f"{ended} written"]
 
 
 PLUGINS = (
@@ -87,9 +82,18 @@ PLUGINS = (
         impossible=lambda can: can.in_process and not can.in_loop,
         takes_a_process=True,
     ),
-    Entry("warnings", lambda _: WarningFilter("error", category=FutureWarning)),
-    Entry("threads", lambda _: ThreadPoolCTLPlugin(max_threads=1)),
-    Entry("tracker", Journal, check_journal),
+    Entry("threadpoolctl", lambda _: ThreadPoolCTLPlugin(max_threads=1)),
+    Entry("warning-filter", lambda _: WarningFilter("error", category=UserWarning)),
+    Entry(
+        "emissions",
+        lambda folder: EmissionsTrackerPlugin(
+            output_dir=str(folder), country_iso_code="DEU", log_level="error", force_cpu_power=10, gpu_ids=[]
+        ),
+        check_emissions,
+    ),
+    Entry("pynisher", lambda _: PynisherPlugin(walltime_limit=3600), takes_a_process=True),
+    Entry("mlflow", lambda folder: MLflowPlugin("contract", tracking_uri=(folder / "mlflow").as_uri()), check_written),
+    Entry("wandb", lambda folder: WandbPlugin(project="contract", dir=folder, mode="offline"), check_written),
 )
 
 

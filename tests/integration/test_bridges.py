@@ -1,4 +1,4 @@
-"""The bridges to libraries, with these libraries, around calls in real workers."""
+"""Bridges to threadpoolctl, warnings, codecarbon and pynisher: each with its real library, on real workers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import warnings
-from functools import partial
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,230 +18,235 @@ from amltk.scheduling.plugins import EmissionsTrackerPlugin, PynisherPlugin, Thr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from amltk.scheduling import Plugin
 
 pytestmark = pytest.mark.integration
 
+MAKERS: dict[str, Callable[[], Scheduler]] = {
+    "processes": lambda: Scheduler.with_processes(1),
+    "threads": lambda: Scheduler.with_threads(1),
+    "sequential": Scheduler.with_sequential,
+}
+on_each = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
-def outcomes_of(
-    scheduler: Scheduler, function: Callable[..., Any], plugins: list[Plugin], *calls: tuple[Any, ...]
-) -> list[Any]:
-    """What has come of calls of a function, computed one after the other: results, and exceptions."""
-    left = list(calls)
-    outcomes: list[Any] = []
-    task = scheduler.task(function, plugins=plugins)
-    task.on_result(lambda _, result: outcomes.append(result))
-    task.on_exception(lambda _, error: outcomes.append(error))
 
-    @scheduler.on_start
-    @task.on_done
-    def launch(*_: Any) -> None:
-        if left:
-            task.submit(*left.pop(0))
-
+def outcomes(scheduler: Scheduler, *programs: tuple[Callable[..., Any], Plugin | tuple[()]]) -> list[Any]:
+    """Result or exception of one call of each function with its plugin, in the order given."""
+    tasks = [scheduler.task(function, plugins=plugins) for function, plugins in programs]
+    found: dict[Any, Any] = {}
+    for task in tasks:
+        task.on_result(lambda _, result, task=task: found.update({task: result}))
+        task.on_exception(lambda _, error, task=task: found.update({task: error}))
+    scheduler.on_start(lambda: [task.submit() for task in tasks])
     scheduler.run(on_exception="continue")
-    return outcomes
+    return [found[task] for task in tasks]
 
 
-# ------------------------------------------------------------------------------------------------------ threadpoolctl
+# ---------------------------------------------------------------------------------------------------- threadpoolctl
 
 
-def pools() -> list[int]:
-    """How many threads each library has that numpy has loaded."""
+def pools() -> set[tuple[str, int]]:
+    """The libraries with threads that numpy brings, and how many they may use."""
     import numpy as np
     from threadpoolctl import threadpool_info
 
-    assert np.ones(2).sum() == 2
-    return [pool["num_threads"] for pool in threadpool_info()]
+    np.zeros(2)
+    return {(pool["user_api"], pool["num_threads"]) for pool in threadpool_info()}
 
 
-@pytest.mark.parametrize("make", [Scheduler.with_processes, Scheduler.with_threads], ids=["processes", "threads"])
-def test_threads_are_limited(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a call is computed its libraries have one thread; afterwards they have as many as before."""
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
-    scheduler = make(1)  # what is submitted below is computed by one and the same worker
-    limited = scheduler.task(pools, plugins=ThreadPoolCTLPlugin(max_threads=1))
-    seen: list[list[int]] = []
-    scheduler.on_start(lambda: scheduler.submit(pools))  # loads numpy
-    scheduler.on_future_done(max_calls=1)(lambda _: limited.submit())
-    limited.on_done(lambda _: scheduler.submit(pools))
-    scheduler.on_future_result(lambda _, found: seen.append(found))
-    scheduler.run()
-    before, within, after = seen
-    assert within == [1] * len(before)
-    assert after == before
+@on_each
+def test_threads_of_blas_are_limited(make: Any) -> None:
+    """Within the call there is one thread, and before and after as many as there were."""
+    free, limited, again = outcomes(make(), (pools, ()), (pools, ThreadPoolCTLPlugin(1)), (pools, ()))
+    assert {number for _, number in limited} == {1}
+    assert free == again
+    assert {api for api, _ in limited} == {api for api, _ in free} >= {"blas"}
 
 
-def test_an_api_that_is_none() -> None:
-    """A misspelt API is an error when the plugin is made."""
-    with pytest.raises(ValueError, match="user_api='blass': must be 'blas', 'openmp', or None"):
-        ThreadPoolCTLPlugin(max_threads=1, user_api="blass")
-
-
-# ----------------------------------------------------------------------------------------------------------- warnings
-
-
-def warn_and_tell() -> list[str]:
-    """The warnings that come through."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.warn("wanted", UserWarning, stacklevel=1)
-        warnings.warn("unwanted", FutureWarning, stacklevel=1)
-    return [str(warning.message) for warning in caught]
-
-
-def test_warnings_are_filtered_in_workers() -> None:
-    """Filters of plugins hold in the worker that computes the call; the first plugin's comes first."""
-    plugins: list[Plugin] = [WarningFilter("ignore", category=FutureWarning), WarningFilter("always")]
-    assert outcomes_of(Scheduler.with_processes(1), warn_and_tell, plugins, ()) == [["wanted"]]
-
-
-# --------------------------------------------------------------------------------------------------------- codecarbon
-
-
-def note_connections(path: str) -> None:
-    """Add a line to a file whenever this process is about to reach for a network."""
-
-    def hook(event: str, args: tuple[Any, ...]) -> None:
-        if event in {"socket.getaddrinfo", "socket.gethostbyname"} or (event == "socket.connect" and args[1] != path):
-            with open(path, "a") as file:
-                file.write(f"{event} {args}\n")
-
-    sys.addaudithook(hook)
-
-
-def compute(n: int) -> int:
-    """Something to measure, or to fail at."""
-    return sum(range(1_000_000)) // n
-
-
-def test_emissions_are_measured_in_workers(tmp_path: Path) -> None:
-    """Each call adds a line to codecarbon's file, a failing one as well; nothing is asked of a server."""
-    connections = tmp_path / "connections"
-    scheduler = Scheduler.with_processes(1, initializer=note_connections, initargs=(str(connections),))
-    plugin = EmissionsTrackerPlugin(
-        "tuning", country_iso_code="DEU", output_dir=str(tmp_path), log_level="critical", tracking_mode="process"
+def test_one_kind_of_library_is_limited() -> None:
+    """A limit of another kind of library leaves BLAS alone."""
+    free, openmp, blas = outcomes(
+        MAKERS["processes"](),
+        (pools, ()),
+        (pools, ThreadPoolCTLPlugin(1, user_api="openmp")),
+        (pools, ThreadPoolCTLPlugin({"blas": 1})),
     )
-    result, error = outcomes_of(scheduler, compute, [plugin], (1,), (0,))
-    assert result == sum(range(1_000_000))
+    assert ("blas", 1) in blas
+    assert {pool for pool in openmp if pool[0] == "blas"} == {pool for pool in free if pool[0] == "blas"}
+
+
+def test_a_kind_that_there_is_not() -> None:
+    """A misspelt library is refused with those that there are."""
+    with pytest.raises(ValueError, match=r"user_api='mkl': must be 'blas', 'openmp', or None for both"):
+        ThreadPoolCTLPlugin(1, user_api="mkl")
+
+
+# ---------------------------------------------------------------------------------------------------- warnings
+
+
+def warn() -> str:
+    warnings.warn("of the future", FutureWarning, stacklevel=1)
+    return "warned"
+
+
+@on_each
+def test_a_warning_is_an_error_in_that_task_only(make: Any) -> None:
+    """The filter holds in the worker for the calls of its task, and for no others."""
+    kept = list(warnings.filters)
+    failed, passed = outcomes(make(), (warn, WarningFilter("error")), (warn, WarningFilter("ignore")))
+    assert isinstance(failed, FutureWarning)
+    assert passed == "warned"
+    assert warnings.filters == kept
+
+
+# ---------------------------------------------------------------------------------------------------- codecarbon
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A run under codecarbon with two calls; what they gave and the lines that were written."""
+    folder = tmp_path_factory.mktemp("emissions")
+    plugin = EmissionsTrackerPlugin(
+        "trials", country_iso_code="DEU", output_dir=str(folder), log_level="error", force_cpu_power=10, gpu_ids=[]
+    )
+    task_outcomes = outcomes(Scheduler.with_processes(1), (answer, plugin), (fail, plugin))
+    with (folder / "emissions.csv").open() as file:
+        return {"outcomes": task_outcomes, "lines": list(csv.DictReader(file)), "status": plugin.status()}
+
+
+def answer() -> int:
+    return 42
+
+
+def fail() -> None:
+    raise ZeroDivisionError("mine")
+
+
+def test_each_call_is_measured(measured: dict[str, Any]) -> None:
+    """Each call, failed or not, gives a line of numbers, offline, and comes out as it would have."""
+    result, error = measured["outcomes"]
+    assert result == 42
     assert isinstance(error, ZeroDivisionError)
-    with (tmp_path / "emissions.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["project_name"], row["country_iso_code"]) for row in rows] == [("tuning", "DEU")] * 2
-    assert all(float(row["duration"]) > 0 and float(row["energy_consumed"]) > 0 for row in rows)
-    assert not connections.exists(), connections.read_text()
+    assert len(measured["lines"]) == 2
+    for line in measured["lines"]:
+        assert (line["project_name"], line["country_iso_code"]) == ("trials", "DEU")
+        assert float(line["energy_consumed"]) > 0
+        assert float(line["emissions"]) > 0
+    assert measured["status"] == "OfflineEmissionsTracker"
 
 
-def test_wrong_arguments_of_codecarbon() -> None:
-    """An argument that codecarbon does not have is an error when the plugin is made; which tracker it is, is shown."""
-    with pytest.raises(TypeError, match="outptu_dir"):
-        EmissionsTrackerPlugin(country_iso_code="DEU", outptu_dir=".")
-    assert EmissionsTrackerPlugin(country_iso_code="DEU").status() == "offline"
-    assert EmissionsTrackerPlugin(project_name="tuning").status() == "online"
+def test_a_wrong_argument_of_codecarbon_is_refused_at_once() -> None:
+    """An argument that codecarbon has not would be lost in a worker's log; it raises where the plugin is made."""
+    with pytest.raises(TypeError, match="colour"):
+        EmissionsTrackerPlugin(colour="green")
+    assert EmissionsTrackerPlugin().status() == "EmissionsTracker"
 
 
-# ----------------------------------------------------------------------------------------------------------- pynisher
+# ---------------------------------------------------------------------------------------------------- pynisher
 
 
-def play(act: str) -> Any:
-    """Stay within limits, or do not."""
-    if act == "sleep":
-        time.sleep(60)
-    if act == "compute":
-        while True:
-            pass
-    if act == "allocate":
-        return len(bytearray(1 << 34))
-    if act == "raise":
-        raise LookupError(act)
-    return os.getppid(), str(signal.getsignal(signal.SIGTERM))
+def sleep() -> None:
+    time.sleep(60)
 
 
-LIMITS = {
-    "sleep": ({"walltime_limit": 1}, "WallTimeoutException", ["pynisher-timeout", "pynisher-walltime-limit"]),
-    "compute": ({"cputime_limit": (1, "s")}, "CpuTimeoutException", ["pynisher-timeout", "pynisher-cputime-limit"]),
-    "allocate": ({"memory_limit": (8, "GB")}, "MemoryLimitException", ["pynisher-memory-limit"]),
-    "raise": ({"walltime_limit": (1, "h")}, "LookupError", []),
-}
+def burn() -> None:
+    while True:
+        pass
 
 
-@pytest.mark.parametrize("act", LIMITS)
-@pytest.mark.parametrize("where", ["processes", "sequential"])
-def test_limits_of_pynisher(where: str, act: str) -> None:
-    """A call that reaches a limit fails with pynisher's error, and the events of the limit come before its ending."""
-    limits, error, events = LIMITS[act]
-    scheduler = Scheduler.with_processes(1) if where == "processes" else Scheduler.with_sequential()
-    task = scheduler.task(play, plugins=PynisherPlugin(context="fork", **limits))  # type: ignore[arg-type]
-    told: list[str] = []
-    for event in task.events:
-        task.register(event, partial(lambda name, *_: told.append(name), event.name))
-    scheduler.on_start(lambda: task.submit(act))
-    errors: list[BaseException] = []
-    task.on_exception(lambda _, error: errors.append(error))
-    scheduler.run(on_exception="continue")
-    assert [type(error).__name__ for error in errors] == [error]
-    assert told == ["submitted", *events, "done", "exception"]
-    assert not events or isinstance(errors[0], PynisherPlugin.PynisherException)
+def grow() -> int:
+    return len(bytearray(3_000_000_000))
 
 
-def test_pynisher_leaves_nothing_in_the_worker() -> None:
-    """However many calls a worker has computed, it has as many open files as after the first."""
-    scheduler = Scheduler.with_processes(1)
-    limited = scheduler.task(play, plugins=PynisherPlugin(walltime_limit=60, context="fork"))
-    counting = scheduler.task(open_files)
-    counts: list[int] = []
-    limited.on_done(lambda _: counting.submit())
-    counting.on_result(lambda _, count: counts.append(count))
-
-    @scheduler.on_start
-    @counting.on_done(when=lambda: len(counts) < 5)
-    def launch(*_: Any) -> None:
-        limited.submit("return")
-
-    scheduler.run()
-    assert len(counts) > 4
-    assert set(counts) == {counts[0]}
+def parent() -> int:
+    return os.getppid()
 
 
-def open_files() -> int:
-    """How many files this process has open."""
-    return len(os.listdir("/dev/fd"))
+needs_limits_of_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and limits of memory")
+
+
+@needs_limits_of_linux
+def test_each_limit_of_pynisher_fails_its_call_and_has_its_events() -> None:
+    """A call at a limit fails with pynisher's error, after the events of it; others are computed as ever."""
+    scheduler = Scheduler.with_processes(4)
+    told: dict[str, list[str]] = defaultdict(list)
+    plugins = [
+        PynisherPlugin(walltime_limit=1),
+        PynisherPlugin(cputime_limit=(1, "s")),
+        PynisherPlugin(memory_limit=(1, "GB")),
+        PynisherPlugin(walltime_limit=(1, "h"), memory_limit=(4, "GB")),
+    ]
+    functions = [sleep, burn, grow, fail]
+
+    def listen() -> None:
+        for task in scheduler.tasks:
+            for event in task.plugins[0].events():
+                task.on(event)(lambda error, task=task, event=event: told[task.name].append(event.name))
+
+    scheduler.on_start(listen)
+    errors = outcomes(scheduler, *zip(functions, plugins, strict=True))
+    assert isinstance(errors[0], PynisherPlugin.WallTimeoutException)
+    assert isinstance(errors[1], PynisherPlugin.CpuTimeoutException)
+    assert isinstance(errors[2], PynisherPlugin.MemoryLimitException)
+    assert isinstance(errors[3], ZeroDivisionError)
+    assert told == {
+        "sleep": ["pynisher-timeout", "pynisher-walltime-limit"],
+        "burn": ["pynisher-timeout", "pynisher-cputime-limit"],
+        "grow": ["pynisher-memory-limit"],
+    }
 
 
 def test_pynisher_computes_in_a_process_of_its_own() -> None:
-    """Within the limits the result is the function's, computed in a child of the worker; without limits there is none."""
-    scheduler = Scheduler.with_sequential()
-    for plugin, parent in ((PynisherPlugin(walltime_limit=60, context="fork"), os.getpid()), (PynisherPlugin(), None)):
-        ((found, handler),) = outcomes_of(scheduler, play, [plugin], ("return",))
-        assert found == (parent or os.getppid())
-        assert parent is None or handler == str(signal.SIG_DFL)  # so that pynisher need not wait to end it
+    """The call's process is a child of the worker, which stays, with the handlers of signals that it had."""
+    worker, pid, handler = outcomes(
+        Scheduler.with_processes(1),
+        (parent, PynisherPlugin(walltime_limit=60)),
+        (os.getpid, ()),
+        (sigterm, ()),
+    )
+    assert worker == pid != os.getpid()
+    assert handler == outcomes(Scheduler.with_processes(1), (sigterm, ()))[0]
+
+
+def descriptors_of_the_worker() -> int:
+    return len(os.listdir(f"/proc/{os.getppid()}/fd"))
+
+
+@needs_limits_of_linux
+def test_pynisher_leaves_nothing_in_the_worker() -> None:
+    """A worker does not come to have more files open with each call."""
+    found = outcomes(
+        Scheduler.with_processes(1), *[(descriptors_of_the_worker, PynisherPlugin(walltime_limit=60))] * 20
+    )
+    assert max(found) - min(found) < len(found)
+
+
+def sigterm() -> str:
+    return repr(signal.getsignal(signal.SIGTERM))
+
+
+def test_pynisher_in_the_process_of_the_run() -> None:
+    """A sequential run has its calls limited as well, and keeps its own handlers of signals."""
+    assert outcomes(Scheduler.with_sequential(), (parent, PynisherPlugin(walltime_limit=60))) == [os.getpid()]
 
 
 @pytest.mark.parametrize(
-    ("options", "error"),
+    ("options", "says"),
     [
-        ({"walltime_limit": 0}, ValueError),
-        ({"cputime_limit": (0.1, "s")}, ValueError),
-        ({"walltime_limit": 1, "context": "spoon"}, ValueError),
+        ({"walltime_limit": 0}, "must be"),
+        ({"memory_limit": (1, "parsec")}, "PARSEC"),
+        ({"context": "teleport"}, "teleport"),
     ],
 )
-def test_wrong_arguments_of_pynisher(options: dict[str, Any], error: type[Exception]) -> None:
-    """What pynisher does not take is an error when the plugin is made."""
-    with pytest.raises(error):
-        PynisherPlugin(**options)
+def test_wrong_limits_are_refused_at_once(options: Any, says: str) -> None:
+    """What pynisher does not take raises where the plugin is made."""
+    with pytest.raises(ValueError, match=says):
+        PynisherPlugin(**{"walltime_limit": 1, **options})
 
 
-def test_names_of_pynisher() -> None:
-    """The class tells what can be limited and has pynisher's errors; its contexts can be given as such."""
-    import multiprocessing
-
-    import pynisher
-
+def test_limits_of_pynisher_are_shown() -> None:
+    """Displays show what is limited, and there is nothing to do without limits."""
+    assert PynisherPlugin(walltime_limit=1, memory_limit=(2, "GB")).status() == "memory (2, 'GB') · wall time 1"
+    assert PynisherPlugin().status() == ""
     assert PynisherPlugin.supports("wall_time")
-    assert PynisherPlugin.TimeoutException is pynisher.TimeoutException
-    plugin = PynisherPlugin(
-        walltime_limit=(2, "h"), context=multiprocessing.get_context("spawn"), disable_trial_handling=True
-    )
-    assert plugin.context == "spawn"
-    assert plugin.status() == "wall time (2, 'h')"

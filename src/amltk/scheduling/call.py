@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,8 @@ class Outcome(NamedTuple):
     cancelled: bool
 
 
+_numbers = itertools.count(1)
+
 if TYPE_CHECKING:
     Review = Callable[[Outcome], asyncio.Future[bool] | None]
 
@@ -36,6 +39,7 @@ class Call:
 
     Attributes:
         task: The task.
+        number: Its place in the order of all submissions, which it keeps while a plugin keeps it.
         given: The arguments and keyword arguments that `Task.submit` was called with; what events tell.
         function: What is computed; plugins may set it, as `args` and `kwargs`.
         args: Its arguments.
@@ -43,7 +47,7 @@ class Call:
         limits: What it may use, for executors that enforce limits; None for no limits.
         future: The outcome; None before the submission was made, and for ever if it is not.
         attempt: Which attempt to compute it this is, from 1 on.
-        kept: Whether the plugin that has held it back will submit it later.
+        kept: Whether the plugin that has held it back will submit it later, with `Task.offer_again`.
     """
 
     __slots__ = (
@@ -57,20 +61,27 @@ class Call:
         "kept",
         "kwargs",
         "limits",
+        "number",
         "task",
     )
 
     def __init__(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.task: Any = task  # a Task, which is a layer above
+        self.number: int = next(_numbers)
         self.given: tuple[tuple[Any, ...], dict[str, Any]] = (args, kwargs)
-        self.function: Callable[..., Any] = task.function
+        self.future: Future[Any] | None = None
+        self.attempt: int = 1
+        self._ends = ExitStack()
+        self.begin()
+
+    def begin(self) -> None:
+        """Be as no plugin has seen it. For the task alone, which asks them all anew about what one has kept."""
+        args, kwargs = self.given
+        self.function: Callable[..., Any] = self.task.function
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = dict(kwargs)
         self.limits: CallLimits | None = None
-        self.future: Future[Any] | None = None
-        self.attempt: int = 1
         self.kept: bool = False
-        self._ends = ExitStack()
         self._reviews: list[Review] = []
 
     def on_end(self, fn: Callable[..., object], /, *args: Any) -> None:
@@ -78,7 +89,8 @@ class Call:
 
         That is when a later plugin holds it back or submitting it raises (`future` is None then), or when it has ended
         in whatever way, after the callbacks of its last event. The last one registered is called first; each is called
-        whatever the others raise, which goes to the submitter in the first case and to `on_exception` in the second.
+        whatever the others raise, which goes to the submitter in the first case, unless a plugin keeps the call, and
+        else to `on_exception`.
         """
         self._ends.callback(fn, *args)
 
@@ -86,8 +98,9 @@ class Call:
         """Have `review` asked on the loop's thread whenever an attempt has an outcome, before its events are told.
 
         What it emits is told before them. If it returns a future of the run's loop, the ending is held back until that
-        is done; its result True means that another attempt is to be made. The run cancels it when the user has
-        cancelled the call, or when it ends without waiting. The review registered last is asked first; all are asked.
+        is done; its result True means that another attempt is to be made, unless the run is ending. When the user has
+        cancelled the call, or the run ends without waiting, it is cancelled and not waited for. The review registered
+        last is asked first; all are asked.
         """
         self._reviews.append(review)
 

@@ -29,7 +29,7 @@ from amltk.scheduling.watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from amltk.scheduling.call import Call
+    from amltk.scheduling.call import Call, Review
     from amltk.scheduling.delivery import Follower
     from amltk.scheduling.events import Channel, Emitter
     from amltk.scheduling.executors.backend import Backend
@@ -91,7 +91,7 @@ class Run:
             on_coroutine_end=lambda task: inbox.put(self._coroutine_ended, task),
         )
         self._tell = self._delivery.tell
-        self._holds: dict[Future[Any], asyncio.Future[Any]] = {}  # endings that plugins hold back
+        self._holds: dict[Future[Any], tuple[list[asyncio.Future[bool]], Outcome]] = {}  # endings held back by plugins
         self._timers = Timers(loop, inbox, self._delivery.call)
         self._deadline: float | None = None
         self._timeout: asyncio.TimerHandle | None = None
@@ -164,7 +164,7 @@ class Run:
         work = future.work
         future.mark_cancelled()
         if future in self._holds:
-            self._holds[future].cancel()
+            self._drop_holds(future)
             return True
         # Work that cannot be cancelled runs on; its future ends all the same, and what it brings later is dropped.
         # What waits for the executor is dropped when its turn comes.
@@ -201,6 +201,10 @@ class Run:
             self._delivery.in_user_code = in_user_code  # it is the compute's again
         else:
             self._inbox.put(self._tell, channel, args, NOTHING, follower)
+
+    def report(self, error: BaseException, where: str) -> None:
+        """Carry out `Scheduler.report`."""
+        self._inbox.run_here(self._callback_failed, error, where)
 
     def stop(self, message: str, exception: BaseException | None) -> None:
         """Carry out `Scheduler.stop`."""
@@ -302,8 +306,8 @@ class Run:
     async def _abandon_compute(self) -> None:
         """Cancel what has not begun, kill what runs where that is possible, and write off the rest."""
         self._abandoning = True
-        for hold in list(self._holds.values()):
-            hold.cancel()
+        for future in list(self._holds):
+            self._drop_holds(future)
         # A broken executor fails what it has by itself, and is not to be disturbed: before CPython 3.12.3 a future that
         # is cancelled at that moment raises in the standard library's thread, which then fails no other.
         is_broken = isinstance(self.ending.exception, ExecutorBrokenError)
@@ -481,28 +485,45 @@ class Run:
 
     def _review(self, future: Future[Any], call: Call, outcome: Outcome) -> None:
         """Ask plugins about the outcome of an attempt, and wait for those that hold the ending back."""
-        holds = []
-        for review in call.reviews:
-            hold = self._attempt(partial(review, outcome), f"review by a plugin of {future.task.name}")
-            if hold is not None:
-                holds.append(hold)
-        if holds and not self._abandoning:
-            self._holds[future] = asyncio.gather(*holds, return_exceptions=True)
-            self._holds[future].add_done_callback(partial(self._inbox.put, self._reviewed, future, call, outcome))
-        else:
-            for hold in holds:
-                hold.cancel()
+        where = f"review by a plugin of {future.task.name}"
+        answers = [self._attempt(partial(self._ask, review, outcome), where) for review in call.reviews]
+        holds = [hold for hold in answers if hold is not None]
+        if not holds:
             self._inbox.put(self._conclude_reviewed, future, outcome)  # after what the plugins have told
+            return
+        self._holds[future] = holds, outcome
+        done = asyncio.gather(*holds, return_exceptions=True)
+        done.add_done_callback(partial(self._inbox.put, self._reviewed, future, call))
+        if self._abandoning or future.cancelled():
+            self._drop_holds(future)
 
-    def _reviewed(self, future: Future[Any], call: Call, outcome: Outcome, hold: asyncio.Future[list[Any]]) -> None:
+    def _ask(self, review: Review, outcome: Outcome) -> asyncio.Future[bool] | None:
+        hold: Any = review(outcome)
+        if hold is not None and not (asyncio.isfuture(hold) and hold.get_loop() is self._loop):
+            raise TypeError(
+                f"the review {callback_name(review)} returned {safe_repr(hold)}: it must return None, or a future of"
+                " the run's loop"
+            )
+        answer: asyncio.Future[bool] | None = hold
+        return answer
+
+    def _drop_holds(self, future: Future[Any]) -> None:
+        """Wait for plugins no more, whether they let go or not; what they tell at this is told before the ending."""
+        holds, outcome = self._holds.pop(future)
+        for hold in holds:
+            hold.cancel()
+        self._inbox.put(self._conclude_reviewed, future, outcome)
+
+    def _reviewed(self, future: Future[Any], call: Call, done: asyncio.Future[list[Any]]) -> None:
         """Go on when no plugin holds it back any more."""
-        del self._holds[future]
-        # A `gather` that was cancelled while it waited has CancelledError as its exception, and is not `cancelled()`.
-        answers = [] if hold.cancelled() or hold.exception() is not None else hold.result()
+        if future not in self._holds:
+            return  # it was not waited for
+        _, outcome = self._holds.pop(future)
+        answers = done.result()
         for answer in answers:
             if isinstance(answer, Exception):
                 self._callback_failed(answer, f"review by a plugin of {future.task.name}")
-        if any(answer is True for answer in answers) and not future.cancelled() and not self._abandoning:
+        if self.running() and any(answer is True for answer in answers):
             call.attempt += 1
             self._hand_over_accepted(future, *call.given)
         else:

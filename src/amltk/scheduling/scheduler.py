@@ -403,6 +403,16 @@ class Scheduler(SchedulerEvents, Factories):
             raise self._not_started("use the run")
         return self._run
 
+    def report(self, error: Exception, where: str) -> None:
+        """Have `on_exception` decide about what a plugin has met with where nobody can catch it, from any thread.
+
+        Raises:
+            Exception: It is raised if there is no run.
+        """
+        if self._run is None:
+            raise error
+        self._run.report(error, where)
+
     @property
     def executor(self) -> Executor:
         """Where compute happens. A scheduler made by a factory has another one in each run."""

@@ -140,19 +140,36 @@ class Task(Emitter, Generic[P, R]):
         Returns:
             The call; its `future` is None if a plugin held it back. Raises as `submit` does.
         """
-        call = Call(self, args, kwargs)
         if not self.plugins:
+            call = Call(self, args, kwargs)
             call.future = self.scheduler.submit_for(self, self.function, args, kwargs)
             return call
-        self.scheduler.check_running(f"submit {self.name}")
         with self.scheduler.submission_lock:
-            try:
-                if all(plugin.prepare(call) for plugin in self.plugins):
-                    call.future = self.scheduler.submit_for(self, self.function, args, kwargs, call)
-            finally:
-                if call.future is None:
-                    call.end()
+            call = Call(self, args, kwargs)
+            self.offer_again(call)
         return call
+
+    def offer_again(self, call: Call) -> None:
+        """Ask all plugins about a call that one of them has kept, and submit it if they let it pass.
+
+        Only under the scheduler's submission lock. Raises as `submit` does.
+        """
+        self.scheduler.check_running(f"submit {self.name}")
+        call.begin()
+        try:
+            if all(plugin.prepare(call) for plugin in self.plugins):
+                call.future = self.scheduler.submit_for(self, self.function, *call.given, call)
+        finally:
+            if call.future is None:
+                self._end(call)
+
+    def _end(self, call: Call) -> None:
+        try:
+            call.end()
+        except Exception as error:
+            if not call.kept:
+                raise
+            self.scheduler.report(error, f"teardown of a plugin of {self.name}")  # to the submitter all is well
 
     def map(self, *iterables: Iterable[Any], in_flight: int | None = None) -> TaskMap:
         """Submit the task for each item of an iterable, or of several side by side, as the built-in `map` calls.

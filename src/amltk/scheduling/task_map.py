@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any
 
 from amltk._checks import check_count
+from amltk.exceptions import SchedulerNotRunningError
 
 if TYPE_CHECKING:
     import asyncio
@@ -81,19 +82,23 @@ class TaskMap:
         self._unsubscribe_at_the_end()
 
     def _unsubscribe_at_the_end(self) -> None:
+        with self._task.scheduler.submission_lock:
+            self._adopt()
         if self.over:
             for subscription in self._subscriptions:
                 subscription.end()
 
     def _note_end(self, future: asyncio.Future[Any], *_: object) -> None:
-        self._adopt()
-        if future in self._mine:
+        with self._task.scheduler.submission_lock:
+            self._adopt()
+            if future not in self._mine:
+                return
             self._mine.discard(future)
-            self._fill()
-            self._unsubscribe_at_the_end()
+        self._fill()
+        self._unsubscribe_at_the_end()
 
     def _adopt(self) -> None:
-        """Follow what a plugin had kept and has submitted, or given up, since."""
+        """Follow what a plugin had kept and has submitted, or given up, since. Only under the submission lock."""
         for call in [call for call in self._kept if call.future is not None or not call.kept]:
             self._kept.remove(call)
             if call.future is not None:
@@ -113,7 +118,10 @@ class TaskMap:
                 self._filling.release()
 
     def _has_room(self) -> bool:
-        return len(self._mine) + len(self._kept) < self._in_flight and self._task.scheduler.running()
+        scheduler = self._task.scheduler
+        with scheduler.submission_lock:
+            self._adopt()
+            return len(self._mine) + len(self._kept) < self._in_flight and scheduler.running()
 
     def _submit_next(self) -> bool:
         """Submit the next item; False if there is none, or it cannot be submitted now."""
@@ -121,15 +129,24 @@ class TaskMap:
         if arguments is None:
             self.cancel()
             return False
-        call = self._task.offer(arguments, {})
-        self._refused = arguments if call.future is None and not call.kept else None
+        self._refused = None
+        with self._task.scheduler.submission_lock:  # so that its ending is noted later
+            try:
+                self._note(self._task.offer(arguments, {}))
+            except Exception as error:  # noqa: BLE001 - reported; the items after it are computed all the same
+                if isinstance(error, SchedulerNotRunningError) and not self._task.scheduler.running():
+                    self._refused = arguments  # an end was asked for meanwhile, by the iterable or on another thread
+                else:
+                    self._task.scheduler.report(error, f"submission of {self._task.name} by its map")
+        return self._refused is None
+
+    def _note(self, call: Call) -> None:
         if call.future is not None:
             self._mine.add(call.future)
-            if call.future.done():  # its ending was told before it could be noted: this is not the loop's thread
-                self._mine.discard(call.future)
         elif call.kept:
             self._kept.append(call)
-        return self._refused is None
+        else:
+            self._refused = call.given[0]
 
     def _take(self) -> tuple[Any, ...] | None:
         try:

@@ -43,18 +43,18 @@ class EmissionsTrackerPlugin(Plugin):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         codecarbon = _extras.load("codecarbon", needs="codecarbon", extra="plugins")
-        self._offline = not _OF_OFFLINE.isdisjoint(kwargs)
+        offline = not _OF_OFFLINE.isdisjoint(kwargs)
         self.codecarbon_args: tuple[Any, ...] = args
         self.codecarbon_kwargs: dict[str, Any] = {"allow_multiple_runs": True, **kwargs}
         # A wrong argument would be lost in the log of a worker.
         common = {name: value for name, value in self.codecarbon_kwargs.items() if name not in _OF_OFFLINE}
         inspect.signature(codecarbon.EmissionsTracker).bind(*args, **common)
-        self._tracker = codecarbon.OfflineEmissionsTracker if self._offline else codecarbon.EmissionsTracker
+        self._tracker: type = codecarbon.OfflineEmissionsTracker if offline else codecarbon.EmissionsTracker
 
     def pre_submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Submission | None:
         """Have it computed under a tracker."""
         return Wrapper(fn, partial(self._tracker, *self.codecarbon_args, **self.codecarbon_kwargs)), args, kwargs
 
     def status(self) -> str:
-        """Which of codecarbon's trackers measures."""
-        return "offline" if self._offline else "online"
+        """Which tracker measures."""
+        return self._tracker.__name__

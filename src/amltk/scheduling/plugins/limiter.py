@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, get_args
 
 from amltk._checks import check_optional_count
+from amltk.exceptions import SchedulerNotRunningError
 from amltk.scheduling.events import Event
 from amltk.scheduling.plugins.plugin import Plugin
 from amltk.scheduling.task import Task
@@ -67,8 +68,7 @@ class Limiter(Plugin):
         self.on_limit: OnLimit = on_limit
         self.n_calls: int = 0
         self.task: Task[..., Any] | None = None
-        self._kept: deque[Call] = deque()
-        self._releasing = False
+        self._kept: list[tuple[int, Call]] = []  # a heap: the one that was submitted first is at its top
 
     @property
     def n_running(self) -> int:
@@ -105,7 +105,7 @@ class Limiter(Plugin):
         """Let it pass, or tell why not and keep it where that is wanted."""
         task = self._attached()
         reason = self._reason()
-        if reason is None and self._kept and not self._releasing:
+        if reason is None and self._kept and self._kept[0][0] < call.number:
             reason = (self.CONCURRENT_LIMIT_REACHED, task)  # it would overtake
         if reason is None:
             self.n_calls += 1
@@ -113,8 +113,7 @@ class Limiter(Plugin):
             return True
         args, kwargs = call.given
         if self.on_limit == "queue" and not self._calls_are_used_up(kept=self.n_kept):
-            self._kept.append(call)
-            call.kept = True
+            self._keep(call)
         elif self.on_limit == "queue":
             reason = (self.CALL_LIMIT_REACHED, task)
         event, *tasks = reason
@@ -145,13 +144,18 @@ class Limiter(Plugin):
         task = self._attached()
         with task.scheduler.submission_lock:
             while self._kept and task.scheduler.running() and self._reason() is None:
-                kept = self._kept.popleft()
-                self._releasing = True
+                call = heappop(self._kept)[1]
                 try:
-                    kept.future = task.offer(*kept.given).future
-                finally:
-                    kept.kept = False
-                    self._releasing = False
+                    task.offer_again(call)
+                except Exception as error:  # noqa: BLE001 - reported; those behind it are not to wait for ever
+                    if isinstance(error, SchedulerNotRunningError) and not task.scheduler.running():
+                        self._keep(call)  # an end was asked for meanwhile
+                        return
+                    task.scheduler.report(error, f"submission of {task.name} that was kept by {self.name}")
+
+    def _keep(self, call: Call) -> None:
+        call.kept = True
+        heappush(self._kept, (call.number, call))
 
     def _attached(self) -> Task[..., Any]:
         if self.task is None:

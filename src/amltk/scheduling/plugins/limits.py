@@ -6,7 +6,7 @@ from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import CpuTimeLimitError, MemoryLimitError, TaskLimitError, WallTimeLimitError
-from amltk.scheduling.events import Event
+from amltk.scheduling.events import Event, callback_name
 from amltk.scheduling.executors.process_pool.limits import CallLimits
 from amltk.scheduling.plugins.plugin import Plugin
 from amltk.scheduling.plugins.units import BYTES, SECONDS, amount
@@ -126,11 +126,12 @@ class LimitedFunction:
     """
 
     def __init__(self, function: Callable[..., Any], limits: CallLimits) -> None:
-        update_wrapper(self, function)
+        update_wrapper(self, function, updated=())  # an object's own attributes are not the wrapper's
+        self.__qualname__: str = callback_name(function)  # a partial has none
         self.function = function
         self.limits = limits
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Compute it, and end the process.
 
         Raises:

@@ -11,7 +11,7 @@ from amltk.scheduling.plugins.tracker import Tracker
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from amltk.scheduling.plugins.record import CallRecord
+    from amltk.scheduling.plugins.record import Record
 
 _STATUS = {"result": "FINISHED", "exception": "FAILED", "cancelled": "KILLED"}
 
@@ -25,9 +25,9 @@ class MLflowPlugin(Tracker):
     """Makes a run in [MLflow](https://mlflow.org) of each call of a task, when the call has ended.
 
     A run has the call's arguments as parameters, its result as metrics if that is a number or a mapping of numbers,
-    `seconds.total` and, where the executor tells, `seconds.waited` and `seconds.computed`. It is `FINISHED`, `FAILED`
-    with the tag `exception`, or `KILLED` if the call was cancelled. It begins when a worker began the call, or when the
-    call was submitted where the executor does not tell.
+    `seconds.total` and, where the executor tells, `seconds.waited` and `seconds.computed`. It is `FINISHED`, `FAILED`,
+    with the tag `exception`, or `KILLED` if the call was cancelled. It begins when a worker began the call or, where
+    the executor does not tell, when the call was submitted.
 
     All of it is written in a thread; a run of the scheduler waits for that at its end. See `Tracker` for failures.
 
@@ -56,7 +56,7 @@ class MLflowPlugin(Tracker):
         known = self._client.get_experiment_by_name(self.experiment_name)
         self._experiment_id = known.experiment_id if known else self._client.create_experiment(self.experiment_name)
 
-    def write(self, record: CallRecord) -> None:
+    def write(self, record: Record) -> None:
         """Make the run of a call."""
         entities = self._mlflow.entities
         end = _milliseconds(record.ended)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing.process
+import itertools
+import multiprocessing
 import signal
 import threading
+import traceback
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import process as processes
 from typing import TYPE_CHECKING, Any, Literal
 
 from amltk import _extras
@@ -19,6 +22,11 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
     from amltk.scheduling.call import Call, Outcome
+
+_PATIENCE = 1.0
+"""Seconds that a process may take to end after its call."""
+
+_numbers = itertools.count()
 
 
 def _pynisher() -> Any:
@@ -44,6 +52,7 @@ class PynisherPlugin(Plugin):
     pynisher computes each call in a process of its own, which the worker starts and, at a limit, ends. So it needs
     workers that may start processes, and is at its best with `Scheduler.with_processes`; with threads of one process
     it can only be used with `context="spawn"` or `"forkserver"`, since a process with threads must not be forked.
+    Dask's workers are daemons, which may start no processes, unless its setting `distributed.worker.daemon` is False.
 
     A call that reaches a limit fails with one of pynisher's errors, which are attributes of this class. Its event comes
     before the `@exception` of the call.
@@ -55,7 +64,8 @@ class PynisherPlugin(Plugin):
             pynisher rounds to whole seconds; None for no limit.
         walltime_limit: The same of time that passes.
         context: How the process is started: `"fork"`, `"spawn"`, `"forkserver"` or a context of multiprocessing; None
-            for Python's own choice. All but `"fork"` need a function that can be imported by its name.
+            for Python's own choice, which on Linux is `"fork"` before CPython 3.14 and `"forkserver"` from then on. All
+            but `"fork"` need a function of a module that can be imported, not of the program's `__main__`.
         disable_trial_handling: Taken so that older programs run, and without effect: there are no trials here.
 
     Raises:
@@ -78,19 +88,19 @@ class PynisherPlugin(Plugin):
     WALL_TIME_LIMIT_REACHED: Event[[Exception], Any] = Event("pynisher-walltime-limit")
     """A call reached `walltime_limit`. Callbacks take the error."""
 
-    PynisherException = _Error("PynisherException")
+    PynisherException: _Error = _Error("PynisherException")
     """The base of the errors of pynisher."""
 
-    TimeoutException = _Error("TimeoutException")
+    TimeoutException: _Error = _Error("TimeoutException")
     """The base of the two errors of time."""
 
-    MemoryLimitException = _Error("MemoryLimitException")
+    MemoryLimitException: _Error = _Error("MemoryLimitException")
     """A call reached `memory_limit`."""
 
-    CpuTimeoutException = _Error("CpuTimeoutException")
+    CpuTimeoutException: _Error = _Error("CpuTimeoutException")
     """A call reached `cputime_limit`."""
 
-    WallTimeoutException = _Error("WallTimeoutException")
+    WallTimeoutException: _Error = _Error("WallTimeoutException")
     """A call reached `walltime_limit`."""
 
     def __init__(
@@ -113,7 +123,12 @@ class PynisherPlugin(Plugin):
         for kind in self._limits:
             if not _pynisher().supports(kind):
                 raise RuntimeError(f"pynisher cannot limit the {kind.replace('_', ' ')} of a process on this system")
-        _pynisher().Pynisher(_check, context=self.context, **self._limits)  # it looks at its arguments here already
+        try:
+            _pynisher().Pynisher(_check, context=self.context, **self._limits)  # it looks at its arguments already
+        except KeyError as error:
+            raise ValueError(
+                f"PynisherPlugin knows no unit {error}: see its arguments for those of each limit"
+            ) from None
 
     @classmethod
     def supports(cls, kind: Literal["wall_time", "cpu_time", "memory"]) -> bool:
@@ -153,32 +168,34 @@ class _Limited(Wrapper):
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         with self.around() as limit:
-            return limit(Wrapper(self.function, _ended_by_sigterm))(*args, **kwargs)
+            try:
+                return limit(Wrapper(self.function, _ended_by_sigterm))(*args, **kwargs)
+            except BaseException as error:
+                traceback.clear_frames(error.__traceback__)  # pynisher's hold the pipes to its process
+                raise
 
 
 @contextmanager
 def _limiter(options: dict[str, Any]) -> Iterator[Callable[..., Any]]:
-    """Give pynisher's limits, and take back what it leaves in the worker: a signal handler, and descriptors."""
+    """Give pynisher's limits, and take back what it leaves: its process, and a handler in the worker's main thread."""
+    name = f"pynisher-{next(_numbers)}"
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
+    settings: dict[str, Any] = getattr(multiprocessing.current_process(), "_config", {})
+    daemon = settings.get("daemon", False)
     try:
-        yield partial(_pynisher().Pynisher, **options)
+        settings["daemon"] = False  # a daemon, as Dask's workers are, may start none; this one is ended below
+        yield partial(_pynisher().Pynisher, name=name, **options)
     finally:
+        settings["daemon"] = daemon
+        for process in multiprocessing.active_children():
+            if process.name == name:
+                process.join(_PATIENCE)
+                # pynisher has taken its status away from multiprocessing, which would keep it, and two descriptors a
+                # call, for ever, since it never learns that the process has ended.
+                getattr(processes, "_children", set()).discard(process)
         if in_main:
             signal.signal(signal.SIGTERM, before)
-        _forget_dead_children()
-
-
-def _forget_dead_children() -> None:
-    """Have multiprocessing let go of processes whose end it cannot see, since psutil, for pynisher, has waited for it.
-
-    Each would keep two pipes open for as long as the worker lives.
-    """
-    import psutil
-
-    for child in multiprocessing.active_children():
-        if child.pid is None or not psutil.pid_exists(child.pid):
-            multiprocessing.process._children.discard(child)  # type: ignore[attr-defined] # as its join() does
 
 
 @contextmanager

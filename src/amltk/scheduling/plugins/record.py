@@ -30,7 +30,7 @@ _short.maxlist = _short.maxtuple = _short.maxset = _short.maxdict = 20
 
 
 @dataclass(frozen=True)
-class CallRecord:
+class Record:
     """A call that has ended.
 
     Attributes:
@@ -113,9 +113,9 @@ def scalar(value: object) -> Scalar:
     try:
         if value is None or isinstance(value, bool):
             return value
-        if isinstance(value, numbers.Integral):  # numpy's as well
-            return int(value) if -_WORD <= int(value) < _WORD else text(value)
-        if isinstance(value, numbers.Real):
+        if isinstance(value, numbers.Integral) and -_WORD <= int(value) < _WORD:  # numpy's as well
+            return int(value)
+        if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
             return float(value)
     except Exception:  # noqa: BLE001 - of the user's own number
         return text(value)

@@ -80,7 +80,7 @@ class Retry(Plugin):
 
     def attach_task(self, task: Task[..., Any]) -> None:
         """Try calls of this task again. One plugin may serve several tasks."""
-        task.scheduler.on_finishing(hidden=True)(self._give_up_waiting)
+        task.scheduler.on_finishing(hidden=True)(partial(self._give_up_waiting, task))
 
     def events(self) -> list[Event[..., Any]]:
         """The two events above."""
@@ -113,14 +113,20 @@ class Retry(Plugin):
         """Seconds to wait before the next attempt."""
         if isinstance(error, WorkerLostError):
             return 0.0
-        longest = min(self.wait * self.factor ** (attempts.failed - 1), self.max_wait)
+        longest = min(self.wait if attempts.failed == 1 else self.factor * attempts.longest, self.max_wait)
+        attempts.longest = longest
         return longest * (1 - self.jitter * self._random.random())
 
     def _again(self, attempts: _Attempts, pause: float) -> asyncio.Future[bool]:
         """What is done with True after the pause, or with False when the run ends before."""
         loop = attempts.future.get_loop()
         hold = self._waiting[attempts] = loop.create_future()
-        timer = loop.call_later(pause, hold.set_result, True)
+
+        def go_on() -> None:
+            if not hold.done():  # it may be done in this very turn of the loop
+                hold.set_result(True)
+
+        timer = loop.call_later(pause, go_on)
 
         def forget(_: object) -> None:
             timer.cancel()
@@ -129,9 +135,9 @@ class Retry(Plugin):
         hold.add_done_callback(forget)
         return hold
 
-    def _give_up_waiting(self) -> None:
+    def _give_up_waiting(self, task: Task[..., Any]) -> None:
         for attempts, hold in list(self._waiting.items()):
-            if not hold.done():
+            if attempts.call.task is task and not hold.done():
                 hold.set_result(False)
                 self._give_up(attempts)
 
@@ -152,6 +158,7 @@ class _Attempts:
         self.call = call
         self.failed = 0
         self.lost = 0
+        self.longest = 0.0  # that the last wait could be
         self.error: BaseException = RuntimeError("no attempt has failed")
 
     @property

@@ -23,7 +23,6 @@ class ThreadPoolCTLPlugin(Plugin):
     """Limits the threads that BLAS and OpenMP use, in the worker, while it computes a call.
 
     Without a limit each of several workers takes as many threads as there are cores, and they get in each other's way.
-    Limited is what is loaded when a call begins, so import numerical libraries at the top of the function's module.
     Where calls are computed in threads of one process, the limit holds for all of it while any of them is computed.
 
     Args:

@@ -12,7 +12,7 @@ from amltk.scheduling.plugins.tracker import Tracker
 if TYPE_CHECKING:
     from os import PathLike
 
-    from amltk.scheduling.plugins.record import CallRecord
+    from amltk.scheduling.plugins.record import Record
 
 _EXIT_CODES = {"result": 0, "exception": 1, "cancelled": 255}  # shown as finished, failed and killed
 
@@ -23,7 +23,7 @@ _open = 0  # how many plugins of this process write; they share one service
 class WandbPlugin(Tracker):
     """Makes a run in [Weights & Biases](https://wandb.ai) of each call of a task, when the call has ended.
 
-    A run has the call's arguments as its config. Its summary has the result if that is a number or a mapping of
+    A run has the call's arguments as its config; its summary has the result if that is a number or a mapping of
     numbers, `outcome` (`result`, `exception` or `cancelled`), `exception`, the times `submitted`, `began` and `ended`,
     `seconds.total` and, where the executor tells, `seconds.waited` and `seconds.computed`.
 
@@ -73,7 +73,7 @@ class WandbPlugin(Tracker):
         with _lock:
             _open += 1
 
-    def write(self, record: CallRecord) -> None:
+    def write(self, record: Record) -> None:
         """Make the run of a call."""
         settings = self._wandb.Settings(silent=True, console="off")
         run = self._wandb.init(name=record.task, config=record.parameters, settings=settings, **self._options)
@@ -90,6 +90,6 @@ class WandbPlugin(Tracker):
                 self._wandb.teardown()
 
 
-def _times(record: CallRecord) -> dict[str, str]:
+def _times(record: Record) -> dict[str, str]:
     times = {"submitted": record.submitted, "began": record.began, "ended": record.ended}
     return {name: datetime.fromtimestamp(at, UTC).isoformat() for name, at in times.items() if at is not None}

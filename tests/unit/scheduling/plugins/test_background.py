@@ -1,4 +1,4 @@
-"""Work that nobody waits for."""
+"""Background: order, failures, and a thread that goes away."""
 
 from __future__ import annotations
 
@@ -9,49 +9,37 @@ import pytest
 from amltk.scheduling.plugins.background import Background
 
 
-def test_order_and_futures() -> None:
-    """Everything is called in order, on another thread, and each call has a future with what has come of it."""
-    background = Background("work")
+def test_one_after_the_other_in_another_thread() -> None:
+    """What was put is called in that order, in one thread of the given name."""
+    background = Background("writer")
+    free = threading.Event()
+    background.put(free.wait)
     seen: list[tuple[int, str]] = []
+    futures = [background.put(lambda n=n: seen.append((n, threading.current_thread().name))) for n in range(5)]
+    assert seen == []
+    free.set()
+    futures[-1].result()
+    assert seen == [(n, "writer") for n in range(5)]
 
-    def note(n: int) -> int:
-        seen.append((n, threading.current_thread().name))
-        return n // (n - 50)
 
-    futures = [background.put(note, n) for n in range(100)]
+def test_the_next_is_called_although_one_raises() -> None:
+    """What raises has it in its future, and the next one is called."""
+    background = Background("writer")
+    bad, good = background.put(divmod, 1, 0), background.put(divmod, 7, 2)
+    assert good.result() == (3, 1)
     with pytest.raises(ZeroDivisionError):
-        futures[50].result()
-    assert futures[99].result() == 2
-    assert seen == [(n, "work") for n in range(100)]
+        bad.result()
 
 
-def test_the_thread_is_there_only_while_it_is_needed() -> None:
-    """After each piece of work the thread ends, and the next one starts another."""
-    background = Background("work")
-    for _ in range(3):
-        thread = background.put(threading.current_thread).result()
-        thread.join()
-        assert not thread.is_alive()
-
-
-def test_dropped_work_is_not_done() -> None:
-    """What has not begun when it is dropped or cancelled is never called; what has begun is finished."""
-    background = Background("work")
-    begun, go_on = threading.Event(), threading.Event()
-    called: list[str] = []
-
-    def wait() -> str:
-        begun.set()
-        go_on.wait()
-        return "finished"
-
-    first = background.put(wait)
+def test_what_was_dropped_is_not_called() -> None:
+    """What has begun is ended, what has not is forgotten; and it takes more afterwards."""
+    background = Background("writer")
+    begun, free = threading.Event(), threading.Event()
+    first = background.put(lambda: (begun.set(), free.wait()))
+    dropped = background.put(abs, -1)
     begun.wait()
-    background.put(called.append, "dropped")
     background.drop()
-    assert background.put(called.append, "cancelled").cancel()
-    last = background.put(called.append, "last")
-    go_on.set()
-    last.result()
-    assert first.result() == "finished"
-    assert called == ["last"]
+    free.set()
+    first.result()
+    assert background.put(abs, -2).result() == 2
+    assert not dropped.done()

@@ -1,32 +1,29 @@
-"""Bridges whose library is not installed."""
+"""Bridges to libraries that are not installed."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from amltk.exceptions import MissingExtraError
 from amltk.scheduling import plugins
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-BRIDGES: dict[str, tuple[str, Callable[[], Any]]] = {
-    "threadpoolctl": ("plugins", lambda: plugins.ThreadPoolCTLPlugin(max_threads=1)),
-    "codecarbon": ("plugins", lambda: plugins.EmissionsTrackerPlugin(country_iso_code="DEU")),
-    "pynisher": ("plugins", lambda: plugins.PynisherPlugin(walltime_limit=1)),
-    "mlflow": ("mlflow", lambda: plugins.MLflowPlugin("tuning")),
-    "wandb": ("wandb", lambda: plugins.WandbPlugin(project="tuning")),
-}
-
-
-@pytest.mark.parametrize("library", BRIDGES)
-def test_a_missing_library_is_one_line(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Making the plugin raises one line, with the pip command; importing it does not."""
-    monkeypatch.setitem(sys.modules, library, None)
-    extra, make = BRIDGES[library]
+@pytest.mark.parametrize(
+    ("library", "extra", "make"),
+    [
+        ("threadpoolctl", "plugins", lambda: plugins.ThreadPoolCTLPlugin(1)),
+        ("pynisher", "plugins", lambda: plugins.PynisherPlugin(walltime_limit=1)),
+        ("codecarbon", "plugins", lambda: plugins.EmissionsTrackerPlugin()),
+        ("mlflow", "mlflow", lambda: plugins.MLflowPlugin("trials")),
+        ("wandb", "wandb", lambda: plugins.WandbPlugin(project="trials")),
+    ],
+)
+def test_the_pip_command_is_told(monkeypatch: pytest.MonkeyPatch, library: str, extra: str, make: Any) -> None:
+    """Without its library a plugin cannot be made, and says how to install it."""
+    monkeypatch.setitem(sys.modules, library, None)  # as Python marks what cannot be imported
     with pytest.raises(MissingExtraError) as caught:
         make()
-    assert str(caught.value) == f"this needs {library!r}: pip install 'amltk[{extra}]'"
+    assert str(caught.value) == f"this needs '{library}': pip install 'amltk[{extra}]'"

@@ -1,8 +1,8 @@
-"""WarningFilter: the filters of `warnings`, around a call."""
+"""WarningFilter: where its filter holds, and what it refuses."""
 
 from __future__ import annotations
 
-import threading
+import pickle
 import warnings
 from typing import Any
 
@@ -10,75 +10,71 @@ import pytest
 
 from amltk.scheduling import Scheduler
 from amltk.scheduling.plugins import WarningFilter
-from tests.unit.program import Program
+from amltk.testing import ManualExecutor, run_in_virtual_time
 
 
-def warn(category: type[Warning] = UserWarning) -> str:
-    """What is computed."""
-    warnings.warn("look", category, stacklevel=1)
-    return "done"
+def warn() -> str:
+    """Warn of two kinds."""
+    warnings.warn("of the future", FutureWarning, stacklevel=1)
+    warnings.warn("of the user", UserWarning, stacklevel=1)
+    return "warned"
 
 
-def computed_with(plugin: WarningFilter, *args: Any) -> Any:
-    """What has come of a call of `warn` with the plugin."""
-    program = Program()
-    program.task = program.scheduler.task(warn, plugins=plugin)
-    program.scheduler.on_start(lambda: program.task.submit(*args))
-    program.task.on_submitted(lambda *_: program.executor.compute(0))
-    found: list[Any] = []
-    program.task.on_result(lambda _, result: found.append(result))
-    program.task.on_exception(lambda _, error: found.append(type(error)))
-    program.run(on_exception="continue")
-    return found[0]
+def computed(*plugins: WarningFilter) -> list[Any]:
+    """The result of a call of `warn`, and the kinds of the warnings that it gave."""
+    executor = ManualExecutor()
+    scheduler = Scheduler(executor)
+    task = scheduler.task(warn, plugins=plugins)
+    results: list[Any] = []
+    scheduler.on_start(lambda: (task.submit(), executor.compute(0)))
+    task.on_result(lambda _, result: results.append(result))
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        before = list(warnings.filters)
+        run_in_virtual_time(scheduler.async_run())
+        assert warnings.filters == before
+    return results + [warning.category for warning in given]
 
 
-def test_filters_hold_for_the_call() -> None:
-    """A filter holds while the call is computed, and those from before are back afterwards."""
+def test_the_filter_holds_within_the_call() -> None:
+    """What the filter ignores is not given; everything else is, and afterwards the filters are as before."""
+    assert computed() == ["warned", FutureWarning, UserWarning]
+    assert computed(WarningFilter("ignore", category=FutureWarning)) == ["warned", UserWarning]
+    assert computed(WarningFilter("ignore", "of the")) == ["warned"]
+
+
+def test_two_filters() -> None:
+    """A second filter of another name holds beside the first, which goes before it."""
+    second = WarningFilter("ignore")
+    second.name = "second"
+    assert computed(WarningFilter("always", category=UserWarning), second) == ["warned", UserWarning]
+
+
+def test_a_warning_can_fail_a_call() -> None:
+    """With "error" the warning is what the call raises, and leaves no filter behind."""
+    plugin = WarningFilter("error", category=FutureWarning)
+    submission = plugin.pre_submit(warn)
+    assert submission is not None
     before = list(warnings.filters)
-    assert computed_with(WarningFilter("ignore")) == "done"
-    assert computed_with(WarningFilter("ignore", category=FutureWarning), FutureWarning) == "done"
-    assert computed_with(WarningFilter("ignore", category=FutureWarning)) is UserWarning
+    with pytest.raises(FutureWarning, match="of the future"):
+        submission[0]()
     assert warnings.filters == before
 
 
-def test_overlapping_calls_in_threads() -> None:
-    """Of two calls that overlap in threads, the one that ends first does not take the filter from the other."""
-    first_is_in, first_is_over = threading.Event(), threading.Event()
-
-    def first() -> None:
-        first_is_in.set()
-        second_is_in.wait()
-
-    second_is_in = threading.Event()
-
-    def second() -> str:
-        first_is_in.wait()
-        second_is_in.set()
-        first_is_over.wait()
-        return warn()
-
-    before = list(warnings.filters)
-    scheduler = Scheduler.with_threads(2)
-    tasks = [scheduler.task(fn, plugins=WarningFilter("ignore")) for fn in (first, second)]
-    scheduler.on_start(lambda: [task.submit() for task in tasks])
-    tasks[0].on_done(lambda _: first_is_over.set())
-    results: list[str] = []
-    tasks[1].on_result(lambda _, result: results.append(result))
-    scheduler.run()
-    assert results == ["done"]
-    assert warnings.filters == before
+def test_the_filter_travels() -> None:
+    """What is sent to a worker filters there as here."""
+    submission = WarningFilter("ignore").pre_submit(warn)
+    assert submission is not None
+    assert pickle.loads(pickle.dumps(submission[0]))() == "warned"
 
 
-@pytest.mark.parametrize(
-    ("args", "kwargs", "error"),
-    [(("ignroe",), {}, ValueError), (("ignore",), {"message": 3}, (TypeError, ValueError)), ((), {}, TypeError)],
-)
-def test_bad_filters(args: tuple[Any, ...], kwargs: dict[str, Any], error: Any) -> None:
-    """What Python takes for no filter is an error when the plugin is made."""
-    with pytest.raises(error):
-        WarningFilter(*args, **kwargs)
+@pytest.mark.parametrize("args", [("shout",), ("ignore", 3)])
+def test_a_wrong_filter_is_refused_at_once(args: Any) -> None:
+    """What Python takes no filter from raises where the plugin is made, not in a worker."""
+    with pytest.raises((ValueError, TypeError)):
+        WarningFilter(*args)
 
 
-def test_status() -> None:
-    """Displays show what it was given."""
-    assert WarningFilter("ignore", module="numpy").status() == "'ignore', module='numpy'"
+def test_its_status_is_the_filter() -> None:
+    """Displays show what is filtered, as it was written."""
+    assert WarningFilter("ignore", lineno=3).status() == "'ignore', lineno=3"
