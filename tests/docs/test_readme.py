@@ -9,6 +9,8 @@ from itertools import zip_longest
 import pytest
 
 from amltk.scheduling import Comm, Limiter, Limits, Retry, Scheduler, Task
+from amltk.scheduling.plugins.pynisher import PynisherPlugin
+from amltk.scheduling.plugins.tracker import Tracker
 from tests.docs import fences
 from tests.docs.fences import README
 from tests.helpers.script import run_script
@@ -59,7 +61,8 @@ def test_the_two_commands_come_first() -> None:
 def test_every_event_is_named() -> None:
     """The tables of events name all events of schedulers, tasks and plugins, and no other."""
     scheduler = Scheduler.with_sequential()
-    plugins = [Limiter(), Limits(wall_time=1), Retry(), Comm.Plugin(parameter_name="end")]
+    pynisher = PynisherPlugin(walltime_limit=1)
+    plugins = [Limiter(), Limits(wall_time=1), Retry(), Comm.Plugin(parameter_name="end"), pynisher, Tracker()]
     known = {str(event) for event in [*scheduler.emitter.events, *Task(print, scheduler, plugins=plugins).events]}
     rows = re.findall(r"^\| (`@.*?) \|", README.read_text(), re.MULTILINE)
     assert {name for row in rows for name in re.findall(r"`(@[a-z-]+)`", row)} == known
