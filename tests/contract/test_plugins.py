@@ -40,12 +40,18 @@ class Book(Plugin):
 
 
 def assert_paired(notes: list[tuple[str, Any, str]]) -> None:
-    """Hold that every call was torn down once by everybody who had set it up, in reverse order."""
-    calls = {call for _, call, _ in notes}
-    for call in calls:
-        begun = [name for what, which, name in notes if (what, which) == ("begin", call)]
-        ended = [name for what, which, name in notes if (what, which) == ("end", call)]
-        assert ended == begun[::-1]
+    """Hold that every call was torn down once by everybody who had set it up, in reverse order.
+
+    One that was kept was torn down by those before who kept it, and set up anew later.
+    """
+    for call in {call for _, call, _ in notes}:
+        set_up: list[str] = []
+        for what, name in ((what, name) for what, which, name in notes if which is call):
+            if what == "begin":
+                set_up.append(name)
+            else:
+                assert set_up.pop() == name
+        assert set_up == []
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of the libraries behind plugins

@@ -52,7 +52,6 @@ class PynisherPlugin(Plugin):
     pynisher computes each call in a process of its own, which the worker starts and, at a limit, ends. So it needs
     workers that may start processes, and is at its best with `Scheduler.with_processes`; with threads of one process
     it can only be used with `context="spawn"` or `"forkserver"`, since a process with threads must not be forked.
-    Dask's workers are daemons, which may start no processes, unless its setting `distributed.worker.daemon` is False.
 
     A call that reaches a limit fails with one of pynisher's errors, which are attributes of this class. Its event comes
     before the `@exception` of the call.

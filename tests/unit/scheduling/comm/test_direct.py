@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 from typing import TYPE_CHECKING, Any
@@ -294,6 +295,29 @@ def test_it_cannot_leave_the_thread() -> None:
 
     scheduler, _, _ = make(send_it_away)
     assert scheduler.run().code is ExitState.Code.EXHAUSTED
+
+
+def test_it_cannot_be_used_in_a_fork() -> None:
+    """A fork of the process has a copy of it, which calls no callbacks there but raises the same error."""
+
+    def fork_and_talk(*, comm: Comm) -> int:
+        pid = os.fork()
+        if pid:
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        try:
+            with comm.open():
+                os._exit(1)
+        except TypeError as error:
+            os._exit(2 if "cannot leave its thread" in str(error) else 3)
+        finally:
+            os._exit(4)
+
+    scheduler, task, recorder = make(fork_and_talk)
+    task.on_result(lambda _, code: codes.append(code))
+    codes: list[int] = []
+    scheduler.run()
+    assert codes == [2]
+    assert told(recorder) == ["submitted", "done", "result"]
 
 
 def test_bad_input_of_the_plugin() -> None:

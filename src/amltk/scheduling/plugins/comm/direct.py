@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections import deque
 from functools import partial
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
     from amltk.scheduling.call import Call, Outcome
     from amltk.scheduling.run import Run
+
+LEFT = (
+    "a comm of a SequentialExecutor cannot leave its thread: leave out Limits and the like, or use"
+    " Scheduler.with_processes()"
+)
 
 HELD = "the call holds the run's thread, as calls of a SequentialExecutor do, so that {} cannot come later"
 
@@ -35,12 +41,10 @@ class DirectConversation(Conversation):
         self._messages: deque[Any] = deque()
         self._over: Exception | None = None
         self._thread: int | None = None
+        self._pid = os.getpid()
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "a comm of a SequentialExecutor cannot leave its thread: leave out Limits and the like, or use"
-            " Scheduler.with_processes()"
-        )
+        raise TypeError(LEFT)
 
     # ------------------------------------------------------------------ to the call
 
@@ -49,7 +53,10 @@ class DirectConversation(Conversation):
 
         Raises:
             CommConnectError: The call was cancelled.
+            TypeError: This is a fork of the process, where callbacks must not be called.
         """
+        if os.getpid() != self._pid:
+            raise TypeError(LEFT)
         if self.future.cancelled():
             raise CommConnectError(OVER)
         self._thread = threading.get_ident()
