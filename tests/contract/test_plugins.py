@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -40,18 +41,14 @@ class Book(Plugin):
 
 
 def assert_paired(notes: list[tuple[str, Any, str]]) -> None:
-    """Hold that every call was torn down once by everybody who had set it up, in reverse order.
-
-    One that was kept was torn down by those before who kept it, and set up anew later.
-    """
-    for call in {call for _, call, _ in notes}:
-        set_up: list[str] = []
-        for what, name in ((what, name) for what, which, name in notes if which is call):
-            if what == "begin":
-                set_up.append(name)
-            else:
-                assert set_up.pop() == name
-        assert set_up == []
+    """Hold that whatever was set up for a call was torn down once, the last first; a call that is kept begins twice."""
+    set_up: dict[Any, list[str]] = defaultdict(list)
+    for what, call, name in notes:
+        if what == "begin":
+            set_up[call].append(name)
+        else:
+            assert set_up[call].pop() == name
+    assert not any(set_up.values())
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of the libraries behind plugins

@@ -297,29 +297,6 @@ def test_it_cannot_leave_the_thread() -> None:
     assert scheduler.run().code is ExitState.Code.EXHAUSTED
 
 
-def test_it_cannot_be_used_in_a_fork() -> None:
-    """A fork of the process has a copy of it, which calls no callbacks there but raises the same error."""
-
-    def fork_and_talk(*, comm: Comm) -> int:
-        pid = os.fork()
-        if pid:
-            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        try:
-            with comm.open():
-                os._exit(1)
-        except TypeError as error:
-            os._exit(2 if "cannot leave its thread" in str(error) else 3)
-        finally:
-            os._exit(4)
-
-    scheduler, task, recorder = make(fork_and_talk)
-    task.on_result(lambda _, code: codes.append(code))
-    codes: list[int] = []
-    scheduler.run()
-    assert codes == [2]
-    assert told(recorder) == ["submitted", "done", "result"]
-
-
 def test_bad_input_of_the_plugin() -> None:
     """What is wrong with its arguments is told at once, and what is allowed."""
     with pytest.raises(ValueError, match="must be the name of a parameter"):
@@ -399,3 +376,25 @@ def test_a_message_shows_itself() -> None:
         task.on(event)(lambda msg: shown.append(repr(msg)))
     scheduler.run()
     assert shown == ["Msg(open, 1)", "Msg(message, <Shy, whose repr raises ValueError>)"]
+
+
+def test_a_fork_cannot_open_it() -> None:
+    """What a fork says would be heard by nobody: it is refused."""
+
+    def fork_and_open(*, comm: Comm) -> int:
+        child = os.fork()
+        if not child:
+            try:
+                comm.open()
+            except Comm.ConnectError:
+                os._exit(7)
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    scheduler = Scheduler.with_sequential()
+    task = scheduler.task(fork_and_open, plugins=Comm.Plugin())
+    codes: list[int] = []
+    task.on_result(lambda _, code: codes.append(code))
+    scheduler.on_start(lambda: task.submit())
+    scheduler.run()
+    assert codes == [7]

@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from amltk.scheduling.call import Call, Outcome
     from amltk.scheduling.run import Run
 
-LEFT = (
-    "a comm of a SequentialExecutor cannot leave its thread: leave out Limits and the like, or use"
-    " Scheduler.with_processes()"
-)
-
 HELD = "the call holds the run's thread, as calls of a SequentialExecutor do, so that {} cannot come later"
 
 
@@ -44,7 +39,10 @@ class DirectConversation(Conversation):
         self._pid = os.getpid()
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError(LEFT)
+        raise TypeError(
+            "a comm of a SequentialExecutor cannot leave its thread: leave out Limits and the like, or use"
+            " Scheduler.with_processes()"
+        )
 
     # ------------------------------------------------------------------ to the call
 
@@ -52,11 +50,13 @@ class DirectConversation(Conversation):
         """Begin; the thread that does is the only one that can use it.
 
         Raises:
-            CommConnectError: The call was cancelled.
-            TypeError: This is a fork of the process, where callbacks must not be called.
+            CommConnectError: The call was cancelled, or this is a fork.
         """
         if os.getpid() != self._pid:
-            raise TypeError(LEFT)
+            raise CommConnectError(
+                "a comm of a SequentialExecutor cannot be opened by a fork of its process, which nobody hears; use"
+                " Scheduler.with_processes()"
+            )
         if self.future.cancelled():
             raise CommConnectError(OVER)
         self._thread = threading.get_ident()
