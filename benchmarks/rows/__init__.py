@@ -14,6 +14,7 @@ from benchmarks.rows import (
     pending,
     processes,
     prompt_end,
+    simulation,
     soak,
     stdlib_pool,
 )
@@ -24,6 +25,7 @@ __all__ = ["ROWS", "Setting"]
 
 ROWS: dict[str, Callable[[Setting], list[Line]]] = {
     "events": events.measure,
+    "simulation": simulation.measure,
     "memory": memory.measure,
     "pending": pending.measure,
     "stdlib-pool": stdlib_pool.measure,

@@ -412,7 +412,7 @@ def test_a_response_that_comes_too_late(caplog: pytest.LogCaptureFixture) -> Non
     talk = processes(ask_without_waiting)
     kept: list[Comm.Msg[Any]] = []
     talk.task.on("comm-request")(kept.append)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.DEBUG, logger="amltk"):
         talk.run()
         assert kept[0].respond(1) is False
     assert "a response to a call of ask_without_waiting came too late" in caplog.text

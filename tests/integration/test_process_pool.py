@@ -455,6 +455,31 @@ def test_python_ends_after_the_work_is_done() -> None:
     assert (ended.code, ended.lines) == (0, ["42"])
 
 
+def test_what_main_defines_travels_from_a_child_of_multiprocessing() -> None:
+    """There the program has another name; a pool is made there by Limits on the standard library's pool."""
+    ended = run_script("""
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+        from amltk.scheduling import Limits, Scheduler
+        class Refused(Exception):
+            pass
+        OFFSET = 1
+        def work(x):
+            if x < 0:
+                raise Refused(x)
+            return x + OFFSET
+        if __name__ == "__main__":
+            context = multiprocessing.get_context("spawn")
+            scheduler = Scheduler(ProcessPoolExecutor(1, mp_context=context))
+            task = scheduler.task(work, plugins=Limits(wall_time=60))
+            scheduler.on_start(lambda: [task.submit(x) for x in (1, -1)])
+            task.on_result(lambda _, result: print(result))
+            task.on_exception(lambda _, error: print(type(error) is Refused, error))
+            scheduler.run(on_exception="continue")
+        """)
+    assert (ended.code, ended.lines) == (0, ["2", "True -1"])
+
+
 def test_what_main_defines_needs_no_guard() -> None:
     """Functions, closures, lambdas and classes of `__main__` travel, and instances come back as what they were."""
     ended = run_script("""
@@ -522,6 +547,86 @@ def test_an_initializer_and_calls_share_the_globals_of_main() -> None:
             print(pool.submit(use, "1").result(), pool.submit(use, "2").result(), model)
         """)
     assert (ended.errors, ended.lines) == ("", ["('m1', {'name': 'm'}) ('m12', {'name': 'm'}) None"])
+
+
+def test_what_main_defines_again_is_what_later_calls_compute() -> None:
+    """A function, a class or a value that is defined again, as cells of a notebook do, counts from the next call on.
+
+    That holds for what a function uses as well, though it was not defined again itself, and for what that uses.
+    """
+    ended = run_script("""
+        from amltk.scheduling.executors import ProcessPool
+
+        FACTOR = 1
+        def scale(x): return FACTOR * x
+        def work(x): return scale(x)
+        class Model:
+            def __call__(self): return scale(1)
+
+        with ProcessPool(1) as pool:
+            print(pool.submit(work, 1).result(), pool.submit(Model()).result())
+            FACTOR = 2
+            print(pool.submit(work, 1).result(), pool.submit(Model()).result())
+            def scale(x): return 10 * FACTOR * x
+            print(pool.submit(work, 1).result(), pool.submit(Model()).result())
+            def work(x): return -scale(x)
+            class Model:
+                def __call__(self): return -scale(1)
+            print(pool.submit(work, 1).result(), pool.submit(Model()).result())
+        """)
+    assert (ended.errors, ended.lines) == ("", ["1 1", "2 2", "20 20", "-20 -20"])
+
+
+def test_what_a_worker_has_made_of_main_is_kept_when_something_else_is_defined_again() -> None:
+    """What an initializer and calls have set stays, unless the program itself sets that name anew."""
+    ended = run_script("""
+        from amltk.scheduling.executors import ProcessPool
+
+        model, calls, step = None, [], 1
+
+        def load():
+            global model
+            model = "loaded"
+
+        def use():
+            calls.append(step)
+            return model, calls
+
+        with ProcessPool(1, initializer=load) as pool:
+            print(pool.submit(use).result(), calls)
+            step = 2
+            print(pool.submit(use).result())
+            def use():
+                return model, calls
+            print(pool.submit(use).result())
+            calls = ["new"]
+            print(pool.submit(use).result())
+        """)
+    assert (ended.errors, ended.lines) == (
+        "",
+        ["('loaded', [1]) []", "('loaded', [1, 2])", "('loaded', [1, 2])", "('loaded', ['new'])"],
+    )
+
+
+def test_definitions_that_nobody_needs_are_forgotten() -> None:
+    """A pool that lives as long as a notebook does not collect what was defined again and again."""
+    ended = run_script("""
+        import gc
+        from amltk.scheduling.executors import ProcessPool
+        from amltk.scheduling.executors.process_pool import here
+
+        state = 0
+        def work(): return state
+        def known(): return len(here._definitions)
+
+        with ProcessPool(1) as pool:
+            for state in range(50):
+                assert pool.submit(work).result() == state
+            gc.collect()
+            pool.submit(known).result()  # takes the news along
+            print(pool.submit(known).result())
+        """)
+    assert (ended.errors, ended.lines) == ("", ["2"])
 
 
 @pytest.mark.parametrize("arguments", [{"max_workers": 0}, {"max_tasks_per_child": 0}, {"mp_context": "teleport"}])

@@ -282,7 +282,7 @@ class Run:
 
     def _announce_end(self, message: str, exception: BaseException | None) -> None:
         code = self.ending.code
-        _log.info("run is ending: %s %s", code.name, message)
+        _log.info("run is ending: %s", message or code.name)
         try:
             if code is Code.TIMEOUT:
                 self._tell(self._channel(Events.TIMEOUT), ())

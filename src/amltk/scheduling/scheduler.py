@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from amltk.scheduling.plugins.plugin import Plugin
     from amltk.scheduling.timer import Timer
     from amltk.scheduling.watch import View
+
+_log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -114,7 +117,9 @@ class Scheduler(SchedulerEvents, Factories):
         assert factory is not None, f"the row {kind!r} has no factory"
 
         def remake() -> Executor:
-            return factory(**options)
+            executor = factory(**options)
+            _log.info("made %r", executor)
+            return executor
 
         scheduler = cls(remake(), terminate=terminate)
         scheduler._remake = remake

@@ -136,9 +136,11 @@ class Backend:
         """End it after its work is done. May block."""
         if self._terminator is not None:
             self.executor.shutdown(wait=True)
+            _log.info("shut down %r", self.executor)
 
     def kill(self) -> None:
         """End it without waiting for its work. May block for as long as the termination takes."""
         if self._terminator is not None:
             drop_cancelled(self.executor)
             self._terminator(self.executor)
+            _log.info("ended %r without waiting for its work", self.executor)

@@ -91,6 +91,9 @@ class SequentialExecutor(Executor):
             for future, *_ in list(self._waiting):
                 future.cancel()
 
+    def __repr__(self) -> str:
+        return "SequentialExecutor()"
+
 
 def _compute(future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     if not future.set_running_or_notify_cancel():

@@ -54,6 +54,8 @@ class Plugin:
         whatever is set up here with `call.on_end`, which calls it however the call ends, in reverse order. With
         `call.on_outcome` a plugin looks at outcomes before they are told.
 
+        What another plugin keeps is torn down meanwhile, and comes here again when its turn has come.
+
         Returns:
             Whether to go on; False holds the submission back: `Task.submit` then returns None.
         """

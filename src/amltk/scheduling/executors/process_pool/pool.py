@@ -30,7 +30,7 @@ class ProcessPool(Executor):
 
     Workers are fresh interpreters, started as they are needed from a small process that is started first. No
     `if __name__ == "__main__":` is needed: functions and classes of `__main__`, of a notebook and of closures travel by
-    value, once a worker, as they are when they are first submitted.
+    value, once a worker, and once more when they or what they use of `__main__` is defined anew.
 
     Args:
         max_workers: How many processes, at least 1; None for one a CPU.

@@ -185,7 +185,7 @@ class Connection:
         self._take_frames()
 
     def _refuse(self, error: ProtocolError) -> None:
-        _log.info("a connection was closed: %s", error)
+        _log.debug("a connection was closed: %s", error)
         self.close()
 
     def _take_frames(self) -> None:

@@ -89,7 +89,7 @@ class Conversation(ABC):
             raise CommError("this request was answered before, or was given up because nobody seemed to answer it")
         if answer(request):
             return True
-        _log.warning("a response to a call of %s came too late: the call has ended", self.task.name)
+        _log.debug("a response to a call of %s came too late: the call has ended", self.task.name)
         return False
 
     def leave_unanswered(self, request: Request) -> None:
