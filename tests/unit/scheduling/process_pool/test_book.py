@@ -27,7 +27,7 @@ class NoOwner:
 def make_call(key: int) -> PoolFuture:
     call = PoolFuture(NoOwner(), print, (), {})
     call.key = key
-    call.parcel = Parcel(1, b"", [], {1})
+    call.parcel = Parcel(1, b"", [], set())
     return call
 
 

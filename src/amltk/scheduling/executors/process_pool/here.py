@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 _definitions: dict[int, Any] = {}
+_versions: dict[str, int] = {}
 
 
 def main_globals() -> dict[str, Any]:
@@ -40,14 +41,20 @@ def look_up(module: Any, qualname: str) -> Any:
     return found
 
 
-def set_function_state(setter: Any, function: Any, state: Any) -> None:
+def set_function_state(setter: Any, versions: dict[str, int], function: Any, state: Any) -> None:
     """Set the state of a function that was pickled by value, but keep the globals of `__main__` that there are.
 
-    An initializer may have set them, or an earlier call.
+    An initializer may have set them, or an earlier call. Only what the parent has set anew since counts more.
     """
     attributes, slots = state
-    present = function.__globals__
-    if present is main_globals():
+    if function.__globals__ is main_globals():
         used = slots["__globals__"]
-        slots = {**slots, "__globals__": {name: used[name] for name in used if name not in present}}
+        slots = {**slots, "__globals__": {name: used[name] for name in used if _is_news(name, versions)}}
     setter(function, (attributes, slots))
+
+
+def _is_news(name: str, versions: dict[str, int]) -> bool:
+    version = versions.get(name, 1)
+    known = _versions.setdefault(name, version)
+    _versions[name] = max(known, version)
+    return version > known or name not in main_globals()

@@ -4,6 +4,10 @@ A worker is a fresh interpreter that does not run the user's program. What its `
 defines goes there by value, through cloudpickle, once a worker: it is *defined* there under a number, which calls then
 name. Functions of `__main__` share the worker's `__main__` as their globals, so what they use is found there under its
 name: an instance of a class of `__main__` comes back by that name, and is an instance of the very class that it was.
+
+A later cell of a notebook may define again what a function uses. The function is then defined anew as well, and tells
+which of its globals have changed since they were sent: a worker takes these, and keeps what an initializer or a call has
+made of the others.
 """
 
 from __future__ import annotations
@@ -41,7 +45,7 @@ class Parcel(NamedTuple):
     """The number of the function; 0 where the function is in the pickle."""
     payload: bytes
     buffers: list[memoryview]
-    uses: set[int]
+    uses: set[Definition]
 
 
 class _MainGlobals:
@@ -85,52 +89,100 @@ class _Pickler(CloudPickler):
         """Let what a function uses of `__main__` be kept where a worker has it already, from its initializer say."""
         reduced: Any = super().reducer_override(obj)
         if isinstance(obj, FunctionType) and isinstance(reduced, tuple) and len(reduced) == _WITH_SETTER:
-            return (*reduced[:-1], partial(here.set_function_state, reduced[-1]))
+            versions = {}
+            if obj.__globals__ is sys.modules["__main__"].__dict__:
+                _, slots = reduced[2]
+                versions = {name: self._version(name, value) for name, value in slots["__globals__"].items()}
+            return (*reduced[:-1], partial(here.set_function_state, reduced[-1], versions))
         return reduced
+
+    def _version(self, _name: str, _value: Any) -> int:
+        """How often a global of `__main__` was set anew, as far as workers have to know."""
+        return 1
 
 
 def by_value(obj: Any) -> bytes:
-    """Pickle something that a worker needs only once, such as a definition."""
+    """Pickle something that a worker needs only once, such as its initializer."""
     file = io.BytesIO()
     _Pickler(file, None).dump(obj)
     return file.getvalue()
+
+
+class Definition:
+    """A function or class as it was when it was pickled.
+
+    Args:
+        number: What calls name it by.
+        payload: What a worker has to load.
+        used: What its code uses of `__main__`, and what the code of that uses.
+        forgotten: Takes the number when neither a call nor `Definitions` needs it any more.
+    """
+
+    def __init__(self, number: int, payload: bytes, used: dict[str, Any], forgotten: deque[int]) -> None:
+        self.number: int = number
+        self.payload: bytes = payload
+        self._used = tuple(used.items())
+        self._forgotten = forgotten
+
+    def is_current(self) -> bool:
+        """Whether `__main__` has still the same under these names."""
+        if self._used:
+            present = sys.modules["__main__"].__dict__
+            for name, value in self._used:
+                if present.get(name) is not value:
+                    return False
+        return True
+
+    def __del__(self) -> None:
+        self._forgotten.append(self.number)
 
 
 class Definitions:
     """The functions and classes that workers are told once. Forgotten when nobody else knows them any more."""
 
     def __init__(self) -> None:
-        self._known: dict[
-            int, tuple[weakref.ref[Any], int]
-        ] = {}  # by id; the reference takes it out before that is free
-        self._payloads: dict[int, bytes] = {}
+        # By id; the reference takes it out before that is free.
+        self._known: dict[int, tuple[weakref.ref[Any], Definition]] = {}
+        self._versions: dict[str, tuple[int, Any]] = {}
         self._numbers = itertools.count(1)
         self.forgotten: deque[int] = deque()
 
-    def number(self, obj: Any) -> int:
-        """The number of a function or class, which is pickled when it is met first.
+    def of(self, obj: Any) -> Definition:
+        """The definition of a function or class: pickled when it is met first, and when what it uses has changed.
 
         What its code uses of the globals of `__main__` is taken as it is at that moment.
         """
-        known = self._known.get(id(obj))
-        if known is not None:
-            return known[1]
-        number = next(self._numbers)
-        payload = by_value(obj)
         key = id(obj)
+        known = self._known.get(key)
+        if known is not None and known[1].is_current():
+            return known[1]
+        file = io.BytesIO()
+        pickler = _DefinitionPickler(file, self)
+        pickler.dump(obj)
+        definition = Definition(next(self._numbers), file.getvalue(), pickler.used, self.forgotten)
+        self._known[key] = (weakref.ref(obj, lambda _: self._known.pop(key, None)), definition)
+        return definition
 
-        def forget(_: weakref.ref[Any]) -> None:
-            self._known.pop(key, None)
-            self._payloads.pop(number, None)
-            self.forgotten.append(number)
+    def version(self, name: str, value: Any) -> int:
+        """How often this global of `__main__` was set anew; 1 for one that is met first."""
+        version, known = self._versions.get(name, (0, None))
+        if not version or known is not value:
+            version += 1
+            self._versions[name] = (version, value)
+        return version
 
-        self._payloads[number] = payload
-        self._known[key] = (weakref.ref(obj, forget), number)
-        return number
 
-    def payload(self, number: int) -> bytes:
-        """What a worker has to load."""
-        return self._payloads[number]
+class _DefinitionPickler(_Pickler):
+    """Pickles a definition, and notes what it uses of `__main__`."""
+
+    def __init__(self, file: io.BytesIO, definitions: Definitions) -> None:
+        super().__init__(file, None)
+        self.used: dict[str, Any] = {}
+        self._definitions = definitions
+
+    def _version(self, name: str, value: Any) -> int:
+        self.used[name] = value
+        return self._definitions.version(name, value)
 
 
 class CallPickler(_Pickler):
@@ -140,7 +192,7 @@ class CallPickler(_Pickler):
         self._definitions = definitions
         self._file = io.BytesIO()
         self._buffers: list[memoryview] = []
-        self._uses: set[int] = set()
+        self._uses: set[Definition] = set()
         super().__init__(self._file, self._buffers)
 
     def reducer_override(self, obj: Any) -> Any:
@@ -148,9 +200,9 @@ class CallPickler(_Pickler):
         if isinstance(obj, FunctionType | type):
             if is_importable(obj):
                 return super().reducer_override(obj)
-            number = self._definitions.number(obj)
-            self._uses.add(number)
-            return here.definition, (number,)
+            definition = self._definitions.of(obj)
+            self._uses.add(definition)
+            return here.definition, (definition.number,)
         return super().reducer_override(obj)
 
     def parcel(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parcel:
@@ -163,15 +215,17 @@ class CallPickler(_Pickler):
         self._uses.clear()
         self._file.seek(0)
         self._file.truncate()
-        definition = self._definitions.number(fn) if isinstance(fn, FunctionType | type) else 0
+        definition = self._definitions.of(fn) if isinstance(fn, FunctionType | type) else None
         self.clear_memo()  # calls share no objects
         try:
-            self.dump((args, kwargs) if definition else (fn, args, kwargs))
+            self.dump((args, kwargs) if definition is not None else (fn, args, kwargs))
         finally:
             self.clear_memo()
-        if definition:
+        number = 0
+        if definition is not None:
+            number = definition.number
             self._uses.add(definition)
-        return Parcel(definition, self._file.getvalue(), list(self._buffers), set(self._uses))
+        return Parcel(number, self._file.getvalue(), list(self._buffers), set(self._uses))
 
 
 class _ReturnPickler(_Pickler):

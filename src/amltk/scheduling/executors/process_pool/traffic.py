@@ -105,10 +105,10 @@ class Traffic:
         parcel = call.parcel
         assert parcel is not None, "only packed calls are assigned"
         frames: list[Buffer] = []
-        if parcel.uses:
-            for number in parcel.uses - link.knows:
-                link.knows.add(number)
-                frames += encode(Frame(Kind.DEFINE, number, payload=self._definitions.payload(number)))
+        for definition in parcel.uses:
+            if definition.number not in link.knows:
+                link.knows.add(definition.number)
+                frames += encode(Frame(Kind.DEFINE, definition.number, payload=definition.payload))
         generation = link.seat.generation
         frames += encode(Frame(kind, call.key, generation, parcel.definition, 0.0, 0.0, parcel.payload, parcel.buffers))
         return frames
