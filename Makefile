@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+PORT   ?= 8000
 UV     := uv==0.13.9
 
 BIN := $(VENV)/bin
@@ -12,9 +13,8 @@ DEMO := $(VENV)/.installed-demo
 DEV  := $(VENV)/.installed-dev
 UNIT := $(VENV)/.installed-unit
 
-# No look-up of newer versions, no advertisement in the build of the docs.
+# No look-up of newer versions.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
-export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -27,13 +27,14 @@ help: ## Print this list
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
-	@printf '\n%s\n' 'Variables: PYTHON=python3.12 (who makes the environment), VENV=.venv (where), ARGS=... (for pytest, demo, bench)'
+	@printf '\n%s\n%s\n' 'Variables: PYTHON=python3.12 (who makes the environment), VENV=.venv (where), ARGS=... (for pytest, demo, bench),' \
+	  'PAGE=mine.md (built and served with the documentation)'
 
 demo: $(DEMO) ## Set up and run examples/demo.py
 	@$(BIN)/python examples/demo.py $(ARGS)
 
 ##@ Work on it
-.PHONY: setup test unit pool lint format types contracts docs check bench
+.PHONY: setup test unit pool lint format types contracts docs site check bench
 setup: $(DEV) ## Make the development environment, .venv
 
 test: $(DEV) ## Set up and run all tests
@@ -61,8 +62,11 @@ types: $(DEV) ## mypy, pyright, and the completeness of the public types
 contracts: $(DEV) ## import-linter: imports point down
 	@$(BIN)/lint-imports --no-logo
 
-docs: $(DEV) ## Build the documentation into site/
-	@$(BIN)/mkdocs build --strict --quiet --site-dir site
+docs: site ## Build the documentation and serve it on this machine (PORT=8000), until Ctrl-C
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory site $(PORT)
+
+site: $(DEV) ## Build the documentation into site/; whatever is wrong with a page or its programs is an error
+	@$(BIN)/python docs/build.py site $(if $(PAGE),--page $(PAGE))
 
 check: ## The whole gate, as CI runs it
 	@.ci/run

@@ -1,6 +1,7 @@
 """Tune a neural network for 20 seconds: Optuna proposes, two processes train, events tie them together."""
 
 import warnings
+from pathlib import Path
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -15,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from amltk.scheduling import Scheduler
+from amltk.scheduling.timeline import Timeline
 
 WORKERS = 2
 SECONDS = 20
@@ -41,6 +43,7 @@ trials: dict[object, optuna.Trial] = {}  # the trial of each future
 
 scheduler = Scheduler.with_processes(WORKERS, initializer=threadpool_limits, initargs=(1,))
 training = scheduler.task(evaluate)
+timeline = Timeline(scheduler)
 
 
 @training.on_result
@@ -81,6 +84,9 @@ def show_results(state):
     console = Console()
     console.print(table)
     console.print(f"{len(completed)} trials completed, {len(failed)} failed; the run ended by {state.code.name}")
+    page = Path("demo-timeline.html").absolute()
+    timeline.write_html(page, title="Tuning a neural network")
+    print(f"what ran where and when, to be opened in a browser: {page}")
 
 
 if __name__ == "__main__":

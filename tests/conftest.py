@@ -11,7 +11,9 @@ from hypothesis import settings
 from tests import leaks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from tests.helpers.browser import Window
 
 settings.register_profile("dev", deadline=None)  # a noisy machine is no bug
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -27,3 +29,12 @@ def leaves_nothing_behind() -> Iterator[None]:
     leaks.restore_handlers(before)
     if left:
         pytest.fail("the test left behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture
+def open_window() -> Iterator[Callable[..., Window]]:
+    """Opens windows of a real browser, which can reach files only; see `tests.helpers.browser`."""
+    from tests.helpers import browser  # not needed by the tests of the core, which run without its packages
+
+    with browser.windows() as open_window:
+        yield open_window

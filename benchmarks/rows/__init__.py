@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from benchmarks.rows import (
     arrays,
+    display,
     events,
     idle,
     importing,
@@ -13,6 +14,7 @@ from benchmarks.rows import (
     pending,
     processes,
     prompt_end,
+    simulation,
     soak,
     stdlib_pool,
 )
@@ -23,11 +25,13 @@ __all__ = ["ROWS", "Setting"]
 
 ROWS: dict[str, Callable[[Setting], list[Line]]] = {
     "events": events.measure,
+    "simulation": simulation.measure,
     "memory": memory.measure,
     "pending": pending.measure,
     "stdlib-pool": stdlib_pool.measure,
     "processes": processes.measure,
     "arrays": arrays.measure,
+    "display": display.measure,
     "soak": soak.measure,
     "import": importing.measure,
     "idle": idle.measure,

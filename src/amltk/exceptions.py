@@ -107,6 +107,38 @@ class MemoryLimitError(TaskLimitError, MemoryError):
     """A call used more memory than its `memory`."""
 
 
+class CommError(SchedulerError):
+    """Base of what goes wrong between a running call and the callbacks that it talks to."""
+
+
+class CommConnectError(CommError, ConnectionError):
+    """A call could not be connected with its run: nobody is there, or nobody who could prove to be the run.
+
+    It is raised by `comm.open()`, in the worker. `__cause__` is what the system said, where it did.
+    Remedy: give `Comm.Plugin(interface=...)` where workers are on other machines.
+    """
+
+
+class CommClosedError(CommError, ConnectionError):
+    """A comm was used that is not open, or whose other side is gone.
+
+    In the worker: before `comm.open()`, after its end, or when the run has ended or the call was cancelled. In a
+    callback: after the call has closed its comm or has ended.
+    """
+
+
+class CommTimeoutError(CommError, TimeoutError):
+    """Nothing came in the seconds that a call was ready to wait. The comm can be used further."""
+
+
+class CloseRequestError(CommError, RuntimeError):
+    """A call is asked to come to its end: its request is not going to be answered, or a callback has closed its comm.
+
+    A request is not answered if nobody has subscribed to `@comm-request`, if a callback has raised, or if all have
+    let go of the message without a response. Remedy: return; or catch it, where the call can do without.
+    """
+
+
 class RemoteError(SchedulerError):
     """Stands for an exception of a worker that could not be brought here; the message has its type and text."""
 

@@ -74,7 +74,7 @@ BACKENDS = (
     ),
     Backend(
         "given-thread-pool",
-        "threads",
+        "thread-pool-executor",
         "Scheduler(ThreadPoolExecutor(workers))",
         "from concurrent.futures import ThreadPoolExecutor\nfrom amltk.scheduling import Scheduler",
         given=True,

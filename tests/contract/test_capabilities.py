@@ -10,6 +10,8 @@ import pytest
 from amltk.exceptions import ExecutorBrokenError, WorkerLostError
 from amltk.scheduling import ExitState, Scheduler
 from amltk.scheduling.executors import KINDS
+from amltk.scheduling.executors.whereabouts import this_host, whereabouts
+from amltk.scheduling.snapshot import Snapshot
 from tests.contract import work
 from tests.contract.backends import BACKENDS, Backend
 from tests.helpers.gate import pass_gate
@@ -49,12 +51,46 @@ def test_where_work_is_done(scheduler: Scheduler, capabilities: Capabilities) ->
     assert not (capabilities.in_process and capabilities.remote)
 
 
+def test_where_and_when_work_is_done_is_told(scheduler: Scheduler, capabilities: Capabilities) -> None:
+    """The future tells the process that has computed it and its times, exactly where that is claimed."""
+    told: list[tuple[Any, int]] = []
+    scheduler.on_start(lambda: [scheduler.submit(work.where) for _ in range(10)])
+    scheduler.on_future_result(lambda future, result: told.append((whereabouts(future.work), result[0])))
+    scheduler.run()
+    assert {here is not None for here, _ in told} == {capabilities.tells_whereabouts}
+    for here, pid in told:
+        assert here is None or (here.host == this_host() and here.pid == pid and here.began <= here.ended)
+
+
 def test_workers_work_at_the_same_time(make: Callable[..., Scheduler], gate: Gate, capabilities: Capabilities) -> None:
     """As many calls run at once as there are workers, except on the loop's own thread."""
     scheduler = make(workers=3)
     scheduler.on_start(lambda: [scheduler.submit(pass_gate, gate.address) for _ in range(3)])
     gate.when_begun(1 if capabilities.in_loop else 3, gate.open)
     assert scheduler.run().code is ExitState.Code.EXHAUSTED
+
+
+def test_what_runs_is_counted_as_claimed(scheduler: Scheduler, gate: Gate, capabilities: Capabilities) -> None:
+    """While all workers are held up, as many calls of ten are told to run, and never more; or none, as claimed."""
+    workers = 1 if capabilities.in_loop else 2
+    looks: list[Snapshot] = []
+
+    def look() -> None:
+        looks.append(Snapshot.of(scheduler))
+        if looks[-1].counts.running in (workers, None):
+            gate.open()
+        else:  # word of it is on its way from another machine
+            scheduler.call_later(0.01, look)
+
+    scheduler.on_start(lambda: [scheduler.submit(pass_gate, gate.address) for _ in range(10)])
+    gate.when_begun(workers, look if capabilities.in_loop else lambda: scheduler.call_later(0, look))
+    scheduler.run()
+    counts = looks[-1].counts
+    assert (counts.unended, counts.ended) == (10, 0)
+    assert counts.running == (workers if capabilities.tells_running else None)
+    assert len(looks[-1].calls) == (workers if capabilities.tells_running else 0)
+    assert all(look.counts.running is None or look.counts.running <= workers for look in looks)
+    assert len(looks) == 1 or capabilities.lists_running
 
 
 def test_running_work_is_killed_as_claimed(scheduler: Scheduler, gate: Gate, capabilities: Capabilities) -> None:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 import tomllib
+from itertools import zip_longest
 
 import pytest
 
-from amltk.scheduling import Limiter, Scheduler, Task
+from amltk.scheduling import Comm, Limiter, Limits, Retry, Scheduler, Task
+from amltk.scheduling.plugins.pynisher import PynisherPlugin
+from amltk.scheduling.plugins.tracker import Tracker
 from tests.docs import fences
+from tests.docs.fences import README
+from tests.helpers.script import run_script
 
-README = fences.ROOT / "README.md"
 DEMO = fences.ROOT / "examples/demo.py"
+
+OUTPUT = 'text title="output"'
+"""Follows the opening fence of a block that holds exactly what the Python block above it prints."""
 
 
 def demo_block() -> str:
@@ -24,6 +31,25 @@ def test_the_demo_is_shown_as_it_is() -> None:
     assert demo_block() in DEMO.read_text()
 
 
+def programs() -> list[tuple[fences.Block, str | None]]:
+    """Every Python block that is to be run, and what it prints where README says so."""
+    here = fences.blocks(README)
+    return [
+        (block, following.body if following is not None and following.info == OUTPUT else None)
+        for block, following in zip_longest(here, here[1:])
+        if block.info.startswith("python") and not block.not_run
+    ]
+
+
+@pytest.mark.parametrize(("block", "output"), [pytest.param(*program, id=program[0].name) for program in programs()])
+def test_a_program_runs_and_prints_what_is_said(block: fences.Block, output: str | None) -> None:
+    """It ends well, with no warning and no process left, and prints the block that follows it, if that is an output."""
+    ended = run_script(block.body, "-W", "error")
+    assert (ended.code, ended.errors) == (0, "")
+    if output is not None:
+        assert "\n".join(ended.lines) == output.rstrip("\n")
+
+
 def test_the_two_commands_come_first() -> None:
     """The first block has the two commands, and the Makefile has their targets."""
     commands = re.findall(r"^make (\w+)", fences.blocks(README)[0].body, re.MULTILINE)
@@ -33,17 +59,20 @@ def test_the_two_commands_come_first() -> None:
 
 
 def test_every_event_is_named() -> None:
-    """The tables of events name all events of schedulers, tasks and the limiter, and no other."""
+    """The tables of events name all events of schedulers, tasks and plugins, and no other."""
     scheduler = Scheduler.with_sequential()
-    known = {str(event) for event in [*scheduler.emitter.events, *Task(print, scheduler, plugins=Limiter()).events]}
+    pynisher = PynisherPlugin(walltime_limit=1)
+    plugins = [Limiter(), Limits(wall_time=1), Retry(), Comm.Plugin(parameter_name="end"), pynisher, Tracker()]
+    known = {str(event) for event in [*scheduler.emitter.events, *Task(print, scheduler, plugins=plugins).events]}
     rows = re.findall(r"^\| (`@.*?) \|", README.read_text(), re.MULTILINE)
     assert {name for row in rows for name in re.findall(r"`(@[a-z-]+)`", row)} == known
 
 
-def test_no_extra_is_made_up() -> None:
-    """The extras that are shown are those of pyproject.toml."""
+def test_every_extra_is_named() -> None:
+    """The extras that are shown are those of pyproject.toml, all of them."""
     extras = tomllib.loads((fences.ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert set(re.findall(r"^\| `([a-z]+)`", _section("Install"), re.MULTILINE)) <= set(extras)
+    rows = re.findall(r"^\| (`.*?) \|", _section("Install"), re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`([a-z]+)`", row)} == set(extras)
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)", README.read_text()))))

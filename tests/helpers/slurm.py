@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from tests.helpers import debian
 from tests.helpers.gate import GUARD
 
 if TYPE_CHECKING:
@@ -61,16 +61,7 @@ PartitionName=debug Nodes={node} Default=YES MaxTime=INFINITE State=UP
 
 def missing() -> str | None:
     """Why there can be no Slurm here, after an attempt to install it; None if there can."""
-    if all(shutil.which(program) for program in PROGRAMS):
-        return None
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
-        return f"needs {', '.join(PACKAGES)}, or apt-get and root to install them"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
-    install = ["apt-get", "-q", "-y", "install", "--no-install-recommends", *PACKAGES]
-    subprocess.run(["apt-get", "-q", "update"], check=False, **quiet)
-    subprocess.run(install, check=False, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, **quiet)
-    gone = [program for program in PROGRAMS if not shutil.which(program)]
-    return f"apt-get could not install {', '.join(gone)}" if gone else None
+    return debian.missing(PROGRAMS, PACKAGES)
 
 
 def jobs() -> list[str]:

@@ -38,16 +38,26 @@ def environment(**variables: str) -> dict[str, str]:
     return {**inherited, "PYTHONPATH": str(Path(amltk.__file__).parents[1]), **variables}
 
 
-def test_the_demo_tunes_and_ends_with_a_table() -> None:
-    """Without a terminal it tells its progress in lines, handles failures and the timeout, and ends with a table."""
+def test_the_demo_tunes_and_ends_with_a_table(tmp_path: Path) -> None:
+    """Without a terminal it tells its progress in lines, handles failures and the timeout, and ends with a table.
+
+    Besides it writes a page that shows what it did, and says where.
+    """
     ended = subprocess.run(
-        [sys.executable, DEMO], capture_output=True, text=True, timeout=GUARD, env=environment(), check=False
+        [sys.executable, DEMO],
+        capture_output=True,
+        text=True,
+        timeout=GUARD,
+        env=environment(),
+        check=False,
+        cwd=tmp_path,
     )
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert "\x1b" not in ended.stdout, "control codes do not belong in a file"
+    assert ended.returncode == 0
+    assert "\x1b" not in ended.stdout + ended.stderr, "control codes do not belong in a file"
     assert re.search(r"^trial \d+: R² = .* the best so far$", ended.stdout, re.MULTILINE)
     assert re.search(r"^trial \d+: failed, Solver produced non-finite", ended.stdout, re.MULTILINE)
-    assert re.search(r"^amltk: running, .* pending", ended.stdout, re.MULTILINE)
+    assert all(line.startswith("amltk: ") for line in ended.stderr.splitlines()), ended.stderr
+    assert re.search(r"^amltk: running, .* pending", ended.stderr, re.MULTILINE)
     assert "the time is up" in ended.stdout
 
     table = ended.stdout.partition("The best trials")[2]
@@ -57,8 +67,12 @@ def test_the_demo_tunes_and_ends_with_a_table() -> None:
     assert len(re.findall(r"^│ \d", table, re.MULTILINE)) == min(completed, 5) > 0
     assert failed == len(re.findall(r"^trial \d+: failed", ended.stdout, re.MULTILINE)) > 0
 
+    page = tmp_path / "demo-timeline.html"
+    assert ended.stdout.rstrip().endswith(f": {page}")
+    assert page.read_text().count("evaluate") > 0
 
-def test_the_demo_in_a_terminal_is_drawn_and_can_be_interrupted() -> None:
+
+def test_the_demo_in_a_terminal_is_drawn_and_can_be_interrupted(tmp_path: Path) -> None:
     """The panel is redrawn in place; Ctrl-C ends the run, gives the terminal back and leaves no process."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 110, 0, 0))
@@ -69,13 +83,14 @@ def test_the_demo_in_a_terminal_is_drawn_and_can_be_interrupted() -> None:
         stderr=theirs,
         env=environment(TERM="xterm-256color"),
         start_new_session=True,
+        cwd=tmp_path,
     )
     os.close(theirs)
     try:
         screen = read(ours, until=lambda screen: screen.count("running for") >= 4)
         assert "╭─ Scheduler" in without_codes(screen)
-        assert re.search(r"evaluate +(\d+:\d\d )? *2 ", without_codes(screen)), "both workers are at work"
-        assert "\x1b[1A" in screen, "the cursor goes up, to draw in place"
+        assert re.search(r"evaluate +0 +2 ", without_codes(screen)), "both workers are at work"
+        assert re.search(r"\x1b\[\d+A", screen), "the cursor goes up, to draw in place"
 
         (server,) = psutil.Process(demo.pid).children()
         workers = server.children()

@@ -1,41 +1,26 @@
-"""Runs wherever they are called: scripts, coroutines, callbacks of other loops, patched loops, a real notebook."""
+"""Runs wherever they are called: scripts, coroutines, callbacks of other loops, patched loops."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import importlib.util
-import json
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 
 from amltk.scheduling import ExitState, Scheduler
 from amltk.testing import EventRecorder
 from tests.helpers.gate import GUARD, Gate, pass_gate
-from tests.helpers.script import Ended, run_script
+from tests.helpers.patches import PATCHES, needs, needs_patch
+from tests.helpers.script import run_script
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 Code = ExitState.Code
 EXHAUSTED = ExitState(Code.EXHAUSTED)
-
-PATCHES = {
-    "nothing": "pass",
-    "nest_asyncio": "import nest_asyncio; nest_asyncio.apply()",
-    "nest_asyncio2": "import nest_asyncio2; nest_asyncio2.apply()",
-}
-
-
-def needs(*modules: str) -> None:
-    """Skip the test if a module is missing. It is not imported here: only the scripts need it."""
-    for module in modules:
-        if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed")
 
 
 def double(x: int) -> int:
@@ -159,10 +144,7 @@ def test_the_event_loop_of_the_thread_is_left_alone() -> None:
 @pytest.mark.parametrize("patch", PATCHES)
 def test_a_run_under_a_patch_that_notebooks_use(patch: str) -> None:
     """Whether asyncio is patched or not: runs in the script, in a coroutine and in a callback, with processes."""
-    if patch == "nest_asyncio" and sys.version_info >= (3, 14):
-        pytest.skip("nest_asyncio itself is broken on CPython 3.14; nest_asyncio2 is its successor")
-    if patch != "nothing":
-        needs(patch)
+    needs_patch(patch)
     ended = run_script(
         f"""
         import asyncio
@@ -399,141 +381,3 @@ def test_a_loop_in_a_thread_beside_the_main_one() -> None:
         thread.join(GUARD)
         loop.close()
     assert results == [2]
-
-
-# ------------------------------------------------------------------------------------------------- in a real notebook
-
-DEFINITIONS = """
-import os, time
-from amltk.scheduling import Scheduler
-
-def fn(x):
-    return x + 1
-
-def make(x):
-    scheduler = Scheduler.with_processes(1)
-    scheduler.on_start(lambda: scheduler.submit(fn, x))
-    scheduler.on_future_result(lambda future, result: print("result", result))
-    scheduler.on_finished(lambda: print("finished"))
-    return scheduler
-"""
-
-
-def execute_notebook(cells: list[str], folder: Path) -> list[str]:
-    """Execute cells in a kernel of their own, by nbclient; return what each has printed or evaluated to."""
-    ended = run_script(
-        f"""
-        import json, nbclient, nbformat
-        from nbformat.v4 import new_code_cell, new_notebook
-        notebook = new_notebook(cells=[new_code_cell(cell) for cell in json.loads({json.dumps(json.dumps(cells))})])
-        nbclient.NotebookClient(notebook, timeout={GUARD}, kernel_name="python3").execute()
-        for cell in notebook.cells:
-            texts = [o.get("text") or o.get("data", {{}}).get("text/plain", "") for o in cell.outputs]
-            print(json.dumps("".join(texts)))
-        """,
-        env=environment(folder),
-    )
-    assert ended.code == 0, ended.errors
-    return [json.loads(line) for line in ended.lines]
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """Where Jupyter keeps its things."""
-    names = ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR")
-    return {name: str(folder / name.lower()) for name in names}
-
-
-@pytest.mark.integration
-@pytest.mark.parametrize("patch", ["nothing", "nest_asyncio2"])
-def test_a_notebook(tmp_path: Path, patch: str) -> None:
-    """In a Jupyter kernel `run` needs no patch and bears one; what callbacks print is in the output of the cell."""
-    needs("nbclient", "ipykernel")
-    cells = [
-        DEFINITIONS + f"\n{PATCHES[patch]}",
-        "make(1).run(display=False).code.name",
-        "(await make(2).async_run(display=False)).code.name",
-        "import asyncio; asyncio.current_task() is not None",
-        "scheduler = make(3); scheduler.run(display=False); scheduler.run(display=False).code.name",
-        "async with asyncio.timeout(60):\n    print(await asyncio.sleep(0, 'awaited'))",
-    ]
-    one = "result {}\nfinished\n"
-    assert execute_notebook(cells, tmp_path) == [
-        "",
-        one.format(2) + "'EXHAUSTED'",
-        one.format(3) + "'EXHAUSTED'",
-        "True",
-        one.format(4) * 2 + "'EXHAUSTED'",
-        "awaited\n",
-    ]
-
-
-@pytest.mark.integration
-def test_a_notebook_that_is_interrupted(tmp_path: Path) -> None:
-    """ "Interrupt kernel" ends a run in order, kills its workers and leaves a kernel that works."""
-    needs("ipykernel", "jupyter_client")
-    ended: Ended = run_script(
-        f"""
-        import json
-        from jupyter_client.manager import start_new_kernel
-
-        manager, client = start_new_kernel(kernel_name="python3", startup_timeout={GUARD})
-
-        def execute(code, interrupt_at=None):
-            request = client.execute(code)
-            printed, error = "", None
-            while True:
-                message = client.get_iopub_msg(timeout={GUARD})
-                if message["parent_header"].get("msg_id") != request:
-                    continue
-                kind, content = message["msg_type"], message["content"]
-                if kind == "stream":
-                    printed += content["text"]
-                    if interrupt_at is not None and interrupt_at in printed:
-                        interrupt_at = None
-                        manager.interrupt_kernel()
-                elif kind == "error":
-                    error = content["ename"]
-                elif kind == "status" and content["execution_state"] == "idle":
-                    return print(json.dumps([printed.split(), error]))
-
-        try:
-            execute({DEFINITIONS!r} + '''
-        def fn(pipe):
-            os.write(pipe, b"%d " % os.getpid())
-            while True:
-                time.sleep(0.01)
-
-        reader, writer = os.pipe()
-
-        def make():
-            scheduler = Scheduler.with_processes(1, mp_context="fork")
-            scheduler.on_start(lambda: scheduler.submit(fn, writer))
-            for event in scheduler.emitter.events:
-                scheduler.emitter.register(event, lambda *_, event=event: print(event))
-            scheduler.on_future_submitted(lambda _: print(os.read(reader, 100).decode(), "computing"))
-            return scheduler
-        ''')
-            execute("make().run(display=False)", "computing")
-            execute("await make().async_run(display=False)", "computing")
-            execute("print('works')")
-        finally:
-            client.stop_channels()
-            manager.shutdown_kernel(now=True)
-        """,
-        env=environment(tmp_path),
-    )
-    assert ended.code == 0, ended.errors
-    definitions, run, async_run, after = [json.loads(line) for line in ended.lines]
-    assert definitions == [[], None]
-    pids = []
-    for printed, _ in (run, async_run):
-        assert printed[:2] == ["@start", "@future-submitted"]
-        assert printed[3:] == [
-            *("computing", "@stop", "@finishing"),
-            *("@future-done", "@future-exception", "@finished"),
-        ]
-        pids.append(int(printed[2]))
-    assert run[1] == "KeyboardInterrupt"
-    assert async_run[1] in {"KeyboardInterrupt", "CancelledError"}  # as ipykernel tells an interrupted coroutine
-    assert after == [["works"], None]
-    assert not any(psutil.pid_exists(pid) and "python" in psutil.Process(pid).name() for pid in pids)

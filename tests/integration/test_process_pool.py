@@ -30,7 +30,8 @@ from amltk.exceptions import (
     WorkerLostError,
 )
 from amltk.scheduling import ExitState, Scheduler
-from amltk.scheduling.executors import Limits, ProcessPool
+from amltk.scheduling.executors import CallLimits, ProcessPool
+from tests.helpers.gate import Gate, pass_gate
 from tests.helpers.script import run_script
 
 GUARD = 60.0
@@ -326,7 +327,7 @@ def test_work_goes_on_while_a_callback_blocks(tmp_path: Path) -> None:
             scheduler.submit(touch, str(tmp_path / str(n)))
         pool = scheduler.executor
         assert isinstance(pool, ProcessPool)
-        pool_calls.append(pool.submit_limited(Limits(wall_time=0.05), time.sleep, GUARD))
+        pool_calls.append(pool.submit_limited(CallLimits(wall_time=0.05), time.sleep, GUARD))
         wait_for(lambda: pool_calls[0].done())
         assert all((tmp_path / str(n)).exists() for n in range(20))
 
@@ -354,6 +355,17 @@ def test_cancelling(tmp_path: Path) -> None:
         assert not waiting[1].cancel()
 
 
+def test_a_call_behind_one_that_was_cancelled_is_computed() -> None:
+    """A cancelled call that waits in front of another one takes nobody's place when a worker comes."""
+    with Gate() as gate, ProcessPool(1, initializer=pass_gate, initargs=(gate.address,)) as pool:
+        waiting = pool.submit(abs, -1)
+        gate.wait_begun()
+        assert waiting.cancel()
+        behind = pool.submit(abs, -2)
+        gate.open()
+        assert behind.result(GUARD) == 2
+
+
 def burn() -> None:
     while True:
         pass
@@ -368,13 +380,13 @@ def hoard() -> None:
 @pytest.mark.parametrize(
     ("limits", "fn", "args", "error"),
     [
-        (Limits(wall_time=0.1), time.sleep, (GUARD,), WallTimeLimitError),
-        (Limits(cpu_time=0.1), burn, (), CpuTimeLimitError),
-        (Limits(memory=100_000_000), hoard, (), MemoryLimitError),
+        (CallLimits(wall_time=0.1), time.sleep, (GUARD,), WallTimeLimitError),
+        (CallLimits(cpu_time=0.1), burn, (), CpuTimeLimitError),
+        (CallLimits(memory=100_000_000), hoard, (), MemoryLimitError),
     ],
     ids=["wall-time", "cpu-time", "memory"],
 )
-def test_limits(limits: Limits, fn: Any, args: Any, error: type[TaskLimitError]) -> None:
+def test_limits(limits: CallLimits, fn: Any, args: Any, error: type[TaskLimitError]) -> None:
     """A call that exceeds its limit ends with an error that has the limit and the use; others are not concerned."""
     with ProcessPool(1) as pool:
         limited = pool.submit_limited(limits, fn, *args)
@@ -384,7 +396,7 @@ def test_limits(limits: Limits, fn: Any, args: Any, error: type[TaskLimitError])
         assert caught.value.used >= caught.value.limit > 0
         assert caught.value.pid is not None
         assert after.result(GUARD) == 1
-        assert pool.submit_limited(Limits(wall_time=GUARD, memory=10**12), identity, 2).result(GUARD) == 2
+        assert pool.submit_limited(CallLimits(wall_time=GUARD, memory=10**12), identity, 2).result(GUARD) == 2
 
 
 @pytest.mark.parametrize(
@@ -394,7 +406,7 @@ def test_limits(limits: Limits, fn: Any, args: Any, error: type[TaskLimitError])
 def test_limits_are_checked(limits: Any, error: type[Exception]) -> None:
     """A limit that makes no sense is refused at once."""
     with pytest.raises(error, match=f"{next(iter(limits))}="):
-        Limits(**limits)
+        CallLimits(**limits)
 
 
 def test_states_and_times_are_true() -> None:
@@ -441,6 +453,31 @@ def test_python_ends_after_the_work_is_done() -> None:
         pool.submit(work).add_done_callback(lambda future: print(future.result()))
         """)
     assert (ended.code, ended.lines) == (0, ["42"])
+
+
+def test_what_main_defines_travels_from_a_child_of_multiprocessing() -> None:
+    """There the program has another name; a pool is made there by Limits on the standard library's pool."""
+    ended = run_script("""
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+        from amltk.scheduling import Limits, Scheduler
+        class Refused(Exception):
+            pass
+        OFFSET = 1
+        def work(x):
+            if x < 0:
+                raise Refused(x)
+            return x + OFFSET
+        if __name__ == "__main__":
+            context = multiprocessing.get_context("spawn")
+            scheduler = Scheduler(ProcessPoolExecutor(1, mp_context=context))
+            task = scheduler.task(work, plugins=Limits(wall_time=60))
+            scheduler.on_start(lambda: [task.submit(x) for x in (1, -1)])
+            task.on_result(lambda _, result: print(result))
+            task.on_exception(lambda _, error: print(type(error) is Refused, error))
+            scheduler.run(on_exception="continue")
+        """)
+    assert (ended.code, ended.lines) == (0, ["2", "True -1"])
 
 
 def test_what_main_defines_needs_no_guard() -> None:
@@ -510,6 +547,86 @@ def test_an_initializer_and_calls_share_the_globals_of_main() -> None:
             print(pool.submit(use, "1").result(), pool.submit(use, "2").result(), model)
         """)
     assert (ended.errors, ended.lines) == ("", ["('m1', {'name': 'm'}) ('m12', {'name': 'm'}) None"])
+
+
+def test_what_main_defines_again_is_what_later_calls_compute() -> None:
+    """A function, a class or a value that is defined again, as cells of a notebook do, counts from the next call on.
+
+    That holds for what a function uses as well, though it was not defined again itself, and for what that uses.
+    """
+    ended = run_script("""
+        from amltk.scheduling.executors import ProcessPool
+
+        FACTOR = 1
+        def scale(x): return FACTOR * x
+        def work(x): return scale(x)
+        class Model:
+            def __call__(self): return scale(1)
+
+        with ProcessPool(1) as pool:
+            print(pool.submit(work, 1).result(), pool.submit(Model()).result())
+            FACTOR = 2
+            print(pool.submit(work, 1).result(), pool.submit(Model()).result())
+            def scale(x): return 10 * FACTOR * x
+            print(pool.submit(work, 1).result(), pool.submit(Model()).result())
+            def work(x): return -scale(x)
+            class Model:
+                def __call__(self): return -scale(1)
+            print(pool.submit(work, 1).result(), pool.submit(Model()).result())
+        """)
+    assert (ended.errors, ended.lines) == ("", ["1 1", "2 2", "20 20", "-20 -20"])
+
+
+def test_what_a_worker_has_made_of_main_is_kept_when_something_else_is_defined_again() -> None:
+    """What an initializer and calls have set stays, unless the program itself sets that name anew."""
+    ended = run_script("""
+        from amltk.scheduling.executors import ProcessPool
+
+        model, calls, step = None, [], 1
+
+        def load():
+            global model
+            model = "loaded"
+
+        def use():
+            calls.append(step)
+            return model, calls
+
+        with ProcessPool(1, initializer=load) as pool:
+            print(pool.submit(use).result(), calls)
+            step = 2
+            print(pool.submit(use).result())
+            def use():
+                return model, calls
+            print(pool.submit(use).result())
+            calls = ["new"]
+            print(pool.submit(use).result())
+        """)
+    assert (ended.errors, ended.lines) == (
+        "",
+        ["('loaded', [1]) []", "('loaded', [1, 2])", "('loaded', [1, 2])", "('loaded', ['new'])"],
+    )
+
+
+def test_definitions_that_nobody_needs_are_forgotten() -> None:
+    """A pool that lives as long as a notebook does not collect what was defined again and again."""
+    ended = run_script("""
+        import gc
+        from amltk.scheduling.executors import ProcessPool
+        from amltk.scheduling.executors.process_pool import here
+
+        state = 0
+        def work(): return state
+        def known(): return len(here._definitions)
+
+        with ProcessPool(1) as pool:
+            for state in range(50):
+                assert pool.submit(work).result() == state
+            gc.collect()
+            pool.submit(known).result()  # takes the news along
+            print(pool.submit(known).result())
+        """)
+    assert (ended.errors, ended.lines) == ("", ["2"])
 
 
 @pytest.mark.parametrize("arguments", [{"max_workers": 0}, {"max_tasks_per_child": 0}, {"mp_context": "teleport"}])

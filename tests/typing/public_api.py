@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, assert_type
 
-from amltk.scheduling import Emitter, Event, ExitState, Limiter, Scheduler, Subscriber, Subscription
+from amltk.scheduling import Comm, Emitter, Event, ExitState, Limiter, Scheduler, Subscriber, Subscription
 
 
 def train(depth: int, *, rate: float = 0.1) -> str:
@@ -55,3 +55,22 @@ emitter = Emitter("mine")
 assert_type(emitter.subscriber(one), Subscriber[[int], Any])
 emitter.emit(one, 1)
 emitter.emit(one, "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def talk(x: int, *, comm: Comm) -> None:
+    with comm.open() as opened:
+        assert_type(opened, Comm)
+        opened.send(x)
+
+
+talking = scheduler.task(talk, plugins=[Comm.Plugin(interface=None)])
+
+
+@talking.on(Comm.REQUEST)
+def answer(msg: Comm.Msg[int]) -> None:
+    assert_type(msg.data, int)
+    assert_type(msg.respond(msg.data), bool)
+    assert_type(msg.comm.send("more"), bool)
+
+
+def end_it(error: Comm.CloseRequestError) -> None: ...

@@ -46,12 +46,15 @@ class Program:
     Args:
         terminate: As in `Scheduler`.
         executor: Another executor.
+        plugins: Of the task.
     """
 
-    def __init__(self, *, terminate: Callable[[Any], Any] | bool = True, executor: Any = None) -> None:
+    def __init__(
+        self, *, terminate: Callable[[Any], Any] | bool = True, executor: Any = None, plugins: Any = ()
+    ) -> None:
         self.executor = ManualExecutor() if executor is None else executor
         self.scheduler = Scheduler(self.executor, terminate=terminate)
-        self.task = self.scheduler.task(work)
+        self.task = self.scheduler.task(work, plugins=plugins)
         self.recorder = EventRecorder(self.scheduler, self.task)
 
     @property
@@ -91,6 +94,11 @@ class Program:
         assert self.scheduler.empty()
         assert self.task.queue == []
         assert not self.scheduler.running()
+
+    @property
+    def own(self) -> list[str]:
+        """The names of the events of the task, in order, without the task's name."""
+        return [record.event.name for record in self.recorder.records if record.source is self.task]
 
     def histories(self) -> dict[asyncio.Future[Any], list[str]]:
         """The events of each future, in order."""

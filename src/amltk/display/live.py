@@ -22,8 +22,9 @@ class LiveDisplay:
     """Shows one run of a scheduler: state, counts, rate, tasks and the user's own renderables.
 
     It draws only when it is told to, on the thread that tells it, and each time at the same cost, however much is
-    pending. In a terminal it is a region that is redrawn in place, in a notebook an output that is replaced. Where
-    there is neither, it prints a line every few seconds and one at the end.
+    pending. In a terminal it is a region that is redrawn in place, and never higher than the terminal; in a notebook an
+    output that is replaced. Where there is neither, it prints a line every ten seconds and one at the end, to the
+    standard error stream.
 
     What callbacks print goes above it. What workers print goes to the terminal itself, where it may leave a trace of an
     earlier picture behind.
@@ -35,7 +36,7 @@ class LiveDisplay:
         renderables: Anything that rich can draw; shown below, and drawn anew each time. Left out where only lines are
             printed.
         timeout: The timeout of the run in seconds, to show the time left; None if it has none.
-        console: Where it is shown; None for rich's own console.
+        console: Where it is shown; None for rich's own console, or the standard error stream if that is no terminal.
         clock: Tells the time in seconds.
     """
 
@@ -60,8 +61,9 @@ class LiveDisplay:
         self.refresh()
 
     def refresh(self) -> None:
-        """Show how it goes now."""
-        self._or_close(lambda: self._screen.draw(self._frame()))
+        """Show how it goes now, where that is due."""
+        if self._screen.is_due(self._observer.elapsed):
+            self._or_close(lambda: self._screen.draw(self._frame()))
 
     def stop(self) -> None:
         """Show how it ended, and give the terminal back."""

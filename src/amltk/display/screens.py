@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import rich
-from rich.live import Live
+from rich.console import Console
 from rich.text import Text
 
 from amltk.display import export
+from amltk.display.region import Region
 
 if TYPE_CHECKING:
-    from typing import TextIO
-
-    from rich.console import Console
-
     from amltk.display.panel import Frame
 
-LINE_EVERY = 20
-"""Frames for each line on a screen that only takes lines: five seconds, at the rate of a run."""
+FIRST_LINE = 1.0
+"""Seconds after which the first line is printed, where there is no terminal."""
+
+LINE_EVERY = 10.0
+"""Seconds between two lines."""
 
 NOTEBOOK_WIDTH = 100
 """Columns of a picture in a notebook, which scrolls where its page is narrower."""
+
+NOTEBOOK_HEIGHT = 60
+"""Lines of a picture in a notebook, at most."""
 
 
 class Screen(Protocol):
@@ -32,6 +34,10 @@ class Screen(Protocol):
 
     def open(self) -> None:
         """Make it ready."""
+
+    def is_due(self, elapsed: float) -> bool:
+        """Whether something is to be drawn so many seconds after the start of the run."""
+        ...
 
     def draw(self, frame: Frame) -> None:
         """Show how the run goes."""
@@ -41,15 +47,28 @@ class Screen(Protocol):
 
 
 def screen_for(console: Console | None) -> Screen:
-    """What is able to show a run on this console, or on rich's own if it is None."""
-    chosen = console or rich.get_console()
-    if chosen.is_jupyter:
-        return NotebookScreen()
+    """What is able to show a run on this console.
+
+    Without one it is rich's own, which prints to the standard output; or else the standard error stream, so that a
+    display never gets into what a program prints.
+    """
+    if console is not None:
+        return _screen_on(console, moves=console.is_interactive)
+    own = rich.get_console()
     # rich takes a pipe for a terminal where FORCE_COLOR asks for colours; cursor movements do not belong there.
-    moves = chosen.is_interactive and (console is not None or _is_terminal(chosen))
-    if moves and not chosen.options.ascii_only and not TerminalScreen.is_open_on(chosen):
-        return TerminalScreen(chosen)
-    return LineScreen(chosen)
+    if own.is_jupyter or (own.is_interactive and _is_terminal(own)):
+        return _screen_on(own, moves=True)
+    errors = Console(stderr=True)
+    return _screen_on(errors, moves=errors.is_interactive and _is_terminal(errors))
+
+
+def _screen_on(console: Console, *, moves: bool) -> Screen:
+    if console.is_jupyter:
+        return NotebookScreen()
+    plain = console.options.ascii_only or console.legacy_windows
+    if moves and not plain and not TerminalScreen.is_open_on(console):
+        return TerminalScreen(console)
+    return LineScreen(console)
 
 
 def _is_terminal(console: Console) -> bool:
@@ -69,8 +88,7 @@ class TerminalScreen:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(console=console, auto_refresh=False)  # the run says when; a thread of its own would race it
-        self._streams: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
+        self._region = Region(console)
 
     @classmethod
     def is_open_on(cls, console: Console) -> bool:
@@ -81,30 +99,36 @@ class TerminalScreen:
     def forget_all(cls) -> None:
         """In a forked worker: what it prints goes to the terminal as it is; the region is the parent's to draw."""
         while cls._all_open:
-            sys.stdout, sys.stderr = cls._all_open.pop()._streams
-
-    @property
-    def _width(self) -> int:
-        # The cursor stays at the end of the last line: there must be room for the ^C that a terminal echoes there.
-        return self._console.width - len("^C")
+            cls._all_open.pop()._region.give_back_streams()
 
     def open(self) -> None:
         """Hide the cursor, and redirect the standard streams to above the region."""
-        self._streams = (sys.stdout, sys.stderr)
-        self._live.start()
+        self._region.open()
         self._all_open.append(self)
+
+    def is_due(self, elapsed: float) -> bool:  # noqa: ARG002 - the interface's
+        """Whenever the run asks."""
+        return True
 
     def draw(self, frame: Frame) -> None:
         """Redraw the region."""
-        self._live.update(frame.picture(self._width), refresh=True)
+        # The cursor stays at the end of the last line: there must be room for the ^C that a terminal echoes there. And
+        # what was printed last is to be seen above it.
+        size = self._console.size
+        self._region.draw(frame.picture(size.width - len("^C"), size.height - 1))
 
     def close(self, last: Frame | None) -> None:
         """Redraw it for the last time, and give back cursor and streams even if that raises."""
         if self not in self._all_open:
             return
         self._all_open.remove(self)
-        self._live.update(Text() if last is None else last.picture(self._width))
-        self._live.stop()
+        try:
+            if last is None:
+                self._region.draw(Text())
+            else:
+                self.draw(last)
+        finally:
+            self._region.close()
 
 
 if hasattr(os, "register_at_fork"):
@@ -120,10 +144,15 @@ class NotebookScreen:
     def open(self) -> None:
         """Do nothing: the output is made by the first frame."""
 
+    def is_due(self, elapsed: float) -> bool:  # noqa: ARG002 - the interface's
+        """Whenever the run asks."""
+        return True
+
     def draw(self, frame: Frame) -> None:
         """Replace the output."""
         ipython: Any = importlib.import_module("IPython.display")  # only a notebook is sure to have it
-        html = ipython.HTML(export.to_html(frame.picture(NOTEBOOK_WIDTH), width=NOTEBOOK_WIDTH))
+        picture = frame.picture(NOTEBOOK_WIDTH, NOTEBOOK_HEIGHT)
+        html = ipython.HTML(export.to_html(picture, width=NOTEBOOK_WIDTH))
         if self._handle is None:
             self._handle = ipython.display(html, display_id=True)
         else:
@@ -140,16 +169,20 @@ class LineScreen:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._frames = 0
+        self._next = FIRST_LINE
+        self._told = 0.0
 
     def open(self) -> None:
         """Do nothing: the first line comes when there is something to tell."""
 
+    def is_due(self, elapsed: float) -> bool:
+        """Soon after the start, then every few seconds."""
+        return elapsed >= self._next
+
     def draw(self, frame: Frame) -> None:
-        """Print a line, once in so many frames."""
-        if self._frames and self._frames % LINE_EVERY == 0:
-            self._print(frame)
-        self._frames += 1
+        """Print a line, and one for each failure since the last time."""
+        self._next = frame.elapsed + LINE_EVERY
+        self._print(frame)
 
     def close(self, last: Frame | None) -> None:
         """Print the last line."""
@@ -157,5 +190,8 @@ class LineScreen:
             self._print(last)
 
     def _print(self, frame: Frame) -> None:
-        self._console.file.write(f"{frame.line()}\n")
-        self._console.file.flush()
+        lines = frame.lines(after=self._told)
+        self._told = frame.elapsed
+        file = self._console.file
+        file.write("".join(f"{line}\n" for line in lines))
+        file.flush()

@@ -69,7 +69,10 @@ def definition(function: Callable[..., Any]) -> str:
 
 def error_in_short(error: BaseException) -> str:
     """Type and message of an error, on one line."""
-    message = str(error).strip()
+    try:
+        message = str(error).strip()
+    except Exception as failure:  # noqa: BLE001 - of the user's own __str__; told in its place
+        message = f"its text raises {type(failure).__name__}"
     first, _, more = message.partition("\n")
     kind = type(error).__name__
     return printable(f"{kind}: {first}{' …' if more else ''}" if first else kind)

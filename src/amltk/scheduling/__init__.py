@@ -14,22 +14,31 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.sequential import SequentialExecutor
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future
-    from amltk.scheduling.plugins import Limiter, Plugin
+    from amltk.scheduling.plugins.comm import Comm
+    from amltk.scheduling.plugins.limiter import Limiter
+    from amltk.scheduling.plugins.limits import Limits
+    from amltk.scheduling.plugins.plugin import Plugin
+    from amltk.scheduling.plugins.retry import Retry
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.task import Task
+    from amltk.scheduling.task_map import TaskMap
 
 __all__ = [
+    "Comm",
     "Emitter",
     "Event",
     "ExitState",
     "Future",
     "Limiter",
+    "Limits",
     "Plugin",
+    "Retry",
     "Scheduler",
     "SequentialExecutor",
     "Subscriber",
     "Subscription",
     "Task",
+    "TaskMap",
 ]
 
 _HOMES = {
@@ -40,10 +49,14 @@ _HOMES = {
     "SequentialExecutor": "amltk.scheduling.executors.sequential",
     "ExitState": "amltk.scheduling.exit_state",
     "Future": "amltk.scheduling.future",
-    "Limiter": "amltk.scheduling.plugins",
-    "Plugin": "amltk.scheduling.plugins",
+    "Comm": "amltk.scheduling.plugins.comm",
+    "Limiter": "amltk.scheduling.plugins.limiter",
+    "Limits": "amltk.scheduling.plugins.limits",
+    "Plugin": "amltk.scheduling.plugins.plugin",
+    "Retry": "amltk.scheduling.plugins.retry",
     "Scheduler": "amltk.scheduling.scheduler",
     "Task": "amltk.scheduling.task",
+    "TaskMap": "amltk.scheduling.task_map",
 }
 
 __getattr__: Callable[[str], Any] = names_from(_HOMES, globals())

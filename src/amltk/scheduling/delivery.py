@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import types
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from amltk.scheduling.events import Channel, callback_name
 
@@ -18,6 +18,22 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 NOTHING: Mapping[str, Any] = {}
+
+
+class Follower(Protocol):
+    """Who wants to know what becomes of one delivery. Called on the loop's thread."""
+
+    def failed(self, error: BaseException) -> None:
+        """A callback has raised; the policy knows."""
+        ...
+
+    def begun(self, coroutine: asyncio.Task[Any]) -> None:
+        """A callback is an `async def`, and this is its coroutine, which ends later."""
+        ...
+
+    def told(self) -> None:
+        """Every callback was called; the coroutines among them have begun, or are about to."""
+        ...
 
 
 class Delivery:
@@ -53,8 +69,14 @@ class Delivery:
         """How many coroutines of callbacks have not ended."""
         return len(self._coroutines)
 
-    def tell(self, channel: Channel, args: tuple[Any, ...], kwargs: Mapping[str, Any] = NOTHING) -> None:
-        """Deliver an event to everybody who is subscribed to it now."""
+    def tell(
+        self,
+        channel: Channel,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] = NOTHING,
+        follower: Follower | None = None,
+    ) -> None:
+        """Deliver an event to everybody who is subscribed to it now; a follower is told what becomes of it."""
         channel.count += 1
         for call in channel.calls:
             try:
@@ -64,9 +86,15 @@ class Delivery:
             except BaseException as error:  # noqa: BLE001 - reported to the policy
                 self.in_user_code = False
                 self._on_error(error, f"callback {callback_name(call)} of {channel.event}")
+                if follower is not None:
+                    follower.failed(error)
             else:
                 if result is not None and type(result) is CoroutineType:
-                    self._spawn(result, f"callback {callback_name(call)} of {channel.event}")
+                    coroutine = self._spawn(result, f"callback {callback_name(call)} of {channel.event}")
+                    if follower is not None:
+                        follower.begun(coroutine)
+        if follower is not None:
+            follower.told()
 
     def call(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], event: Event[..., Any]
@@ -76,12 +104,13 @@ class Delivery:
         channel.calls = (fn,)
         self.tell(channel, args, kwargs)
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         task = self._loop.create_task(self._attend(coroutine, name), name=name)
         self._coroutines[task] = (name, coroutine)
         task.add_done_callback(self._on_coroutine_end)
         if self._abandoned:
             self._loop.call_soon(task.cancel)  # after its first step
+        return task
 
     async def _attend(self, coroutine: Coroutine[Any, Any, Any], name: str) -> None:
         await self._step_through(coroutine, name)

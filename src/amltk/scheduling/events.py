@@ -10,6 +10,7 @@ from inspect import CO_COROUTINE, iscoroutinefunction
 from types import CoroutineType, GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, overload
 
+from amltk._checks import check_bool, check_count
 from amltk.exceptions import EventNotKnownError
 
 P = ParamSpec("P")
@@ -397,24 +398,11 @@ class Subscriber(Generic[P, R]):
 def _check_options(when: object, every: object, repeat: object, max_calls: object, hidden: object) -> None:
     if when is not None and not callable(when):
         raise TypeError(f"when={when!r}: must be callable and return a bool, or None")
-    _check_count("every", every)
-    _check_count("repeat", repeat)
+    check_count("every", every)
+    check_count("repeat", repeat)
     if max_calls is not None:
-        _check_count("max_calls", max_calls)
+        check_count("max_calls", max_calls)
     check_bool("hidden", hidden)
-
-
-def check_bool(name: str, value: object) -> None:
-    """Raise a `TypeError` that names the argument `name`, unless `value` is True or False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name}={value!r}: must be True or False")
-
-
-def _check_count(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}={value!r}: must be a whole number, at least 1, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name}={value!r}: must be at least 1")
 
 
 def check_computable(fn: object, name: str) -> None:

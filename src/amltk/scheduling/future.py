@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future as Work
 
+    from amltk.scheduling.call import Call
+
+    Witness = Callable[["Future[Any]", tuple[Any, ...], dict[str, Any]], object]
+    """Is told of a call that the executor was given, with its arguments: of each attempt, before its events."""
+
 R = TypeVar("R")
 
 
@@ -36,16 +41,25 @@ class Future(asyncio.Future[R]):
     Attributes:
         function: The function that was submitted.
         task: The `Task` it was submitted through, or None.
-        work: The executor's own future; None until the executor has it and once it has ended.
+        call: What the task's plugins make of it; None without plugins.
+        work: The executor's own future; None until the executor has it, and after the callbacks of its last event.
     """
 
-    __slots__ = ("_run", "function", "task", "work")
+    __slots__ = ("_run", "call", "function", "task", "work")
 
-    def __init__(self, run: Canceller, task: Any, function: Callable[..., R], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        run: Canceller,
+        task: Any,
+        function: Callable[..., R],
+        loop: asyncio.AbstractEventLoop,
+        call: Call | None = None,
+    ) -> None:
         _init(self, loop=loop)
         self._run: Canceller | None = run  # None once it has ended: a future that is kept must not keep the run
         self.task: Any = task  # a Task, which is a layer above
         self.function: Callable[..., R] = function
+        self.call: Call | None = call
         self.work: Work[R] | None = None
 
     def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002 - asyncio's interface
@@ -92,16 +106,16 @@ class Future(asyncio.Future[R]):
     def mark_cancelled(self) -> None:
         """Put it in the cancelled state, without telling anybody else. For the run alone."""
         super().cancel()
-        self._run = self.work = None
+        self._run = None
 
     def succeed(self, result: R) -> None:
         """Put it in the state of success. For the run alone."""
-        self._run = self.work = None
+        self._run = None
         _set_result(self, result)
 
     def fail(self, error: BaseException) -> None:
         """Put it in the state of failure. For the run alone."""
-        self._run = self.work = None
+        self._run = None
         if isinstance(error, StopIteration):
             # A coroutine that awaits this future could not tell it from its own end, so asyncio refuses it.
             stand_in = RuntimeError(f"the computed function raised {error!r}")

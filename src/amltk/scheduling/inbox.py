@@ -103,6 +103,17 @@ class Inbox:
         if is_first:
             self._context.run(self._drain)
 
+    def put_and_wait(self, call: Callable[..., object], *args: Any) -> None:
+        """Have the call made, after everything that was put in before, and return then.
+
+        For what holds up the loop on its own thread, as compute there does; not from a call that was put in.
+        """
+        made: list[bool] = []
+        self.put(call, *args)
+        self.put(made.append, True)
+        while not made and not self._closed:
+            self._handle_for_a_while()
+
     def close(self) -> None:
         """Wake the loop no more; what executors still report is dropped."""
         self._awake = self._closed = True

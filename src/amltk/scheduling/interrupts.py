@@ -133,7 +133,7 @@ class Interrupts:
         """Handle the signals that Python handles by default, if that was not done for an earlier run."""
         self._pid = os.getpid()
         handler = signal.getsignal(signal.SIGINT)
-        if handler == signal.default_int_handler or (self._holds_up_others and _is_of_a_runner(handler)):
+        if handler == signal.default_int_handler or (self._holds_up_others and _only_cancels(handler)):
             self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._handle)
         if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
             self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._handle)
@@ -188,24 +188,25 @@ class Interrupts:
 def may_be_torn() -> bool:
     """Whether what this thread does may be torn anywhere, by the handler of a signal that is the user's own.
 
-    Such a handler may raise. Those of Python and asyncio, and this module's, do not, or only when a user insists.
+    Such a handler may raise. Those of Python, asyncio and Jupyter, and this module's, do not, or only when
+    a user insists.
     """
     if threading.current_thread() is not threading.main_thread():
         return False
     harmless = (None, signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler)
     handlers = map(signal.getsignal, signal.valid_signals())
-    return any(
-        handler not in harmless and not _is_ours(handler) and not _is_of_a_runner(handler) for handler in handlers
-    )
+    return any(handler not in harmless and not _is_ours(handler) and not _only_cancels(handler) for handler in handlers)
 
 
 def _is_ours(handler: Any) -> bool:
     return getattr(handler, "__func__", None) is Interrupts._handle
 
 
-def _is_of_a_runner(handler: Any) -> bool:
-    """Whether this is what `asyncio.run` has installed: it cancels the task that its loop waits for.
+def _only_cancels(handler: Any) -> bool:
+    """Whether this is what `asyncio.run`, or Jupyter for a cell that awaits, has installed.
 
-    That is of no use while a callback in this loop has a loop of its own running.
+    It cancels the task that its loop waits for, which is of no use while a callback in this loop has a loop of its own
+    running.
     """
-    return isinstance(getattr(getattr(handler, "func", None), "__self__", None), asyncio.Runner)
+    is_of_a_runner = isinstance(getattr(getattr(handler, "func", None), "__self__", None), asyncio.Runner)
+    return is_of_a_runner or str(getattr(handler, "__module__", "")).partition(".")[0] == "ipykernel"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from concurrent.futures import Future as Work
 
     from amltk.scheduling.future import Future
@@ -16,8 +17,8 @@ class Ledger:
 
     Invariant: `accepted == results + exceptions + cancelled + len(self)`, after every call.
 
-    A submission is *waiting* from its acceptance until the executor has it (only submissions from other threads wait),
-    and *pending* from then on. Every operation takes the same time, however many submissions there are.
+    A submission is *pending* while the executor has it. It is *waiting* before that, if it comes from another thread,
+    and while plugins look at the outcome of an attempt. Every operation takes the same time, however many there are.
     """
 
     __slots__ = ("_pending", "_waiting", "accepted", "cancelled", "exceptions", "results")
@@ -37,6 +38,15 @@ class Ledger:
         """The futures that have not ended; a copy, so that they may end meanwhile."""
         yield from list(self._pending.values())
         yield from list(self._waiting)
+
+    def behind(self, works: Iterable[Work[Any]]) -> list[Future[Any]]:
+        """The pending futures that stand for these futures of the executor; others of it are left out."""
+        futures = (self._pending.get(work) for work in works)
+        return [future for future in futures if future is not None and not future.done()]
+
+    def oldest(self, n: int) -> list[Work[Any]]:
+        """The executor's futures of the `n` oldest pending submissions."""
+        return list(islice(self._pending, n))  # in one step: it may be called from another thread
 
     def wait(self, future: Future[Any]) -> None:
         """Accept a submission that the executor does not have yet."""
@@ -65,8 +75,20 @@ class Ledger:
             future.task.pending[future] = None
 
     def settle(self, work: Work[Any]) -> Future[Any] | None:
-        """Take out the future whose compute ended; None if it had ended before, or was never known."""
+        """Take out the future whose compute ended; None if it had ended before, or was never known.
+
+        If there are plugins to look at it, it is waiting from now on, until `conclude`.
+        """
         future = self._pending.pop(work, None)
-        if future is not None and future.task is not None:
+        if future is None:
+            return None
+        if future.call is not None:
+            self._waiting[future] = None
+        elif future.task is not None:
             del future.task.pending[future]
         return future
+
+    def conclude(self, future: Future[Any]) -> None:
+        """Take out a future that plugins have looked at."""
+        del self._waiting[future]
+        del future.task.pending[future]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Literal, TypeAlias, cast, get_args
 
-from amltk.scheduling.events import check_bool
+from amltk._checks import check_bool, check_seconds
 
 Reaction: TypeAlias = Literal["raise", "end", "continue"]
 """`"raise"` ends the run and raises, `"end"` ends it and reports in the `ExitState`, `"continue"` goes on."""
@@ -24,19 +22,6 @@ def check_reaction(value: object, name: str) -> Reaction:
     if isinstance(value, str) and value in REACTIONS:
         return cast("Reaction", value)
     raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, REACTIONS))}")
-
-
-def check_seconds(value: object, name: str) -> float:
-    """Return `value` if it is a finite number of seconds that is not negative, or raise an error that names `name`."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name}={value!r}: must be a number of seconds, not {type(value).__name__}")
-    try:
-        seconds = float(value)
-    except OverflowError:
-        seconds = math.inf
-    if not math.isfinite(seconds) or seconds < 0:
-        raise ValueError(f"{name}={value!r}: must be a finite number of seconds, 0 or more")
-    return seconds
 
 
 class ExceptionPolicy:
@@ -94,17 +79,12 @@ class RunOptions:
             TypeError: One has a type that is not allowed.
         """
         return cls(
-            timeout=None if timeout is None else check_seconds(timeout, "timeout"),
-            end_on_empty=_checked_bool(end_on_empty, "end_on_empty"),
-            wait=_checked_bool(wait, "wait"),
+            timeout=None if timeout is None else check_seconds("timeout", timeout),
+            end_on_empty=check_bool("end_on_empty", end_on_empty),
+            wait=check_bool("wait", wait),
             on_exception=ExceptionPolicy(on_exception),
             on_cancelled=check_reaction(on_cancelled, "on_cancelled"),
         )
-
-
-def _checked_bool(value: object, name: str) -> bool:
-    check_bool(name, value)
-    return bool(value)
 
 
 def _check_entry(kind: object, reaction: object) -> tuple[type[Exception], Reaction]:

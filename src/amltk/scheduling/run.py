@@ -7,11 +7,13 @@ import logging
 import threading
 from concurrent.futures import BrokenExecutor, CancelledError
 from concurrent.futures import Future as Work
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import ExecutorBrokenError, FutureCancelledError
-from amltk.scheduling.delivery import Delivery
+from amltk.scheduling.call import Outcome
+from amltk.scheduling.delivery import NOTHING, Delivery
 from amltk.scheduling.ending import Ending, Phase
 from amltk.scheduling.events import Event, add_note, callback_name, safe_repr
 from amltk.scheduling.exit_state import ExitState
@@ -20,14 +22,18 @@ from amltk.scheduling.inbox import Inbox
 from amltk.scheduling.interrupts import may_be_torn
 from amltk.scheduling.ledger import Ledger
 from amltk.scheduling.scheduler_events import SchedulerEvents as Events
+from amltk.scheduling.shared import Shared
 from amltk.scheduling.timer import Timer, Timers
 from amltk.scheduling.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from amltk.scheduling.call import Call, Review
+    from amltk.scheduling.delivery import Follower
     from amltk.scheduling.events import Channel, Emitter
     from amltk.scheduling.executors.backend import Backend
+    from amltk.scheduling.future import Witness
     from amltk.scheduling.policy import RunOptions
     from amltk.scheduling.watch import View
 
@@ -51,20 +57,33 @@ class Run:
         backend: The executor and how it is ended.
         options: What the user asked for.
         view: What shows the run, or None.
+        witnesses: Who is told of every call that the executor was given.
 
     Attributes:
         ledger: The submissions that have not ended.
         ending: How far the run is, and why it ends.
+        loop: The loop on whose thread everything is told.
+        shared: What plugins use together during this run.
     """
 
-    def __init__(self, emitter: Emitter, backend: Backend, options: RunOptions, view: View | None) -> None:
+    def __init__(
+        self,
+        emitter: Emitter,
+        backend: Backend,
+        options: RunOptions,
+        view: View | None,
+        witnesses: Sequence[Witness] = (),
+    ) -> None:
         self.ledger: Ledger = Ledger()
         self.ending: Ending = Ending(self.ledger)
+        self.shared: Shared = Shared()
         self._backend = backend
         self._options = options
-        self._loop = loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self._loop = loop = self.loop
         self._thread = get_ident()
         self._watch = Watch(loop, view)
+        self._witnesses = witnesses
         self._inbox = inbox = Inbox(loop, on_work=self._settle, on_idle=self._idle, on_crash=self._crashed)
         self._delivery = Delivery(
             loop,
@@ -72,6 +91,7 @@ class Run:
             on_coroutine_end=lambda task: inbox.put(self._coroutine_ended, task),
         )
         self._tell = self._delivery.tell
+        self._holds: dict[Future[Any], tuple[list[asyncio.Future[bool]], Outcome]] = {}  # endings held back by plugins
         self._timers = Timers(loop, inbox, self._delivery.call)
         self._deadline: float | None = None
         self._timeout: asyncio.TimerHandle | None = None
@@ -98,6 +118,10 @@ class Run:
         """Whether somebody from outside has ended it, so that an exception comes out of it."""
         return self._interrupts + self._cancellations > 0
 
+    def is_here(self) -> bool:
+        """Whether the caller is on the loop's thread."""
+        return self._inbox.here()
+
     def running(self) -> bool:
         """Whether work is accepted: from `@start` until an end is asked for or the time is up."""
         if self._deadline is not None and self.ending.running and self._loop.time() >= self._deadline:
@@ -106,9 +130,21 @@ class Run:
             self._end(Code.TIMEOUT)
         return self.ending.running
 
-    def submit(self, task: Any, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
-        """Accept a submission; `task` is None or the `Task` it belongs to."""
-        future = Future(self, task, fn, self._loop)
+    def running_calls(self) -> list[Future[Any]] | None:
+        """Carry out `Scheduler.running_calls`."""
+        works = self._backend.running_calls(self.ledger.oldest)
+        return None if works is None else self.ledger.behind(works)
+
+    def submit(
+        self,
+        task: Any,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        call: Call | None = None,
+    ) -> Future[Any]:
+        """Accept a submission; `task` is None or the `Task` it belongs to, `call` what its plugins have made of it."""
+        future = Future(self, task, fn, self._loop, call)
         if get_ident() == self._thread:
             if not self.ending.running:
                 self.ending.check_running(f"submit {callback_name(fn)}")
@@ -127,6 +163,9 @@ class Run:
             return False  # meanwhile
         work = future.work
         future.mark_cancelled()
+        if future in self._holds:
+            self._drop_holds(future)
+            return True
         # Work that cannot be cancelled runs on; its future ends all the same, and what it brings later is dropped.
         # What waits for the executor is dropped when its turn comes.
         if work is not None and not self._backend.cancel(work):
@@ -144,6 +183,28 @@ class Run:
         # Who insists on the end has callbacks that emit without end, perhaps.
         if not self._insisted():
             self._inbox.put(self._tell, channel, args, kwargs)
+
+    def deliver(self, channel: Channel, args: tuple[Any, ...], follower: Follower, *, at_once: bool = False) -> None:
+        """The same for a plugin that follows what becomes of the event.
+
+        Args:
+            channel: The event.
+            args: What its callbacks are called with.
+            follower: Is told what becomes of it; not any more once the run was interrupted twice.
+            at_once: Return when the callbacks have returned; for compute on the loop's own thread.
+        """
+        if self._insisted():
+            return
+        if at_once:
+            in_user_code = self._delivery.in_user_code
+            self._inbox.put_and_wait(self._tell, channel, args, NOTHING, follower)
+            self._delivery.in_user_code = in_user_code  # it is the compute's again
+        else:
+            self._inbox.put(self._tell, channel, args, NOTHING, follower)
+
+    def report(self, error: BaseException, where: str) -> None:
+        """Carry out `Scheduler.report`."""
+        self._inbox.run_here(self._callback_failed, error, where)
 
     def stop(self, message: str, exception: BaseException | None) -> None:
         """Carry out `Scheduler.stop`."""
@@ -221,7 +282,7 @@ class Run:
 
     def _announce_end(self, message: str, exception: BaseException | None) -> None:
         code = self.ending.code
-        _log.info("run is ending: %s %s", code.name, message)
+        _log.info("run is ending: %s", message or code.name)
         try:
             if code is Code.TIMEOUT:
                 self._tell(self._channel(Events.TIMEOUT), ())
@@ -245,6 +306,8 @@ class Run:
     async def _abandon_compute(self) -> None:
         """Cancel what has not begun, kill what runs where that is possible, and write off the rest."""
         self._abandoning = True
+        for future in list(self._holds):
+            self._drop_holds(future)
         # A broken executor fails what it has by itself, and is not to be disturbed: before CPython 3.12.3 a future that
         # is cancelled at that moment raises in the standard library's thread, which then fails no other.
         is_broken = isinstance(self.ending.exception, ExecutorBrokenError)
@@ -274,6 +337,7 @@ class Run:
     def _release(self) -> None:
         """Leave nothing behind, however the run ended."""
         self.ending.move_to(Phase.OVER)
+        self._attempt(self.shared.close, "teardown of what plugins share")
         self._timers.clear()
         if self._timeout is not None:
             self._timeout.cancel()
@@ -287,7 +351,10 @@ class Run:
     def _hand_over(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Give it to the executor. What that raises is the submitter's: nothing was accepted then."""
         try:
-            work = self._backend.submit(future.function, *args, **kwargs)
+            if future.call is None:
+                work = self._backend.submit(future.function, *args, **kwargs)
+            else:
+                work = self._backend.submit_call(future.call)
         except BrokenExecutor as error:
             self._executor_broke(error)
             raise
@@ -313,9 +380,15 @@ class Run:
         self.ledger.enter(work, future)
         self._empty_due = True
         try:
-            self._announce(self._submitted, (future,), {})
-            if future.task is not None:
-                self._announce(future.task.channels.submitted, (future, *args), kwargs)
+            call = future.call
+            if call is not None:
+                call.future = future
+            for witness in self._witnesses:
+                witness(future, args, kwargs)
+            if call is None or call.attempt == 1:
+                self._announce(self._submitted, (future,), {})
+                if future.task is not None:
+                    self._announce(future.task.channels.submitted, (future, *args), kwargs)
             work.add_done_callback(self._inbox.put_work)
         except BaseException as error:
             # It was accepted, so it needs an ending, and nobody is going to tell of one.
@@ -341,24 +414,32 @@ class Run:
         future = self.ledger.settle(work)
         if future is None:
             return
-        was_running = self.ending.running
         result: Any = None
-        cancelled = future.cancelled()
-        if error is None and not cancelled:
+        if error is None and not future.cancelled():
             try:
                 error = work.exception()
                 result = None if error is not None else work.result()
             except CancelledError:
                 future.mark_cancelled()
-                cancelled = True
             except BaseException as failure:  # noqa: BLE001 - the executor cannot say it: that is the outcome then
                 error = failure
-        if cancelled:
+        if future.call is None:
+            self._conclude(future, result, error)
+        else:
+            self._review(future, future.call, Outcome(result, error, future.cancelled()))
+
+    def _conclude(self, future: Future[Any], result: Any, error: BaseException | None) -> None:
+        """Tell the ending of a future."""
+        was_running = self.ending.running
+        if future.cancelled():
             self._settle_cancelled(future)
         elif error is None:
             self._settle_result(future, result)
         else:
             self._settle_exception(future, error)
+        if future.call is not None:
+            self._attempt(future.call.end, f"teardown of a plugin of {future.task.name}")
+        future.work = None
         if not self.ledger:
             self._check_empty(due=was_running)
 
@@ -399,6 +480,66 @@ class Run:
             error = FutureCancelledError(message)
             self.ending.keep(error, raises=reaction == "raise")
             self._end(Code.CANCELLED, message, error)
+
+    # ------------------------------------------------------------------ what plugins make of it, on the loop's thread
+
+    def _review(self, future: Future[Any], call: Call, outcome: Outcome) -> None:
+        """Ask plugins about the outcome of an attempt, and wait for those that hold the ending back."""
+        where = f"review by a plugin of {future.task.name}"
+        answers = [self._attempt(partial(self._ask, review, outcome), where) for review in call.reviews]
+        holds = [hold for hold in answers if hold is not None]
+        if not holds:
+            self._inbox.put(self._conclude_reviewed, future, outcome)  # after what the plugins have told
+            return
+        self._holds[future] = holds, outcome
+        done = asyncio.gather(*holds, return_exceptions=True)
+        done.add_done_callback(partial(self._inbox.put, self._reviewed, future, call))
+        if self._abandoning or future.cancelled():
+            self._drop_holds(future)
+
+    def _ask(self, review: Review, outcome: Outcome) -> asyncio.Future[bool] | None:
+        hold: Any = review(outcome)
+        if hold is not None and not (asyncio.isfuture(hold) and hold.get_loop() is self._loop):
+            raise TypeError(
+                f"the review {callback_name(review)} returned {safe_repr(hold)}: it must return None, or a future of"
+                " the run's loop"
+            )
+        answer: asyncio.Future[bool] | None = hold
+        return answer
+
+    def _drop_holds(self, future: Future[Any]) -> None:
+        """Wait for plugins no more, whether they let go or not; what they tell at this is told before the ending."""
+        holds, outcome = self._holds.pop(future)
+        for hold in holds:
+            hold.cancel()
+        self._inbox.put(self._conclude_reviewed, future, outcome)
+
+    def _reviewed(self, future: Future[Any], call: Call, done: asyncio.Future[list[Any]]) -> None:
+        """Go on when no plugin holds it back any more."""
+        if future not in self._holds:
+            return  # it was not waited for
+        _, outcome = self._holds.pop(future)
+        answers = done.result()
+        for answer in answers:
+            if isinstance(answer, Exception):
+                self._callback_failed(answer, f"review by a plugin of {future.task.name}")
+        if self.running() and any(answer is True for answer in answers):
+            call.attempt += 1
+            self._hand_over_accepted(future, *call.given)
+        else:
+            self._conclude_reviewed(future, outcome)
+
+    def _conclude_reviewed(self, future: Future[Any], outcome: Outcome) -> None:
+        self.ledger.conclude(future)
+        self._conclude(future, outcome.result, outcome.error)
+
+    def _attempt(self, step: Callable[[], Any], where: str) -> Any:
+        """Call a plugin; what it raises goes to the policy."""
+        try:
+            return step()
+        except BaseException as error:  # noqa: BLE001 - reported to the policy
+            self._callback_failed(error, where)
+            return None
 
     # ------------------------------------------------------------------ errors
 

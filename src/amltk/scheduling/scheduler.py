@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
 from amltk import _extras
+from amltk._checks import check_bool, check_count, check_seconds
 from amltk.exceptions import ExecutorShutdownError, SchedulerNotRunningError, SchedulerRunningError
 from amltk.scheduling import loops
 from amltk.scheduling.ending import Phase
@@ -19,7 +22,6 @@ from amltk.scheduling.events import (
     Emitter,
     Event,
     callback_name,
-    check_bool,
     check_computable,
     deliver_now,
     raise_attribute_error,
@@ -28,7 +30,7 @@ from amltk.scheduling.executors.backend import Backend
 from amltk.scheduling.executors.registry import ExecutorKind, Terminator, kind_named, kind_of
 from amltk.scheduling.factories import Factories
 from amltk.scheduling.interrupts import Interrupts
-from amltk.scheduling.policy import OnException, Reaction, RunOptions, check_seconds
+from amltk.scheduling.policy import OnException, Reaction, RunOptions
 from amltk.scheduling.run import Run
 from amltk.scheduling.scheduler_events import SchedulerEvents
 from amltk.scheduling.task import Task
@@ -40,9 +42,12 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from amltk.scheduling.exit_state import ExitState
+    from amltk.scheduling.future import Future, Witness
     from amltk.scheduling.plugins.plugin import Plugin
     from amltk.scheduling.timer import Timer
     from amltk.scheduling.watch import View
+
+_log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -97,12 +102,13 @@ class Scheduler(SchedulerEvents, Factories):
         self._executor_is_used_up = False
         self._run: Run | None = None
         # What `submit` and `Task.submit` have in common: the run's own method while there is a run.
-        self.submit_for: Callable[..., asyncio.Future[Any]] = self._refuse
+        self.submit_for: Callable[..., Future[Any]] = self._refuse
         self._busy = threading.Lock()  # while there is a run
         self._renderables: list[RenderableType] = []
         # Plugins are asked by one submission at a time, whichever thread makes it.
         self.submission_lock: AbstractContextManager[Any] = threading.RLock()
         self.tasks: list[Task[..., Any]] = []
+        self.witnesses: list[Witness] = []  # views that need more than events tell; they must be quick and not raise
         super().__init__(Emitter("Scheduler", dispatch=self.dispatch))
 
     @classmethod
@@ -111,7 +117,9 @@ class Scheduler(SchedulerEvents, Factories):
         assert factory is not None, f"the row {kind!r} has no factory"
 
         def remake() -> Executor:
-            return factory(**options)
+            executor = factory(**options)
+            _log.info("made %r", executor)
+            return executor
 
         scheduler = cls(remake(), terminate=terminate)
         scheduler._remake = remake
@@ -135,7 +143,7 @@ class Scheduler(SchedulerEvents, Factories):
         check_computable(fn, "fn")
         return self.submit_for(None, fn, args, kwargs)
 
-    def _refuse(self, _task: Any, fn: Callable[..., Any], _args: Any, _kwargs: Any) -> asyncio.Future[Any]:
+    def _refuse(self, _task: Any, fn: Callable[..., Any], *_: Any) -> Future[Any]:
         """What `submit_for` is when there is no run."""
         raise self._not_started(f"submit {callback_name(fn)}")
 
@@ -146,6 +154,44 @@ class Scheduler(SchedulerEvents, Factories):
         task = Task(function, self, plugins=plugins, init_plugins=init_plugins)
         self.tasks.append(task)
         return task
+
+    async def room(self, in_flight: int) -> bool:
+        """Wait until fewer than `in_flight` submissions are pending: for an `async def` callback that produces work.
+
+        ```python
+        @scheduler.on_start
+        async def produce() -> None:
+            for config in endless_source():
+                if not await scheduler.room(64):
+                    return
+                task.submit(config)
+        ```
+
+        Submitting itself never waits. In a plain callback, submit from `@result` or use `Task.map`.
+
+        Args:
+            in_flight: How many may be pending after the next submission, at least 1.
+
+        Returns:
+            Whether the scheduler is running; False means that the run is ending and accepts no more.
+
+        Raises:
+            TypeError: `in_flight` is no whole number.
+            ValueError: It is below 1.
+        """
+        check_count("in_flight", in_flight)
+        while self.running() and self.n_running >= in_flight:
+            ended = asyncio.get_running_loop().create_future()
+            subscriptions = [
+                self.emitter.register(event, partial(_note, ended), hidden=True)
+                for event in (self.FUTURE_DONE, self.FUTURE_CANCELLED, self.FINISHING)
+            ]
+            try:
+                await ended
+            finally:
+                for subscription in subscriptions:
+                    subscription.end()
+        return self.running()
 
     def call_later(self, delay: float, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
         """Call `fn(*args, **kwargs)` on the loop's thread later. May be called from any thread during a run.
@@ -167,7 +213,7 @@ class Scheduler(SchedulerEvents, Factories):
             ValueError: `delay` is negative, infinite or NaN.
             TypeError: `delay` is no number, or `fn` is not callable.
         """
-        seconds = check_seconds(delay, "delay")
+        seconds = check_seconds("delay", delay)
         if not callable(fn):
             raise TypeError(f"fn={fn!r}: must be callable")
         if self._run is None:
@@ -218,8 +264,8 @@ class Scheduler(SchedulerEvents, Factories):
                 no type is raised. KeyboardInterrupt, SystemExit and a broken executor always end the run.
             on_cancelled: The same about a future that was cancelled by someone other than the ending run itself.
             asyncio_debug_mode: Whether asyncio reports slow callbacks and misuse.
-            display: Show the run: True in the terminal or notebook, `"auto"` in notebooks only, or rich renderables to
-                show below it. Needs rich.
+            display: Show the run: True in the terminal or notebook (elsewhere in a line now and then on the standard
+                error stream), `"auto"` in notebooks only, or rich renderables to show below it. Needs rich.
 
         Returns:
             How the run ended.
@@ -335,10 +381,42 @@ class Scheduler(SchedulerEvents, Factories):
         """How many submissions have not ended; takes the same time however many they are."""
         return 0 if self._run is None else len(self._run.ledger)
 
+    def running_calls(self) -> list[Future[Any]] | None:
+        """The futures whose compute a worker has begun. May be called from any thread.
+
+        It takes as long as there are workers, however much is pending.
+
+        Returns:
+            The futures; their `work` is the executor's own. None if the executor does not tell: Ray, and one that this
+            package knows nothing about, while some hundred calls are pending there.
+        """
+        return [] if self._run is None else self._run.running_calls()
+
     @property
     def event_counts(self) -> Counter[Event[..., Any]]:
         """How often each event was delivered, over all runs; events that never happened are left out."""
         return self.emitter.event_counts
+
+    @property
+    def current_run(self) -> Run:
+        """The run that is under way, for plugins that need more of it than its events.
+
+        Raises:
+            SchedulerNotRunningError: There is none.
+        """
+        if self._run is None:
+            raise self._not_started("use the run")
+        return self._run
+
+    def report(self, error: Exception, where: str) -> None:
+        """Have `on_exception` decide about what a plugin has met with where nobody can catch it, from any thread.
+
+        Raises:
+            Exception: It is raised if there is no run.
+        """
+        if self._run is None:
+            raise error
+        self._run.report(error, where)
 
     @property
     def executor(self) -> Executor:
@@ -393,7 +471,7 @@ class Scheduler(SchedulerEvents, Factories):
         terminators: dict[object, Terminator | None] = {True: self._kind.terminate, False: None}
         terminator = terminators[self._terminate] if isinstance(self._terminate, bool) else self._terminate
         backend = Backend(self._executor, self._kind.capabilities, terminator, is_own=self._terminate is True)
-        self._run = Run(self.emitter, backend, options, view)
+        self._run = Run(self.emitter, backend, options, view, self.witnesses)
         self.submit_for = self._run.submit
         return self._run
 
@@ -426,6 +504,11 @@ class Scheduler(SchedulerEvents, Factories):
     def __repr__(self) -> str:
         state = "running" if self.running() else "not running"
         return f"<Scheduler on {self._executor!r}, {state}, {self.n_running} pending>"
+
+
+def _note(ended: asyncio.Future[None], *_: object) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 def _conclude(run: Run) -> ExitState:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
 
 from amltk import _extras
+from amltk._checks import check_bool
+from amltk.scheduling.call import Call
 from amltk.scheduling.events import (
     Channel,
     Emitter,
     Event,
     Subscriber,
     callback_name,
-    check_bool,
     check_computable,
     raise_attribute_error,
 )
+from amltk.scheduling.task_map import TaskMap
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from amltk.scheduling.plugins.plugin import Plugin, Submission
+    from amltk.scheduling.plugins.plugin import Plugin
     from amltk.scheduling.scheduler import Scheduler
 
 P = ParamSpec("P")
@@ -61,6 +63,7 @@ class Task(Emitter, Generic[P, R]):
         function: What is computed.
         scheduler: Who computes it.
         plugins: The plugins, in the order in which they are asked.
+        maps: What `map` has returned and is not over.
         name: The name of the function.
     """
 
@@ -104,6 +107,7 @@ class Task(Emitter, Generic[P, R]):
         self.function = function
         self.scheduler = scheduler
         self.plugins: list[Plugin] = []
+        self.maps: list[TaskMap] = []
         self.pending: dict[asyncio.Future[Any], None] = {}  # kept by the ledger of the run
         self.add_event(self.SUBMITTED, self.DONE, self.RESULT, self.EXCEPTION, self.CANCELLED)
         self.channels: TaskChannels = TaskChannels(*map(self.channel, self.events))
@@ -127,19 +131,73 @@ class Task(Emitter, Generic[P, R]):
         """
         if not self.plugins:
             return self.scheduler.submit_for(self, self.function, args, kwargs)
+        future: asyncio.Future[R] | None = self.offer(args, kwargs).future
+        return future
+
+    def offer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Submit through the plugins; what `submit` does, for code that has to know what became of the call.
+
+        Returns:
+            The call; its `future` is None if a plugin held it back. Raises as `submit` does.
+        """
+        if not self.plugins:
+            call = Call(self, args, kwargs)
+            call.future = self.scheduler.submit_for(self, self.function, args, kwargs)
+            return call
+        with self.scheduler.submission_lock:
+            call = Call(self, args, kwargs)
+            self.offer_again(call)
+        return call
+
+    def offer_again(self, call: Call) -> None:
+        """Ask all plugins about a call that one of them has kept, and submit it if they let it pass.
+
+        Only under the scheduler's submission lock. Raises as `submit` does.
+        """
         self.scheduler.check_running(f"submit {self.name}")
-        with self.scheduler.submission_lock, ExitStack() as undo:
-            call: Submission = (self.function, args, kwargs)
-            for plugin in self.plugins:
-                function, arguments, keywords = call
-                changed = plugin.pre_submit(function, *arguments, **keywords)
-                if changed is None:
-                    return None
-                undo.callback(plugin.undo_submit)
-                call = changed
-            future = self.scheduler.submit_for(self, *call)
-            undo.pop_all()
-            return future
+        call.begin()
+        try:
+            if all(plugin.prepare(call) for plugin in self.plugins):
+                call.future = self.scheduler.submit_for(self, self.function, *call.given, call)
+        finally:
+            if call.future is None:
+                self._end(call)
+
+    def _end(self, call: Call) -> None:
+        try:
+            call.end()
+        except Exception as error:
+            if not call.kept:
+                raise
+            self.scheduler.report(error, f"teardown of a plugin of {self.name}")  # to the submitter all is well
+
+    def map(self, *iterables: Iterable[Any], in_flight: int | None = None) -> TaskMap:
+        """Submit the task for each item of an iterable, or of several side by side, as the built-in `map` calls.
+
+        At most `in_flight` of them are pending at a time; the next item is taken when one has ended, after the
+        callbacks of that ending which were registered before this call. So the iterable may be endless, and may
+        depend on what came of earlier items. Results come by events, in the order in which they are computed.
+
+        What a `Limiter` with `on_limit="queue"` keeps counts as pending; what a plugin refuses is tried again when
+        another call has ended. When the run is about to end no further item is taken.
+
+        Args:
+            *iterables: For the arguments of the function; it ends with the shortest.
+            in_flight: How many may be pending, at least 1; None for twice the number of CPUs of this machine.
+
+        Returns:
+            A handle that tells how far it is, with `cancel()`. If the scheduler is not running yet, it begins after the
+            next `@start`.
+
+        Raises:
+            TypeError: There is no iterable, or `in_flight` is no whole number.
+            ValueError: `in_flight` is below 1.
+            Exception: What the iterable raises at its first items; later it goes to `on_exception`.
+        """
+        task_map = TaskMap(self, iterables, 2 * (os.cpu_count() or 1) if in_flight is None else in_flight)
+        self.maps = [*(earlier for earlier in self.maps if not earlier.over), task_map]
+        task_map.start()
+        return task_map
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function here and now, without scheduler, plugins and events."""
@@ -173,7 +231,7 @@ class Task(Emitter, Generic[P, R]):
         self._add_plugin(plugin, attach=True)
 
     def _add_plugin(self, plugin: Plugin, *, attach: bool) -> None:
-        if not hasattr(plugin, "pre_submit"):
+        if not hasattr(plugin, "prepare"):
             raise TypeError(f"plugins: {plugin!r} is no Plugin")
         if attach:
             plugin.attach_task(self)

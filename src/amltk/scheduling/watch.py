@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -12,7 +13,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 REFRESH_INTERVAL = 0.25
-"""Seconds between two redraws, whatever the rate of events."""
+"""Seconds between two redraws at least, whatever the rate of events."""
+
+SHARE = 0.02
+"""What drawing may take of the time at most: what takes long to draw is drawn less often."""
+
+JUDGED = 3
+"""The quickest of so many redraws says how long one takes: others were held up by what else the machine does."""
 
 
 class View(Protocol):
@@ -29,7 +36,7 @@ class View(Protocol):
 
 
 class Watch:
-    """Has a view drawn at a fixed rate. A view that raises is dropped: what shows a run must not end it.
+    """Has a view drawn a few times a second. A view that raises is dropped: what shows a run must not end it.
 
     Args:
         loop: The loop of the run.
@@ -40,12 +47,13 @@ class Watch:
         self._loop = loop
         self._view = view
         self._timer: asyncio.TimerHandle | None = None
+        self._took: deque[float] = deque(maxlen=JUDGED)
 
     def start(self) -> None:
         """Begin to draw."""
         if self._view is not None:
-            self._draw(self._view.start)
-            self._wait()
+            self._draw(self._view.start)  # which loads what is needed: no measure for the next time
+            self._wait(REFRESH_INTERVAL)
 
     def stop(self) -> None:
         """Draw for the last time."""
@@ -54,13 +62,15 @@ class Watch:
         if self._view is not None:
             self._draw(self._view.stop)
 
-    def _wait(self) -> None:
-        self._timer = self._loop.call_later(REFRESH_INTERVAL, self._refresh)
+    def _wait(self, seconds: float) -> None:
+        self._timer = self._loop.call_later(seconds, self._refresh)
 
     def _refresh(self) -> None:
         if self._view is not None:
+            began = self._loop.time()
             self._draw(self._view.refresh)
-            self._wait()
+            self._took.append(self._loop.time() - began)
+            self._wait(max(REFRESH_INTERVAL, min(self._took) / SHARE))
 
     def _draw(self, step: Callable[[], None]) -> None:
         try:

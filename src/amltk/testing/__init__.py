@@ -16,10 +16,13 @@ def test_a_failed_trial_is_tried_again():
     run_in_virtual_time(scheduler.async_run(timeout=3600, on_exception="continue"))
     assert recorder.names == ["start", "future-submitted", "future-done", "future-exception", ...]
 ```
+
+A whole experiment is rehearsed on a `SimulatedExecutor`: many workers, calls that take hours, in virtual time.
 """
 
 from amltk.testing.manual_executor import ManualExecutor, Submission
 from amltk.testing.recorder import EventRecorder, Recorded
+from amltk.testing.simulated_executor import SimulatedExecutor
 from amltk.testing.virtual_time import HangError, VirtualTimeLoop, run_in_virtual_time
 
 __all__ = [
@@ -27,6 +30,7 @@ __all__ = [
     "HangError",
     "ManualExecutor",
     "Recorded",
+    "SimulatedExecutor",
     "Submission",
     "VirtualTimeLoop",
     "run_in_virtual_time",

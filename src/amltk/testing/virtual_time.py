@@ -33,13 +33,13 @@ class _VirtualSelector(selectors.DefaultSelector):
         self._known_threads = set(threading.enumerate())
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        ready = super().select(0)
         if timeout is not None and timeout <= 0:
-            return ready
+            return super().select(0)
         give_up = time.monotonic() + THREAD_PATIENCE
+        ready: list[Any] = []
         busy: set[threading.Thread] | None = None
         while not ready and busy != set():
-            # Looked at before the last select: a thread may report and end in between.
+            # Looked at before the select: a thread may report and end in between.
             busy = set(threading.enumerate()) - self._known_threads
             if busy and time.monotonic() >= give_up:
                 raise HangError(f"these threads keep the virtual clock from moving: {busy}")

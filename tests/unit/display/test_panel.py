@@ -6,11 +6,19 @@ from typing import Any
 
 import pytest
 
-from amltk.display.panel import Frame, shares
-from amltk.display.progress import Counts, Progress, TaskProgress
-from tests.unit.display.drawing import lines
+from amltk.display.bars import shares
+from amltk.display.panel import LEAST_HEIGHT, Frame
+from amltk.display.progress import CallProgress, Failure, Progress, TaskProgress
+from amltk.display.sections import fit
+from amltk.scheduling.snapshot import Counts
+from tests.unit.display.drawing import lines, picture
 
-TRAIN = TaskProgress("train", Counts(8, 1110, 2, 0), 12.0, ("limiter  calls 1120/2000 · concurrent 8/8",))
+LIMITER = "limiter  calls 1120/2000 · concurrent 8/8"
+TRAIN = TaskProgress("train", Counts(8, 2, 1110, 2, 0), (LIMITER,))
+CALLS = (CallProgress("train", "process 4711", 7.0), CallProgress("train", "", 3.0))
+FAILURES = (Failure("train", "ValueError: diverged", 9.0), Failure("prepare", "OSError: disk full", 2.0))
+
+ANY_HEIGHT = 100
 
 
 def progress(**changes: Any) -> Progress:
@@ -19,82 +27,173 @@ def progress(**changes: Any) -> Progress:
         "state": "running",
         "active": True,
         "elapsed": 12.0,
-        "left": 48.0,
-        "to_go": None,
+        "timeout": 60.0,
         "rate": 92.5,
-        "counts": Counts(8, 1110, 2, 0),
+        "counts": Counts(8, 2, 1110, 2, 0),
+        "total": 2000,
+        "to_go": 9.5,
         "tasks": (TRAIN,),
-        "more_tasks": 0,
-        "failure": "ValueError: diverged in train, 0:03 ago",
+        "calls": CALLS,
+        "failures": FAILURES,
     }
     return Progress(**usual | changes)
 
 
-def drawn(*, width: int = 80, **changes: Any) -> list[str]:
-    """The lines of a picture."""
-    return lines(Frame(progress(**changes), "processes · 8 workers", []).picture(width), width=width)
+def drawn(*, width: int = 80, height: int = ANY_HEIGHT, below: tuple[str, ...] = (), **changes: Any) -> list[str]:
+    """The lines of a picture, without the frame at their sides."""
+    frame = Frame(progress(**changes), "processes · 2 workers", below)
+    return lines(frame.picture(width, height), width=width)
+
+
+def many_tasks(n: int, *notes: str) -> tuple[TaskProgress, ...]:
+    """Tasks of which only the last one runs and the last but one waits."""
+    counts = [Counts(0, 0, 0, 0, 0)] * (n - 2) + [Counts(1, 0, 0, 0, 0), Counts(1, 1, 0, 0, 0)]
+    return tuple(TaskProgress(f"task_{i}", c, notes) for i, c in enumerate(counts))
 
 
 def test_the_picture() -> None:
-    """A picture tells state, times, rate, counts, tasks with the notes of their plugins, and the last failure."""
+    """A picture tells state, rate, how far it is, counts, tasks with their plugins, running calls and last failures."""
     assert drawn() == [
-        "─ Scheduler · processes · 8 workers ──────────────────────────────────────────",
-        "running   0:12 elapsed · 92.5/s · 0:48 to the timeout",
-        "━" * 76,
-        "1,120 submitted · 8 pending · 1,110 done · 2 failed · 0 cancelled",
+        "─ Scheduler · processes · 2 workers ──────────────────────────────────────────",
+        "running   0:12 elapsed · 92.5/s",
+        "━" * 41 + "  1,112 of 2,000 · about 0:10 to go",
+        "━" * 41 + "  0:48 to the timeout",
+        "6 pending · 2 running · 1,110 done · 2 failed · 0 cancelled",
         "",
-        "task                    running for   pending      done    failed  cancelled",
-        "train                          0:12         8     1,110         2          0",
+        "task                           pending  running      done  failed  cancelled",
+        "train                                6        2     1,110       2          0",
         "limiter  calls 1120/2000 · concurrent 8/8",
         "",
-        "last failure  ValueError: diverged in train, 0:03 ago",
+        "running for  call",
+        "0:07  train  process 4711",
+        "0:03  train",
+        "",
+        "last failed  call",
+        "0:03 ago  train    ValueError: diverged",
+        "0:10 ago  prepare  OSError: disk full",
         "─" * 78,
     ]
 
 
-def test_a_run_without_tasks_and_failures_is_four_lines() -> None:
-    """What there is nothing to tell of takes no room."""
-    picture = drawn(tasks=(), failure=None, left=None, to_go=80.0)
-    assert len(picture) == 5
-    assert picture[1] == "running   0:12 elapsed · 92.5/s · about 1:20 to go"
+def test_what_there_is_nothing_to_tell_of_takes_no_room() -> None:
+    """A run without tasks, running calls, failures, timeout and an end in sight is four lines and a frame."""
+    short = drawn(tasks=(), calls=(), failures=(), timeout=None, total=None, to_go=None)
+    assert len(short) == 5
+    assert short[2].endswith("━  1,120 submitted")
 
 
-def test_tasks_that_are_not_shown_are_counted() -> None:
-    """Where there are more tasks than are shown, it is told how many."""
-    assert "… and 1,040 more" in drawn(more_tasks=1040)
+def test_an_executor_that_does_not_tell_what_runs() -> None:
+    """Where it is not known what runs, pending and running are told as one number, for the run and for each task."""
+    told = drawn(
+        counts=Counts(8, None, 1110, 2, 0), tasks=(TaskProgress("train", Counts(8, None, 1, 0, 0), ()),), calls=()
+    )
+    assert told[4] == "8 pending or running · 1,110 done · 2 failed · 0 cancelled"
+    assert told[6].split("  ")[0] == "task"
+    assert "pending or running      done" in told[6]
+    assert told[7].split() == ["train", "8", "1", "0", "0"]
+
+
+def test_the_timeout_is_told_while_the_run_is_active() -> None:
+    """An ending run does not go for its timeout any more."""
+    assert "to the timeout" in "\n".join(drawn())
+    assert "to the timeout" not in "\n".join(drawn(active=False, state="finishing"))
 
 
 def test_users_text_is_cut_and_no_markup() -> None:
-    """Names and notes keep to one line, as they are."""
-    task = TaskProgress("[red]" + "t" * 100, Counts(0, 0, 0, 0), None, ("[bold]\x1b[2J" + "n" * 100,))
-    picture = drawn(tasks=(task,), failure="[red]" + "e" * 100)
-    assert len(picture) == len(drawn())
-    assert picture[6].startswith("[red]ttttttttttt")
-    assert picture[6].split()[0].endswith("…")
-    assert picture[7].startswith(r"[bold]\x1b[2Jnnn")
+    """Names, notes, places and errors keep to one line, as they are."""
+    told = drawn(
+        tasks=(TaskProgress("[red]" + "t" * 100, Counts(0, 0, 0, 0, 0), ("[bold]\x1b[2J" + "n" * 100,)),),
+        calls=(CallProgress("[red]" + "c" * 100, "[on red]\x1b" + "w" * 100, 1.0),),
+        failures=(Failure("[red]" + "f" * 100, "[red]" + "e" * 100, 1.0),),
+    )
+    assert len(told) == len(drawn()) - 2
+    assert told[7].startswith("[red]ttttttttttt")
+    assert told[7].split()[0].endswith("…")
+    assert told[8].startswith(r"[bold]\x1b[2Jnnn")
+    assert told[11].startswith("0:01  [red]cccc")
+    assert r"…  [on red]\x1bwww" in told[11]
+    assert "…  [red]eeee" in told[14]
 
 
-@pytest.mark.parametrize("width", [20, 40, 100, 300])
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 300])
 def test_every_width_has_one_line_for_each_thing(width: int) -> None:
     """On a narrow screen lines are cut, not wrapped; on a wide one the panel does not grow without end."""
-    picture = drawn(width=width)
-    assert len(picture) == 11
-    assert max(map(len, picture)) <= 100
+    told = picture(Frame(progress(), "processes", []).picture(width, ANY_HEIGHT), width=width).splitlines()
+    legend = len(told) - 17  # the counts are the only thing that goes on in a further line
+    assert 1 <= legend <= 5
+    assert {len(line) for line in told} == {min(width, 100)}
+
+
+def test_on_a_narrow_screen_no_count_is_lost() -> None:
+    """The counts go on in a second line where they do not fit into one."""
+    told = drawn(width=44)
+    assert told[4:6] == ["6 pending · 2 running · 1,110 done", "2 failed · 0 cancelled"]
+
+
+@pytest.mark.parametrize("height", range(LEAST_HEIGHT + 2, 50))
+@pytest.mark.parametrize("n_calls", [0, 1, 200])
+@pytest.mark.parametrize("n_tasks", [2, 30])
+def test_no_picture_is_higher_than_its_screen(height: int, n_calls: int, n_tasks: int) -> None:
+    """With 30 tasks, 200 workers, failures and two lines of the user's own, all of it fits into any height."""
+    told = drawn(
+        height=height,
+        tasks=many_tasks(n_tasks, "limiter"),
+        calls=tuple(CallProgress("train", f"process {n}", 1.0) for n in range(n_calls)),
+        failures=FAILURES,
+        below=("mine\nand mine",),
+    )
+    assert len(told) <= height
+    assert told[-2:] == ["mine", "and mine"]
+
+
+def test_a_list_that_is_not_complete_says_so() -> None:
+    """In 24 lines, of 30 tasks those are shown that have running and pending calls, and the numbers beside are told."""
+    told = drawn(
+        height=24,
+        tasks=many_tasks(30),
+        calls=tuple(CallProgress("train", f"process {n}", 9.0 - n) for n in range(200)),
+    )
+    text = "\n".join(told)
+    assert len(told) == 24
+    assert "\n5 of 30 tasks  " in text
+    shown = [line.split()[0] for line in told if line.startswith("task_")]
+    assert shown == ["task_0", "task_1", "task_2", "task_28", "task_29"]
+    assert "\nrunning for  5 of 200 calls\n" in text
+    assert "0:09  train  process 0\n" in text
+    assert "0:03 ago  train" in text
+
+
+def test_in_little_room_the_lines_between_go_first() -> None:
+    """In a low terminal there is an entry of each list, with its heading, and no empty line."""
+    told = drawn(height=12, tasks=many_tasks(5))
+    assert [line.split("  ")[0] for line in told[5:-1]] == [
+        "1 of 5 tasks",
+        "task_4",
+        "running for",
+        "0:07",
+        "last failed",
+        "0:03 ago",
+    ]
 
 
 def test_users_renderables_are_below() -> None:
-    """What the user added is drawn below the panel."""
-    frame = Frame(progress(), "sequential", ["best: 0.93"])
-    assert lines(frame.picture(80))[-1] == "best: 0.93"
+    """What the user added is drawn below the panel, which is as high as what is left."""
+    high = "\n".join(f"mine {n}" for n in range(30))
+    told = drawn(height=24, below=(high,))
+    assert told[LEAST_HEIGHT:] == high.splitlines()
 
 
-def test_the_line_for_logs() -> None:
-    """In a log the same is told in one line of ASCII."""
-    line = Frame(progress(), "processes · 8 workers", []).line()
-    assert line == (
-        "amltk: running, 0:12 elapsed, 1120 submitted, 8 pending, 1110 done, 2 failed, 0 cancelled, 92.5/s,"
-        " 0:48 to the timeout"
+def test_the_lines_for_logs() -> None:
+    """In a log the same is told in one line of ASCII, and one for each failure that is new."""
+    frame = Frame(progress(), "processes · 2 workers", [])
+    line = (
+        "amltk: running, 0:12 elapsed, 6 pending, 2 running, 1110 done, 2 failed, 0 cancelled, 92.5/s,"
+        " about 0:10 to go, 0:48 to the timeout"
     )
+    first, second = "amltk: failed: prepare: OSError: disk full", "amltk: failed: train: ValueError: diverged"
+    assert frame.lines(after=0) == [first, second, line]
+    assert frame.lines(after=2) == [second, line]
+    assert frame.lines(after=9) == [line]
 
 
 @pytest.mark.parametrize(
@@ -106,8 +205,24 @@ def test_the_line_for_logs() -> None:
         ([1, 1, 1], [4, 3, 3]),
         ([10**9, 1, 0], [9, 1, 0]),
         ([5, 1, 10**9], [1, 1, 8]),
+        ([0.5, 1.5], [2, 8]),
     ],
 )
-def test_shares_of_the_bar(parts: list[int], cells: list[int]) -> None:
+def test_shares_of_the_bar(parts: list[float], cells: list[int]) -> None:
     """The bar is divided in proportion, and a single failure among a billion is seen."""
     assert shares(parts, 10) == cells
+
+
+@pytest.mark.parametrize(
+    ("wanted", "room", "given"),
+    [
+        ([], 5, []),
+        ([3, 4], 10, [3, 4]),
+        ([9, 9, 9], 7, [3, 2, 2]),
+        ([9, 1, 9], 7, [3, 1, 3]),
+        ([9, 9], -1, [0, 0]),
+    ],
+)
+def test_shares_of_the_height(wanted: list[int], room: int, given: list[int]) -> None:
+    """Who wants little gets it; what is left is divided evenly."""
+    assert fit(wanted, room) == given

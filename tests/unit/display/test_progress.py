@@ -1,4 +1,4 @@
-"""The numbers of a run."""
+"""How a run goes: one snapshot after the other."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from amltk.display import progress
-from amltk.display.progress import Counts, Observer, Pace
+from amltk.display.progress import Observer
+from amltk.exceptions import WorkerLostError
 from amltk.scheduling import Event, Limiter, Scheduler
+from amltk.scheduling.executors.whereabouts import Whereabouts
+from amltk.scheduling.snapshot import Counts, Snapshot
 from amltk.testing import ManualExecutor, run_in_virtual_time
 
 if TYPE_CHECKING:
@@ -68,30 +71,17 @@ class Program:
         self.observe()
 
 
-def test_each_submission_is_counted_in_one_state() -> None:
-    """The counts of a run and of its task tell what is pending, done, failed and cancelled, and add up."""
-    p = Program()
-    p.scheduler.on_start(lambda: [p.task.submit() for _ in range(5)])
-    p.at(1, lambda: p.executor.finish(0), lambda: p.executor.fail(1, ValueError()))
-    p.at(2, lambda: [future.cancel() for future in p.task.queue[:1]])
-    p.at(3, p.scheduler.stop)
-    p.run(on_cancelled="continue")
-    assert [seen.counts for seen in p.seen[:2]] == [Counts(3, 1, 1, 0), Counts(2, 1, 1, 1)]
-    assert p.seen[-1].counts == Counts(0, 1, 1, 3)
-    assert [seen.tasks[0].counts for seen in p.seen] == [seen.counts for seen in p.seen]
-    assert all(seen.counts.submitted == 5 for seen in p.seen)
-
-
 def test_counts_begin_anew_with_each_run() -> None:
-    """A second run of the same scheduler is not shown with the counts of the first."""
+    """A second run of the same scheduler is not shown with the counts and the events of the first."""
     scheduler = Scheduler.with_sequential()
-    task = scheduler.task(work)
-    scheduler.on_start(task.submit)
+    task = scheduler.task(work, plugins=Limiter(max_concurrent=1))
+    scheduler.on_start(lambda: [task.submit() for _ in range(3)])
     for _ in range(2):
         observer = Observer(scheduler, None, Clock())
         scheduler.run()
-        assert observer.observe().counts == Counts(0, 1, 0, 0)
-        assert observer.observe().tasks[0].counts == Counts(0, 1, 0, 0)
+        seen = observer.observe()
+        assert seen.counts == seen.tasks[0].counts == Counts(0, 0, 1, 0, 0)
+        assert seen.tasks[0].notes == ("limiter  concurrent 0/1", "@concurrent-limit-reached  2")
 
 
 def test_the_state_is_told_with_its_reason() -> None:
@@ -117,27 +107,44 @@ def test_a_stopped_run_is_told_from_one_that_ran_out() -> None:
 
 
 def test_times() -> None:
-    """The time since the start and the time until the timeout are told, the latter while running only."""
+    """The time since the start and the timeout are told."""
     p = Program(timeout=10)
     p.at(4)
     p.at(6, p.scheduler.stop)
     p.run(timeout=10, end_on_empty=False)
-    assert (p.seen[0].elapsed, p.seen[0].left) == (4, 6)
-    assert p.seen[-1].left is None
+    assert [(seen.elapsed, seen.timeout) for seen in p.seen] == [(4, 10), (6, 10)]
 
 
-def test_the_call_that_runs_longest() -> None:
-    """Of each task it is told for how long the call that was begun first is running; what waits does not count."""
+def test_what_runs_where_and_for_how_long() -> None:
+    """Running calls are listed, the one that was begun first in front; what waits is not."""
     p = Program()
     p.scheduler.on_start(lambda: [p.task.submit() for _ in range(3)])
     p.at(1)
-    p.at(2, lambda: p.executor.start(0))
-    p.at(3, lambda: p.executor.start(1))
+    p.at(2, lambda: p.executor.start(1))
+    p.at(3, lambda: p.executor.start(0))
     p.at(5)
-    p.at(6, lambda: p.executor.finish(0))
+    p.at(6, lambda: p.executor.finish(1))
     p.at(7, p.scheduler.stop)
     p.run()
-    assert [seen.tasks[0].longest for seen in p.seen[:5]] == [None, 0, 1, 3, 3]
+    assert [[call.seconds for call in seen.calls] for seen in p.seen] == [[], [0], [1, 0], [3, 2], [3], []]
+
+
+def test_how_long_a_call_runs_is_the_worker_s_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the worker says when it began, that counts, though it is looked at later; never less than nothing."""
+    p = Program()
+
+    def begin() -> None:
+        for n, ago in enumerate([30.0, -5.0]):  # the second one's clock is ahead
+            p.executor.start(n)
+            p.executor.submissions[n].future.whereabouts = Whereabouts(began=now - ago)  # type: ignore[attr-defined]
+
+    p.scheduler.on_start(lambda: [p.task.submit() for _ in range(2)])
+    now = Snapshot.of(p.scheduler).time
+    monkeypatch.setattr("amltk.scheduling.snapshot.time.time", lambda: now)
+    p.at(1, begin)
+    p.at(2, p.scheduler.stop)
+    p.run()
+    assert [call.seconds for call in p.seen[0].calls] == pytest.approx([30, 0])
 
 
 def test_plugins_and_their_events_are_noted() -> None:
@@ -150,17 +157,33 @@ def test_plugins_and_their_events_are_noted() -> None:
     assert p.seen[0].tasks[0].notes == ("limiter  calls 2/2", "@call-limit-reached  3")
 
 
-def test_the_last_failure_is_told() -> None:
-    """The last error of compute is told with the function and its age."""
+def test_the_last_failures_are_told() -> None:
+    """Of the errors of compute the last few are told, the latest in front, with the task or function and the time."""
     p = Program()
-    p.scheduler.on_start(lambda: [p.task.submit() for _ in range(2)])
+    p.scheduler.on_start(lambda: [p.task.submit() for _ in range(7)])
+    p.scheduler.on_start(lambda: p.scheduler.submit(work))
+    p.task.name = "training"
     p.at(1)
-    p.at(2, lambda: p.executor.fail(0, ValueError("first")), lambda: p.executor.fail(1, ValueError("nan\nin loss")))
-    p.run(end_on_empty=False, timeout=3)
-    assert p.seen[0].failure is None
-    p.clock.now += 5
-    p.observe()
-    assert p.seen[-1].failure == "ValueError: nan … in work, 0:05 ago"
+    for n in range(6):
+        p.at(2 + n, lambda n=n: p.executor.fail(n, ValueError(f"nan\nat step {n}")))
+    p.at(9, lambda: p.executor.fail(7, KeyError("x")))
+    p.run(end_on_empty=False, timeout=10)
+    assert p.seen[0].failures == ()
+    told = [(failure.name, failure.text, failure.at) for failure in p.seen[-1].failures]
+    assert told[:2] == [("work", "KeyError: 'x'", 9), ("training", "ValueError: nan …", 7)]
+    assert len(told) == progress.KEPT_FAILURES
+
+
+def test_what_the_end_of_the_run_kills_is_no_failure_to_tell() -> None:
+    """Workers that a run has ended itself are counted, and do not drive out the last real failure."""
+    p = Program()
+    p.scheduler.on_start(lambda: [p.task.submit() for _ in range(3)])
+    p.at(1, lambda: p.executor.fail(0, WorkerLostError("on its own")))
+    p.scheduler.on_finishing(lambda: p.executor.fail(1, WorkerLostError("killed")))
+    p.at(2, p.scheduler.stop)
+    p.run()
+    assert p.seen[-1].counts.failed == 2
+    assert [failure.text for failure in p.seen[-1].failures] == ["WorkerLostError: on its own"]
 
 
 def test_a_task_made_during_the_run_is_shown() -> None:
@@ -177,19 +200,43 @@ def test_a_task_made_during_the_run_is_shown() -> None:
     assert [task.counts.done for task in p.seen[-1].tasks] == [0, 1]
 
 
-def test_of_many_tasks_those_are_shown_that_have_work() -> None:
-    """Of more tasks than fit, those with pending work are shown, in the order in which they were made."""
-    p = Program()
-    tasks = [p.scheduler.task(work) for _ in range(50)]
-    for n, task in enumerate(tasks):
-        task.name = str(n)
-    p.scheduler.on_start(lambda: [tasks[40].submit(), tasks[30].submit()])
-    p.at(1)
-    p.at(2, p.scheduler.stop)
+def test_the_total_is_known_where_all_submissions_are_limited() -> None:
+    """With `max_calls` on all tasks that are used there is a total; one submission beside them, and there is none."""
+    p = Program(plugins=Limiter(max_calls=10))
+    other = p.scheduler.task(work, plugins=Limiter(max_calls=5))
+    p.scheduler.on_start(lambda: [task.submit() for task in (p.task, other) for _ in range(4)])
+    p.at(1, lambda: [p.executor.finish(n) for n in range(5)])
+    p.at(5, lambda: p.scheduler.submit(work))
+    p.at(6, p.scheduler.stop)
     p.run()
-    seen = p.seen[0]
-    assert [task.name for task in seen.tasks][-2:] == ["30", "40"]
-    assert (len(seen.tasks), seen.more_tasks) == (progress.SHOWN_TASKS, 51 - progress.SHOWN_TASKS)
+    assert [seen.total for seen in p.seen] == [15, None, None]
+    assert p.seen[0].to_go == pytest.approx(2)  # 5 in one second, 10 are left
+
+
+def test_a_total_counts_from_the_beginning_of_the_run() -> None:
+    """What a limited task has done in an earlier run is left out of the total of a later one."""
+    scheduler = Scheduler(ManualExecutor(), terminate=False)
+    task = scheduler.task(work, plugins=Limiter(max_calls=10))
+    scheduler.on_start(lambda: [task.submit() for _ in range(4)])
+    run_in_virtual_time(scheduler.async_run(timeout=1, wait=False))
+    observer = Observer(scheduler, None, Clock())
+    seen: list[Progress] = []
+    scheduler.on_start(lambda: scheduler.call_later(0.5, lambda: seen.append(observer.observe())))
+    run_in_virtual_time(scheduler.async_run(timeout=1, wait=False))
+    assert seen[0].total == 6
+    assert seen[0].counts == Counts(4, 0, 0, 0, 0)
+
+
+def test_an_ending_run_goes_for_what_is_left() -> None:
+    """Once nothing more is accepted, the total is what was submitted, and the time to go is that of what is pending."""
+    p = Program(plugins=Limiter(max_calls=100))
+    p.scheduler.on_start(lambda: [p.task.submit() for _ in range(4)])
+    p.at(2, lambda: [p.executor.finish(n) for n in range(2)])
+    p.scheduler.on_finishing(p.observe)
+    p.at(4, p.scheduler.stop)
+    p.run()
+    assert p.seen[1].state == "finishing: stopped"
+    assert (p.seen[1].total, p.seen[1].to_go) == (None, pytest.approx(4))
 
 
 def test_after_the_run_nothing_is_subscribed() -> None:
@@ -198,74 +245,3 @@ def test_after_the_run_nothing_is_subscribed() -> None:
     p.run()
     p.observer.close()
     assert p.scheduler.emitter.subscriptions("future-exception") == ()
-
-
-def read(pace: Pace, *readings: tuple[float, int, int]) -> tuple[float, Counts]:
-    """Give readings of time, pending and done; return the last one."""
-    for elapsed, pending, done in readings:
-        pace.read(elapsed, Counts(pending, done, 0, 0))
-    elapsed, pending, done = readings[-1]
-    return elapsed, Counts(pending, done, 0, 0)
-
-
-def test_the_rate_is_that_of_the_last_minute() -> None:
-    """A run that became faster is shown with its present rate."""
-    pace = Pace()
-    now = read(pace, *[(t, 8, t) for t in range(100)], *[(100 + t, 8, 100 + 50 * t) for t in range(100)])
-    assert pace.rate(*now) == pytest.approx(50)
-
-
-def test_a_slow_run_has_the_rate_since_its_start() -> None:
-    """Where hardly anything ended in the last minute, the rate is the mean of the whole run."""
-    pace = Pace()
-    now = read(pace, *[(t / 4, 8, t // 4 // 600) for t in range(4 * 3600)])
-    assert pace.rate(*now) == pytest.approx(5 / 3600, rel=1e-3)
-
-
-def test_before_time_has_passed_there_is_no_rate() -> None:
-    """The first look divides by nothing."""
-    pace = Pace()
-    now = read(pace, (0.0, 0, 5))
-    assert pace.rate(*now) == 0
-    assert pace.to_go(*now) is None
-
-
-def test_the_time_to_go_is_told_once_nothing_more_is_submitted() -> None:
-    """A run that had all its work at the start is told how long it takes; one that submits on and on is not."""
-    all_at_once, on_and_on = Pace(), Pace()
-    now = read(all_at_once, *[(t, 100 - t, t) for t in range(21)])
-    assert all_at_once.to_go(*now) == pytest.approx(80)
-    now = read(on_and_on, *[(t, 8, t) for t in range(21)])
-    assert on_and_on.to_go(*now) is None
-
-
-def test_what_was_cancelled_does_not_count_as_computed() -> None:
-    """A run that ends by dropping what is pending does not look fast."""
-    pace = Pace()
-    counts = Counts(0, 10, 0, 1000)
-    pace.read(10.0, counts)
-    assert pace.rate(10.0, counts) == 1
-
-
-def test_what_is_kept_does_not_grow_with_the_time() -> None:
-    """A run of a day keeps as many readings as one of a minute."""
-    pace = Pace()
-    read(pace, *[(t / 4, 8, t) for t in range(10_000)])
-    assert len(pace._readings) <= progress.PACE_WINDOW + 1
-
-
-def test_a_look_touches_a_fixed_number_of_futures() -> None:
-    """With 10,000 pending futures a look asks no more of them for their state than with a few."""
-    p = Program()
-    asked: list[int] = []
-
-    def count_questions() -> None:
-        for n, submission in enumerate(p.executor.submissions):
-            submission.future.running = lambda n=n: asked.append(n) or False
-
-    p.scheduler.on_start(lambda: [p.task.submit() for _ in range(10_000)])
-    p.at(1, count_questions)
-    p.at(2, p.scheduler.stop)
-    p.run()
-    assert p.seen[0].counts.pending == 10_000
-    assert asked == list(range(progress.LOOKED_AT))

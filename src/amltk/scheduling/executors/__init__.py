@@ -10,22 +10,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from amltk.scheduling.executors.process_pool.limits import Limits
+    from amltk.scheduling.executors.process_pool.limits import CallLimits
     from amltk.scheduling.executors.process_pool.pool import ProcessPool
     from amltk.scheduling.executors.registry import KINDS, Capabilities, ExecutorKind
     from amltk.scheduling.executors.sequential import SequentialExecutor
 
 __all__ = [
     "KINDS",
+    "CallLimits",
     "Capabilities",
     "ExecutorKind",
-    "Limits",
     "ProcessPool",
     "SequentialExecutor",
 ]
 
 _HOMES = {
-    "Limits": "amltk.scheduling.executors.process_pool.limits",
+    "CallLimits": "amltk.scheduling.executors.process_pool.limits",
     "ProcessPool": "amltk.scheduling.executors.process_pool.pool",
     "Capabilities": "amltk.scheduling.executors.registry",
     "ExecutorKind": "amltk.scheduling.executors.registry",

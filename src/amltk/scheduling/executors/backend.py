@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.executors.sequential import SequentialExecutor
@@ -14,12 +15,16 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from concurrent.futures import Future as Work
 
+    from amltk.scheduling.call import Call
     from amltk.scheduling.executors.registry import Capabilities, Terminator
 
     Caller = Callable[[Callable[[], None]], None]
 
 
 _log = logging.getLogger(__name__)
+
+LOOKED_AT = 500
+"""How many pending calls are asked whether they run, at most, beside one for each worker."""
 
 
 class Backend:
@@ -69,6 +74,13 @@ class Backend:
             self._detach()
             self._detach = None
 
+    def submit_call(self, call: Call) -> Any:
+        """Have computed what plugins have made of a submission, within its limits."""
+        if call.limits is None:
+            return self.submit(call.function, *call.args, **call.kwargs)
+        executor: Any = self.executor  # only those that enforce limits are given any
+        return executor.submit_limited(call.limits, call.function, *call.args, **call.kwargs)
+
     def withdraw(self, work: Work[Any]) -> None:
         """Cancel it if it has not begun: what runs is `kill`'s business."""
         if not (self.capabilities.cancels_running and self.is_running(work)):
@@ -90,6 +102,29 @@ class Backend:
             _log.exception("an executor's future does not tell whether it is running")
             return False
 
+    def running_calls(self, oldest: Callable[[int], list[Work[Any]]]) -> list[Work[Any]] | None:
+        """What workers are at right now; takes the same time however many calls are pending.
+
+        Args:
+            oldest: Gives so many pending calls, the oldest ones.
+
+        Returns:
+            The executor's futures; None if it does not tell, or only at a look at all that is pending.
+        """
+        if not self.capabilities.tells_running:
+            return None
+        executor: Any = self.executor
+        if self.capabilities.lists_running:
+            calls: list[Work[Any]] = executor.running_calls()
+            return calls
+        workers = getattr(executor, "_max_workers", None) or 0  # as the standard library's executors have it
+        pending = oldest(LOOKED_AT + workers)
+        unended = (work for work in pending if not work.done())
+        if not self.capabilities.in_order:
+            return [work for work in unended if self.is_running(work)] if len(pending) < LOOKED_AT else None
+        # Pools of processes say so of what lies ready for their workers as well, which can be at one call each only.
+        return list(islice(takewhile(self.is_running, unended), workers or None))
+
     def is_broken(self) -> bool:
         """Whether a `BrokenExecutor` error is the executor's own and not that of a computed function.
 
@@ -101,9 +136,11 @@ class Backend:
         """End it after its work is done. May block."""
         if self._terminator is not None:
             self.executor.shutdown(wait=True)
+            _log.info("shut down %r", self.executor)
 
     def kill(self) -> None:
         """End it without waiting for its work. May block for as long as the termination takes."""
         if self._terminator is not None:
             drop_cancelled(self.executor)
             self._terminator(self.executor)
+            _log.info("ended %r without waiting for its work", self.executor)

@@ -15,6 +15,7 @@ from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.dask_tracker import Tracker, begin_and_compute
 from amltk.scheduling.executors.remote import RemoteExecutor, RemoteFuture
 from amltk.scheduling.executors.termination import kill_trees
+from amltk.scheduling.executors.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +72,7 @@ class DaskExecutor(RemoteExecutor):
         self._close_client = close
         self._topic = f"amltk-{uuid.uuid4().hex}"
         self._calls: dict[str, RemoteFuture] = {}
+        self._running: dict[RemoteFuture, None] = {}
         self._client.register_plugin(Tracker())
         self._client.subscribe_topic(self._topic, self._hear)
 
@@ -90,6 +92,10 @@ class DaskExecutor(RemoteExecutor):
         """Take it back unless it has begun."""
         return not call.running()  # once it has ended nobody wants it, and Dask forgets what nobody wants
 
+    def running_calls(self) -> list[RemoteFuture]:
+        """The calls that workers have begun, in the order in which that was told."""
+        return list(self._running)
+
     def _kill(self) -> bool:
         return False
 
@@ -101,6 +107,7 @@ class DaskExecutor(RemoteExecutor):
     def end(self, call: RemoteFuture, outcome: bytes | None = None, error: BaseException | None = None) -> None:
         """As in the base; Dask forgets it as well, and does not begin it if it has not."""
         super().end(call, outcome, error)
+        self._running.pop(call, None)
         future, call.handle = call.handle, None
         if future is not None:
             self._calls.pop(future.key, None)
@@ -135,13 +142,18 @@ class DaskExecutor(RemoteExecutor):
 
     def _hear(self, event: tuple[float, tuple[Any, ...]]) -> None:
         """Take an event of the tracker."""
-        kind, key, worker, *rest = event[1]
+        at, (kind, key, worker, *rest) = event
         call = self._calls.get(key)
         if call is None:
             return
         if kind == "begun":
-            call.place = f"the Dask worker {worker} (process {rest[0]})"
+            pid, host = rest
+            call.place = f"the Dask worker {worker} (process {pid})"
+            call.whereabouts = Whereabouts(host, pid, began=at)
             call.begin()
+            self._running[call] = None
+            if call.done():  # cancelled meanwhile, by another thread
+                self._running.pop(call, None)
         else:
             self.end(call, error=self.lost(call, "the worker was lost"))
 

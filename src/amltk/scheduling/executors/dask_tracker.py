@@ -14,6 +14,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.utils import sync
 
 from amltk.scheduling.executors.remote import compute
+from amltk.scheduling.executors.whereabouts import this_host
 
 if TYPE_CHECKING:
     from distributed import Scheduler
@@ -25,7 +26,7 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
     It keeps the calls that were begun until their client lets go of them: an outcome that is lost with its worker,
     before it was fetched, is lost as well, and not a reason to make the call again.
 
-    Each event goes to the topic of the executor that the call belongs to: `("begun", key, worker, pid)` and
+    Each event goes to the topic of the executor that the call belongs to: `("begun", key, worker, pid, host)` and
     `("lost", key, worker)`.
     """
 
@@ -38,12 +39,12 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
         self._begun: dict[str, tuple[str, str]] = {}  # by key: worker and topic
         scheduler.handlers["amltk_begin"] = self.begin
 
-    def begin(self, key: str, worker: str, pid: int, topic: str) -> bool:
+    def begin(self, key: str, worker: str, pid: int, host: str, topic: str) -> bool:
         """Whether a worker may begin a call: it was not begun before, and is still wanted."""
         if key in self._begun or key not in self._scheduler.tasks:
             return False
         self._begun[key] = (worker, topic)
-        self._scheduler.log_event(topic, ("begun", key, worker, pid))
+        self._scheduler.log_event(topic, ("begun", key, worker, pid, host))
         return True
 
     def transition(self, key: Any, start: Any, finish: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
@@ -61,7 +62,6 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
 def begin_and_compute(key: str, topic: str, parcel: bytes) -> bytes | None:
     """Make a call, in a Dask worker; None if it was begun before."""
     worker = get_worker()
-    allowed = sync(
-        worker.loop, worker.scheduler.amltk_begin, key=key, worker=worker.address, pid=os.getpid(), topic=topic
-    )
+    here = {"worker": worker.address, "pid": os.getpid(), "host": this_host()}
+    allowed = sync(worker.loop, worker.scheduler.amltk_begin, key=key, topic=topic, **here)
     return compute(parcel) if allowed else None

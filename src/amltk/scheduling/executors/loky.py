@@ -23,6 +23,10 @@ def make(max_workers: int | None = None, **options: Any) -> LokyExecutor:
 class LokyExecutor(PooledExecutor):
     """Computes in processes of loky. Where one dies all calls fail, and the executor is broken."""
 
+    def __init__(self, pool: ProcessPoolExecutor) -> None:
+        super().__init__(pool)
+        self._max_workers: int = pool._max_workers  # as the standard library's executors have it
+
     def _kill(self) -> bool:
         drop_cancelled(self._pool)
         self._pool.shutdown(wait=True, kill_workers=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from amltk import _extras
@@ -39,6 +39,14 @@ class Capabilities:
     """Work that takes its process down takes this program down as well."""
     tells_running: bool = True
     """`running()` of a future is true from the moment on at which a worker begins it, or shortly before."""
+    limits_calls: bool = False
+    """It has `submit_limited`, which ends calls that use more than they may."""
+    tells_whereabouts: bool = True
+    """`whereabouts` of a future tells which process has computed it, and from when to when."""
+    lists_running: bool = False
+    """It lists what its workers are at, however much waits: it has `running_calls`, as `ProcessPool` has."""
+    in_order: bool = False
+    """Calls are begun in the order of their submission."""
     driven_by_loop: bool = False
     """It lets the loop of a run do its traffic: it has `attach` and `detach`, as `ProcessPool` has."""
 
@@ -76,6 +84,16 @@ def _optional(module: str, *needs: str, extra: str) -> Callable[..., Executor]:
     return make
 
 
+_THREADS = Capabilities(
+    kills_running=False,
+    isolates_crashes=False,
+    remote=False,
+    in_process=True,
+    crash_ends_program=True,
+    closures=True,
+    in_order=True,
+)
+
 KINDS: tuple[ExecutorKind, ...] = (
     ExecutorKind(
         name="processes",
@@ -87,7 +105,9 @@ KINDS: tuple[ExecutorKind, ...] = (
             remote=False,
             closures=True,
             cancels_running=True,
+            limits_calls=True,
             driven_by_loop=True,
+            lists_running=True,
         ),
         terminate=termination.kill_workers,
     ),
@@ -95,21 +115,23 @@ KINDS: tuple[ExecutorKind, ...] = (
         name="process-pool-executor",
         factory=None,
         type_name="concurrent.futures.process.ProcessPoolExecutor",
-        capabilities=Capabilities(kills_running=True, isolates_crashes=False, remote=False),
+        capabilities=Capabilities(
+            kills_running=True, isolates_crashes=False, remote=False, tells_whereabouts=False, in_order=True
+        ),
         terminate=termination.kill_process_pool,
     ),
     ExecutorKind(
         name="threads",
         factory=threads.make,
+        type_name="amltk.scheduling.executors.threads.ThreadPool",
+        capabilities=_THREADS,
+        terminate=termination.shut_down,
+    ),
+    ExecutorKind(
+        name="thread-pool-executor",
+        factory=None,
         type_name="concurrent.futures.thread.ThreadPoolExecutor",
-        capabilities=Capabilities(
-            kills_running=False,
-            isolates_crashes=False,
-            remote=False,
-            in_process=True,
-            crash_ends_program=True,
-            closures=True,
-        ),
+        capabilities=replace(_THREADS, tells_whereabouts=False),
         terminate=termination.shut_down,
     ),
     ExecutorKind(
@@ -124,6 +146,7 @@ KINDS: tuple[ExecutorKind, ...] = (
             in_process=True,
             crash_ends_program=True,
             closures=True,
+            in_order=True,
         ),
         terminate=termination.shut_down,
     ),
@@ -131,7 +154,9 @@ KINDS: tuple[ExecutorKind, ...] = (
         name="loky",
         factory=_optional("loky", "loky", extra="loky"),
         type_name="amltk.scheduling.executors.loky.LokyExecutor",
-        capabilities=Capabilities(kills_running=True, isolates_crashes=False, remote=False, closures=True),
+        capabilities=Capabilities(
+            kills_running=True, isolates_crashes=False, remote=False, closures=True, in_order=True
+        ),
         terminate=termination.kill_workers,
         extra="loky",
     ),
@@ -139,7 +164,9 @@ KINDS: tuple[ExecutorKind, ...] = (
         name="dask_jobqueue",
         factory=_optional("jobqueue", "dask", "distributed", "dask_jobqueue", extra="cluster"),
         type_name="amltk.scheduling.executors.jobqueue.JobQueueExecutor",
-        capabilities=Capabilities(kills_running=True, isolates_crashes=True, remote=True, closures=True),
+        capabilities=Capabilities(
+            kills_running=True, isolates_crashes=True, remote=True, closures=True, lists_running=True
+        ),
         terminate=termination.kill_workers,
         extra="cluster",
     ),
@@ -147,7 +174,9 @@ KINDS: tuple[ExecutorKind, ...] = (
         name="dask",
         factory=_optional("dask", "dask", "distributed", extra="dask"),
         type_name="amltk.scheduling.executors.dask.OwnDaskExecutor",
-        capabilities=Capabilities(kills_running=True, isolates_crashes=True, remote=False, closures=True),
+        capabilities=Capabilities(
+            kills_running=True, isolates_crashes=True, remote=False, closures=True, lists_running=True
+        ),
         terminate=termination.kill_workers,
         extra="dask",
     ),
@@ -155,7 +184,9 @@ KINDS: tuple[ExecutorKind, ...] = (
         name="dask-client",
         factory=None,
         type_name="amltk.scheduling.executors.dask.DaskExecutor",
-        capabilities=Capabilities(kills_running=False, isolates_crashes=True, remote=True, closures=True),
+        capabilities=Capabilities(
+            kills_running=False, isolates_crashes=True, remote=True, closures=True, lists_running=True
+        ),
         terminate=termination.kill_workers,
         extra="dask",
     ),
@@ -179,7 +210,12 @@ KINDS: tuple[ExecutorKind, ...] = (
         factory=_optional("mpi", "mpi4py", extra="mpi"),
         type_name="amltk.scheduling.executors.mpi.MPIExecutor",
         capabilities=Capabilities(
-            kills_running=False, isolates_crashes=False, remote=True, closures=True, crash_ends_program=True
+            kills_running=False,
+            isolates_crashes=False,
+            remote=True,
+            closures=True,
+            crash_ends_program=True,
+            in_order=True,
         ),
         terminate=termination.kill_workers,
         extra="mpi",
@@ -190,7 +226,7 @@ OTHER = ExecutorKind(
     name="executor",
     factory=None,
     type_name="concurrent.futures._base.Executor",
-    capabilities=Capabilities(kills_running=False, isolates_crashes=False, remote=False),
+    capabilities=Capabilities(kills_running=False, isolates_crashes=False, remote=False, tells_whereabouts=False),
     terminate=termination.shut_down,
 )
 """Any other `concurrent.futures.Executor`: nothing is known about it."""

@@ -20,6 +20,7 @@ import cloudpickle
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors.failure import Failure, describe, restore
+from amltk.scheduling.executors.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,22 +31,25 @@ T = TypeVar("T")
 
 def compute(parcel: bytes) -> bytes:
     """Make the call that is in a parcel, in a worker. Raises nothing: what the function raises is in the outcome."""
+    here = Whereabouts().begin()
     try:
         fn, args, kwargs = pickle.loads(parcel)
         result = fn(*args, **kwargs)
         del fn, args, kwargs
     except BaseException as error:  # noqa: BLE001 - it travels back
-        return _pickle_failure(error)
+        here.end()
+        return _pickle_failure(error, here)
+    here.end()
     try:
-        outcome: bytes = cloudpickle.dumps((result, None))
+        outcome: bytes = cloudpickle.dumps((result, None, here.as_tuple()))
     except BaseException as error:  # noqa: BLE001 - it travels back
         error.add_note(f"this was raised when the result, a {type(result).__name__}, was pickled for the way back")
-        return _pickle_failure(error)
+        return _pickle_failure(error, here)
     return outcome
 
 
-def _pickle_failure(error: BaseException) -> bytes:
-    return pickle.dumps((None, describe(error, cloudpickle.dumps)))
+def _pickle_failure(error: BaseException, here: Whereabouts) -> bytes:
+    return pickle.dumps((None, describe(error, cloudpickle.dumps), here.as_tuple()))
 
 
 class RemoteFuture(Future[Any]):
@@ -55,6 +59,7 @@ class RemoteFuture(Future[Any]):
         name: Of the function, for messages.
         handle: What the library knows the call by; None before it has it.
         place: The worker that has begun it, in words; empty if that is not known.
+        whereabouts: Where and when it was computed; None before that is known.
     """
 
     def __init__(self, owner: RemoteExecutor, name: str) -> None:
@@ -63,6 +68,7 @@ class RemoteFuture(Future[Any]):
         self.name: str = name
         self.handle: Any = None
         self.place: str = ""
+        self.whereabouts: Whereabouts | None = None
 
     def begin(self) -> None:
         """Note that a worker has begun it."""
@@ -228,10 +234,11 @@ class RemoteExecutor(Executor, ABC):
 
 def _read(outcome: bytes, call: RemoteFuture) -> tuple[Any, BaseException | None]:
     try:
-        result, failure = pickle.loads(outcome)
+        result, failure, where = pickle.loads(outcome)
     except BaseException as error:  # noqa: BLE001 - it is the call's outcome
         error.add_note("this was raised when the result was unpickled, in the process that has the executor")
         return None, error
+    call.whereabouts = Whereabouts(*where)
     if isinstance(failure, Failure):
         at = call.place or "a worker"
         return None, restore(failure, f"raised on {at} by a call of {call.name}")

@@ -8,6 +8,7 @@ from concurrent.futures import Executor, Future
 from typing import Any, ParamSpec, TypeVar
 
 from amltk.exceptions import SchedulerRunningError
+from amltk.scheduling.executors.whereabouts import Whereabouts
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -90,13 +91,19 @@ class SequentialExecutor(Executor):
             for future, *_ in list(self._waiting):
                 future.cancel()
 
+    def __repr__(self) -> str:
+        return "SequentialExecutor()"
+
 
 def _compute(future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     if not future.set_running_or_notify_cancel():
         return
+    here = future.whereabouts = Whereabouts().begin()  # type: ignore[attr-defined]
     try:
         result = fn(*args, **kwargs)
     except BaseException as error:  # noqa: BLE001 - it is the future's
+        here.end()
         future.set_exception(error)
     else:
+        here.end()
         future.set_result(result)

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from amltk.scheduling.executors.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ThreadPool(ThreadPoolExecutor):
+    """The standard library's; besides, its futures tell in which thread and when their call was computed."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """As `ThreadPoolExecutor.submit`."""
+        here = Whereabouts()
+        future: Any = super().submit(_compute, here, fn, args, kwargs)
+        future.whereabouts = here
+        return future  # type: ignore[no-any-return]
+
+
+def _compute(here: Whereabouts, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+    here.begin()
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        here.end()
 
 
 def make(
@@ -14,7 +38,7 @@ def make(
     thread_name_prefix: str = "amltk-worker",
     initializer: Callable[..., object] | None = None,
     initargs: tuple[Any, ...] = (),
-) -> ThreadPoolExecutor:
+) -> ThreadPool:
     """Make a pool of threads. Python cannot end a thread: running work is always waited for when Python exits.
 
     Args:
@@ -27,4 +51,4 @@ def make(
         ValueError: `max_workers` is below 1.
         TypeError: `initializer` is not callable.
     """
-    return ThreadPoolExecutor(max_workers, thread_name_prefix, initializer, initargs)
+    return ThreadPool(max_workers, thread_name_prefix, initializer, initargs)

@@ -1,6 +1,53 @@
 """Plugins: what may refuse, change or follow the submissions of a task."""
 
-from amltk.scheduling.plugins.limiter import Limiter
-from amltk.scheduling.plugins.plugin import Plugin
+from __future__ import annotations
 
-__all__ = ["Limiter", "Plugin"]
+from typing import TYPE_CHECKING
+
+from amltk._lazy import names_from
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from amltk.scheduling.plugins.comm import Comm
+    from amltk.scheduling.plugins.emissions_tracker_plugin import EmissionsTrackerPlugin
+    from amltk.scheduling.plugins.limiter import Limiter
+    from amltk.scheduling.plugins.limits import Limits
+    from amltk.scheduling.plugins.mlflow import MLflowPlugin
+    from amltk.scheduling.plugins.plugin import Plugin
+    from amltk.scheduling.plugins.pynisher import PynisherPlugin
+    from amltk.scheduling.plugins.retry import Retry
+    from amltk.scheduling.plugins.threadpoolctl import ThreadPoolCTLPlugin
+    from amltk.scheduling.plugins.wandb import WandbPlugin
+    from amltk.scheduling.plugins.warning_filter import WarningFilter
+
+__all__ = [
+    "Comm",
+    "EmissionsTrackerPlugin",
+    "Limiter",
+    "Limits",
+    "MLflowPlugin",
+    "Plugin",
+    "PynisherPlugin",
+    "Retry",
+    "ThreadPoolCTLPlugin",
+    "WandbPlugin",
+    "WarningFilter",
+]
+
+_HOMES = {
+    "Comm": "amltk.scheduling.plugins.comm",
+    "EmissionsTrackerPlugin": "amltk.scheduling.plugins.emissions_tracker_plugin",
+    "Limiter": "amltk.scheduling.plugins.limiter",
+    "Limits": "amltk.scheduling.plugins.limits",
+    "MLflowPlugin": "amltk.scheduling.plugins.mlflow",
+    "Plugin": "amltk.scheduling.plugins.plugin",
+    "PynisherPlugin": "amltk.scheduling.plugins.pynisher",
+    "Retry": "amltk.scheduling.plugins.retry",
+    "ThreadPoolCTLPlugin": "amltk.scheduling.plugins.threadpoolctl",
+    "WandbPlugin": "amltk.scheduling.plugins.wandb",
+    "WarningFilter": "amltk.scheduling.plugins.warning_filter",
+}
+
+__getattr__: Callable[[str], Any] = names_from(_HOMES, globals())

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Concatenate
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, get_args
 
+from amltk._checks import check_optional_count
+from amltk.exceptions import SchedulerNotRunningError
 from amltk.scheduling.events import Event
 from amltk.scheduling.plugins.plugin import Plugin
 from amltk.scheduling.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from amltk.scheduling.call import Call
 
-    from amltk.scheduling.plugins.plugin import Submission
+OnLimit = Literal["drop", "queue"]
 
 
 class Limiter(Plugin):
     """Holds submissions of a task back: `Task.submit` returns None and an event of the task says why.
 
-    The reasons are looked at in this order, and the first one counts. Keep what was held back in a
-    `amltk.types.Requeue` if it must not be lost.
+    The reasons are looked at in this order, and the first one counts. With `on_limit="drop"` that was all: keep what
+    was held back in a `amltk.types.Requeue` if it must not be lost. With `"queue"` the limiter keeps it and submits it
+    as soon as there is room, in order; what is submitted meanwhile goes behind it. What is beyond `max_calls` has no
+    hope of room and is dropped in both cases.
+
+    What is still kept when a run ends is submitted in the next one, after `@start`.
 
     Args:
         max_calls: How many submissions are made in all, at least 1; None for no limit.
         max_concurrent: How many may be pending at a time, at least 1; None for no limit.
         not_while_running: Tasks; nothing is submitted while one of them has pending work.
+        on_limit: What becomes of a submission that is held back, `"drop"` or `"queue"`.
 
     Raises:
-        ValueError: A limit is below 1.
+        ValueError: A limit is below 1, or there is no such `on_limit`.
         TypeError: A limit is no whole number, or `not_while_running` holds something else than tasks.
     """
 
@@ -50,17 +58,27 @@ class Limiter(Plugin):
         max_calls: int | None = None,
         max_concurrent: int | None = None,
         not_while_running: Task[..., Any] | Iterable[Task[..., Any]] | None = None,
+        on_limit: OnLimit = "drop",
     ) -> None:
-        self.max_calls: int | None = _check_limit("max_calls", max_calls)
-        self.max_concurrent: int | None = _check_limit("max_concurrent", max_concurrent)
+        if on_limit not in get_args(OnLimit):
+            raise ValueError(f"on_limit={on_limit!r}: must be {' or '.join(map(repr, get_args(OnLimit)))}")
+        self.max_calls: int | None = check_optional_count("max_calls", max_calls)
+        self.max_concurrent: int | None = check_optional_count("max_concurrent", max_concurrent)
         self.not_while_running: tuple[Task[..., Any], ...] = _check_tasks(not_while_running)
+        self.on_limit: OnLimit = on_limit
         self.n_calls: int = 0
         self.task: Task[..., Any] | None = None
+        self._kept: list[tuple[int, Call]] = []  # a heap: the one that was submitted first is at its top
 
     @property
     def n_running(self) -> int:
         """How many calls of the task are pending."""
         return 0 if self.task is None else self.task.n_running
+
+    @property
+    def n_kept(self) -> int:
+        """How many submissions wait here until there is room."""
+        return len(self._kept)
 
     def attach_task(self, task: Task[..., Any]) -> None:
         """Limit this task.
@@ -73,32 +91,80 @@ class Limiter(Plugin):
         if task in self.not_while_running:
             raise ValueError(f"not_while_running={task!r}: a task cannot wait for itself; use max_concurrent=1")
         self.task = task
+        if self.on_limit == "queue":
+            task.scheduler.on_start(hidden=True)(self._release)
+            for other in (task, *self.not_while_running):
+                other.on_done(hidden=True)(self._release)
+                other.on_cancelled(hidden=True)(self._release)
 
     def events(self) -> list[Event[..., Any]]:
         """The three events above."""
         return [self.CALL_LIMIT_REACHED, self.CONCURRENT_LIMIT_REACHED, self.DISABLED_DUE_TO_RUNNING_TASK]
 
-    def pre_submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Submission | None:
-        """Let it pass, or tell why not."""
-        task = self.task
-        if task is None:
-            raise RuntimeError(f"this {type(self).__name__} was not attached; use task.attach_plugin(...)")
-        if self.max_calls is not None and self.n_calls >= self.max_calls:
-            task.emit(self.CALL_LIMIT_REACHED, task, *args, **kwargs)
-            return None
+    def prepare(self, call: Call) -> bool:
+        """Let it pass, or tell why not and keep it where that is wanted."""
+        task = self._attached()
+        reason = self._reason()
+        if reason is None and self._kept and self._kept[0][0] < call.number:
+            reason = (self.CONCURRENT_LIMIT_REACHED, task)  # it would overtake
+        if reason is None:
+            self.n_calls += 1
+            call.on_end(self._uncount, call)
+            return True
+        args, kwargs = call.given
+        if self.on_limit == "queue" and not self._calls_are_used_up(kept=self.n_kept):
+            self._keep(call)
+        elif self.on_limit == "queue":
+            reason = (self.CALL_LIMIT_REACHED, task)
+        event, *tasks = reason
+        task.emit(event, *tasks, *args, **kwargs)
+        return False
+
+    def _reason(self) -> tuple[Event[..., Any], *tuple[Task[..., Any], ...]] | None:
+        """Why nothing can be submitted now: an event and the tasks that it tells; None if something can."""
+        task = self._attached()
+        if self._calls_are_used_up():
+            return self.CALL_LIMIT_REACHED, task
         if self.max_concurrent is not None and task.n_running >= self.max_concurrent:
-            task.emit(self.CONCURRENT_LIMIT_REACHED, task, *args, **kwargs)
-            return None
+            return self.CONCURRENT_LIMIT_REACHED, task
         for other in self.not_while_running:
             if other.running():
-                task.emit(self.DISABLED_DUE_TO_RUNNING_TASK, other, task, *args, **kwargs)
-                return None
-        self.n_calls += 1
-        return fn, args, kwargs
+                return self.DISABLED_DUE_TO_RUNNING_TASK, other, task
+        return None
 
-    def undo_submit(self) -> None:
-        """Do not count the last call."""
-        self.n_calls -= 1
+    def _calls_are_used_up(self, *, kept: int = 0) -> bool:
+        return self.max_calls is not None and self.n_calls + kept >= self.max_calls
+
+    def _uncount(self, call: Call) -> None:
+        if call.future is None:  # the submission was not made
+            self.n_calls -= 1
+
+    def _release(self, *_: object) -> None:
+        """Submit what is kept, as far as there is room."""
+        task = self._attached()
+        with task.scheduler.submission_lock:
+            while self._kept and task.scheduler.running() and self._reason() is None:
+                call = heappop(self._kept)[1]
+                try:
+                    task.offer_again(call)
+                except Exception as error:  # noqa: BLE001 - reported; those behind it are not to wait for ever
+                    if isinstance(error, SchedulerNotRunningError) and not task.scheduler.running():
+                        self._keep(call)  # an end was asked for meanwhile
+                        return
+                    task.scheduler.report(error, f"submission of {task.name} that was kept by {self.name}")
+
+    def _keep(self, call: Call) -> None:
+        call.kept = True
+        heappush(self._kept, (call.number, call))
+
+    def _attached(self) -> Task[..., Any]:
+        if self.task is None:
+            raise RuntimeError(f"this {type(self).__name__} was not attached; use task.attach_plugin(...)")
+        return self.task
+
+    def calls_left(self) -> int | None:
+        """What `max_calls` leaves."""
+        return None if self.max_calls is None else max(0, self.max_calls - self.n_calls)
 
     def status(self) -> str:
         """How much of each limit is used."""
@@ -109,17 +175,9 @@ class Limiter(Plugin):
             parts.append(f"concurrent {self.n_running}/{self.max_concurrent}")
         if self.not_while_running:
             parts.append("not while " + ", ".join(task.name for task in self.not_while_running))
+        if self._kept:
+            parts.append(f"kept {self.n_kept}")
         return " · ".join(parts)
-
-
-def _check_limit(name: str, value: object) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}={value!r}: must be a whole number, at least 1, or None for no limit")
-    if value < 1:
-        raise ValueError(f"{name}={value!r}: must be at least 1, or None for no limit")
-    return value
 
 
 def _check_tasks(given: object) -> tuple[Task[..., Any], ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from amltk.scheduling.call import Call
     from amltk.scheduling.events import Event
     from amltk.scheduling.task import Task
 
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Plugin:
-    """Refuses or changes the submissions of one task, and may add events of its own to it.
+    """Refuses, changes or follows the submissions of a task, and may add events of its own to it.
 
-    Subclass it and override what is needed; every method does nothing by default. Plugins are asked in the order in
-    which they were attached, under the scheduler's submission lock, so that a plugin's own numbers need no lock. They
-    may be asked from any thread that submits.
+    Subclass it and override what is needed: `pre_submit` to refuse or change a submission, `prepare` to follow it to
+    its end as well. Plugins are asked in the order in which they were attached, under the scheduler's submission lock,
+    so that a plugin's own numbers need no lock. They may be asked from any thread that submits.
 
     Attributes:
         name: Shown in displays and messages; unique within a task.
@@ -30,7 +31,7 @@ class Plugin:
         """Get to know the task. Called once, when the plugin is attached.
 
         Raises:
-            ValueError: The plugin belongs to a task already, and can serve one only.
+            ValueError: The plugin belongs to a task already, and can serve one only; or it cannot do its work there.
         """
 
     def events(self) -> list[Event[..., Any]]:
@@ -42,16 +43,31 @@ class Plugin:
 
         Returns:
             The function and its arguments to go on with, changed or not, or None to hold the submission back:
-            `Task.submit` then returns None, and the plugins asked before undo what they did.
+            `Task.submit` then returns None.
         """
         return fn, args, kwargs
 
-    def undo_submit(self) -> None:
-        """Undo what the last `pre_submit` did: its submission was not made.
+    def prepare(self, call: Call) -> bool:
+        """Look at a submission before it is made, and set up what it needs; by default what `pre_submit` says.
 
-        Called in reverse order for every plugin that let it pass, when a later plugin held it back or something
-        raised.
+        Assign to `call.function`, `call.args` and `call.kwargs` to change what is computed. Register the teardown of
+        whatever is set up here with `call.on_end`, which calls it however the call ends, in reverse order. With
+        `call.on_outcome` a plugin looks at outcomes before they are told.
+
+        What another plugin keeps is torn down meanwhile, and comes here again when its turn has come.
+
+        Returns:
+            Whether to go on; False holds the submission back: `Task.submit` then returns None.
         """
+        changed = self.pre_submit(call.function, *call.args, **call.kwargs)
+        if changed is None:
+            return False
+        call.function, call.args, call.kwargs = changed
+        return True
+
+    def calls_left(self) -> int | None:
+        """How many more submissions it lets pass, so that displays can tell how far the task is; None if any number."""
+        return None
 
     def status(self) -> str:
         """One short line about its state for displays; empty for none."""

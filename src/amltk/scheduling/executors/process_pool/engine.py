@@ -162,10 +162,17 @@ class Engine:
     def has_begun(self, call: PoolFuture) -> bool:
         """Whether a worker is at it."""
         with self._lock:
-            seat = call.seat
-            if seat is None:
-                return False
-            return seat.sent[0] is call and self._traffic.links[seat.number].count_tokens() < len(seat.sent)
+            return call.seat is not None and self._traffic.begun(call.seat) is call
+
+    def running_calls(self) -> list[PoolFuture]:
+        """What the workers are at; takes as long as there are workers, whatever waits."""
+        calls = []
+        with self._lock:
+            for seat in self._book.seats.values():
+                if (call := self._traffic.begun(seat)) is not None:
+                    call.pid = self._traffic.links[seat.number].pid  # of short calls no worker says that it has begun
+                    calls.append(call)
+        return calls
 
     def close(self, *, cancel: bool) -> None:
         """Accept nothing more; end when everything has ended."""

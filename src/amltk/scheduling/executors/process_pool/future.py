@@ -5,11 +5,13 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from amltk.scheduling.executors.whereabouts import Whereabouts, this_host
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from amltk.scheduling.executors.process_pool.book import Seat
-    from amltk.scheduling.executors.process_pool.limits import Limits
+    from amltk.scheduling.executors.process_pool.limits import CallLimits
     from amltk.scheduling.executors.process_pool.pickles import Parcel
 
 T = TypeVar("T")
@@ -48,14 +50,14 @@ class PoolFuture(Future[Any]):
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        limits: Limits | None = None,
+        limits: CallLimits | None = None,
     ) -> None:
         super().__init__()
         self._owner = owner
         self.fn: Callable[..., Any] | None = fn
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
-        self.limits: Limits | None = limits
+        self.limits: CallLimits | None = limits
         self.parcel: Parcel | None = None  # it, pickled
         self.key: int = 0  # its number, once it is in the book
         self.seat: Seat | None = None  # where it was sent
@@ -80,6 +82,11 @@ class PoolFuture(Future[Any]):
     def running(self) -> bool:
         """Whether a worker is at it right now."""
         return self.seat is not None and self._owner.has_begun(self)
+
+    @property
+    def whereabouts(self) -> Whereabouts:
+        """Where and when it was computed, as far as that is known by now."""
+        return Whereabouts(this_host(), self.pid, None, self.began, self.ended)
 
     def release(self) -> None:
         """Let go of what only the call needed."""

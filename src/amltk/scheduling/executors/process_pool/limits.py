@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class CallLimits:
     """What one call may use before its worker is ended; None for no limit.
 
     Attributes:

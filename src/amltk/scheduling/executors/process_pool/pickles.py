@@ -6,8 +6,8 @@ name. Functions of `__main__` share the worker's `__main__` as their globals, so
 name: an instance of a class of `__main__` comes back by that name, and is an instance of the very class that it was.
 
 A later cell of a notebook may define again what a function uses. The function is then defined anew as well, and tells
-which of its globals have changed since they were sent: a worker takes these, and keeps what an initializer or a call has
-made of the others.
+which of its globals have changed since they were sent: a worker takes these, and keeps what an initializer or a call
+has made of the others.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from collections import deque
 from functools import partial
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cloudpickle import register_pickle_by_value
 
 from amltk.scheduling.executors.process_pool import here
 
@@ -48,6 +50,10 @@ class Parcel(NamedTuple):
     uses: set[Definition]
 
 
+MAIN_OF_A_CHILD = "__mp_main__"
+"""What `multiprocessing` calls the user's program in a process that it has started; pools may be made there, too."""
+
+
 class _MainGlobals:
     """Stands for the globals of `__main__`: a worker takes its own for it."""
 
@@ -59,7 +65,15 @@ def is_importable(obj: Any) -> bool:
     """Whether a fresh interpreter would find this function or class under its name."""
     name = getattr(obj, "__module__", None)
     module = sys.modules.get(name) if isinstance(name, str) else None
-    return name != "__main__" and module is not None and here.look_up(module, obj.__qualname__) is obj
+    is_main = name in {"__main__", MAIN_OF_A_CHILD}
+    return not is_main and module is not None and here.look_up(module, obj.__qualname__) is obj
+
+
+def _have_main_travel() -> None:
+    """Have the user's program travel by value also where this process did not start it, but `multiprocessing` did."""
+    main = sys.modules.get(MAIN_OF_A_CHILD)
+    if main is not None and main.__name__ == MAIN_OF_A_CHILD:  # elsewhere it is another name of `__main__`
+        register_pickle_by_value(main)
 
 
 def _keeper(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
@@ -82,6 +96,7 @@ class _Pickler(CloudPickler):
 
     def __init__(self, file: io.BytesIO, buffers: list[memoryview] | None) -> None:
         super().__init__(file, protocol=5, buffer_callback=None if buffers is None else _keeper(buffers))
+        _have_main_travel()
         # cloudpickle's table of what stands for the globals of functions that it pickles by value.
         self.globals_ref[id(sys.modules["__main__"].__dict__)] = _MainGlobals()
 

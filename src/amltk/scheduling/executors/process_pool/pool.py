@@ -9,9 +9,10 @@ from concurrent.futures import Executor
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from amltk._checks import check_optional_count
 from amltk.scheduling.executors.process_pool.engine import Engine
 from amltk.scheduling.executors.process_pool.future import PoolFuture
-from amltk.scheduling.executors.process_pool.limits import Limits
+from amltk.scheduling.executors.process_pool.limits import CallLimits
 from amltk.scheduling.executors.process_pool.starters import STARTERS
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class ProcessPool(Executor):
 
     Workers are fresh interpreters, started as they are needed from a small process that is started first. No
     `if __name__ == "__main__":` is needed: functions and classes of `__main__`, of a notebook and of closures travel by
-    value, once a worker, as they are when they are first submitted.
+    value, once a worker, and once more when they or what they use of `__main__` is defined anew.
 
     Args:
         max_workers: How many processes, at least 1; None for one a CPU.
@@ -55,7 +56,7 @@ class ProcessPool(Executor):
         *,
         max_tasks_per_child: int | None = None,
     ) -> None:
-        workers = _at_least_one("max_workers", max_workers)
+        workers = check_optional_count("max_workers", max_workers)
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer={initializer!r}: must be callable, or None")
         self._max_workers = workers if workers is not None else os.cpu_count() or 1
@@ -63,7 +64,7 @@ class ProcessPool(Executor):
             self._max_workers,
             _method(mp_context),
             None if initializer is None else (initializer, tuple(initargs)),
-            _at_least_one("max_tasks_per_child", max_tasks_per_child),
+            check_optional_count("max_tasks_per_child", max_tasks_per_child),
         )
         _engines.add(self._engine)
         # A pool that nobody knows any more does what it was given, and ends.
@@ -81,19 +82,21 @@ class ProcessPool(Executor):
         self._engine.accept(call)
         return call
 
-    def submit_limited(self, limits: Limits, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> PoolFuture:
+    def submit_limited(
+        self, limits: CallLimits, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> PoolFuture:
         """Have `fn(*args, **kwargs)` computed within limits.
 
         A call that exceeds one fails with `WallTimeLimitError`, `CpuTimeLimitError` or `MemoryLimitError`; its
         worker is ended with everything that it has started, and replaced.
 
         Raises:
-            TypeError: `limits` are no `Limits`.
+            TypeError: `limits` are no `CallLimits`.
             PoolBrokenError: No worker can be initialised.
             RuntimeError: The pool was shut down.
         """
-        if not isinstance(limits, Limits):
-            raise TypeError(f"limits={limits!r}: must be amltk.scheduling.executors.Limits(...)")
+        if not isinstance(limits, CallLimits):
+            raise TypeError(f"limits={limits!r}: must be amltk.scheduling.executors.CallLimits(...)")
         call = PoolFuture(self._engine, fn, args, kwargs, limits or None)
         self._engine.accept(call)
         return call
@@ -150,6 +153,10 @@ class ProcessPool(Executor):
         """Undo `attach`, on the loop's thread."""
         self._engine.detach()
 
+    def running_calls(self) -> list[PoolFuture]:
+        """The calls that workers are at right now; takes the same time however many wait."""
+        return self._engine.running_calls()
+
     @property
     def worker_pids(self) -> list[int]:
         """The processes of the workers that there are right now."""
@@ -162,16 +169,6 @@ class ProcessPool(Executor):
 
     def __repr__(self) -> str:
         return f"ProcessPool(max_workers={self._max_workers})"
-
-
-def _at_least_one(name: str, value: int | None) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}={value!r}: must be an int of at least 1, or None")
-    if value < 1:
-        raise ValueError(f"{name}={value!r}: must be at least 1, or None")
-    return value
 
 
 def _method(mp_context: Any) -> str:

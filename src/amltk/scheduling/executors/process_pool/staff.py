@@ -6,6 +6,7 @@ Done by the pool's own thread only, since starting and killing processes takes i
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing.process
 import os
 import pickle
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     from amltk.scheduling.executors.process_pool.book import Book
     from amltk.scheduling.executors.process_pool.traffic import Traffic
+
+_log = logging.getLogger(__name__)
 
 SILENCE = 0.5
 """Seconds that a worker may go on without a connection to the pool."""
@@ -147,6 +150,7 @@ class Staff:
                 self._replace_starter()
                 self._start_failed(f"no worker could be started: {error}", error)
                 continue
+            _log.debug("worker %d was started by %s", link.pid, self._method)
             link.their_frames.close()
             payload = pickle.dumps(self._start())
             with self._lock:
@@ -183,6 +187,7 @@ class Staff:
         if self._book.failed_starts >= MOST_FAILED_STARTS:
             broken = PoolBrokenError(f"{text}; that was the {self._book.failed_starts}th time in succession")
             raise broken from cause
+        _log.warning("%s; another one is started", text)
 
     # ------------------------------------------------------------------ ends
 
@@ -223,6 +228,7 @@ class Staff:
     def _replace_starter(self) -> None:
         """Forget a fork server that was killed; its workers are killed with it. The next worker gets another one."""
         starter, self._starter = self._starter, None
+        _log.warning("the process that starts workers has ended; another one is started")
         if starter is not None and starter.control is not None:
             self._control.unregister(starter.control)
             starter.close()
@@ -245,6 +251,7 @@ class Staff:
             self._traffic.warden.forget(link)
             for call in self._book.remove_seat(link.seat):
                 self._traffic.end(call, lost(call, link.pid, code, link.reason))
+        _log.debug("worker %d has ended, exit code %d: %s", link.pid, code, link.reason or "not killed by the pool")
         if link.failure is not None:
             failure = link.failure
             text = f"the initializer failed in worker {link.pid}: {failure.name}: {failure.text}"

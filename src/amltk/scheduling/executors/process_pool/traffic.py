@@ -19,7 +19,7 @@ from amltk.scheduling.executors.process_pool.warden import Warden
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from amltk.scheduling.executors.process_pool.book import Book
+    from amltk.scheduling.executors.process_pool.book import Book, Seat
     from amltk.scheduling.executors.process_pool.future import PoolFuture
     from amltk.scheduling.executors.process_pool.link import Link
 
@@ -68,7 +68,8 @@ class Traffic:
 
     def unpacked(self) -> list[PoolFuture]:
         """The calls that have to be packed before they can be sent, as far as workers have room for them."""
-        return [call for call in islice(self._book.queue, self._book.room()) if call.parcel is None]
+        waiting = (call for call in self._book.queue if not call.dropped)
+        return [call for call in islice(waiting, self._book.room()) if call.parcel is None]
 
     def pack(self, call: PoolFuture) -> BaseException | None:
         """Pickle a call, which calls users' code: not to be done under the lock, nor by two threads at once.
@@ -156,6 +157,14 @@ class Traffic:
             self._book.take_back(link.seat, tokens)
 
     # ------------------------------------------------------------------ from the workers
+
+    def begun(self, seat: Seat) -> PoolFuture | None:
+        """The call that a worker is at; None if it is at none."""
+        if not seat.sent:
+            return None
+        first = seat.sent[0]
+        is_begun = first.began is not None or self.links[seat.number].count_tokens() < len(seat.sent)
+        return first if is_begun else None
 
     def handle(self, events: Iterable[tuple[selectors.SelectorKey, int]]) -> None:
         """Handle what the selector has found."""

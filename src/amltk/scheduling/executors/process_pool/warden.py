@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import psutil
 
-    from amltk.scheduling.executors.process_pool.limits import Limits
+    from amltk.scheduling.executors.process_pool.limits import CallLimits
     from amltk.scheduling.executors.process_pool.link import Link
 
 INTERVAL = 0.05
@@ -22,7 +22,7 @@ INTERVAL = 0.05
 
 
 class _Watched(NamedTuple):
-    limits: Limits
+    limits: CallLimits
     name: str
     began: float
     cpu_before: float
@@ -43,7 +43,7 @@ class Warden:
     def __init__(self) -> None:
         self._watched: dict[Link, _Watched] = {}
 
-    def watch(self, link: Link, limits: Limits, fn: Callable[..., Any], cpu_before: float) -> None:
+    def watch(self, link: Link, limits: CallLimits, fn: Callable[..., Any], cpu_before: float) -> None:
         """Look after a call that has begun now."""
         import psutil
 

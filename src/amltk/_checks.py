@@ -1,0 +1,76 @@
+"""Checks of arguments: each returns the value, or raises an error that names argument, value and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+
+def check_bool(name: str, value: object) -> bool:
+    """Return `value` if it is True or False.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}={value!r}: must be True or False")
+    return value
+
+
+def check_count(name: str, value: object, *, least: int = 1, or_none: str = "") -> int:
+    """Return `value` if it is a whole number of at least `least`.
+
+    Args:
+        name: Of the argument.
+        value: Its value.
+        least: The smallest number that is allowed.
+        or_none: What else the message says to be allowed.
+
+    Raises:
+        TypeError: It is no whole number.
+        ValueError: It is too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        kind = "" if value is None else f", not {type(value).__name__}"
+        raise TypeError(f"{name}={value!r}: must be a whole number, at least {least}{or_none}{kind}")
+    if value < least:
+        raise ValueError(f"{name}={value!r}: must be at least {least}{or_none}")
+    return value
+
+
+def check_optional_count(name: str, value: object) -> int | None:
+    """Return `value` if it is None or a whole number of at least 1; raise as `check_count` does."""
+    return None if value is None else check_count(name, value, or_none=", or None")
+
+
+def check_seconds(name: str, value: object) -> float:
+    """Return `value` if it is a finite number of seconds that is not negative.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is negative, infinite or NaN.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}={value!r}: must be a number of seconds, not {type(value).__name__}")
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    if not math.isfinite(seconds) or seconds < 0:
+        raise ValueError(f"{name}={value!r}: must be a finite number of seconds, 0 or more")
+    return seconds
+
+
+def check_between(name: str, value: object, least: float, most: float = math.inf) -> float:
+    """Return `value` if it is a finite number in a range.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is out of the range, infinite or NaN.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name}={value!r}: must be a number, not {type(value).__name__}")
+    if not least <= value <= most or value == math.inf:
+        allowed = f"at least {least:g} and finite" if most == math.inf else f"from {least:g} to {most:g}"
+        raise ValueError(f"{name}={value!r}: must be {allowed}")
+    return float(value)

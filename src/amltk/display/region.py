@@ -1,0 +1,158 @@
+"""A region of a terminal that is redrawn in place, while everything else that is printed goes above it.
+
+What is drawn is kept as text, so that what callbacks print, however often, costs no drawing. (rich's own `Live` draws
+anew for each line that is printed.)
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, TextIO
+
+from rich.console import COLOR_SYSTEMS, RenderHook
+from rich.control import Control
+from rich.segment import ControlType, Segment, Segments
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console, ConsoleRenderable, RenderableType
+
+ERASE_LINE = 2
+"""What a terminal calls the whole of a line."""
+
+
+class Region(RenderHook):
+    """See the module. Closing it leaves the last picture where it is.
+
+    Args:
+        console: The console of a terminal. What others print with it goes above the region as well.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._out: TextIO = sys.stdout
+        self._streams: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
+        self._lock = threading.RLock()  # threads of an executor print as well
+        self._lines: list[list[Segment]] = []
+        self._text = ""
+
+    def open(self) -> None:
+        """Hide the cursor, and have what is printed go above the region."""
+        self._out = self._console.file  # type: ignore[assignment] # rich says IO[str]
+        self._streams = (sys.stdout, sys.stderr)
+        self._console.show_cursor(False)
+        self._console.push_render_hook(self)
+        sys.stdout, sys.stderr = (
+            Above(self.print_above, stream) if stream.isatty() else stream for stream in self._streams
+        )
+
+    def draw(self, picture: RenderableType) -> None:
+        """Draw another picture in place of the one that is there; what is higher than the terminal is cut off."""
+        console = self._console
+        lines = console.render_lines(picture, pad=False)[: console.height]
+        if console.no_color:
+            lines = [list(Segment.remove_color(line)) for line in lines]
+        text = "\n".join("".join(map(self._encode, line)) for line in lines)
+        with self._lock:
+            erase = self._erase()
+            self._lines, self._text = lines, text
+            self._write(f"{erase}{text}")
+
+    def print_above(self, text: str) -> None:
+        """Print whole lines."""
+        with self._lock:
+            self._write(f"{self._erase()}{text}{self._text}")
+
+    def close(self) -> None:
+        """Give back cursor and streams, whatever else fails."""
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, Above):
+                    stream.flush()
+        finally:
+            self.give_back_streams()
+            self._console.pop_render_hook()
+            with self._lock:
+                self._write("\n" if self._lines else "")
+            self._console.show_cursor(True)
+
+    def give_back_streams(self) -> None:
+        """Have what is printed go where it went before."""
+        sys.stdout, sys.stderr = self._streams
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """What rich is to print where it was to print something: that, above the region."""
+        up = ((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, ERASE_LINE)) * (len(self._lines) - 1)
+        erase = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, ERASE_LINE), *up)
+        picture = [segment for line in self._lines for segment in (*line, Segment.line())]
+        return [erase, *renderables, Segments(picture[:-1])]
+
+    def _erase(self) -> str:
+        return f"\r\x1b[{len(self._lines) - 1}A\x1b[J" if len(self._lines) > 1 else "\r\x1b[J"
+
+    def _encode(self, segment: Segment) -> str:
+        if segment.control:
+            return ""
+        if segment.style is None:
+            return segment.text
+        color_system = self._console.color_system
+        return segment.style.render(
+            segment.text, color_system=None if color_system is None else COLOR_SYSTEMS[color_system]
+        )
+
+    def _write(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
+
+
+class Above(io.TextIOBase):
+    """Stands in for a standard stream: hands whole lines on, and what is flushed as a line of its own.
+
+    Args:
+        print_above: Takes whole lines.
+        stream: The stream.
+    """
+
+    def __init__(self, print_above: Callable[[str], None], stream: TextIO) -> None:
+        self._print_above = print_above
+        self._rest = ""
+        self._lock = threading.RLock()
+        self.rich_proxied_file: TextIO = stream  # the name by which rich finds it
+
+    def write(self, text: str) -> int:
+        """Print what is a whole line by now."""
+        with self._lock:
+            whole, newline, self._rest = (self._rest + text).rpartition("\n")
+            if newline:
+                self._print_above(whole + newline)
+        return len(text)
+
+    def flush(self) -> None:
+        """Print the rest, as a line: what asks for it wants to be seen."""
+        with self._lock:
+            rest, self._rest = self._rest, ""
+            if rest:
+                self._print_above(f"{rest}\n")
+
+    def fileno(self) -> int:
+        """That of the stream."""
+        return self.rich_proxied_file.fileno()
+
+    def isatty(self) -> bool:
+        """As the stream."""
+        return self.rich_proxied_file.isatty()
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """That of the stream."""
+        return self.rich_proxied_file.encoding
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)

@@ -1,0 +1,160 @@
+"""The lists below the headline of a picture: tasks, running calls and failures, each in as many lines as it gets.
+
+Lines are laid out here, since rich takes ten times as long for a table.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from amltk.display import theme, wording
+from amltk.display.theme import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from amltk.display.progress import Progress, TaskProgress
+    from amltk.scheduling.snapshot import Counts
+
+    Draw = Callable[[Progress, int, int], list[Text]]
+
+NAME_WIDTH = 16
+"""Columns that the name of a task has at least, however narrow the screen."""
+
+MOST_CALLS = 16
+"""Running calls that are listed, at most."""
+
+LEAST = 2
+"""Lines below which a section is left out: a header and one entry."""
+
+TIME_WIDTH = 11
+"""Columns of what begins a line with a time."""
+
+_COLUMNS = {"pending": 10, "running": 9, "done": 10, "failed": 8, "cancelled": 11, "pending or running": 20}
+
+
+def section_lines(progress: Progress, width: int, height: int) -> list[Text]:
+    """The lines of all sections that there is something to tell in, at most `height` of them.
+
+    Where there is too little room, each section is given the same; then the lines between them go, and then the last
+    section.
+    """
+    wanted: list[tuple[Draw, int]] = []
+    if progress.tasks:
+        wanted.append((_task_lines, 1 + sum(1 + len(task.notes) for task in progress.tasks)))
+    if progress.calls:
+        wanted.append((_call_lines, 1 + min(len(progress.calls), MOST_CALLS)))
+    if progress.failures:
+        wanted.append((_failure_lines, 1 + len(progress.failures)))
+    while wanted:
+        for gap in ([Text()], []):
+            heights = fit([lines for _, lines in wanted], height - len(gap) * len(wanted))
+            if min(heights) >= LEAST:
+                drawn = [draw(progress, width, lines) for (draw, _), lines in zip(wanted, heights, strict=True)]
+                return [line for section in drawn for line in (*gap, *section)]
+        wanted.pop()
+    return []
+
+
+def fit(wanted: Sequence[int], room: int) -> list[int]:
+    """Give each as many lines as it wants, or an equal share where there are not enough."""
+    given = [0] * len(wanted)
+    while room > 0 and given != list(wanted):
+        for n, lines in enumerate(wanted):
+            if given[n] < lines and room > 0:
+                given[n] += 1
+                room -= 1
+    return given
+
+
+def states(counts: Counts) -> list[tuple[str, int, str]]:
+    """Each state with its name, how many are in it, and its style."""
+    if counts.running is None or counts.pending is None:
+        unended = [("pending or running", counts.unended, theme.PENDING)]
+    else:
+        unended = [("pending", counts.pending, theme.PENDING), ("running", counts.running, theme.RUNNING)]
+    return [
+        *unended,
+        ("done", counts.done, theme.DONE),
+        ("failed", counts.failed, theme.FAILED),
+        ("cancelled", counts.cancelled, theme.CANCELLED),
+    ]
+
+
+def _some(shown: int, of: int, what: str) -> str:
+    """The heading of a list: `call`, or `3 of 20 calls` where it is not complete."""
+    return what if shown == of else f"{shown:,} of {of:,} {what}s"
+
+
+def _name(name: str, width: int) -> Text:
+    """The name of a task or function in so many columns."""
+    text = one_line(wording.printable(name))
+    text.truncate(width, overflow="ellipsis", pad=True)
+    return text
+
+
+# ---------------------------------------------------------------------------------------------------------------- tasks
+
+
+def _task_lines(progress: Progress, width: int, height: int) -> list[Text]:
+    columns = "".join(f"{name:>{_COLUMNS[name]}}" for name, _, _ in states(progress.counts))
+    room = max(NAME_WIDTH, width - len(columns))
+    shown = _most_active(progress.tasks, height - 1)
+    lines = [one_line((f"{_some(len(shown), len(progress.tasks), 'task'):<{room}}{columns}", theme.QUIET))]
+    for task in shown:
+        lines.append(_task_line(task, room))
+        lines += [one_line((f"  {wording.printable(note)}", theme.QUIET)) for note in task.notes]
+    return lines[:height]
+
+
+def _most_active(tasks: Sequence[TaskProgress], room: int) -> list[TaskProgress]:
+    """Those that fit, in the order in which they were made, so that they do not change places; one at least."""
+    chosen: list[int] = []
+    for n in sorted(range(len(tasks)), key=lambda n: _activity(tasks[n])):
+        room -= 1 + len(tasks[n].notes)
+        if chosen and room < 0:
+            break
+        chosen.append(n)
+    return [tasks[n] for n in sorted(chosen)]
+
+
+def _activity(task: TaskProgress) -> tuple[bool, bool]:
+    return not task.counts.running, not task.counts.unended
+
+
+def _task_line(task: TaskProgress, room: int) -> Text:
+    line = _name(task.name, room)
+    for name, n, style in states(task.counts):
+        line.append(f"{n:>{_COLUMNS[name]},}", style if n else theme.QUIET)
+    return line
+
+
+# ---------------------------------------------------------------------------------------------------------------- calls
+
+
+def _call_lines(progress: Progress, width: int, height: int) -> list[Text]:
+    shown = progress.calls[: height - 1]
+    room = min(max(len(call.name) for call in shown), width // 3)
+    heading = _some(len(shown), len(progress.calls), "call")
+    lines = [one_line((f"{'running for':>{TIME_WIDTH}}  {heading}", theme.QUIET))]
+    for call in shown:
+        time = (f"{wording.duration(call.seconds):>{TIME_WIDTH}}  ", theme.RUNNING)
+        line = one_line(time).append_text(_name(call.name, room))
+        lines.append(line.append(f"  {wording.printable(call.where)}", theme.QUIET))
+    return lines
+
+
+# ------------------------------------------------------------------------------------------------------------- failures
+
+
+def _failure_lines(progress: Progress, width: int, height: int) -> list[Text]:
+    shown = progress.failures[: height - 1]
+    room = min(max(len(failure.name) for failure in shown), width // 4)
+    lines = [one_line((f"{'last failed':>{TIME_WIDTH}}  call", theme.QUIET))]
+    for failure in shown:
+        ago = f"{wording.duration(progress.elapsed - failure.at)} ago"
+        line = one_line((f"{ago:>{TIME_WIDTH}}  ", theme.FAILED)).append_text(_name(failure.name, room))
+        lines.append(line.append(f"  {failure.text}"))
+    return lines

@@ -1,0 +1,56 @@
+"""Work that nobody waits for: a thread that exists only while there is something to do."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Background:
+    """Calls functions one after the other, in the order in which they were given, in a thread of its own.
+
+    The thread ends when nothing is left to be called, so that there is nothing to close, and a virtual clock stands
+    still only while it is at work. The program does not end before it.
+
+    Args:
+        name: The name of the thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = Lock()
+        self._jobs: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._at_work = False
+
+    def put(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """Have `fn(*args)` called after what was put before. Returns at once, with its future."""
+        future: Future[Any] = Future()
+        with self._lock:
+            self._jobs.append((future, fn, args))
+            if not self._at_work:
+                Thread(target=self._work, name=self._name).start()
+                self._at_work = True
+        return future
+
+    def drop(self) -> None:
+        """Forget what has not begun."""
+        with self._lock:
+            self._jobs.clear()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._jobs:
+                    self._at_work = False
+                    return
+                future, fn, args = self._jobs.popleft()
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(fn(*args))
+                except BaseException as error:  # noqa: BLE001 - it is the future's
+                    future.set_exception(error)

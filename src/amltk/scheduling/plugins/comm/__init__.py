@@ -1,0 +1,11 @@
+"""Two-way messages with running compute, on every executor.
+
+`Comm` is what the function is given, `Comm.Plugin` gives it, and `Comm.Msg` is what callbacks take.
+"""
+
+from amltk.scheduling.plugins.comm.comm import Comm
+from amltk.scheduling.plugins.comm.conversation import Conversation
+from amltk.scheduling.plugins.comm.messages import Msg, MsgKind
+from amltk.scheduling.plugins.comm.plugin import CommPlugin
+
+__all__ = ["Comm", "CommPlugin", "Conversation", "Msg", "MsgKind"]

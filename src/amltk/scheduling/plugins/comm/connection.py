@@ -1,0 +1,277 @@
+"""One connection as the driver sees it: first a stranger, then the worker of a call."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from amltk.exceptions import CommError
+from amltk.scheduling.plugins.comm.listener import hang_up
+from amltk.scheduling.plugins.comm.protocol import (
+    OVER,
+    Decoder,
+    DriverHandshake,
+    Frame,
+    FrameKind,
+    ProtocolError,
+    Stage,
+    encode,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+
+_log = logging.getLogger(__name__)
+
+CHUNK = 1 << 16
+"""Bytes that are received at once."""
+
+HANDSHAKE_PATIENCE = 10.0
+"""Seconds in which a stranger has to show the key, counted anew once it has said hello with it."""
+
+ROOM = 1 << 20
+"""How much of one call may be undelivered before no more of it is read; what a frame takes is `weight`."""
+
+MOST_UNREAD = 1 << 26
+"""Bytes that callbacks may have sent to a call that does not read them."""
+
+
+def weight(frame: Frame) -> int:
+    """What a frame counts while it is undelivered: at most 64 are at a time, and fewer where they are long."""
+    return len(frame.payload) + (ROOM >> 6)
+
+
+class Receiver(Protocol):
+    """The channel of a call."""
+
+    def connected(self, connection: Connection) -> str:
+        """Take a connection that has shown the key; if not empty, the text says why it is not wanted."""
+        ...
+
+    def received(self, frame: Frame) -> None:
+        """Take a frame, and call `Connection.delivered` with it when it is dealt with.
+
+        Raises:
+            ProtocolError: It makes no sense.
+        """
+        ...
+
+    def disconnected(self, connection: Connection) -> None:
+        """Nothing more comes on this connection, which is closed."""
+        ...
+
+
+class House(Protocol):
+    """Whoever lets connections in, and knows the channels."""
+
+    def announced(self, connection: Connection) -> None:
+        """Note that it has said hello with the key."""
+        ...
+
+    def known(self, connection: Connection, number: int) -> Receiver | None:
+        """Note that it has shown the key; the channel of that number, if there is one."""
+        ...
+
+    def gone(self, connection: Connection) -> None:
+        """Note that it was closed."""
+        ...
+
+
+class Connection:
+    """A connected socket, served by a loop. Only for the loop's thread.
+
+    Args:
+        loop: The loop.
+        accepted: The socket; closed at the end.
+        key: What the other side has to know.
+        house: Where it was let in.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, accepted: socket.socket, key: bytes, house: House) -> None:
+        accepted.setblocking(False)
+        if accepted.family != socket.AF_UNIX:
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._loop = loop
+        self._socket = accepted
+        self._house = house
+        self._handshake = DriverHandshake(key)
+        self._decoder = Decoder()
+        self._receiver: Receiver | None = None
+        self._undelivered = 0
+        self._is_reading = False
+        self._outgoing: deque[memoryview] = deque()
+        self._unsent = 0
+        self._is_deaf = False  # the other side reads no more, but what it has sent still counts
+        self._closed = False
+        self._idle_limit: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._expect(HANDSHAKE_PATIENCE)
+        self._read_on()
+
+    # ------------------------------------------------------------------ what channels do with it
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame, as fast as the other side takes it."""
+        self._write(encode(frame))
+
+    def check_room(self) -> None:
+        """Make sure that the other side reads what is sent. May be called from any thread.
+
+        Raises:
+            CommError: It does not.
+        """
+        if self._unsent > MOST_UNREAD:
+            raise CommError(
+                f"{self._unsent:,} bytes wait for the call to read them: have it use comm.receive() or comm.poll()"
+            )
+
+    def delivered(self, frame: Frame) -> None:
+        """Note that a frame was dealt with, and read on if there was no room for more."""
+        self._undelivered -= weight(frame)
+        if not self._closed:
+            self._take_frames()
+
+    def expect_end(self, patience: float) -> None:
+        """Close it once nothing has come for so many seconds: its call has ended, and it should soon, too."""
+        self._idle_limit = patience
+        if self._is_reading:
+            self._expect(patience)
+
+    def close(self) -> None:
+        """Close it at once; what was not read is lost."""
+        if self._closed:
+            return
+        self._closed = True
+        self._expect(None)
+        self._stop_reading()
+        self._loop.remove_writer(self._socket)
+        hang_up(self._socket)
+        self._house.gone(self)
+        if self._receiver is not None:
+            self._receiver.disconnected(self)
+
+    # ------------------------------------------------------------------ reading
+
+    def _read_on(self) -> None:
+        if not self._is_reading:
+            self._is_reading = True
+            self._loop.add_reader(self._socket, self._readable)
+
+    def _stop_reading(self) -> None:
+        if self._is_reading:
+            self._is_reading = False
+            self._loop.remove_reader(self._socket)
+
+    def _readable(self) -> None:
+        try:
+            data = self._socket.recv(CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:  # reset: it ends all the same
+            data = b""
+        if not data:
+            self.close()
+            return
+        try:
+            if self._handshake.stage is Stage.KNOWN:
+                self._decoder.feed(data)
+            else:
+                self._shake_hands(data)
+        except ProtocolError as error:
+            self._refuse(error)
+        self._take_frames()
+
+    def _refuse(self, error: ProtocolError) -> None:
+        _log.debug("a connection was closed: %s", error)
+        self.close()
+
+    def _take_frames(self) -> None:
+        """Hand over what there is room for, and read on if there still is."""
+        try:
+            self._hand_over()
+        except ProtocolError as error:
+            self._refuse(error)
+        if self._closed:
+            return
+        has_room = self._undelivered < ROOM
+        if has_room:
+            self._read_on()
+        else:
+            self._stop_reading()
+        if self._idle_limit is not None:
+            self._expect(self._idle_limit if has_room else None)  # else it is we who do not read
+
+    def _hand_over(self) -> None:
+        while not self._closed and self._undelivered < ROOM:
+            frame = self._decoder.next()
+            if frame is None:
+                break
+            self._undelivered += weight(frame)
+            assert self._receiver is not None  # only who is known can send frames
+            self._receiver.received(frame)
+
+    def _expect(self, patience: float | None) -> None:
+        """Close it after so many seconds, unless this is called again before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if patience is None else self._loop.call_later(patience, self.close)
+
+    # ------------------------------------------------------------------ who it is
+
+    def _shake_hands(self, data: bytes) -> None:
+        before = self._handshake.stage
+        reply = self._handshake.receive(data)
+        if reply:
+            self._write(reply)
+        if self._handshake.stage is before or self._closed:
+            return
+        if self._handshake.stage is Stage.ANNOUNCED:
+            self._expect(HANDSHAKE_PATIENCE)
+            self._house.announced(self)
+        else:
+            self._come_in()
+
+    def _come_in(self) -> None:
+        self._expect(None)
+        channel = self._house.known(self, self._handshake.number)
+        why_not = OVER if channel is None else channel.connected(self)
+        if why_not:
+            self.send(Frame(FrameKind.REFUSAL, payload=why_not.encode()))
+            self.close()
+            return
+        self._receiver = channel
+        self._decoder.feed(self._handshake.rest)
+        self.send(Frame(FrameKind.WELCOME))
+
+    # ------------------------------------------------------------------ writing
+
+    def _write(self, data: bytes) -> None:
+        if self._is_deaf or self._closed:
+            return
+        self._outgoing.append(memoryview(data))
+        self._unsent += len(data)
+        if len(self._outgoing) == 1:
+            self._writable()
+            if self._outgoing:
+                self._loop.add_writer(self._socket, self._writable)
+
+    def _writable(self) -> None:
+        try:
+            while self._outgoing:
+                piece = self._outgoing[0]
+                sent = self._socket.send(piece)
+                self._unsent -= sent
+                if sent == len(piece):
+                    self._outgoing.popleft()
+                else:
+                    self._outgoing[0] = piece[sent:]
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._is_deaf = True
+            self._outgoing.clear()
+            self._unsent = 0
+        self._loop.remove_writer(self._socket)

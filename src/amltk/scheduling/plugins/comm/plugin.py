@@ -1,0 +1,127 @@
+"""The plugin that gives a comm to each call of a task."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from amltk.scheduling.plugins.comm.connected import ConnectedConversation
+from amltk.scheduling.plugins.comm.direct import DirectConversation
+from amltk.scheduling.plugins.comm.listener import address_of
+from amltk.scheduling.plugins.comm.messages import EVENTS, MsgKind
+from amltk.scheduling.plugins.comm.server import Server
+from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.wrapping import Wrapper
+
+if TYPE_CHECKING:
+    from amltk.scheduling.call import Call
+    from amltk.scheduling.events import Event
+    from amltk.scheduling.plugins.comm.comm import Source
+    from amltk.scheduling.run import Run
+    from amltk.scheduling.task import Task
+
+
+class CommPlugin(Plugin):
+    """Gives each call of a task a comm, and adds the events `OPEN`, `MESSAGE`, `REQUEST` and `CLOSE` to the task.
+
+    All tasks of a run share one listener, which is there from the first such submission to the end of the run: a
+    Unix socket that only this user can open; or TCP where workers may be on other machines, or an interface is
+    given. Both sides prove that they know a key which is made for the run and travels with the calls. What they say
+    then is not encrypted. A call that does not open its comm costs no connection.
+
+    One plugin may serve several tasks.
+
+    Args:
+        parameter_name: The keyword argument of the function that takes the comm.
+        interface: Where to listen by TCP: the name of a network interface such as `"eth0"`, or an IP address of this
+            machine, by which workers reach it. None for a Unix socket, or for the loopback interface where the
+            executor may have workers on other machines.
+
+    Raises:
+        ValueError: `parameter_name` is no name of a parameter, or there is no such interface.
+        TypeError: An argument is no string.
+    """
+
+    name = "comm"
+
+    def __init__(self, parameter_name: str = "comm", *, interface: str | None = None) -> None:
+        self.parameter_name: str = _check_text("parameter_name", parameter_name)
+        if not parameter_name.isidentifier():
+            raise ValueError(f"{parameter_name=}: must be the name of a parameter")
+        self.interface: str | None = None if interface is None else _check_text("interface", interface)
+        if interface is not None:
+            address_of(interface)  # what is wrong with it is an error here already
+        self._tasks: list[Task[..., Any]] = []
+
+    def attach_task(self, task: Task[..., Any]) -> None:
+        """Get to know a task.
+
+        Raises:
+            ValueError: Its function does not take the parameter.
+        """
+        if not _takes_keyword(task.function, self.parameter_name):
+            raise ValueError(
+                f"{task.name} must take a keyword argument {self.parameter_name!r} for its comm, as in"
+                f" `def {task.name}(..., *, {self.parameter_name})`; or give another name to Comm.Plugin"
+            )
+        self._tasks.append(task)
+
+    def events(self) -> list[Event[..., Any]]:
+        """The four events of a comm."""
+        return list(EVENTS.values())
+
+    def prepare(self, call: Call) -> bool:
+        """Give the call its comm.
+
+        Raises:
+            ValueError: The submission has an argument of that name.
+        """
+        if self.parameter_name in call.kwargs:
+            raise ValueError(f"{self.parameter_name}=...: the comm of a call is not to be submitted; leave it out")
+        from amltk.scheduling.plugins.comm.comm import Comm  # which has this class as its `Plugin`
+
+        comm = Comm(self._source(call, call.task.scheduler.current_run))
+        call.kwargs[self.parameter_name] = comm
+        call.function = Wrapper(call.function, comm.lasting)
+        return True
+
+    def _source(self, call: Call, run: Run) -> Source:
+        capabilities = call.task.scheduler.executor_kind.capabilities
+        if capabilities.in_loop:
+            direct = DirectConversation(call, run)
+            call.on_outcome(direct.review)
+            return direct
+
+        def make_server() -> Server:
+            return Server(run.loop, self.interface, remote=capabilities.remote)
+
+        server = run.shared.get(("comm", self.interface), make_server)
+        conversation = ConnectedConversation(call, run, server)
+        call.on_outcome(conversation.review)
+        call.on_end(conversation.drop)
+        return conversation.ticket
+
+    def status(self) -> str:
+        """How many comms are open."""
+        opened = sum(task.channel(EVENTS[MsgKind.OPEN]).count for task in self._tasks)
+        closed = sum(task.channel(EVENTS[MsgKind.CLOSE]).count for task in self._tasks)
+        return f"{opened - closed} open"
+
+
+def _check_text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={value!r}: must be a string, not {type(value).__name__}")
+    return value
+
+
+def _takes_keyword(function: Any, name: str) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters
+    except (ValueError, TypeError):
+        return True  # it does not tell
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return True
+    return name in parameters and parameters[name].kind in {
+        inspect.Parameter.KEYWORD_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    }

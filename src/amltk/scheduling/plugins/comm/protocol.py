@@ -1,0 +1,227 @@
+"""What the two sides of a comm say to each other, without I/O: first who they are, then frames.
+
+```text
+worker → driver    HELLO       magic, number of the channel, nonce, proof
+driver → worker    CHALLENGE   nonce, proof
+worker → driver    ANSWER      proof
+worker ↔ driver    frames      kind, number of the request, length of the payload, payload
+```
+
+A proof is an HMAC under the key of the run. Who does not know the key is not sent a single byte; nothing before the
+frames has a length that the other side could choose; and each side adds a nonce of its own, so that what was recorded
+once proves nothing later. Frames are as the transport brings them: neither hidden nor sealed.
+"""
+
+from __future__ import annotations
+
+import enum
+import hmac
+import secrets
+import struct
+from typing import NamedTuple
+
+MAGIC = b"amltk-comm-1\n"
+"""What a worker says first: with whom it wants to speak, and in which version."""
+
+KEY_SIZE = NONCE_SIZE = PROOF_SIZE = 32
+_NUMBER = struct.Struct("!Q")
+HELLO_SIZE = len(MAGIC) + _NUMBER.size + NONCE_SIZE + PROOF_SIZE
+CHALLENGE_SIZE = NONCE_SIZE + PROOF_SIZE
+ANSWER_SIZE = PROOF_SIZE
+
+_HEADER = struct.Struct("!BQI")
+LONGEST = (1 << 32) - 1
+"""The most bytes that a payload can have."""
+
+OVER = "the call has ended, or was cancelled"
+GONE = "the other side is gone: the run has ended, or this call was cancelled"
+CLOSED = "a callback has closed the comm: the call is to come to its end"
+
+
+class ProtocolError(Exception):
+    """The other side does not know the key, or does not speak this protocol."""
+
+
+def make_key() -> bytes:
+    """A key for one run."""
+    return secrets.token_bytes(KEY_SIZE)
+
+
+def _proof(key: bytes, role: bytes, number: int, *nonces: bytes) -> bytes:
+    """Each role signs another text, so that no proof of one can be sent back as that of another."""
+    return hmac.digest(key, b"".join((MAGIC, role, _NUMBER.pack(number), *nonces)), "sha256")
+
+
+class WorkerHandshake:
+    """The worker's part: send `hello`, then the answer to what comes back.
+
+    Args:
+        key: The key of the run.
+        number: Of the channel that the worker belongs to.
+
+    Attributes:
+        hello: What is sent first.
+    """
+
+    def __init__(self, key: bytes, number: int) -> None:
+        self._key = key
+        self._number = number
+        self._nonce = secrets.token_bytes(NONCE_SIZE)
+        proof = _proof(key, b"hello", number, self._nonce)
+        self.hello: bytes = b"".join((MAGIC, _NUMBER.pack(number), self._nonce, proof))
+
+    def answer(self, challenge: bytes) -> bytes:
+        """What is sent back for a challenge of `CHALLENGE_SIZE` bytes.
+
+        Raises:
+            ProtocolError: It does not come from the run.
+        """
+        nonce, proof = challenge[:NONCE_SIZE], challenge[NONCE_SIZE:]
+        if not hmac.compare_digest(proof, _proof(self._key, b"driver", self._number, self._nonce, nonce)):
+            raise ProtocolError("the other side does not know the key of the run")
+        return _proof(self._key, b"worker", self._number, self._nonce, nonce)
+
+
+class Stage(enum.Enum):
+    """How far the driver believes the other side."""
+
+    STRANGER = "has shown nothing"
+    ANNOUNCED = "has said hello with the key, or has recorded somebody who did"
+    KNOWN = "has the key"
+
+
+class DriverHandshake:
+    """The driver's part: hand it what comes in, and send what it gives back.
+
+    Args:
+        key: The key of the run.
+
+    Attributes:
+        stage: How far it is.
+        number: The channel that the worker belongs to; to be believed when it is known.
+        rest: What came after the handshake.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._buffer = bytearray()
+        self._expected = b""
+        self.stage: Stage = Stage.STRANGER
+        self.number: int = 0
+        self.rest: bytes = b""
+
+    def receive(self, data: bytes) -> bytes:
+        """Take what has come in, however it was cut.
+
+        Returns:
+            What is to be sent; may be empty.
+
+        Raises:
+            ProtocolError: This is nobody to speak with.
+        """
+        self._buffer += data
+        reply = b""
+        if self.stage is Stage.STRANGER:
+            if not MAGIC.startswith(self._buffer[: len(MAGIC)]):
+                raise ProtocolError("it speaks something else")
+            if len(self._buffer) < HELLO_SIZE:
+                return b""
+            reply = self._challenge(self._take(HELLO_SIZE)[len(MAGIC) :])
+        if self.stage is Stage.ANNOUNCED and len(self._buffer) >= ANSWER_SIZE:
+            if not hmac.compare_digest(self._take(ANSWER_SIZE), self._expected):
+                raise ProtocolError("its answer is wrong")
+            self.stage = Stage.KNOWN
+            self.rest = self._take(len(self._buffer))
+        return reply
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return taken
+
+    def _challenge(self, hello: bytes) -> bytes:
+        (number,) = _NUMBER.unpack_from(hello)
+        nonce, proof = hello[_NUMBER.size : -PROOF_SIZE], hello[-PROOF_SIZE:]
+        if not hmac.compare_digest(proof, _proof(self._key, b"hello", number, nonce)):
+            raise ProtocolError("its hello is signed with another key")
+        mine = secrets.token_bytes(NONCE_SIZE)
+        self.number = number
+        self._expected = _proof(self._key, b"worker", number, nonce, mine)
+        self.stage = Stage.ANNOUNCED
+        return mine + _proof(self._key, b"driver", number, nonce, mine)
+
+
+class FrameKind(enum.IntEnum):
+    """What a frame says."""
+
+    WELCOME = 1  # to a worker: come in
+    REFUSAL = 2  # to a worker: why not, as text
+    OPEN = 3  # from a worker: it has opened its comm
+    MESSAGE = 4  # either way
+    REQUEST = 5  # from a worker: it waits for an answer of this number
+    RESPONSE = 6  # to a worker: the answer
+    FAILURE = 7  # to a worker: why there will be no answer, as text
+    CLOSE = 8  # from a worker: it has closed its comm; to a worker: it should come to its end, and why, as text
+
+
+class Frame(NamedTuple):
+    """One thing that is said."""
+
+    kind: FrameKind
+    number: int = 0
+    """Of the request, from 1 on; 0 where there is none."""
+    payload: bytes = b""
+
+
+def encode(frame: Frame) -> bytes:
+    """The bytes of a frame.
+
+    Raises:
+        ValueError: The payload is too long.
+    """
+    size = len(frame.payload)
+    if size > LONGEST:
+        raise ValueError(
+            f"a message of {size:,} bytes: a comm takes at most {LONGEST:,}; return such data, or write it to a file"
+        )
+    return _HEADER.pack(frame.kind, frame.number, size) + frame.payload
+
+
+class Decoder:
+    """Cuts what comes in into frames; one is taken out at a time, so that the reader decides how many it can use."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self._buffer = bytearray(data)
+        self._position = 0
+
+    def __len__(self) -> int:
+        """How many bytes wait here."""
+        return len(self._buffer) - self._position
+
+    def feed(self, data: bytes) -> None:
+        """Add what has come in."""
+        if self._position:
+            del self._buffer[: self._position]
+            self._position = 0
+        self._buffer += data
+
+    def next(self) -> Frame | None:
+        """Take out the next frame; None if it is not complete.
+
+        Raises:
+            ProtocolError: It is no frame.
+        """
+        if len(self) < _HEADER.size:
+            return None
+        kind, number, size = _HEADER.unpack_from(self._buffer, self._position)
+        if kind not in _KINDS:
+            raise ProtocolError(f"it sends frames of the kind {kind}, which does not exist")
+        begin = self._position + _HEADER.size
+        if len(self._buffer) < begin + size:
+            return None
+        self._position = begin + size
+        with memoryview(self._buffer) as view:
+            return Frame(_KINDS[kind], number, bytes(view[begin : self._position]))
+
+
+_KINDS = {int(kind): kind for kind in FrameKind}

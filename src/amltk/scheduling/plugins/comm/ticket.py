@@ -1,0 +1,122 @@
+"""How a call finds its run: what travels with it to the worker, and what it does with it there."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from amltk.exceptions import CommConnectError
+from amltk.scheduling.plugins.comm.link import CHUNK, SocketLink
+from amltk.scheduling.plugins.comm.protocol import CHALLENGE_SIZE, Decoder, FrameKind, ProtocolError, WorkerHandshake
+
+if TYPE_CHECKING:
+    from amltk.scheduling.plugins.comm.listener import Address
+
+CONNECT_PATIENCE = 30.0
+"""Seconds after which a host that does not answer is given up."""
+
+REMEDY = (
+    "; where workers are on other machines, say by which network interface of the driver's machine they reach it, as in"
+    " Comm.Plugin(interface='eth0')"
+)
+
+SERVED: dict[Address, asyncio.AbstractEventLoop] = {}
+"""The loops of this process that listen, by where they do."""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a call needs to connect with its run. Good for as long as the call is pending.
+
+    Attributes:
+        address: Where the driver listens.
+        number: The channel of the call.
+        key: The key of the run.
+        host: The name of the driver's machine, for messages.
+    """
+
+    address: Address
+    number: int
+    key: bytes = field(repr=False)
+    host: str
+
+    def connect(self) -> SocketLink:
+        """Connect with the run; waits while a callback keeps the run's loop busy.
+
+        Raises:
+            CommConnectError: Nobody is there, or nobody who knows the key, or the call is not known there any more; or
+                this is the thread that would have to answer.
+        """
+        if self.address in SERVED and SERVED[self.address] is _running_loop():
+            raise CommConnectError(
+                "this call is computed on the thread of its run, which has to stay free to answer it: use"
+                " Scheduler.with_sequential(), which makes allowance for that, or another executor"
+            )
+        try:
+            connection = _reach(self.address)
+        except OSError as error:
+            here = socket.gethostname()
+            raise CommConnectError(
+                f"the run cannot be reached at {self.address!r} on {self.host!r}, from {here!r}: {error}"
+                + ("" if here == self.host else REMEDY)
+            ) from error
+        try:
+            decoder = self._shake_hands(connection)
+            return SocketLink(connection, decoder, is_remote=isinstance(self.address, tuple))
+        except BaseException:
+            connection.close()
+            raise
+
+    def _shake_hands(self, connection: socket.socket) -> Decoder:
+        """Prove the call's right, and have the other side prove its own; returns what has come after that."""
+        handshake = WorkerHandshake(self.key, self.number)
+        try:
+            connection.sendall(handshake.hello)
+            connection.sendall(handshake.answer(_receive_exactly(connection, CHALLENGE_SIZE)))
+            decoder = Decoder()
+            while (frame := decoder.next()) is None:
+                decoder.feed(_receive(connection, CHUNK))
+        except (OSError, ProtocolError) as error:
+            raise CommConnectError(f"{self.address!r} on {self.host!r} is not, or no more, the run: {error}") from error
+        if frame.kind is not FrameKind.WELCOME:
+            raise CommConnectError(frame.payload.decode())
+        return decoder
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _reach(address: Address) -> socket.socket:
+    if isinstance(address, tuple):
+        connection = socket.create_connection(address, timeout=CONNECT_PATIENCE)
+        connection.settimeout(None)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return connection
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(address)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _receive(connection: socket.socket, size: int) -> bytes:
+    data = connection.recv(size)
+    if not data:
+        raise ConnectionError("it has hung up")
+    return data
+
+
+def _receive_exactly(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        data += _receive(connection, size - len(data))
+    return data

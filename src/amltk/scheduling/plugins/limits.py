@@ -1,0 +1,147 @@
+"""Limit what one call may use."""
+
+from __future__ import annotations
+
+from functools import partial, update_wrapper
+from typing import TYPE_CHECKING, Any
+
+from amltk.exceptions import CpuTimeLimitError, MemoryLimitError, TaskLimitError, WallTimeLimitError
+from amltk.scheduling.events import Event, callback_name
+from amltk.scheduling.executors.process_pool.limits import CallLimits
+from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.units import BYTES, SECONDS, amount
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from amltk.scheduling.call import Call, Outcome
+    from amltk.scheduling.task import Task
+
+
+class Limits(Plugin):
+    """Ends calls that take too long or use too much: each fails with an error and an event of its own.
+
+    On the executor of `Scheduler.with_processes` the pool sees to it: the worker is ended, with every process that it
+    has started, and replaced. On others each call is computed in a process of its own, which its worker starts and
+    ends: about a tenth of a second a call, and the arguments and the result travel once more. Threads of this process
+    cannot be ended, so that on them it is an error. Not available on Windows.
+
+    The event comes before the call's `@exception`; what the error does to the run is up to `on_exception`.
+
+    Args:
+        wall_time: Seconds from the moment that the call is begun, or a string such as `"90 s"`, `"1.5 h"`; None for no
+            limit.
+        cpu_time: The same of CPU, of the worker and of the processes that it has started. Looked at 20 times a second.
+        memory: Bytes of resident memory of the worker and of the processes that it has started, or a string such as
+            `"2 GB"` (1000³ bytes), `"2 GiB"` (1024³); None for no limit. A process that has done nothing yet takes some
+            20 MB. Looked at 20 times a second.
+
+    Raises:
+        ValueError: No limit is given, or one is not above 0, not finite or has no such unit.
+        TypeError: A limit is neither a number nor a string.
+    """
+
+    name = "limits"
+
+    WALL_TIME_LIMIT_REACHED: Event[[asyncio.Future[Any], WallTimeLimitError], Any] = Event("wall-time-limit-reached")
+    """A call took longer than `wall_time`. Callbacks take the future and the error."""
+
+    CPU_TIME_LIMIT_REACHED: Event[[asyncio.Future[Any], CpuTimeLimitError], Any] = Event("cpu-time-limit-reached")
+    """A call used more CPU than `cpu_time`. Callbacks take the future and the error."""
+
+    MEMORY_LIMIT_REACHED: Event[[asyncio.Future[Any], MemoryLimitError], Any] = Event("memory-limit-reached")
+    """A call used more memory than `memory`. Callbacks take the future and the error."""
+
+    def __init__(
+        self,
+        *,
+        wall_time: float | str | None = None,
+        cpu_time: float | str | None = None,
+        memory: float | str | None = None,
+    ) -> None:
+        size = amount("memory", memory, BYTES)
+        self.limits: CallLimits = CallLimits(
+            wall_time=amount("wall_time", wall_time, SECONDS),
+            cpu_time=amount("cpu_time", cpu_time, SECONDS),
+            memory=None if size is None else int(size),
+        )
+        if not self.limits:
+            raise ValueError("Limits() limits nothing: give wall_time, cpu_time or memory")
+        self._reached: dict[type[TaskLimitError], Event[..., Any]] = {
+            WallTimeLimitError: self.WALL_TIME_LIMIT_REACHED,
+            CpuTimeLimitError: self.CPU_TIME_LIMIT_REACHED,
+            MemoryLimitError: self.MEMORY_LIMIT_REACHED,
+        }
+
+    def attach_task(self, task: Task[..., Any]) -> None:
+        """Limit calls of this task. One plugin may serve several tasks.
+
+        Raises:
+            ValueError: Its scheduler computes in threads, which cannot be ended.
+        """
+        kind = task.scheduler.executor_kind
+        if kind.capabilities.in_process and not kind.capabilities.in_loop:
+            raise ValueError(
+                f"Limits cannot end a call of {task.name} on {task.scheduler.executor!r}: Python has no way to end a"
+                " thread; use Scheduler.with_processes(), or leave the limits out"
+            )
+
+    def events(self) -> list[Event[..., Any]]:
+        """The three events above."""
+        return list(self._reached.values())
+
+    def prepare(self, call: Call) -> bool:
+        """Have it computed within the limits."""
+        if call.task.scheduler.executor_kind.capabilities.limits_calls:
+            call.limits = self.limits
+        else:
+            call.function = LimitedFunction(call.function, self.limits)
+        call.on_outcome(partial(self._tell, call))
+        return True
+
+    def _tell(self, call: Call, outcome: Outcome) -> None:
+        if isinstance(outcome.error, TaskLimitError):
+            call.task.emit(self._reached[type(outcome.error)], call.future, outcome.error)
+
+    def status(self) -> str:
+        """The limits."""
+        limits = self.limits
+        parts = []
+        if limits.wall_time is not None:
+            parts.append(f"wall time {limits.wall_time:g} s")
+        if limits.cpu_time is not None:
+            parts.append(f"CPU {limits.cpu_time:g} s")
+        if limits.memory is not None:
+            parts.append(f"memory {limits.memory / 1e6:,.0f} MB")
+        return " · ".join(parts)
+
+
+class LimitedFunction:
+    """A function that is computed in a process of its own, within limits; what an executor computes that has none.
+
+    Args:
+        function: The function.
+        limits: What one call may use.
+    """
+
+    def __init__(self, function: Callable[..., Any], limits: CallLimits) -> None:
+        update_wrapper(self, function, updated=())  # an object's own attributes are not the wrapper's
+        self.__qualname__: str = callback_name(function)  # a partial has none
+        self.function = function
+        self.limits = limits
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Compute it, and end the process.
+
+        Raises:
+            TaskLimitError: A limit was reached.
+            BaseException: What the function has raised.
+        """
+        from amltk.scheduling.executors.process_pool.pool import ProcessPool
+
+        pool = ProcessPool(1, "spawn")
+        try:
+            return pool.submit_limited(self.limits, self.function, *args, **kwargs).result()
+        finally:
+            pool.kill_workers()

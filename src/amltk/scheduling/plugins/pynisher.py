@@ -1,0 +1,208 @@
+"""Limit what one call may use, by pynisher."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import signal
+import threading
+import traceback
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import process as processes
+from typing import TYPE_CHECKING, Any, Literal
+
+from amltk import _extras
+from amltk.scheduling.events import Event
+from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.wrapping import Wrapper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from multiprocessing.context import BaseContext
+
+    from amltk.scheduling.call import Call, Outcome
+
+_PATIENCE = 1.0
+"""Seconds that a process may take to end after its call."""
+
+_numbers = itertools.count()
+
+
+def _pynisher() -> Any:
+    return _extras.load("pynisher", needs="pynisher", extra="plugins")
+
+
+class _Error:
+    """An exception class of pynisher, which is imported when somebody asks for it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> type[Exception]:
+        error: type[Exception] = getattr(_pynisher(), self._name)
+        return error
+
+
+class PynisherPlugin(Plugin):
+    """Limits what a call may use, by [pynisher](https://github.com/automl/pynisher), for programs that use it already.
+
+    `Limits` does the same without a further library, ends a call at once and can limit to less than a second.
+
+    pynisher computes each call in a process of its own, which the worker starts and, at a limit, ends. So it needs
+    workers that may start processes, and is at its best with `Scheduler.with_processes`; with threads of one process
+    it can only be used with `context="spawn"` or `"forkserver"`, since a process with threads must not be forked.
+
+    A call that reaches a limit fails with one of pynisher's errors, which are attributes of this class. Its event comes
+    before the `@exception` of the call.
+
+    Args:
+        memory_limit: Bytes, or a number and a unit as in `(2, "GB")`: `"B"`, `"KB"`, `"MB"` or `"GB"` (1024³ bytes);
+            None for no limit. What is limited is the address space, which is larger than what is used.
+        cputime_limit: Seconds of CPU, at least 1, or a number and a unit as in `(1.5, "h")`: `"s"`, `"m"` or `"h"`;
+            pynisher rounds to whole seconds; None for no limit.
+        walltime_limit: The same of time that passes.
+        context: How the process is started: `"fork"`, `"spawn"`, `"forkserver"` or a context of multiprocessing; None
+            for Python's own choice, which on Linux is `"fork"` before CPython 3.14 and `"forkserver"` from then on. All
+            but `"fork"` need a function of a module that can be imported, not of the program's `__main__`.
+        disable_trial_handling: Taken so that older programs run, and without effect: there are no trials here.
+
+    Raises:
+        MissingExtraError: pynisher is not installed. Workers need it too.
+        ValueError: A limit is too small, has an unknown unit, or the context is unknown.
+        RuntimeError: This system has no such limit; `supports` tells.
+    """
+
+    name = "pynisher-plugin"
+
+    TIMEOUT: Event[[Exception], Any] = Event("pynisher-timeout")
+    """A call reached a limit of time. Callbacks take the error; the event of that very limit follows."""
+
+    MEMORY_LIMIT_REACHED: Event[[Exception], Any] = Event("pynisher-memory-limit")
+    """A call reached `memory_limit`. Callbacks take the error."""
+
+    CPU_TIME_LIMIT_REACHED: Event[[Exception], Any] = Event("pynisher-cputime-limit")
+    """A call reached `cputime_limit`. Callbacks take the error."""
+
+    WALL_TIME_LIMIT_REACHED: Event[[Exception], Any] = Event("pynisher-walltime-limit")
+    """A call reached `walltime_limit`. Callbacks take the error."""
+
+    PynisherException: _Error = _Error("PynisherException")
+    """The base of the errors of pynisher."""
+
+    TimeoutException: _Error = _Error("TimeoutException")
+    """The base of the two errors of time."""
+
+    MemoryLimitException: _Error = _Error("MemoryLimitException")
+    """A call reached `memory_limit`."""
+
+    CpuTimeoutException: _Error = _Error("CpuTimeoutException")
+    """A call reached `cputime_limit`."""
+
+    WallTimeoutException: _Error = _Error("WallTimeoutException")
+    """A call reached `walltime_limit`."""
+
+    def __init__(
+        self,
+        *,
+        memory_limit: int | tuple[float, str] | None = None,
+        cputime_limit: int | tuple[float, str] | None = None,
+        walltime_limit: int | tuple[float, str] | None = None,
+        context: BaseContext | str | None = None,
+        disable_trial_handling: bool = False,  # noqa: ARG002 - see above
+    ) -> None:
+        self.memory_limit: int | tuple[float, str] | None = memory_limit
+        self.cputime_limit: int | tuple[float, str] | None = cputime_limit
+        self.walltime_limit: int | tuple[float, str] | None = walltime_limit
+        self.context: str | None = (
+            context if isinstance(context, str | None) else context.get_start_method()  # a name can travel
+        )
+        limits = {"memory": memory_limit, "cpu_time": cputime_limit, "wall_time": walltime_limit}
+        self._limits: dict[str, Any] = {kind: limit for kind, limit in limits.items() if limit is not None}
+        for kind in self._limits:
+            if not _pynisher().supports(kind):
+                raise RuntimeError(f"pynisher cannot limit the {kind.replace('_', ' ')} of a process on this system")
+        try:
+            _pynisher().Pynisher(_check, context=self.context, **self._limits)  # it looks at its arguments already
+        except KeyError as error:
+            raise ValueError(
+                f"PynisherPlugin knows no unit {error}: see its arguments for those of each limit"
+            ) from None
+
+    @classmethod
+    def supports(cls, kind: Literal["wall_time", "cpu_time", "memory"]) -> bool:
+        """Whether there is such a limit on this system."""
+        supported: bool = _pynisher().supports(kind)
+        return supported
+
+    def events(self) -> list[Event[..., Any]]:
+        """The four events above."""
+        return [self.TIMEOUT, self.MEMORY_LIMIT_REACHED, self.CPU_TIME_LIMIT_REACHED, self.WALL_TIME_LIMIT_REACHED]
+
+    def prepare(self, call: Call) -> bool:
+        """Have it computed within the limits."""
+        if self._limits:
+            call.function = _Limited(call.function, partial(_limiter, {"context": self.context, **self._limits}))
+            call.on_outcome(partial(self._tell, call))
+        return True
+
+    def _tell(self, call: Call, outcome: Outcome) -> None:
+        error = outcome.error
+        if isinstance(error, self.TimeoutException):
+            call.task.emit(self.TIMEOUT, error)
+        if isinstance(error, self.CpuTimeoutException):
+            call.task.emit(self.CPU_TIME_LIMIT_REACHED, error)
+        elif isinstance(error, self.WallTimeoutException):
+            call.task.emit(self.WALL_TIME_LIMIT_REACHED, error)
+        elif isinstance(error, self.MemoryLimitException):
+            call.task.emit(self.MEMORY_LIMIT_REACHED, error)
+
+    def status(self) -> str:
+        """The limits, as they were given."""
+        return " · ".join(f"{kind.replace('_', ' ')} {limit}" for kind, limit in self._limits.items())
+
+
+class _Limited(Wrapper):
+    """A function that pynisher calls, in a process that the worker starts."""
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        with self.around() as limit:
+            try:
+                return limit(Wrapper(self.function, _ended_by_sigterm))(*args, **kwargs)
+            except BaseException as error:
+                traceback.clear_frames(error.__traceback__)  # pynisher's hold the pipes to its process
+                raise
+
+
+@contextmanager
+def _limiter(options: dict[str, Any]) -> Iterator[Callable[..., Any]]:
+    """Give pynisher's limits, and take back what it leaves: its process, and a handler in the worker's main thread."""
+    name = f"pynisher-{next(_numbers)}"
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    settings: dict[str, Any] = getattr(multiprocessing.current_process(), "_config", {})
+    daemon = settings.get("daemon", False)
+    try:
+        settings["daemon"] = False  # a daemon, as Dask's workers are, may start none; this one is ended below
+        yield partial(_pynisher().Pynisher, name=name, **options)
+    finally:
+        settings["daemon"] = daemon
+        for process in multiprocessing.active_children():
+            if process.name == name:
+                process.join(_PATIENCE)
+                # pynisher has taken its status away from multiprocessing, which would keep it, and two descriptors a
+                # call, for ever, since it never learns that the process has ended.
+                getattr(processes, "_children", set()).discard(process)
+        if in_main:
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Undo the handler with which pynisher's process outlives, by five seconds, the signal that is to end it."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+
+
+def _check() -> None:
+    """Stands for the function where pynisher looks at its arguments."""

@@ -1,0 +1,182 @@
+"""Try again what has failed."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import BrokenExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from amltk._checks import check_between, check_count, check_seconds
+from amltk.exceptions import WorkerLostError
+from amltk.scheduling.events import Event
+from amltk.scheduling.plugins.plugin import Plugin
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from amltk.scheduling.call import Call, Outcome
+    from amltk.scheduling.future import Future
+    from amltk.scheduling.task import Task
+
+
+class Retry(Plugin):
+    """Has a call that failed computed again; to the outside it is one submission with one future and one ending.
+
+    What the function raises and the loss of a worker are counted apart: the latter is no fault of the call, so it is
+    tried again at once, while the former is tried again after a wait that grows by `factor` with each failure of the
+    call. Waits are timers of the run's loop. From the moment that the end of the run is asked for no further attempt
+    is begun: the last failure is the outcome. Errors that break the executor are never tried again.
+
+    For each further attempt `@retry` is told, and `@gave-up` before the `@exception` of a call that could have been
+    tried again but was so too often already. Other plugins follow each attempt.
+
+    Args:
+        on: Which exceptions of the function are tried again: a class or a tuple of classes.
+        attempts: How often the function may be begun, counting what it raises, at least 1.
+        lost_workers: How many lost workers a call survives, at least 0.
+        wait: Seconds before the second attempt, 0 or more.
+        factor: What the wait is multiplied with each time, at least 1.
+        max_wait: Seconds that it grows to at most, 0 or more.
+        jitter: Up to which share a wait is shortened at random, from 0 to 1, so that calls which failed together are
+            not tried again together.
+        seed: For the random numbers; None for others each time.
+
+    Raises:
+        ValueError: A number is out of its range.
+        TypeError: An argument has a type that is not allowed.
+    """
+
+    name = "retry"
+
+    RETRY: Event[[asyncio.Future[Any], BaseException, int], Any] = Event("retry")
+    """A call is to be tried again. Callbacks take the future, why, and the number of the next attempt, from 2 on."""
+
+    GAVE_UP: Event[[asyncio.Future[Any], BaseException, int], Any] = Event("gave-up")
+    """A call is not tried again any more. Callbacks take the future, why, and how many attempts were made."""
+
+    def __init__(
+        self,
+        on: type[Exception] | tuple[type[Exception], ...] = Exception,
+        *,
+        attempts: int = 3,
+        lost_workers: int = 3,
+        wait: float = 0.1,
+        factor: float = 2.0,
+        max_wait: float = 60.0,
+        jitter: float = 0.5,
+        seed: int | None = None,
+    ) -> None:
+        self.on: tuple[type[Exception], ...] = _check_classes(on)
+        self.attempts: int = check_count("attempts", attempts)
+        self.lost_workers: int = check_count("lost_workers", lost_workers, least=0)
+        self.wait: float = check_seconds("wait", wait)
+        self.factor: float = check_between("factor", factor, 1)
+        self.max_wait: float = check_seconds("max_wait", max_wait)
+        self.jitter: float = check_between("jitter", jitter, 0, 1)
+        self._random = random.Random(seed)
+        self._waiting: dict[_Attempts, asyncio.Future[bool]] = {}
+        self._retried = self._given_up = 0
+
+    def attach_task(self, task: Task[..., Any]) -> None:
+        """Try calls of this task again. One plugin may serve several tasks."""
+        task.scheduler.on_finishing(hidden=True)(partial(self._give_up_waiting, task))
+
+    def events(self) -> list[Event[..., Any]]:
+        """The two events above."""
+        return [self.RETRY, self.GAVE_UP]
+
+    def prepare(self, call: Call) -> bool:
+        """Follow the call."""
+        call.on_outcome(partial(self._review, _Attempts(call)))
+        return True
+
+    def _review(self, attempts: _Attempts, outcome: Outcome) -> asyncio.Future[bool] | None:
+        error = outcome.error
+        if error is None or isinstance(error, BrokenExecutor) or not isinstance(error, (WorkerLostError, *self.on)):
+            return None
+        attempts.note(error)
+        task = attempts.call.task
+        if self._are_used_up(attempts, error) or not task.scheduler.running():
+            self._give_up(attempts)
+            return None
+        task.emit(self.RETRY, attempts.future, error, attempts.call.attempt + 1)
+        self._retried += 1
+        return self._again(attempts, self._pause(attempts, error))
+
+    def _are_used_up(self, attempts: _Attempts, error: BaseException) -> bool:
+        if isinstance(error, WorkerLostError):
+            return attempts.lost > self.lost_workers
+        return attempts.failed >= self.attempts
+
+    def _pause(self, attempts: _Attempts, error: BaseException) -> float:
+        """Seconds to wait before the next attempt."""
+        if isinstance(error, WorkerLostError):
+            return 0.0
+        longest = min(self.wait if attempts.failed == 1 else self.factor * attempts.longest, self.max_wait)
+        attempts.longest = longest
+        return longest * (1 - self.jitter * self._random.random())
+
+    def _again(self, attempts: _Attempts, pause: float) -> asyncio.Future[bool]:
+        """What is done with True after the pause, or with False when the run ends before."""
+        loop = attempts.future.get_loop()
+        hold = self._waiting[attempts] = loop.create_future()
+
+        def go_on() -> None:
+            if not hold.done():  # it may be done in this very turn of the loop
+                hold.set_result(True)
+
+        timer = loop.call_later(pause, go_on)
+
+        def forget(_: object) -> None:
+            timer.cancel()
+            self._waiting.pop(attempts, None)
+
+        hold.add_done_callback(forget)
+        return hold
+
+    def _give_up_waiting(self, task: Task[..., Any]) -> None:
+        for attempts, hold in list(self._waiting.items()):
+            if attempts.call.task is task and not hold.done():
+                hold.set_result(False)
+                self._give_up(attempts)
+
+    def _give_up(self, attempts: _Attempts) -> None:
+        self._given_up += 1
+        attempts.call.task.emit(self.GAVE_UP, attempts.future, attempts.error, attempts.call.attempt)
+
+    def status(self) -> str:
+        """How often it was tried again, and how often in vain."""
+        waiting = f" · waiting {len(self._waiting)}" if self._waiting else ""
+        return f"retried {self._retried} · gave up {self._given_up}{waiting}"
+
+
+class _Attempts:
+    """What has become of one call so far."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.failed = 0
+        self.lost = 0
+        self.longest = 0.0  # that the last wait could be
+        self.error: BaseException = RuntimeError("no attempt has failed")
+
+    @property
+    def future(self) -> Future[Any]:
+        assert self.call.future is not None  # it was submitted before it could fail
+        return self.call.future
+
+    def note(self, error: BaseException) -> None:
+        self.error = error
+        if isinstance(error, WorkerLostError):
+            self.lost += 1
+        else:
+            self.failed += 1
+
+
+def _check_classes(on: Any) -> tuple[type[Exception], ...]:
+    classes: tuple[Any, ...] = on if isinstance(on, tuple) else (on,)
+    for cls in classes:
+        if not (isinstance(cls, type) and issubclass(cls, Exception)):
+            raise TypeError(f"on={on!r}: must be Exception, a subclass, or a tuple of such classes")
+    return classes

@@ -1,0 +1,59 @@
+"""Limit the threads of numerical libraries while a call is computed, by threadpoolctl."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from amltk import _extras
+from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.process_wide import ProcessWide
+from amltk.scheduling.plugins.wrapping import Wrapper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from amltk.scheduling.plugins.plugin import Submission
+
+_LIMITS = ProcessWide()
+
+
+class ThreadPoolCTLPlugin(Plugin):
+    """Limits the threads that BLAS and OpenMP use, in the worker, while it computes a call.
+
+    Without a limit each of several workers takes as many threads as there are cores, and they get in each other's way.
+    Where calls are computed in threads of one process, the limit holds for all of it while any of them is computed.
+
+    Args:
+        max_threads: How many threads a library may use, or how many each one may, as in `{"blas": 1, "openmp": 2}`;
+            None for no limit. As `limits` of [threadpoolctl](https://github.com/joblib/threadpoolctl).
+        user_api: Limit `"blas"` or `"openmp"` only; None for both.
+
+    Raises:
+        MissingExtraError: threadpoolctl is not installed. Workers need it too.
+        ValueError: There is no such `user_api`.
+    """
+
+    name = "threadpoolctl-plugin"
+
+    def __init__(self, max_threads: int | dict[str, int] | None = None, user_api: str | None = None) -> None:
+        _extras.load("threadpoolctl", needs="threadpoolctl", extra="plugins")
+        if user_api not in (None, "blas", "openmp"):
+            raise ValueError(f"user_api={user_api!r}: must be 'blas', 'openmp', or None for both")
+        self.max_threads: int | dict[str, int] | None = max_threads
+        self.user_api: str | None = user_api
+
+    def pre_submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Submission | None:
+        """Have it computed within the limit."""
+        return Wrapper(fn, partial(_limited, self.max_threads, self.user_api)), args, kwargs
+
+    def status(self) -> str:
+        """The limit."""
+        return f"threads {self.max_threads}" + (f" of {self.user_api}" if self.user_api else "")
+
+
+def _limited(max_threads: int | dict[str, int] | None, user_api: str | None) -> AbstractContextManager[None]:
+    from threadpoolctl import threadpool_limits
+
+    return _LIMITS.hold(partial(threadpool_limits, limits=max_threads, user_api=user_api), (max_threads, user_api))

@@ -1,0 +1,138 @@
+"""What the bridges to experiment trackers have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from amltk.scheduling.events import Event
+from amltk.scheduling.executors.whereabouts import Whereabouts, whereabouts
+from amltk.scheduling.plugins.background import Background
+from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.record import Record, exception_text, metrics, parameters
+
+if TYPE_CHECKING:
+    from amltk.scheduling.future import Future
+    from amltk.scheduling.plugins.record import Scalar
+    from amltk.scheduling.task import Task
+
+_log = logging.getLogger(__name__)
+
+
+class Tracker(Plugin):
+    """Hands a `Record` of each call of its tasks to an experiment tracker, when the call has ended.
+
+    Arguments and results are looked at on the loop's thread; everything that may take time is done in a thread, which
+    exists only while there is something to write. A run waits at its `@finished` until all is written; a further Ctrl-C
+    gives up what is not. One tracker may serve several tasks of a scheduler.
+
+    A tracker that fails is never the run's concern: the first failure is logged and told by `@tracking-failed`, and
+    nothing more is written in this run. The next run tries again.
+
+    Subclasses override `open`, `write` and `close`, which are called one after the other in that thread.
+    """
+
+    TRACKING_FAILED: Event[[Exception], Any] = Event("tracking-failed")
+    """Something could not be written, and nothing more will be in this run. Callbacks take what the tracker raised.
+
+    It may come while `@finished` is told, since the run waits there for what is not written yet.
+    """
+
+    def __init__(self) -> None:
+        self._background = Background(f"amltk-{self.name}")
+        self._tasks: list[Task[..., Any]] = []
+        self._pending: dict[Future[Any], tuple[float, dict[str, Scalar]]] = {}
+        self._is_open = False
+        self._failed = False
+        self._written = 0
+
+    def open(self) -> None:
+        """Get ready to write; called before the first record of a run."""
+
+    def write(self, record: Record) -> None:
+        """Write a record."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give back what `open` has acquired; called at the end of the run, also after a failure."""
+
+    def attach_task(self, task: Task[..., Any]) -> None:
+        """Track the calls of this task as well.
+
+        Raises:
+            ValueError: It tracks tasks of another scheduler, whose runs are not the same.
+        """
+        if not self._tasks:
+            task.scheduler.on_finished.register(self._finish, hidden=True)
+        elif task.scheduler is not self._tasks[0].scheduler:
+            raise ValueError(f"this {type(self).__name__} tracks tasks of another scheduler: make a new one")
+        self._tasks.append(task)
+        task.on_submitted.register(self._submitted, hidden=True)
+        task.on_result.register(self._returned, hidden=True)
+        task.on_exception.register(self._raised, hidden=True)
+        task.on_cancelled.register(self._cancelled, hidden=True)
+
+    def events(self) -> list[Event[..., Any]]:
+        """The event above."""
+        return [self.TRACKING_FAILED]
+
+    def status(self) -> str:
+        """How many calls were written."""
+        return f"{self._written} written" + (", then it failed" if self._failed else "")
+
+    # ------------------------------------------------------------------ on the loop's thread
+
+    def _submitted(self, future: Any, /, *args: Any, **kwargs: Any) -> None:
+        self._pending[future] = time.time(), parameters(future.function, args, kwargs)
+
+    def _returned(self, future: Any, result: Any) -> None:
+        self._ended(future, outcome="result", metrics=metrics(result))
+
+    def _raised(self, future: Any, error: BaseException) -> None:
+        self._ended(future, outcome="exception", exception=exception_text(error))
+
+    def _cancelled(self, future: Any) -> None:
+        self._ended(future, outcome="cancelled")
+
+    def _ended(self, future: Future[Any], **how: Any) -> None:
+        submitted, given = self._pending.pop(future, (None, {}))
+        if submitted is None:
+            return  # it was submitted before the plugin was attached
+        told = whereabouts(future.work) or Whereabouts()
+        record = Record(future.task.name, given, submitted, told.began, told.ended or time.time(), **how)
+        self._background.put(self._write, record)
+
+    async def _finish(self) -> None:
+        self._pending.clear()
+        try:
+            await asyncio.wrap_future(self._background.put(self._close))
+        except asyncio.CancelledError:
+            self._background.drop()
+            raise
+
+    # ------------------------------------------------------------------ in the thread
+
+    def _write(self, record: Record) -> None:
+        if self._failed:
+            return
+        try:
+            if not self._is_open:
+                self._is_open = True  # what is half open is closed as well
+                self.open()
+            self.write(record)
+            self._written += 1
+        except Exception as error:  # noqa: BLE001 - of whatever library; told, and never the run's
+            self._failed = True
+            _log.exception("%s failed: calls are not tracked until the end of this run", self.name)
+            for task in self._tasks:
+                task.emit(self.TRACKING_FAILED, error)
+
+    def _close(self) -> None:
+        try:
+            if self._is_open:
+                self.close()
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("%s failed to end", self.name)
+        self._is_open = self._failed = False

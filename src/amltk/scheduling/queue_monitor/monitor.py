@@ -1,0 +1,185 @@
+"""Watches the queue of a scheduler."""
+
+from __future__ import annotations
+
+from time import time_ns
+from typing import TYPE_CHECKING, Any
+
+from amltk import _extras
+from amltk._checks import check_optional_count
+from amltk.scheduling.executors.whereabouts import whereabouts
+from amltk.scheduling.queue_monitor.history import History
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future as Work
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from amltk.scheduling.future import Future
+    from amltk.scheduling.scheduler import Scheduler
+
+MOST = 4096
+"""Moments that are told apart; about 2 MB."""
+
+QUEUE_SIZE, RUNNING, FINISHED, CANCELLED = range(4)
+
+
+class _Open:
+    """A call that is in the queue."""
+
+    __slots__ = ("done", "submitted", "work")
+
+    def __init__(self) -> None:
+        self.work: Work[Any] | None = None  # its latest attempt
+        self.submitted: int = 0  # when the executor was given that
+        self.done: int | None = None  # when the executor has ended it
+
+    def note_done(self, work: Work[Any]) -> None:
+        """The executor has ended an attempt. Called on any thread."""
+        if work is self.work:
+            self.done = time_ns()
+
+
+class QueueMonitor:
+    """Records how many calls wait and run in a scheduler, over time.
+
+    ```python
+    monitor = QueueMonitor(scheduler)
+    scheduler.run()
+    monitor.plot(interval=(50, "ms"), n_workers=4)
+    ```
+
+    Make it before the run; it goes on through all runs of the scheduler. What it costs for each event does not depend
+    on how many calls there are, and its memory is bounded: about 4,000 moments are told apart. While there were no
+    more, everything is exact. From then on what happens within some span of time is known by its mean only; the span
+    grows with the time that is watched, and is at most a two-thousandth of it.
+
+    When a call began and ended is what its worker tells, afterwards. Where the executor tells nothing (one that is not
+    made by `Scheduler.with_...`), it is not known what is running: `running` is empty then, and `queued` includes it.
+
+    Args:
+        scheduler: Whose queue is watched.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._history = History(4, MOST)
+        self._open: dict[Future[Any], _Open] = {}
+        self._knows_running = scheduler.executor_kind.capabilities.tells_whereabouts
+        self._latest = 0
+        scheduler.witnesses.append(self._submitted)
+        for event in (scheduler.STARTED, scheduler.FINISHED):
+            scheduler.emitter.register(event, self._mark, hidden=True)
+        for ending in (scheduler.FUTURE_RESULT, scheduler.FUTURE_EXCEPTION, scheduler.FUTURE_CANCELLED):
+            scheduler.emitter.register(ending, self._ended, hidden=True)
+
+    def df(self, *, n_workers: int | None = None) -> pd.DataFrame:
+        """What was recorded, as a DataFrame by time in UTC. Needs pandas.
+
+        Each row holds until the next one. Its columns are
+
+        - `queue_size`: the calls whose ending was not told yet; the sum of the next four,
+        - `queued`: those that no worker has begun,
+        - `running`: those that a worker is at; NaN if that is not known,
+        - `finished`: those that were computed and wait for their callbacks to be called,
+        - `cancelled`: those that were cancelled and wait likewise,
+        - `idle`: the workers that have nothing to do.
+
+        Args:
+            n_workers: How many workers there are; None for as many as were ever seen to be busy at once.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+            ValueError: `n_workers` is below 1.
+            TypeError: `n_workers` is no whole number.
+        """
+        check_optional_count("n_workers", n_workers)
+        load = _extras.load("amltk.scheduling.queue_monitor.frame", needs="pandas", extra="monitor")
+        frame: pd.DataFrame = load.frame(self._up_to_now(), n_workers=n_workers, knows_running=self._knows_running)
+        return frame
+
+    def plot(
+        self, *, ax: Axes | None = None, interval: tuple[float, str] | None = None, n_workers: int | None = None
+    ) -> Axes:
+        """Draw what was recorded, as areas one on the other over time. Needs matplotlib and pandas.
+
+        Args:
+            ax: What to draw on; None for a figure of its own.
+            interval: Draw means over intervals of this length, as in `(50, "ms")`, in a unit that pandas knows; None
+                for everything that is known.
+            n_workers: As in `df`.
+
+        Returns:
+            What was drawn on.
+
+        Raises:
+            MissingExtraError: A library is not installed.
+            ValueError: `interval` is no length of time above 0, or `n_workers` is below 1.
+            TypeError: `n_workers` is no whole number.
+        """
+        frame = self.df(n_workers=n_workers)
+        load = _extras.load("amltk.scheduling.queue_monitor.plot", needs="matplotlib", extra="monitor")
+        axes: Axes = load.plot(frame, ax, interval)
+        return axes
+
+    # ------------------------------------------------------------------ what happens, on the loop's thread
+
+    def _now(self) -> int:
+        self._latest = max(self._latest, time_ns())  # the clock may be set back
+        return self._latest
+
+    def _mark(self) -> None:
+        self._history.change(self._now(), QUEUE_SIZE, 0)
+
+    def _submitted(self, future: Future[Any], *_: Any) -> None:
+        now = self._now()
+        call = self._open.get(future)
+        if call is None:
+            call = self._open[future] = _Open()
+            self._history.change(now, QUEUE_SIZE, 1)
+        else:
+            self._count_running(call, now)
+        call.work, call.submitted, call.done = future.work, now, None
+        if call.work is not None:
+            call.work.add_done_callback(call.note_done)
+
+    def _ended(self, future: Future[Any], *_: Any) -> None:
+        call = self._open.pop(future, None)
+        if call is None:
+            return  # submitted before there was this monitor
+        now = self._now()
+        ended = self._count_running(call, now)
+        number = CANCELLED if future.cancelled() else FINISHED
+        self._history.change(ended, number, 1)
+        self._history.change(now, number, -1)
+        self._history.change(now, QUEUE_SIZE, -1)
+
+    def _count_running(self, call: _Open, now: int) -> int:
+        """Count an attempt that has ended as running while it was; returns when it ended.
+
+        Clocks of other machines may differ: nothing ran before it was submitted, or later than now.
+        """
+        where = whereabouts(call.work)
+        done = now if call.done is None else _between(call.submitted, call.done, now)
+        if where is None:
+            return done  # lost before anything was heard of it, or its executor never tells
+        self._knows_running = True
+        ended = done if where.ended is None else _between(call.submitted, round(where.ended * 1e9), done)
+        if where.began is not None:
+            began = _between(call.submitted, round(where.began * 1e9), ended)
+            self._history.change(began, RUNNING, 1)
+            self._history.change(ended, RUNNING, -1)
+        return ended
+
+    def _up_to_now(self) -> History:
+        """What was recorded, and what is running now."""
+        history = self._history.copy()
+        for call in self._open.values():
+            where = whereabouts(call.work)
+            if where is not None and where.began is not None and call.done is None:
+                history.change(max(round(where.began * 1e9), call.submitted), RUNNING, 1)
+        return history
+
+
+def _between(least: int, value: int, most: int) -> int:
+    return max(least, min(value, most))

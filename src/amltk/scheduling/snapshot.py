@@ -1,0 +1,200 @@
+"""What a scheduler is doing at one moment, in numbers that do not change any more: what displays and monitors read.
+
+Taking a snapshot takes as long as there are tasks and workers, however much is pending, and may be done on any thread.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from amltk.scheduling.events import callback_name
+from amltk.scheduling.executors.whereabouts import this_host, whereabouts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from amltk.scheduling.events import Event
+    from amltk.scheduling.executors.whereabouts import Whereabouts
+    from amltk.scheduling.future import Future
+    from amltk.scheduling.scheduler import Scheduler
+    from amltk.scheduling.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many submissions are in which state.
+
+    Attributes:
+        unended: Those that have not ended.
+        running: Those of them that a worker has begun; None where the executor does not tell.
+        done: Those that have ended with a result.
+        failed: Those that have ended with an exception.
+        cancelled: Those that were cancelled.
+    """
+
+    unended: int
+    running: int | None
+    done: int
+    failed: int
+    cancelled: int
+
+    @property
+    def pending(self) -> int | None:
+        """Those that no worker has begun; None where the executor does not tell."""
+        return None if self.running is None else self.unended - self.running
+
+    @property
+    def computed(self) -> int:
+        """Those that were computed to an end, good or bad."""
+        return self.done + self.failed
+
+    @property
+    def ended(self) -> int:
+        """Those that have ended, in whichever way."""
+        return self.computed + self.cancelled
+
+    @property
+    def submitted(self) -> int:
+        """All of them."""
+        return self.unended + self.ended
+
+    def since(self, earlier: Counts) -> Counts:
+        """The same, without what had ended by then."""
+        return replace(
+            self,
+            done=self.done - earlier.done,
+            failed=self.failed - earlier.failed,
+            cancelled=self.cancelled - earlier.cancelled,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunningCall:
+    """A call that a worker is at.
+
+    Attributes:
+        future: Its future.
+        name: Of its task, or of its function where it has none.
+        where: The worker in words, such as `process 4711`; empty if it is not known.
+        since: When the worker began it, in seconds since the epoch; None if that is not known.
+    """
+
+    future: Future[Any]
+    name: str
+    where: str
+    since: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PluginStatus:
+    """What a plugin says of itself.
+
+    Attributes:
+        name: Its name.
+        status: One short line; empty if there is nothing to say.
+    """
+
+    name: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSnapshot:
+    """What one task is doing.
+
+    Attributes:
+        task: The task.
+        counts: Its submissions, over all runs.
+        total: How many submissions there will have been in all, over all runs; None where no plugin and no map knows.
+        plugins: Its plugins, in the order in which they are asked.
+        events: How often those of its events have happened that not every task has.
+    """
+
+    task: Task[..., Any]
+    counts: Counts
+    total: int | None
+    plugins: tuple[PluginStatus, ...]
+    events: Mapping[Event[..., Any], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a scheduler is doing at one moment.
+
+    Attributes:
+        time: That moment, in seconds since the epoch.
+        accepting: Whether it accepts submissions, see `Scheduler.running`.
+        counts: Its submissions, over all runs, those without a task included.
+        calls: What workers are at; empty where the executor does not tell.
+        tasks: Its tasks, in the order in which they were made.
+    """
+
+    time: float
+    accepting: bool
+    counts: Counts
+    calls: tuple[RunningCall, ...]
+    tasks: tuple[TaskSnapshot, ...]
+
+    @classmethod
+    def of(cls, scheduler: Scheduler) -> Snapshot:
+        """Take one now."""
+        calls = scheduler.running_calls()
+        by_task = None if calls is None else Counter(future.task for future in calls)
+        done, failed, cancelled = (
+            scheduler.emitter.channel(event).count
+            for event in (scheduler.FUTURE_RESULT, scheduler.FUTURE_EXCEPTION, scheduler.FUTURE_CANCELLED)
+        )
+        return cls(
+            time=time.time(),
+            accepting=scheduler.running(),
+            counts=_counts(scheduler.n_running, None if calls is None else len(calls), done, failed, cancelled),
+            calls=tuple(map(_running_call, calls or ())),
+            tasks=tuple(_task(task, None if by_task is None else by_task[task]) for task in list(scheduler.tasks)),
+        )
+
+
+def _counts(unended: int, running: int | None, done: int, failed: int, cancelled: int) -> Counts:
+    # On another thread than the loop's what was found to run may have ended by now.
+    return Counts(unended, None if running is None else min(running, unended), done, failed, cancelled)
+
+
+def _running_call(future: Future[Any]) -> RunningCall:
+    name = callback_name(future.function) if future.task is None else future.task.name
+    told = whereabouts(future.work)
+    return RunningCall(future, name, "", None) if told is None else RunningCall(future, name, _place(told), told.began)
+
+
+def _place(told: Whereabouts) -> str:
+    """Where it is computed, in words."""
+    if told.pid is None:
+        return ""
+    is_thread = told.thread is not None and told.pid == os.getpid()
+    where = f"thread {told.thread}" if is_thread else f"process {told.pid}"
+    return where if told.host in (None, this_host()) else f"{where} on {told.host}"
+
+
+def _task(task: Task[..., Any], running: int | None) -> TaskSnapshot:
+    channels = task.channels
+    endings = (channels.result, channels.exception, channels.cancelled)
+    counts = _counts(task.n_running, running, *(channel.count for channel in endings))
+    everyones = {channel.event for channel in channels}
+    return TaskSnapshot(
+        task,
+        counts,
+        _total(counts, task),
+        tuple(PluginStatus(plugin.name, plugin.status()) for plugin in task.plugins),
+        {event: count for event, count in task.event_counts.items() if event not in everyones},
+    )
+
+
+def _total(counts: Counts, task: Task[..., Any]) -> int | None:
+    """What was submitted and what is to come: as much as plugins let pass, and the items of maps that are not over."""
+    to_come = [left for plugin in task.plugins if (left := plugin.calls_left()) is not None]
+    mapped = [task_map.calls_left() for task_map in task.maps if not task_map.over]
+    if mapped and None not in mapped:
+        to_come.append(sum(left or 0 for left in mapped))
+    return counts.submitted + min(to_come) if to_come else None

@@ -1,0 +1,230 @@
+// Which part of it is in the window, and how that is drawn. What one frame costs depends on the size of the window, not on
+// how much was computed: within a lane, what is narrower than a pixel is found by bisection and drawn as one.
+
+const chart = find("chart");
+const scroller = find("lanes");
+const [overview, busy, bars] = ["overview", "busy", "bars"].map(find);
+const LANE = lanes.length > 40 ? 15 : lanes.length > 12 ? 20 : 26; // pixels
+const SHORTEST = 20; // microseconds that can fill the window
+const MARGIN = Math.max(1, data.span * 0.008);
+const view = { from: -MARGIN, to: data.span + MARGIN };
+let selected = -1; // a row
+let width = 0; // of the canvases, in pixels, as is
+let gutter = 0; // what the names of the lanes take of it
+let due = false; // a frame was asked for
+
+const x = (time) => gutter + (time - view.from) / (view.to - view.from) * (width - gutter);
+const timeAt = (pixel) => view.from + (pixel - gutter) / (width - gutter) * (view.to - view.from);
+
+function show(from, to) {
+  const whole = data.span + 2 * MARGIN;
+  const length = Math.min(whole, Math.max(SHORTEST, to - from));
+  const middle = (from + to) / 2;
+  view.from = Math.min(Math.max(middle - length / 2, -MARGIN), data.span + MARGIN - length);
+  view.to = view.from + length;
+  draw();
+}
+
+const fit = () => show(-MARGIN, data.span + MARGIN);
+const move = (time) => show(view.from + time, view.to + time);
+
+/** Make what takes one pixel take `factor` pixels; what is at `time` stays where it is. */
+function zoom(factor, time = (view.from + view.to) / 2) {
+  const whole = data.span + 2 * MARGIN;
+  const length = Math.min(whole, Math.max(SHORTEST, (view.to - view.from) / factor));
+  const from = time - (time - view.from) * length / (view.to - view.from);
+  show(from, from + length);
+}
+
+let colours = {};
+
+function readColours() {
+  const style = getComputedStyle(document.documentElement);
+  for (const name of ["panel", "stripe", "line", "text", "soft", "accent", "busy", "ink", "ink-on-retried", ...outcomes]) {
+    colours[name] = style.getPropertyValue(`--${name}`).trim();
+  }
+}
+
+/** Make a canvas as sharp as the screen is, and empty. */
+function cleared(canvas, height) {
+  const ratio = window.devicePixelRatio || 1;
+  const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
+  if (canvas.width !== wide || canvas.height !== high) Object.assign(canvas, { width: wide, height: high });
+  canvas.style.height = `${height}px`;
+  const pen = canvas.getContext("2d");
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+  pen.fillStyle = colours.panel;
+  pen.fillRect(0, 0, width, height);
+  pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+  pen.textBaseline = "middle";
+  return pen;
+}
+
+/** Write what fits into so many pixels. */
+function write(pen, text, left, y, room) {
+  if (pen.measureText(text).width > room) {
+    let length = text.length;
+    while (length > 0 && pen.measureText(`${text.slice(0, length)}…`).width > room) length--;
+    if (!length) return;
+    text = `${text.slice(0, length)}…`;
+  }
+  pen.fillText(text, left, y);
+}
+
+/** A step of the axis that is easy to read, for labels at least so many pixels apart. */
+function tickStep(pixels) {
+  const least = (view.to - view.from) / (width - gutter) * pixels;
+  const clock = [60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400].map((seconds) => seconds * 1e6);
+  if (least > 30e6) return clock.find((step) => step >= least) || Math.ceil(least / 864e8) * 864e8;
+  const power = 10 ** Math.floor(Math.log10(least));
+  return Math.max(1, [1, 2, 5, 10].map((n) => n * power).find((step) => step >= least));
+}
+
+/** A column for each pixel: how many workers are busy, of all. */
+function drawLoad(pen, top, height, from, to, left, right) {
+  const perPixel = (to - from) / (right - left);
+  pen.fillStyle = colours.busy;
+  let before = workUntil(from);
+  for (let pixel = left; pixel < right; pixel++) {
+    const after = workUntil(from + (pixel + 1 - left) * perPixel);
+    const share = Math.min(1, (after - before) / perPixel / Math.max(1, lanes.length));
+    if (share > 0) pen.fillRect(pixel, top + height * (1 - share), 1, height * share);
+    before = after;
+  }
+}
+
+function drawOverview() {
+  const pen = cleared(overview, 34);
+  drawLoad(pen, 5, 24, -MARGIN, data.span + MARGIN, gutter, width);
+  const place = (time) => gutter + (time + MARGIN) / (data.span + 2 * MARGIN) * (width - gutter);
+  const [left, right] = [place(view.from), Math.max(place(view.to), place(view.from) + 3)];
+  pen.fillStyle = colours.panel;
+  pen.globalAlpha = 0.65;
+  pen.fillRect(gutter, 0, left - gutter, 34);
+  pen.fillRect(right, 0, width - right, 34);
+  pen.globalAlpha = 1;
+  pen.strokeStyle = colours.accent;
+  pen.lineWidth = 1.5;
+  pen.strokeRect(left + 0.75, 2, right - left - 1.5, 30);
+  pen.fillStyle = colours.soft;
+  write(pen, "whole run", 12, 17, gutter - 20);
+}
+
+function drawBusy() {
+  const pen = cleared(busy, 92);
+  const [top, height] = [12, 54];
+  drawLoad(pen, top, height, view.from, view.to, gutter, width);
+  pen.fillStyle = colours.soft;
+  const what = lanes.some((lane) => lane.known) ? "busy workers" : "pending calls";
+  write(pen, gutter > 130 ? what : what.split(" ")[0], 12, top + height / 2, gutter - 40);
+  pen.textAlign = "right";
+  pen.fillText(number.format(lanes.length), gutter - 7, top + 3);
+  pen.fillText("0", gutter - 7, top + height - 3);
+  pen.textAlign = "center";
+  const step = tickStep(92);
+  for (let time = Math.ceil(Math.max(0, view.from) / step) * step; time <= view.to; time += step) {
+    const pixel = Math.round(x(time));
+    pen.fillStyle = colours.line;
+    pen.fillRect(pixel, top, 1, height + 6);
+    pen.fillStyle = colours.soft;
+    const half = pen.measureText(moment(time, step)).width / 2;
+    pen.fillText(moment(time, step), Math.min(Math.max(pixel, gutter + half), width - half - 4), top + height + 15);
+  }
+  pen.textAlign = "left";
+  pen.fillStyle = colours.line;
+  pen.fillRect(gutter, top + height, width - gutter, 1);
+}
+
+/** The bars of one lane; returns how many were drawn. */
+function drawLane(pen, lane, top) {
+  let drawn = 0;
+  let row = bisect(reach, view.from, lane.first, lane.end);
+  while (row < lane.end && began[row] < view.to) {
+    const left = Math.max(gutter, x(began[row]));
+    const right = Math.min(width, x(ended[row]));
+    let next = row + 1;
+    if (right - left >= 1) {
+      pen.fillStyle = colours[outcomes[outcomeOf[row]]];
+      const gap = right - left > 3 ? 0.7 : 0; // neighbours can be told apart
+      pen.fillRect(left, top, right - left - gap, LANE - 5);
+      if (right - left > 42) label(pen, row, left, right, top);
+    } else {
+      // Everything that begins within this pixel is one column, the more solid the more of the pixel it takes.
+      const pixel = Math.floor(left);
+      const edge = timeAt(pixel + 1);
+      next = Math.max(next, bisect(began, edge, next, lane.end));
+      const taken = (workOf[next] - workOf[row]) / (edge - timeAt(pixel));
+      pen.fillStyle = colours[outcomes[urgent(row, next)]];
+      pen.globalAlpha = Math.min(1, 0.45 + 0.55 * taken);
+      pen.fillRect(pixel, top, 1, LANE - 5);
+      pen.globalAlpha = 1;
+    }
+    drawn++;
+    row = next;
+  }
+  return drawn;
+}
+
+/** The outcome to be shown for some rows. */
+const urgent = (first, end) => BY_URGENCY.find((outcome) => countsOf[outcome][end] > countsOf[outcome][first]);
+
+function label(pen, row, left, right, top) {
+  if (LANE < 18) return;
+  pen.fillStyle = outcomes[outcomeOf[row]] === "retried" ? colours["ink-on-retried"] : colours.ink;
+  write(pen, labelOf(row), left + 6, top + (LANE - 5) / 2 + 1, right - left - 12);
+}
+
+const nameOf = (row) => `${data.functions[rows.function[row]].function}(${rows.arguments[row]})`;
+const labelOf = (row) => (data.functions.length === 1 && rows.arguments[row]) || nameOf(row); // the name tells nothing
+
+function drawBars() {
+  const all = lanes.length * LANE + 8;
+  find("room").style.height = `${all}px`;
+  const height = Math.min(all, scroller.clientHeight || all);
+  const pen = cleared(bars, height);
+  const scrolled = scroller.scrollTop;
+  let drawn = 0;
+  const last = Math.min(lanes.length, Math.ceil((scrolled + height) / LANE));
+  for (let n = Math.floor(scrolled / LANE); n < last; n++) {
+    const top = n * LANE + 5 - scrolled;
+    if (n % 2) {
+      pen.fillStyle = colours.stripe;
+      pen.fillRect(0, top - 2.5, width, LANE);
+    }
+    drawn += drawLane(pen, lanes[n], top);
+    pen.fillStyle = colours.soft;
+    write(pen, lanes[n].name, 12, top + (LANE - 5) / 2, gutter - 20);
+  }
+  if (selected >= 0) outline(pen, selected, scrolled);
+  pen.fillStyle = colours.line;
+  pen.fillRect(gutter - 1, 0, 1, height);
+  return drawn;
+}
+
+function outline(pen, row, scrolled) {
+  const left = Math.max(gutter, x(began[row]));
+  const right = Math.min(width, Math.max(x(ended[row]), left + 2));
+  if (right < gutter || left > width) return;
+  pen.strokeStyle = colours.text;
+  pen.lineWidth = 1.5;
+  pen.strokeRect(left - 1, laneOf(row) * LANE + 4 - scrolled, right - left + 1.3, LANE - 3);
+}
+
+const laneOf = (row) => lanes.findIndex((lane) => row < lane.end);
+
+/** Draw everything with the next frame of the screen. */
+function draw() {
+  if (due) return;
+  due = true;
+  requestAnimationFrame(() => {
+    due = false;
+    width = chart.clientWidth;
+    gutter = Math.round(Math.min(170, width * 0.27));
+    const drawn = drawBars();
+    width = chart.clientWidth;
+    drawBusy();
+    drawOverview();
+    // What a program that looks at the page can know of it.
+    Object.assign(chart.dataset, { drawn, frames: 1 + Number(chart.dataset.frames || 0), from: view.from, to: view.to });
+  });
+}

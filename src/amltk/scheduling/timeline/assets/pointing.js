@@ -1,0 +1,168 @@
+// What mouse and keys do.
+
+const tip = find("tip");
+const NEAR = 4; // pixels
+
+/** The row that is drawn there, or nearly; -1 if there is none. */
+function rowAt(pixel, y) {
+  const lane = lanes[Math.floor((y + scroller.scrollTop - 2.5) / LANE)];
+  if (!lane || pixel < gutter) return -1;
+  const time = timeAt(pixel);
+  const near = timeAt(pixel + NEAR) - time;
+  const after = bisect(began, time, lane.first, lane.end);
+  let [best, least] = [-1, near];
+  for (const row of [after - 1, after]) {
+    if (row < lane.first || row >= lane.end) continue;
+    const distance = Math.max(0, began[row] - time, time - ended[row]);
+    if (distance < least || (distance === 0 && least !== 0)) [best, least] = [row, distance];
+  }
+  return best;
+}
+
+/** How many rows share its pixel with it. */
+function crowd(row) {
+  const lane = lanes[laneOf(row)];
+  if (x(ended[row]) - x(began[row]) >= 1) return 1;
+  const pixel = Math.floor(x(began[row]));
+  const edges = [timeAt(pixel), timeAt(pixel + 1)].map((edge) => bisect(began, edge, lane.first, lane.end));
+  return edges[1] - edges[0];
+}
+
+function describe(row) {
+  const outcome = outcomes[outcomeOf[row]];
+  const how = element("div", outcome + (rows.attempt[row] ? `, attempt ${rows.attempt[row]}` : ""), { className: "how" });
+  how.style.color = `var(--${outcome})`;
+  const parts = [element("strong", nameOf(row)), how];
+  if (rows.error[row]) parts.push(element("div", rows.error[row], { className: "error" }));
+  const took = duration(ended[row] - began[row]);
+  const waited = Math.max(0, began[row] - rows.submitted[row]);
+  const lane = lanes[laneOf(row)];
+  parts.push(element("div", lane.known ? `${took}, after ${duration(waited)} of waiting` : `${took}, waiting included`));
+  const at = `${moment(began[row], 1000)} after the start`;
+  parts.push(element("div", lane.known ? `${lane.name}, ${at}` : `worker not known, ${at}`, { className: "soft" }));
+  const others = crowd(row) - 1;
+  if (others > 0) parts.push(element("div", `and ${number.format(others)} more in this pixel: zoom in`, { className: "soft" }));
+  tip.replaceChildren(...parts);
+}
+
+function point(row, left, top) {
+  if (row !== selected) {
+    selected = row;
+    draw();
+  }
+  tip.hidden = row < 0;
+  if (row < 0) return;
+  describe(row);
+  const [wide, high] = [tip.offsetWidth, tip.offsetHeight];
+  tip.style.left = `${Math.max(6, Math.min(left + 14, window.innerWidth - wide - 6))}px`;
+  tip.style.top = `${top + 16 + high < window.innerHeight ? top + 16 : Math.max(6, top - high - 12)}px`;
+}
+
+const failures = Array.from(began.keys()).filter((row) => outcomes[outcomeOf[row]] === "failed");
+failures.sort((one, other) => began[one] - began[other]);
+
+/** Show the next failure, or the one before: from the one that is selected, or from the middle of the view. */
+function goToFailure(step) {
+  if (!failures.length) return;
+  const here = failures.indexOf(selected);
+  const middle = (view.from + view.to) / 2;
+  const after = failures.findIndex((row) => began[row] > middle);
+  const start = step > 0 ? (after < 0 ? 0 : after) : (after < 0 ? failures.length : after) - 1;
+  const next = here >= 0 ? here + step : start;
+  const row = failures[(next + failures.length) % failures.length];
+  const length = Math.min(view.to - view.from, Math.max(SHORTEST, 25 * (ended[row] - began[row])));
+  const centre = (began[row] + ended[row]) / 2;
+  show(centre - length / 2, centre + length / 2);
+  const top = laneOf(row) * LANE;
+  if (top < scroller.scrollTop || top + LANE > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = top - 2 * LANE;
+  const box = bars.getBoundingClientRect();
+  point(row, box.left + x(centre), box.top + top - scroller.scrollTop + LANE);
+}
+
+function listen() {
+  let drag = null; // where the pointer was
+
+  for (const canvas of [busy, bars]) {
+    canvas.addEventListener("pointerdown", (event) => {
+      drag = { x: event.clientX, y: event.clientY };
+      canvas.setPointerCapture(event.pointerId);
+      chart.classList.add("dragged");
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      const box = canvas.getBoundingClientRect();
+      if (!drag) {
+        point(canvas === bars ? rowAt(event.clientX - box.left, event.clientY - box.top) : -1, event.clientX, event.clientY);
+        return;
+      }
+      point(-1);
+      scroller.scrollTop -= event.clientY - drag.y;
+      move((drag.x - event.clientX) / (width - gutter) * (view.to - view.from));
+      drag = { x: event.clientX, y: event.clientY };
+    });
+    canvas.addEventListener("pointerleave", () => point(-1));
+    canvas.addEventListener("dblclick", fit);
+  }
+  overview.addEventListener("pointerdown", (event) => {
+    overview.setPointerCapture(event.pointerId);
+    chart.classList.add("dragged");
+    drag = {};
+    centre(event);
+  });
+  overview.addEventListener("pointermove", (event) => drag && centre(event));
+  overview.addEventListener("dblclick", fit);
+  for (const name of ["pointerup", "pointercancel"]) {
+    chart.addEventListener(name, () => {
+      drag = null;
+      chart.classList.remove("dragged");
+    });
+  }
+  for (const canvas of [overview, busy, bars]) canvas.addEventListener("wheel", turn, { passive: false });
+  scroller.addEventListener("scroll", draw);
+  new ResizeObserver(draw).observe(chart);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readColours(); draw(); });
+  document.addEventListener("keydown", press);
+  const buttons = { in: () => zoom(1.6), out: () => zoom(1 / 1.6), fit, next: () => goToFailure(1), previous: () => goToFailure(-1) };
+  for (const [id, act] of Object.entries(buttons)) find(id).addEventListener("click", act);
+  find("next").disabled = find("previous").disabled = !failures.length;
+}
+
+function centre(event) {
+  const share = (event.clientX - overview.getBoundingClientRect().left - gutter) / (width - gutter);
+  const time = share * (data.span + 2 * MARGIN) - MARGIN;
+  const half = (view.to - view.from) / 2;
+  show(time - half, time + half);
+}
+
+function turn(event) {
+  event.preventDefault();
+  if (event.shiftKey) {
+    scroller.scrollTop += event.deltaX || event.deltaY;
+  } else if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
+    move(event.deltaX / (width - gutter) * (view.to - view.from));
+  } else {
+    const lines = event.deltaMode === 1 ? 20 : 1;
+    zoom(Math.exp(-event.deltaY * lines * 0.0018), timeAt(event.clientX - event.currentTarget.getBoundingClientRect().left));
+  }
+}
+
+function press(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const step = (view.to - view.from) / 8;
+  const rowsUp = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+  const acts = {
+    ArrowLeft: () => move(-step), a: () => move(-step), ArrowRight: () => move(step), d: () => move(step),
+    "+": () => zoom(1.6), "=": () => zoom(1.6), w: () => zoom(1.6), "-": () => zoom(1 / 1.6), s: () => zoom(1 / 1.6),
+    0: fit, f: () => goToFailure(1), F: () => goToFailure(-1), Escape: () => point(-1),
+  };
+  if (acts[event.key]) acts[event.key]();
+  else if (rowsUp && document.activeElement === chart) scroller.scrollTop += rowsUp * 2 * LANE;
+  else return;
+  event.preventDefault();
+}
+
+writeTotals();
+writeLegend();
+writeFunctions();
+readColours();
+listen();
+draw();

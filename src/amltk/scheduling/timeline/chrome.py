@@ -1,0 +1,124 @@
+"""The records in the format that Chrome's tracing had and Perfetto reads.
+
+Its description: "Trace Event Format", https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from amltk.scheduling.timeline.lanes import lanes
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from amltk.scheduling.timeline.lanes import Lane
+    from amltk.scheduling.timeline.record import Record
+
+COLOURS = {
+    "succeeded": "good",
+    "failed": "terrible",
+    "cancelled": "grey",
+    "retried": "bad",
+    "running": "thread_state_running",
+}
+"""By outcome: a name that Chrome knows; Perfetto has colours of its own."""
+
+LARGEST_PID = 1 << 22
+"""On Linux."""
+
+
+def trace(records: Sequence[Record]) -> dict[str, Any]:
+    """A trace: names (M) of processes and threads, a slice (X) for what has begun, and a counter (C) of what runs."""
+    drawn = lanes(records)
+    start = min((record.submitted for lane in drawn for record in lane.records), default=0.0)
+    start = min([start, *(lane.records[0].began or start for lane in drawn)])
+    now = max((record.ended or 0.0 for lane in drawn for record in lane.records), default=start)
+    events = [*_names(drawn), *_slices(drawn, start, now), *_running(drawn, start)]
+    return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"began": start}}
+
+
+def write(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
+    """Write a trace into a file."""
+    Path(path).write_text(json.dumps(trace(records), separators=(",", ":")), encoding="utf-8")
+
+
+def _names(drawn: Iterable[Lane]) -> Iterator[dict[str, Any]]:
+    yield _meta("process_name", 0, 0, name="scheduler")
+    named = set()
+    for (pid, tid), lane in _numbered(drawn):
+        if pid not in named:
+            named.add(pid)
+            yield _meta("process_name", pid, tid, name=_process_name(lane, pid))
+        yield _meta("thread_name", pid, tid, name=lane.name)
+        yield _meta("thread_sort_index", pid, tid, sort_index=tid)
+
+
+def _process_name(lane: Lane, number: int) -> str:
+    if not lane.known:
+        return "workers that are not known"
+    return f"{lane.host}" if number == lane.pid else f"{lane.host}, process {lane.pid}"  # viewers add the number
+
+
+def _meta(kind: str, pid: int, tid: int, **args: Any) -> dict[str, Any]:
+    return {"ph": "M", "name": kind, "pid": pid, "tid": tid, "ts": 0, "args": args}
+
+
+def _slices(drawn: Iterable[Lane], start: float, now: float) -> Iterator[dict[str, Any]]:
+    for (pid, tid), lane in _numbered(drawn):
+        for record in lane.records:
+            began = record.began or start
+            about = {"arguments": record.arguments, "outcome": record.outcome, "attempt": record.attempt}
+            if record.error:
+                about["error"] = record.error
+            yield {
+                "ph": "X",
+                "name": record.function,
+                "cat": record.outcome,
+                "cname": COLOURS.get(record.outcome, "grey"),
+                "pid": pid,
+                "tid": tid,
+                "ts": _microseconds(began - start),
+                "dur": _microseconds(max(0.0, (record.ended or now) - began)),
+                "args": about,
+            }
+
+
+def _running(drawn: Iterable[Lane], start: float) -> Iterator[dict[str, Any]]:
+    changes: list[tuple[float, int]] = []
+    for lane in drawn:
+        for record in lane.records:
+            changes.append((record.began or start, 1))
+            if record.ended is not None:
+                changes.append((record.ended, -1))
+    changes.sort()
+    level = 0
+    for n, (at, change) in enumerate(changes):
+        level += change
+        if n + 1 == len(changes) or changes[n + 1][0] != at:
+            yield {"ph": "C", "name": "running", "pid": 0, "ts": _microseconds(at - start), "args": {"calls": level}}
+
+
+def _numbered(drawn: Iterable[Lane]) -> Iterator[tuple[tuple[int, int], Lane]]:
+    """Each lane with a number for its process and one for its thread.
+
+    Processes of two machines may have the same number, and the format has no machines: one of them gets another then.
+    """
+    processes: dict[tuple[str | None, int | None, bool], int] = {}
+    others = count(LARGEST_PID + 1)
+    taken = set()
+    for tid, lane in enumerate(drawn, start=1):
+        key = (lane.host, lane.pid, lane.known)
+        if key not in processes:
+            number = next(others) if lane.pid is None or lane.pid in taken else lane.pid
+            taken.add(number)
+            processes[key] = number
+        yield (processes[key], tid), lane
+
+
+def _microseconds(seconds: float) -> float:
+    return round(seconds * 1e6, 1)

@@ -1,0 +1,90 @@
+"""Who gets which line of the picture: one for each worker, and as many as are needed where workers are not known."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from amltk.scheduling.timeline.record import Record
+
+Worker = tuple[str | None, int | None, str | None]
+
+
+class Lane(NamedTuple):
+    """One line of the picture.
+
+    Attributes:
+        name: What stands before it.
+        host: The machine; None if the worker is not known.
+        pid: The process; None if it is not known.
+        known: Whether it is one worker. Otherwise it is there only so that what overlaps can be seen.
+        records: What was computed there, in order of time.
+    """
+
+    name: str
+    host: str | None
+    pid: int | None
+    known: bool
+    records: list[Record]
+
+
+def lanes(records: Iterable[Record]) -> list[Lane]:
+    """Sort what has begun into lanes: those of workers first, by machine and by when they first computed something."""
+    workers: dict[Worker, list[Record]] = defaultdict(list)
+    unknown: list[Record] = []
+    for record in records:
+        if record.began is None:
+            continue
+        if record.by_worker:
+            workers[record.host, record.pid, record.thread].append(record)
+        else:
+            unknown.append(record)
+    for mine in workers.values():
+        mine.sort(key=_began)
+    order = sorted(workers, key=lambda worker: (worker[0] or "", _began(workers[worker][0])))
+    names = worker_names(order)
+    known = [Lane(names[worker], worker[0], worker[1], True, workers[worker]) for worker in order]
+    return known + [Lane(f"any worker, {n}", None, None, False, lane) for n, lane in enumerate(apart(unknown), start=1)]
+
+
+def worker_names(workers: Sequence[Worker]) -> dict[Worker, str]:
+    """A short name for each: without the machine if there is but one, without the thread if its process has but one."""
+    hosts = {host for host, _, _ in workers}
+    threads: dict[tuple[str | None, int | None], set[str | None]] = defaultdict(set)
+    for host, pid, thread in workers:
+        threads[host, pid].add(thread)
+    names = {}
+    for host, pid, thread in workers:
+        name = "pid ?" if pid is None else f"pid {pid}"
+        if len(hosts) > 1:
+            name = f"{host or '?'}, {name}"
+        if len(threads[host, pid]) > 1:
+            name = f"{name}, {thread}" if len(threads) > 1 else f"{thread}"
+        names[host, pid, thread] = name
+    return names
+
+
+def apart(records: Iterable[Record]) -> list[list[Record]]:
+    """Spread records over as few lanes as possible, so that none overlaps another one in its lane."""
+    found: list[list[Record]] = []
+    free: list[tuple[float, int]] = []  # when each lane is free again, and its number
+    numbers = count()
+    for record in sorted(records, key=_began):
+        if free and free[0][0] <= _began(record):
+            _, number = heapq.heappop(free)
+        else:
+            number = next(numbers)
+            found.append([])
+        found[number].append(record)
+        heapq.heappush(free, (float("inf") if record.ended is None else record.ended, number))
+    return found
+
+
+def _began(record: Record) -> float:
+    assert record.began is not None
+    return record.began

@@ -1,0 +1,101 @@
+"""The records as one page of HTML that needs nothing else: style, script and data are in it."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from amltk.scheduling.timeline.lanes import lanes
+from amltk.scheduling.timeline.record import OUTCOMES
+from amltk.scheduling.timeline.summary import Total, span, totals, utilisation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from amltk.scheduling.timeline.lanes import Lane
+    from amltk.scheduling.timeline.record import Record
+
+SCRIPTS = ("data.js", "words.js", "drawing.js", "pointing.js")
+"""What the script of the page is made of, in this order; each uses those before it."""
+
+
+def page(records: Sequence[Record], *, title: str, dropped: int) -> str:
+    """The page.
+
+    Args:
+        records: What it shows.
+        title: Its heading.
+        dropped: How many records there were besides, which are not shown.
+    """
+    parts = {
+        "title": html.escape(title),
+        "style": _asset("page.css"),
+        "data": _embedded(_data(records, dropped)),
+        "script": "\n".join(map(_asset, SCRIPTS)),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _asset("page.html"))
+
+
+@cache
+def _asset(name: str) -> str:
+    return (resources.files("amltk.scheduling.timeline") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _embedded(data: dict[str, Any]) -> str:
+    """JSON that may stand in a page: nothing in it can end the element that it stands in."""
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _data(records: Sequence[Record], dropped: int) -> dict[str, Any]:
+    """What the script draws. Times are whole microseconds from the first one on; what was computed is in columns."""
+    drawn = lanes(records)
+    start, end = span(records)
+    everything, *functions = totals(records)
+    return {
+        "start": datetime.fromtimestamp(start, UTC).isoformat() if records else None,
+        "span": _microseconds(end - start),
+        "dropped": dropped,
+        "utilisation": utilisation(drawn, end - start),
+        "outcomes": OUTCOMES,
+        "total": _counted(everything),
+        "functions": [_counted(function) for function in functions],
+        "lanes": [{"name": lane.name, "known": lane.known, "size": len(lane.records)} for lane in drawn],
+        "rows": _rows(drawn, [function.function for function in functions], start, end),
+    }
+
+
+def _counted(total: Total) -> dict[str, Any]:
+    return {
+        "function": total.function,
+        "calls": total.calls,
+        "attempts": [total.attempts[outcome] for outcome in OUTCOMES],
+        "computed": total.computed,
+        "seconds": total.seconds,
+        "longest": total.longest,
+    }
+
+
+def _rows(drawn: Sequence[Lane], functions: Sequence[str], start: float, end: float) -> dict[str, Any]:
+    numbers = {name: n for n, name in enumerate(functions)}
+    rows = [record for lane in drawn for record in lane.records]
+    return {
+        "submitted": [_microseconds(row.submitted - start) for row in rows],
+        "began": [_microseconds((row.began or start) - start) for row in rows],
+        "ended": [_microseconds((row.ended or end) - start) for row in rows],
+        "outcome": [OUTCOMES.index(row.outcome) for row in rows],
+        "function": [numbers[row.function] for row in rows],
+        "arguments": [row.arguments for row in rows],
+        # Few have one, and fewer have another attempt: by number of the row.
+        "error": {n: row.error for n, row in enumerate(rows) if row.error},
+        "attempt": {n: row.attempt for n, row in enumerate(rows) if row.attempt > 1},
+    }
+
+
+def _microseconds(seconds: float) -> int:
+    return round(seconds * 1e6)

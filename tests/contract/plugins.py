@@ -1,0 +1,106 @@
+"""Every plugin that is held to the contract, alone and beside each other one. A new plugin is one more entry here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from amltk.scheduling import Comm, Limiter, Limits, Retry
+from amltk.scheduling.plugins import (
+    EmissionsTrackerPlugin,
+    MLflowPlugin,
+    PynisherPlugin,
+    ThreadPoolCTLPlugin,
+    WandbPlugin,
+    WarningFilter,
+)
+from amltk.scheduling.plugins.tracker import Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from amltk.scheduling import Plugin, Task
+    from amltk.scheduling.executors import Capabilities
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A plugin as the tests use it.
+
+    Attributes:
+        name: Shown as the parameter of the tests.
+        make: Makes it, given a folder for whatever it writes; limits and the like are so wide that no call meets them.
+        check: Looks, after the run, whether it has done its work; given the task and what `make` was given.
+        impossible: Whether the plugin refuses an executor with these capabilities, by a ValueError.
+        takes_a_process: It has calls computed in a process of their own where the executor is in this one.
+    """
+
+    name: str
+    make: Callable[[Path], Plugin]
+    check: Callable[[Task[..., Any], Path], None] = lambda _task, _folder: None
+    impossible: Callable[[Capabilities], bool] = lambda _: False
+    takes_a_process: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def check_comm(task: Task[..., Any], _: Path) -> None:
+    counts = task.event_counts
+    assert counts[Comm.OPEN] == counts[Comm.CLOSE]
+    assert counts[Comm.MESSAGE] >= 3  # what was not cancelled
+
+
+def check_retry(task: Task[..., Any], _: Path) -> None:
+    assert task.event_counts[Retry.RETRY] >= 1
+    assert task.event_counts[Retry.GAVE_UP] == task.event_counts[task.EXCEPTION]
+
+
+def check_queue(task: Task[..., Any], _: Path) -> None:
+    assert task.event_counts[Limiter.CONCURRENT_LIMIT_REACHED] > 0
+
+
+def check_emissions(_: Task[..., Any], folder: Path) -> None:
+    assert len((folder / "emissions.csv").read_text().splitlines()) > 2  # a heading, and a line for each call
+
+
+def check_written(task: Task[..., Any], _: Path) -> None:
+    ended = task.event_counts[task.DONE] + task.event_counts[task.CANCELLED]
+    assert {plugin.status() for plugin in task.plugins if isinstance(plugin, Tracker)} == {f"{ended} written"}
+
+
+PLUGINS = (
+    Entry("limiter", lambda _: Limiter(max_calls=1000)),
+    Entry("queue", lambda _: Limiter(max_concurrent=2, on_limit="queue"), check_queue),
+    Entry("retry", lambda _: Retry(attempts=2, lost_workers=0, wait=0), check_retry),
+    Entry("comm", lambda _: Comm.Plugin(), check_comm),
+    Entry(
+        "limits",
+        lambda _: Limits(wall_time="1 h", cpu_time="1 h", memory="100 GB"),
+        impossible=lambda can: can.in_process and not can.in_loop,
+        takes_a_process=True,
+    ),
+    Entry("threadpoolctl", lambda _: ThreadPoolCTLPlugin(max_threads=1)),
+    Entry("warning-filter", lambda _: WarningFilter("error", category=UserWarning)),
+    Entry(
+        "emissions",
+        lambda folder: EmissionsTrackerPlugin(
+            output_dir=str(folder), country_iso_code="DEU", log_level="error", force_cpu_power=10, gpu_ids=[]
+        ),
+        check_emissions,
+    ),
+    Entry("pynisher", lambda _: PynisherPlugin(walltime_limit=3600, context="forkserver"), takes_a_process=True),
+    Entry("mlflow", lambda folder: MLflowPlugin("contract", tracking_uri=(folder / "mlflow").as_uri()), check_written),
+    Entry("wandb", lambda folder: WandbPlugin(project="contract", dir=folder, mode="offline"), check_written),
+)
+
+
+def cannot_talk(entries: tuple[Entry, ...], can: Capabilities) -> bool:
+    """Whether the comm of a call would have to leave the only thread that there is."""
+    return can.in_loop and any(e.name == "comm" for e in entries) and any(e.takes_a_process for e in entries)
+
+
+ALONE = [(entry,) for entry in PLUGINS]
+PAIRS = list(combinations(PLUGINS, 2))

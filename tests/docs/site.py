@@ -1,0 +1,51 @@
+"""The built documentation, and a look at it in a browser."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.docs.fences import ROOT
+from tests.helpers.browser import Window
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from playwright.sync_api import Browser, Page, Route
+
+ADDRESS = "http://docs.invalid/"
+"""Nobody is asked: what is requested from there is read from the folder."""
+
+USERS_PAGE = ROOT / "tests/data/scheduler.md"
+
+
+def builder() -> ModuleType:
+    """A fresh `docs/build.py`, which is a script and in no package."""
+    spec = importlib.util.spec_from_file_location("docs_build", ROOT / "docs/build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class SiteWindow(Window):
+    """A window that shows the site, and can reach nothing else."""
+
+    def __init__(self, browser: Browser, site: Path, **options: Any) -> None:
+        self._site = site
+        super().__init__(browser, **options)
+
+    def visit(self, path: str) -> Page:
+        """Go to a page, until all that it refers to is there."""
+        self.page.goto(ADDRESS + path, wait_until="load")
+        return self.page
+
+    def _route(self, route: Route) -> None:
+        url = route.request.url.partition("?")[0]
+        if not url.startswith(ADDRESS):
+            super()._route(route)
+            return
+        file = self._site / url.removeprefix(ADDRESS)
+        route.fulfill(path=file / "index.html" if file.is_dir() else file)

@@ -1,0 +1,190 @@
+"""A region of a terminal that is redrawn in place."""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from amltk.display.region import Region
+from tests.unit.display.drawing import console, written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SHOW_CURSOR = "\x1b[?25h"
+HIDE_CURSOR = "\x1b[?25l"
+
+
+class Tty(io.StringIO):
+    """A standard stream that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@contextmanager
+def region_on(to: Console, *, stdout: TextIO | None = None) -> Iterator[Region]:
+    """A region that is open while the standard streams are terminals; afterwards they must be the same."""
+    before = sys.stdout, sys.stderr
+    own = sys.stdout, sys.stderr = stdout or Tty(), Tty()
+    try:
+        region = Region(to)
+        region.open()
+        yield region
+        region.close()
+        assert (sys.stdout, sys.stderr) == own
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def screen(text: str, *, width: int = 40) -> list[str]:
+    """What a terminal shows that is sent this: it knows lines, moves up and erasing, and nothing else."""
+    lines, row = [""], 0
+    rest = text
+    while rest:
+        if rest.startswith("\x1b["):
+            end = next(n for n, c in enumerate(rest[2:], 2) if c.isalpha())
+            number, code = rest[2:end], rest[end]
+            if code == "A":
+                row -= int(number)
+                assert row >= 0, "it moved above its beginning"
+            elif code == "J":
+                del lines[row + 1 :]
+                lines[row] = ""
+            elif code == "K":
+                lines[row] = ""
+            rest = rest[end + 1 :]
+        elif rest[0] == "\n":
+            row += 1
+            if row == len(lines):
+                lines.append("")
+            rest = rest[1:]
+        elif rest[0] == "\r":
+            rest = rest[1:]  # followed by erasing, always
+        else:
+            lines[row] += rest[0]
+            rest = rest[1:]
+    assert all(len(line) <= width for line in lines)
+    return lines
+
+
+@pytest.fixture
+def to() -> Console:
+    """A terminal."""
+    return console(terminal=True, width=40)
+
+
+def test_a_picture_replaces_the_one_before(to: Console) -> None:
+    """Pictures of any height are drawn in the same place; the last one stays, with the cursor below it."""
+    with region_on(to) as region:
+        region.draw(Text("one\ntwo\nthree"))
+        assert screen(written(to)) == ["one", "two", "three"]
+        region.draw(Text("four"))
+        assert screen(written(to)) == ["four"]
+        region.draw(Text("five\nsix"))
+    assert screen(written(to)) == ["five", "six", ""]
+    assert written(to).startswith(HIDE_CURSOR)
+    assert written(to).endswith(SHOW_CURSOR)
+
+
+def test_what_is_printed_goes_above(to: Console) -> None:
+    """Lines on both streams, what rich prints there, and parts of lines once they are whole, are above the picture."""
+    with region_on(to) as region:
+        region.draw(Text("picture\nof two lines"))
+        print("[b]a line[/b]")  # noqa: T201 - what callbacks do
+        print("an ", end="")  # noqa: T201
+        print("error", file=sys.stderr)  # noqa: T201
+        assert screen(written(to)) == ["[b]a line[/b]", "error", "picture", "of two lines"]
+        to.print("by rich")
+        print("end")  # noqa: T201
+        assert screen(written(to)) == ["[b]a line[/b]", "error", "by rich", "an end", "picture", "of two lines"]
+
+
+def test_what_is_flushed_is_seen_at_once(to: Console) -> None:
+    """A prompt that is no whole line is on a line of its own as soon as it is flushed, and at the end at the latest."""
+    with region_on(to) as region:
+        region.draw(Text("picture"))
+        print("prompt> ", end="", flush=True)  # noqa: T201
+        print("rest", end="")  # noqa: T201
+        assert screen(written(to)) == ["prompt> ", "picture"]
+    assert screen(written(to)) == ["prompt> ", "rest", "picture", ""]
+
+
+def test_printing_draws_nothing(to: Console) -> None:
+    """However much is printed, the picture is drawn no more often than that is asked for."""
+    drawn: list[int] = []
+
+    class Counted:
+        def __rich__(self) -> str:
+            drawn.append(1)
+            return "picture"
+
+    with region_on(to) as region:
+        region.draw(Counted())
+        for n in range(100):
+            print(n)  # noqa: T201
+            to.print(n)
+    assert len(drawn) == 1
+
+
+def test_a_picture_that_is_too_high_is_cut(to: Console) -> None:
+    """More lines than a terminal has could not be erased again: they are left out."""
+    with region_on(to) as region:
+        region.draw(Text("\n".join(map(str, range(100)))))
+    assert screen(written(to)) == [*map(str, range(to.height)), ""]
+
+
+def test_a_stream_that_is_no_terminal_is_left_alone(to: Console) -> None:
+    """What a program prints into a file or a pipe stays there, though a display is shown elsewhere."""
+    file = io.StringIO()
+    with region_on(to, stdout=file):
+        print("result")  # noqa: T201
+        print("news", file=sys.stderr)  # noqa: T201
+    assert file.getvalue() == "result\n"
+    assert screen(written(to))[0] == "news"
+
+
+def test_threads_print_whole_lines(to: Console) -> None:
+    """Lines of several threads are each above the picture, which is there once at the end."""
+    with region_on(to) as region:
+        region.draw(Text("picture\nof two lines"))
+        threads = [
+            threading.Thread(target=lambda n=n: [sys.stdout.write(f"{n}\n") for _ in range(50)]) for n in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    shown = screen(written(to))
+    assert shown[-3:] == ["picture", "of two lines", ""]
+    assert sorted(shown[:-3]) == sorted(str(n) for n in range(4) for _ in range(50))
+
+
+def test_colours_are_those_of_the_terminal() -> None:
+    """A picture has the colours that its terminal knows, and none where the user wants none."""
+    for color_system, no_color, codes in [("standard", False, "31"), (None, False, ""), ("truecolor", True, "")]:
+        out = io.StringIO()
+        to = Console(file=out, force_terminal=True, color_system=color_system, no_color=no_color, _environ={})
+        with region_on(to) as region:
+            region.draw(Text("x", style="red"))
+        assert (f"\x1b[{codes}mx" in out.getvalue()) == bool(codes)
+
+
+def test_the_streams_answer_as_before(to: Console) -> None:
+    """While a region is open the standard streams are still terminals, with the encoding that they had."""
+    stream = Tty()
+    stream.mode = "w"  # type: ignore[attr-defined]
+    with region_on(to, stdout=stream):
+        assert sys.stdout.isatty()
+        assert sys.stdout.writable()
+        assert sys.stdout.encoding == stream.encoding
+        assert sys.stdout.mode == "w"
+        with pytest.raises(io.UnsupportedOperation):
+            sys.stdout.fileno()

@@ -1,0 +1,45 @@
+"""Background: order, failures, and a thread that goes away."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from amltk.scheduling.plugins.background import Background
+
+
+def test_one_after_the_other_in_another_thread() -> None:
+    """What was put is called in that order, in one thread of the given name."""
+    background = Background("writer")
+    free = threading.Event()
+    background.put(free.wait)
+    seen: list[tuple[int, str]] = []
+    futures = [background.put(lambda n=n: seen.append((n, threading.current_thread().name))) for n in range(5)]
+    assert seen == []
+    free.set()
+    futures[-1].result()
+    assert seen == [(n, "writer") for n in range(5)]
+
+
+def test_the_next_is_called_although_one_raises() -> None:
+    """What raises has it in its future, and the next one is called."""
+    background = Background("writer")
+    bad, good = background.put(divmod, 1, 0), background.put(divmod, 7, 2)
+    assert good.result() == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        bad.result()
+
+
+def test_what_was_dropped_is_not_called() -> None:
+    """What has begun is ended, what has not is forgotten; and it takes more afterwards."""
+    background = Background("writer")
+    begun, free = threading.Event(), threading.Event()
+    first = background.put(lambda: (begun.set(), free.wait()))
+    dropped = background.put(abs, -1)
+    begun.wait()
+    background.drop()
+    free.set()
+    first.result()
+    assert background.put(abs, -2).result() == 2
+    assert not dropped.done()

@@ -1,0 +1,73 @@
+"""ProcessWide: settings of a process under calls that overlap in its threads."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from amltk.scheduling.plugins.process_wide import ProcessWide
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Setting:
+    """A setting of a process, and how it was changed."""
+
+    def __init__(self) -> None:
+        self.value: Any = "found"
+        self.changes: list[Any] = []
+
+    @contextmanager
+    def set(self, value: Any) -> Iterator[None]:
+        """Change it, and put back what was found."""
+        found, self.value = self.value, value
+        self.changes.append(value)
+        try:
+            yield
+        finally:
+            self.value = found
+
+
+def test_overlapping_ones_put_back_what_was_found_first() -> None:
+    """However two that overlap are left, the setting is in the end what it was before the first."""
+    setting, shared = Setting(), ProcessWide()
+    first, second = (shared.hold(partial(setting.set, value), value) for value in ("a", "b"))
+    first.__enter__()
+    second.__enter__()
+    assert setting.value == "b"
+    first.__exit__(None, None, None)
+    assert setting.value == "b"  # not undone by the first
+    second.__exit__(None, None, None)
+    assert setting.value == "found"
+
+
+def test_equal_ones_are_entered_once() -> None:
+    """Of equal ones only the first changes something; once nobody needs it, it is entered anew."""
+    setting, shared = Setting(), ProcessWide()
+    for _ in range(2):
+        with shared.hold(partial(setting.set, "a"), "a"), shared.hold(partial(setting.set, "a"), "a"):
+            assert setting.value == "a"
+    assert setting.changes == ["a", "a"]
+    assert setting.value == "found"
+
+
+def test_it_is_left_when_the_call_raises() -> None:
+    """What the call raises passes, and the setting is put back."""
+    setting, shared = Setting(), ProcessWide()
+    with pytest.raises(ZeroDivisionError), shared.hold(partial(setting.set, "a"), "a"):
+        raise ZeroDivisionError
+    assert setting.value == "found"
+
+
+def test_one_that_cannot_be_entered_counts_for_nobody() -> None:
+    """Where entering raises, the call fails with that, and later ones are not kept waiting for it."""
+    setting, shared = Setting(), ProcessWide()
+    with pytest.raises(ZeroDivisionError), shared.hold(lambda: 1 / 0, "bad"):  # type: ignore[arg-type, return-value]
+        pass
+    with shared.hold(partial(setting.set, "a"), "a"):
+        pass
+    assert setting.value == "found"

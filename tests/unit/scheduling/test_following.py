@@ -1,0 +1,92 @@
+"""What a plugin gets to know of the delivery of an event."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from amltk.scheduling import Event, ExitState, Scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HAPPENED: Event[[int], Any] = Event("happened")
+
+
+class Note:
+    """A follower that notes what it is told."""
+
+    def __init__(self, notes: list[Any]) -> None:
+        self.notes = notes
+
+    def failed(self, error: BaseException) -> None:
+        self.notes.append(repr(error))
+
+    def begun(self, coroutine: asyncio.Task[Any]) -> None:
+        self.notes.append("begun")
+        coroutine.add_done_callback(lambda _: self.notes.append("ended"))
+
+    def told(self) -> None:
+        self.notes.append("told")
+
+
+def follow(*callbacks: Callable[[int], Any], at_once: bool = False) -> list[Any]:
+    """Deliver an event in a call of a SequentialExecutor; what is noted."""
+    scheduler = Scheduler.with_sequential()
+    task = scheduler.task(lambda: deliver())
+    task.add_event(HAPPENED)
+    notes: list[Any] = []
+
+    def deliver() -> None:
+        scheduler.current_run.deliver(task.channel(HAPPENED), (1,), Note(notes), at_once=at_once)
+        notes.append("returned")
+
+    for callback in callbacks:
+        task.on(HAPPENED)(callback)
+    scheduler.on_start(lambda: task.submit())
+    scheduler.run(on_exception="continue")
+    assert task.event_counts[HAPPENED] == 1
+    return notes
+
+
+def fail(_: int) -> None:
+    raise ValueError("failed")
+
+
+async def wait(_: int) -> None:
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("callbacks", [(), (lambda x: x,)])
+def test_a_delivery_is_told(callbacks: Any) -> None:
+    """With subscribers or without; at once where compute on the loop's thread asks for that."""
+    assert follow(*callbacks) == ["returned", "told"]
+    assert follow(*callbacks, at_once=True) == ["told", "returned"]
+
+
+def test_what_callbacks_raise_and_await() -> None:
+    """An error is told when it is raised; a coroutine when it begins, so that its end can be awaited."""
+    assert follow(fail, wait, fail, at_once=True) == [
+        *("ValueError('failed')", "begun", "ValueError('failed')", "told"),
+        *("returned", "ended"),
+    ]
+
+
+def test_what_happened_before_is_told_before() -> None:
+    """What compute on the loop's thread has told at once comes after all that was under way."""
+    scheduler = Scheduler.with_sequential()
+    task = scheduler.task(lambda: deliver())
+    task.add_event(HAPPENED)
+    seen: list[int] = []
+    task.on(HAPPENED)(seen.append)
+
+    def deliver() -> None:
+        task.emit(HAPPENED, 1)
+        task.emit(HAPPENED, 2)
+        scheduler.current_run.deliver(task.channel(HAPPENED), (3,), Note([]), at_once=True)
+        assert seen == [1, 2, 3]
+
+    scheduler.on_start(lambda: task.submit())
+    assert scheduler.run().code is ExitState.Code.EXHAUSTED

@@ -1,0 +1,111 @@
+"""How modules of the package log: through a logger of their own, at no cost when nobody listens."""
+
+from __future__ import annotations
+
+import ast
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import amltk
+from amltk.scheduling import Scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SOURCES = sorted(Path(amltk.__file__).parent.rglob("*.py"))
+METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
+ALLOWED = {"logging.getLogger(__name__)", "logging.NullHandler()"}
+
+each_module = pytest.mark.parametrize(
+    "source", [pytest.param(path, id=str(path.relative_to(SOURCES[0].parent))) for path in SOURCES]
+)
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[ast.Call, str]]:
+    """The calls in a module that have to do with logging, each with what is called."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            owner, _, name = called.rpartition(".")
+            if owner == "logging" or (name in METHODS and "log" in owner.lower()):
+                yield node, called
+
+
+@pytest.mark.parametrize(
+    "source", [pytest.param(path, id=str(path.relative_to(SOURCES[0].parent))) for path in SOURCES]
+)
+def test_a_module_logs_through_its_own_logger(source: Path) -> None:
+    """That is `_log`, named like the module; messages are literals, so that nothing is formatted when it is off."""
+    tree = ast.parse(source.read_text())
+    for call, called in calls(tree):
+        if called.startswith("logging."):
+            assert ast.unparse(call) in ALLOWED
+        else:
+            assert called.partition(".")[0] == "_log"
+            message, *arguments = call.args
+            assert isinstance(message, ast.Constant)
+            assert not any(isinstance(part, ast.JoinedStr) for argument in arguments for part in ast.walk(argument))
+
+
+@pytest.mark.parametrize(
+    "source", [pytest.param(path, id=str(path.relative_to(SOURCES[0].parent))) for path in SOURCES]
+)
+def test_nothing_is_both_logged_and_raised_again(source: Path) -> None:
+    """Whoever handles an exception either reports it or lets it go on."""
+    for handler in ast.walk(ast.parse(source.read_text())):
+        if isinstance(handler, ast.ExceptHandler) and any(calls(handler)):
+            assert not any(isinstance(node, ast.Raise) for node in ast.walk(handler)), ast.unparse(handler)
+
+
+def run(n: int, **options: Any) -> None:
+    """Compute that many calls, each second one of which fails."""
+    scheduler = Scheduler.with_sequential()
+    task = scheduler.task(divide)
+    scheduler.on_start(lambda: [task.submit(1, i % 2) for i in range(n)])
+    task.on_done(lambda _: None)
+    scheduler.run(on_exception="continue", **options)
+
+
+def divide(a: int, b: int) -> float:
+    return a / b
+
+
+def test_what_is_logged_of_a_run(caplog: pytest.LogCaptureFixture) -> None:
+    """The life of the executor and of the run, whatever the number of calls, their outcomes and the level."""
+    for level in (logging.INFO, logging.DEBUG):
+        for n in (1, 1000):
+            caplog.clear()
+            with caplog.at_level(level, logger="amltk"):
+                run(n)
+            records = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+            assert records == [
+                ("amltk.scheduling.scheduler", "INFO", "made SequentialExecutor()"),
+                ("amltk.scheduling.run", "INFO", "run started on SequentialExecutor()"),
+                ("amltk.scheduling.run", "INFO", "run is ending: EXHAUSTED"),
+                ("amltk.scheduling.executors.backend", "INFO", "shut down SequentialExecutor()"),
+                ("amltk.scheduling.run", "INFO", "run is over: EXHAUSTED"),
+            ]
+
+
+def test_the_reason_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The message of `stop` is in the log, and so is that nothing was waited for."""
+    scheduler = Scheduler.with_sequential()
+    scheduler.on_start(lambda: scheduler.stop(stop_msg="enough"))
+    with caplog.at_level(logging.INFO, logger="amltk"):
+        scheduler.run(wait=False)
+    assert [record.getMessage() for record in caplog.records][1:] == [
+        "run is ending: enough",
+        "ended SequentialExecutor() without waiting for its work",
+        "run is over: STOPPED",
+    ]
+
+
+def test_the_package_shows_nothing_by_itself() -> None:
+    """Its logger has a handler that does nothing, and no level of its own."""
+    logger = logging.getLogger("amltk")
+    assert [type(handler) for handler in logger.handlers] == [logging.NullHandler]
+    assert logger.level == logging.NOTSET
+    assert logger.propagate
