@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from amltk._lazy import names_from
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
         Task,
         TaskMap,
     )
-
-logging.getLogger(__name__).addHandler(logging.NullHandler())  # what is shown is up to the program
 
 __version__ = "2.0.0.dev0"
 

@@ -60,6 +60,28 @@ def play(act: str, *, comm: Any = None) -> str:
     return "played"
 
 
+def fail_at_first(how: str, folder: Path, times: int) -> int:
+    """Fail so many times, counted in a folder; then return how often that was."""
+    failed = len(list(folder.iterdir()))
+    if failed < times:
+        (folder / str(failed)).touch()
+        play(how)
+    return failed
+
+
+def burn() -> None:
+    """Use the CPU for ever."""
+    while True:
+        pass
+
+
+def hoard() -> None:
+    """Take memory, a piece at a time, for ever."""
+    held = []
+    while True:
+        held.append(b"x" * 20_000_000)
+
+
 def make_closure(y: int) -> Any:
     def add_y(x: int) -> int:
         return x + y

@@ -110,9 +110,18 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     plugin = EmissionsTrackerPlugin(
         "trials", country_iso_code="DEU", output_dir=str(folder), log_level="error", force_cpu_power=10, gpu_ids=[]
     )
-    task_outcomes = outcomes(Scheduler.with_processes(1), (answer, plugin), (fail, plugin))
+    asked = folder / "asked"
+    scheduler = Scheduler.with_processes(1, initializer=note_questions, initargs=(str(asked),))
+    task_outcomes = outcomes(scheduler, (answer, plugin), (fail, plugin))
     with (folder / "emissions.csv").open() as file:
-        return {"outcomes": task_outcomes, "lines": list(csv.DictReader(file)), "status": plugin.status()}
+        lines = list(csv.DictReader(file))
+    return {"outcomes": task_outcomes, "lines": lines, "status": plugin.status(), "asked": asked.exists()}
+
+
+def note_questions(path: str) -> None:
+    """Make a file as soon as this process asks for the address of a server."""
+    questions = {"socket.getaddrinfo", "socket.gethostbyname"}
+    sys.addaudithook(lambda event, _: open(path, "a").close() if event in questions else None)
 
 
 def answer() -> int:
@@ -134,6 +143,7 @@ def test_each_call_is_measured(measured: dict[str, Any]) -> None:
         assert float(line["energy_consumed"]) > 0
         assert float(line["emissions"]) > 0
     assert measured["status"] == "OfflineEmissionsTracker"
+    assert not measured["asked"]
 
 
 def test_a_wrong_argument_of_codecarbon_is_refused_at_once() -> None:

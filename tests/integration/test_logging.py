@@ -97,8 +97,8 @@ def test_records_of_functions_in_workers() -> None:
     assert ended.errors.splitlines() == ["careful", "MainProcess work: begun", "MainProcess work: careful"]
 
 
-def test_what_goes_wrong_unseen_is_seen_once_logging_is_set_up() -> None:
-    """An exception of a callback that does not end the run is an error in the log, with its traceback."""
+def test_what_would_go_wrong_unseen_is_shown() -> None:
+    """An exception of a callback that does not end the run is an error in the log, whether logging is set up or not."""
     program = """
         import logging
         from amltk.scheduling import Scheduler
@@ -111,7 +111,7 @@ def test_what_goes_wrong_unseen_is_seen_once_logging_is_set_up() -> None:
 
         scheduler.run(on_exception="continue")
         """
-    assert run_script(program.format("")).errors == ""
-    shown = run_script(program.format("logging.basicConfig()")).errors
-    assert shown.startswith("ERROR:amltk.scheduling.run:callback wrong of @start raised, and the run goes on\n")
-    assert shown.endswith("ZeroDivisionError: division by zero\n")
+    for set_up, before in (("", ""), ("logging.basicConfig()", "ERROR:amltk.scheduling.run:")):
+        shown = run_script(program.format(set_up)).errors
+        assert shown.startswith(f"{before}callback wrong of @start raised, and the run goes on\n")
+        assert shown.endswith("ZeroDivisionError: division by zero\n")

@@ -14,6 +14,7 @@ import pytest
 
 from amltk.scheduling import Scheduler
 from amltk.scheduling.plugins import MLflowPlugin, WandbPlugin
+from tests.helpers.script import run_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,6 +86,36 @@ def test_mlflow_goes_on_with_an_experiment(mlflow_uri: str) -> None:
 
     client = MlflowClient(tracking_uri=mlflow_uri)
     assert len(client.search_runs([client.get_experiment_by_name("trials").experiment_id])) == 6
+
+
+DATABASE = """
+    import sys
+
+    from amltk.scheduling import Scheduler
+    from amltk.scheduling.plugins import MLflowPlugin
+
+    questions = {"socket.getaddrinfo", "socket.gethostbyname"}
+    sys.addaudithook(lambda event, args: print("asked for", args) if event in questions else None)
+
+    scheduler = Scheduler.with_sequential()
+    task = scheduler.task(abs, plugins=MLflowPlugin("trials", tracking_uri="sqlite:///tracking.db"))
+    scheduler.on_start(lambda: task.submit(-0.5))
+    scheduler.run()
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient("sqlite:///tracking.db")
+    for run in client.search_runs([client.get_experiment_by_name("trials").experiment_id]):
+        print(run.info.status, run.data.params, run.data.metrics["result"])
+    """
+
+
+def test_mlflow_with_a_database() -> None:
+    """A database, which is MLflow's default, is made and written to from the tracker's thread; no server is asked."""
+    # SQLAlchemy 2.1 warns of what MLflow asks of it.
+    ended = run_script(DATABASE, "-W", "error", "-W", "ignore:The ``noload`` loader")
+    assert ended.lines == ["FINISHED {'x': '-0.5'} 0.5"], ended.errors
+    assert ended.code == 0
 
 
 def nothing(**parameters: Any) -> dict[str, float]:

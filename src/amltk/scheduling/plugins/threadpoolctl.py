@@ -23,7 +23,9 @@ class ThreadPoolCTLPlugin(Plugin):
     """Limits the threads that BLAS and OpenMP use, in the worker, while it computes a call.
 
     Without a limit each of several workers takes as many threads as there are cores, and they get in each other's way.
-    Where calls are computed in threads of one process, the limit holds for all of it while any of them is computed.
+    Limited is what is loaded when a call begins: import numerical libraries at the top of a module or script, not
+    within the function. Where calls are computed in threads of one process, the limit holds for all of it while any of
+    them is computed.
 
     Args:
         max_threads: How many threads a library may use, or how many each one may, as in `{"blas": 1, "openmp": 2}`;
