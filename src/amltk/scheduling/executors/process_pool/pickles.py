@@ -201,7 +201,6 @@ class Definitions:
             self._versions[name] = (version, value)
         return version
 
-
     def _version_of(self, obj: Any) -> int:
         """The version of the global of `__main__` that this is; 0 if it is none, such as one that was replaced."""
         name = obj.__qualname__
