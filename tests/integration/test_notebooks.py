@@ -156,7 +156,11 @@ def test_an_interrupted_kernel(kernel: Kernel, way: str) -> None:
     """ "Interrupt kernel" ends the run in order, kills what it computes, comes out of the cell, and that was all."""
     with Gate() as gate:
         kernel.execute(f"""
+            import psutil
             from tests.helpers.gate import pass_gate
+
+            def children():
+                return {{child.pid for child in psutil.Process().children(recursive=True)}}
 
             def wait():
                 pass_gate({gate.address!r})
@@ -167,6 +171,8 @@ def test_an_interrupted_kernel(kernel: Kernel, way: str) -> None:
                     scheduler.emitter.register(event, lambda *_, event=event: print(event.name))
                 scheduler.on_start(wait if in_callback else lambda: scheduler.submit(wait))
                 return scheduler
+
+            before = children()
         """)
         request = kernel.begin(INTERRUPTIONS[way])
         gate.wait_begun()
@@ -180,6 +186,7 @@ def test_an_interrupted_kernel(kernel: Kernel, way: str) -> None:
     ]
     # ipykernel cancels what a cell awaits, whatever it is.
     assert cell.error == ("CancelledError" if way.startswith("async_run") else "KeyboardInterrupt")
+    assert kernel.execute("children() - before").result == "set()"
     after = kernel.execute("make(fn, 1).run(display=False).code.name")
     assert (after.error, after.printed, after.result) == (None, "result 2\nfinished\n", "'EXHAUSTED'")
 

@@ -577,6 +577,62 @@ def test_what_main_defines_again_is_what_later_calls_compute() -> None:
     assert (ended.errors, ended.lines) == ("", ["1 1", "2 2", "20 20", "-20 -20"])
 
 
+def test_what_is_defined_only_after_a_call_has_failed_for_it_is_found() -> None:
+    """Somebody forgot a cell: once it is executed the same function finds what it uses, nested code included."""
+    ended = run_script("""
+        from amltk.scheduling.executors import ProcessPool
+
+        def work(): return helper()
+        def nested(): return [helper() for _ in range(1)]
+
+        with ProcessPool(1) as pool:
+            print(pool.submit(work).exception(), pool.submit(nested).exception())
+            def helper(): return "there"
+            print(pool.submit(work).result(), pool.submit(nested).result())
+        """)
+    missing = "name 'helper' is not defined"
+    assert (ended.errors, ended.lines) == ("", [f"{missing} {missing}", "there ['there']"])
+
+
+def test_what_was_itself_submitted_and_then_defined_again_is_new_for_others() -> None:
+    """That a worker knows the old function or class does not keep later ones from the new one."""
+    ended = run_script("""
+        from amltk.scheduling.executors import ProcessPool
+
+        def helper(): return "old"
+        class Kind: name = "old"
+
+        with ProcessPool(1) as pool:
+            print(pool.submit(helper).result(), pool.submit(Kind).result().name)
+            def helper(): return "new"
+            class Kind: name = "new"
+            def work(): return helper(), Kind.name
+            print(*pool.submit(work).result())
+        """)
+    assert (ended.errors, ended.lines) == ("", ["old old", "new new"])
+
+
+def test_what_was_replaced_can_still_be_submitted() -> None:
+    """It computes what it always did, its instances stay its own, and others go on with what replaced it."""
+    ended = run_script("""
+        from amltk.scheduling.executors import ProcessPool
+
+        def helper(): return "old"
+        class Kind: pass
+        old_helper, OldKind = helper, Kind
+        def helper(): return "new"
+        class Kind: pass
+        def work(): return helper(), Kind()
+
+        with ProcessPool(1) as pool:
+            for _ in range(2):
+                text, instance = pool.submit(work).result()
+                print(text, type(instance) is Kind)
+                print(pool.submit(old_helper).result(), type(pool.submit(OldKind).result()) is OldKind)
+        """)
+    assert (ended.errors, ended.lines) == ("", ["new True", "old True"] * 2)
+
+
 def test_what_a_worker_has_made_of_main_is_kept_when_something_else_is_defined_again() -> None:
     """What an initializer and calls have set stays, unless the program itself sets that name anew."""
     ended = run_script("""

@@ -19,10 +19,17 @@ def definition(number: int) -> Any:
     return _definitions[number]
 
 
-def define(number: int, obj: Any) -> None:
-    """Note a function or class; one of `__main__` is found there under its name from now on."""
+def define(number: int, obj: Any, version: int) -> None:
+    """Note a function or class; one that is a global of `__main__` is found there under its name from now on.
+
+    Args:
+        number: What calls name it by.
+        obj: The function or class.
+        version: How often the parent had set this global anew; 0 if it is none. A later version that is there stays.
+    """
     _definitions[number] = obj
-    if getattr(obj, "__module__", None) == "__main__" and obj.__qualname__.isidentifier():
+    if version and version >= _versions.get(obj.__qualname__, 0):
+        _versions[obj.__qualname__] = version
         main_globals()[obj.__qualname__] = obj
 
 

@@ -7,7 +7,7 @@ name: an instance of a class of `__main__` comes back by that name, and is an in
 
 A later cell of a notebook may define again what a function uses. The function is then defined anew as well, and tells
 which of its globals have changed since they were sent: a worker takes these, and keeps what an initializer or a call
-has made of the others.
+has made of the others. What was not there yet when it was pickled counts as changed once it is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import weakref
 from collections import deque
 from functools import partial
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloudpickle import register_pickle_by_value
@@ -27,7 +27,7 @@ from cloudpickle import register_pickle_by_value
 from amltk.scheduling.executors.process_pool import here
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pickle import Pickler as CloudPickler  # cloudpickle's has no types
 else:
     from cloudpickle import Pickler as CloudPickler
@@ -38,6 +38,9 @@ OUT_OF_BAND = 1 << 14
 
 _WITH_SETTER = 6
 """The length of a reduced value that says how the state is set."""
+
+_MISSING = object()
+"""Stands for the value of a name that `__main__` does not have."""
 
 
 class Parcel(NamedTuple):
@@ -67,6 +70,14 @@ def is_importable(obj: Any) -> bool:
     module = sys.modules.get(name) if isinstance(name, str) else None
     is_main = name in {"__main__", MAIN_OF_A_CHILD}
     return not is_main and module is not None and here.look_up(module, obj.__qualname__) is obj
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """The names of globals that code may use, those of attributes among them."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
 
 
 def _have_main_travel() -> None:
@@ -108,12 +119,16 @@ class _Pickler(CloudPickler):
             if obj.__globals__ is sys.modules["__main__"].__dict__:
                 _, slots = reduced[2]
                 versions = {name: self._version(name, value) for name, value in slots["__globals__"].items()}
+                self._note_names(obj)
             return (*reduced[:-1], partial(here.set_function_state, reduced[-1], versions))
         return reduced
 
     def _version(self, _name: str, _value: Any) -> int:
         """How often a global of `__main__` was set anew, as far as workers have to know."""
         return 1
+
+    def _note_names(self, function: FunctionType) -> None:
+        """Told of each function that uses the globals of `__main__`."""
 
 
 def by_value(obj: Any) -> bytes:
@@ -129,7 +144,7 @@ class Definition:
     Args:
         number: What calls name it by.
         payload: What a worker has to load.
-        used: What its code uses of `__main__`, and what the code of that uses.
+        used: What its code uses of `__main__`, and what the code of that uses; `_MISSING` for what is not there.
         forgotten: Takes the number when neither a call nor `Definitions` needs it any more.
     """
 
@@ -144,7 +159,7 @@ class Definition:
         if self._used:
             present = sys.modules["__main__"].__dict__
             for name, value in self._used:
-                if present.get(name) is not value:
+                if present.get(name, _MISSING) is not value:
                     return False
         return True
 
@@ -173,7 +188,7 @@ class Definitions:
             return known[1]
         file = io.BytesIO()
         pickler = _DefinitionPickler(file, self)
-        pickler.dump(obj)
+        pickler.dump((obj, self._version_of(obj)))
         definition = Definition(next(self._numbers), file.getvalue(), pickler.used, self.forgotten)
         self._known[key] = (weakref.ref(obj, lambda _: self._known.pop(key, None)), definition)
         return definition
@@ -185,6 +200,12 @@ class Definitions:
             version += 1
             self._versions[name] = (version, value)
         return version
+
+    def _version_of(self, obj: Any) -> int:
+        """The version of the global of `__main__` that this is; 0 if it is none, such as one that was replaced."""
+        name = obj.__qualname__
+        is_global = obj.__module__ == "__main__" and sys.modules["__main__"].__dict__.get(name) is obj
+        return self.version(name, obj) if is_global else 0
 
 
 class _DefinitionPickler(_Pickler):
@@ -198,6 +219,10 @@ class _DefinitionPickler(_Pickler):
     def _version(self, name: str, value: Any) -> int:
         self.used[name] = value
         return self._definitions.version(name, value)
+
+    def _note_names(self, function: FunctionType) -> None:
+        present = function.__globals__
+        self.used.update((name, _MISSING) for name in _names(function.__code__) if name not in present)
 
 
 class CallPickler(_Pickler):

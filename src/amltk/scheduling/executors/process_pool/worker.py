@@ -139,10 +139,10 @@ class Worker:
 
     def _define(self, number: int, payload: bytes) -> None:
         try:
-            obj = pickle.loads(payload)
+            obj, version = pickle.loads(payload)
         except BaseException as error:  # noqa: BLE001 - raised by the calls that use it
-            obj = _broken_definition(error)
-        here.define(number, obj)
+            obj, version = _broken_definition(error), 0
+        here.define(number, obj, version)
 
     def _call(self, frame: Frame) -> None:
         began = time.time()
