@@ -80,7 +80,7 @@ class Run:
         self._backend = backend
         self._options = options
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self._loop = loop = self.loop
+        loop = self.loop
         self._thread = get_ident()
         self._watch = Watch(loop, view)
         self._witnesses = witnesses
@@ -124,7 +124,7 @@ class Run:
 
     def running(self) -> bool:
         """Whether work is accepted: from `@start` until an end is asked for or the time is up."""
-        if self._deadline is not None and self.ending.running and self._loop.time() >= self._deadline:
+        if self._deadline is not None and self.ending.running and self.loop.time() >= self._deadline:
             # A callback that goes on for as long as this is true must see the time run out, though the loop's own
             # timer has had no turn; and what it then does not submit must not let the run end as exhausted.
             self._end(Code.TIMEOUT)
@@ -144,7 +144,7 @@ class Run:
         call: Call | None = None,
     ) -> Future[Any]:
         """Accept a submission; `task` is None or the `Task` it belongs to, `call` what its plugins have made of it."""
-        future = Future(self, task, fn, self._loop, call)
+        future = Future(self, task, fn, self.loop, call)
         if get_ident() == self._thread:
             if not self.ending.running:
                 self.ending.check_running(f"submit {callback_name(fn)}")
@@ -269,8 +269,8 @@ class Run:
     def _open(self) -> None:
         self._backend.attach(self._run_step, None if may_be_torn() else self._inbox.gather)
         if self._options.timeout is not None:
-            self._deadline = self._loop.time() + self._options.timeout
-            self._timeout = self._loop.call_at(self._deadline, self._end, Code.TIMEOUT)
+            self._deadline = self.loop.time() + self._options.timeout
+            self._timeout = self.loop.call_at(self._deadline, self._end, Code.TIMEOUT)
         self._watch.start()
         self.ending.move_to(Phase.RUNNING)
         _log.info("run started on %r", self._backend.executor)
@@ -499,7 +499,7 @@ class Run:
 
     def _ask(self, review: Review, outcome: Outcome) -> asyncio.Future[bool] | None:
         hold: Any = review(outcome)
-        if hold is not None and not (asyncio.isfuture(hold) and hold.get_loop() is self._loop):
+        if hold is not None and not (asyncio.isfuture(hold) and hold.get_loop() is self.loop):
             raise TypeError(
                 f"the review {callback_name(review)} returned {safe_repr(hold)}: it must return None, or a future of"
                 " the run's loop"
@@ -605,7 +605,7 @@ class Run:
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
-            self._waiter = self._loop.create_future()
+            self._waiter = self.loop.create_future()
             await self._uncancelled(self._waiter)
 
     async def _uncancelled(self, awaitable: Awaitable[None]) -> None:
@@ -626,7 +626,7 @@ class Run:
 
     def _run_step(self, step: Callable[[], None]) -> None:
         """Run a step of an executor that computes on the loop's thread, after the loop had a turn."""
-        self._loop.call_soon(self._make_step, step)
+        self.loop.call_soon(self._make_step, step)
 
     def _make_step(self, step: Callable[[], None]) -> None:
         if self.ending.running or (self._options.wait and not self.ending.abandon):
