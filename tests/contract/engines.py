@@ -32,6 +32,11 @@ RAY_SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning of what a later version will do
 }
 
+DASK_SETTINGS = {
+    # Else a LocalCluster gives up a worker that happens to be restarting 15 s after it was lost before.
+    "DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1 day",
+}
+
 DASK_SERVER = """
 import sys
 from distributed import LocalCluster
@@ -72,7 +77,7 @@ def server(source: str, argument: int, variable: str) -> Iterator[None]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": ""},
+        env={**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "", **DASK_SETTINGS},
     )
     leaks.ENGINES.add(process.pid)
     assert process.stdin is not None

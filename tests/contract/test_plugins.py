@@ -77,10 +77,7 @@ def test_outcomes_with_plugins(
         for act in ("return", "raise", "cancel", "return"):
             task.submit(act)
 
-    # A shared cluster is not to lose a worker for every pair: there each plugin alone sees one die.
-    crashes = capabilities.isolates_crashes and (len(entries) == 1 or not capabilities.remote)
-
-    @scheduler.on_empty(max_calls=1, when=lambda: crashes)
+    @scheduler.on_empty(max_calls=1, when=lambda: capabilities.isolates_crashes)
     def crash() -> None:  # when the others have ended: Dask loses outcomes that it has not fetched, too
         task.submit("die")
 
@@ -98,7 +95,7 @@ def test_outcomes_with_plugins(
     if cannot_talk(entries, capabilities):
         assert sorted(map(str, outcomes)) == [str(TypeError)] * 3 + ["cancelled"]
         return
-    lost = [outcomes.pop()] if crashes else []
+    lost = [outcomes.pop()] if capabilities.isolates_crashes else []
     assert sorted(map(str, outcomes)) == sorted(map(str, ["played", ValueError, "cancelled", "played"]))
     assert all(issubclass(error, WorkerLostError | PynisherPlugin.PynisherException) for error in lost)
     for entry in entries:

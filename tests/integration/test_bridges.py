@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections import defaultdict
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -239,6 +240,23 @@ def sigterm() -> str:
 def test_pynisher_in_the_process_of_the_run() -> None:
     """A sequential run has its calls limited as well, and keeps its own handlers of signals."""
     assert outcomes(Scheduler.with_sequential(), (parent, PynisherPlugin(walltime_limit=60))) == [os.getpid()]
+
+
+def nap() -> str:
+    time.sleep(0.05)
+    return "answer"
+
+
+def test_pynisher_misses_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks for an answer, then whether the process is alive: that process does not answer and end in between."""
+    is_alive = BaseProcess.is_alive
+
+    def look_late(process: BaseProcess) -> bool:
+        process.join(0.1)
+        return is_alive(process)
+
+    monkeypatch.setattr(BaseProcess, "is_alive", look_late)
+    assert outcomes(Scheduler.with_sequential(), (nap, PynisherPlugin(walltime_limit=60))) == ["answer"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask
 import pytest
 
 from amltk.exceptions import ExecutorBrokenError, WorkerLostError
@@ -122,6 +123,21 @@ def test_a_killed_dask_worker_costs_one_call(tmp_path: Path) -> None:
     assert len(results) + len(errors) == 41
     assert len(set(results)) == len(results) >= 35
     assert sorted(int(name.partition("-")[0]) for name in os.listdir(tmp_path)) == list(range(40))
+
+
+def test_a_dask_worker_that_does_not_come_back_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask gives a worker up that is restarting when it looks: another takes its place, and no call waits for ever."""
+    monkeypatch.setattr("amltk.scheduling.executors.dask_replacer.RETURN_TIME", 0.1)
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "0 s"}):
+        scheduler = Scheduler.with_dask(n_workers=1, memory_limit=None)
+        outcomes: list[Any] = []
+
+        scheduler.on_empty(lambda: scheduler.submit(work.die, "kill"), max_calls=2)
+        scheduler.on_future_exception(lambda *_: scheduler.submit(work.double, 21))
+        scheduler.on_future_exception(lambda _, error: outcomes.append(type(error)))
+        scheduler.on_future_result(lambda _, result: outcomes.append(result))
+        assert scheduler.run(on_exception="continue") == EXHAUSTED
+    assert outcomes == [WorkerLostError, 42, WorkerLostError, 42]
 
 
 def test_a_dask_scheduler_that_is_gone_ends_the_run() -> None:

@@ -12,6 +12,7 @@ from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 
 from amltk.exceptions import PoolBrokenError
+from amltk.scheduling.executors.dask_replacer import keep_workers
 from amltk.scheduling.executors.dask_tracker import Tracker, begin_and_compute
 from amltk.scheduling.executors.remote import RemoteExecutor, RemoteFuture
 from amltk.scheduling.executors.termination import kill_trees
@@ -42,7 +43,10 @@ def make(client: Client | Cluster | str | None = None, **options: Any) -> Remote
         TypeError: `client` is none of these, or there are options for a cluster that exists.
     """
     if client is None:
-        return OwnDaskExecutor(LocalCluster(**{"threads_per_worker": 1, "dashboard_address": ANY_PORT, **options}))
+        cluster = LocalCluster(**{"threads_per_worker": 1, "dashboard_address": ANY_PORT, **options})
+        executor = OwnDaskExecutor(cluster)
+        keep_workers(cluster, len(cluster.worker_spec))
+        return executor
     if options:
         raise TypeError(f"{', '.join(options)}: only without a client, for a new LocalCluster; client is {client!r}")
     if isinstance(client, Client):

@@ -6,9 +6,9 @@ import re
 from typing import Any
 
 from distributed.core import Status
-from distributed.diagnostics.plugin import SchedulerPlugin
 
 from amltk.scheduling.executors.dask import ANY_PORT, OwnDaskExecutor
+from amltk.scheduling.executors.dask_replacer import keep_workers
 from amltk.scheduling.executors.handlers import kept_handlers
 
 with kept_handlers():
@@ -24,9 +24,6 @@ CLUSTERS = {
     "htcondor": "HTCondorCluster",
 }
 """By name: the class of dask-jobqueue."""
-
-RETURN_TIME = 10.0
-"""Seconds within which a worker that died may come back in its job, before the job is replaced."""
 
 MARGIN = 60.0
 """Seconds before its walltime at which a worker leaves by itself; a fifth of the walltime where that is less."""
@@ -110,45 +107,8 @@ class JobQueueExecutor(OwnDaskExecutor):
         if adaptive:
             cluster.adapt(minimum=0, maximum=n_workers)
         else:
-            cluster.loop.add_callback(cluster.scheduler.add_plugin, Replacer(cluster, n_workers))
+            keep_workers(cluster, n_workers)
             cluster.scale(n_workers)
 
     def _kill(self) -> bool:
         return True  # by closing the cluster, which cancels its jobs
-
-
-class Replacer(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
-    """Submits a job for each that is gone: cancelled, preempted, out of time, or with its machine.
-
-    Args:
-        cluster: Where; its Dask scheduler is in this process.
-        n_workers: How many there should be.
-    """
-
-    name = "amltk-replacer"
-
-    def __init__(self, cluster: Any, n_workers: int) -> None:
-        self._cluster = cluster
-        self._n_workers = n_workers
-        self._jobs: dict[str, Any] = {}  # by address of a worker
-
-    def add_worker(self, scheduler: Any, worker: str) -> None:
-        """Note which job a worker belongs to."""
-        worker_name = str(scheduler.workers[worker].name)
-        for job in self._cluster.worker_spec:
-            if worker_name == str(job) or worker_name.rpartition("-")[0] == str(job):  # of several in one job
-                self._jobs[worker] = job
-
-    def remove_worker(self, scheduler: Any, worker: str, **kwargs: Any) -> None:  # noqa: ARG002
-        """Look after a while whether the job has still a worker."""
-        job = self._jobs.pop(worker, None)
-        if job is not None and self._is_needed(job):
-            self._cluster.loop.call_later(RETURN_TIME, self._replace, job)
-
-    def _is_needed(self, job: Any) -> bool:
-        return self._cluster.status.name == "running" and job in self._cluster.worker_spec
-
-    async def _replace(self, job: Any) -> None:
-        if self._is_needed(job) and job not in self._jobs.values():
-            await self._cluster.scale_down([job])  # for itself: the next job may get the same name
-            self._cluster.scale(self._n_workers)

@@ -6,10 +6,12 @@ import itertools
 import multiprocessing
 import signal
 import threading
+import time
 import traceback
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import process as processes
+from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any, Literal
 
 from amltk import _extras
@@ -168,7 +170,7 @@ class _Limited(Wrapper):
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         with self.around() as limit:
             try:
-                return limit(Wrapper(self.function, _ended_by_sigterm))(*args, **kwargs)
+                return limit(Wrapper(self.function, _until_sigterm))(*args, **kwargs)
             except BaseException as error:
                 traceback.clear_frames(error.__traceback__)  # pynisher's hold the pipes to its process
                 raise
@@ -198,9 +200,15 @@ def _limiter(options: dict[str, Any]) -> Iterator[Callable[..., Any]]:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Undo the handler with which pynisher's process outlives, by five seconds, the signal that is to end it."""
+def _until_sigterm() -> Iterator[None]:
+    """Have pynisher's process end when, and not before, it is told to by SIGTERM, which follows its answer.
+
+    With the handler that pynisher sets it would outlive the signal by five seconds. And of a process that ends by
+    itself just after pynisher has looked for an answer and before it looks whether the process is alive, pynisher says
+    that there was no answer.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    Finalize(None, time.sleep, (_PATIENCE,), exitpriority=0)
     yield
 
 
