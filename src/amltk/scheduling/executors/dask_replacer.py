@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin
-
-if TYPE_CHECKING:
-    from distributed.deploy.spec import SpecCluster
 
 RETURN_TIME = 10.0
 """Seconds within which a worker that died may come back in its place, before the place is given to another."""
 
 
-def keep_workers(cluster: SpecCluster, n_workers: int) -> None:
+def keep_workers(cluster: Any, n_workers: int) -> None:
     """Have a cluster replace the workers that it loses for ever.
 
     Args:
-        cluster: Its Dask scheduler is in this process.
+        cluster: A `SpecCluster`, whose Dask scheduler is in this process.
         n_workers: How many there should be.
     """
     replacer = _Replacer(cluster, n_workers)
@@ -34,7 +31,7 @@ class _Replacer(SchedulerPlugin):  # type: ignore[misc] # distributed has no typ
 
     name = "amltk-replacer"
 
-    def __init__(self, cluster: SpecCluster, n_workers: int) -> None:
+    def __init__(self, cluster: Any, n_workers: int) -> None:
         self._cluster = cluster
         self._n_workers = n_workers
         self._places: dict[str, Any] = {}  # by address of a worker
