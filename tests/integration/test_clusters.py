@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dask
 import pytest
 
 from amltk.exceptions import ExecutorBrokenError, WorkerLostError
@@ -127,6 +126,8 @@ def test_a_killed_dask_worker_costs_one_call(tmp_path: Path) -> None:
 
 def test_a_dask_worker_that_does_not_come_back_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dask gives a worker up that is restarting when it looks: another takes its place, and no call waits for ever."""
+    import dask  # not before: it has exceptions pickled by tblib, which tests of other executors would see
+
     monkeypatch.setattr("amltk.scheduling.executors.dask_replacer.RETURN_TIME", 0.1)
     with dask.config.set({"distributed.deploy.lost-worker-timeout": "0 s"}):
         scheduler = Scheduler.with_dask(n_workers=1, memory_limit=None)
