@@ -27,7 +27,7 @@ from amltk.scheduling.timer import Timer, Timers
 from amltk.scheduling.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from amltk.scheduling.call import Call, Review
     from amltk.scheduling.delivery import Follower
@@ -386,9 +386,9 @@ class Run:
             for witness in self._witnesses:
                 witness(future, args, kwargs)
             if call is None or call.attempt == 1:
-                self._announce(self._submitted, (future,), {})
+                self._announce(self._submitted, future, (), NOTHING)
                 if future.task is not None:
-                    self._announce(future.task.channels.submitted, (future, *args), kwargs)
+                    self._announce(future.task.channels.submitted, future, args, kwargs)
             work.add_done_callback(self._inbox.put_work)
         except BaseException as error:
             # It was accepted, so it needs an ending, and nobody is going to tell of one.
@@ -396,9 +396,11 @@ class Run:
             if not isinstance(error, Exception):
                 raise
 
-    def _announce(self, channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _announce(
+        self, channel: Channel, future: Future[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
         if channel.calls:
-            self._inbox.put(self._tell, channel, args, kwargs)
+            self._inbox.put(self._tell, channel, (future, *args), kwargs)
         else:
             channel.count += 1
 
@@ -446,20 +448,18 @@ class Run:
     def _settle_result(self, future: Future[Any], result: Any) -> None:
         self.ledger.results += 1
         future.succeed(result)
-        self._tell(self._done, (future,))
-        self._tell(self._result, (future, result))
+        self._tell_outcome(self._done, self._result, future, result)
         if future.task is not None:
-            self._tell(future.task.channels.done, (future,))
-            self._tell(future.task.channels.result, (future, result))
+            channels = future.task.channels
+            self._tell_outcome(channels.done, channels.result, future, result)
 
     def _settle_exception(self, future: Future[Any], error: BaseException) -> None:
         self.ledger.exceptions += 1
         future.fail(error)
-        self._tell(self._done, (future,))
-        self._tell(self._channel(Events.FUTURE_EXCEPTION), (future, error))
+        self._tell_outcome(self._done, self._channel(Events.FUTURE_EXCEPTION), future, error)
         if future.task is not None:
-            self._tell(future.task.channels.done, (future,))
-            self._tell(future.task.channels.exception, (future, error))
+            channels = future.task.channels
+            self._tell_outcome(channels.done, channels.exception, future, error)
         if self._abandoning:
             return  # it was killed, or nobody waits for it
         if isinstance(error, BrokenExecutor):
@@ -468,6 +468,17 @@ class Run:
         if reaction != "continue":
             # Not logged where an earlier exception is kept: its events have told it.
             self._fail(f"{callback_name(future.function)} raised {safe_repr(error)}", error, raises=reaction == "raise")
+
+    def _tell_outcome(self, done: Channel, outcome: Channel, future: Future[Any], value: Any) -> None:
+        """Tell that it has ended, and then what came of it; mostly nobody is subscribed to one of the two."""
+        if done.calls:
+            self._tell(done, (future,))
+        else:
+            done.count += 1
+        if outcome.calls:
+            self._tell(outcome, (future, value))
+        else:
+            outcome.count += 1
 
     def _settle_cancelled(self, future: Future[Any]) -> None:
         self.ledger.cancelled += 1

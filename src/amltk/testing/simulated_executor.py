@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import deque
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from amltk._checks import check_count, check_seconds
+from amltk.scheduling.executors.light_future import LightFuture
 from amltk.scheduling.executors.whereabouts import Whereabouts
 from amltk.testing.virtual_time import VirtualTimeLoop
 
@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_LOCK = threading.Condition()
-"""Of all futures: what happens to them happens on one thread, and a lock takes more than all the rest of a future."""
-
-
-class SimulatedFuture(Future[Any]):
+class SimulatedFuture(LightFuture[Any]):
     """The outcome of one call of a `SimulatedExecutor`. It can be cancelled while it runs, which frees its worker.
 
     Attributes:
@@ -36,7 +32,6 @@ class SimulatedFuture(Future[Any]):
         self, owner: SimulatedExecutor, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         super().__init__()
-        self._condition = _LOCK
         self._owner = owner
         self.call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = (fn, args, kwargs)
         self.timer: asyncio.TimerHandle | None = None

@@ -20,6 +20,7 @@ import cloudpickle
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors.failure import Failure, describe, restore
+from amltk.scheduling.executors.light_future import LightFuture
 from amltk.scheduling.executors.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _pickle_failure(error: BaseException, here: Whereabouts) -> bytes:
     return pickle.dumps((None, describe(error, cloudpickle.dumps), here.as_tuple()))
 
 
-class RemoteFuture(Future[Any]):
+class RemoteFuture(LightFuture[Any]):
     """The outcome of one call.
 
     Attributes:

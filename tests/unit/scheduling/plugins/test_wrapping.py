@@ -113,5 +113,5 @@ def test_it_is_small_in_a_pickle() -> None:
         return x, ballast
 
     parcels = [pickler.parcel(nested(local), (n,), {}) for n in range(3)]
-    assert all(definitions.of(local) in parcel.uses for parcel in parcels)
-    assert max(len(parcel.payload) for parcel in parcels) < 1000
+    assert all(definitions.of(local) in uses for _, _, _, uses in parcels)
+    assert max(len(payload) for _, payload, _, _ in parcels) < 1000

@@ -11,7 +11,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from amltk.scheduling.executors.process_pool.book import MOST, Book, Seat
 from amltk.scheduling.executors.process_pool.future import PoolFuture
-from amltk.scheduling.executors.process_pool.pickles import Parcel
 
 
 class NoOwner:
@@ -27,7 +26,7 @@ class NoOwner:
 def make_call(key: int) -> PoolFuture:
     call = PoolFuture(NoOwner(), print, (), {})
     call.key = key
-    call.parcel = Parcel(1, b"", [], set())
+    call.parcel = (1, b"", [], set())
     return call
 
 

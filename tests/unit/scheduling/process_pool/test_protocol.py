@@ -27,7 +27,7 @@ class Stream:
 
 def transfer(frames: list[Frame], sizes: list[int]) -> list[tuple[Any, ...]]:
     """What arrives."""
-    data = b"".join(bytes(piece) for frame in frames for piece in encode(frame))
+    data = b"".join(bytes(piece) for frame in frames for piece in encode(*frame))
     stream: Any = Stream(data, sizes)
     decoder = Decoder()
     arrived = []

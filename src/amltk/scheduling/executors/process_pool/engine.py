@@ -25,7 +25,7 @@ from amltk.exceptions import PoolBrokenError, WorkerLostError
 from amltk.scheduling.executors.process_pool.book import Book
 from amltk.scheduling.executors.process_pool.outcomes import tell
 from amltk.scheduling.executors.process_pool.staff import Staff
-from amltk.scheduling.executors.process_pool.traffic import Outcome, Traffic
+from amltk.scheduling.executors.process_pool.traffic import Traffic
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Gather = Callable[[Callable[[], None]], None]
 
     from amltk.scheduling.executors.process_pool.future import PoolFuture
+    from amltk.scheduling.executors.process_pool.traffic import Outcome
 
 GRACE = 0.005
 """Seconds that a loop may leave the traffic alone before the pool's thread steps in for it."""
@@ -128,14 +129,9 @@ class Engine:
             RuntimeError: It was shut down.
         """
         with self._gate:
-            if self.broken is not None:
-                raise PoolBrokenError(str(self.broken)) from self.broken
-            if self._closing:
-                raise RuntimeError("cannot schedule new futures after shutdown: this ProcessPool was shut down")
+            if self._closing or self._thread is None:
+                self._open()
             self._arrivals.append(call)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="amltk-process-pool", daemon=True)
-                self._thread.start()
         if self._asleep and self._hungry:
             courier = self._courier
             if courier is None or not courier.call_soon():
@@ -143,6 +139,15 @@ class Engine:
             elif self._thread_sleeps:  # it has to see whether the loop gets round to it
                 self._thread_sleeps = False
                 self._summons.set()
+
+    def _open(self) -> None:
+        """Start the thread, if calls are accepted."""
+        if self.broken is not None:
+            raise PoolBrokenError(str(self.broken)) from self.broken
+        if self._closing:
+            raise RuntimeError("cannot schedule new futures after shutdown: this ProcessPool was shut down")
+        self._thread = threading.Thread(target=self._work, name="amltk-process-pool", daemon=True)
+        self._thread.start()
 
     def cancel(self, call: PoolFuture) -> bool:
         """Give up a call; False if it has ended. A worker that is at it is ended."""
@@ -261,20 +266,21 @@ class Engine:
         return True
 
     def _exchange(self, receive: bool) -> None:
-        traffic = self._traffic
+        traffic, queue = self._traffic, self._book.queue
         with self._lock:
             self._asleep = False
             if receive:
                 traffic.handle(self._selector.select(0))
             self._take_arrivals()
-            unpacked = traffic.unpacked()
-        problems = [(call, traffic.pack(call)) for call in unpacked]
+            unpacked = traffic.unpacked() if queue else ()
+        problems = [(call, problem) for call in unpacked if (problem := traffic.pack(call)) is not None]
         with self._lock:
             for call, problem in problems:
-                if problem is not None and not call.dropped:
+                if not call.dropped:
                     traffic.end(call, problem)
             traffic.share()
-            traffic.send_calls()
+            if queue:
+                traffic.send_calls()
             self._hungry = self._book.hungry()
             self._asleep = True
             if self._staff.needed() or (self._closing and self._book.idle()):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from amltk.scheduling.executors.light_future import LightFuture
 from amltk.scheduling.executors.whereabouts import Whereabouts, this_host
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Owner(Protocol):
         ...
 
 
-class PoolFuture(Future[Any]):
+class PoolFuture(LightFuture[Any]):
     """The outcome of one call in a `ProcessPool`.
 
     Unlike other futures it can be cancelled while it runs, which ends its worker, and `running()` is true only once the
@@ -43,6 +43,15 @@ class PoolFuture(Future[Any]):
             that are not very short as soon as they begin; None before.
         ended: When the worker ended it; None if it has not.
     """
+
+    # What they are until something happens; in the class, since most futures wait.
+    parcel: Parcel | None = None  # it, pickled
+    key: int = 0  # its number, once it is in the book
+    seat: Seat | None = None  # where it was sent
+    dropped: bool = False  # it has ended, or was cancelled: nobody is to begin it
+    pid: int | None = None
+    began: float | None = None
+    ended: float | None = None
 
     def __init__(
         self,
@@ -58,13 +67,6 @@ class PoolFuture(Future[Any]):
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
         self.limits: CallLimits | None = limits
-        self.parcel: Parcel | None = None  # it, pickled
-        self.key: int = 0  # its number, once it is in the book
-        self.seat: Seat | None = None  # where it was sent
-        self.dropped: bool = False  # it has ended, or was cancelled: nobody is to begin it
-        self.pid: int | None = None
-        self.began: float | None = None
-        self.ended: float | None = None
 
     def cancel(self) -> bool:
         """Cancel it. If it waits, it never begins; if it runs, its worker is ended and replaced.

@@ -20,7 +20,7 @@ import weakref
 from collections import deque
 from functools import partial
 from types import CodeType, FunctionType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from cloudpickle import register_pickle_by_value
 
@@ -29,6 +29,11 @@ from amltk.scheduling.executors.process_pool import here
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pickle import Pickler as CloudPickler  # cloudpickle's has no types
+    from typing import TypeAlias
+
+    Parcel: TypeAlias = tuple[int, bytes, list[memoryview], set["Definition"]]
+    """A call as it travels: the number of the function (0 where it is in the pickle), its pickle, what that has out of
+    band, and which definitions it refers to."""
 else:
     from cloudpickle import Pickler as CloudPickler
 
@@ -36,21 +41,14 @@ OUT_OF_BAND = 1 << 14
 """Bytes from which on a buffer travels by itself."""
 
 
+_DEFINED = (FunctionType, type)
+"""What workers are told once."""
+
 _WITH_SETTER = 6
 """The length of a reduced value that says how the state is set."""
 
 _MISSING = object()
 """Stands for the value of a name that `__main__` does not have."""
-
-
-class Parcel(NamedTuple):
-    """A call as it travels: its pickle, what that has out of band, and which definitions it refers to."""
-
-    definition: int
-    """The number of the function; 0 where the function is in the pickle."""
-    payload: bytes
-    buffers: list[memoryview]
-    uses: set[Definition]
 
 
 MAIN_OF_A_CHILD = "__mp_main__"
@@ -100,12 +98,18 @@ def _keeper(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
     return keep
 
 
+class _Pieces(list[Any]):
+    """A file of what is written into it, in memory; short pickles are one piece."""
+
+    write = list.append
+
+
 class _Pickler(CloudPickler):
     """Pickles by value what could not be imported."""
 
     globals_ref: dict[int, Any]
 
-    def __init__(self, file: io.BytesIO, buffers: list[memoryview] | None) -> None:
+    def __init__(self, file: Any, buffers: list[memoryview] | None) -> None:
         super().__init__(file, protocol=5, buffer_callback=None if buffers is None else _keeper(buffers))
         _have_main_travel()
         # cloudpickle's table of what stands for the globals of functions that it pickles by value.
@@ -230,14 +234,14 @@ class CallPickler(_Pickler):
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
-        self._file = io.BytesIO()
+        self._pieces = _Pieces()
         self._buffers: list[memoryview] = []
         self._uses: set[Definition] = set()
-        super().__init__(self._file, self._buffers)
+        super().__init__(self._pieces, self._buffers)
 
     def reducer_override(self, obj: Any) -> Any:
         """Name by its number what the worker cannot import."""
-        if isinstance(obj, FunctionType | type):
+        if isinstance(obj, _DEFINED):
             if is_importable(obj):
                 return super().reducer_override(obj)
             definition = self._definitions.of(obj)
@@ -251,21 +255,21 @@ class CallPickler(_Pickler):
         Raises:
             Exception: Whatever the methods of the user's objects raise, or a `pickle.PicklingError`.
         """
-        self._buffers.clear()
-        self._uses.clear()
-        self._file.seek(0)
-        self._file.truncate()
-        definition = self._definitions.of(fn) if isinstance(fn, FunctionType | type) else None
-        self.clear_memo()  # calls share no objects
         try:
-            self.dump((args, kwargs) if definition is not None else (fn, args, kwargs))
-        finally:
+            if isinstance(fn, _DEFINED):
+                definition = self._definitions.of(fn)
+                number = definition.number
+                self._uses.add(definition)
+                self.dump((args, kwargs))
+            else:
+                number = 0
+                self.dump((fn, args, kwargs))
+            return number, b"".join(self._pieces), self._buffers[:], self._uses.copy()
+        finally:  # calls share nothing
             self.clear_memo()
-        number = 0
-        if definition is not None:
-            number = definition.number
-            self._uses.add(definition)
-        return Parcel(number, self._file.getvalue(), list(self._buffers), set(self._uses))
+            self._pieces.clear()
+            self._buffers.clear()
+            self._uses.clear()
 
 
 class _ReturnPickler(_Pickler):

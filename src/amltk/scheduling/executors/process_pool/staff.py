@@ -21,7 +21,7 @@ from amltk.scheduling.executors.failure import stand_in
 from amltk.scheduling.executors.process_pool.link import Link
 from amltk.scheduling.executors.process_pool.outcomes import lost
 from amltk.scheduling.executors.process_pool.pickles import by_value
-from amltk.scheduling.executors.process_pool.protocol import Frame, Kind, ProtocolError, encode
+from amltk.scheduling.executors.process_pool.protocol import Kind, ProtocolError, encode
 from amltk.scheduling.executors.process_pool.starters import STARTERS, UNKNOWN, Starter
 from amltk.scheduling.executors.process_pool.worker import Start
 from amltk.scheduling.executors.termination import kill_trees
@@ -155,7 +155,7 @@ class Staff:
             payload = pickle.dumps(self._start())
             with self._lock:
                 self._selector.register(link.frames, selectors.EVENT_READ, link)
-                self._traffic.send(link, encode(Frame(Kind.INIT, payload=payload)))
+                self._traffic.send(link, encode(Kind.INIT, payload=payload))
 
     def _make_starter(self) -> Starter:
         if self._starter is None:

@@ -10,7 +10,7 @@ import pickle
 import selectors
 import time
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from amltk.scheduling.executors.process_pool.pickles import CallPickler, Definitions
 from amltk.scheduling.executors.process_pool.protocol import Buffer, Frame, Kind, ProtocolError, encode
@@ -18,24 +18,23 @@ from amltk.scheduling.executors.process_pool.warden import Warden
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import TypeAlias
 
     from amltk.scheduling.executors.process_pool.book import Book, Seat
     from amltk.scheduling.executors.process_pool.future import PoolFuture
     from amltk.scheduling.executors.process_pool.link import Link
 
+    Outcome: TypeAlias = tuple[PoolFuture, Frame | None, BaseException | None]
+    """How a call has ended: with what a worker has sent, or with an error of the pool's own."""
+
 SHARING_DELAY = 0.001
 """Seconds that calls wait behind another one before they are given to a worker that has nothing to do."""
 
+OUTCOMES = frozenset({int(Kind.RESULT), int(Kind.EXCEPTION)})
+"""The kinds of frames that end a call."""
+
 JOINED = 1 << 18
 """Bytes up to which what is sent at once is joined to one piece."""
-
-
-class Outcome(NamedTuple):
-    """How a call has ended: with what a worker has sent, or with an error of the pool's own."""
-
-    call: PoolFuture
-    frame: Frame | None
-    error: BaseException | None
 
 
 class Traffic:
@@ -103,15 +102,14 @@ class Traffic:
 
     def _encode(self, link: Link, call: PoolFuture, kind: Kind) -> list[Buffer]:
         """A call as frames, with the definitions that the worker does not know."""
-        parcel = call.parcel
-        assert parcel is not None, "only packed calls are assigned"
+        assert call.parcel is not None, "only packed calls are assigned"
+        number, payload, buffers, uses = call.parcel
         frames: list[Buffer] = []
-        for definition in parcel.uses:
+        for definition in uses:
             if definition.number not in link.knows:
                 link.knows.add(definition.number)
-                frames += encode(Frame(Kind.DEFINE, definition.number, payload=definition.payload))
-        generation = link.seat.generation
-        frames += encode(Frame(kind, call.key, generation, parcel.definition, 0.0, 0.0, parcel.payload, parcel.buffers))
+                frames += encode(Kind.DEFINE, definition.number, payload=definition.payload)
+        frames += encode(kind, call.key, link.seat.generation, number, 0.0, 0.0, payload, buffers)
         return frames
 
     def _forget_definitions(self) -> None:
@@ -120,11 +118,11 @@ class Traffic:
             for link in self.links.values():
                 if number in link.knows:
                     link.knows.discard(number)
-                    self.send(link, encode(Frame(Kind.FORGET, number)))
+                    self.send(link, encode(Kind.FORGET, number))
 
     def send(self, link: Link, pieces: list[Buffer]) -> None:
         """Send frames, or as much of them as goes now and the rest when it goes."""
-        if len(pieces) > 1 and sum(map(len, pieces)) < JOINED:
+        if sum(map(len, pieces)) < JOINED:
             pieces = [b"".join(pieces)]
         if not link.send_at_once(pieces):
             link.unsent.extend(memoryview(piece).cast("B") for piece in pieces if len(piece))
@@ -204,7 +202,7 @@ class Traffic:
         """
         for frame in link.decoder.frames():
             kind = frame.kind
-            if kind in (Kind.RESULT, Kind.EXCEPTION):
+            if kind in OUTCOMES:
                 self._finish(link, frame)
             elif kind == Kind.READY:
                 self._book.welcome(link.seat)
@@ -236,12 +234,12 @@ class Traffic:
             self.staff_wanted = True
         call.pid, call.began, call.ended = link.pid, frame.began, frame.ended
         call.dropped = True
-        self.outcomes.append(Outcome(call, frame, None))
+        self.outcomes.append((call, frame, None))
 
     def end(self, call: PoolFuture, error: BaseException) -> None:
         """Note that a call has ended with an error of the pool's own."""
         call.dropped = True
-        self.outcomes.append(Outcome(call, None, error))
+        self.outcomes.append((call, None, error))
 
     def condemn(self, link: Link, reason: BaseException) -> None:
         """Have a worker ended; the first reason counts."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from amltk.scheduling.executors.failure import describe
 from amltk.scheduling.executors.process_pool import here
 from amltk.scheduling.executors.process_pool.pickles import pickle_outcome
-from amltk.scheduling.executors.process_pool.protocol import Buffer, Decoder, Frame, Kind, encode
+from amltk.scheduling.executors.process_pool.protocol import CHUNK, Buffer, Decoder, Frame, Kind, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,10 +81,10 @@ class Worker:
         while decoder.receive(self._socket):
             yield from decoder.frames()
 
-    def _send(self, frame: Frame) -> None:
-        pieces: list[Buffer] = encode(frame)
-        if len(pieces) == 1:
-            self._socket.sendall(pieces[0])
+    def _send(self, *frame: Any) -> None:
+        pieces: list[Buffer] = encode(*frame)
+        if sum(map(len, pieces)) < CHUNK:
+            self._socket.sendall(b"".join(pieces))
             return
         views = [memoryview(piece).cast("B") for piece in pieces if len(piece)]
         while views:
@@ -121,9 +121,9 @@ class Worker:
                 initializer, initargs = pickle.loads(start.initialize)
                 initializer(*initargs)
         except BaseException as error:  # noqa: BLE001 - sent to the parent
-            self._send(Frame(Kind.INIT_FAILED, payload=_failure(error)))
+            self._send(Kind.INIT_FAILED, 0, 0, 0, 0.0, 0.0, _failure(error))
             return False
-        self._send(Frame(Kind.READY))
+        self._send(Kind.READY)
         return True
 
     def _next_call(self, generation: int) -> Frame:
@@ -148,9 +148,10 @@ class Worker:
         began = time.time()
         key = frame.key
         if frame.kind == Kind.ANNOUNCED_TASK:
-            self._send(Frame(Kind.BEGUN, key, began=began, ended=time.process_time()))
+            self._send(Kind.BEGUN, key, 0, 0, began, time.process_time())
         try:
             args: tuple[Any, ...]
+            outcome: tuple[Any, ...]
             if frame.definition:
                 fn = here.definition(frame.definition)
                 args, kwargs = pickle.loads(frame.payload, buffers=frame.buffers)
@@ -159,19 +160,19 @@ class Worker:
             result = fn(*args, **kwargs)
             del fn, args, kwargs
         except BaseException as error:  # noqa: BLE001 - sent to the parent
-            outcome = Frame(Kind.EXCEPTION, key, 0, 0, began, time.time(), _failure(error))
+            outcome = (Kind.EXCEPTION, key, 0, 0, began, time.time(), _failure(error))
         else:
             ended = time.time()
             try:
                 payload, buffers = pickle_outcome(result)
-                outcome = Frame(Kind.RESULT, key, 0, 0, began, ended, payload, buffers)
+                outcome = (Kind.RESULT, key, 0, 0, began, ended, payload, buffers)
             except BaseException as error:  # noqa: BLE001 - sent to the parent
                 error.add_note(
                     f"this was raised when the result, a {type(result).__name__}, was pickled for the way back"
                 )
-                outcome = Frame(Kind.EXCEPTION, key, 0, 0, began, ended, _failure(error))
+                outcome = (Kind.EXCEPTION, key, 0, 0, began, ended, _failure(error))
         if os.getpid() == self._pid:
-            self._send(outcome)
+            self._send(*outcome)
 
 
 def _broken_definition(error: BaseException) -> Callable[..., Any]:

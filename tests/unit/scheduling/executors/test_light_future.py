@@ -1,0 +1,61 @@
+"""A future that is as light as it can be, and otherwise that of the standard library."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import CancelledError, Future, InvalidStateError, as_completed, wait
+
+import pytest
+
+from amltk.scheduling.executors.light_future import LightFuture
+
+
+def test_it_has_what_the_standard_library_gives_a_future() -> None:
+    """It makes the attributes itself: another version of Python may have others."""
+    light, heavy = vars(LightFuture()), vars(Future())
+    del light["_condition"], heavy["_condition"]
+    assert light == heavy
+
+
+def test_outcomes_are_those_of_a_future() -> None:
+    """Results, exceptions and cancellations are what they are elsewhere, and come once."""
+    good, bad, dropped = LightFuture[int](), LightFuture[int](), LightFuture[int]()
+    error = ValueError("bad")
+    good.set_result(1)
+    bad.set_exception(error)
+    dropped.cancel()
+    assert (good.result(), good.exception()) == (1, None)
+    with pytest.raises(ValueError, match="bad"):
+        bad.result()
+    assert bad.exception() is error
+    for ask in (dropped.result, dropped.exception):
+        with pytest.raises(CancelledError):
+            ask()
+    for ended in (good, bad, dropped):
+        with pytest.raises(InvalidStateError):
+            ended.set_result(2)
+
+
+def test_who_waits_is_woken() -> None:
+    """Every thread that waits gets the outcome; one that waits in vain is told so."""
+    future = LightFuture[int]()
+    with pytest.raises(TimeoutError):
+        future.result(timeout=0)
+    got: list[int] = []
+    threads = [threading.Thread(target=lambda: got.append(future.result())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    future.set_result(7)
+    for thread in threads:
+        thread.join()
+    assert got == [7, 7, 7]
+
+
+def test_the_functions_of_the_module_take_it() -> None:
+    """`wait` and `as_completed` know it as one of theirs."""
+    futures = [LightFuture[int]() for _ in range(3)]
+    ender = threading.Thread(target=lambda: [future.set_result(n) for n, future in enumerate(futures)])
+    ender.start()
+    assert wait(futures).done == set(futures)
+    assert sorted(future.result() for future in as_completed(futures)) == [0, 1, 2]
+    ender.join()
