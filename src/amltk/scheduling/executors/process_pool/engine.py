@@ -248,6 +248,8 @@ class Engine:
     def turn(self, *, receive: bool = True) -> bool:
         """Receive outcomes and send calls. What has ended is to be told afterwards, see `take_outcomes`.
 
+        Whoever takes outcomes has to make another turn when they are told.
+
         Args:
             receive: Whether something may have come.
 
@@ -272,6 +274,10 @@ class Engine:
             if receive:
                 traffic.handle(self._selector.select(0))
             self._take_arrivals()
+            if not queue and traffic.outcomes:
+                # Nothing is to be sent. Whoever tells these makes another turn, with what callbacks have submitted.
+                self._hungry = self._asleep = True
+                return
             unpacked = traffic.unpacked() if queue else ()
         problems = [(call, problem) for call in unpacked if (problem := traffic.pack(call)) is not None]
         with self._lock:
@@ -329,7 +335,9 @@ class Engine:
                     stands_in_since = turns
                 if not self.turn():
                     time.sleep(GRACE)  # the loop has been at it for long: it pickles something
-                tell(self.take_outcomes())
+                if outcomes := self.take_outcomes():
+                    tell(outcomes)
+                    self.turn(receive=False)
         except BaseException as error:  # noqa: BLE001 - whatever it is, no call may be left without an end
             self.fail(error)
         finally:

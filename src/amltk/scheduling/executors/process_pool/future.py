@@ -44,15 +44,6 @@ class PoolFuture(LightFuture[Any]):
         ended: When the worker ended it; None if it has not.
     """
 
-    # What they are until something happens; in the class, since most futures wait.
-    parcel: Parcel | None = None  # it, pickled
-    key: int = 0  # its number, once it is in the book
-    seat: Seat | None = None  # where it was sent
-    dropped: bool = False  # it has ended, or was cancelled: nobody is to begin it
-    pid: int | None = None
-    began: float | None = None
-    ended: float | None = None
-
     def __init__(
         self,
         owner: Owner,
@@ -67,6 +58,13 @@ class PoolFuture(LightFuture[Any]):
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
         self.limits: CallLimits | None = limits
+        self.parcel: Parcel | None = None  # it, pickled
+        self.key: int = 0  # its number, once it is in the book
+        self.seat: Seat | None = None  # where it was sent
+        self.dropped: bool = False  # it has ended, or was cancelled: nobody is to begin it
+        self.pid: int | None = None
+        self.began: float | None = None
+        self.ended: float | None = None
 
     def cancel(self) -> bool:
         """Cancel it. If it waits, it never begins; if it runs, its worker is ended and replaced.

@@ -155,17 +155,13 @@ class Definition:
     def __init__(self, number: int, payload: bytes, used: dict[str, Any], forgotten: deque[int]) -> None:
         self.number: int = number
         self.payload: bytes = payload
-        self._used = tuple(used.items())
+        self.used: tuple[tuple[str, Any], ...] = tuple(used.items())
         self._forgotten = forgotten
 
     def is_current(self) -> bool:
         """Whether `__main__` has still the same under these names."""
-        if self._used:
-            present = sys.modules["__main__"].__dict__
-            for name, value in self._used:
-                if present.get(name, _MISSING) is not value:
-                    return False
-        return True
+        present = sys.modules["__main__"].__dict__
+        return all(present.get(name, _MISSING) is value for name, value in self.used)
 
     def __del__(self) -> None:
         self._forgotten.append(self.number)
@@ -188,7 +184,7 @@ class Definitions:
         """
         key = id(obj)
         known = self._known.get(key)
-        if known is not None and known[1].is_current():
+        if known is not None and (not known[1].used or known[1].is_current()):
             return known[1]
         file = io.BytesIO()
         pickler = _DefinitionPickler(file, self)
