@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+
 class SimulatedFuture(LightFuture[Any]):
     """The outcome of one call of a `SimulatedExecutor`. It can be cancelled while it runs, which frees its worker.
 

@@ -260,12 +260,12 @@ class CallPickler(_Pickler):
             else:
                 number = 0
                 self.dump((fn, args, kwargs))
-            return number, b"".join(self._pieces), self._buffers[:], self._uses.copy()
+            return number, b"".join(self._pieces), self._buffers[:], self._uses
         finally:  # calls share nothing
             self.clear_memo()
             self._pieces.clear()
             self._buffers.clear()
-            self._uses.clear()
+            self._uses = set()
 
 
 class _ReturnPickler(_Pickler):

@@ -225,14 +225,15 @@ class Traffic:
             self.staff_wanted = True
 
     def _finish(self, link: Link, frame: Frame) -> None:
-        call = self._book.finish(link.seat, frame.key, frame.ended - frame.began)
+        _, key, _, _, began, ended, _, _ = frame
+        call = self._book.finish(link.seat, key, ended - began)
         if call is None:
             return  # it was cancelled at the last moment
         if call.limits is not None:
             self.warden.forget(link)
         if link.seat.retired:
             self.staff_wanted = True
-        call.pid, call.began, call.ended = link.pid, frame.began, frame.ended
+        call.pid, call.began, call.ended = link.pid, began, ended
         call.dropped = True
         self.outcomes.append((call, frame, None))
 
