@@ -7,6 +7,7 @@ anew for each line that is printed.)
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, TextIO
@@ -16,7 +17,7 @@ from rich.control import Control
 from rich.segment import ControlType, Segment, Segments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console, ConsoleRenderable, RenderableType
 
@@ -48,6 +49,7 @@ class Region(RenderHook):
         sys.stdout, sys.stderr = (
             Above(self.print_above, stream) if stream.isatty() else stream for stream in self._streams
         )
+        _redirect_logs(self._streams, (sys.stdout, sys.stderr))
 
     def draw(self, picture: RenderableType) -> None:
         """Draw another picture in place of the one that is there; what is higher than the terminal is cut off."""
@@ -77,11 +79,14 @@ class Region(RenderHook):
             self._console.pop_render_hook()
             with self._lock:
                 self._write("\n" if self._lines else "")
+                self._lines, self._text = [], ""  # it stays: nothing that is printed later takes its place
             self._console.show_cursor(True)
 
     def give_back_streams(self) -> None:
         """Have what is printed go where it went before."""
+        above = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = self._streams
+        _redirect_logs(above, self._streams)
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         """What rich is to print where it was to print something: that, above the region."""
@@ -106,6 +111,15 @@ class Region(RenderHook):
     def _write(self, text: str) -> None:
         self._out.write(text)
         self._out.flush()
+
+
+def _redirect_logs(of: Sequence[Any], to: Sequence[Any]) -> None:
+    """Have the log handlers of some streams write to others: a handler keeps the stream that it was made with."""
+    for logger in (logging.root, *logging.root.manager.loggerDict.values()):
+        for handler in getattr(logger, "handlers", ()):  # a name that only has loggers below it has none
+            for old, new in zip(of, to, strict=True):
+                if isinstance(handler, logging.StreamHandler) and handler.stream is old:
+                    handler.stream = new
 
 
 class Above(io.TextIOBase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import threading
 from contextlib import contextmanager
@@ -115,6 +116,28 @@ def test_what_is_flushed_is_seen_at_once(to: Console) -> None:
         print("rest", end="")  # noqa: T201
         assert screen(written(to)) == ["prompt> ", "picture"]
     assert screen(written(to)) == ["prompt> ", "rest", "picture", ""]
+
+
+def test_what_is_logged_goes_above(to: Console) -> None:
+    """A handler that a program made before the run logs above the picture, and afterwards where it did before."""
+    log = logging.getLogger("program.of.a.user")
+    log.addHandler(handler := logging.StreamHandler(stream := Tty()))
+    with region_on(to, stdout=stream) as region:
+        region.draw(Text("picture\nof two lines"))
+        log.warning("be careful")
+        assert screen(written(to)) == ["be careful", "picture", "of two lines"]
+    log.warning("over")
+    log.removeHandler(handler)
+    assert stream.getvalue() == "over\n"
+
+
+def test_what_is_printed_late_leaves_the_picture(to: Console) -> None:
+    """What has kept the stream of a run prints below its last picture, and takes no line of it."""
+    with region_on(to) as region:
+        kept = sys.stdout
+        region.draw(Text("picture\nof two lines"))
+    print("late", file=kept)
+    assert screen(written(to)) == ["picture", "of two lines", "late", ""]
 
 
 def test_printing_draws_nothing(to: Console) -> None:
