@@ -152,11 +152,14 @@ class NotebookScreen:
         """Replace the output."""
         ipython: Any = importlib.import_module("IPython.display")  # only a notebook is sure to have it
         picture = frame.picture(NOTEBOOK_WIDTH, NOTEBOOK_HEIGHT)
-        html = ipython.HTML(export.to_html(picture, width=NOTEBOOK_WIDTH))
+        forms = {
+            "text/html": export.to_html(picture, width=NOTEBOOK_WIDTH),
+            "text/plain": "\n".join(frame.lines(after=-1)),  # for editors and converters that show no HTML
+        }
         if self._handle is None:
-            self._handle = ipython.display(html, display_id=True)
+            self._handle = ipython.display(forms, raw=True, display_id=True)
         else:
-            self._handle.update(html)
+            self._handle.update(forms, raw=True)
 
     def close(self, last: Frame | None) -> None:
         """Replace it for the last time."""

@@ -294,8 +294,9 @@ class Handle:
     def __init__(self, shown: list[str]) -> None:
         self.shown = shown
 
-    def update(self, html: Any) -> None:
-        self.shown.append(f"replaced: {html.data}")
+    def update(self, forms: dict[str, str], *, raw: bool) -> None:
+        assert raw
+        self.shown.append(f"replaced: {forms['text/html']}")
 
 
 def test_in_a_notebook_one_output_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,9 +304,10 @@ def test_in_a_notebook_one_output_is_replaced(monkeypatch: pytest.MonkeyPatch) -
     display_module = pytest.importorskip("IPython.display")
     shown: list[str] = []
 
-    def show(html: Any, *, display_id: bool) -> Handle:
+    def show(forms: dict[str, str], *, raw: bool, display_id: bool) -> Handle:
+        assert raw
         assert display_id
-        shown.append(f"displayed: {html.data}")
+        shown.append(f"displayed: {forms['text/html']}")
         return Handle(shown)
 
     monkeypatch.setattr(display_module, "display", show)
