@@ -112,10 +112,8 @@ class TerminalScreen:
 
     def draw(self, frame: Frame) -> None:
         """Redraw the region."""
-        # The cursor stays at the end of the last line: there must be room for the ^C that a terminal echoes there. And
-        # what was printed last is to be seen above it.
         size = self._console.size
-        self._region.draw(frame.picture(size.width - len("^C"), size.height - 1))
+        self._region.draw(frame.picture(size.width, size.height - 2))  # what was printed last is seen above it
 
     def close(self, last: Frame | None) -> None:
         """Redraw it for the last time, and give back cursor and streams even if that raises."""
@@ -195,6 +193,4 @@ class LineScreen:
     def _print(self, frame: Frame) -> None:
         lines = frame.lines(after=self._told)
         self._told = frame.elapsed
-        file = self._console.file
-        file.write("".join(f"{line}\n" for line in lines))
-        file.flush()
+        self._console.out("\n".join(lines), highlight=False)  # above a region, if there is one of another run
