@@ -202,6 +202,9 @@ def test_the_display_is_one_output(kernel: Kernel, run: str) -> None:
     assert [shown_in for shown_in, _ in cell.shown] == [area] * len(cell.shown)
     assert len(cell.shown) > 1
     assert ["finished" in content["text/html"] for _, content in cell.shown] == [*[False] * (len(cell.shown) - 1), True]
+    told = cell.shown[-1][1]["text/plain"]  # where no HTML is shown
+    assert told.startswith("amltk: finished, ")
+    assert ", 1 done, 0 failed, " in told
 
 
 def test_the_display_can_be_switched_off(kernel: Kernel) -> None:

@@ -145,6 +145,12 @@ def test_the_plot_stacks_all_parts(figures: Any, interval: Any) -> None:
     assert monitor.plot().figure is not ax.figure
 
 
+def test_the_legend_is_within_the_axes_of_others(figures: Any) -> None:
+    """In a figure that someone else has laid out there may be no room beside the axes: it would be cut off."""
+    ax = watched().plot(ax=figures.subplots()[1])
+    assert ax.get_legend().get_bbox_to_anchor().bounds == ax.bbox.bounds
+
+
 def test_means_are_true(figures: Any) -> None:
     """The area under the means is the area under what they are the means of."""
     import pandas as pd

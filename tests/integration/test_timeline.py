@@ -295,8 +295,10 @@ def test_what_is_running_is_shown_as_running(show: Callable[..., Page]) -> None:
     """A page that is written during a run has bars up to now for what has not ended."""
     records = recorded(10, 2)
     records.append(records[-1]._replace(outcome="running", began=START + 0.1, ended=None))
+    records.append(records[-1]._replace(outcome="pending", began=None))
     page = show(records)
-    assert page.inner_text("#legend").split()[-2:] == ["running", "1"]
+    assert page.inner_text("#legend").split()[-4:] == ["running", "1", "pending", "1"]
+    assert page.inner_text("#notes") == "1 have not begun and are not drawn."
 
 
 def test_an_empty_timeline_is_a_page_too(show: Callable[..., Page]) -> None:

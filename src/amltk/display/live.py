@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from amltk.display import wording
 from amltk.display.panel import Frame
 from amltk.display.progress import Observer
-from amltk.display.screens import screen_for
+from amltk.display.screens import Screen, screen_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,8 +26,8 @@ class LiveDisplay:
     output that is replaced. Where there is neither, it prints a line every ten seconds and one at the end, to the
     standard error stream.
 
-    What callbacks print goes above it. What workers print goes to the terminal itself, where it may leave a trace of an
-    earlier picture behind.
+    What callbacks print goes above it. So does what workers print, but it goes to the terminal itself: of several lines
+    at once those after the first may end with pieces of the picture that was there.
 
     Whatever raises while it draws, the user's renderables included, closes it first: the terminal is as it was.
 
@@ -52,10 +52,12 @@ class LiveDisplay:
         self._scheduler = scheduler
         self._renderables = list(renderables)
         self._observer = Observer(scheduler, timeout, clock)
-        self._screen = screen_for(console)
+        self._console = console
+        self._screen: Screen
 
     def start(self) -> None:
         """Begin to show the run."""
+        self._screen = screen_for(self._console)  # only now: another run may have opened one there
         self._observer.open()
         self._or_close(self._screen.open)
         self.refresh()

@@ -2,26 +2,29 @@
 
 What is drawn is kept as text, so that what callbacks print, however often, costs no drawing. (rich's own `Live` draws
 anew for each line that is printed.)
+
+Between two pictures the cursor is on an empty line above the picture. So what others write to the terminal itself, such
+as processes, is kept: the next picture begins wherever that has moved the cursor to.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import COLOR_SYSTEMS, RenderHook
-from rich.control import Control
 from rich.segment import ControlType, Segment, Segments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console, ConsoleRenderable, RenderableType
 
-ERASE_LINE = 2
-"""What a terminal calls the whole of a line."""
+ERASE = "\r\x1b[J"
+"""Has a terminal erase the line of the cursor and all below."""
 
 
 class Region(RenderHook):
@@ -48,23 +51,24 @@ class Region(RenderHook):
         sys.stdout, sys.stderr = (
             Above(self.print_above, stream) if stream.isatty() else stream for stream in self._streams
         )
+        _redirect_logs(self._streams, (sys.stdout, sys.stderr))
 
     def draw(self, picture: RenderableType) -> None:
         """Draw another picture in place of the one that is there; what is higher than the terminal is cut off."""
         console = self._console
-        lines = console.render_lines(picture, pad=False)[: console.height]
+        lines = console.render_lines(picture, pad=False)[: console.height - 1]
         if console.no_color:
             lines = [list(Segment.remove_color(line)) for line in lines]
         text = "\n".join("".join(map(self._encode, line)) for line in lines)
         with self._lock:
-            erase = self._erase()
             self._lines, self._text = lines, text
-            self._write(f"{erase}{text}")
+            self.print_above("")
 
     def print_above(self, text: str) -> None:
         """Print whole lines."""
         with self._lock:
-            self._write(f"{self._erase()}{text}{self._text}")
+            below = f"\n{self._text}{self._back()}" if self._lines else ""
+            self._write(f"{ERASE}{text}{below}")
 
     def close(self) -> None:
         """Give back cursor and streams, whatever else fails."""
@@ -76,22 +80,26 @@ class Region(RenderHook):
             self.give_back_streams()
             self._console.pop_render_hook()
             with self._lock:
-                self._write("\n" if self._lines else "")
+                self._write(f"{ERASE}{self._text}\n" if self._lines else "")
+                self._lines, self._text = [], ""  # it stays: nothing that is printed later takes its place
             self._console.show_cursor(True)
 
     def give_back_streams(self) -> None:
         """Have what is printed go where it went before."""
+        above = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = self._streams
+        _redirect_logs(above, self._streams)
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         """What rich is to print where it was to print something: that, above the region."""
-        up = ((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, ERASE_LINE)) * (len(self._lines) - 1)
-        erase = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, ERASE_LINE), *up)
-        picture = [segment for line in self._lines for segment in (*line, Segment.line())]
-        return [erase, *renderables, Segments(picture[:-1])]
+        if not self._lines:
+            return renderables
+        picture = [segment for line in self._lines for segment in (Segment.line(), *line)]
+        return [Segments([_control(ERASE)]), *renderables, Segments([*picture, _control(self._back())])]
 
-    def _erase(self) -> str:
-        return f"\r\x1b[{len(self._lines) - 1}A\x1b[J" if len(self._lines) > 1 else "\r\x1b[J"
+    def _back(self) -> str:
+        """Moves the cursor from the end of the picture to the line above it."""
+        return f"\x1b[{len(self._lines)}A\r"
 
     def _encode(self, segment: Segment) -> str:
         if segment.control:
@@ -106,6 +114,20 @@ class Region(RenderHook):
     def _write(self, text: str) -> None:
         self._out.write(text)
         self._out.flush()
+
+
+def _control(text: str) -> Segment:
+    """What takes no room on the screen, as rich is told it: by any code of its own."""
+    return Segment(text, None, [(ControlType.CARRIAGE_RETURN,)])
+
+
+def _redirect_logs(of: Sequence[Any], to: Sequence[Any]) -> None:
+    """Have the log handlers of some streams write to others: a handler keeps the stream that it was made with."""
+    for logger in (logging.root, *logging.root.manager.loggerDict.values()):
+        for handler in getattr(logger, "handlers", ()):  # a name that only has loggers below it has none
+            for old, new in zip(of, to, strict=True):
+                if isinstance(handler, logging.StreamHandler) and handler.stream is old:
+                    handler.stream = new
 
 
 class Above(io.TextIOBase):

@@ -112,10 +112,8 @@ class TerminalScreen:
 
     def draw(self, frame: Frame) -> None:
         """Redraw the region."""
-        # The cursor stays at the end of the last line: there must be room for the ^C that a terminal echoes there. And
-        # what was printed last is to be seen above it.
         size = self._console.size
-        self._region.draw(frame.picture(size.width - len("^C"), size.height - 1))
+        self._region.draw(frame.picture(size.width, size.height - 2))  # what was printed last is seen above it
 
     def close(self, last: Frame | None) -> None:
         """Redraw it for the last time, and give back cursor and streams even if that raises."""
@@ -152,11 +150,14 @@ class NotebookScreen:
         """Replace the output."""
         ipython: Any = importlib.import_module("IPython.display")  # only a notebook is sure to have it
         picture = frame.picture(NOTEBOOK_WIDTH, NOTEBOOK_HEIGHT)
-        html = ipython.HTML(export.to_html(picture, width=NOTEBOOK_WIDTH))
+        forms = {
+            "text/html": export.to_html(picture, width=NOTEBOOK_WIDTH),
+            "text/plain": "\n".join(frame.lines(after=-1)),  # for editors and converters that show no HTML
+        }
         if self._handle is None:
-            self._handle = ipython.display(html, display_id=True)
+            self._handle = ipython.display(forms, raw=True, display_id=True)
         else:
-            self._handle.update(html)
+            self._handle.update(forms, raw=True)
 
     def close(self, last: Frame | None) -> None:
         """Replace it for the last time."""
@@ -192,6 +193,4 @@ class LineScreen:
     def _print(self, frame: Frame) -> None:
         lines = frame.lines(after=self._told)
         self._told = frame.elapsed
-        file = self._console.file
-        file.write("".join(f"{line}\n" for line in lines))
-        file.flush()
+        self._console.out("\n".join(lines), highlight=False)  # above a region, if there is one of another run

@@ -99,12 +99,15 @@ def _name(name: str, width: int) -> Text:
 
 
 def _task_lines(progress: Progress, width: int, height: int) -> list[Text]:
-    columns = "".join(f"{name:>{_COLUMNS[name]}}" for name, _, _ in states(progress.counts))
-    room = max(NAME_WIDTH, width - len(columns))
+    columns = [name for name, _, _ in states(progress.counts)]
+    while sum(_COLUMNS[name] for name in columns) > max(0, width - NAME_WIDTH):
+        columns.pop()  # part of a number would be another one
+    room = width - sum(_COLUMNS[name] for name in columns)
     shown = _most_active(progress.tasks, height - 1)
-    lines = [one_line((f"{_some(len(shown), len(progress.tasks), 'task'):<{room}}{columns}", theme.QUIET))]
+    heading = "".join(f"{name:>{_COLUMNS[name]}}" for name in columns)
+    lines = [one_line((f"{_some(len(shown), len(progress.tasks), 'task'):<{room}}{heading}", theme.QUIET))]
     for task in shown:
-        lines.append(_task_line(task, room))
+        lines.append(_task_line(task, room, len(columns)))
         lines += [one_line((f"  {wording.printable(note)}", theme.QUIET)) for note in task.notes]
     return lines[:height]
 
@@ -120,13 +123,14 @@ def _most_active(tasks: Sequence[TaskProgress], room: int) -> list[TaskProgress]
     return [tasks[n] for n in sorted(chosen)]
 
 
-def _activity(task: TaskProgress) -> tuple[bool, bool]:
-    return not task.counts.running, not task.counts.unended
+def _activity(task: TaskProgress) -> tuple[bool, bool, bool, bool]:
+    counts = task.counts
+    return not counts.running, not counts.unended, not counts.failed, not counts.submitted
 
 
-def _task_line(task: TaskProgress, room: int) -> Text:
+def _task_line(task: TaskProgress, room: int, n_columns: int) -> Text:
     line = _name(task.name, room)
-    for name, n, style in states(task.counts):
+    for name, n, style in states(task.counts)[:n_columns]:
         line.append(f"{n:>{_COLUMNS[name]},}", style if n else theme.QUIET)
     return line
 

@@ -130,6 +130,23 @@ def test_on_a_narrow_screen_no_count_is_lost() -> None:
     assert told[4:6] == ["6 pending · 2 running · 1,110 done", "2 failed · 0 cancelled"]
 
 
+@pytest.mark.parametrize(("width", "last"), [(58, "failed"), (44, "running"), (30, "pending"), (12, "task")])
+def test_on_a_narrow_screen_no_number_of_a_task_is_cut(width: int, last: str) -> None:
+    """Columns that do not fit are left out as a whole: a part of a number would be another number."""
+    told = drawn(width=width, height=100)
+    heading = next(n for n, line in enumerate(told) if line.startswith("task"))
+    assert told[heading].split()[-1] == last
+    assert "…" not in told[heading] + told[heading + 1].removeprefix("train")
+
+
+def test_after_the_run_the_tasks_with_failures_are_told_first() -> None:
+    """Of many tasks that are over, those are shown that had failures, then those that were used at all."""
+    unused, used, bad = (Counts(0, 0, *ended) for ended in [(0, 0, 0), (5, 0, 0), (4, 1, 0)])
+    tasks = [TaskProgress(f"task_{n}", counts, ()) for n, counts in enumerate([unused, used, used, bad])]
+    told = drawn(height=10, tasks=tuple(tasks), calls=(), failures=())
+    assert [line.split()[0] for line in told if line.startswith("task_")] == ["task_1", "task_3"]
+
+
 @pytest.mark.parametrize("height", range(LEAST_HEIGHT + 2, 50))
 @pytest.mark.parametrize("n_calls", [0, 1, 200])
 @pytest.mark.parametrize("n_tasks", [2, 30])

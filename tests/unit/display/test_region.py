@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import threading
 from contextlib import contextmanager
@@ -85,9 +86,9 @@ def test_a_picture_replaces_the_one_before(to: Console) -> None:
     """Pictures of any height are drawn in the same place; the last one stays, with the cursor below it."""
     with region_on(to) as region:
         region.draw(Text("one\ntwo\nthree"))
-        assert screen(written(to)) == ["one", "two", "three"]
+        assert screen(written(to)) == ["", "one", "two", "three"]
         region.draw(Text("four"))
-        assert screen(written(to)) == ["four"]
+        assert screen(written(to)) == ["", "four"]
         region.draw(Text("five\nsix"))
     assert screen(written(to)) == ["five", "six", ""]
     assert written(to).startswith(HIDE_CURSOR)
@@ -101,10 +102,11 @@ def test_what_is_printed_goes_above(to: Console) -> None:
         print("[b]a line[/b]")  # noqa: T201 - what callbacks do
         print("an ", end="")  # noqa: T201
         print("error", file=sys.stderr)  # noqa: T201
-        assert screen(written(to)) == ["[b]a line[/b]", "error", "picture", "of two lines"]
+        assert screen(written(to)) == ["[b]a line[/b]", "error", "", "picture", "of two lines"]
         to.print("by rich")
         print("end")  # noqa: T201
-        assert screen(written(to)) == ["[b]a line[/b]", "error", "by rich", "an end", "picture", "of two lines"]
+        above = ["[b]a line[/b]", "error", "by rich", "an end"]
+        assert screen(written(to)) == [*above, "", "picture", "of two lines"]
 
 
 def test_what_is_flushed_is_seen_at_once(to: Console) -> None:
@@ -113,8 +115,41 @@ def test_what_is_flushed_is_seen_at_once(to: Console) -> None:
         region.draw(Text("picture"))
         print("prompt> ", end="", flush=True)  # noqa: T201
         print("rest", end="")  # noqa: T201
-        assert screen(written(to)) == ["prompt> ", "picture"]
+        assert screen(written(to)) == ["prompt> ", "", "picture"]
     assert screen(written(to)) == ["prompt> ", "rest", "picture", ""]
+
+
+def test_what_is_logged_goes_above(to: Console) -> None:
+    """A handler that a program made before the run logs above the picture, and afterwards where it did before."""
+    log = logging.getLogger("program.of.a.user")
+    log.addHandler(handler := logging.StreamHandler(stream := Tty()))
+    with region_on(to, stdout=stream) as region:
+        region.draw(Text("picture\nof two lines"))
+        log.warning("be careful")
+        assert screen(written(to)) == ["be careful", "", "picture", "of two lines"]
+    log.warning("over")
+    log.removeHandler(handler)
+    assert stream.getvalue() == "over\n"
+
+
+def test_what_is_printed_late_leaves_the_picture(to: Console) -> None:
+    """What has kept the stream of a run prints below its last picture, and takes no line of it."""
+    with region_on(to) as region:
+        kept = sys.stdout
+        region.draw(Text("picture\nof two lines"))
+    print("late", file=kept)
+    assert screen(written(to)) == ["picture", "of two lines", "late", ""]
+
+
+def test_what_others_write_is_kept(to: Console) -> None:
+    """What a process writes to the terminal itself is above the next picture, and leaves nothing of the one before."""
+    with region_on(to) as region:
+        region.draw(Text("picture\nof two lines"))
+        to.file.write("from a worker\n")
+        region.draw(Text("picture\nof two lines"))
+        assert screen(written(to)) == ["from a worker", "", "picture", "of two lines"]
+        to.file.write("another\n")
+    assert screen(written(to)) == ["from a worker", "another", "picture", "of two lines", ""]
 
 
 def test_printing_draws_nothing(to: Console) -> None:
@@ -135,10 +170,10 @@ def test_printing_draws_nothing(to: Console) -> None:
 
 
 def test_a_picture_that_is_too_high_is_cut(to: Console) -> None:
-    """More lines than a terminal has could not be erased again: they are left out."""
+    """More lines than a terminal has, with the empty one, could not be erased again: they are left out."""
     with region_on(to) as region:
         region.draw(Text("\n".join(map(str, range(100)))))
-    assert screen(written(to)) == [*map(str, range(to.height)), ""]
+    assert screen(written(to)) == [*map(str, range(to.height - 1)), ""]
 
 
 def test_a_stream_that_is_no_terminal_is_left_alone(to: Console) -> None:

@@ -26,8 +26,10 @@ def plot(frame: Any, ax: Axes | None, interval: Any) -> Axes:
     """Draw a DataFrame of `QueueMonitor.df`; see `QueueMonitor.plot`."""
     if interval is not None:
         frame = means(frame, _length(interval))
+    beside: dict[str, Any] = {}  # where others laid the figure out there is no room for it
     if ax is None:
         ax = plt.subplots(figsize=(8, 3.6), layout="constrained")[1]
+        beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "frameon": False}
     seconds = (frame.index - frame.index[0]).total_seconds() if len(frame) else []
     drawn = [name for name in COLOURS if frame[name].notna().all()]
     areas = [frame[name] for name in drawn]
@@ -37,7 +39,7 @@ def plot(frame: Any, ax: Axes | None, interval: Any) -> Axes:
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.margins(x=0)
     ax.set_ylim(bottom=0)
-    ax.legend(reverse=True, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    ax.legend(reverse=True, **beside or {"loc": "upper right"})
     return ax
 
 

@@ -111,13 +111,13 @@ class Timeline:
         """The records in Chrome's trace format, for `json.dump`: Perfetto, Speedscope and others show it."""
         from amltk.scheduling.timeline.chrome import trace
 
-        return trace(self.records())
+        return trace(self._up_to_now())
 
     def write_chrome_trace(self, path: str | os.PathLike[str]) -> None:
         """Write `chrome_trace()` into a file, which opens at ui.perfetto.dev or in `chrome://tracing`."""
         from amltk.scheduling.timeline.chrome import write
 
-        write(self.records(), path)
+        write(self._up_to_now(), path)
 
     def html(self, *, title: str = "Timeline") -> str:
         """The records as one HTML page, which needs nothing from the network.
@@ -127,7 +127,7 @@ class Timeline:
         """
         from amltk.scheduling.timeline.page import page
 
-        return page(self.records(), title=title, dropped=self.dropped)
+        return page(self._up_to_now(), title=title, dropped=self.dropped)
 
     def write_html(self, path: str | os.PathLike[str], *, title: str = "Timeline") -> None:
         """Write `html()` into a file."""
@@ -150,6 +150,14 @@ class Timeline:
         load = _extras.load("amltk.scheduling.timeline.spans", needs="opentelemetry", extra="otel")
         exported: int = load.export(self.records(), provider)
         return exported
+
+    def _up_to_now(self) -> list[Record]:
+        """The records as pictures show them: what is running has been computed until now."""
+        now = time()
+        return [
+            record._replace(ended=max(now, record.began or now)) if record.outcome == "running" else record
+            for record in self.records()
+        ]
 
     # ------------------------------------------------------------------ what happens, on the loop's thread
 

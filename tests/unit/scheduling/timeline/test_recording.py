@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -173,6 +175,28 @@ def test_what_has_not_ended_is_told_as_such() -> None:
         ("running", 100.0, None),
         ("pending", None, None),
     ]
+
+
+def test_pictures_during_a_run_go_up_to_now() -> None:
+    """A call that has been running since it was submitted has a bar from there to now, though nothing has ended yet."""
+    program = Program()
+    seen: list[Any] = []
+    program.scheduler.on_start(lambda: program.task.submit(1))
+
+    @program.scheduler.on_future_submitted
+    def look(_: Any) -> None:
+        program.told(0, time.time() - 100, None)
+        seen.extend(event for event in program.timeline.chrome_trace()["traceEvents"] if event["ph"] == "X")
+        seen.append(program.timeline.html())
+        program.executor.finish(0)
+
+    program.run()
+    bar, page = seen
+    assert bar["dur"] >= 100e6
+    data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    assert data["rows"]["ended"][0] - data["rows"]["began"][0] >= 100e6
+    assert data["total"]["seconds"] >= 100
+    assert data["utilisation"] > 0.9
 
 
 def test_the_latest_records_are_kept() -> None:

@@ -55,7 +55,8 @@ function writeTotals() {
 
   const drawn = total.attempts.reduce((sum, n) => sum + n, 0);
   const notes = [];
-  if (drawn > size) notes.push(`${number.format(drawn - size)} never began and are not drawn.`);
+  const begun = total.attempts[outcomes.indexOf("pending")] ? "have not begun" : "never began";
+  if (drawn > size) notes.push(`${number.format(drawn - size)} ${begun} and are not drawn.`);
   if (data.dropped) notes.push(`${number.format(data.dropped)} earlier ones were not kept.`);
   if (lanes.some((lane) => !lane.known)) {
     const whose = workers ? "Of some calls no worker is known" : "The executor does not tell its workers";
