@@ -36,6 +36,9 @@ HELPER_PROCESSES = ("mpiexec", "hydra_pmi_proxy")
 LIBRARIES = ["/tmp/ray/session_"]
 """What the targets of descriptors begin with that a library keeps: the log of Ray's driver, for one."""
 
+CLOSURES = "/libffi.so."
+"""In the target of the descriptor that libffi keeps, once ctypes has made a function for C to call: the library itself."""
+
 ENGINES: set[int] = set()
 """Processes that several tests share; whatever these start and end is their own affair."""
 
@@ -143,7 +146,7 @@ def _descriptors() -> set[tuple[int, str]]:
             target = os.readlink(f"{where}/{number}") if sys.platform == "linux" else str(os.fstat(int(number)).st_ino)
         except OSError:  # the one that listed them
             continue
-        if not target.startswith(tuple(LIBRARIES)):
+        if not target.startswith(tuple(LIBRARIES)) and CLOSURES not in target:
             found.add((int(number), target))
     return found
 
