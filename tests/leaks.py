@@ -37,7 +37,7 @@ LIBRARIES = ["/tmp/ray/session_"]
 """What the targets of descriptors begin with that a library keeps: the log of Ray's driver, for one."""
 
 CLOSURES = "/libffi.so."
-"""In the target of the descriptor that libffi keeps, once ctypes has made a function for C to call: the library itself."""
+"""In the target of the descriptor that libffi keeps of itself once ctypes has made a function for C to call."""
 
 ENGINES: set[int] = set()
 """Processes that several tests share; whatever these start and end is their own affair."""
