@@ -10,9 +10,6 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-AtMost = "Callable[..., None]"
-"""See `at_most`."""
-
 
 @pytest.fixture
 def at_most(record_property: Callable[[str, object], None]) -> Callable[..., None]:

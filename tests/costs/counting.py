@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import sys
-import threading
 import tracemalloc
 from collections import Counter
 from contextlib import contextmanager
@@ -14,20 +13,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-Meter = "Callable[[], AbstractContextManager[Counter[str]]]"
-"""Counts what happens on this thread while it is entered."""
+    Meter = Callable[[], AbstractContextManager[Counter[str]]]
+    """Counts what happens on this thread while it is entered."""
 
 
 @contextmanager
-def calls(*, of_new_threads: bool = False) -> Iterator[Counter[str]]:
-    """Count calls by the names of functions, those of built-in ones included.
+def calls() -> Iterator[Counter[str]]:
+    """Count this thread's calls by the names of functions, those of built-in ones included.
 
     What is written in C and calls something in C is not seen to do so.
-
-    Args:
-        of_new_threads: Count those of the threads that are started meanwhile as well.
     """
     counter: Counter[str] = Counter()
+    with _no_garbage_collection():
+        before = sys.getprofile()
+        count_calls(counter)
+        try:
+            yield counter
+        finally:
+            sys.setprofile(before)
+
+
+def count_calls(counter: Counter[str]) -> None:
+    """Count the calls of this thread in `counter` from now on."""
 
     def note(frame: Any, event: str, function: Any) -> None:
         if event == "call":
@@ -35,16 +42,7 @@ def calls(*, of_new_threads: bool = False) -> Iterator[Counter[str]]:
         elif event == "c_call":
             counter[function.__qualname__] += 1
 
-    with _no_garbage_collection():
-        before = sys.getprofile()
-        if of_new_threads:
-            threading.setprofile(note)
-        sys.setprofile(note)
-        try:
-            yield counter
-        finally:
-            sys.setprofile(before)
-            threading.setprofile(None)  # type: ignore[arg-type]
+    sys.setprofile(note)
 
 
 @contextmanager
@@ -92,7 +90,7 @@ def _no_garbage_collection() -> Iterator[None]:
         gc.enable()
 
 
-def per_task(meter: Callable[[], AbstractContextManager[Counter[str]]], program: Callable[[int], object]) -> Cost:
+def per_task(meter: Meter, program: Callable[[int], object]) -> Cost:
     """What each of many tasks costs: the difference between two runs of a program, so that fixed costs cancel out."""
     tasks = 200
     with meter():  # what is done once in a process
@@ -101,11 +99,20 @@ def per_task(meter: Callable[[], AbstractContextManager[Counter[str]]], program:
         program(tasks)
     with meter() as many:
         program(2 * tasks)
-    return Cost({name: (many[name] - few[name]) / tasks for name in many if many[name] != few[name]})
+    return Cost(many, few, tasks)
 
 
 class Cost(dict[str, float]):
-    """How often each function was called for one task, or how many instructions it took."""
+    """How often each function was called for one task, or how many instructions it took.
+
+    Args:
+        many: What was counted for many tasks.
+        few: And for fewer.
+        tasks: By how many these differ.
+    """
+
+    def __init__(self, many: Counter[str], few: Counter[str], tasks: int) -> None:
+        super().__init__({name: (many[name] - few[name]) / tasks for name in many if many[name] != few[name]})
 
     @property
     def total(self) -> float:

@@ -24,8 +24,8 @@ IN_FLIGHT = 8
 WINDOW = 20
 """Tasks in which it is counted what one costs while many are pending."""
 
-ROUNDING = 1.0
-"""The end of a run takes one turn of the loop more or less: this is more than a task's share of it."""
+BOTH = pytest.mark.parametrize(("meter", "rounding"), [(calls, 0.5), (instructions, 5.0)])
+"""The end of a run takes a turn of the loop more or less: this is more than a task's share, and less than an event."""
 
 
 def no_op(number: int = 0) -> int:
@@ -99,21 +99,21 @@ def test_events_that_nobody_hears_are_only_counted(meter: Any, bound: float, at_
     at_most(f"{meter.__name__} per unheard task", cost.total, bound, cost)
 
 
-@pytest.mark.parametrize("meter", [calls, instructions])
-def test_events_that_do_not_happen_cost_nothing(meter: Any) -> None:
+@BOTH
+def test_events_that_do_not_happen_cost_nothing(meter: Any, rounding: float) -> None:
     """A thousand further events of the scheduler and of the task, with nobody subscribed, make no difference."""
     without, with_them = per_task(meter, unheard), per_task(meter, partial(unheard, strangers=1000))
-    assert with_them.total == pytest.approx(without.total, abs=ROUNDING), str(with_them)
+    assert with_them.total == pytest.approx(without.total, abs=rounding), str(with_them)
 
 
-@pytest.mark.parametrize("meter", [calls, instructions])
+@BOTH
 def test_a_display_costs_no_task_anything(
-    meter: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    meter: Any, rounding: float, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A display looks at a run now and then: what each task takes is the same with it."""
     monkeypatch.setattr("amltk.display.live.LiveDisplay.stop", lambda display: display._observer.close())
     without, with_it = (per_task(meter, partial(in_flight, "task", display=shown)) for shown in (False, True))
-    assert with_it.total == pytest.approx(without.total, abs=ROUNDING), str(with_it)
+    assert with_it.total == pytest.approx(without.total, abs=rounding), str(with_it)
 
 
 def test_redraws_do_not_depend_on_the_number_of_events(
