@@ -17,7 +17,7 @@ def at_most(record_property: Callable[[str, object], None]) -> Callable[..., Non
 
     def check(what: str, figure: float, bound: float, details: object = "") -> None:
         record_property(what, figure)
-        print(f"{what}: {figure:.6g}, at most {bound:.6g}")
+        print(f"{what}: {figure:.6g}, at most {bound:.6g}")  # noqa: T201 - what -rP shows
         assert figure <= bound, f"{what}: {figure:.6g}, which is more than {bound:.6g}\n{details}"
 
     return check

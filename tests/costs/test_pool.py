@@ -126,7 +126,7 @@ def test_a_batch_is_sent_and_received_at_once(in_rounds: Any, at_most: Callable[
 
 def test_calls_of_a_task_in_a_pool(in_rounds: Any, at_most: Callable[..., None]) -> None:
     """From submission to its events a task takes the loop's thread 122 calls, pickling and the future included."""
-    cost = Cost(in_rounds(64), in_rounds(32), 32 * ROUNDS)
+    cost = Cost(in_rounds(120), in_rounds(24), 96 * ROUNDS)
     at_most("calls per task in a pool", cost.total, 126, cost)
 
 
