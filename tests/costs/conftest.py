@@ -1,0 +1,29 @@
+"""Fixtures of the tests that count what things cost."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def at_most(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """Hold a figure below a bound, and have it in the report: `pytest tests/costs -rP` shows all of them."""
+
+    def check(what: str, figure: float, bound: float, details: object = "") -> None:
+        record_property(what, figure)
+        print(f"{what}: {figure:.6g}, at most {bound:.6g}")  # noqa: T201 - what -rP shows
+        assert figure <= bound, f"{what}: {figure:.6g}, which is more than {bound:.6g}\n{details}"
+
+    return check
+
+
+@pytest.fixture
+def one_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a run handle what there is without a look at the clock: how often other tasks get a turn is chance."""
+    monkeypatch.setattr("amltk.scheduling.inbox.SLICE", math.inf)

@@ -1,0 +1,236 @@
+"""What a task costs on its way through a worker process: system calls, wake-ups and calls, here and there."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import selectors
+import threading
+import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from amltk.scheduling import Scheduler
+from amltk.scheduling.executors import ProcessPool
+from tests.costs.counting import Cost, calls, count_calls, most_bytes
+from tests.helpers.gate import GUARD, Gate, pass_gate
+
+ROUNDS = 11
+SENDING = ("socket.send", "socket.sendall", "socket.sendmsg")
+RECEIVING = ("socket.recv", "socket.recv_into", "socket.recvmsg")
+
+SIZE = 32 << 20
+"""Bytes of what is large."""
+
+_counter: Counter[str] = Counter()
+
+
+def set_the_clock() -> None:
+    """Initialise a worker: by its clock no call takes any time, so that it always gets as many as can be at once."""
+    time.time = lambda: 0.0
+
+
+def begin_to_count() -> None:
+    """Initialise a worker that counts its calls, too."""
+    set_the_clock()
+    count_calls(_counter)
+
+
+def counted() -> Counter[str]:
+    """What was called in this worker until now."""
+    return Counter(_counter)
+
+
+def no_op(number: int) -> int:
+    return number
+
+
+class Array:
+    """What has a large buffer, as numpy's arrays do."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = memoryview(data)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Array, (pickle.PickleBuffer(self.data),)
+
+
+class Noted:
+    """A number that notes when it is pickled."""
+
+    def __init__(self, number: int, pickled: list[int]) -> None:
+        self.number = number
+        self.pickled = pickled
+
+    def __reduce__(self) -> Any:
+        self.pickled.append(self.number)
+        return int, (self.number,)
+
+
+def echo(array: Array) -> Array:
+    return array
+
+
+def trace() -> None:
+    """Have this worker note how much memory it takes."""
+    tracemalloc.start()
+
+
+def most_traced() -> int:
+    """How many bytes this worker had at a time since, at most."""
+    return tracemalloc.get_traced_memory()[1]
+
+
+@pytest.fixture
+def in_rounds(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Counter[str]]:
+    """Counts the calls of the loop's thread while so many tasks at a time are computed, in rounds.
+
+    While a round is computed, the loop is held up, so that it finds all outcomes at once. The pool's thread, which
+    would step in for it, is made to leave it alone: else who does what would depend on the time that a worker takes.
+    """
+    monkeypatch.setattr("amltk.scheduling.executors.process_pool.engine.GRACE", GUARD)
+
+    def run(in_flight: int) -> Counter[str]:
+        with Gate() as gate:
+            gate.open()
+            with calls() as counter:
+                _run_rounds(in_flight, gate)
+        return counter
+
+    return run
+
+
+def _run_rounds(in_flight: int, gate: Gate) -> None:
+    scheduler = Scheduler.with_processes(1, initializer=set_the_clock)
+    task, last = scheduler.task(no_op), scheduler.task(pass_gate)
+    works: list[Any] = []
+    scheduler.on_start(lambda: task.submit(0))  # from which the pool learns how long calls take
+    task.on_submitted(lambda future, _: works.append(future.work), max_calls=1)
+
+    @scheduler.on_empty(max_calls=ROUNDS)
+    def submit() -> None:
+        for number in range(in_flight - 1):
+            task.submit(number)
+        last.submit(gate.address)
+        asyncio.get_running_loop().call_soon(hold_up)  # when all was sent
+
+    def hold_up() -> None:
+        gate.wait_begun(scheduler.event_counts[scheduler.EMPTY])
+
+    scheduler.run(display=False)
+    assert works[0].began == works[0].ended, "the worker's clock does not stand still"
+
+
+def test_a_batch_is_sent_and_received_at_once(in_rounds: Any, at_most: Callable[..., None]) -> None:
+    """64 tasks at a time take the loop two messages to the worker, two from it and six wake-ups: not one a task."""
+    counter = in_rounds(64)
+    for what, names, bound in [
+        ("sent", SENDING, 3.5),
+        ("received", RECEIVING, 3.5),
+        ("wake-ups", ["EpollSelector.select", "KqueueSelector.select"], 8),
+    ]:
+        at_most(f"{what} a round of 64", sum(counter[name] for name in names) / ROUNDS, bound, counter)
+
+
+def test_calls_of_a_task_in_a_pool(in_rounds: Any, at_most: Callable[..., None]) -> None:
+    """From submission to its events a task takes the loop's thread 122 calls, pickling and the future included."""
+    cost = Cost(in_rounds(120), in_rounds(24), 96 * ROUNDS)
+    at_most("calls per task in a pool", cost.total, 126, cost)
+
+
+def test_calls_of_a_task_in_a_worker(at_most: Callable[..., None]) -> None:
+    """A worker receives a token and sends an outcome for each task; with all the rest that is 28 calls."""
+    scheduler = Scheduler.with_processes(1, initializer=begin_to_count)
+    task, tell = scheduler.task(no_op), scheduler.task(counted)
+    counters: list[Counter[str]] = []
+    tell.on_result(lambda _, counter: counters.append(counter))
+    scheduler.on_start(lambda: task.submit(0))
+
+    @scheduler.on_empty(max_calls=1)
+    def submit() -> None:
+        tell.submit()
+        for number in range(100):
+            task.submit(number)
+        tell.submit()
+
+    scheduler.run(display=False)
+    cost = Cost(counters[1], counters[0], 101)
+    system_calls = sum(cost.get(name, 0) for name in (*SENDING, *RECEIVING))
+    at_most("system calls per task in a worker", system_calls, 2.1, cost)
+    at_most("calls per task in a worker", cost.total, 30, cost)
+
+
+def test_submitting_to_a_busy_pool_sends_nothing(at_most: Callable[..., None]) -> None:
+    """While no worker has room, a thousand submissions wake nobody, and none of them is pickled."""
+    counters: list[Counter[str]] = []
+    pickled: list[int] = []
+    early: list[int] = []
+    with Gate() as gate:
+        scheduler = Scheduler.with_processes(1, initializer=pass_gate, initargs=(gate.address,))
+
+        @scheduler.on_start
+        async def submit() -> None:
+            with calls() as counter:
+                for number in range(1000):
+                    scheduler.submit(no_op, Noted(number, pickled))
+            counters.append(counter)
+            await asyncio.sleep(0)  # the turn in which what has room is sent
+            await asyncio.sleep(0)
+            early.extend(pickled)
+            gate.open()
+
+        scheduler.run(display=False)
+    assert not early, f"{len(early)} were pickled before a worker had room"
+    assert len(pickled) == 1000
+    (counter,) = counters
+    at_most("sent by 1,000 submissions", sum(counter[name] for name in SENDING), 2, counter)
+    at_most("calls per submission to a pool", sum(counter.values()) / 1000, 36, counter)
+
+
+def test_a_large_buffer_is_not_copied(at_most: Callable[..., None]) -> None:
+    """There and back again, it is sent from where it lies: each side has what it received, and nothing else of it."""
+    array = Array(bytearray(SIZE))
+    with ProcessPool(1) as pool:
+        pool.submit(trace).result()
+        with most_bytes() as here:
+            back = pool.submit(echo, array).result()
+        there = pool.submit(most_traced).result()
+    assert back.data.nbytes == SIZE
+    at_most("copies in the parent", here["bytes"] / SIZE, 1.05)
+    at_most("copies in the worker", there / SIZE, 1.05)
+
+
+def test_an_idle_run_waits_for_something_to_happen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once all calls have ended, the loop and the pool's thread wait without a time-out: nothing wakes them."""
+    waits: dict[str, float | None] = {}
+    changed = threading.Condition()
+    select = selectors.DefaultSelector.select
+
+    def noted(self: Any, timeout: float | None = None) -> Any:
+        with changed:
+            waits[threading.current_thread().name] = timeout
+            changed.notify_all()
+        return select(self, timeout)
+
+    monkeypatch.setattr(selectors.DefaultSelector, "select", noted)
+    scheduler = Scheduler.with_processes(2)
+    ended = threading.Event()
+    idle: list[bool] = []
+
+    def watch() -> None:
+        ended.wait()
+        with changed:
+            idle.append(changed.wait_for(lambda: len(waits) == 2 and set(waits.values()) == {None}, GUARD / 4))
+        scheduler.stop()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    scheduler.on_start(lambda: [scheduler.submit(no_op, number) for number in range(100)])
+    scheduler.on_empty(ended.set)
+    scheduler.run(display=False, end_on_empty=False)
+    watcher.join()
+    assert idle == [True], f"they wait for at most so many seconds: {waits}"
