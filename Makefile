@@ -43,8 +43,8 @@ test: $(DEV) ## Set up and run all tests
 unit: $(UNIT) ## Run the unit tests only, with the few packages that they need
 	@$(BIN)/python -m pytest tests/unit $(ARGS)
 
-pool: $(UNIT) ## Run the tests of the process pool only, those of the standard library included
-	@$(BIN)/python -m pytest tests/stdlib tests/integration/test_process_pool.py $(ARGS)
+pool: $(UNIT) ## Run the tests of the process pool (those of the standard library included) and of what things cost
+	@$(BIN)/python -m pytest tests/stdlib tests/integration/test_process_pool.py tests/costs $(ARGS)
 
 lint: $(DEV) ## ruff: rules and layout, nothing is changed
 	@$(BIN)/ruff check .

@@ -77,7 +77,7 @@ def test_all_of_a_pending_task(meter: Any, bound: float, at_most: Callable[..., 
 
 
 @pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize(("meter", "bound"), [(traced_bytes, 2500), (sys.getallocatedblocks, 21)])
+@pytest.mark.parametrize(("meter", "bound"), [(traced_bytes, 1150), (sys.getallocatedblocks, 13)])
 def test_a_task_that_waits_for_a_worker(meter: Any, bound: float, at_most: Callable[..., None]) -> None:
     """In a pool it is a future of the standard library as well: 2,400 bytes in 20 blocks."""
     with Gate() as gate:  # no worker is ready before it opens

@@ -139,7 +139,7 @@ def test_a_batch_is_sent_and_received_at_once(in_rounds: Any, at_most: Callable[
 def test_calls_of_a_task_in_a_pool(in_rounds: Any, at_most: Callable[..., None]) -> None:
     """From submission to its events a task takes the loop's thread 122 calls, pickling and the future included."""
     cost = Cost(in_rounds(120), in_rounds(24), 96 * ROUNDS)
-    at_most("calls per task in a pool", cost.total, 126, cost)
+    at_most("calls per task in a pool", cost.total, 92, cost)
 
 
 def test_calls_of_a_task_in_a_worker(at_most: Callable[..., None]) -> None:
@@ -161,7 +161,7 @@ def test_calls_of_a_task_in_a_worker(at_most: Callable[..., None]) -> None:
     cost = Cost(counters[1], counters[0], 101)
     system_calls = sum(cost.get(name, 0) for name in (*SENDING, *RECEIVING))
     at_most("system calls per task in a worker", system_calls, 2.1, cost)
-    at_most("calls per task in a worker", cost.total, 30, cost)
+    at_most("calls per task in a worker", cost.total, 26, cost)
 
 
 def test_submitting_to_a_busy_pool_sends_nothing(at_most: Callable[..., None]) -> None:
@@ -188,7 +188,7 @@ def test_submitting_to_a_busy_pool_sends_nothing(at_most: Callable[..., None]) -
     assert len(pickled) == 1000
     (counter,) = counters
     at_most("sent by 1,000 submissions", sum(counter[name] for name in SENDING), 2, counter)
-    at_most("calls per submission to a pool", sum(counter.values()) / 1000, 36, counter)
+    at_most("calls per submission to a pool", sum(counter.values()) / 1000, 31, counter)
 
 
 def test_a_large_buffer_is_not_copied(at_most: Callable[..., None]) -> None:
