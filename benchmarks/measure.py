@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.subjects import OURS, Subject
 
 WORKLOADS = Path(__file__).with_name("workloads")
-TIME_LIMIT = 900.0
+TIME_LIMIT = 300.0
 """Seconds after which a workload counts as hanging."""
 
 Sample = dict[str, Any]
@@ -35,10 +39,11 @@ class Case:
 
         Raises:
             RuntimeError: It failed, or measured the wrong package.
-        subprocess.TimeoutExpired: It hung.
+            subprocess.TimeoutExpired: It hung.
         """
         words = [str(self.subject.python), str(WORKLOADS / f"{self.workload}.py"), *map(str, self.arguments)]
-        status, output, errors = _run_in_group(words, self.subject.environment())
+        with tempfile.TemporaryDirectory(prefix="b", ignore_cleanup_errors=True) as scratch:
+            status, output, errors = _run_in_group(words, self.subject.environment() | {"TMPDIR": scratch})
         if status != 0:
             raise RuntimeError(f"{self} failed with status {status}:\n{errors}")
         sample: Sample = json.loads(output.splitlines()[-1])
@@ -51,13 +56,18 @@ class Case:
 
 
 class Samples:
-    """What interleaved cases have measured, round by round."""
+    """What interleaved cases have measured, round by round.
 
-    def __init__(self, rounds: Sequence[Mapping[str, Sample]]) -> None:
+    Attributes:
+        failures: The peers' cases that have failed, each with the reason; they count as not measured.
+    """
+
+    def __init__(self, rounds: Sequence[Mapping[str, Sample]], failures: Mapping[str, str]) -> None:
         self._rounds = rounds
+        self.failures = failures
 
     def has(self, case: str) -> bool:
-        return case in self._rounds[0]
+        return case in self._rounds[0] and case not in self.failures
 
     def first(self, case: str) -> Sample:
         return self._rounds[0][case]
@@ -84,12 +94,16 @@ class Spread:
         return statistics.median(self.values)
 
     @property
-    def worst(self) -> float:
+    def least(self) -> float:
+        return min(self.values)
+
+    @property
+    def most(self) -> float:
         return max(self.values)
 
     def show(self, form: str = "{:,.0f}") -> str:
         """The median, with the least and the greatest in brackets; `form` is how one number is written."""
-        numbers = [form.format(value) for value in (self.median, min(self.values), max(self.values))]
+        numbers = [form.format(value) for value in (self.median, self.least, self.most)]
         return numbers[0] if len(self.values) == 1 else f"{numbers[0]} ({numbers[1]} to {numbers[2]})"
 
 
@@ -102,22 +116,40 @@ def _run_in_group(words: list[str], environment: dict[str, str]) -> tuple[int, s
         try:
             output, errors = process.communicate(timeout=TIME_LIMIT)
         except BaseException:
+            for started in psutil.Process(process.pid).children(recursive=True):  # some lead groups of their own
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    started.kill()
             os.killpg(process.pid, signal.SIGKILL)
             raise
     return process.returncode, output, errors
 
 
 def interleave(cases: Mapping[str, Case | None], rounds: int) -> Samples:
-    """Run the cases in turns: A B A B. A case that is None, such as that of a missing peer, is left out."""
-    there = {name: case for name, case in cases.items() if case is not None}
+    """Run the cases in turns: A B A B. A case that is None, such as that of a missing peer, is left out.
+
+    A peer's case that fails is not run again: the others are measured without it.
+
+    Raises:
+        RuntimeError: A case of this package failed.
+        subprocess.TimeoutExpired: A case of this package hung.
+    """
+    failures: dict[str, str] = {}
     taken: list[dict[str, Sample]] = []
     for number in range(rounds):
         taken.append({})
-        for name, case in there.items():
+        for name, case in cases.items():
+            if case is None or name in failures:
+                continue
             _show(f"  {number + 1}/{rounds} {case}")
-            taken[-1][name] = case.run()
+            try:
+                taken[-1][name] = case.run()
+            except (RuntimeError, subprocess.TimeoutExpired) as error:
+                if case.subject is OURS:
+                    raise
+                failures[name] = str(error).strip().rpartition("\n")[2]
+                print(f"\nfailed: {error}", file=sys.stderr)
     _show("")
-    return Samples(taken)
+    return Samples(taken, failures)
 
 
 def _show(progress: str) -> None:

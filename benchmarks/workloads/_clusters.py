@@ -24,12 +24,16 @@ LARGE = 1_000_000
 
 @contextmanager
 def dask(fn: Function) -> Iterator[Sequence[Drive]]:
+    from dask.sizeof import sizeof
     from distributed import Client, LocalCluster, as_completed
 
     def submit(argument: Any) -> Any:
-        if getattr(argument, "nbytes", 0) >= LARGE:
-            argument = client.scatter(argument, direct=True)
-        return client.submit(fn, argument, pure=False)
+        if sizeof(argument) < LARGE:
+            return client.submit(fn, argument, pure=False)
+        (sent,) = client.scatter([argument], direct=True, hash=False)
+        future = client.submit(fn, sent, pure=False)
+        future.add_done_callback(lambda _future, _kept=sent: None)  # Dask forgets what nobody has a reference to
+        return future
 
     def as_they_complete(script: Script) -> None:
         completed = as_completed(map(submit, next(script)), with_results=True)
