@@ -29,9 +29,8 @@ def main() -> int:
         print(f"{name} ...", file=sys.stderr)
         lines += ROWS[name](setting)
     missed = [line for line in lines if line.ok is False]
-    text = "\n".join(
-        [as_text(lines), "", summary(lines, time.monotonic() - began, quick=given.quick), *absent(setting)]
-    )
+    verdict = summary(lines, time.monotonic() - began, quick=given.quick)
+    text = "\n".join([as_text(lines), "", verdict, *absent(setting)])
     if given.json:
         print(json.dumps({"ok": not missed, "tools": [tool.name for tool in setting.tools], "lines": as_data(lines)}))
     else:

@@ -37,16 +37,19 @@ def save(lines: Sequence[Line], path: Path) -> None:
     if not panels:
         return
     counts = [len(figures) for figures in panels.values()]
-    figure = Figure(figsize=(11, 1.6 + 0.3 * sum(counts) + 0.3 * len(counts)), layout="constrained")
+    figure = Figure(figsize=(12, 1.8 + 0.34 * sum(counts) + 0.42 * len(counts)), layout="constrained")
     axes = figure.subplots(len(counts), sharex=True, squeeze=False, height_ratios=[n + 0.6 for n in counts])[:, 0]
     for axis, (row, figures) in zip(axes, panels.items(), strict=True):
         _draw(axis, row, figures)
     axes[0].set_xscale("log")
     axes[0].xaxis.set_major_formatter(lambda value, _position: f"{value:g}x")
     axes[0].tick_params(top=True, labeltop=True)
+    axes[-1].set_xlabel(" ", fontsize=11)  # room for what says which side is whose
     low, high = axes[0].get_xlim()
     axes[0].set_xlim(min(low, 0.5), max(high, 2))
-    axes[-1].set_xlabel("← the peer is better      times better      this package is better →", fontsize=11)
+    for text, side in (("← the peer is better   ", "right"), ("   this package is better →", "left")):
+        where = axes[-1].get_xaxis_transform()
+        axes[-1].annotate(text, (1, 0), (0, -20), where, "offset points", ha=side, va="top", fontsize=11)
     figure.suptitle(
         "This package against its peers: medians of interleaved runs, bars from the least to the greatest\n"
         "(rates: ours / theirs; times and bytes: theirs / ours)",
@@ -84,7 +87,7 @@ def _draw(axis: Any, row: str, figures: dict[str, list[Line]]) -> None:
             axis.plot(middle, height, mark, color=colour, markersize=5, markeredgewidth=0)
     axis.set_ylim(len(figures) - 0.5, -0.5)
     axis.set_yticks(range(len(figures)), list(figures), fontsize=8)
-    axis.set_ylabel(row, rotation=0, ha="right", va="center", weight="bold", fontsize=9)
+    axis.set_title(row, loc="left", weight="bold", fontsize=9)
     axis.tick_params(axis="y", length=0)
     for side in ("top", "right", "left", "bottom"):
         axis.spines[side].set_color("0.8")
