@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
+from itertools import pairwise
 from typing import Any
 
 from benchmarks.measure import Spread
@@ -77,7 +78,7 @@ def _cells(line: Line) -> tuple[str, ...]:
 
 def _without_repeats(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     shown = list(rows[:1])
-    for above, row in zip(rows, rows[1:], strict=False):
+    for above, row in pairwise(rows):
         same = all(row[column] == above[column] for column in SAID_ONCE)
         shown.append(tuple("" if same and column in SAID_ONCE else cell for column, cell in enumerate(row)))
     return shown

@@ -11,15 +11,17 @@ from benchmarks.table import Better, Line
 TIMES = 1.25
 FEW = 1_000
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
-SLOW = {"Dask": 1_000, "Ray": 10_000, "executorlib": 10_000}
-"""How many some tools can have pending before it takes minutes."""
+MOST = {US.name: 1_000_000, STDLIB.name: 1_000_000, "executorlib": 10_000, "Ray": 10_000, "Dask": 1_000}
+"""How many can be pending before it takes minutes or all of the memory: 100,000 with the others."""
+
+SLOW = ("Dask", "Ray")
 
 MEMORY_AT = 10_000
 """Fewer than this are lost in what else comes and goes."""
 
 
 def measure(setting: Setting) -> list[Line]:
-    sizes = setting.either(SIZES, SIZES[:3])
+    sizes = setting.either(SIZES, (FEW, 100_000))
     return [*_engine(setting, sizes), *(line for size in sizes for line in _tools(setting, size))]
 
 
@@ -50,8 +52,11 @@ def _engine(setting: Setting, sizes: tuple[int, ...]) -> list[Line]:
 
 def _tools(setting: Setting, size: int) -> list[Line]:
     """Through worker processes, in wall time."""
-    options = ("--pending", size, "--calls", setting.either(1_000, 200))
-    cases = {name: case for name, case in setting.on_all("pool_pending", *options).items() if _can(name, size)}
+    cases = {
+        name: setting.on_all("pool_pending", "--pending", size, "--calls", calls)[name]
+        for name, calls in _calls(setting).items()
+        if size <= MOST.get(name, 100_000)
+    }
     samples = interleave(cases, setting.either(3 if size <= MEMORY_AT else 1, 1))
     time = Versus("pending", f"us a call through workers, one in, one out, {size:,} pending", Better.LESS)
     memory = Versus("pending", f"bytes of the driver's memory a pending call, {size:,} pending", Better.LESS)
@@ -61,6 +66,9 @@ def _tools(setting: Setting, size: int) -> list[Line]:
     ]
 
 
-def _can(name: str, size: int) -> bool:
-    most = 1_000_000 if name in (US.name, STDLIB.name) else 100_000
-    return size <= SLOW.get(name, most)
+def _calls(setting: Setting) -> dict[str, int]:
+    """How many calls are timed, by tool."""
+    return {
+        tool.name: setting.either(300, 100) if tool.name in SLOW else setting.either(5_000, 1_000)
+        for tool in (US, *setting.tools)
+    }

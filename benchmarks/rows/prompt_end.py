@@ -36,8 +36,6 @@ def measure(setting: Setting) -> list[Line]:
         lines += [
             Line("prompt-end", figure, f"<= {MILLISECONDS}", late.show(), AMLTK.name, theirs, ratio, LESS, in_time),
             Line("prompt-end", figure, "", late.show(), "killing as many processes", killing),
-            Line(
-                "prompt-end", f"processes left, {label}", "0", left.show(), AMLTK.name, theirs_left, ok=left.most == 0
-            ),
+            Line("prompt-end", f"processes left, {label}", "0", left.show(), AMLTK.name, theirs_left, ok=not left.most),
         ]
     return lines

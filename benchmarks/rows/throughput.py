@@ -12,7 +12,7 @@ IN_FLIGHT = {"8": "8 in flight", "64": "64 in flight", "all": "all submitted fir
 
 
 def measure(setting: Setting) -> list[Line]:
-    return [line for milliseconds in (0, 1, 10) for line in _lines(setting, milliseconds)]
+    return [line for milliseconds in setting.either((0, 1, 10), (0, 10)) for line in _lines(setting, milliseconds)]
 
 
 def _lines(setting: Setting, milliseconds: int) -> list[Line]:

@@ -54,12 +54,10 @@ class Versus:
         return Spread([value * self.scale for value in spread.values]).show(self.form)
 
 
-def beside_amltk(
-    samples: Samples, key: str, ours: str, theirs: str, form: str = "{:,.0f}"
-) -> tuple[str, Spread | None]:
+def beside_amltk(samples: Samples, key: str, ours: str, theirs: str) -> tuple[str, Spread | None]:
     """AMLTK's figure and the ratio of ours to it, where two cases have measured the same on both."""
     if theirs in samples.failures:
         return f"failed: {samples.failures[theirs]:.40}", None
     if not samples.has(theirs):
         return NO_PEER, None
-    return samples.spread(theirs, key).show(form), samples.ratio(key, ours, theirs)
+    return samples.spread(theirs, key).show(), samples.ratio(key, ours, theirs)

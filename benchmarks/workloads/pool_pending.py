@@ -18,7 +18,7 @@ from _leaving import leave
 from _memory import resident
 from _pools import WORKERS
 from _report import report
-from _scripts import WARM_UP, Script
+from _scripts import Script
 from _tools import TOOLS
 
 AT_ONCE = ""
@@ -41,7 +41,7 @@ def script(pending: int, calls: int) -> Script:
         gate.touch()
 
     yield fill()
-    for _ in range(WARM_UP):
+    for _ in range(calls):  # the first ones come in a burst
         yield [AT_ONCE]
     began = time.perf_counter()
     for _ in range(calls):

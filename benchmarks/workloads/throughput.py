@@ -12,7 +12,7 @@ from _scripts import WARM_UP, Script, flow
 from _tools import TOOLS
 
 MOST = 20_000
-CALIBRATION = 200
+CALIBRATION = 100
 IN_FLIGHT = {"8": 8, "64": 64, "all": MOST}
 
 
