@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.plot import save
 from benchmarks.rows import ROWS, Setting
 from benchmarks.subjects import PEERS, TOOLS, installed, is_set_up, set_up
-from benchmarks.table import Line, as_data, as_text
+from benchmarks.table import Line, as_data, as_page, as_text
 
 PLOT = Path(__file__).with_name("results") / "ratios.svg"
 
@@ -64,11 +64,12 @@ def absent(setting: Setting) -> list[str]:
 
 
 def write(plot: Path, lines: list[Line], text: str) -> None:
-    """The ratios as a picture, and beside it the table as text."""
+    """The ratios as a picture, and beside it the table as text and for the documentation."""
     plot.parent.mkdir(parents=True, exist_ok=True)
     plot.with_suffix(".txt").write_text(text + "\n")
+    plot.with_suffix(".md").write_text(as_page(lines, [tool.name for tool in TOOLS]) + "\n")
     save(lines, plot)
-    print(f"Written: {plot} and {plot.with_suffix('.txt')}", file=sys.stderr)
+    print(f"Written: {plot}, and beside it the table as .txt and, for the documentation, .md", file=sys.stderr)
 
 
 def summary(lines: list[Line], seconds: float, *, quick: bool) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Spread
 from benchmarks.subjects import TOOLS
-from benchmarks.table import Better, Line
+from benchmarks.table import Line
 
 LOOKS = dict(
     zip(
@@ -66,7 +65,7 @@ def _panels(lines: Sequence[Line]) -> Panels:
     """The lines that compare with a peer: by row, then by figure."""
     panels: Panels = {}
     for line in lines:
-        if line.ratio is not None and line.better is not None and line.peer in LOOKS:
+        if line.times_better is not None and line.peer in LOOKS:
             panels.setdefault(line.row, {}).setdefault(line.figure, []).append(line)
     return panels
 
@@ -81,23 +80,17 @@ def _draw(axis: Any, row: str, figures: dict[str, list[Line]]) -> None:
         for number, line in enumerate(lines):
             # One above the other, or those with the same ratio would hide one another.
             height = place + 0.6 * ((number + 0.5) / len(lines) - 0.5)
-            middle, low, high = _times_better(line)
             colour, mark = LOOKS[line.peer]
-            axis.plot([low, high], [height, height], color=colour, linewidth=1.2)
-            axis.plot(middle, height, mark, color=colour, markersize=5, markeredgewidth=0)
+            times = line.times_better
+            assert times is not None, line
+            axis.plot([times.least, times.most], [height, height], color=colour, linewidth=1.2)
+            axis.plot(times.median, height, mark, color=colour, markersize=5, markeredgewidth=0)
     axis.set_ylim(len(figures) - 0.5, -0.5)
     axis.set_yticks(range(len(figures)), list(figures), fontsize=8)
     axis.set_title(row, loc="left", weight="bold", fontsize=9)
     axis.tick_params(axis="y", length=0)
     for side in ("top", "right", "left", "bottom"):
         axis.spines[side].set_color("0.8")
-
-
-def _times_better(line: Line) -> tuple[float, float, float]:
-    """The median, the least and the greatest of how many times better ours is."""
-    assert line.ratio is not None
-    turned = line.ratio if line.better is Better.MORE else Spread([1 / value for value in line.ratio.values])
-    return turned.median, turned.least, turned.most
 
 
 def _legend(panels: Panels) -> list[Any]:

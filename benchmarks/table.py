@@ -44,6 +44,13 @@ class Line:
     better: Better | None = None
     ok: bool | None = None
 
+    @property
+    def times_better(self) -> Spread | None:
+        """How many times better ours is: the ratio, turned where less is better. None where nobody can tell."""
+        if self.ratio is None or self.better is None:
+            return None
+        return self.ratio if self.better is Better.MORE else Spread([1 / value for value in self.ratio.values])
+
 
 HEADS = ("row", "figure", "bound", "ours", "peer", "theirs", "ours / theirs", "better", "ok?")
 SAID_ONCE = (0, 1, 3)
@@ -57,6 +64,18 @@ def as_text(lines: Sequence[Line]) -> str:
     rows = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     rows.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(rows)
+
+
+def as_page(lines: Sequence[Line], peers: Sequence[str]) -> str:
+    """For the documentation, in Markdown: how many times better than each peer, a line for each figure."""
+    figures: dict[tuple[str, str], dict[str, str]] = {}
+    for line in lines:
+        if line.peer in peers and line.times_better is not None:
+            cells = figures.setdefault((line.row, line.figure), {"ours": line.ours.partition(" (")[0]})
+            cells[line.peer] = f"{line.times_better.median:.2g}"
+    heads = ["row", "figure", "ours", *peers]
+    rows = [[row, figure, *(cells.get(head, "") for head in heads[2:])] for (row, figure), cells in figures.items()]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
 
 
 def as_data(lines: Sequence[Line]) -> list[dict[str, Any]]:
