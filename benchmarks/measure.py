@@ -23,6 +23,9 @@ WORKLOADS = Path(__file__).with_name("workloads")
 TIME_LIMIT = 300.0
 """Seconds after which a workload counts as hanging."""
 
+PEERS_TIME_LIMIT = 100.0
+"""The same for peers, of which some are known to hang."""
+
 Sample = dict[str, Any]
 
 
@@ -43,7 +46,8 @@ class Case:
         """
         words = [str(self.subject.python), str(WORKLOADS / f"{self.workload}.py"), *map(str, self.arguments)]
         with tempfile.TemporaryDirectory(prefix="b", ignore_cleanup_errors=True) as scratch:
-            status, output, errors = _run_in_group(words, self.subject.environment() | {"TMPDIR": scratch})
+            limit = TIME_LIMIT if self.subject is OURS else PEERS_TIME_LIMIT
+            status, output, errors = _run_in_group(words, self.subject.environment() | {"TMPDIR": scratch}, limit)
         if status != 0:
             raise RuntimeError(f"{self} failed with status {status}:\n{errors}")
         sample: Sample = json.loads(output.splitlines()[-1])
@@ -107,14 +111,14 @@ class Spread:
         return numbers[0] if len(self.values) == 1 else f"{numbers[0]} ({numbers[1]} to {numbers[2]})"
 
 
-def _run_in_group(words: list[str], environment: dict[str, str]) -> tuple[int, str, str]:
+def _run_in_group(words: list[str], environment: dict[str, str], limit: float) -> tuple[int, str, str]:
     """Run a program to its end; if that is broken off, end it with all that it has started."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
         words, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
     ) as process:
         try:
-            output, errors = process.communicate(timeout=TIME_LIMIT)
+            output, errors = process.communicate(timeout=limit)
         except BaseException:
             for started in psutil.Process(process.pid).children(recursive=True):  # some lead groups of their own
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -146,10 +150,17 @@ def interleave(cases: Mapping[str, Case | None], rounds: int) -> Samples:
             except (RuntimeError, subprocess.TimeoutExpired) as error:
                 if case.subject is OURS:
                     raise
-                failures[name] = str(error).strip().rpartition("\n")[2]
+                failures[name] = _reason(error)
                 print(f"\nfailed: {error}", file=sys.stderr)
     _show("")
     return Samples(taken, failures)
+
+
+def _reason(error: Exception) -> str:
+    """In a few words: the last line of a traceback says what was wrong."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"no end in {error.timeout:.0f} s"
+    return str(error).strip().rpartition("\n")[2]
 
 
 def _show(progress: str) -> None:

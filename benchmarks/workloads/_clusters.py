@@ -17,15 +17,29 @@ RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning of what a later version will do
 }
+os.environ |= RAY_SETTINGS  # now, since Ray reads some of them when it is imported
 
 LARGE = 1_000_000
 """Bytes from which Dask wants an argument to be sent beforehand."""
 
 
+def dask_cluster() -> Any:
+    from distributed import LocalCluster
+
+    return LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None, memory_limit=None)
+
+
+def start_ray() -> None:
+    import ray
+
+    options = {"include_dashboard": False, "log_to_driver": False, "_node_ip_address": "127.0.0.1"}
+    ray.init("local", num_cpus=WORKERS, logging_level="ERROR", **options)
+
+
 @contextmanager
 def dask(fn: Function) -> Iterator[Sequence[Drive]]:
     from dask.sizeof import sizeof
-    from distributed import Client, LocalCluster, as_completed
+    from distributed import Client, as_completed
 
     def submit(argument: Any) -> Any:
         if sizeof(argument) < LARGE:
@@ -43,14 +57,12 @@ def dask(fn: Function) -> Iterator[Sequence[Drive]]:
             except StopIteration:
                 return
 
-    options = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": None}
-    with LocalCluster(n_workers=WORKERS, **options) as cluster, Client(cluster) as client:
+    with dask_cluster() as cluster, Client(cluster) as client:
         yield [lambda script: in_callbacks(one_by_one(submit), script), as_they_complete]
 
 
 @contextmanager
 def ray(fn: Function) -> Iterator[Sequence[Drive]]:
-    os.environ |= RAY_SETTINGS
     import ray
 
     def as_they_complete(script: Script) -> None:
@@ -62,8 +74,7 @@ def ray(fn: Function) -> Iterator[Sequence[Drive]]:
             except StopIteration:
                 return
 
-    options = {"include_dashboard": False, "log_to_driver": False, "_node_ip_address": "127.0.0.1"}
-    ray.init("local", num_cpus=WORKERS, logging_level="ERROR", **options)
+    start_ray()
     try:
         remote = ray.remote(fn)
         send = one_by_one(lambda argument: remote.remote(argument).future())

@@ -1,4 +1,4 @@
-"""The end of a program whose calls never end."""
+"""The end of processes, and of a program whose calls never end."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ import os
 from typing import NoReturn
 
 import psutil
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it runs no more. It may still be in the table of processes, until init takes note of its end."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def leave() -> NoReturn:
