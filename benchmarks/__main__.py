@@ -26,7 +26,7 @@ def main() -> int:
     began = time.monotonic()
     lines: list[Line] = []
     for name in given.rows or ROWS:
-        print(f"{name} ...", file=sys.stderr)
+        print(f"{time.monotonic() - began:5.0f} s  {name} ...", file=sys.stderr)
         lines += ROWS[name](setting)
     missed = [line for line in lines if line.ok is False]
     verdict = summary(lines, time.monotonic() - began, quick=given.quick)

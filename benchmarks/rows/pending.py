@@ -69,6 +69,6 @@ def _tools(setting: Setting, size: int) -> list[Line]:
 def _calls(setting: Setting) -> dict[str, int]:
     """How many calls are timed, by tool."""
     return {
-        tool.name: setting.either(300, 100) if tool.name in SLOW else setting.either(5_000, 1_000)
+        tool.name: setting.either(300, 100) if tool.name in SLOW else setting.either(2_000, 1_000)
         for tool in (US, *setting.tools)
     }

@@ -20,7 +20,7 @@ def measure(setting: Setting) -> list[Line]:
             "ours": Case("throughput", ("scheduler-over-stdlib", *options)),
             "amltk": setting.on_amltk("throughput", "scheduler-over-stdlib", *options),
         },
-        setting.either(7, 2),
+        setting.either(5, 2),
     )
     lines: list[Line] = []
     for key, in_flight in IN_FLIGHT.items():

@@ -17,6 +17,6 @@ def blocking(setting: Setting) -> list[Line]:
 
 
 def _measure(setting: Setting, load: str, what: str) -> list[Line]:
-    options = (load, "--calls", setting.either(400, 100))
+    options = (load, "--calls", setting.either(250, 100))
     samples = interleave(setting.on_all("utilisation", *options), setting.either(3, 1))
     return Versus(load, what, Better.MORE, "{:.1%}").lines(samples, "share")
