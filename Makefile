@@ -71,8 +71,8 @@ site: $(DEV) ## Build the documentation into site/; whatever is wrong with a pag
 check: ## The whole gate, as CI runs it
 	@.ci/run
 
-bench: ## Measure, in an environment of its own
-	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/.installed-demo
+bench: ## Compare with other tools: a table and a picture, in environments of their own
+	@$(MAKE) --no-print-directory VENV=.venv-bench .venv-bench/.installed-bench
 	@.venv-bench/bin/python -m benchmarks $(ARGS)
 
 ##@ Look after it
@@ -103,6 +103,10 @@ $(BIN)/python:
 	    $$with -m pip --python $(BIN)/python --disable-pip-version-check -qq install pip 2> /dev/null && exit; \
 	  done; \
 	  rm -rf $(VENV); echo "error: '$(PYTHON)' can make no environment; install its venv or pip package" >&2; exit 1; }
+
+$(VENV)/.installed-bench: benchmarks/requirements.txt $(VENV)/.installed-demo
+	@$(PIP) install -r $<
+	@touch $@
 
 $(VENV)/.installed-%: requirements/%.txt pyproject.toml | $(BIN)/python
 	@echo "Installing requirements/$*.txt into $(VENV) (once)"

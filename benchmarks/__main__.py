@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure, print one table, and fail if a bound is missed."""
+"""`python -m benchmarks`: measure, print one table, draw it, and fail if a bound is missed."""
 
 from __future__ import annotations
 
@@ -8,29 +8,34 @@ import platform
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+from benchmarks.plot import save
 from benchmarks.rows import ROWS, Setting
-from benchmarks.subjects import AMLTK, is_set_up, set_up
-from benchmarks.table import Line, as_data, as_text
+from benchmarks.subjects import PEERS, TOOLS, installed, is_set_up, set_up
+from benchmarks.table import Line, as_data, as_page, as_text
+
+PLOT = Path(__file__).with_name("results") / "ratios.svg"
 
 
 def main() -> int:
     given = parse()
-    peer_is_there = find_peer(may_install=not given.quick)
-    setting = Setting(quick=given.quick, amltk=AMLTK if peer_is_there else None)
+    if not given.quick:
+        make_environment()
+    setting = Setting(quick=given.quick, tools=installed())
     began = time.monotonic()
     lines: list[Line] = []
     for name in given.rows or ROWS:
-        print(f"{name} ...", file=sys.stderr)
+        print(f"{time.monotonic() - began:5.0f} s  {name} ...", file=sys.stderr)
         lines += ROWS[name](setting)
     missed = [line for line in lines if line.ok is False]
+    verdict = summary(lines, time.monotonic() - began, quick=given.quick)
+    text = "\n".join([as_text(lines), "", verdict, *absent(setting)])
     if given.json:
-        print(json.dumps({"ok": not missed, "peer": peer_is_there, "lines": as_data(lines)}, indent=2))
+        print(json.dumps({"ok": not missed, "tools": [tool.name for tool in setting.tools], "lines": as_data(lines)}))
     else:
-        print(as_text(lines))
-        print(f"\n{summary(lines, time.monotonic() - began, quick=given.quick)}")
-        if not peer_is_there:
-            print(f"!!! NO PEER: {AMLTK.name} is not installed, and nothing was compared with it. Run without --quick.")
+        print(text)
+    write(given.plot, lines, text)
     return 1 if missed else 0
 
 
@@ -39,17 +44,32 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few and small repeats; install no peer that is missing")
     parser.add_argument("--rows", nargs="+", metavar="ROW", choices=ROWS, help=f"only these of: {', '.join(ROWS)}")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    parser.add_argument("--plot", type=Path, metavar="PATH", default=PLOT, help="where the picture goes (.svg, .png)")
     return parser.parse_args()
 
 
-def find_peer(*, may_install: bool) -> bool:
-    """Whether the peer can be measured, after making its environment where that is wanted."""
-    if not is_set_up(AMLTK) and may_install:
+def make_environment() -> None:
+    """Install the peers, where they are not."""
+    if not is_set_up(PEERS):
         try:
-            set_up(AMLTK)
+            set_up(PEERS)
         except subprocess.CalledProcessError as error:
-            sys.exit(f"error: no environment for the peer ({error}); try again, or leave it out with --quick")
-    return is_set_up(AMLTK)
+            sys.exit(f"error: no environment for the peers ({error}); try again, or go without them by --quick")
+
+
+def absent(setting: Setting) -> list[str]:
+    """Who was not measured, in words that cannot be overlooked."""
+    names = [tool.name for tool in TOOLS if tool not in setting.tools]
+    return [f"!!! NOT COMPARED WITH {', '.join(names)}: not installed. Run without --quick."] if names else []
+
+
+def write(plot: Path, lines: list[Line], text: str) -> None:
+    """The ratios as a picture, and beside it the table as text and for the documentation."""
+    plot.parent.mkdir(parents=True, exist_ok=True)
+    plot.with_suffix(".txt").write_text(text + "\n")
+    plot.with_suffix(".md").write_text(as_page(lines, [tool.name for tool in TOOLS]) + "\n")
+    save(lines, plot)
+    print(f"Written: {plot}, and beside it the table as .txt and, for the documentation, .md", file=sys.stderr)
 
 
 def summary(lines: list[Line], seconds: float, *, quick: bool) -> str:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.subjects import OURS, Subject
 
 WORKLOADS = Path(__file__).with_name("workloads")
-TIME_LIMIT = 900.0
+TIME_LIMIT = 300.0
 """Seconds after which a workload counts as hanging."""
+
+PEERS_TIME_LIMIT = 100.0
+"""The same for peers, of which some are known to hang."""
 
 Sample = dict[str, Any]
 
@@ -35,10 +42,12 @@ class Case:
 
         Raises:
             RuntimeError: It failed, or measured the wrong package.
-        subprocess.TimeoutExpired: It hung.
+            subprocess.TimeoutExpired: It hung.
         """
         words = [str(self.subject.python), str(WORKLOADS / f"{self.workload}.py"), *map(str, self.arguments)]
-        status, output, errors = _run_in_group(words, self.subject.environment())
+        with tempfile.TemporaryDirectory(prefix="b", ignore_cleanup_errors=True) as scratch:
+            limit = TIME_LIMIT if self.subject is OURS else PEERS_TIME_LIMIT
+            status, output, errors = _run_in_group(words, self.subject.environment() | {"TMPDIR": scratch}, limit)
         if status != 0:
             raise RuntimeError(f"{self} failed with status {status}:\n{errors}")
         sample: Sample = json.loads(output.splitlines()[-1])
@@ -51,13 +60,18 @@ class Case:
 
 
 class Samples:
-    """What interleaved cases have measured, round by round."""
+    """What interleaved cases have measured, round by round.
 
-    def __init__(self, rounds: Sequence[Mapping[str, Sample]]) -> None:
+    Attributes:
+        failures: The peers' cases that have failed, each with the reason; they count as not measured.
+    """
+
+    def __init__(self, rounds: Sequence[Mapping[str, Sample]], failures: Mapping[str, str]) -> None:
         self._rounds = rounds
+        self.failures = failures
 
     def has(self, case: str) -> bool:
-        return case in self._rounds[0]
+        return case in self._rounds[0] and case not in self.failures
 
     def first(self, case: str) -> Sample:
         return self._rounds[0][case]
@@ -84,40 +98,69 @@ class Spread:
         return statistics.median(self.values)
 
     @property
-    def worst(self) -> float:
+    def least(self) -> float:
+        return min(self.values)
+
+    @property
+    def most(self) -> float:
         return max(self.values)
 
     def show(self, form: str = "{:,.0f}") -> str:
         """The median, with the least and the greatest in brackets; `form` is how one number is written."""
-        numbers = [form.format(value) for value in (self.median, min(self.values), max(self.values))]
+        numbers = [form.format(value) for value in (self.median, self.least, self.most)]
         return numbers[0] if len(self.values) == 1 else f"{numbers[0]} ({numbers[1]} to {numbers[2]})"
 
 
-def _run_in_group(words: list[str], environment: dict[str, str]) -> tuple[int, str, str]:
+def _run_in_group(words: list[str], environment: dict[str, str], limit: float) -> tuple[int, str, str]:
     """Run a program to its end; if that is broken off, end it with all that it has started."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
         words, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
     ) as process:
         try:
-            output, errors = process.communicate(timeout=TIME_LIMIT)
+            output, errors = process.communicate(timeout=limit)
         except BaseException:
+            for started in psutil.Process(process.pid).children(recursive=True):  # some lead groups of their own
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    started.kill()
             os.killpg(process.pid, signal.SIGKILL)
             raise
     return process.returncode, output, errors
 
 
 def interleave(cases: Mapping[str, Case | None], rounds: int) -> Samples:
-    """Run the cases in turns: A B A B. A case that is None, such as that of a missing peer, is left out."""
-    there = {name: case for name, case in cases.items() if case is not None}
+    """Run the cases in turns: A B A B. A case that is None, such as that of a missing peer, is left out.
+
+    A peer's case that fails is not run again: the others are measured without it.
+
+    Raises:
+        RuntimeError: A case of this package failed.
+        subprocess.TimeoutExpired: A case of this package hung.
+    """
+    failures: dict[str, str] = {}
     taken: list[dict[str, Sample]] = []
     for number in range(rounds):
         taken.append({})
-        for name, case in there.items():
+        for name, case in cases.items():
+            if case is None or name in failures:
+                continue
             _show(f"  {number + 1}/{rounds} {case}")
-            taken[-1][name] = case.run()
+            try:
+                taken[-1][name] = case.run()
+            except (RuntimeError, subprocess.TimeoutExpired) as error:
+                if case.subject is OURS:
+                    raise
+                failures[name] = _reason(error)
+                print(f"\nfailed: {error}", file=sys.stderr)
     _show("")
-    return Samples(taken)
+    return Samples(taken, failures)
+
+
+def _reason(error: Exception) -> str:
+    """In a few words: the last line of a traceback says what was wrong."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"no end in {error.timeout:.0f} s"
+    return str(error).strip().rpartition("\n")[2]
 
 
 def _show(progress: str) -> None:

@@ -36,8 +36,46 @@ class Subject:
 
 
 OURS = Subject("ours", Path(sys.executable))
-AMLTK = Subject("amltk 1.12.1", ROOT / ".venv-peer" / "bin" / "python", "1.12.1")
-"""The tool whose place this package takes. Other peers are further lines, with environments of their own."""
+PEERS = Subject("peers", ROOT / ".venv-peer" / "bin" / "python", "1.12.1")
+"""The environment of all peers; the `amltk` in it is the one whose place this package takes."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """Somebody who can compute a function in worker processes.
+
+    Attributes:
+        name: As the table shows it.
+        key: As the workloads know it.
+        module: What must be there to import.
+        subject: Where it is installed.
+    """
+
+    name: str
+    key: str
+    module: str
+    subject: Subject = PEERS
+
+
+US = Tool("ours", "scheduler", "amltk", OURS)
+STDLIB = Tool("stdlib", "stdlib", "concurrent.futures", OURS)
+AMLTK = Tool("AMLTK 1.12.1", "scheduler", "amltk")
+TOOLS = (
+    STDLIB,
+    Tool("loky", "loky", "loky"),
+    Tool("Pebble", "pebble", "pebble"),
+    Tool("mpire", "mpire", "mpire"),
+    AMLTK,
+    Tool("executorlib", "executorlib", "executorlib"),
+    Tool("Dask", "dask", "distributed"),
+    Tool("Ray", "ray", "ray"),
+)
+"""Whom this package is compared with."""
+
+
+def installed() -> tuple[Tool, ...]:
+    """The tools that are there to be measured."""
+    return tuple(tool for tool in TOOLS if tool.subject is OURS or _has(tool.module))
 
 
 def is_set_up(subject: Subject) -> bool:
@@ -59,6 +97,12 @@ def set_up(subject: Subject) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
     subprocess.run([sys.executable, *pip, "-r", str(REQUIREMENTS)], check=True)
     _stamp(subject).write_text(REQUIREMENTS.read_text())
+
+
+def _has(module: str) -> bool:
+    """Whether the peers' environment has a module, without importing it."""
+    look = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
+    return PEERS.python.exists() and subprocess.run([str(PEERS.python), "-c", look], check=False).returncode == 0
 
 
 def _stamp(subject: Subject) -> Path:

@@ -1,10 +1,21 @@
-"""The table: what was measured, what it should be, and whether it is."""
+"""The table: what was measured, what it should be, how it compares, and whether a bound holds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, dataclass
+from enum import Enum
+from itertools import pairwise
 from typing import Any
+
+from benchmarks.measure import Spread
+
+
+class Better(Enum):
+    """Which way is good, for a figure and so for a ratio of two of them."""
+
+    MORE = "> 1"
+    LESS = "< 1"
 
 
 @dataclass(frozen=True)
@@ -12,12 +23,14 @@ class Line:
     """One line of the table.
 
     Attributes:
-        row: The row of the design's budget.
+        row: The row that has measured it.
         figure: What was measured.
         bound: What it should be; empty where the line is there for information.
         ours: The figure of this package: the median, with the least and the greatest.
-        peers: The same of those it is compared with, each with its name.
-        ratio: Ours to the peer's, or whatever the bound is about.
+        peer: Whom or what it is compared with.
+        theirs: The figure of the peer, or why there is none.
+        ratio: Ours to theirs, round by round; None where there is nothing to compare.
+        better: Which ratios are good ones; None where that is nobody's business.
         ok: Whether the bound holds; None where there is none, and where it cannot be told.
     """
 
@@ -25,27 +38,66 @@ class Line:
     figure: str
     bound: str = ""
     ours: str = ""
-    peers: str = ""
-    ratio: str = ""
+    peer: str = ""
+    theirs: str = ""
+    ratio: Spread | None = None
+    better: Better | None = None
     ok: bool | None = None
+
+    @property
+    def times_better(self) -> Spread | None:
+        """How many times better ours is: the ratio, turned where less is better. None where nobody can tell."""
+        if self.ratio is None or self.better is None:
+            return None
+        return self.ratio if self.better is Better.MORE else Spread([1 / value for value in self.ratio.values])
+
+
+HEADS = ("row", "figure", "bound", "ours", "peer", "theirs", "ours / theirs", "better", "ok?")
+SAID_ONCE = (0, 1, 3)
+"""The columns that say nothing where they would say the same as the line above."""
 
 
 def as_text(lines: Sequence[Line]) -> str:
     """Aligned columns."""
-    heads = tuple("ok?" if field.name == "ok" else field.name for field in fields(Line))
-    cells = [heads, *(_cells(line) for line in lines)]
+    cells = [HEADS, *_without_repeats([_cells(line) for line in lines])]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     rows = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     rows.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(rows)
 
 
+def as_page(lines: Sequence[Line], peers: Sequence[str]) -> str:
+    """For the documentation, in Markdown: how many times better than each peer, a line for each figure."""
+    figures: dict[tuple[str, str], dict[str, str]] = {}
+    for line in lines:
+        if line.peer in peers and line.times_better is not None:
+            cells = figures.setdefault((line.row, line.figure), {"ours": line.ours.partition(" (")[0]})
+            cells[line.peer] = f"{line.times_better.median:.2g}"
+    heads = ["row", "figure", "ours", *peers]
+    rows = [[row, figure, *(cells.get(head, "") for head in heads[2:])] for (row, figure), cells in figures.items()]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
+
+
 def as_data(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    return [asdict(line) for line in lines]
+    """For JSON: the ratios round by round."""
+    return [
+        asdict(line)
+        | {"ratio": line.ratio and list(line.ratio.values), "better": line.better and line.better.name.lower()}
+        for line in lines
+    ]
 
 
 def _cells(line: Line) -> tuple[str, ...]:
-    *texts, ok = astuple(line)
+    ratio = "" if line.ratio is None else line.ratio.show("{:.3g}")
+    better = "" if line.better is None or line.ratio is None else line.better.value
     undecided = "?" if line.bound else ""
-    verdict = undecided if ok is None else "yes" if ok else "NO"
-    return (*texts, verdict)
+    verdict = undecided if line.ok is None else "yes" if line.ok else "NO"
+    return line.row, line.figure, line.bound, line.ours, line.peer, line.theirs, ratio, better, verdict
+
+
+def _without_repeats(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    shown = list(rows[:1])
+    for above, row in pairwise(rows):
+        same = all(row[column] == above[column] for column in SAID_ONCE)
+        shown.append(tuple("" if same and column in SAID_ONCE else cell for column, cell in enumerate(row)))
+    return shown

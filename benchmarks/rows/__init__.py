@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.rows import (
-    arrays,
     display,
     events,
+    first_result,
     idle,
     importing,
+    latency,
     memory,
+    payload,
     pending,
-    processes,
     prompt_end,
     simulation,
     soak,
     stdlib_pool,
+    throughput,
+    utilisation,
 )
 from benchmarks.rows.setting import Setting
 from benchmarks.table import Line
@@ -24,17 +27,21 @@ from benchmarks.table import Line
 __all__ = ["ROWS", "Setting"]
 
 ROWS: dict[str, Callable[[Setting], list[Line]]] = {
-    "events": events.measure,
-    "simulation": simulation.measure,
-    "memory": memory.measure,
+    "throughput": throughput.measure,
+    "latency": latency.measure,
+    "first-result": first_result.measure,
+    "payload": payload.measure,
     "pending": pending.measure,
-    "stdlib-pool": stdlib_pool.measure,
-    "processes": processes.measure,
-    "arrays": arrays.measure,
-    "display": display.measure,
-    "soak": soak.measure,
+    "memory": memory.measure,
     "import": importing.measure,
-    "idle": idle.measure,
     "prompt-end": prompt_end.measure,
+    "uneven": utilisation.uneven,
+    "blocking": utilisation.blocking,
+    "events": events.measure,
+    "stdlib-pool": stdlib_pool.measure,
+    "display": display.measure,
+    "idle": idle.measure,
+    "soak": soak.measure,
+    "simulation": simulation.measure,
 }
 """A new row is one file here, one line above, and a workload where no existing one serves."""

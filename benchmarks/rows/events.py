@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from benchmarks.measure import Case, interleave
-from benchmarks.rows.setting import NO_PEER, Setting
-from benchmarks.table import Line
+from benchmarks.rows.setting import Setting
+from benchmarks.rows.versus import beside_amltk
+from benchmarks.subjects import AMLTK
+from benchmarks.table import Better, Line
 
 TASKS_A_SECOND = 150_000
 TIMES_AMLTK = 4
@@ -21,7 +23,7 @@ def measure(setting: Setting) -> list[Line]:
             "ours task": Case("event_engine", ("task", "--tasks", tasks)),
             "amltk task": setting.on_amltk("event_engine", "task", "--tasks", peers_tasks),
         },
-        setting.either(7, 3),
+        setting.either(5, 3),
     )
     figure = "tasks_per_second"
     lines: list[Line] = []
@@ -30,7 +32,7 @@ def measure(setting: Setting) -> list[Line]:
         ("task", "Task.submit, 1 of the scheduler, 1 of the task"),
     ):
         ours, theirs = f"ours {how}", f"amltk {how}"
-        ratio = samples.ratio(figure, ours, theirs) if samples.has(theirs) else None
+        shown, ratio = beside_amltk(samples, figure, ours, theirs)
         rate = samples.spread(ours, figure)
         fast_enough = rate.median >= TASKS_A_SECOND or (ratio is not None and ratio.median >= TIMES_AMLTK)
         lines.append(
@@ -39,21 +41,22 @@ def measure(setting: Setting) -> list[Line]:
                 f"tasks/s of CPU time: {callbacks}",
                 f">= {TASKS_A_SECOND:,}, or {TIMES_AMLTK} x amltk",
                 rate.show(),
-                f"amltk 1.12.1: {samples.spread(theirs, figure).show()}" if ratio else NO_PEER,
-                ratio.show("{:.2f}") if ratio else "",
+                AMLTK.name,
+                shown,
+                ratio,
+                Better.MORE,
                 ok=fast_enough if ratio or fast_enough else None,
             )
         )
-    baseline = samples.spread("bare", figure)
-    share = samples.ratio(figure, "ours scheduler", "bare")
     lines.append(
         Line(
             "events",
-            "this machine: a plain loop over that executor",
+            "tasks/s of CPU time: Scheduler.submit, 2 callbacks of the scheduler",
             "",
-            "",
-            f"bare: {baseline.show()}",
-            share.show("{:.2f}"),
+            samples.spread("ours scheduler", figure).show(),
+            "a plain loop over that executor",
+            samples.spread("bare", figure).show(),
+            samples.ratio(figure, "ours scheduler", "bare"),
         )
     )
     return lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.measure import Case, interleave
 from benchmarks.rows.setting import NO_PEER, Setting
+from benchmarks.subjects import AMLTK
 from benchmarks.table import Line
 
 HANDFUL = 5
@@ -25,13 +26,14 @@ def measure(setting: Setting) -> list[Line]:
         theirs = NO_PEER
         if samples.has("amltk short"):
             short_theirs, long_theirs = (samples.spread(f"amltk {name}", figure) for name in ("short", "long"))
-            theirs = f"amltk 1.12.1: {short_theirs.median:.0f}, {long_theirs.median:.0f}"
+            theirs = f"{short_theirs.median:.0f}, {long_theirs.median:.0f}"
         lines.append(
             Line(
                 "idle",
                 f"{what}, in {SHORT:.0f} s and in {LONG:.0f} s",
                 f"<= {HANDFUL}, however long",
                 f"{short.show()}, {long.show()}",
+                AMLTK.name,
                 theirs,
                 ok=long.median <= HANDFUL and long.median <= short.median + 1,
             )

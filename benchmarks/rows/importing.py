@@ -1,55 +1,44 @@
-"""What `from amltk.scheduling import Scheduler` costs: the names of the package are imported when they are used."""
+"""What the import costs that users begin with: here, names of the package are imported when they are used."""
 
 from __future__ import annotations
 
-from benchmarks.measure import Case, Samples, interleave
-from benchmarks.rows.setting import NO_PEER, Setting
-from benchmarks.table import Line
+from dataclasses import replace
+
+from benchmarks.measure import Samples, interleave
+from benchmarks.rows.setting import Setting
+from benchmarks.rows.versus import Versus
+from benchmarks.subjects import TOOLS, US
+from benchmarks.table import Better, Line
 
 MILLISECONDS = 60
+VERSUS = Versus("import", "ms for `from amltk.scheduling import Scheduler`, or the like", Better.LESS)
 
 
 def measure(setting: Setting) -> list[Line]:
-    cases = {"ours": Case("importing"), "amltk": setting.on_amltk("importing")}
+    cases = setting.on_all("importing")
     interleave(cases, 1)  # compiles and caches
-    samples = interleave(cases, setting.either(15, 5))
-    ours = samples.of_each(lambda of: of["ours"]["amltk"] - of["ours"]["nothing"])
-    asyncio = samples.of_each(lambda of: of["ours"]["asyncio"] - of["ours"]["nothing"])
-    beyond = samples.of_each(lambda of: of["ours"]["amltk"] - of["ours"]["asyncio"])
-    foreign = _foreign(samples, "ours")
-    ratio, theirs = "", NO_PEER
-    if samples.has("amltk"):
-        spread = samples.of_each(lambda of: of["amltk"]["amltk"] - of["amltk"]["nothing"])
-        theirs = f"amltk 1.12.1: {spread.show()}"
-        ratio = samples.of_each(
-            lambda of: (of["ours"]["amltk"] - of["ours"]["nothing"]) / (of["amltk"]["amltk"] - of["amltk"]["nothing"])
-        ).show("{:.3f}")
+    samples = interleave(cases, setting.either(7, 3))
+    ours = samples.spread(US.name, "tool")
+    first, *others = VERSUS.lines(samples, "tool")
+    asyncio = samples.spread(US.name, "asyncio")
     return [
-        Line(
-            "import",
-            "ms for `from amltk.scheduling import Scheduler`, less the interpreter's start",
-            f"<= {MILLISECONDS}",
-            ours.show(),
-            theirs,
-            ratio,
-            ok=ours.median <= MILLISECONDS,
-        ),
-        Line(
-            "import",
-            "ms of that beyond asyncio and concurrent.futures",
-            "",
-            beyond.show(),
-            f"this machine: those two take {asyncio.show()}",
-        ),
-        Line(
-            "import",
-            "packages it loads from outside the standard library",
-            "none",
-            ", ".join(foreign) or "none",
-            f"amltk 1.12.1: {len(_foreign(samples, 'amltk'))}" if samples.has("amltk") else NO_PEER,
-            ok=not foreign,
-        ),
+        replace(first, bound=f"<= {MILLISECONDS}", ok=ours.median <= MILLISECONDS),
+        *others,
+        Line("import", VERSUS.figure, "", ours.show(), "asyncio and concurrent.futures", asyncio.show()),
+        *_packages(samples),
     ]
+
+
+def _packages(samples: Samples) -> list[Line]:
+    ours = _foreign(samples, US.name)
+    shown = ", ".join(ours) or "none"
+    figure = "packages that it loads from outside the standard library"
+    lines = [
+        Line("import", figure, ours=shown, peer=tool.name, theirs=str(len(_foreign(samples, tool.name))))
+        for tool in TOOLS
+        if samples.has(tool.name)
+    ]
+    return [replace(lines[0], bound="none", ok=not ours), *lines[1:]]
 
 
 def _foreign(samples: Samples, case: str) -> list[str]:

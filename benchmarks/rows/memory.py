@@ -1,42 +1,32 @@
-"""The driver's memory for a pending task."""
+"""The driver's memory for a pending task, over executors that compute nothing. (What tools take: row `pending`.)"""
 
 from __future__ import annotations
 
 from benchmarks.measure import Case, Samples, interleave
 from benchmarks.rows.setting import NO_PEER, Setting
-from benchmarks.table import Line
+from benchmarks.rows.versus import beside_amltk
+from benchmarks.subjects import AMLTK
+from benchmarks.table import Better, Line
 
 BYTES = 700
 
 
 def measure(setting: Setting) -> list[Line]:
-    rounds = setting.either(3, 1)
     lines: list[Line] = []
     for executor, what in (
         ("futures", "stdlib futures alone"),
         ("slim-futures", "the smallest futures there can be"),
         ("stdlib-pool", "a stdlib ProcessPoolExecutor"),
     ):
-        samples = _over(executor, setting, rounds)
+        samples = _over(executor, setting)
         if executor == "futures":
             lines += [_added(samples, "resident", "resident"), _added(samples, "allocated", "cross-check: allocated")]
         bounded = executor == "slim-futures"  # the rest is the standard library's, which no scheduler can change
-        total = samples.spread("ours", "resident")
-        lines.append(
-            Line(
-                "memory",
-                f"bytes a pending task, total over {what}",
-                f"<= {BYTES}" if bounded else "",
-                total.show(),
-                f"bare: {samples.spread('bare', 'resident').show()}; {_amltk(samples, 'resident')}",
-                _ratio(samples),
-                ok=total.median <= BYTES if bounded else None,
-            )
-        )
+        lines += _total(samples, f"bytes a pending task, total over {what}", bounded=bounded)
     return lines
 
 
-def _over(executor: str, setting: Setting, rounds: int) -> Samples:
+def _over(executor: str, setting: Setting) -> Samples:
     options = ("--executor", executor, "--tasks", setting.either(200_000, 20_000))
     return interleave(
         {
@@ -44,30 +34,28 @@ def _over(executor: str, setting: Setting, rounds: int) -> Samples:
             "ours": Case("pending_memory", ("scheduler", *options)),
             "amltk": setting.on_amltk("pending_memory", "scheduler", *options),
         },
-        rounds,
+        setting.either(3, 1),
     )
 
 
-def _added(samples: Samples, figure: str, how: str) -> Line:
-    added = samples.of_each(lambda of: of["ours"][figure] - of["bare"][figure])
-    theirs = NO_PEER
+def _added(samples: Samples, key: str, how: str) -> Line:
+    added = samples.of_each(lambda of: of["ours"][key] - of["bare"][key])
+    theirs, ratio = NO_PEER, None
     if samples.has("amltk"):
-        spread = samples.of_each(lambda of: of["amltk"][figure] - of["bare"][figure])
-        theirs = f"amltk 1.12.1: {spread.show()}"
+        theirs = samples.of_each(lambda of: of["amltk"][key] - of["bare"][key]).show()
+        ratio = samples.of_each(lambda of: (of["ours"][key] - of["bare"][key]) / (of["amltk"][key] - of["bare"][key]))
     known = added.median == added.median  # NaN where the C library does not tell
-    return Line(
-        "memory",
-        f"bytes a pending task, added by the scheduler ({how})",
-        f"<= {BYTES}",
-        added.show(),
-        theirs,
-        ok=added.median <= BYTES if known else None,
-    )
+    figure = f"bytes a pending task, added by the scheduler ({how})"
+    holds = added.median <= BYTES if known else None
+    return Line("memory", figure, f"<= {BYTES}", added.show(), AMLTK.name, theirs, ratio, Better.LESS, holds)
 
 
-def _amltk(samples: Samples, figure: str) -> str:
-    return f"amltk 1.12.1: {samples.spread('amltk', figure).show()}" if samples.has("amltk") else NO_PEER
-
-
-def _ratio(samples: Samples) -> str:
-    return samples.ratio("resident", "ours", "amltk").show("{:.2f}") if samples.has("amltk") else ""
+def _total(samples: Samples, figure: str, *, bounded: bool) -> list[Line]:
+    total = samples.spread("ours", "resident")
+    bound, holds = (f"<= {BYTES}", total.median <= BYTES) if bounded else ("", None)
+    theirs, ratio = beside_amltk(samples, "resident", "ours", "amltk")
+    bare = samples.spread("bare", "resident").show()
+    return [
+        Line("memory", figure, bound, total.show(), AMLTK.name, theirs, ratio, Better.LESS, holds),
+        Line("memory", figure, "", total.show(), "the executor, bare", bare),
+    ]

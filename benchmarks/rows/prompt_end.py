@@ -1,42 +1,53 @@
-"""Whether a run ends when it should, and leaves no process behind."""
+"""Whether an end comes when it is asked for, and leaves no process behind."""
 
 from __future__ import annotations
 
-from benchmarks.measure import Case, interleave
-from benchmarks.rows.setting import NO_PEER, Setting
-from benchmarks.table import Line
+from benchmarks.measure import Case, Samples, interleave
+from benchmarks.rows.setting import Setting
+from benchmarks.rows.versus import Versus
+from benchmarks.subjects import AMLTK, US
+from benchmarks.table import Better, Line
 
 MILLISECONDS = 100
-FIGURE = "overrun_milliseconds"
+FIGURE, LEFT = "overrun_milliseconds", "left_behind"
+WITH_AN_END = ("loky", "Pebble", "mpire", "Dask", "Ray")
+"""Whom one can tell to end at once."""
 
 
 def measure(setting: Setting) -> list[Line]:
-    lines: list[Line] = []
-    for what, label in (("sleep", "sleeping workers"), ("spawn", "workers with children")):
-        samples = interleave(
-            {
-                "bare": Case("prompt_end", ("bare", what)),
-                "ours": Case("prompt_end", ("scheduler", what)),
-                # With children of workers it may never return: it was seen to spin for minutes.
-                "amltk": setting.on_amltk("prompt_end", "scheduler", what) if what == "sleep" else None,
-            },
-            setting.either(5, 2),
-        )
-        late, left = samples.spread("ours", FIGURE), samples.spread("ours", "left_behind")
-        killing = samples.spread("bare", FIGURE)
-        theirs, theirs_left = (NO_PEER, NO_PEER) if what == "sleep" else ("amltk 1.12.1 may hang here",) * 2
-        if samples.has("amltk"):
-            theirs = f"amltk 1.12.1: {samples.spread('amltk', FIGURE).show()}"
-            theirs_left = f"amltk 1.12.1: {samples.spread('amltk', 'left_behind').show()}"
-        lines += [
-            Line(
-                "prompt-end",
-                f"ms run(timeout=1, wait=False) returns late, {label}",
-                f"<= {MILLISECONDS}",
-                late.show(),
-                f"this machine: killing takes {killing.show()}; {theirs}",
-                ok=late.median <= MILLISECONDS,
-            ),
-            Line("prompt-end", f"processes left, {label}", "0", left.show(), theirs_left, ok=left.worst == 0),
-        ]
-    return lines
+    return [*_sleeping(setting), *_with_children(setting)]
+
+
+def _sleeping(setting: Setting) -> list[Line]:
+    cases: dict[str, Case | None] = {
+        "bare": Case("prompt_end", ("bare", "sleep")),
+        US.name: Case("prompt_end", ("scheduler", "sleep")),
+        AMLTK.name: setting.on_amltk("prompt_end", "scheduler", "sleep"),
+    }
+    for tool in setting.tools:
+        if tool.name in WITH_AN_END:
+            cases[tool.name] = Case("ending", (tool.key,), tool.subject)
+    samples = interleave(cases, setting.either(5, 1))
+    return _lines(samples, "workers sleep")
+
+
+def _with_children(setting: Setting) -> list[Line]:
+    """Of this package alone: AMLTK was seen to spin for minutes."""
+    cases = {"bare": Case("prompt_end", ("bare", "spawn")), US.name: Case("prompt_end", ("scheduler", "spawn"))}
+    return _lines(interleave(cases, setting.either(5, 1)), "workers wait for children")
+
+
+def _lines(samples: Samples, meanwhile: str) -> list[Line]:
+    figure = f"ms that an end takes while {meanwhile}: run(timeout=1, wait=False), or the like"
+    late, left = samples.spread(US.name, FIGURE), samples.spread(US.name, LEFT)
+    killing, in_time = samples.spread("bare", FIGURE).show(), late.median <= MILLISECONDS
+    return [
+        Line("prompt-end", f"processes left, {meanwhile}", "0", left.show(), ok=not left.most),
+        *(
+            Line("prompt-end", f"processes left, {meanwhile}", "", left.show(), name, samples.spread(name, LEFT).show())
+            for name in (AMLTK.name, *WITH_AN_END)
+            if samples.has(name)
+        ),
+        Line("prompt-end", figure, f"<= {MILLISECONDS}", late.show(), "killing as many processes", killing, ok=in_time),
+        *Versus("prompt-end", figure, Better.LESS).lines(samples, FIGURE),
+    ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from benchmarks.measure import Case
-from benchmarks.subjects import Subject
+from benchmarks.subjects import AMLTK, US, Tool
 
 T = TypeVar("T")
 
@@ -17,26 +18,22 @@ class Setting:
 
     Attributes:
         quick: For a smoke test: few repeats, small sizes.
-        amltk: The peer, or None where its environment is missing.
+        tools: Whom to compare with: those that are installed.
     """
 
     quick: bool
-    amltk: Subject | None
+    tools: tuple[Tool, ...]
 
     def either(self, thorough: T, quick: T) -> T:
         return quick if self.quick else thorough
 
     def on_amltk(self, workload: str, *arguments: object) -> Case | None:
-        """The same workload on the peer; None where it is missing."""
-        return None if self.amltk is None else Case(workload, arguments, self.amltk)
+        """The same workload on AMLTK; None where it is missing."""
+        return Case(workload, arguments, AMLTK.subject) if AMLTK in self.tools else None
 
-    on_peer = on_amltk
-    """A workload that needs another tool: all of them are in the peer's environment."""
-
-    @property
-    def pools(self) -> tuple[str, ...]:
-        """The pools of other tools that can be measured."""
-        return () if self.amltk is None else ("loky", "pebble", "mpire")
+    def on_all(self, workload: str, *arguments: object) -> Mapping[str, Case]:
+        """A workload of tools: on this package's own processes, and on each tool, by name."""
+        return {tool.name: Case(workload, (tool.key, *arguments), tool.subject) for tool in (US, *self.tools)}
 
 
 NO_PEER = "NO PEER"

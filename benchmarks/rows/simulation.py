@@ -23,7 +23,8 @@ def measure(setting: Setting) -> list[Line]:
             f"minutes of CPU for {TASKS:,} tasks on {WORKERS:,} virtual workers, by the rate of {tasks:,}",
             f"<= {MINUTES}",
             minutes.show("{:.1f}"),
-            f"tasks/s: {rate.show()}; MB resident: {megabytes.show()}",
             ok=minutes.median <= MINUTES,
-        )
+        ),
+        Line("simulation", "tasks/s of CPU time", ours=rate.show()),
+        Line("simulation", "MB resident", ours=megabytes.show()),
     ]

@@ -3,43 +3,34 @@
 from __future__ import annotations
 
 from benchmarks.measure import Case, interleave
-from benchmarks.rows.setting import NO_PEER, Setting
-from benchmarks.table import Line
+from benchmarks.rows.setting import Setting
+from benchmarks.rows.throughput import IN_FLIGHT
+from benchmarks.rows.versus import beside_amltk
+from benchmarks.subjects import AMLTK
+from benchmarks.table import Better, Line
 
 SHARE = 0.9
-FIGURE = "tasks_per_second"
 
 
 def measure(setting: Setting) -> list[Line]:
-    tasks = setting.either(4_000, 1_000)
-    return [
-        _line(setting, tasks, in_flight, name)
-        for in_flight, name in ((8, "8 in flight"), (64, "64 in flight"), (tasks, "all submitted first"))
-    ]
-
-
-def _line(setting: Setting, tasks: int, in_flight: int, name: str) -> Line:
-    options = ("--tasks", tasks, "--in-flight", in_flight)
+    options = ("--most", setting.either(4_000, 1_000))
     samples = interleave(
         {
-            "main": Case("throughput", ("bare-main-thread", *options)),
-            "ours": Case("throughput", ("scheduler", *options)),
-            "callbacks": Case("throughput", ("bare-callbacks", *options)),
-            "amltk": setting.on_amltk("throughput", "scheduler", *options),
+            "bare": Case("throughput", ("stdlib", *options)),
+            "ours": Case("throughput", ("scheduler-over-stdlib", *options)),
+            "amltk": setting.on_amltk("throughput", "scheduler-over-stdlib", *options),
         },
-        setting.either(11, 3),
+        setting.either(5, 2),
     )
-    rates = {case: samples.spread(case, FIGURE) for case in ("main", "callbacks", "ours")}
-    faster = "main" if rates["main"].median >= rates["callbacks"].median else "callbacks"
-    share = samples.ratio(FIGURE, "ours", faster)
-    theirs = samples.spread("amltk", FIGURE).show() if samples.has("amltk") else NO_PEER
-    label = {"main": "by the main thread", "callbacks": "in the callbacks"}[faster]
-    return Line(
-        "stdlib-pool",
-        f"no-op tasks/s, {name}",
-        f">= {SHARE} x bare",
-        rates["ours"].show(),
-        f"bare {label}: {rates[faster].show()}; amltk 1.12.1: {theirs}",
-        share.show("{:.2f}"),
-        ok=share.median >= SHARE,
-    )
+    lines: list[Line] = []
+    for key, in_flight in IN_FLIGHT.items():
+        figure = f"no-op calls/s over a ProcessPoolExecutor, {in_flight}"
+        ours, bare = (samples.spread(case, key).show() for case in ("ours", "bare"))
+        share = samples.ratio(key, "ours", "bare")
+        holds = share.median >= SHARE
+        theirs, ratio = beside_amltk(samples, key, "ours", "amltk")
+        lines += [
+            Line("stdlib-pool", figure, f">= {SHARE} x bare", ours, "the pool, bare", bare, share, Better.MORE, holds),
+            Line("stdlib-pool", figure, "", ours, AMLTK.name, theirs, ratio, Better.MORE),
+        ]
+    return lines

@@ -1,17 +1,20 @@
-"""Pools of two worker processes, each as one function that submits a call and tells somebody what came of it."""
+"""Pools of two worker processes on this machine, each as the ways to drive scripts through it."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from _drivers import Drive, Told, by_events, one_by_one, ways
 
 WORKERS = 2
 
-Submit = Callable[[Any, Callable[[Any], object]], object]
-"""Takes the argument of the call, and who is told of its result or future."""
+Function = Callable[[Any], Any]
 
 
 def stdlib_pool() -> ProcessPoolExecutor:
@@ -19,55 +22,63 @@ def stdlib_pool() -> ProcessPoolExecutor:
 
 
 @contextmanager
-def ours(fn: Callable[[Any], Any]) -> Iterator[Submit]:
-    from amltk.scheduling.executors import ProcessPool
+def scheduler(fn: Function) -> Iterator[Sequence[Drive]]:
+    from amltk.scheduling import Scheduler
 
-    with ProcessPool(WORKERS) as pool:
-        yield lambda argument, told: pool.submit(fn, argument).add_done_callback(told)
+    yield [by_events(lambda: Scheduler.with_processes(WORKERS), fn)]
 
 
 @contextmanager
-def stdlib(fn: Callable[[Any], Any]) -> Iterator[Submit]:
+def scheduler_over_stdlib(fn: Function) -> Iterator[Sequence[Drive]]:
+    from amltk.scheduling import Scheduler
+
+    yield [by_events(lambda: Scheduler(stdlib_pool()), fn)]
+
+
+@contextmanager
+def stdlib(fn: Function) -> Iterator[Sequence[Drive]]:
     with stdlib_pool() as pool:
-        yield lambda argument, told: pool.submit(fn, argument).add_done_callback(told)
+        yield ways(one_by_one(lambda argument: pool.submit(fn, argument)))
 
 
 @contextmanager
-def loky(fn: Callable[[Any], Any]) -> Iterator[Submit]:
+def loky(fn: Function) -> Iterator[Sequence[Drive]]:
     from loky import ProcessPoolExecutor as LokyPool
 
     with LokyPool(WORKERS) as pool:
-        yield lambda argument, told: pool.submit(fn, argument).add_done_callback(told)
+        yield ways(one_by_one(lambda argument: pool.submit(fn, argument)))
 
 
 @contextmanager
-def pebble(fn: Callable[[Any], Any]) -> Iterator[Submit]:
+def pebble(fn: Function) -> Iterator[Sequence[Drive]]:
     from pebble import ProcessPool as PebblePool
 
     with PebblePool(max_workers=WORKERS) as pool:
-        yield lambda argument, told: pool.schedule(fn, args=[argument]).add_done_callback(told)
+        yield ways(one_by_one(lambda argument: pool.schedule(fn, args=[argument])))
         pool.close()
         pool.join()
 
 
 @contextmanager
-def mpire(fn: Callable[[Any], Any]) -> Iterator[Submit]:
+def mpire(fn: Function) -> Iterator[Sequence[Drive]]:
     from mpire import WorkerPool
 
     with WorkerPool(n_jobs=WORKERS) as pool:
-        yield lambda argument, told: pool.apply_async(fn, (argument,), callback=told)
+
+        def send(arguments: Iterable[Any], told: Told) -> None:
+            for argument in arguments:
+                pool.apply_async(fn, (argument,), callback=told, error_callback=told)
+
+        yield ways(send)
         pool.stop_and_join()
 
 
-POOLS: dict[str, Callable[[Callable[[Any], Any]], AbstractContextManager[Submit]]] = {
-    "ours": ours,
-    "stdlib": stdlib,
-    "loky": loky,
-    "pebble": pebble,
-    "mpire": mpire,
-}
+@contextmanager
+def executorlib(fn: Function) -> Iterator[Sequence[Drive]]:
+    from executorlib import SingleNodeExecutor
 
-
-def outcome(told: Any) -> Any:
-    """What a callback was told of: a future, or, by mpire, the result itself."""
-    return told.result() if isinstance(told, Future) else told
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # its workers are programs of their own
+    # Else each call would have a process of its own, and dependencies would be looked for in its arguments.
+    options = {"block_allocation": True, "disable_dependencies": True, "hostname_localhost": True}
+    with SingleNodeExecutor(max_workers=WORKERS, **options) as pool:
+        yield ways(one_by_one(lambda argument: pool.submit(fn, argument)))

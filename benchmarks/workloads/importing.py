@@ -8,20 +8,15 @@ import sys
 import time
 
 from _report import report
+from _tools import TOOLS
 
-AMLTK = "from amltk.scheduling import Scheduler"
-FOREIGN = f"""
+FOREIGN = """
 import sys
 before = set(sys.modules)
-{AMLTK}
+{statement}
 tops = {{name.partition(".")[0] for name in set(sys.modules) - before}}
 print(*sorted(tops - set(sys.stdlib_module_names) - {{"amltk", "__mp_main__"}}))
 """
-WHAT = {
-    "nothing": "pass",
-    "asyncio": "import asyncio, concurrent.futures",
-    "amltk": AMLTK,
-}
 
 
 def milliseconds(code: str) -> float:
@@ -31,9 +26,13 @@ def milliseconds(code: str) -> float:
 
 
 def main() -> None:
-    argparse.ArgumentParser().parse_args()
-    foreign = subprocess.run([sys.executable, "-c", FOREIGN], check=True, capture_output=True, text=True)
-    report(foreign=foreign.stdout.split(), **{name: milliseconds(code) for name, code in WHAT.items()})
+    parser = argparse.ArgumentParser()
+    parser.add_argument("tool", choices=TOOLS)
+    statement = TOOLS[parser.parse_args().tool].statement
+    program = FOREIGN.format(statement=statement)
+    foreign = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    nothing, asyncio, tool = map(milliseconds, ("pass", "import asyncio, concurrent.futures", statement))
+    report(foreign=foreign.stdout.split(), tool=tool - nothing, asyncio=asyncio - nothing)
 
 
 if __name__ == "__main__":

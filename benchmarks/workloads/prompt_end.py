@@ -11,6 +11,7 @@ import time
 import uuid
 
 import psutil
+from _leaving import has_ended
 from _report import report
 
 WORKERS = 2
@@ -28,14 +29,6 @@ def spawn_and_wait(mark: str) -> None:
 
 
 FUNCTIONS = {"sleep": sleep_long, "spawn": spawn_and_wait}
-
-
-def has_ended(process: psutil.Process) -> bool:
-    """Whether it runs no more. It may still be in the table of processes, until init takes note of its end."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def left_behind(mark: str) -> list[psutil.Process]:

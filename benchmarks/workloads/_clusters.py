@@ -1,0 +1,83 @@
+"""Dask and Ray with two workers on this machine, each as the ways to drive scripts through it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from _drivers import Drive, in_callbacks, one_by_one
+from _pools import WORKERS, Function
+from _scripts import Script
+
+RAY_SETTINGS = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its way of saying: no cluster, listen on the loopback interface
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning of what a later version will do
+}
+os.environ |= RAY_SETTINGS  # now, since Ray reads some of them when it is imported
+
+LARGE = 1_000_000
+"""Bytes from which Dask wants an argument to be sent beforehand."""
+
+
+def dask_cluster() -> Any:
+    from distributed import LocalCluster
+
+    return LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None, memory_limit=None)
+
+
+def start_ray() -> None:
+    import ray
+
+    options = {"include_dashboard": False, "log_to_driver": False, "_node_ip_address": "127.0.0.1"}
+    ray.init("local", num_cpus=WORKERS, logging_level="ERROR", **options)
+
+
+@contextmanager
+def dask(fn: Function) -> Iterator[Sequence[Drive]]:
+    from dask.sizeof import sizeof
+    from distributed import Client, as_completed
+
+    def submit(argument: Any) -> Any:
+        if sizeof(argument) < LARGE:
+            return client.submit(fn, argument, pure=False)
+        (sent,) = client.scatter([argument], direct=True, hash=False)
+        future = client.submit(fn, sent, pure=False)
+        future.add_done_callback(lambda _future, _kept=sent: None)  # Dask forgets what nobody has a reference to
+        return future
+
+    def as_they_complete(script: Script) -> None:
+        completed = as_completed(map(submit, next(script)), with_results=True)
+        for _future, result in completed:
+            try:
+                completed.update(map(submit, script.send(result)))
+            except StopIteration:
+                return
+
+    with dask_cluster() as cluster, Client(cluster) as client:
+        yield [lambda script: in_callbacks(one_by_one(submit), script), as_they_complete]
+
+
+@contextmanager
+def ray(fn: Function) -> Iterator[Sequence[Drive]]:
+    import ray
+
+    def as_they_complete(script: Script) -> None:
+        pending = [remote.remote(argument) for argument in next(script)]
+        while pending:
+            ended, pending = ray.wait(pending)
+            try:
+                pending += [remote.remote(argument) for argument in script.send(ray.get(ended[0]))]
+            except StopIteration:
+                return
+
+    start_ray()
+    try:
+        remote = ray.remote(fn)
+        send = one_by_one(lambda argument: remote.remote(argument).future())
+        yield [lambda script: in_callbacks(send, script), as_they_complete]
+    finally:
+        ray.shutdown()

@@ -1,0 +1,40 @@
+"""Who can compute a function in two worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import _clusters
+import _pools
+from _drivers import Drive
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool, as its users have it.
+
+    Attributes:
+        open: Makes its workers for a function, and gives the ways to drive scripts through them.
+        statement: What its users write at the top of a file.
+    """
+
+    open: Callable[[_pools.Function], AbstractContextManager[Sequence[Drive]]]
+    statement: str
+
+
+SCHEDULER = "from amltk.scheduling import Scheduler"
+
+TOOLS = {
+    "scheduler": Tool(_pools.scheduler, SCHEDULER),
+    "scheduler-over-stdlib": Tool(_pools.scheduler_over_stdlib, SCHEDULER),
+    "stdlib": Tool(_pools.stdlib, "from concurrent.futures import ProcessPoolExecutor"),
+    "loky": Tool(_pools.loky, "from loky import ProcessPoolExecutor"),
+    "pebble": Tool(_pools.pebble, "from pebble import ProcessPool"),
+    "mpire": Tool(_pools.mpire, "from mpire import WorkerPool"),
+    "executorlib": Tool(_pools.executorlib, "from executorlib import SingleNodeExecutor"),
+    "dask": Tool(_clusters.dask, "from distributed import Client, LocalCluster"),
+    "ray": Tool(_clusters.ray, "import ray"),
+}
+"""In any environment, `scheduler` is that of the `amltk` which is there."""
