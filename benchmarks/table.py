@@ -72,7 +72,8 @@ def as_page(lines: Sequence[Line], peers: Sequence[str]) -> str:
     for line in lines:
         if line.peer in peers and line.times_better is not None:
             cells = figures.setdefault((line.row, line.figure), {"ours": line.ours.partition(" (")[0]})
-            cells[line.peer] = f"{line.times_better.median:.2g}"
+            times = line.times_better.median
+            cells[line.peer] = f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
     heads = ["row", "figure", "ours", *peers]
     rows = [[row, figure, *(cells.get(head, "") for head in heads[2:])] for (row, figure), cells in figures.items()]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))

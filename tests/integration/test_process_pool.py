@@ -12,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
+from collections import UserList
 from concurrent.futures import BrokenExecutor, Future, as_completed
 from pathlib import Path
 from typing import Any
@@ -841,3 +843,11 @@ def test_a_program_with_signal_handlers_of_its_own(monkeypatch: pytest.MonkeyPat
         signal.signal(signal.SIGUSR1, before)
     assert attached == [True]
     assert scheduler.event_counts[Scheduler.FUTURE_RESULT] == 2
+
+
+def test_a_result_is_not_kept_alive() -> None:
+    """Once the caller lets go of a result nobody else has it, whatever the pool waits for next."""
+    gone = threading.Event()
+    with ProcessPool(1) as pool:
+        weakref.finalize(pool.submit(UserList, [1]).result(), gone.set)
+        assert gone.wait(GUARD)

@@ -307,6 +307,12 @@ class Engine:
             outcomes, self._traffic.outcomes = self._traffic.outcomes, []
             return outcomes
 
+    def _tell_outcomes(self) -> bool:
+        """Tell what has ended; whether there was anything. No frame that goes on keeps a result alive afterwards."""
+        outcomes = self.take_outcomes()
+        tell(outcomes)
+        return bool(outcomes)
+
     def has_outcomes(self) -> bool:
         """Whether there is something to be told."""
         return bool(self._traffic.outcomes)
@@ -335,8 +341,7 @@ class Engine:
                     stands_in_since = turns
                 if not self.turn():
                     time.sleep(GRACE)  # the loop has been at it for long: it pickles something
-                if outcomes := self.take_outcomes():
-                    tell(outcomes)
+                if self._tell_outcomes():
                     self.turn(receive=False)
         except BaseException as error:  # noqa: BLE001 - whatever it is, no call may be left without an end
             self.fail(error)
