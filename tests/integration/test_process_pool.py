@@ -413,18 +413,21 @@ def test_limits_are_checked(limits: Any, error: type[Exception]) -> None:
 
 def test_states_and_times_are_true() -> None:
     """A call runs from the moment that its worker begins it, and knows when and where that was."""
-    with ProcessPool(1) as pool:
+    with Gate() as gate, ProcessPool(1) as pool:
         before = time.time()
-        first, second = pool.submit(time.sleep, 0.2), pool.submit(os.getpid)
-        wait_for(first.running)
+        first, second = pool.submit(pass_gate, gate.address), pool.submit(os.getpid)
+        gate.wait_begun()
+        assert first.running()
         assert not second.running()
+        opened = time.time()
+        gate.open()
         pid = second.result(GUARD)
         assert not first.running()
         assert first.pid == second.pid == pid
         assert first.began is not None
         assert first.ended is not None
         assert second.began is not None
-        assert before <= first.began <= first.ended - 0.15
+        assert before <= first.began <= opened <= first.ended
         assert first.ended <= second.began <= time.time()
 
 
@@ -748,10 +751,11 @@ class CancelsAnother:
 
 def test_pickling_may_use_the_pool() -> None:
     """Users' code is called under no lock: an argument that cancels another call while it is pickled blocks nobody."""
-    with ProcessPool(1) as pool:
+    with Gate() as gate, ProcessPool(1) as pool:
         pool.submit(identity, 1).result(GUARD)
-        blocker = pool.submit(time.sleep, 0.1)
+        blocker = pool.submit(pass_gate, gate.address)
         other = pool.submit(identity, 2)
+        other.add_done_callback(lambda _: gate.open())
         assert pool.submit(identity, CancelsAnother(other)).result(GUARD) == 0
         assert other.cancelled()
         assert blocker.result(GUARD) is None

@@ -95,7 +95,7 @@ class Run:
         self._timers = Timers(loop, inbox, self._delivery.call)
         self._deadline: float | None = None
         self._timeout: asyncio.TimerHandle | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: tuple[Callable[[], bool], asyncio.Future[None]] | None = None  # what `live` waits for
         self._empty_due = True  # @empty was not emitted since the last submission
         self._announced = False  # @finishing was delivered
         self._abandoning = False  # the run itself cancels and kills now: policies do not apply to what that brings
@@ -616,8 +616,9 @@ class Run:
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
-            self._waiter = self.loop.create_future()
-            await self._uncancelled(self._waiter)
+            waiter = self.loop.create_future()
+            self._waiter = condition, waiter
+            await self._uncancelled(waiter)
 
     async def _uncancelled(self, awaitable: Awaitable[None]) -> None:
         """Await it. Whoever cancels the task of the run, such as one who cancels all tasks, ends the run in order.
@@ -630,8 +631,11 @@ class Run:
             self._fail(f"interrupted by {safe_repr(error)}", error, raises=True, abandon=True)
 
     def _nudge(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None and self._waiter[0]():  # asked here: waking `live` takes longer
+            _, waiter = self._waiter
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
     # ------------------------------------------------------------------ steps elsewhere
 

@@ -15,10 +15,9 @@ _RLock: Any = type(threading.RLock())
 class _Condition(_RLock):  # type: ignore[misc] # a type only at run time
     """A lock that becomes a condition variable when somebody waits for it, which few do."""
 
-    __slots__ = ("_waited_for",)
+    __slots__ = ("__dict__",)  # made for those that are waited for
 
-    def __init__(self) -> None:
-        self._waited_for: threading.Condition | None = None
+    _waited_for: threading.Condition | None = None
 
     def wait(self, timeout: float | None = None) -> bool:
         """As `threading.Condition.wait`."""

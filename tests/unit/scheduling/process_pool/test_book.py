@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from amltk.scheduling.executors.process_pool.book import MOST, Book, Seat
+from amltk.scheduling.executors.process_pool.book import MOST, SPAN, WAKING, Book, Seat
 from amltk.scheduling.executors.process_pool.future import PoolFuture
 
 
@@ -26,7 +27,7 @@ class NoOwner:
 def make_call(key: int) -> PoolFuture:
     call = PoolFuture(NoOwner(), print, (), {})
     call.key = key
-    call.parcel = (1, b"", [], set())
+    call.parcel = (1, b"", [], [])
     return call
 
 
@@ -215,6 +216,19 @@ def work(book: Book, worker: Worker, is_long: dict[int, bool]) -> bool:
             book.finish(worker.seat, worker.at.key, 1e-6)
             worker.at = None
     return moved
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shares"), [(WAKING / 100, [6]), (WAKING / 4, [4, 2]), (WAKING, [3, 3]), (SPAN / 2, [2, 2])]
+)
+def test_a_second_worker_is_woken_for_what_is_worth_it(seconds: float, shares: list[int]) -> None:
+    """Calls that are done before another worker would be awake go to one; others are spread at once."""
+    book = Book(2, None)
+    book.expected = seconds
+    book.queue.extend(make_call(n) for n in range(6))
+    for _ in range(2):
+        book.add_seat().ready = True
+    assert [len(sent) for _, sent in book.assign()] == shares
 
 
 def test_a_limited_call_is_alone_with_its_worker() -> None:

@@ -32,6 +32,9 @@ SPAN = 0.004
 MOST = 128
 """Calls that are sent to a worker in advance, at most."""
 
+WAKING = 0.0001
+"""Seconds of work that are worth it to wake a second worker for them: waking one takes about that, on both sides."""
+
 LONG = 0.02
 """Seconds from which on a call is long: nothing is sent in advance then."""
 
@@ -151,10 +154,11 @@ class Book:
             return
         seats = sorted((seat for seat in self.seats.values() if seat.open), key=lambda seat: len(seat.sent))
         depth = self.depth()
+        worth_it = int(WAKING / max(self.expected, 1e-9))
         for n, seat in enumerate(seats):
             if not self.queue:
                 return
-            share = -(-len(self.queue) // (len(seats) - n))
+            share = max(worth_it, -(-len(self.queue) // (len(seats) - n)))
             room = min(depth - len(seat.sent), share, int(min(MOST, self._most_calls - seat.begun)))
             if calls := self._take(seat, room):
                 yield seat, calls

@@ -279,7 +279,7 @@ class Engine:
                 self._hungry = self._asleep = True
                 return
             unpacked = traffic.unpacked() if queue else ()
-        problems = [(call, problem) for call in unpacked if (problem := traffic.pack(call)) is not None]
+        problems = traffic.pack(unpacked)
         with self._lock:
             for call, problem in problems:
                 if not call.dropped:
@@ -287,6 +287,7 @@ class Engine:
             traffic.share()
             if queue:
                 traffic.send_calls()
+            traffic.plan_sharing()
             self._hungry = self._book.hungry()
             self._asleep = True
             if self._staff.needed() or (self._closing and self._book.idle()):

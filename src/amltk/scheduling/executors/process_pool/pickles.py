@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pickle import Pickler as CloudPickler  # cloudpickle's has no types
     from typing import TypeAlias
 
-    Parcel: TypeAlias = tuple[int, bytes, list[memoryview], set["Definition"]]
+    Parcel: TypeAlias = tuple[int, bytes, list[memoryview], list["Definition"]]
     """A call as it travels: the number of the function (0 where it is in the pickle), its pickle, what that has out of
     band, and which definitions it refers to."""
 else:
@@ -46,6 +46,8 @@ _DEFINED = (FunctionType, type)
 
 _WITH_SETTER = 6
 """The length of a reduced value that says how the state is set."""
+
+_dump = pickle.Pickler.dump  # cloudpickle's own would only name a RecursionError differently
 
 _MISSING = object()
 """Stands for the value of a name that `__main__` does not have."""
@@ -232,7 +234,7 @@ class CallPickler(_Pickler):
         self._definitions = definitions
         self._pieces = _Pieces()
         self._buffers: list[memoryview] = []
-        self._uses: set[Definition] = set()
+        self._uses: list[Definition] = []
         super().__init__(self._pieces, self._buffers)
 
     def reducer_override(self, obj: Any) -> Any:
@@ -241,7 +243,7 @@ class CallPickler(_Pickler):
             if is_importable(obj):
                 return super().reducer_override(obj)
             definition = self._definitions.of(obj)
-            self._uses.add(definition)
+            self._uses.append(definition)
             return here.definition, (definition.number,)
         return super().reducer_override(obj)
 
@@ -251,21 +253,23 @@ class CallPickler(_Pickler):
         Raises:
             Exception: Whatever the methods of the user's objects raise, or a `pickle.PicklingError`.
         """
+        pieces = self._pieces
         try:
             if isinstance(fn, _DEFINED):
                 definition = self._definitions.of(fn)
                 number = definition.number
-                self._uses.add(definition)
-                self.dump((args, kwargs))
+                self._uses = uses = [definition]
+                _dump(self, (args, kwargs))
             else:
                 number = 0
-                self.dump((fn, args, kwargs))
-            return number, b"".join(self._pieces), self._buffers[:], self._uses
+                self._uses = uses = []
+                _dump(self, (fn, args, kwargs))
+            payload = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            return number, payload, self._buffers[:], uses
         finally:  # calls share nothing
             self.clear_memo()
-            self._pieces.clear()
+            pieces.clear()
             self._buffers.clear()
-            self._uses = set()
 
 
 class _ReturnPickler(_Pickler):

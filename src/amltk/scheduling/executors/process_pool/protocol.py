@@ -7,7 +7,6 @@ lie and used where they were received.
 
 from __future__ import annotations
 
-import enum
 import struct
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,8 +37,8 @@ class ProtocolError(Exception):
     """What was received is no frame: somebody else has written into the socket."""
 
 
-class Kind(enum.IntEnum):
-    """What a frame says."""
+class Kind:
+    """What a frame says. No enum: before CPython 3.12 it takes long to look up its members."""
 
     INIT = 1  # to a worker: how to begin
     DEFINE = 2  # to a worker: a function or class, under the number `definition`
@@ -150,7 +149,7 @@ class Decoder:
 
     def _small(self) -> Iterator[Frame]:
         """The frames that are complete, until one begins `_large`."""
-        chunk, view, header = self._chunk, self._view, HEADER.size
+        chunk, header = self._chunk, HEADER.size
         while (begin := self._begin + header) <= self._end:
             mark, kind, generation, definition, n_buffers, _, key, length, began, ended = HEADER.unpack_from(
                 chunk, self._begin
@@ -160,7 +159,7 @@ class Decoder:
             end = begin + length
             if not n_buffers and end <= self._end:
                 self._begin = end
-                yield _frame((kind, key, generation, definition, began, ended, bytes(view[begin:end]), ()))
+                yield _frame((kind, key, generation, definition, began, ended, chunk[begin:end], ()))
                 continue
             if begin + 8 * n_buffers <= self._end and (n_buffers or header + length > CHUNK):
                 self._sizes = struct.unpack_from(f"<{n_buffers}Q", chunk, begin)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SHARING_DELAY = 0.001
 """Seconds that calls wait behind another one before they are given to a worker that has nothing to do."""
 
-OUTCOMES = frozenset({int(Kind.RESULT), int(Kind.EXCEPTION)})
+OUTCOMES = frozenset({Kind.RESULT, Kind.EXCEPTION})
 """The kinds of frames that end a call."""
 
 JOINED = 1 << 18
@@ -58,6 +58,7 @@ class Traffic:
         self.outcomes: list[Outcome] = []
         self.staff_wanted: bool = False
         self.share_at: float | None = None
+        self._blocking: int | None = None  # behind which call they wait
         self._book = book
         self._selector = selector
         self._definitions = Definitions()
@@ -70,21 +71,23 @@ class Traffic:
         waiting = (call for call in self._book.queue if not call.dropped)
         return [call for call in islice(waiting, self._book.room()) if call.parcel is None]
 
-    def pack(self, call: PoolFuture) -> BaseException | None:
-        """Pickle a call, which calls users' code: not to be done under the lock, nor by two threads at once.
+    def pack(self, calls: Iterable[PoolFuture]) -> list[tuple[PoolFuture, BaseException]]:
+        """Pickle calls, which calls users' code: not to be done under the lock, nor by two threads at once.
 
         Returns:
-            Why it could not be pickled.
+            Those that could not be pickled, and why.
         """
         if self._pickler is None:
             self._pickler = CallPickler(self._definitions)
-        fn = call.fn
-        try:
-            call.parcel = self._pickler.parcel(fn, call.args, call.kwargs)
-        except BaseException as error:  # noqa: BLE001 - it is the call's outcome
-            error.add_note(f"this was raised when a call of {fn!r} was pickled for a worker process")
-            return error
-        return None
+        problems: list[tuple[PoolFuture, BaseException]] = []
+        for call in calls:
+            fn = call.fn
+            try:
+                call.parcel = self._pickler.parcel(fn, call.args, call.kwargs)
+            except BaseException as error:  # noqa: BLE001 - it is the call's outcome
+                error.add_note(f"this was raised when a call of {fn!r} was pickled for a worker process")
+                problems.append((call, error))
+        return problems
 
     def send_calls(self) -> None:
         """Give workers what they have room for."""
@@ -92,24 +95,24 @@ class Traffic:
             link = self.links[seat.number]
             # Who may run for some time says when it begins; so do calls that have limits.
             announced = self._book.expected >= SHARING_DELAY or calls[0].limits is not None
-            pieces: list[Buffer] = []
-            for call in calls:
-                pieces += self._encode(link, call, Kind.ANNOUNCED_TASK if announced else Kind.TASK)
+            pieces = self._encode(link, calls, Kind.ANNOUNCED_TASK if announced else Kind.TASK)
             self._forget_definitions()
             self.send(link, pieces)
             with contextlib.suppress(OSError):  # the worker is gone: nothing of this was begun
                 link.tokens.send(bytes((seat.generation,)) * len(calls))
 
-    def _encode(self, link: Link, call: PoolFuture, kind: Kind) -> list[Buffer]:
-        """A call as frames, with the definitions that the worker does not know."""
-        assert call.parcel is not None, "only packed calls are assigned"
-        number, payload, buffers, uses = call.parcel
+    def _encode(self, link: Link, calls: Iterable[PoolFuture], kind: int) -> list[Buffer]:
+        """Calls as frames, with the definitions that the worker does not know."""
+        knows, generation = link.knows, link.seat.generation
         frames: list[Buffer] = []
-        for definition in uses:
-            if definition.number not in link.knows:
-                link.knows.add(definition.number)
-                frames += encode(Kind.DEFINE, definition.number, payload=definition.payload)
-        frames += encode(kind, call.key, link.seat.generation, number, 0.0, 0.0, payload, buffers)
+        for call in calls:
+            assert call.parcel is not None, "only packed calls are assigned"
+            number, payload, buffers, uses = call.parcel
+            for definition in uses:
+                if definition.number not in knows:
+                    knows.add(definition.number)
+                    frames += encode(Kind.DEFINE, definition.number, payload=definition.payload)
+            frames += encode(kind, call.key, generation, number, 0.0, 0.0, payload, buffers)
         return frames
 
     def _forget_definitions(self) -> None:
@@ -140,14 +143,20 @@ class Traffic:
 
     def share(self) -> None:
         """Take calls back from a worker that has been at one for some time, while another one has nothing to do."""
+        if self.share_at is None or time.monotonic() < self.share_at:
+            return
+        self.share_at = self._blocking = None
         seat = self._book.to_share()
-        if seat is None:
-            self.share_at = None
-        elif self.share_at is None:
-            self.share_at = time.monotonic() + SHARING_DELAY
-        elif time.monotonic() >= self.share_at:
-            self.share_at = None
+        if seat is not None:
             self.take_back(self.links[seat.number])
+
+    def plan_sharing(self) -> None:
+        """Note when calls that wait behind the one that a worker is at are to be shared, after calls were sent."""
+        seat = self._book.to_share()
+        blocking = None if seat is None else seat.sent[0].key
+        if blocking != self._blocking:
+            self._blocking = blocking
+            self.share_at = None if blocking is None else time.monotonic() + SHARING_DELAY
 
     def take_back(self, link: Link) -> None:
         """Take back the calls that the worker has not begun."""
