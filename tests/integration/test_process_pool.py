@@ -297,11 +297,16 @@ def note(path: str, number: int) -> int:
     return number
 
 
-def test_nothing_waits_behind_a_long_call(tmp_path: Path) -> None:
-    """Short calls have made the pool send batches; then two long ones among short ones run at the same time."""
+@pytest.mark.parametrize("at_once", [1, 2000])
+def test_nothing_waits_behind_a_long_call(tmp_path: Path, at_once: int) -> None:
+    """Short calls have made the pool send batches; then two long ones among short ones run at the same time.
+
+    Also if the short calls needed one worker only, so that the second one is still to be started.
+    """
     with ProcessPool(2) as pool:
-        for future in [pool.submit(identity, n) for n in range(2000)]:
-            future.result(GUARD)
+        for _ in range(0, 2000, at_once):
+            for future in [pool.submit(identity, n) for n in range(at_once)]:
+                future.result(GUARD)
         first, second = tmp_path / "1", tmp_path / "2"
         calls = [pool.submit(meet, str(first), str(second))]
         calls += [pool.submit(identity, n) for n in range(20)]

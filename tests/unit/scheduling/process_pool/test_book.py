@@ -173,17 +173,25 @@ class Bookkeeping(RuleBasedStateMachine):
 TestBookkeeping = Bookkeeping.TestCase
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(1, 4))
-def test_long_calls_occupy_all_workers(mix: list[bool], workers: int) -> None:
-    """Whatever the mix of long and short calls: if N long ones can run, N workers are at long ones in the end."""
+@given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(1, 4), st.booleans())
+def test_long_calls_occupy_all_workers(mix: list[bool], workers: int, one_is_up: bool) -> None:
+    """Whatever the mix of long and short calls: if N long ones can run, N workers are at long ones in the end.
+
+    This holds as well if a single worker was enough until then, which gets them all at first.
+    """
     book = Book(workers, None)
     book.expected = 1e-6  # as after many short calls: they travel in batches
     calls = [make_call(n) for n in range(len(mix))]
     is_long = {call.key: long for call, long in zip(calls, mix, strict=True)}
     book.queue.extend(calls)
     crew: dict[int, Worker] = {}
+    if one_is_up:
+        start(book, crew)
+        hand_out(book, crew)
     for _ in range(10 * len(mix) + 10):
-        deal(book, crew)
+        while book.wants_seat():
+            start(book, crew)
+        hand_out(book, crew)
         moved = [work(book, worker, is_long) for worker in crew.values()]
         seat = book.to_share()
         if seat is not None:
@@ -195,12 +203,15 @@ def test_long_calls_occupy_all_workers(mix: list[bool], workers: int) -> None:
     assert occupied == min(workers, sum(mix))
 
 
-def deal(book: Book, crew: dict[int, Worker]) -> None:
-    """Start the workers that are wanted, and send what is assigned."""
-    while book.wants_seat():
-        seat = book.add_seat()
-        seat.ready = True
-        crew[seat.number] = Worker(seat)
+def start(book: Book, crew: dict[int, Worker]) -> None:
+    """Have one worker more."""
+    seat = book.add_seat()
+    seat.ready = True
+    crew[seat.number] = Worker(seat)
+
+
+def hand_out(book: Book, crew: dict[int, Worker]) -> None:
+    """Send what is assigned."""
     for seat, sent in book.assign():
         crew[seat.number].received.extend((seat.generation, call) for call in sent)
         crew[seat.number].tokens.extend([seat.generation] * len(sent))

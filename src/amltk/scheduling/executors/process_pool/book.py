@@ -217,11 +217,13 @@ class Book:
         seat.closed = bool(seat.sent)
 
     def to_share(self) -> Seat | None:
-        """Who has calls waiting behind one that takes long, while another worker has nothing to do."""
-        if self.queue or not any(seat.open and not seat.sent for seat in self.seats.values()):
+        """Who has calls waiting behind one that takes long, while another worker has nothing to do or is not there."""
+        if self.queue or not (
+            len(self.seats) < self._max_workers or any(seat.open and not seat.sent for seat in self.seats.values())
+        ):
             return None
-        seat = max(self.seats.values(), key=lambda seat: len(seat.sent))
-        return seat if len(seat.sent) > 1 else None
+        seat = max(self.seats.values(), key=lambda seat: len(seat.sent), default=None)
+        return seat if seat is not None and len(seat.sent) > 1 else None
 
     def drop(self, call: PoolFuture) -> Seat | None:
         """Forget a call that was cancelled.
