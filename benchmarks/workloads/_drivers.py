@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,31 @@ def on_main_thread(send: Send, script: Script) -> None:
             unsent = script.send(_outcome(ended.get()))
         except StopIteration:
             return
+
+
+def by_asyncio(pool: Executor, fn: Callable[[Any], Any]) -> Drive:
+    """By the callbacks of `loop.run_in_executor`: what asyncio itself has for that."""
+
+    async def play(script: Script) -> None:
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
+
+        def send(arguments: Iterable[Any]) -> None:
+            for argument in arguments:
+                loop.run_in_executor(pool, fn, argument).add_done_callback(on_end)
+
+        def on_end(ended: asyncio.Future[Any]) -> None:
+            try:
+                unsent = script.send(ended.result())
+            except StopIteration:
+                over.set_result(None)
+            else:
+                send(unsent)
+
+        send(next(script))
+        await over
+
+    return lambda script: asyncio.run(play(script))
 
 
 def by_events(make: Callable[[], Scheduler], fn: Callable[[Any], Any]) -> Drive:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from _drivers import Drive, Told, by_events, one_by_one, ways
+from _drivers import Drive, Told, by_asyncio, by_events, one_by_one, ways
 
 WORKERS = 2
 
@@ -39,6 +39,12 @@ def scheduler_over_stdlib(fn: Function) -> Iterator[Sequence[Drive]]:
 def stdlib(fn: Function) -> Iterator[Sequence[Drive]]:
     with stdlib_pool() as pool:
         yield ways(one_by_one(lambda argument: pool.submit(fn, argument)))
+
+
+@contextmanager
+def asyncio_over_stdlib(fn: Function) -> Iterator[Sequence[Drive]]:
+    with stdlib_pool() as pool:
+        yield [by_asyncio(pool, fn)]
 
 
 @contextmanager

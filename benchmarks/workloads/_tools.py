@@ -30,6 +30,7 @@ TOOLS = {
     "scheduler": Tool(_pools.scheduler, SCHEDULER),
     "scheduler-over-stdlib": Tool(_pools.scheduler_over_stdlib, SCHEDULER),
     "stdlib": Tool(_pools.stdlib, "from concurrent.futures import ProcessPoolExecutor"),
+    "asyncio-over-stdlib": Tool(_pools.asyncio_over_stdlib, "import asyncio"),
     "loky": Tool(_pools.loky, "from loky import ProcessPoolExecutor"),
     "pebble": Tool(_pools.pebble, "from pebble import ProcessPool"),
     "mpire": Tool(_pools.mpire, "from mpire import WorkerPool"),
