@@ -27,12 +27,12 @@ def measure(setting: Setting) -> list[Line]:
     for key, in_flight in IN_FLIGHT.items():
         figure = f"no-op calls/s over a ProcessPoolExecutor, {in_flight}"
         ours, bare, asyncio = (samples.spread(case, key).show() for case in ("ours", "bare", "asyncio"))
-        share = samples.ratio(key, "ours", "asyncio")
+        share, of_bare = (samples.ratio(key, "ours", case) for case in ("asyncio", "bare"))
         bound, holds = f">= {SHARE} x asyncio", share.median >= SHARE
         theirs, ratio = beside_amltk(samples, key, "ours", "amltk")
         lines += [
             Line("stdlib-pool", figure, bound, ours, "asyncio's run_in_executor", asyncio, share, Better.MORE, holds),
-            Line("stdlib-pool", figure, "", ours, "the pool, bare", bare, samples.ratio(key, "ours", "bare"), Better.MORE),
+            Line("stdlib-pool", figure, "", ours, "the pool, bare", bare, of_bare, Better.MORE),
             Line("stdlib-pool", figure, "", ours, AMLTK.name, theirs, ratio, Better.MORE),
         ]
     return lines
