@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from amltk.scheduling.executors.process_pool.book import MOST, SPAN, WAKING, Book, Seat
+from amltk.scheduling.executors.process_pool.book import LONG, MOST, SPAN, WAKING, Book, Seat
 from amltk.scheduling.executors.process_pool.future import PoolFuture
 
 
@@ -240,6 +240,24 @@ def test_a_second_worker_is_woken_for_what_is_worth_it(seconds: float, shares: l
     for _ in range(2):
         book.add_seat().ready = True
     assert [len(sent) for _, sent in book.assign()] == shares
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ended", "urgent"), [(LONG, 1, True), (SPAN, 1, False), (SPAN / 4, 2, False), (SPAN / 4, 3, True)]
+)
+def test_it_is_urgent_to_send_when_a_worker_has_little_left(seconds: float, ended: int, urgent: bool) -> None:
+    """Outcomes can be told before calls are sent as long as workers have half of what they had in advance."""
+    book = Book(1, None)
+    book.expected = seconds
+    book.queue.extend(make_call(n) for n in range(9))
+    seat = book.add_seat()
+    seat.ready = True
+    assert book.urgent()
+    assert [len(sent) for _, sent in book.assign()] == [book.depth()]
+    assert not book.urgent()
+    for key in range(ended):
+        book.finish(seat, key, seconds)
+    assert book.urgent() is urgent
 
 
 def test_a_limited_call_is_alone_with_its_worker() -> None:

@@ -147,6 +147,11 @@ class Book:
             or any(seat.open and len(seat.sent) < depth for seat in self.seats.values())
         )
 
+    def urgent(self) -> bool:
+        """Whether a worker may have nothing to do soon, unless it is sent calls at once."""
+        depth = self.depth()
+        return any(seat.open and 2 * len(seat.sent) < depth for seat in self.seats.values())
+
     def assign(self) -> Iterator[tuple[Seat, list[PoolFuture]]]:
         """Give packed calls to the workers that have room, the ones with the least to do first."""
         self._drop_cancelled()

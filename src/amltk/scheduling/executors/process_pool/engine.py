@@ -274,8 +274,8 @@ class Engine:
             if receive:
                 traffic.handle(self._selector.select(0))
             self._take_arrivals()
-            if not queue and traffic.outcomes:
-                # Nothing is to be sent. Whoever tells these makes another turn, with what callbacks have submitted.
+            if traffic.outcomes and not (queue and self._book.urgent()):
+                # They are told first. Whoever tells them makes another turn, with what callbacks have submitted.
                 self._hungry = self._asleep = True
                 return
             unpacked = traffic.unpacked() if queue else ()
