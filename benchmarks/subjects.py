@@ -67,6 +67,7 @@ TOOLS = (
     Tool("mpire", "mpire", "mpire"),
     AMLTK,
     Tool("executorlib", "executorlib", "executorlib"),
+    Tool("Parsl", "parsl", "parsl"),
     Tool("Dask", "dask", "distributed"),
     Tool("Ray", "ray", "ray"),
 )

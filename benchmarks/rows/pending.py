@@ -11,10 +11,17 @@ from benchmarks.table import Better, Line
 TIMES = 1.25
 FEW = 1_000
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
-MOST = {US.name: 1_000_000, STDLIB.name: 1_000_000, "executorlib": 10_000, "Ray": 10_000, "Dask": 1_000}
+MOST = {
+    US.name: 1_000_000,
+    STDLIB.name: 1_000_000,
+    "executorlib": 10_000,
+    "Parsl": 10_000,
+    "Ray": 10_000,
+    "Dask": 1_000,
+}
 """How many can be pending before it takes minutes or all of the memory: 100,000 with the others."""
 
-SLOW = ("Dask", "Ray")
+SLOW = ("Parsl", "Dask", "Ray")
 
 MEMORY_AT = 10_000
 """Fewer than this are lost in what else comes and goes."""

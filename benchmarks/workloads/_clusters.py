@@ -1,14 +1,15 @@
-"""Dask and Ray with two workers on this machine, each as the ways to drive scripts through it."""
+"""Parsl, Dask and Ray with two workers on this machine, each as the ways to drive scripts through it."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from _drivers import Drive, in_callbacks, one_by_one
-from _pools import WORKERS, Function
+from _drivers import Drive, in_callbacks, one_by_one, ways
+from _pools import WORKERS, Function, help_programs
 from _scripts import Script
 
 RAY_SETTINGS = {
@@ -34,6 +35,29 @@ def start_ray() -> None:
 
     options = {"include_dashboard": False, "log_to_driver": False, "_node_ip_address": "127.0.0.1"}
     ray.init("local", num_cpus=WORKERS, logging_level="ERROR", **options)
+
+
+@contextmanager
+def parsl(fn: Function) -> Iterator[Sequence[Drive]]:
+    import parsl
+    from parsl.executors import HighThroughputExecutor
+    from parsl.providers import LocalProvider
+
+    help_programs()
+    executor = HighThroughputExecutor(
+        address="127.0.0.1",
+        loopback_address="127.0.0.1",
+        max_workers_per_node=WORKERS,
+        cores_per_worker=1e-3,  # so that there are as many, whatever the machine has
+        encrypted=False,
+        heartbeat_period=1,
+        heartbeat_threshold=5,  # seconds after which workers end that a program has left behind
+        provider=LocalProvider(),
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        options = {"run_dir": directory, "usage_tracking": 0, "strategy": "none", "initialize_logging": False}
+        with parsl.load(parsl.Config(executors=[executor], **options)):
+            yield ways(one_by_one(parsl.python_app(fn)))
 
 
 @contextmanager

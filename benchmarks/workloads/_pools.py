@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +16,12 @@ from _drivers import Drive, Told, by_asyncio, by_events, one_by_one, ways
 WORKERS = 2
 
 Function = Callable[[Any], Any]
+
+
+def help_programs() -> None:
+    """Have workers that are programs of their own find functions, and the programs themselves be found."""
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
 
 
 def stdlib_pool() -> ProcessPoolExecutor:
@@ -83,7 +90,7 @@ def mpire(fn: Function) -> Iterator[Sequence[Drive]]:
 def executorlib(fn: Function) -> Iterator[Sequence[Drive]]:
     from executorlib import SingleNodeExecutor
 
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # its workers are programs of their own
+    help_programs()
     # Else each call would have a process of its own, and dependencies would be looked for in its arguments.
     options = {"block_allocation": True, "disable_dependencies": True, "hostname_localhost": True}
     with SingleNodeExecutor(max_workers=WORKERS, **options) as pool:

@@ -35,6 +35,7 @@ TOOLS = {
     "pebble": Tool(_pools.pebble, "from pebble import ProcessPool"),
     "mpire": Tool(_pools.mpire, "from mpire import WorkerPool"),
     "executorlib": Tool(_pools.executorlib, "from executorlib import SingleNodeExecutor"),
+    "parsl": Tool(_clusters.parsl, "import parsl"),
     "dask": Tool(_clusters.dask, "from distributed import Client, LocalCluster"),
     "ray": Tool(_clusters.ray, "import ray"),
 }
