@@ -222,8 +222,9 @@ class Book:
             len(self.seats) < self._max_workers or any(seat.open and not seat.sent for seat in self.seats.values())
         ):
             return None
-        seat = max(self.seats.values(), key=lambda seat: len(seat.sent), default=None)
-        return seat if seat is not None and len(seat.sent) > 1 else None
+        # The oldest call stays the oldest, however many short ones come and go elsewhere meanwhile.
+        blocked = (seat for seat in self.seats.values() if len(seat.sent) > 1)
+        return min(blocked, key=lambda seat: seat.sent[0].key, default=None)
 
     def drop(self, call: PoolFuture) -> Seat | None:
         """Forget a call that was cancelled.
