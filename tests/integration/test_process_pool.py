@@ -33,6 +33,7 @@ from amltk.exceptions import (
 )
 from amltk.scheduling import ExitState, Scheduler
 from amltk.scheduling.executors import CallLimits, ProcessPool
+from amltk.scheduling.executors.process_pool import book
 from tests.helpers.gate import Gate, pass_gate
 from tests.helpers.script import run_script
 
@@ -52,6 +53,10 @@ def touch(path: str, seconds: float = 0.0) -> int:
         file.write(f"{os.getpid()}\n")
     time.sleep(seconds)
     return os.getpid()
+
+
+def end_myself_by(number: int) -> None:
+    os.kill(os.getpid(), number)
 
 
 def segfault() -> None:
@@ -135,6 +140,16 @@ def test_a_lost_worker_costs_one_call(method: str, fn: Any, says: str) -> None:
         assert str(caught.value.pid) in str(caught.value)
         assert fn.__name__ in str(caught.value)
         assert pool.submit(identity, 7).result(GUARD) == 7
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="there are no signals without a name here")
+def test_a_signal_without_a_name_costs_one_call() -> None:
+    """The end of a worker by any signal of the system is told."""
+    with ProcessPool(1) as pool:
+        number = signal.SIGRTMIN + 5
+        with pytest.raises(WorkerLostError, match=f"ended by signal {number}"):
+            pool.submit(end_myself_by, number).result(GUARD)
+        assert pool.submit(identity, 1).result(GUARD) == 1
 
 
 def test_output_of_a_call_does_no_harm(capfd: pytest.CaptureFixture[str]) -> None:
@@ -764,6 +779,161 @@ def test_pickling_may_use_the_pool() -> None:
         assert pool.submit(identity, CancelsAnother(other)).result(GUARD) == 0
         assert other.cancelled()
         assert blocker.result(GUARD) is None
+
+
+class SaysNothing:
+    """Can neither be pickled nor shown, and raises what takes no notes."""
+
+    def __call__(self) -> None:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+    def __reduce__(self) -> Any:
+        error = KeyError("no pickle")
+        error.__notes__ = None  # type: ignore[assignment] # no list, so `add_note` raises
+        raise error
+
+
+def test_what_cannot_even_be_shown_fails_alone() -> None:
+    """The message about a call that cannot be pickled does not break the pool, whatever the user's objects raise."""
+    with ProcessPool(1) as pool:
+        assert isinstance(pool.submit(SaysNothing()).exception(GUARD), KeyError)
+        (pid,) = pool.worker_pids
+        assert isinstance(pool.submit(SaysNothing).exception(GUARD), KeyError)
+        assert pool.submit(os.getpid).result(GUARD) == pid
+
+
+@pytest.mark.parametrize("moment", [1, 2, 3])
+def test_a_call_that_cannot_be_pickled_fails_whenever_it_comes(moment: int) -> None:
+    """Also if it comes in the middle of a turn: the one that sends, receives, or follows after callbacks."""
+    with ProcessPool(1) as pool:
+        pool.submit(identity, 0).result(GUARD)
+        engine, late, turns = pool._engine, [], 0
+        take_arrivals = engine._take_arrivals
+        came = threading.Event()
+
+        def take_and_get_another() -> None:
+            nonlocal turns
+            take_arrivals()
+            turns += 1
+            if turns == moment:
+                late.append(pool.submit(identity, threading.Lock()))
+                came.set()
+
+        engine._take_arrivals = take_and_get_another  # type: ignore[method-assign]
+        assert pool.submit(identity, 1).result(GUARD) == 1
+        assert came.wait(GUARD)
+        assert isinstance(late[0].exception(GUARD), TypeError)
+
+
+def test_nothing_waits_behind_a_long_call_while_a_callback_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that becomes free gets what waits, though the loop is at the callback of what has just ended there."""
+    monkeypatch.setattr(book, "WAKING", 0)  # each worker gets its half
+
+    async def run(pool: ProcessPool) -> None:
+        assert pool.attach(asyncio.get_running_loop(), lambda put: put())
+        results: list[int] = []
+        for n in range(10):
+            for _ in range(10):
+                await asyncio.wrap_future(pool.submit(identity, 0))
+            pool._engine._book.expected = 1e-5  # short calls, so that what comes next is sent in advance
+            with Gate() as gate:
+                short = [pool.submit(identity, 0) for _ in range(2)]
+                long = pool.submit(pass_gate, gate.address)
+                behind = pool.submit(identity, n)
+
+                def wait(_: Any, gate: Gate = gate, behind: Any = behind) -> None:
+                    try:
+                        results.append(behind.result(GUARD))
+                    finally:
+                        gate.open()
+
+                short[1].add_done_callback(wait)
+                await asyncio.wrap_future(long)
+        assert results == list(range(10))
+        pool.detach()
+
+    with Gate() as both, ProcessPool(2) as pool:
+        calls = [pool.submit(pass_gate, both.address) for _ in range(2)]
+        both.wait_begun(2)
+        both.open()
+        for call in calls:
+            call.result(GUARD)
+        asyncio.run(run(pool))
+
+
+def test_a_call_that_has_ended_unseen_cannot_be_cancelled() -> None:
+    """Its worker is at a later call, which is not lost."""
+    holding = [threading.Event(), threading.Event()]
+    going_on = [threading.Event(), threading.Event()]
+
+    def hold(number: int) -> None:
+        holding[number].set()
+        assert going_on[number].wait(GUARD)
+
+    with Gate() as before, Gate() as gate, ProcessPool(1) as pool:
+        for n in range(100):
+            pool.submit(identity, n).result(GUARD)
+        pool.submit(identity, 0).add_done_callback(lambda _: hold(0))  # on the pool's thread
+        assert holding[0].wait(GUARD)
+        first = pool.submit(identity, 0)
+        first.add_done_callback(lambda _: hold(1))
+        calls = [pool.submit(pass_gate, before.address, 1), pool.submit(identity, 2)]
+        calls.append(pool.submit(pass_gate, gate.address, 3))
+        going_on[0].set()  # they are sent at once
+        assert holding[1].wait(GUARD)
+        before.open()
+        gate.wait_begun()  # the thread has seen nothing of this
+        try:
+            assert not calls[1].cancel()
+        finally:
+            going_on[1].set()
+        gate.open()
+        assert [call.result(GUARD) for call in calls] == [1, 2, 3]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_callback_that_ends_the_pools_thread_leaves_no_call_and_no_process() -> None:
+    """`SystemExit` breaks the pool, and yet every call ends, those that have ended together among them."""
+    holding, going_on = threading.Event(), threading.Event()
+    pool = ProcessPool(1)
+    for n in range(100):
+        pool.submit(identity, n).result(GUARD)
+    pids = pool.worker_pids
+
+    def end(_: Future[Any]) -> None:
+        raise SystemExit
+
+    pool.submit(identity, 0).add_done_callback(lambda _: (holding.set(), going_on.wait(GUARD)))
+    assert holding.wait(GUARD)
+    calls = [pool.submit(identity, n) for n in range(300)]
+    for call in calls:
+        call.add_done_callback(end)
+    going_on.set()
+    for call in calls:
+        assert isinstance(call.exception(GUARD), PoolBrokenError | None)
+    pool.shutdown()
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    assert not pool.worker_pids
+
+
+def test_a_loop_that_was_detached_makes_no_turn_that_was_on_its_way() -> None:
+    """What a submission has asked the loop for does not come after the pool is gone."""
+    told: list[Any] = []
+
+    async def run() -> None:
+        pool = ProcessPool(1)
+        assert pool.attach(asyncio.get_running_loop(), told.append)
+        await asyncio.sleep(0)  # the turn that `attach` asks for
+        pool.submit(identity, 1)
+        pool.detach()
+        pool.kill_workers()
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert told == []
 
 
 def test_callbacks_may_use_the_pool() -> None:

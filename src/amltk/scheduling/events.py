@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
@@ -11,6 +10,7 @@ from types import CoroutineType, GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from amltk._checks import check_bool, check_count
+from amltk._notes import safe_repr
 from amltk.exceptions import EventNotKnownError
 
 P = ParamSpec("P")
@@ -440,17 +440,3 @@ def callback_name(callback: Callable[..., Any]) -> str:
         callback = callback.func  # what is bound may be long
     name = getattr(callback, "__qualname__", None) or getattr(callback, "__name__", None)
     return name.rpartition("<locals>.")[2] if isinstance(name, str) else safe_repr(callback)
-
-
-def safe_repr(thing: object) -> str:
-    """The `repr` of something of the user's, also where that raises."""
-    try:
-        return repr(thing)
-    except Exception as error:  # noqa: BLE001 - of the user's own __repr__; told in its place
-        return f"<{type(thing).__name__}, whose repr raises {type(error).__name__}>"
-
-
-def add_note(error: BaseException, note: str) -> None:
-    """Add a note to an exception of the user's, unless its class does not let one."""
-    with contextlib.suppress(Exception):
-        BaseException.add_note(error, note)

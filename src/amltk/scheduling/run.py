@@ -11,11 +11,12 @@ from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from amltk._notes import add_note, safe_repr
 from amltk.exceptions import ExecutorBrokenError, FutureCancelledError
 from amltk.scheduling.call import Outcome
 from amltk.scheduling.delivery import NOTHING, Delivery
 from amltk.scheduling.ending import Ending, Phase
-from amltk.scheduling.events import Event, add_note, callback_name, safe_repr
+from amltk.scheduling.events import Event, callback_name
 from amltk.scheduling.exit_state import ExitState
 from amltk.scheduling.future import Future
 from amltk.scheduling.inbox import Inbox

@@ -6,6 +6,7 @@ import pickle
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
+from amltk._notes import add_note, safe_repr
 from amltk.exceptions import RemoteError, RemoteTraceback
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ def describe(error: BaseException, dump: Callable[[BaseException], bytes]) -> Fa
     try:
         pickled = dump(error)
     except BaseException as unpicklable:  # noqa: BLE001 - what cannot be pickled is described
-        problem = f"it cannot be pickled: {unpicklable!r}"
+        problem = f"it cannot be pickled: {safe_repr(unpicklable)}"
     try:
         text = str(error)
     except Exception as strange:  # noqa: BLE001 - of the user's own __str__
-        text = f"<its __str__ raised {strange!r}>"
+        text = f"<its __str__ raised {safe_repr(strange)}>"
     below = error.__traceback__.tb_next if error.__traceback__ is not None else None
     lines = traceback.format_exception(type(error), error, below)
     return Failure(f"{type(error).__module__}.{type(error).__qualname__}", text, "".join(lines), pickled, problem)
@@ -54,9 +55,9 @@ def restore(failure: Failure, note: str) -> BaseException:
         try:
             error = pickle.loads(failure.pickled)
         except BaseException as unpicklable:  # noqa: BLE001 - of the user's own class; described instead
-            problem = f"it cannot be unpickled here: {unpicklable!r}"
+            problem = f"it cannot be unpickled here: {safe_repr(unpicklable)}"
     if not isinstance(error, BaseException):
         return stand_in(failure, problem)
     error.__cause__ = RemoteTraceback(failure.traceback)
-    error.add_note(note)
+    add_note(error, note)
     return error

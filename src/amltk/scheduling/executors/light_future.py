@@ -50,7 +50,10 @@ class LightFuture(Future[T]):
         """As `concurrent.futures.Future.result`."""
         if self._state == FINISHED and self._exception is None:
             return self._result  # type: ignore[return-value] # it was set before the state
-        return super().result(timeout)
+        try:
+            return super().result(timeout)
+        finally:
+            del self  # as there: what is raised has this frame in its traceback, and would keep its own future alive
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """As `concurrent.futures.Future.exception`."""

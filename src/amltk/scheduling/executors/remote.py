@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import cloudpickle
 
+from amltk._notes import add_note
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors.failure import Failure, describe, restore
@@ -44,7 +45,7 @@ def compute(parcel: bytes) -> bytes:
     try:
         outcome: bytes = cloudpickle.dumps((result, None, here.as_tuple()))
     except BaseException as error:  # noqa: BLE001 - it travels back
-        error.add_note(f"this was raised when the result, a {type(result).__name__}, was pickled for the way back")
+        add_note(error, f"this was raised when the result, a {type(result).__name__}, was pickled for the way back")
         return _pickle_failure(error, here)
     return outcome
 
@@ -159,7 +160,7 @@ class RemoteExecutor(Executor, ABC):
             try:
                 parcel = cloudpickle.dumps((fn, args, kwargs), protocol=5)
             except Exception as error:  # noqa: BLE001 - it is the outcome of the call
-                error.add_note(f"this was raised when a call of {call.name} was pickled for its way to a worker")
+                add_note(error, f"this was raised when a call of {call.name} was pickled for its way to a worker")
                 self.end(call, error=error)
                 return call
             self._send(call, parcel)
@@ -237,7 +238,7 @@ def _read(outcome: bytes, call: RemoteFuture) -> tuple[Any, BaseException | None
     try:
         result, failure, where = pickle.loads(outcome)
     except BaseException as error:  # noqa: BLE001 - it is the call's outcome
-        error.add_note("this was raised when the result was unpickled, in the process that has the executor")
+        add_note(error, "this was raised when the result was unpickled, in the process that has the executor")
         return None, error
     call.whereabouts = Whereabouts(*where)
     if isinstance(failure, Failure):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from amltk.scheduling.events import safe_repr
+from amltk._notes import safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

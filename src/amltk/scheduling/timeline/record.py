@@ -6,7 +6,7 @@ import reprlib
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from amltk.scheduling.events import safe_repr
+from amltk._notes import safe_repr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

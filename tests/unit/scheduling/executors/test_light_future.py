@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
+import weakref
 from concurrent.futures import CancelledError, Future, InvalidStateError, as_completed, wait
 
 import pytest
@@ -34,6 +37,22 @@ def test_outcomes_are_those_of_a_future() -> None:
     for ended in (good, bad, dropped):
         with pytest.raises(InvalidStateError):
             ended.set_result(2)
+
+
+def test_an_exception_that_was_raised_is_let_go_with_its_future() -> None:
+    """They are no cycle, which would keep all that the traceback knows until the garbage collector finds it."""
+    future, error = LightFuture[int](), ValueError("bad")
+    is_there = weakref.ref(future)
+    future.set_exception(error)
+    del error
+    with contextlib.suppress(ValueError):
+        future.result()
+    gc.disable()
+    try:
+        del future
+        assert is_there() is None
+    finally:
+        gc.enable()
 
 
 def test_who_waits_is_woken() -> None:

@@ -260,6 +260,22 @@ def test_it_is_urgent_to_send_when_a_worker_has_little_left(seconds: float, ende
     assert book.urgent() is urgent
 
 
+def test_a_stream_of_short_calls_does_not_hide_a_long_one() -> None:
+    """What waits behind the oldest call is shared first, however many newer ones another worker has."""
+    book = Book(3, None)
+    book.expected = 1e-6
+    seats = [book.add_seat() for _ in range(3)]
+    calls = [make_call(n) for n in range(6)]
+    for seat, number in zip(seats, (2, 4), strict=False):
+        seat.ready = True
+        book.queue.extend(calls[:number])
+        del calls[:number]
+        assert [to for to, _ in book.assign()] == [seat]
+    assert book.to_share() is None
+    seats[2].ready = True
+    assert book.to_share() is seats[0]
+
+
 def test_a_limited_call_is_alone_with_its_worker() -> None:
     """Nothing is sent behind a call that may be killed."""
     book = Book(1, None)

@@ -223,12 +223,17 @@ class Book:
 
     def to_share(self) -> Seat | None:
         """Who has calls waiting behind one that takes long, while another worker has nothing to do or is not there."""
-        if self.queue or not (
-            len(self.seats) < self._max_workers or any(seat.open and not seat.sent for seat in self.seats.values())
-        ):
+        if self.queue:
             return None
-        seat = max(self.seats.values(), key=lambda seat: len(seat.sent), default=None)
-        return seat if seat is not None and len(seat.sent) > 1 else None
+        is_one_free = len(self.seats) < self._max_workers
+        blocked: Seat | None = None
+        for seat in self.seats.values():
+            if not seat.sent:
+                is_one_free = is_one_free or seat.open
+            # The oldest call stays the oldest, however many short ones come and go elsewhere meanwhile.
+            elif len(seat.sent) > 1 and (blocked is None or seat.sent[0].key < blocked.sent[0].key):
+                blocked = seat
+        return blocked if is_one_free else None
 
     def drop(self, call: PoolFuture) -> Seat | None:
         """Forget a call that was cancelled.

@@ -157,6 +157,8 @@ class Engine:
             seat = call.seat
             if seat is not None:
                 self._traffic.take_back(self._traffic.links[seat.number])
+                if call.seat is seat and seat.sent[-1] is not call:
+                    return False  # the worker is at a later one by now: this one's outcome is on its way
             seat = self._book.drop(call)
             if seat is not None:
                 self._traffic.condemn(self._traffic.links[seat.number], WorkerLostError("its call was cancelled"))
@@ -276,7 +278,7 @@ class Engine:
             self._take_arrivals()
             if traffic.outcomes and not (queue and self._book.urgent()):
                 # They are told first. Whoever tells them makes another turn, with what callbacks have submitted.
-                self._hungry = self._asleep = True
+                self._leave(hungry=True)
                 return
             unpacked = traffic.unpacked() if queue else ()
         problems = traffic.pack(unpacked)
@@ -287,12 +289,17 @@ class Engine:
             traffic.share()
             if queue:
                 traffic.send_calls()
-            traffic.plan_sharing()
-            self._hungry = self._book.hungry()
-            self._asleep = True
-            if self._staff.needed() or (self._closing and self._book.idle()):
-                self._summons.set()
-        if self._arrivals and self._hungry:
+            self._leave(hungry=self._book.hungry())
+
+    def _leave(self, *, hungry: bool) -> None:
+        """See that somebody does what is left, since callbacks may take long now; under the lock."""
+        self._hungry = hungry
+        self._asleep = True
+        is_due_sooner = self._traffic.plan_sharing() and self._thread_sleeps
+        if is_due_sooner or self._staff.needed() or (self._closing and self._book.idle()):
+            self._thread_sleeps = False
+            self._summons.set()
+        if self._arrivals and hungry:  # they came while it was not asleep
             self._again = True
 
     def _take_arrivals(self) -> None:
@@ -352,7 +359,8 @@ class Engine:
     def _patience(self) -> float | None:
         """Seconds to wait for something to happen; None for as long as it takes."""
         with self._lock:
-            if self._staff.needed() or (self._arrivals and self._hungry):
+            # There are outcomes if a call that came during the turn after telling others could not be pickled.
+            if self._staff.needed() or self._traffic.outcomes or (self._arrivals and self._hungry):
                 return 0.0
             times = [time for time in (self._traffic.share_at, self._staff.due) if time is not None]
         return max(0.0, min(times) - time.monotonic()) if times else None
@@ -398,12 +406,14 @@ class Engine:
                 self._traffic.condemn(link, broken)
 
     def _release(self) -> None:
-        tell(self.take_outcomes())
-        self._staff.close()
-        with self._gate:
-            self._closing = self._over = True
-            if self._courier is None:
-                self._close_selectors()
+        try:
+            tell(self.take_outcomes())
+        finally:
+            self._staff.close()
+            with self._gate:
+                self._closing = self._over = True
+                if self._courier is None:
+                    self._close_selectors()
 
     def _close_selectors(self) -> None:
         for closing in (self._thread_selector, self._selector, self._staff_selector, self._wake_up, self._summons):
@@ -441,6 +451,7 @@ class Courier:
         self._gather = gather
         self._thread = threading.get_ident()
         self._is_due = False
+        self._is_closed = False
         self._timer: asyncio.TimerHandle | None = None
         loop.add_reader(descriptor, self._turn)
         self.call_soon()
@@ -455,6 +466,8 @@ class Courier:
         return True
 
     def _turn(self) -> None:
+        if self._is_closed:
+            return  # it was on its way already
         try:
             self._make_turn()
         except BaseException as error:  # noqa: BLE001 - handed on: a loop would only log it
@@ -482,6 +495,7 @@ class Courier:
 
     def close(self) -> None:
         """Leave the loop alone."""
+        self._is_closed = True
         self._loop.remove_reader(self._descriptor)
         if self._timer is not None:
             self._timer.cancel()

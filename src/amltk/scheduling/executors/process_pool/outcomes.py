@@ -6,6 +6,7 @@ import pickle
 import signal
 from typing import TYPE_CHECKING, Any
 
+from amltk._notes import add_note
 from amltk.exceptions import TaskLimitError, WorkerLostError
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors.failure import restore
@@ -21,13 +22,18 @@ if TYPE_CHECKING:
 
 def tell(outcomes: Iterable[Outcome]) -> None:
     """Give futures their outcomes. This calls users' code: their callbacks, and what unpickles their objects."""
-    for call, frame, why in outcomes:
-        result, error = (None, why) if frame is None else _read(frame, call)
-        call.release()
-        if error is None:
-            call.set_result(result)
-        else:
-            call.set_exception(error)
+    rest = iter(outcomes)
+    try:
+        for call, frame, why in rest:
+            result, error = (None, why) if frame is None else _read(frame, call)
+            call.release()
+            if error is None:
+                call.set_result(result)
+            else:
+                call.set_exception(error)
+    except BaseException:  # a callback's SystemExit, say: the others have ended all the same
+        tell(rest)
+        raise
 
 
 def _read(frame: Frame, call: PoolFuture) -> tuple[Any, BaseException | None]:
@@ -36,12 +42,19 @@ def _read(frame: Frame, call: PoolFuture) -> tuple[Any, BaseException | None]:
     try:
         return pickle.loads(frame.payload, buffers=frame.buffers), None
     except BaseException as error:  # noqa: BLE001 - it is the call's outcome
-        error.add_note("this was raised when the result was unpickled, in the process that has the pool")
+        add_note(error, "this was raised when the result was unpickled, in the process that has the pool")
         return None, error
 
 
 def _name(call: PoolFuture) -> str:
     return "a function" if call.fn is None else callback_name(call.fn)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # of those for real-time use only the first and the last one have names
+        return f"signal {number}"
 
 
 def lost(call: PoolFuture, pid: int, code: int, reason: BaseException | None) -> BaseException:
@@ -54,7 +67,7 @@ def lost(call: PoolFuture, pid: int, code: int, reason: BaseException | None) ->
     elif code == UNKNOWN:
         how = "has ended, together with the fork server that had started it"
     elif code < 0:
-        how = f"was ended by {signal.Signals(-code).name}"
+        how = f"was ended by {_signal_name(-code)}"
     else:
         how = f"ended with exit code {code}"
     error = WorkerLostError(f"worker {pid} {how}, while it computed {_name(call)}; only this call is lost")

@@ -12,6 +12,7 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from amltk._notes import add_note, safe_repr
 from amltk.scheduling.executors.process_pool.pickles import CallPickler, Definitions
 from amltk.scheduling.executors.process_pool.protocol import Buffer, Frame, Kind, ProtocolError, encode
 from amltk.scheduling.executors.process_pool.warden import Warden
@@ -85,7 +86,7 @@ class Traffic:
             try:
                 call.parcel = self._pickler.parcel(fn, call.args, call.kwargs)
             except BaseException as error:  # noqa: BLE001 - it is the call's outcome
-                error.add_note(f"this was raised when a call of {fn!r} was pickled for a worker process")
+                add_note(error, f"this was raised when a call of {safe_repr(fn)} was pickled for a worker process")
                 problems.append((call, error))
         return problems
 
@@ -150,13 +151,15 @@ class Traffic:
         if seat is not None:
             self.take_back(self.links[seat.number])
 
-    def plan_sharing(self) -> None:
-        """Note when calls that wait behind the one that a worker is at are to be shared, after calls were sent."""
+    def plan_sharing(self) -> bool:
+        """Note when calls that wait behind the one that a worker is at are to be shared; whether that is new."""
         seat = self._book.to_share()
         blocking = None if seat is None else seat.sent[0].key
-        if blocking != self._blocking:
-            self._blocking = blocking
-            self.share_at = None if blocking is None else time.monotonic() + SHARING_DELAY
+        if blocking == self._blocking:
+            return False
+        self._blocking = blocking
+        self.share_at = None if blocking is None else time.monotonic() + SHARING_DELAY
+        return blocking is not None
 
     def take_back(self, link: Link) -> None:
         """Take back the calls that the worker has not begun."""

@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from asyncio import CancelledError
 from typing import TYPE_CHECKING, Any
 
+from amltk._notes import safe_repr
 from amltk.exceptions import CommError
-from amltk.scheduling.events import safe_repr
 from amltk.scheduling.plugins.comm.messages import EVENTS, Msg, MsgKind, Request
 
 if TYPE_CHECKING:

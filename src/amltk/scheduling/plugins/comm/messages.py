@@ -6,8 +6,9 @@ import enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
+from amltk._notes import safe_repr
 from amltk.exceptions import CommError
-from amltk.scheduling.events import Event, safe_repr
+from amltk.scheduling.events import Event
 
 if TYPE_CHECKING:
     import asyncio

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-from amltk.scheduling.events import add_note
+from amltk._notes import add_note
 
 _PLAIN = (type(None), bool, int, float, str, bytes)
 """Types that every worker has: for them the quicker pickle will do."""
