@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import multiprocessing
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -33,7 +34,8 @@ from amltk.exceptions import (
 )
 from amltk.scheduling import ExitState, Scheduler
 from amltk.scheduling.executors import CallLimits, ProcessPool
-from amltk.scheduling.executors.process_pool import book
+from amltk.scheduling.executors.process_pool import book, pickles
+from amltk.scheduling.executors.process_pool.protocol import MOST_BUFFERS
 from tests.helpers.gate import Gate, pass_gate
 from tests.helpers.script import run_script
 
@@ -794,6 +796,18 @@ class SaysNothing:
         error = KeyError("no pickle")
         error.__notes__ = None  # type: ignore[assignment] # no list, so `add_note` raises
         raise error
+
+
+def test_more_buffers_than_a_message_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call with very many arrays is computed: those that are too many for one message travel in its pickle."""
+    monkeypatch.setattr(pickles, "OUT_OF_BAND", 1)
+    with ProcessPool(1) as pool:
+        pieces = [pickle.PickleBuffer(b"%d" % n) for n in range(MOST_BUFFERS + 10)]
+        assert pool.submit(join, pieces).result(GUARD) == b"".join(pieces)
+
+
+def join(pieces: list[Any]) -> bytes:
+    return b"".join(pieces)
 
 
 def test_what_cannot_even_be_shown_fails_alone() -> None:

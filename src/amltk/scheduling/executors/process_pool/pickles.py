@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from cloudpickle import register_pickle_by_value
 
 from amltk.scheduling.executors.process_pool import here
+from amltk.scheduling.executors.process_pool.protocol import MOST_BUFFERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,7 +93,7 @@ def _keeper(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
-        if raw.nbytes < OUT_OF_BAND:
+        if raw.nbytes < OUT_OF_BAND or len(buffers) == MOST_BUFFERS:
             return True
         buffers.append(raw)
         return False

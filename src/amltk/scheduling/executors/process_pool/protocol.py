@@ -29,6 +29,9 @@ ALIGNMENT = 64
 CHUNK = 1 << 18
 """Bytes that are received at once; larger frames are received right into the memory that they stay in."""
 
+MOST_BUFFERS = CHUNK // 16
+"""The table of their lengths takes half of a chunk at most."""
+
 LONGEST = 1 << 46
 """No frame is as long as this."""
 
@@ -154,7 +157,7 @@ class Decoder:
             mark, kind, generation, definition, n_buffers, _, key, length, began, ended = HEADER.unpack_from(
                 chunk, self._begin
             )
-            if mark != MARK or length > LONGEST or n_buffers * 8 > CHUNK // 2:
+            if mark != MARK or length > LONGEST or n_buffers > MOST_BUFFERS:
                 raise ProtocolError(f"received {bytes(chunk[self._begin : begin])!r}, which begins no frame")
             end = begin + length
             if not n_buffers and end <= self._end:
