@@ -143,7 +143,7 @@ class Inbox:
             self._on_crash(error)
 
     def _handle_for_a_while(self) -> None:
-        queue = self._queue
+        queue, on_work = self._queue, self._on_work
         until = monotonic() + SLICE
         while queue:
             try:
@@ -151,7 +151,7 @@ class Inbox:
                 if type(item) is tuple:
                     item[0](*item[1:])
                 else:
-                    self._on_work(item)
+                    on_work(item)
             except BaseException as error:  # noqa: BLE001 - handed on: the run must end, not hang
                 self._on_crash(error)
             if monotonic() >= until:
