@@ -12,23 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from amltk.scheduling.executors.process_pool.book import LONG, MOST, SPAN, WAKING, Book, Seat
 from amltk.scheduling.executors.process_pool.future import PoolFuture
-
-
-class NoOwner:
-    """Stands for the engine; these tests do what it does."""
-
-    def cancel(self, call: PoolFuture) -> bool:
-        raise NotImplementedError
-
-    def has_begun(self, call: PoolFuture) -> bool:
-        raise NotImplementedError
-
-
-def make_call(key: int) -> PoolFuture:
-    call = PoolFuture(NoOwner(), print, (), {})
-    call.key = key
-    call.parcel = (1, b"", [], [])
-    return call
+from tests.unit.scheduling.process_pool.making import make_call
 
 
 class Worker:

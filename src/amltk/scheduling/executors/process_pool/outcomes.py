@@ -21,19 +21,25 @@ if TYPE_CHECKING:
 
 
 def tell(outcomes: Iterable[Outcome]) -> None:
-    """Give futures their outcomes. This calls users' code: their callbacks, and what unpickles their objects."""
-    rest = iter(outcomes)
-    try:
-        for call, frame, why in rest:
+    """Give futures their outcomes. This calls users' code: their callbacks, and what unpickles their objects.
+
+    Raises:
+        BaseException: The first one that got through a future, such as a callback's `SystemExit`; all are told before.
+    """
+    torn: BaseException | None = None
+    for call, frame, why in outcomes:
+        try:
             result, error = (None, why) if frame is None else _read(frame, call)
             call.release()
             if error is None:
                 call.set_result(result)
             else:
                 call.set_exception(error)
-    except BaseException:  # a callback's SystemExit, say: the others have ended all the same
-        tell(rest)
-        raise
+        except BaseException as interruption:  # noqa: BLE001 - raised below
+            if torn is None:
+                torn = interruption
+    if torn is not None:
+        raise torn
 
 
 def _read(frame: Frame, call: PoolFuture) -> tuple[Any, BaseException | None]:
