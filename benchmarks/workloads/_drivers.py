@@ -24,7 +24,7 @@ Drive = Callable[[Script], None]
 """Plays a script to its end."""
 
 
-def one_by_one(submit: Callable[[Any], Future[Any]]) -> Send:
+def one_by_one(submit: Callable[[Any], Future[Any] | asyncio.Future[Any]]) -> Send:
     """Of a function that submits one call and returns its future."""
 
     def send(arguments: Iterable[Any], told: Told) -> None:
@@ -80,20 +80,19 @@ def by_asyncio(pool: Executor, fn: Callable[[Any], Any]) -> Drive:
     async def play(script: Script) -> None:
         loop = asyncio.get_running_loop()
         over = loop.create_future()
-
-        def send(arguments: Iterable[Any]) -> None:
-            for argument in arguments:
-                loop.run_in_executor(pool, fn, argument).add_done_callback(on_end)
+        send = one_by_one(lambda argument: loop.run_in_executor(pool, fn, argument))
 
         def on_end(ended: asyncio.Future[Any]) -> None:
             try:
                 unsent = script.send(ended.result())
             except StopIteration:
                 over.set_result(None)
+            except BaseException as error:  # a loop would only log it
+                over.set_exception(error)
             else:
-                send(unsent)
+                send(unsent, on_end)
 
-        send(next(script))
+        send(next(script), on_end)
         await over
 
     return lambda script: asyncio.run(play(script))

@@ -783,6 +783,18 @@ def test_pickling_may_use_the_pool() -> None:
         assert blocker.result(GUARD) is None
 
 
+def test_more_buffers_than_a_message_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call with very many arrays is computed: those that are too many for one message travel in its pickle."""
+    monkeypatch.setattr(pickles, "OUT_OF_BAND", 1)
+    with ProcessPool(1) as pool:
+        pieces = [pickle.PickleBuffer(b"%d" % n) for n in range(MOST_BUFFERS + 10)]
+        assert pool.submit(join, pieces).result(GUARD) == b"".join(pieces)
+
+
+def join(pieces: list[Any]) -> bytes:
+    return b"".join(pieces)
+
+
 class SaysNothing:
     """Can neither be pickled nor shown, and raises what takes no notes."""
 
@@ -796,18 +808,6 @@ class SaysNothing:
         error = KeyError("no pickle")
         error.__notes__ = None  # type: ignore[assignment] # no list, so `add_note` raises
         raise error
-
-
-def test_more_buffers_than_a_message_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call with very many arrays is computed: those that are too many for one message travel in its pickle."""
-    monkeypatch.setattr(pickles, "OUT_OF_BAND", 1)
-    with ProcessPool(1) as pool:
-        pieces = [pickle.PickleBuffer(b"%d" % n) for n in range(MOST_BUFFERS + 10)]
-        assert pool.submit(join, pieces).result(GUARD) == b"".join(pieces)
-
-
-def join(pieces: list[Any]) -> bytes:
-    return b"".join(pieces)
 
 
 def test_what_cannot_even_be_shown_fails_alone() -> None:

@@ -632,10 +632,9 @@ class Run:
             self._fail(f"interrupted by {safe_repr(error)}", error, raises=True, abandon=True)
 
     def _nudge(self) -> None:
-        if self._waiter is not None and self._waiter[0]():  # asked here: waking `live` takes longer
-            _, waiter = self._waiter
-            self._waiter = None
-            if not waiter.done():
+        if self._waiter is not None:
+            condition, waiter = self._waiter
+            if not waiter.done() and condition():  # asked here: waking `live` takes longer
                 waiter.set_result(None)
 
     # ------------------------------------------------------------------ steps elsewhere

@@ -40,6 +40,11 @@ def describe(error: BaseException, dump: Callable[[BaseException], bytes]) -> Fa
     return Failure(f"{type(error).__module__}.{type(error).__qualname__}", text, "".join(lines), pickled, problem)
 
 
+def note_result(error: BaseException, result: object) -> None:
+    """Note, in the worker, that an exception comes from pickling what the function has returned."""
+    add_note(error, f"this was raised when the result, a {type(result).__name__}, was pickled for the way back")
+
+
 def stand_in(failure: Failure, problem: str = "") -> BaseException:
     """What describes an exception that is not here itself, with the worker's traceback as its cause."""
     error = RemoteError(f"{failure.name}: {failure.text}" + (f" ({problem})" if problem else ""))

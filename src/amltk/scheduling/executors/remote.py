@@ -20,7 +20,7 @@ import cloudpickle
 from amltk._notes import add_note
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.events import callback_name
-from amltk.scheduling.executors.failure import Failure, describe, restore
+from amltk.scheduling.executors.failure import Failure, describe, note_result, restore
 from amltk.scheduling.executors.light_future import LightFuture
 from amltk.scheduling.executors.whereabouts import Whereabouts
 
@@ -45,7 +45,7 @@ def compute(parcel: bytes) -> bytes:
     try:
         outcome: bytes = cloudpickle.dumps((result, None, here.as_tuple()))
     except BaseException as error:  # noqa: BLE001 - it travels back
-        add_note(error, f"this was raised when the result, a {type(result).__name__}, was pickled for the way back")
+        note_result(error, result)
         return _pickle_failure(error, here)
     return outcome
 

@@ -33,7 +33,11 @@ MOST = 128
 """Calls that are sent to a worker in advance, at most."""
 
 WAKING = 0.0001
-"""Seconds of work that are worth it to wake a second worker for them: waking one takes about that, on both sides."""
+"""Seconds of work, done one call after the other, for which it is worth waking a second worker.
+
+To wake one was measured to cost the pool some 15 microseconds, and takes the worker longer. With greater values than
+this one, calls that do nothing gained no more.
+"""
 
 LONG = 0.02
 """Seconds from which on a call is long: nothing is sent in advance then."""

@@ -13,8 +13,7 @@ import time
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from amltk._notes import add_note
-from amltk.scheduling.executors.failure import describe
+from amltk.scheduling.executors.failure import describe, note_result
 from amltk.scheduling.executors.process_pool import here
 from amltk.scheduling.executors.process_pool.pickles import pickle_outcome
 from amltk.scheduling.executors.process_pool.protocol import CHUNK, Buffer, Decoder, Frame, Kind, encode
@@ -168,9 +167,7 @@ class Worker:
                 payload, buffers = pickle_outcome(result)
                 outcome = (Kind.RESULT, key, 0, 0, began, ended, payload, buffers)
             except BaseException as error:  # noqa: BLE001 - sent to the parent
-                add_note(
-                    error, f"this was raised when the result, a {type(result).__name__}, was pickled for the way back"
-                )
+                note_result(error, result)
                 outcome = (Kind.EXCEPTION, key, 0, 0, began, ended, _failure(error))
         if os.getpid() == self._pid:
             self._send(*outcome)
