@@ -7,7 +7,6 @@ import logging
 import threading
 from concurrent.futures import BrokenExecutor, CancelledError
 from concurrent.futures import Future as Work
-from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from amltk.scheduling.future import Future
 from amltk.scheduling.inbox import Inbox
 from amltk.scheduling.interrupts import may_be_torn
 from amltk.scheduling.ledger import Ledger
+from amltk.scheduling.reviews import Reviews
 from amltk.scheduling.scheduler_events import SchedulerEvents as Events
 from amltk.scheduling.shared import Shared
 from amltk.scheduling.timer import Timer, Timers
@@ -30,7 +30,7 @@ from amltk.scheduling.watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from amltk.scheduling.call import Call, Review
+    from amltk.scheduling.call import Call
     from amltk.scheduling.delivery import Follower
     from amltk.scheduling.events import Channel, Emitter
     from amltk.scheduling.executors.backend import Backend
@@ -86,13 +86,20 @@ class Run:
         self._watch = Watch(loop, view)
         self._witnesses = witnesses
         self._inbox = inbox = Inbox(loop, on_work=self._settle, on_idle=self._idle, on_crash=self._crashed)
+        self._put_work = inbox.put_work
         self._delivery = Delivery(
             loop,
             on_error=self._callback_failed,
             on_coroutine_end=lambda task: inbox.put(self._coroutine_ended, task),
         )
         self._tell = self._delivery.tell
-        self._holds: dict[Future[Any], tuple[list[asyncio.Future[bool]], Outcome]] = {}  # endings held back by plugins
+        self._reviews = Reviews(
+            loop,
+            inbox,
+            conclude=self._conclude_reviewed,
+            repeat=self._repeat,
+            on_error=self._callback_failed,
+        )
         self._timers = Timers(loop, inbox, self._delivery.call)
         self._deadline: float | None = None
         self._timeout: asyncio.TimerHandle | None = None
@@ -164,8 +171,7 @@ class Run:
             return False  # meanwhile
         work = future.work
         future.mark_cancelled()
-        if future in self._holds:
-            self._drop_holds(future)
+        if self._reviews.drop(future):
             return True
         # Work that cannot be cancelled runs on; its future ends all the same, and what it brings later is dropped.
         # What waits for the executor is dropped when its turn comes.
@@ -307,8 +313,7 @@ class Run:
     async def _abandon_compute(self) -> None:
         """Cancel what has not begun, kill what runs where that is possible, and write off the rest."""
         self._abandoning = True
-        for future in list(self._holds):
-            self._drop_holds(future)
+        self._reviews.drop_all()
         # A broken executor fails what it has by itself, and is not to be disturbed: before CPython 3.12.3 a future that
         # is cancelled at that moment raises in the standard library's thread, which then fails no other.
         is_broken = isinstance(self.ending.exception, ExecutorBrokenError)
@@ -390,7 +395,7 @@ class Run:
                 self._announce(self._submitted, future, (), NOTHING)
                 if future.task is not None:
                     self._announce(future.task.channels.submitted, future, args, kwargs)
-            work.add_done_callback(self._inbox.put_work)
+            work.add_done_callback(self._put_work)
         except BaseException as error:
             # It was accepted, so it needs an ending, and nobody is going to tell of one.
             self._inbox.put(self._settle, work, error)
@@ -429,7 +434,9 @@ class Run:
         if future.call is None:
             self._conclude(future, result, error)
         else:
-            self._review(future, future.call, Outcome(result, error, future.cancelled()))
+            self._reviews.ask(future, future.call, Outcome(result, error, future.cancelled()))
+            if self._abandoning or future.cancelled():
+                self._reviews.drop(future)
 
     def _conclude(self, future: Future[Any], result: Any, error: BaseException | None) -> None:
         """Tell the ending of a future."""
@@ -493,67 +500,26 @@ class Run:
             self.ending.keep(error, raises=reaction == "raise")
             self._end(Code.CANCELLED, message, error)
 
-    # ------------------------------------------------------------------ what plugins make of it, on the loop's thread
-
-    def _review(self, future: Future[Any], call: Call, outcome: Outcome) -> None:
-        """Ask plugins about the outcome of an attempt, and wait for those that hold the ending back."""
-        where = f"review by a plugin of {future.task.name}"
-        answers = [self._attempt(partial(self._ask, review, outcome), where) for review in call.reviews]
-        holds = [hold for hold in answers if hold is not None]
-        if not holds:
-            self._inbox.put(self._conclude_reviewed, future, outcome)  # after what the plugins have told
-            return
-        self._holds[future] = holds, outcome
-        done = asyncio.gather(*holds, return_exceptions=True)
-        done.add_done_callback(partial(self._inbox.put, self._reviewed, future, call))
-        if self._abandoning or future.cancelled():
-            self._drop_holds(future)
-
-    def _ask(self, review: Review, outcome: Outcome) -> asyncio.Future[bool] | None:
-        hold: Any = review(outcome)
-        if hold is not None and not (asyncio.isfuture(hold) and hold.get_loop() is self.loop):
-            raise TypeError(
-                f"the review {callback_name(review)} returned {safe_repr(hold)}: it must return None, or a future of"
-                " the run's loop"
-            )
-        answer: asyncio.Future[bool] | None = hold
-        return answer
-
-    def _drop_holds(self, future: Future[Any]) -> None:
-        """Wait for plugins no more, whether they let go or not; what they tell at this is told before the ending."""
-        holds, outcome = self._holds.pop(future)
-        for hold in holds:
-            hold.cancel()
-        self._inbox.put(self._conclude_reviewed, future, outcome)
-
-    def _reviewed(self, future: Future[Any], call: Call, done: asyncio.Future[list[Any]]) -> None:
-        """Go on when no plugin holds it back any more."""
-        if future not in self._holds:
-            return  # it was not waited for
-        _, outcome = self._holds.pop(future)
-        answers = done.result()
-        for answer in answers:
-            if isinstance(answer, Exception):
-                self._callback_failed(answer, f"review by a plugin of {future.task.name}")
-        if self.running() and any(answer is True for answer in answers):
-            call.attempt += 1
-            self._hand_over_accepted(future, *call.given)
-        else:
-            self._conclude_reviewed(future, outcome)
-
     def _conclude_reviewed(self, future: Future[Any], outcome: Outcome) -> None:
         self.ledger.conclude(future)
         self._conclude(future, outcome.result, outcome.error)
 
-    def _attempt(self, step: Callable[[], Any], where: str) -> Any:
-        """Call a plugin; what it raises goes to the policy."""
-        try:
-            return step()
-        except BaseException as error:  # noqa: BLE001 - reported to the policy
-            self._callback_failed(error, where)
-            return None
+    def _repeat(self, future: Future[Any], call: Call) -> bool:
+        """Make another attempt, as a plugin wants; False if the run is ending."""
+        if not self.running():
+            return False
+        call.attempt += 1
+        self._hand_over_accepted(future, *call.given)
+        return True
 
     # ------------------------------------------------------------------ errors
+
+    def _attempt(self, step: Callable[[], object], where: str) -> None:
+        """Call a plugin; what it raises goes to the policy."""
+        try:
+            step()
+        except BaseException as error:  # noqa: BLE001 - reported to the policy
+            self._callback_failed(error, where)
 
     def _callback_failed(self, error: BaseException, where: str) -> None:
         if error is self.ending.exception:
