@@ -64,4 +64,14 @@ def test_what_is_no_frame_is_noticed() -> None:
     stream: Any = Stream(b"hello " * 20, [])
     decoder.receive(stream)
     with pytest.raises(ProtocolError, match="hello"):
-        list(decoder.frames())
+        decoder.frames()
+
+
+def test_what_came_before_it_counts() -> None:
+    """Whole frames are given, and the error comes after them."""
+    decoder = Decoder()
+    stream: Any = Stream(b"".join(bytes(piece) for piece in encode(*Frame(9, 1))) + b"hello " * 20, [])
+    decoder.receive(stream)
+    assert [frame.key for frame in decoder.frames()] == [1]
+    with pytest.raises(ProtocolError, match="hello"):
+        decoder.frames()

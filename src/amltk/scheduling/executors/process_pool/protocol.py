@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 Buffer = bytes | bytearray | memoryview
 
@@ -134,42 +134,45 @@ class Decoder:
         self._end += count
         return count > 0
 
-    def frames(self) -> Iterator[Frame]:
-        """The frames that are complete.
+    def frames(self) -> list[Frame]:
+        """The frames that are complete, up to something that is none; to be called until there are no more.
 
         Raises:
             ProtocolError: This is no frame.
         """
+        frames: list[Frame] = []
         while True:
             if self._large is None:
-                yield from self._small()
+                self._take_small(frames)
                 if self._large is None:
-                    return
+                    return frames
             frame = self._next_large()
             if frame is None:
-                return
-            yield frame
+                return frames
+            frames.append(frame)
 
-    def _small(self) -> Iterator[Frame]:
-        """The frames that are complete, until one begins `_large`."""
-        chunk, header = self._chunk, HEADER.size
-        while (begin := self._begin + header) <= self._end:
-            mark, kind, generation, definition, n_buffers, _, key, length, began, ended = HEADER.unpack_from(
-                chunk, self._begin
-            )
+    def _take_small(self, frames: list[Frame]) -> None:
+        """Take the frames that are complete, until one begins `_large`."""
+        chunk, begin, end, size = self._chunk, self._begin, self._end, HEADER.size
+        unpack = HEADER.unpack_from
+        while begin + size <= end:
+            mark, kind, generation, definition, n_buffers, _, key, length, began, ended = unpack(chunk, begin)
             if mark != MARK or length > LONGEST or n_buffers > MOST_BUFFERS:
-                raise ProtocolError(f"received {bytes(chunk[self._begin : begin])!r}, which begins no frame")
-            end = begin + length
-            if not n_buffers and end <= self._end:
-                self._begin = end
-                yield _frame((kind, key, generation, definition, began, ended, chunk[begin:end], ()))
+                if frames:
+                    break  # what came before it counts
+                raise ProtocolError(f"received {bytes(chunk[begin : begin + size])!r}, which begins no frame")
+            body = begin + size
+            if not n_buffers and body + length <= end:
+                begin = body + length
+                frames.append(_frame((kind, key, generation, definition, began, ended, chunk[body:begin], ())))
                 continue
-            if begin + 8 * n_buffers <= self._end and (n_buffers or header + length > CHUNK):
-                self._sizes = struct.unpack_from(f"<{n_buffers}Q", chunk, begin)
+            if body + 8 * n_buffers <= end and (n_buffers or size + length > CHUNK):
+                self._sizes = struct.unpack_from(f"<{n_buffers}Q", chunk, body)
                 self._fields = (kind, key, generation, definition, began, ended)
-                self._begin = begin + 8 * n_buffers
+                begin = body + 8 * n_buffers
                 self._large, self._filled = bytearray(length), 0
-            return
+            break
+        self._begin = begin
 
     def _take_rest(self) -> None:
         assert self._large is not None

@@ -79,7 +79,8 @@ class Worker:
     def _frames(self) -> Iterator[Frame]:
         decoder = Decoder()
         while decoder.receive(self._socket):
-            yield from decoder.frames()
+            while frames := decoder.frames():
+                yield from frames
 
     def _send(self, *frame: Any) -> None:
         pieces: list[Buffer] = encode(*frame)
