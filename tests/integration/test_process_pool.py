@@ -970,6 +970,41 @@ def test_callbacks_may_use_the_pool() -> None:
     pool.shutdown()
 
 
+def test_a_loop_has_time_for_others_while_outcomes_come_in() -> None:
+    """However many come: a run that is busy all the time does not keep the loop from other tasks."""
+    most = 0
+
+    async def main() -> None:
+        nonlocal most
+        scheduler = Scheduler.with_processes(2)
+        task = scheduler.task(identity)
+
+        @scheduler.on_start(repeat=64)
+        def fill() -> None:
+            task.submit(1)
+
+        @task.on_result
+        def submit_another(*_: Any) -> None:
+            if task.event_counts[task.SUBMITTED] < 20_000:
+                task.submit(1)
+
+        async def look() -> None:
+            nonlocal most
+            told = 0
+            while True:
+                await asyncio.sleep(0)
+                told, before = task.event_counts[task.RESULT], told
+                most = max(most, told - before)
+
+        looking = asyncio.create_task(look())
+        await scheduler.async_run(timeout=GUARD)
+        looking.cancel()
+        assert task.event_counts[task.RESULT] == 20_000
+
+    asyncio.run(main())
+    assert most < 1_000
+
+
 def test_two_runs_share_a_pool() -> None:
     """One loop does the traffic for both, and the pool goes on when the first run has ended."""
 

@@ -152,7 +152,9 @@ class Book:
         )
 
     def urgent(self) -> bool:
-        """Whether a worker may have nothing to do soon, unless it is sent calls at once."""
+        """Whether a worker may have nothing to do soon, unless it is sent the calls that wait at once."""
+        if not self.queue:
+            return False
         depth = self.depth()
         return any(seat.open and 2 * len(seat.sent) < depth for seat in self.seats.values())
 

@@ -37,8 +37,11 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool.traffic import Outcome
 
 GRACE = 0.005
-"""Seconds that a loop may leave the traffic alone before the pool's thread steps in for it."""
+"""Seconds that a loop may leave the traffic alone before the pool's thread steps in for it, and that one of the two
+waits for the other."""
 
+SLICE = 0.001
+"""Seconds for which a loop goes on telling outcomes while more come in, before whatever else it has to do."""
 
 STAFF = "staff"
 """What the thread's selector finds when there is something to look after."""
@@ -247,55 +250,65 @@ class Engine:
 
     # ------------------------------------------------------------------ a turn
 
-    def turn(self, *, receive: bool = True) -> bool:
-        """Receive outcomes and send calls. What has ended is to be told afterwards, see `take_outcomes`.
-
-        Whoever takes outcomes has to make another turn when they are told.
+    def turn(self, *, again: bool = False) -> bool:
+        """Send calls and receive outcomes, which are to be told afterwards, see `take_outcomes`.
 
         Args:
-            receive: Whether something may have come.
+            again: Outcomes were told since the turn before: send what callbacks have submitted, and receive unless
+                workers have enough to do. Less often is more at once, which takes less time.
 
         Returns:
-            False if another thread is at it: it does what is asked for here as well.
+            False if another thread has been at it for long, since it pickles something: it does what is asked for here
+            as well.
         """
         self._again = True
         while self._again:
-            if not self._turn_lock.acquire(blocking=False):
+            # Waited for: to try again and again would keep the interpreter's lock from the other thread.
+            if not self._turn_lock.acquire(timeout=GRACE):
                 return False
             try:
                 self._again = False
-                self._exchange(receive)
+                self._exchange(receive=not again)
             finally:
                 self._turn_lock.release()
         return True
 
-    def _exchange(self, receive: bool) -> None:
-        traffic, queue = self._traffic, self._book.queue
+    def _exchange(self, *, receive: bool) -> None:
+        book = self._book
+        self._asleep = False
+        self._send()
         with self._lock:
-            self._asleep = False
-            if receive:
-                traffic.handle(self._selector.select(0))
-            self._take_arrivals()
-            if traffic.outcomes and not (queue and self._book.urgent()):
-                # They are told first. Whoever tells them makes another turn, with what callbacks have submitted.
-                self._leave(hungry=True)
+            if receive or not book.queue or book.urgent():
+                self._traffic.handle(self._selector.select(0))
+            if not book.urgent():
+                self._leave()
                 return
-            unpacked = traffic.unpacked() if queue else ()
+        self._send()  # before callbacks, which may take long
+        with self._lock:
+            self._leave()
+
+    def _send(self) -> None:
+        traffic = self._traffic
+        with self._lock:
+            self._take_arrivals()
+            traffic.share()
+            if not self._book.queue:
+                return
+            unpacked = traffic.unpacked()
         problems = traffic.pack(unpacked)
         with self._lock:
             for call, problem in problems:
                 if not call.dropped:
                     traffic.end(call, problem)
-            traffic.share()
-            if queue:
-                traffic.send_calls()
-            self._leave(hungry=self._book.hungry())
+            traffic.send_calls()
 
-    def _leave(self, *, hungry: bool) -> None:
+    def _leave(self) -> None:
         """See that somebody does what is left, since callbacks may take long now; under the lock."""
-        self._hungry = hungry
+        traffic = self._traffic
+        # Whoever tells outcomes makes another turn, with what callbacks have submitted.
+        self._hungry = hungry = bool(traffic.outcomes) or self._book.hungry()
         self._asleep = True
-        is_due_sooner = self._traffic.plan_sharing() and self._thread_sleeps
+        is_due_sooner = traffic.plan_sharing() and self._thread_sleeps
         if is_due_sooner or self._staff.needed() or (self._closing and self._book.idle()):
             self._thread_sleeps = False
             self._summons.set()
@@ -347,10 +360,9 @@ class Engine:
                     if courier.turns != turns:
                         continue  # the loop is at it
                     stands_in_since = turns
-                if not self.turn():
-                    time.sleep(GRACE)  # the loop has been at it for long: it pickles something
+                self.turn()
                 if self._tell_outcomes():
-                    self.turn(receive=False)
+                    self.turn(again=True)
         except BaseException as error:  # noqa: BLE001 - whatever it is, no call may be left without an end
             self.fail(error)
         finally:
@@ -450,7 +462,8 @@ class Courier:
         self._descriptor = descriptor
         self._gather = gather
         self._thread = threading.get_ident()
-        self._is_due = False
+        self._is_at_it = False  # whatever callbacks submit now is sent before the turn ends
+        self._is_due = False  # a turn is on its way
         self._is_closed = False
         self._timer: asyncio.TimerHandle | None = None
         loop.add_reader(descriptor, self._turn)
@@ -460,10 +473,14 @@ class Courier:
         """Make a turn soon; False if the caller is on another thread, where this cannot be asked for."""
         if threading.get_ident() != self._thread:
             return False
-        if not self._is_due:
-            self._loop.call_soon(self._turn)
+        if not self._is_at_it and not self._is_due:
+            self._loop.call_soon(self._turn_that_was_due)
             self._is_due = True  # second, in case that a signal's handler raises in between
         return True
+
+    def _turn_that_was_due(self) -> None:
+        self._is_due = False
+        self._turn()
 
     def _turn(self) -> None:
         if self._is_closed:
@@ -476,13 +493,17 @@ class Courier:
 
     def _make_turn(self) -> None:
         self.turns += 1
-        self._is_due = True  # whatever the callbacks submit is sent below
+        self._is_at_it = True
         engine = self._engine
+        until = time.monotonic() + SLICE
         engine.turn()
-        if outcomes := engine.take_outcomes():
+        while outcomes := engine.take_outcomes():
             self._gather(partial(tell, outcomes))
-            engine.turn(receive=False)
-        self._is_due = False
+            del outcomes  # no frame keeps a result alive
+            engine.turn(again=True)
+            if time.monotonic() >= until:
+                break
+        self._is_at_it = False
         if engine.has_outcomes():
             self.call_soon()
         self.turns += 1

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_init = LightFuture.__init__  # found once, as `super()` takes longer than it
+
 
 class Owner(Protocol):
     """The engine, as a future sees it."""
@@ -52,7 +54,7 @@ class PoolFuture(LightFuture[Any]):
         kwargs: dict[str, Any],
         limits: CallLimits | None = None,
     ) -> None:
-        super().__init__()
+        _init(self)
         self._owner = owner
         self.fn: Callable[..., Any] | None = fn
         self.args: tuple[Any, ...] = args

@@ -9,7 +9,6 @@ import contextlib
 import pickle
 import selectors
 import time
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from amltk._notes import add_note, safe_repr
@@ -69,8 +68,16 @@ class Traffic:
 
     def unpacked(self) -> list[PoolFuture]:
         """The calls that have to be packed before they can be sent, as far as workers have room for them."""
-        waiting = (call for call in self._book.queue if not call.dropped)
-        return [call for call in islice(waiting, self._book.room()) if call.parcel is None]
+        calls: list[PoolFuture] = []
+        room = self._book.room()
+        for call in self._book.queue:
+            if not room:
+                break
+            if not call.dropped:
+                room -= 1
+                if call.parcel is None:
+                    calls.append(call)
+        return calls
 
     def pack(self, calls: Iterable[PoolFuture]) -> list[tuple[PoolFuture, BaseException]]:
         """Pickle calls, which calls users' code: not to be done under the lock, nor by two threads at once.
@@ -99,8 +106,10 @@ class Traffic:
             pieces = self._encode(link, calls, Kind.ANNOUNCED_TASK if announced else Kind.TASK)
             self._forget_definitions()
             self.send(link, pieces)
-            with contextlib.suppress(OSError):  # the worker is gone: nothing of this was begun
+            try:
                 link.tokens.send(bytes((seat.generation,)) * len(calls))
+            except OSError:
+                pass  # the worker is gone: nothing of this was begun
 
     def _encode(self, link: Link, calls: Iterable[PoolFuture], kind: int) -> list[Buffer]:
         """Calls as frames, with the definitions that the worker does not know."""
@@ -212,19 +221,20 @@ class Traffic:
         Raises:
             ProtocolError: No worker sends that.
         """
-        for frame in link.decoder.frames():
-            kind = frame.kind
-            if kind in OUTCOMES:
-                self._finish(link, frame)
-            elif kind == Kind.READY:
-                self._book.welcome(link.seat)
-            elif kind == Kind.BEGUN:
-                self._begun(link, frame)
-            elif kind == Kind.INIT_FAILED:
-                link.failure = pickle.loads(frame.payload)
-                self.staff_wanted = True
-            else:
-                raise ProtocolError(f"received a frame of kind {kind}, which no worker sends")
+        while frames := link.decoder.frames():
+            for frame in frames:
+                kind = frame.kind
+                if kind in OUTCOMES:
+                    self._finish(link, frame)
+                elif kind == Kind.READY:
+                    self._book.welcome(link.seat)
+                elif kind == Kind.BEGUN:
+                    self._begun(link, frame)
+                elif kind == Kind.INIT_FAILED:
+                    link.failure = pickle.loads(frame.payload)
+                    self.staff_wanted = True
+                else:
+                    raise ProtocolError(f"received a frame of kind {kind}, which no worker sends")
 
     def _begun(self, link: Link, frame: Frame) -> None:
         sent = link.seat.sent
