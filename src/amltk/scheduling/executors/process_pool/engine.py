@@ -360,7 +360,8 @@ class Engine:
                     if courier.turns != turns:
                         continue  # the loop is at it
                     stands_in_since = turns
-                self.turn()
+                if not self.has_outcomes():  # of the turn that was made last
+                    self.turn()
                 if self._tell_outcomes():
                     self.turn(again=True)
         except BaseException as error:  # noqa: BLE001 - whatever it is, no call may be left without an end
@@ -371,7 +372,7 @@ class Engine:
     def _patience(self) -> float | None:
         """Seconds to wait for something to happen; None for as long as it takes."""
         with self._lock:
-            # There are outcomes if a call that came during the turn after telling others could not be pickled.
+            # There are outcomes if the turn after telling others has found more.
             if self._staff.needed() or self._traffic.outcomes or (self._arrivals and self._hungry):
                 return 0.0
             times = [time for time in (self._traffic.share_at, self._staff.due) if time is not None]
