@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -36,6 +37,7 @@ from amltk.scheduling import ExitState, Scheduler
 from amltk.scheduling.executors import CallLimits, ProcessPool
 from amltk.scheduling.executors.process_pool import book, pickles
 from amltk.scheduling.executors.process_pool.protocol import MOST_BUFFERS
+from amltk.scheduling.executors.process_pool.traffic import Traffic
 from tests.helpers.gate import Gate, pass_gate
 from tests.helpers.script import run_script
 
@@ -194,6 +196,20 @@ def test_large_values_travel_both_ways() -> None:
         back = pool.submit(identity, array).result(GUARD)
         assert (array == back).all()
         back[0] = 1  # it can be written to
+
+
+def test_what_goes_into_a_socket_only_in_part_arrives() -> None:
+    """Of every size around what a socket takes at once, to a worker that waits and to one that is at something else."""
+    sizes = range(150_000, 300_000, 5_000)
+    with ProcessPool(1) as pool:
+        assert [pool.submit(len, bytes(size)).result(GUARD) for size in sizes] == list(sizes)
+        pool._engine._book.expected = 1e-5  # short calls, so that what comes next is sent in advance
+        with Gate() as gate:
+            pool.submit(pass_gate, gate.address)
+            gate.wait_begun(1)
+            calls = [pool.submit(len, bytes(size)) for size in sizes]
+            gate.open()
+            assert [call.result(GUARD) for call in calls] == list(sizes)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -948,6 +964,86 @@ def test_a_loop_that_was_detached_makes_no_turn_that_was_on_its_way() -> None:
 
     asyncio.run(run())
     assert told == []
+
+
+@pytest.fixture
+def only_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the pool's thread leave the traffic to a loop that is attached, however long it takes."""
+    monkeypatch.setattr("amltk.scheduling.executors.process_pool.engine.GRACE", GUARD)
+
+
+@pytest.mark.usefixtures("only_the_loop")
+def test_a_callback_may_detach_the_loop() -> None:
+    """Nothing is done on the loop afterwards, though the pool has ended or has something to tell."""
+    errors: list[BaseException] = []
+    told: list[str] = []
+
+    def gather(put: Any) -> None:
+        told.append("gathered")
+        try:
+            put()
+        except BaseException as error:
+            errors.append(error)
+
+    async def detach_while(end: Any, pool: ProcessPool) -> None:
+        assert pool.attach(asyncio.get_running_loop(), gather)
+        is_attached = True
+
+        def detach(_: Any) -> None:
+            nonlocal is_attached
+            if threading.current_thread() is threading.main_thread():  # the pool's may have been at it already
+                end()
+                pool.detach()
+                told.append("detached")
+                is_attached = False
+
+        while is_attached:
+            call = pool.submit(identity, 1)
+            call.add_done_callback(detach)
+            await asyncio.wrap_future(call)
+
+    pool = ProcessPool(1)
+    pool.submit(identity, 1).result(GUARD)
+    left: list[Any] = []
+    asyncio.run(detach_while(lambda: left.append(pool.submit(identity, threading.Lock())), pool))
+    assert isinstance(left[0].exception(GUARD), TypeError)
+    assert told[-1] == "detached"
+    asyncio.run(detach_while(lambda: pool.shutdown(wait=True), pool))
+    assert (errors, pool._broken, told[-1]) == ([], False, "detached")
+
+
+@pytest.mark.usefixtures("only_the_loop")
+def test_outcomes_are_told_while_others_submit_without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another thread submits during a turn that has received something does not make this turn go on."""
+    handle = Traffic.handle
+    pool = ProcessPool(1)
+    submitted: list[Any] = []
+    log: list[str] = []
+
+    def handle_while_another_submits(traffic: Any, events: Any) -> None:
+        handle(traffic, events)
+        if traffic.outcomes and len(submitted) < 50:
+            log.append("received")
+            another = threading.Thread(target=lambda: submitted.append(pool.submit(identity, 1)))
+            another.start()
+            another.join(GUARD)
+
+    def gather(put: Any) -> None:
+        log.append("told")
+        put()
+
+    async def run() -> None:
+        assert pool.attach(asyncio.get_running_loop(), gather)
+        assert await asyncio.wrap_future(pool.submit(identity, 1)) == 1
+        while len(submitted) < 50:
+            await asyncio.wrap_future(submitted[-1])
+        pool.detach()
+
+    monkeypatch.setattr(Traffic, "handle", handle_while_another_submits)
+    asyncio.run(run())
+    assert [call.result(GUARD) for call in submitted] == [1] * 50
+    pool.shutdown()
+    assert ("received", "received") not in itertools.pairwise(log)
 
 
 def test_callbacks_may_use_the_pool() -> None:

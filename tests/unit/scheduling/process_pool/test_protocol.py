@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amltk.scheduling.executors.process_pool.protocol import CHUNK, Decoder, Frame, ProtocolError, encode
+from amltk.scheduling.executors.process_pool.protocol import CHUNK, HEADER, MARK, Decoder, Frame, ProtocolError, encode
 
 
 class Stream:
@@ -67,11 +67,14 @@ def test_what_is_no_frame_is_noticed() -> None:
         decoder.frames()
 
 
-def test_what_came_before_it_counts() -> None:
-    """Whole frames are given, and the error comes after them."""
+@pytest.mark.parametrize(
+    "garbage", [b"hello " * 20, HEADER.pack(MARK, 9, 0, 0, 1, 0, 1, 64, 0.0, 0.0) + (65).to_bytes(8, "little")]
+)
+def test_what_came_before_it_counts(garbage: bytes) -> None:
+    """Whole frames are given, and the error comes after them: be it at once or in a table of lengths."""
     decoder = Decoder()
-    stream: Any = Stream(b"".join(bytes(piece) for piece in encode(*Frame(9, 1))) + b"hello " * 20, [])
+    stream: Any = Stream(b"".join(bytes(piece) for piece in encode(*Frame(9, 1))) + garbage, [])
     decoder.receive(stream)
     assert [frame.key for frame in decoder.frames()] == [1]
-    with pytest.raises(ProtocolError, match="hello"):
+    with pytest.raises(ProtocolError, match="begins no frame"):
         decoder.frames()

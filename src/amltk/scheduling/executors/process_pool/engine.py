@@ -306,13 +306,13 @@ class Engine:
         """See that somebody does what is left, since callbacks may take long now; under the lock."""
         traffic = self._traffic
         # Whoever tells outcomes makes another turn, with what callbacks have submitted.
-        self._hungry = hungry = bool(traffic.outcomes) or self._book.hungry()
+        self._hungry = bool(traffic.outcomes) or self._book.hungry()
         self._asleep = True
         is_due_sooner = traffic.plan_sharing() and self._thread_sleeps
         if is_due_sooner or self._staff.needed() or (self._closing and self._book.idle()):
             self._thread_sleeps = False
             self._summons.set()
-        if self._arrivals and hungry:  # they came while it was not asleep
+        if self._arrivals and self._hungry and not traffic.outcomes:  # they came while it was not asleep
             self._again = True
 
     def _take_arrivals(self) -> None:
@@ -497,10 +497,13 @@ class Courier:
         self._is_at_it = True
         engine = self._engine
         until = time.monotonic() + SLICE
-        engine.turn()
+        if not engine.has_outcomes():  # of the turn that was made last
+            engine.turn()
         while outcomes := engine.take_outcomes():
             self._gather(partial(tell, outcomes))
             del outcomes  # no frame keeps a result alive
+            if self._is_closed:
+                return  # a callback has detached the loop
             engine.turn(again=True)
             if time.monotonic() >= until:
                 break

@@ -60,17 +60,18 @@ class Link:
             return len(self.their_tokens.recv(1 << 16, socket.MSG_DONTWAIT | socket.MSG_PEEK))
         return 0
 
-    def send_at_once(self, pieces: list[Buffer]) -> bool:
-        """Send a single piece, if all of it goes in; False if nothing was sent."""
-        if self.unsent or len(pieces) != 1 or len(pieces[0]) > SMALL:
-            return False
-        try:
-            sent = self.frames.send(pieces[0])
-        except OSError:
-            return False
-        if sent < len(pieces[0]):
-            self.unsent.append(memoryview(pieces[0])[sent:])
-        return True
+    def send(self, pieces: list[Buffer]) -> None:
+        """Send a single small piece, as much of it as goes in at once; what is left is `unsent`, to be flushed."""
+        if not self.unsent and len(pieces) == 1 and len(pieces[0]) <= SMALL:
+            piece = pieces[0]
+            try:
+                sent = self.frames.send(piece)
+            except OSError:
+                sent = 0  # it is full; or the worker is gone, which flushing finds out
+            if sent == len(piece):
+                return
+            pieces = [memoryview(piece)[sent:]]
+        self.unsent.extend(memoryview(piece).cast("B") for piece in pieces if len(piece))
 
     def flush(self) -> None:
         """Send as much as goes in."""

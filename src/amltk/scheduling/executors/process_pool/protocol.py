@@ -158,21 +158,31 @@ class Decoder:
         while begin + size <= end:
             mark, kind, generation, definition, n_buffers, _, key, length, began, ended = unpack(chunk, begin)
             if mark != MARK or length > LONGEST or n_buffers > MOST_BUFFERS:
-                if frames:
-                    break  # what came before it counts
-                raise ProtocolError(f"received {bytes(chunk[begin : begin + size])!r}, which begins no frame")
-            body = begin + size
+                self._refuse(begin, frames)
+                break
+            table = begin + size
+            body = table + 8 * n_buffers
             if not n_buffers and body + length <= end:
                 begin = body + length
                 frames.append(_frame((kind, key, generation, definition, began, ended, chunk[body:begin], ())))
                 continue
-            if body + 8 * n_buffers <= end and (n_buffers or size + length > CHUNK):
-                self._sizes = struct.unpack_from(f"<{n_buffers}Q", chunk, body)
+            if body <= end and (n_buffers or size + length > CHUNK):
+                sizes = struct.unpack_from(f"<{n_buffers}Q", chunk, table)
+                if sum(n + _padding(n) for n in sizes) > length:
+                    self._refuse(begin, frames)
+                    break
+                self._sizes = sizes
                 self._fields = (kind, key, generation, definition, began, ended)
-                begin = body + 8 * n_buffers
                 self._large, self._filled = bytearray(length), 0
+                begin = body
             break
         self._begin = begin
+
+    def _refuse(self, begin: int, frames: list[Frame]) -> None:
+        """Raise an error that shows what begins no frame, unless there are frames before it: they count."""
+        if not frames:
+            shown = bytes(self._chunk[begin : begin + HEADER.size])
+            raise ProtocolError(f"received {shown!r}, which begins no frame")
 
     def _take_rest(self) -> None:
         assert self._large is not None
@@ -191,8 +201,6 @@ class Decoder:
         at = 0
         buffers = []
         for size in self._sizes:
-            if at + size > len(view):
-                raise ProtocolError(f"received a buffer of {size} bytes in a body of {len(view)}")
             buffers.append(view[at : at + size])
             at += size + _padding(size)
         kind, key, generation, definition, began, ended = self._fields

@@ -137,8 +137,8 @@ class Traffic:
         """Send frames, or as much of them as goes now and the rest when it goes."""
         if sum(map(len, pieces)) < JOINED:
             pieces = [b"".join(pieces)]
-        if not link.send_at_once(pieces):
-            link.unsent.extend(memoryview(piece).cast("B") for piece in pieces if len(piece))
+        link.send(pieces)
+        if link.unsent:
             self._flush(link)
 
     def _flush(self, link: Link) -> None:
