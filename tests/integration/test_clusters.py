@@ -128,7 +128,7 @@ def test_a_dask_worker_that_does_not_come_back_is_replaced(monkeypatch: pytest.M
     """Dask gives a worker up that is restarting when it looks: another takes its place, and no call waits for ever."""
     import dask  # not before: it has exceptions pickled by tblib, which tests of other executors would see
 
-    monkeypatch.setattr("amltk.scheduling.executors.dask_replacer.RETURN_TIME", 0.1)
+    monkeypatch.setattr("amltk.scheduling.executors.dask_replacer.RETURN_TIME", 1.0)
     with dask.config.set({"distributed.deploy.lost-worker-timeout": "0 s"}):
         scheduler = Scheduler.with_dask(n_workers=1, memory_limit=None)
         outcomes: list[Any] = []
@@ -138,7 +138,10 @@ def test_a_dask_worker_that_does_not_come_back_is_replaced(monkeypatch: pytest.M
         scheduler.on_future_exception(lambda _, error: outcomes.append(type(error)))
         scheduler.on_future_result(lambda _, result: outcomes.append(result))
         assert scheduler.run(on_exception="continue") == EXHAUSTED
-    assert outcomes == [WorkerLostError, 42, WorkerLostError, 42]
+    # A worker that comes back at the very moment at which its place is given to another is lost as well, with what it
+    # has begun; then that call is one more that was lost, told so, and submitted again.
+    assert [outcome for outcome in outcomes if outcome is not WorkerLostError] == [42, 42]
+    assert outcomes.count(WorkerLostError) >= 2
 
 
 def test_a_dask_scheduler_that_is_gone_ends_the_run() -> None:
