@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from concurrent.futures import Executor
     from multiprocessing.context import BaseContext
 
@@ -57,6 +57,8 @@ class Factories:
         initargs: tuple[Any, ...] = (),
         *,
         max_tasks_per_child: int | None = None,
+        preload: Iterable[str] | Literal["auto"] = "auto",
+        exit_timeout: float = 10.0,
         terminate: Callable[[Executor], Any] | bool = True,
     ) -> Self:
         """A scheduler over local processes: a `ProcessPool`. A lost process costs the call that it ran.
@@ -68,11 +70,15 @@ class Factories:
                 `ExecutorBrokenError`.
             initargs: The arguments of the initializer.
             max_tasks_per_child: After how many calls a process is replaced; None for never.
+            preload: Which modules are imported once, ahead of all processes: `"auto"` for those that calls turn out to
+                need, a list of names, or `()` for none; see `ProcessPool`.
+            exit_timeout: Seconds that a process may take to end in order, before it is killed.
             terminate: As in `Scheduler(executor, terminate=...)`.
 
         Raises:
-            ValueError: `max_workers` or `max_tasks_per_child` is below 1, or there is no such `mp_context`.
-            TypeError: `initializer` is not callable.
+            ValueError: `max_workers` or `max_tasks_per_child` is below 1, there is no such `mp_context`, or `preload` names
+                modules for another one than `"forkserver"`.
+            TypeError: `initializer` is not callable, or `preload` is no list of names.
         """
         return cls._made_by(
             "processes",
@@ -82,6 +88,8 @@ class Factories:
             initializer=initializer,
             initargs=initargs,
             max_tasks_per_child=max_tasks_per_child,
+            preload=preload,
+            exit_timeout=exit_timeout,
         )
 
     @classmethod

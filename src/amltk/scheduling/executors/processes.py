@@ -20,13 +20,16 @@ def make(
     initializer: Callable[..., object] | None = None,
     initargs: tuple[Any, ...] = (),
     max_tasks_per_child: int | None = None,
+    **options: Any,
 ) -> Executor:
     """Make a `ProcessPool`; on Windows, which it does not know, the standard library's pool. Arguments as there."""
     # Imported here: multiprocessing would be a third of the time that it takes to import the package.
     if not ON_WINDOWS:
         from amltk.scheduling.executors.process_pool.pool import ProcessPool
 
-        return ProcessPool(max_workers, mp_context, initializer, initargs, max_tasks_per_child=max_tasks_per_child)
+        return ProcessPool(
+            max_workers, mp_context, initializer, initargs, max_tasks_per_child=max_tasks_per_child, **options
+        )
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 

@@ -21,6 +21,8 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING
 
+from amltk.scheduling.executors.process_pool.tokens import GENERATIONS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -224,7 +226,7 @@ class Book:
             call.seat = None
         self.queue.extendleft(calls)
         seat.begun -= tokens
-        seat.generation = (seat.generation + 1) % 256
+        seat.generation = (seat.generation + 1) % GENERATIONS
         seat.closed = bool(seat.sent)
 
     def to_share(self) -> Seat | None:

@@ -19,7 +19,7 @@ import threading
 import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from amltk.exceptions import PoolBrokenError, WorkerLostError
 from amltk.scheduling.executors.process_pool.book import Book
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Gather = Callable[[Callable[[], None]], None]
 
     from amltk.scheduling.executors.process_pool.future import PoolFuture
+    from amltk.scheduling.executors.process_pool.options import WorkerOptions
     from amltk.scheduling.executors.process_pool.traffic import Outcome
 
 GRACE = 0.005
@@ -83,9 +84,8 @@ class Engine:
     def __init__(
         self,
         max_workers: int,
-        method: str,
-        initialize: tuple[Callable[..., object], tuple[Any, ...]] | None,
         max_tasks_per_child: int | None,
+        options: WorkerOptions,
     ) -> None:
         self.broken: PoolBrokenError | None = None
         self._lock = threading.Lock()
@@ -111,8 +111,7 @@ class Engine:
         self._book = Book(max_workers, max_tasks_per_child)
         self._traffic = Traffic(self._book, self._selector)
         self._staff = Staff(
-            method,
-            initialize,
+            options,
             book=self._book,
             traffic=self._traffic,
             selector=self._selector,
@@ -149,8 +148,15 @@ class Engine:
             raise PoolBrokenError(str(self.broken)) from self.broken
         if self._closing:
             raise RuntimeError("cannot schedule new futures after shutdown: this ProcessPool was shut down")
-        self._thread = threading.Thread(target=self._work, name="amltk-process-pool", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._work, name="amltk-process-pool", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"the pool's thread cannot be started ({error}), so nothing can be computed: the limit of threads and "
+                "processes is reached, or the interpreter is shutting down"
+            ) from error
+        self._thread = thread
 
     def cancel(self, call: PoolFuture) -> bool:
         """Give up a call; False if it has ended. A worker that is at it is ended."""

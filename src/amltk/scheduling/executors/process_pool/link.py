@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import socket
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 from amltk.scheduling.executors.process_pool.protocol import Decoder
+from amltk.scheduling.executors.process_pool.tokens import END, PipeTokens, SocketTokens, make_tokens
 
 if TYPE_CHECKING:
     from amltk.scheduling.executors.failure import Failure
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 SMALL = 1 << 18
 """Bytes up to which a piece is not worth being queued."""
+
+
+SLOW_START_SECONDS = 10.0
+"""How long a worker may take to be ready before that is said, and again after twice the time."""
 
 
 class Link:
@@ -32,33 +37,40 @@ class Link:
     def __init__(self, seat: Seat) -> None:
         self.seat: Seat = seat
         self.pid: int = 0
+        self.tokens: PipeTokens | SocketTokens = make_tokens()
         self.frames: socket.socket
         self.their_frames: socket.socket
-        self.frames, self.their_frames = socket.socketpair()
-        self.tokens: socket.socket
-        self.their_tokens: socket.socket
-        self.tokens, self.their_tokens = socket.socketpair()
+        try:
+            self.frames, self.their_frames = socket.socketpair()
+        except OSError:
+            self.tokens.close_theirs()
+            self.tokens.close()
+            raise
         self.frames.setblocking(False)
         self.decoder: Decoder = Decoder()
         self.unsent: deque[memoryview] = deque()
         self.waits_to_send: bool = False
         self.knows: set[int] = set()
         self.reason: BaseException | None = None  # why it is being ended
-        self.hung_up: bool = False  # by the pool: it is to end
+        self.requested_at: float = time.monotonic()  # its start
+        self.slow_at: float | None = self.requested_at + SLOW_START_SECONDS  # when that is said
+        self.hung_up_at: float | None = None  # by the pool: it is to end
         self.silent_since: float | None = None  # it has closed its socket, on the monotonic clock
         self.failure: Failure | None = None  # what its initializer raised
 
     def take_tokens(self) -> int:
         """Take back the tokens that the worker has not taken."""
-        with contextlib.suppress(BlockingIOError):
-            return len(self.their_tokens.recv(1 << 16, socket.MSG_DONTWAIT))
-        return 0
+        return 0 if self.hung_up_at is not None else self.tokens.take()
 
-    def count_tokens(self) -> int:
-        """How many tokens there are, without taking them."""
-        with contextlib.suppress(BlockingIOError):
-            return len(self.their_tokens.recv(1 << 16, socket.MSG_DONTWAIT | socket.MSG_PEEK))
-        return 0
+    def hang_up(self) -> None:
+        """Have the worker end, once it has done what it was sent."""
+        self.tokens.put(END)
+        self.hung_up_at = time.monotonic()
+
+    def close_theirs(self) -> None:
+        """Close the worker's ends here, once the worker has them."""
+        self.their_frames.close()
+        self.tokens.close_theirs()
 
     def send(self, pieces: list[Buffer]) -> None:
         """Send a single small piece, as much of it as goes in at once; what is left is `unsent`, to be flushed."""
@@ -92,6 +104,6 @@ class Link:
                 self.unsent.popleft()
 
     def close(self) -> None:
-        """Hang up."""
-        for sock in (self.frames, self.their_frames, self.tokens, self.their_tokens):
-            sock.close()
+        """Close the pool's ends."""
+        self.frames.close()
+        self.tokens.close()

@@ -71,7 +71,7 @@ def lost(call: PoolFuture, pid: int, code: int, reason: BaseException | None) ->
     if reason is not None:
         how = f"was killed, because {reason}"
     elif code == UNKNOWN:
-        how = "has ended, together with the fork server that had started it"
+        how = "has ended, together with the process that had started it"
     elif code < 0:
         how = f"was ended by {_signal_name(-code)}"
     else:

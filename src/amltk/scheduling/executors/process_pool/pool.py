@@ -7,13 +7,14 @@ import os
 import weakref
 from concurrent.futures import Executor
 from multiprocessing.context import BaseContext
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-from amltk._checks import check_optional_count
+from amltk._checks import check_optional_count, check_seconds
 from amltk.scheduling.executors.process_pool.engine import Engine
 from amltk.scheduling.executors.process_pool.future import PoolFuture
 from amltk.scheduling.executors.process_pool.limits import CallLimits
-from amltk.scheduling.executors.process_pool.starters import STARTERS
+from amltk.scheduling.executors.process_pool.options import AUTO, EXIT_SECONDS, WorkerOptions, check_preload
+from amltk.scheduling.executors.process_pool.starters import METHODS
 
 if TYPE_CHECKING:
     import asyncio
@@ -41,6 +42,13 @@ class ProcessPool(Executor):
             pool is broken: all calls fail with `PoolBrokenError`, whose cause has the traceback.
         initargs: The arguments of the initializer.
         max_tasks_per_child: After how many calls a worker is replaced; None for never.
+        preload: Which modules are imported once, ahead of the workers, in a process that these are then forked from: the
+            first call need not wait for as many imports as there are workers, and a worker that replaces another one
+            is there in milliseconds. `"auto"` for the modules that calls turn out to need, a list of names for these and
+            no others, `()` for none. A module that leaves a thread, an event loop, a connection or a process behind is
+            not imported ahead, which the log says. Linux, and `"forkserver"` only; elsewhere each worker imports.
+        exit_timeout: Seconds that a worker may take to end, for its threads, `atexit` handlers and the like. One that
+            takes longer is killed, and a warning says what it was waiting for.
 
     Raises:
         ValueError: `max_workers` or `max_tasks_per_child` is below 1, or there is no such `mp_context`.
@@ -55,6 +63,8 @@ class ProcessPool(Executor):
         initargs: tuple[Any, ...] = (),
         *,
         max_tasks_per_child: int | None = None,
+        preload: Iterable[str] | Literal["auto"] = AUTO,
+        exit_timeout: float = EXIT_SECONDS,
     ) -> None:
         workers = check_optional_count("max_workers", max_workers)
         if initializer is not None and not callable(initializer):
@@ -62,9 +72,14 @@ class ProcessPool(Executor):
         self._max_workers = workers if workers is not None else os.cpu_count() or 1
         self._engine = Engine(
             self._max_workers,
-            _method(mp_context),
-            None if initializer is None else (initializer, tuple(initargs)),
             check_optional_count("max_tasks_per_child", max_tasks_per_child),
+            WorkerOptions(
+                method := _method(mp_context),
+                _current_folder(),
+                None if initializer is None else (initializer, tuple(initargs)),
+                check_preload(preload, method),
+                check_seconds("exit_timeout", exit_timeout),
+            ),
         )
         _engines.add(self._engine)
         # A pool that nobody knows any more does what it was given, and ends.
@@ -171,10 +186,17 @@ class ProcessPool(Executor):
         return f"ProcessPool(max_workers={self._max_workers})"
 
 
+def _current_folder() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 - a string, as it travels
+    except OSError:
+        return None  # it was removed: workers begin where this process is, too
+
+
 def _method(mp_context: Any) -> str:
     method = mp_context.get_start_method() if isinstance(mp_context, BaseContext) else mp_context or "forkserver"
-    if method not in STARTERS:
-        raise ValueError(f"mp_context={mp_context!r}: must be one of {', '.join(map(repr, STARTERS))}, or None")
+    if method not in METHODS:
+        raise ValueError(f"mp_context={mp_context!r}: must be one of {', '.join(map(repr, METHODS))}, or None")
     return str(method)
 
 

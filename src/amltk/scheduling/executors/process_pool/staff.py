@@ -11,43 +11,59 @@ import multiprocessing.process
 import os
 import pickle
 import selectors
-import socket
+import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.failure import stand_in
+from amltk.scheduling.executors.process_pool.fork_server.descendants import ON_LINUX
+from amltk.scheduling.executors.process_pool.fork_server.messages import Kind as Report
 from amltk.scheduling.executors.process_pool.link import Link
+from amltk.scheduling.executors.process_pool.options import AUTO
 from amltk.scheduling.executors.process_pool.outcomes import lost
 from amltk.scheduling.executors.process_pool.pickles import by_value
 from amltk.scheduling.executors.process_pool.protocol import Kind, ProtocolError, encode
-from amltk.scheduling.executors.process_pool.starters import STARTERS, UNKNOWN, Starter
+from amltk.scheduling.executors.process_pool.shortage import explain
+from amltk.scheduling.executors.process_pool.starters import UNKNOWN, Starter, importable_path, make_starter
 from amltk.scheduling.executors.process_pool.worker import Start
 from amltk.scheduling.executors.termination import kill_trees
 
 if TYPE_CHECKING:
+    import socket
     import threading
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
     from amltk.scheduling.executors.process_pool.book import Book
+    from amltk.scheduling.executors.process_pool.fork_server.messages import Message
+    from amltk.scheduling.executors.process_pool.options import WorkerOptions
     from amltk.scheduling.executors.process_pool.traffic import Traffic
 
 _log = logging.getLogger(__name__)
 
-SILENCE = 0.5
-"""Seconds that a worker may go on without a connection to the pool."""
+SILENCE_SECONDS = 0.5
+"""How long a worker may go on without a connection to the pool."""
 
-MOST_FAILED_STARTS = 3
-"""Workers that may fail to initialise, one after the other, before the pool is broken."""
+LOOK_SECONDS = 0.01
+"""How soon a worker that is ending is looked at again."""
+
+MAX_FAILED_STARTS = 3
+"""How many workers may fail to initialise, one after the other, before the pool is broken."""
+
+MAX_SHORTAGES = 6
+"""How often the system may be unable to start a worker, while there is none, before the pool is broken."""
+
+FIRST_RETRY_SECONDS = 0.1
+LAST_RETRY_SECONDS = 5.0
+"""How long to wait before the system is asked for a worker again; twice as long each time, up to the last."""
 
 
 class Staff:
     """See the module.
 
     Args:
-        method: How workers are started, a key of `STARTERS`.
-        initialize: What each worker calls first, and with which arguments; or None.
+        options: How workers are started and ended.
         book: Says when a worker is wanted.
         traffic: Has the links.
         selector: Where the sockets of new workers are registered.
@@ -61,8 +77,7 @@ class Staff:
 
     def __init__(
         self,
-        method: str,
-        initialize: tuple[Callable[..., object], tuple[Any, ...]] | None,
+        options: WorkerOptions,
         *,
         book: Book,
         traffic: Traffic,
@@ -71,8 +86,7 @@ class Staff:
         lock: threading.Lock,
         own: list[socket.socket],
     ) -> None:
-        self._method = method
-        self._initialize = initialize
+        self._options = options
         self._book = book
         self._traffic = traffic
         self._links = traffic.links
@@ -81,6 +95,10 @@ class Staff:
         self._lock = lock
         self._own = own
         self._starter: Starter | None = None
+        self._shortages = 0  # in succession, while there was no worker
+        self._pause = FIRST_RETRY_SECONDS
+        self._retry_at: float | None = None  # when to ask the system for workers again
+        self._has_said_short = False
         self.due: float | None = None
 
     def look_after(self, *, closing: bool) -> bool:
@@ -102,10 +120,11 @@ class Staff:
             for excess in excesses:
                 if warden.confirm(excess):
                     self._traffic.condemn(excess.link, excess.error)
-        changed = self._note_ends()
+        changed = self._note_reports()
         self._kill_condemned()
         with self._lock:
             self._hang_up(everybody=closing and self._book.idle())
+        self._watch_starts()
         changed = self._start_workers() or changed
         with self._lock:
             self.due = self._next_look()
@@ -113,12 +132,22 @@ class Staff:
 
     def needed(self) -> bool:
         """Whether there may be something to look after at once, besides what was noted; under the lock."""
-        return self._traffic.staff_wanted or self._book.wants_seat()
+        return self._traffic.staff_wanted or (self._retry_at is None and self._book.wants_seat())
 
     def _next_look(self) -> float | None:
-        if any(link.reason is not None or link.silent_since is not None for link in self._links.values()):
-            return time.monotonic() + 0.01  # it is being killed, or about to end
-        return self._traffic.warden.due()
+        """When to look again though nothing happens; under the lock."""
+        times = [self._traffic.warden.due()]
+        now = time.monotonic()
+        for link in self._links.values():
+            if link.pid and (link.reason is not None or link.silent_since is not None):
+                times.append(now + LOOK_SECONDS)  # it is being killed, or about to end
+            elif link.hung_up_at is not None:
+                times.append(link.hung_up_at + self._options.exit_timeout)
+            elif link.slow_at is not None:
+                times.append(link.slow_at)
+        if self._retry_at is not None and self._book.wants_seat():
+            times.append(self._retry_at)
+        return min((one for one in times if one is not None), default=None)
 
     def close(self) -> None:
         """End what was needed to start workers, once these have ended."""
@@ -133,109 +162,229 @@ class Staff:
     # ------------------------------------------------------------------ starts
 
     def _start_workers(self) -> bool:
-        failed = False
+        """Start the workers that are wanted; whether calls were ended by that."""
+        if self._retry_at is not None:
+            if time.monotonic() < self._retry_at:
+                return False
+            self._retry_at = None
         while True:
             with self._lock:
                 if not self._book.wants_seat():
-                    return failed
-                link = Link(self._book.add_seat())
-                self._links[link.seat.number] = link
+                    return False
             try:
-                link.pid = self._make_starter().start(link.their_frames, link.their_tokens, others=self._others(link))
-            except ConnectionError as error:
-                failed = True
-                with self._lock:
-                    self._links.pop(link.seat.number).close()
-                    self._book.remove_seat(link.seat)
+                self._start_worker()
+            except ConnectionError:
                 self._replace_starter()
-                self._start_failed(f"no worker could be started: {error}", error)
-                continue
-            _log.debug("worker %d was started by %s", link.pid, self._method)
-            link.their_frames.close()
-            payload = pickle.dumps(self._start())
+                return True
+            except OSError as error:
+                self._note_shortage(error)
+                return False
+
+    def _start_worker(self) -> None:
+        starter = self._make_starter()
+        if modules := self._traffic.take_modules():
+            starter.preload(modules)
+        with self._lock:
+            seat = self._book.add_seat()
+        try:
+            link = Link(seat)
+            try:
+                starter.start(link, self._descriptors())
+            except BaseException:
+                link.close_theirs()
+                link.close()
+                raise
+        except BaseException:
             with self._lock:
-                self._selector.register(link.frames, selectors.EVENT_READ, link)
-                self._traffic.send(link, encode(Kind.INIT, payload=payload))
+                self._book.remove_seat(seat)
+            raise
+        link.close_theirs()
+        payload = pickle.dumps(self._start())
+        with self._lock:
+            self._links[seat.number] = link
+            self._selector.register(link.frames, selectors.EVENT_READ, link)
+            self._traffic.send(link, encode(Kind.INIT, payload=payload))
 
     def _make_starter(self) -> Starter:
         if self._starter is None:
-            self._starter = STARTERS[self._method]()
-            if self._starter.control is not None:
-                self._control.register(self._starter.control, selectors.EVENT_READ)
+            self._starter = make_starter(self._options.method, self._options.directory, self._descriptors())
+            self._control.register(self._starter.control, selectors.EVENT_READ)
+            if self._options.preload != AUTO:
+                self._starter.preload(self._options.preload)
         return self._starter
 
-    def _others(self, new: Link) -> list[socket.socket]:
-        """The sockets that a forked worker would keep open for others."""
-        others = list(self._own)
+    def _descriptors(self) -> list[int]:
+        """What a copy of this process must not keep open."""
+        found = [sock.fileno() for sock in self._own]
         for link in list(self._links.values()):
-            others += (link.frames, link.tokens, *([link.their_tokens] if link is not new else []))
-        return others
+            found += (link.frames.fileno(), *link.tokens.descriptors())
+        return found
 
     def _start(self) -> Start:
         main = sys.modules["__main__"]
         return Start(
-            path=list(sys.path),
+            path=importable_path(),
             argv=list(sys.argv),
             main_file=getattr(main, "__file__", None),
-            directory=os.getcwd(),  # noqa: PTH109 - a string, as it travels
-            initialize=None if self._initialize is None else by_value(self._initialize),
+            directory=self._options.directory,
+            initialize=None if self._options.initialize is None else by_value(self._options.initialize),
             authkey=bytes(multiprocessing.process.current_process().authkey),
         )
 
     def _start_failed(self, text: str, cause: BaseException | None) -> None:
+        """Note that a worker was started, and could not be initialised."""
         self._book.failed_starts += 1
-        if self._book.failed_starts >= MOST_FAILED_STARTS:
-            broken = PoolBrokenError(f"{text}; that was the {self._book.failed_starts}th time in succession")
-            raise broken from cause
+        if self._book.failed_starts >= MAX_FAILED_STARTS:
+            raise PoolBrokenError(f"{text}; that happened {self._book.failed_starts} times in succession") from cause
         _log.warning("%s; another one is started", text)
+
+    def _note_shortage(self, error: OSError) -> None:
+        """Note that the system cannot start a worker now: go on with those that there are, and ask it again later.
+
+        Raises:
+            PoolBrokenError: There is none, and there was none for some time.
+        """
+        self._shortages = 0 if any(link.pid for link in self._links.values()) else self._shortages + 1
+        if self._shortages >= MAX_SHORTAGES:
+            raise PoolBrokenError(f"no worker process can be started: {explain(error)}") from error
+        self._retry_at = time.monotonic() + self._pause
+        self._pause = min(LAST_RETRY_SECONDS, 2 * self._pause)
+        if not self._has_said_short:
+            self._has_said_short = True
+            _log.warning(
+                "a worker process cannot be started: %s. The pool goes on with %d workers, and tries again",
+                explain(error),
+                len(self._links),
+            )
+
+    def _watch_starts(self) -> None:
+        """Say which workers take long to be ready, since nobody else does while a call waits for them."""
+        now = time.monotonic()
+        with self._lock:
+            slow = [link for link in self._links.values() if link.slow_at is not None and link.slow_at <= now]
+            for link in slow:
+                link.slow_at = None if link.seat.ready else now + (now - link.requested_at)
+        for link in slow:
+            if not link.seat.ready:
+                took = now - link.requested_at
+                what = (
+                    "its initializer goes on"
+                    if link.pid and self._options.initialize is not None
+                    else "it is being started"
+                )
+                _log.warning("worker %s is not ready after %.0f s: %s", link.pid or "(without a pid yet)", took, what)
 
     # ------------------------------------------------------------------ ends
 
     def _hang_up(self, *, everybody: bool) -> None:
         """Have workers end that are not needed any more."""
         for link in self._links.values():
-            if (everybody or link.seat.retired) and not link.seat.sent and not link.hung_up and link.pid:
-                for sock in (link.tokens, link.frames):
-                    with contextlib.suppress(OSError):  # it has ended by itself
-                        sock.shutdown(socket.SHUT_WR)
-                link.hung_up = True
+            if (everybody or link.seat.retired) and not link.seat.sent and link.hung_up_at is None:
+                link.hang_up()
+                if not link.pid and self._starter is not None:
+                    self._starter.abandon(link.seat.number)
 
     def _kill_condemned(self) -> None:
         """Kill the workers that are to be ended, with everything that they have started."""
         now = time.monotonic()
         with self._lock:
             for link in self._links.values():
-                if link.silent_since is not None and now - link.silent_since > SILENCE:
+                if link.silent_since is not None and now - link.silent_since > SILENCE_SECONDS:
                     link.reason = link.reason or ProtocolError("it has closed its connection to the pool")
-            pids = [link.pid for link in self._links.values() if link.reason is not None and link.pid]
-        if pids:
-            kill_trees(pids)
+                elif (
+                    link.hung_up_at is not None
+                    and now - link.hung_up_at > self._options.exit_timeout
+                    and link.reason is None
+                ):
+                    link.reason = TimeoutError(f"it did not end in {self._options.exit_timeout:g} s")
+                    _log.warning("worker %d did not end in %g s, and is killed", link.pid, self._options.exit_timeout)
+            condemned = [link for link in self._links.values() if link.reason is not None]
+        for link in condemned:
+            if not link.pid and self._starter is not None:
+                self._starter.abandon(link.seat.number)
+        _kill(link.pid for link in condemned if link.pid)
 
-    def _note_ends(self) -> bool:
-        """Take note of processes that have ended."""
+    def _note_reports(self) -> bool:
+        """Take note of what has become of processes; whether some have ended."""
         if self._starter is None:
             return False
-        by_pid = {link.pid: link for link in self._links.values()}
         try:
-            ended = [(by_pid[pid], code) for pid, code in self._starter.ended() if pid in by_pid]
+            reports = self._starter.reports()
         except ConnectionError:
             self._replace_starter()
             return True
-        for link, code in ended:
-            self._bury(link, code)
-        return bool(ended)
+        shortage: OSError | None = None
+        broken: PoolBrokenError | None = None
+        changed = False
+        for report in reports:
+            link = self._links.get(report.number)
+            if report.kind in {Report.UNFIT, Report.SKIPPED}:
+                self._note_module(report)
+            elif link is None:
+                continue
+            elif report.kind == Report.STARTED:
+                link.pid = report.value
+                self._pause = FIRST_RETRY_SECONDS
+                _log.debug("worker %d was started by %s", link.pid, self._options.method)
+            elif report.kind == Report.FAILED:
+                self._drop(link)
+                if link.reason is None and link.hung_up_at is None:
+                    shortage = OSError(report.value, os.strerror(report.value))
+            else:
+                changed = True
+                try:
+                    self._bury(link, report.value)
+                except PoolBrokenError as error:
+                    broken = error  # raised when all reports were noted
+        if broken is not None:
+            raise broken
+        if shortage is not None:
+            self._note_shortage(shortage)
+        return changed
+
+    def _note_module(self, report: Message) -> None:
+        module, reason = pickle.loads(report.payload)
+        if report.kind == Report.UNFIT:
+            _log.warning(
+                "%s is not imported ahead of the workers, which import it by themselves: %s. A process with that cannot be "
+                "copied; give preload=() or the modules to import ahead, such as preload=['sklearn'], to "
+                "with_processes()",
+                module,
+                reason,
+            )
+        else:
+            level = logging.DEBUG if self._options.preload == AUTO else logging.WARNING
+            _log.log(level, "%s could not be imported ahead of the workers: %s", module, reason)
+
+    def _drop(self, link: Link) -> None:
+        """Take out a worker that was never started."""
+        with self._lock:
+            self._forget(link)
+            self._book.remove_seat(link.seat)
+
+    def _forget(self, link: Link) -> None:
+        """Give up the connection to a worker that is no more; under the lock."""
+        if link.silent_since is None:
+            self._selector.unregister(link.frames)
+        self._traffic.take_back(link)
+        link.close()
+        del self._links[link.seat.number]
 
     def _replace_starter(self) -> None:
-        """Forget a fork server that was killed; its workers are killed with it. The next worker gets another one."""
+        """Forget a process that starts workers and was killed; its workers end with it. The next one gets another."""
         starter, self._starter = self._starter, None
-        _log.warning("the process that starts workers has ended; another one is started")
-        if starter is not None and starter.control is not None:
+        if starter is not None:
             self._control.unregister(starter.control)
             starter.close()
-        links = [link for link in self._links.values() if link.pid]
-        kill_trees(link.pid for link in links)  # where the system does not do it
+        links = list(self._links.values())
+        kill_trees(link.pid for link in links if link.pid)  # where the system does not do it
         for link in links:
-            self._bury(link, UNKNOWN)
+            if link.pid:
+                _kill_group(link.pid)
+                self._bury(link, UNKNOWN)
+            else:
+                self._drop(link)
+        self._start_failed("the process that starts workers has ended", None)
 
     def _bury(self, link: Link, code: int) -> None:
         """Take out a worker whose process has ended; what it has sent before counts."""
@@ -244,10 +393,7 @@ class Staff:
                 with contextlib.suppress(BlockingIOError, OSError, ProtocolError):
                     while link.decoder.receive(link.frames):
                         self._traffic.handle_frames(link)
-                self._selector.unregister(link.frames)
-            self._traffic.take_back(link)
-            link.close()
-            del self._links[link.seat.number]
+            self._forget(link)
             self._traffic.warden.forget(link)
             for call in self._book.remove_seat(link.seat):
                 self._traffic.end(call, lost(call, link.pid, code, link.reason))
@@ -256,5 +402,21 @@ class Staff:
             failure = link.failure
             text = f"the initializer failed in worker {link.pid}: {failure.name}: {failure.text}"
             self._start_failed(text, stand_in(failure))
-        elif not link.seat.ready and not link.hung_up and link.reason is None:
+        elif not link.seat.ready and link.hung_up_at is None and link.reason is None:
             self._start_failed(f"worker {link.pid} ended with exit code {code} before it was initialised", None)
+
+
+def _kill(pids: Iterable[int]) -> None:
+    """Kill workers. What they have started is ended by the process that is their parent, where that finds it."""
+    if not ON_LINUX:
+        kill_trees(pids)
+        return
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _kill_group(pid: int) -> None:
+    """Kill what a worker has started, as far as it is still in its group; where nobody else does that any more."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)

@@ -3,166 +3,286 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import pickle
 import signal
 import socket
 import subprocess
 import sys
 import warnings
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from amltk.scheduling.executors.process_pool import fork_server, worker
+from amltk.scheduling.executors.process_pool import worker
+from amltk.scheduling.executors.process_pool.fork_server import server, supervisor
+from amltk.scheduling.executors.process_pool.fork_server.messages import Kind, Message, Preload, Receiver, send
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
+
+    from amltk.scheduling.executors.process_pool.link import Link
+
+_log = logging.getLogger(__name__)
 
 UNKNOWN = -signal.NSIG
-"""Stands for the exit code of a worker whose fork server has ended before it."""
+"""Stands for the exit code of a worker whose parent was killed with it."""
 
-_PROGRAM = "import sys; sys.path[:] = {path!r}; from {module} import {function}; {function}({arguments})"
+END_SECONDS = 10.0
+"""How long the processes that start workers are waited for when they are to end."""
+
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from {module} import {function}; {function}(*map(int, sys.argv[1:]))"
 
 
 class Starter(Protocol):
     """Starts workers."""
 
-    control: socket.socket | None
-    """Readable when `ended` has something to tell; None where `ended` is to be asked when a worker has hung up."""
+    control: socket.socket
+    """Readable when `reports` has something to tell."""
 
-    def start(self, frames: socket.socket, tokens: socket.socket, *, others: list[socket.socket]) -> int:
-        """Start a worker with its ends of two sockets; `others` are the pool's. Returns its pid."""
+    def start(self, link: Link, others: Iterable[int]) -> None:
+        """Have a worker started, which `reports` tells of by the number of the link's seat.
+
+        Args:
+            link: Has the worker's ends of its connection.
+            others: The descriptors of the pool, which a copy of this process must not keep.
+
+        Raises:
+            OSError: That is impossible now, or the process that starts workers was killed: a `ConnectionError`.
+        """
         ...
 
-    def ended(self) -> Iterator[tuple[int, int]]:
-        """The pids of workers that have ended since, and their exit codes; a negative one is a signal."""
+    def abandon(self, number: int) -> None:
+        """Do without a worker that was not started yet; `reports` tells that it failed."""
+
+    def preload(self, modules: Iterable[str]) -> None:
+        """Have modules imported ahead, so that the workers that are started from now on have them."""
+
+    def reports(self) -> list[Message]:
+        """What has happened since: what was `STARTED`, `FAILED` or `ENDED`, which modules are `UNFIT` or were `SKIPPED`.
+
+        Raises:
+            ConnectionError: The process that starts workers was killed, and its workers with it.
+        """
         ...
 
     def close(self) -> None:
-        """End what was needed to start workers, once these have ended."""
+        """End what was needed to start workers, and what is left of them."""
 
 
-def _interpreter(module: str, function: str, *descriptors: int) -> subprocess.Popen[bytes]:
-    """Run a function of a module of this package in a fresh interpreter, which finds what this one finds."""
-    program = _PROGRAM.format(
-        path=sys.path, module=module, function=function, arguments=", ".join(map(str, descriptors))
-    )
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    return subprocess.Popen(
-        [sys.executable, *flags, "-c", program], pass_fds=descriptors, stdin=subprocess.DEVNULL, process_group=0
-    )
+def importable_path() -> list[str]:
+    """What is imported from; import ignores anything that is no text, such as a `Path`."""
+    return [entry for entry in sys.path if isinstance(entry, str)]
+
+
+def _executable() -> str | None:
+    """The interpreter; None where there is none that could be run again, as in a program that was frozen."""
+    spawn = sys.modules.get("multiprocessing.spawn")
+    executable: Any = spawn.get_executable() if spawn is not None else sys.executable  # users may have set it there
+    return None if getattr(sys, "frozen", False) or not executable else os.fsdecode(executable)
+
+
+def _command(executable: str, module: str, function: str) -> list[str]:
+    """Runs a function of this package in a fresh interpreter, which finds what this one finds; its arguments follow."""
+    program = _PROGRAM.format(path=importable_path(), module=module, function=function)
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return [executable, *flags, "-c", program]
+
+
+def _receive(receiver: Receiver) -> list[Message]:
+    """Everything that there is."""
+    found: list[Message] = []
+    try:
+        while True:
+            found += [message for message, _ in receiver.receive(socket.MSG_DONTWAIT)]
+    except BlockingIOError:
+        return found
+    except (EOFError, ConnectionResetError):
+        if found:
+            return found
+        raise ConnectionError("the process that starts workers has ended") from None
 
 
 class ForkServer:
-    """Starts workers from a small process with one thread. A server that was killed is replaced."""
+    """Starts workers from a small process with one thread, by a fork or, with `mp_context="spawn"`, as fresh interpreters.
 
-    def __init__(self) -> None:
-        self._control, other = socket.socketpair()
-        self.control: socket.socket | None = self._control
-        with other:
-            self._process = _interpreter(fork_server.__name__, "main", other.fileno())
-        self._ends: list[tuple[int, int]] = []  # that were told while a start was waited for
+    Where this program cannot be run again as an interpreter, that process is a copy of this one.
 
-    def start(self, frames: socket.socket, tokens: socket.socket, *, others: list[socket.socket]) -> int:
-        """See `Starter`.
+    Args:
+        directory: Where it is to work; None for the current folder.
+        spawn: Whether workers are fresh interpreters.
+        others: The descriptors of the pool, which a copy of this process must not keep.
 
-        Raises:
-            ConnectionError: The server was killed.
-        """
-        del others  # the server has none of them
-        socket.send_fds(self._control, [fork_server.START], [frames.fileno(), tokens.fileno()])
-        while True:
-            what, pid, code = self._receive()
-            if what == fork_server.STARTED:
-                return pid
-            self._ends.append((pid, code))
+    Raises:
+        OSError: It could not be started.
+    """
 
-    def _receive(self) -> tuple[bytes, int, int]:
-        report = self._control.recv(fork_server.REPORT.size, socket.MSG_WAITALL)
-        if len(report) < fork_server.REPORT.size:
-            raise ConnectionError("the fork server has ended")
-        what, pid, code = fork_server.REPORT.unpack(report)
-        return what, pid, code
-
-    def ended(self) -> Iterator[tuple[int, int]]:
-        """See `Starter`.
-
-        Raises:
-            ConnectionError: The server was killed, and its workers end with it.
-        """
-        while self._ends:
-            yield self._ends.pop()
-        while self._has_report():
-            _, pid, code = self._receive()
-            yield pid, code
-
-    def _has_report(self) -> bool:
+    def __init__(self, directory: str | None, *, spawn: bool, others: Iterable[int]) -> None:
+        self._executable = _executable()
+        self._spawns = spawn and self._executable is not None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pid = 0
+        self.control: socket.socket
+        self.control, theirs = socket.socketpair()
         try:
-            if self._control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
-                return True
-        except BlockingIOError:
-            return False
-        raise ConnectionError("the fork server has ended")
+            with theirs:
+                self._launch(theirs, directory, others)
+        except BaseException:
+            self.control.close()
+            raise
+        self._receiver = Receiver(self.control)
+
+    def _launch(self, theirs: socket.socket, directory: str | None, others: Iterable[int]) -> None:
+        parent = os.getpid()
+        if self._executable is None:
+            _log.info("this program is no interpreter that could be run again: workers are copies of it")
+            self._pid = _fork()
+            if self._pid == 0:
+                _close_all((*others, self.control.fileno()))
+                os.setpgid(0, 0)
+                server.main(theirs.detach(), parent)
+            return
+        command = [*_command(self._executable, server.__name__, "main"), str(theirs.fileno()), str(parent)]
+        if directory is not None and not os.path.isdir(directory):  # noqa: PTH112 - a string, as it travels
+            _log.warning("%s, where this pool was made, is gone: its workers begin in the current folder", directory)
+            directory = None
+        self._process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, process_group=0, cwd=directory
+        )
+
+    def start(self, link: Link, others: Iterable[int]) -> None:
+        """See `Starter`."""
+        del others  # the server has none of them
+        payload = b""
+        if self._spawns:
+            assert self._executable is not None
+            payload = pickle.dumps((_command(self._executable, worker.__name__, "run"), dict(os.environ)))
+        self._send(
+            Message(Kind.START, link.seat.number, payload=payload), [link.their_frames.fileno(), link.tokens.theirs]
+        )
+
+    def _send(self, message: Message, descriptors: Iterable[int] = ()) -> None:
+        send(self.control, message, list(descriptors))
+
+    def abandon(self, number: int) -> None:
+        """See `Starter`."""
+        with contextlib.suppress(OSError):  # it has ended, which is noticed elsewhere
+            self._send(Message(Kind.ABANDON, number))
+
+    def preload(self, modules: Iterable[str]) -> None:
+        """See `Starter`. Fresh interpreters import for themselves."""
+        if self._spawns:
+            return
+        main = sys.modules["__main__"]
+        preload = Preload(tuple(modules), importable_path(), list(sys.argv), getattr(main, "__file__", None))
+        with contextlib.suppress(OSError):
+            self._send(Message(Kind.PRELOAD, payload=pickle.dumps(preload)))
+
+    def reports(self) -> list[Message]:
+        """See `Starter`."""
+        return _receive(self._receiver)
 
     def close(self) -> None:
         """See `Starter`."""
-        self._control.close()
-        self._process.wait()
+        with contextlib.suppress(OSError):
+            # Said in words: a forked copy of this process may keep the socket open.
+            self._send(Message(Kind.END))
+        self.control.close()
+        if self._process is None:
+            _reap(self._pid)
+            return
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
-class _Children:
-    """Workers that are children of this process."""
-
-    control: socket.socket | None = None
+class Fork:
+    """Starts workers as copies of this process, as `mp_context="fork"` asks for; each has a supervisor for its parent."""
 
     def __init__(self) -> None:
-        self._pids: set[int] = set()
+        self.control: socket.socket
+        self.control, self._theirs = socket.socketpair()
+        self._receiver = Receiver(self.control)
+        self._supervisors: dict[int, int] = {}  # their pids, by the numbers of the workers
+        self._leaving: list[int] = []  # those that have told the end of their worker
 
-    def ended(self) -> Iterator[tuple[int, int]]:
+    def start(self, link: Link, others: Iterable[int]) -> None:
         """See `Starter`."""
-        for pid in list(self._pids):
-            try:
-                found, status = os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:  # somebody else has waited for it
-                found, status = pid, 0
-            if found:
-                self._pids.discard(pid)
-                yield pid, os.waitstatus_to_exitcode(status)
+        number, parent = link.seat.number, os.getpid()
+        pid = _fork()
+        if pid == 0:
+            _close_all((*others, self.control.fileno()))
+            supervisor.main(number, [link.their_frames.detach(), link.tokens.theirs], self._theirs, parent)
+        self._supervisors[number] = pid
+
+    def abandon(self, number: int) -> None:
+        """See `Starter`. All that were asked for are started."""
+
+    def preload(self, modules: Iterable[str]) -> None:
+        """See `Starter`. A copy has what this process has."""
+
+    def reports(self) -> list[Message]:
+        """See `Starter`."""
+        ended = {number for number, pid in self._supervisors.items() if _has_ended(pid)}
+        found = _receive(self._receiver)
+        for message in found:
+            if message.kind in {Kind.ENDED, Kind.FAILED}:
+                pid = self._supervisors.pop(message.number, None)
+                if pid is not None and message.number not in ended:
+                    self._leaving.append(pid)
+        for number in ended & self._supervisors.keys():  # it was killed
+            del self._supervisors[number]
+            found.append(Message(Kind.ENDED, number, UNKNOWN))
+        self._leaving = [pid for pid in self._leaving if not _has_ended(pid)]
+        return found
 
     def close(self) -> None:
         """See `Starter`."""
+        for pid in (*self._supervisors.values(), *self._leaving):
+            _reap(pid)
+        self.control.close()
+        self._theirs.close()
 
 
-class Fork(_Children):
-    """Starts workers as copies of this process, as `mp_context="fork"` asks for."""
-
-    def start(self, frames: socket.socket, tokens: socket.socket, *, others: list[socket.socket]) -> int:
-        """See `Starter`."""
-        with warnings.catch_warnings():
-            # CPython 3.12 and later warn of forking where there are threads; the user has asked for it.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
-        if pid == 0:
-            for sock in others:
-                with contextlib.suppress(OSError):
-                    sock.close()
-            fork_server.run_worker(frames.detach(), tokens.detach())
-        self._pids.add(pid)
-        return pid
+def _fork() -> int:
+    """Fork, such that nothing is printed twice."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # it is closed, or none
+            stream.flush()
+    with warnings.catch_warnings():
+        # CPython 3.12 and later warn of forking where there are threads; the user has asked for it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
-class Spawn(_Children):
-    """Starts each worker as a fresh interpreter, as `mp_context="spawn"` asks for."""
-
-    def start(self, frames: socket.socket, tokens: socket.socket, *, others: list[socket.socket]) -> int:
-        """See `Starter`."""
-        del others  # not inherited
-        process = _interpreter(worker.__name__, "run", frames.fileno(), tokens.fileno())
-        process.returncode = 0  # waited for by `ended`
-        self._pids.add(process.pid)
-        return process.pid
+def _close_all(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
 
-STARTERS: dict[str, type[ForkServer | Fork | Spawn]] = {
-    "forkserver": ForkServer,
-    "spawn": Spawn,
-    "fork": Fork,
-}
+def _has_ended(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] != 0
+    except ChildProcessError:  # somebody else has waited for it
+        return True
+
+
+def _reap(pid: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+def make_starter(method: str, directory: str | None, others: Iterable[int]) -> Starter:
+    """What starts workers by one of the `METHODS`.
+
+    Raises:
+        OSError: It could not be started.
+    """
+    if method == "fork":
+        return Fork()
+    return ForkServer(directory, spawn=method == "spawn", others=others)
+
+
+METHODS = ("forkserver", "spawn", "fork")

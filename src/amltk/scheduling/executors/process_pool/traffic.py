@@ -79,6 +79,10 @@ class Traffic:
                     calls.append(call)
         return calls
 
+    def take_modules(self) -> set[str]:
+        """The modules that calls have turned out to need since, to be imported ahead."""
+        return set()
+
     def pack(self, calls: Iterable[PoolFuture]) -> list[tuple[PoolFuture, BaseException]]:
         """Pickle calls, which calls users' code: not to be done under the lock, nor by two threads at once.
 
@@ -106,10 +110,7 @@ class Traffic:
             pieces = self._encode(link, calls, Kind.ANNOUNCED_TASK if announced else Kind.TASK)
             self._forget_definitions()
             self.send(link, pieces)
-            try:
-                link.tokens.send(bytes((seat.generation,)) * len(calls))
-            except OSError:
-                pass  # the worker is gone: nothing of this was begun
+            link.tokens.put(bytes((seat.generation,)) * len(calls))
 
     def _encode(self, link: Link, calls: Iterable[PoolFuture], kind: int) -> list[Buffer]:
         """Calls as frames, with the definitions that the worker does not know."""
@@ -182,7 +183,7 @@ class Traffic:
         if not seat.sent:
             return None
         first = seat.sent[0]
-        is_begun = first.began is not None or self.links[seat.number].count_tokens() < len(seat.sent)
+        is_begun = first.began is not None or self.links[seat.number].tokens.count() < len(seat.sent)
         return first if is_begun else None
 
     def handle(self, events: Iterable[tuple[selectors.SelectorKey, int]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import multiprocessing.process
 import os
 import pickle
@@ -11,20 +11,20 @@ import socket
 import sys
 import time
 import types
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from amltk.scheduling.executors.failure import describe, note_result
 from amltk.scheduling.executors.process_pool import here
+from amltk.scheduling.executors.process_pool.fork_server.descendants import become_subreaper, die_with_parent
 from amltk.scheduling.executors.process_pool.pickles import pickle_outcome
 from amltk.scheduling.executors.process_pool.protocol import CHUNK, Buffer, Decoder, Frame, Kind, encode
+from amltk.scheduling.executors.process_pool.tokens import END
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LOST_CONNECTION = 83
 """The exit code of a worker whose sockets were closed or written into by the function that it ran."""
-
-PR_SET_PDEATHSIG = 1
 
 
 class Start(NamedTuple):
@@ -33,25 +33,30 @@ class Start(NamedTuple):
     path: list[str]
     argv: list[str]
     main_file: str | None
-    directory: str
+    directory: str | None
     initialize: bytes | None
     """A pickle of the initializer and its arguments."""
     authkey: bytes
     """Of the parent: with it, proxies of a `multiprocessing.Manager` can be used."""
 
 
-def die_with_parent() -> None:
-    """Have the system end this process when the one that started it ends, where it can do that."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def prepare(path: list[str], argv: list[str], main_file: str | None) -> None:
+    """Have modules find what they find in the user's program, and see what they see of it."""
+    sys.path[:] = path
+    sys.argv[:] = argv
+    main_module = types.ModuleType("__main__")
+    main_module.__dict__["__builtins__"] = __builtins__
+    if main_file is not None:
+        main_module.__file__ = main_file
+    sys.modules["__main__"] = main_module
 
 
-def main(frames: socket.socket, tokens: socket.socket) -> None:
-    """Work until the parent hangs up, then end the process.
+def main(frames: socket.socket, tokens: int) -> None:
+    """Work until the parent hangs up.
 
     Args:
         frames: For frames, both ways.
-        tokens: For taking tokens; the parent takes them back from the same end.
+        tokens: A descriptor to take tokens from; the parent takes them back from the same end.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C does
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -70,7 +75,7 @@ def main(frames: socket.socket, tokens: socket.socket) -> None:
 class Worker:
     """One worker; see `book` for the tokens."""
 
-    def __init__(self, frames: socket.socket, tokens: socket.socket) -> None:
+    def __init__(self, frames: socket.socket, tokens: int) -> None:
         self._socket = frames
         self._tokens = tokens
         self._incoming = self._frames()
@@ -102,21 +107,17 @@ class Worker:
         start = next(self._incoming, None)
         if start is None or not self._begin(pickle.loads(start.payload)):
             return
-        while token := self._tokens.recv(1):
+        while (token := os.read(self._tokens, 1)) and token != END:
             self._call(self._next_call(token[0]))
             if os.getpid() != self._pid:
                 os._exit(0)  # the call has forked, and this is the child: the outcome is its parent's to tell
 
     def _begin(self, start: Start) -> bool:
-        sys.path[:] = start.path
-        sys.argv[:] = start.argv
-        main_module = types.ModuleType("__main__")
-        main_module.__dict__["__builtins__"] = __builtins__
-        if start.main_file is not None:
-            main_module.__file__ = start.main_file
-        sys.modules["__main__"] = main_module
+        prepare(start.path, start.argv, start.main_file)
         try:
-            os.chdir(start.directory)
+            if start.directory is not None:
+                with contextlib.suppress(OSError):  # it is gone: stay where the process was started
+                    os.chdir(start.directory)
             multiprocessing.process.current_process().authkey = start.authkey
             if start.initialize is not None:
                 initializer, initargs = pickle.loads(start.initialize)
@@ -191,8 +192,35 @@ def _in_band(error: BaseException) -> bytes:
     return pickle.dumps(error, 5) if buffers else payload
 
 
-def run(frames: int, tokens: int) -> None:
+def run(frames: int, tokens: int, parent: int) -> None:
     """Be a worker, in a fresh interpreter of its own."""
-    die_with_parent()
-    main(socket.socket(fileno=frames), socket.socket(fileno=tokens))
+    _become_worker(parent)
+    main(socket.socket(fileno=frames), tokens)
     os._exit(0)
+
+
+def run_forked(frames: int, tokens: int, *, parent: int) -> NoReturn:
+    """Be a worker from now on, in a process that was just forked."""
+    status = 1
+    try:
+        os.setpgid(0, 0)  # a terminal's Ctrl-C is for the parent
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _become_worker(parent)
+        _seed()
+        main(socket.socket(fileno=frames), tokens)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _become_worker(parent: int) -> None:
+    die_with_parent(parent)
+    become_subreaper()
+
+
+def _seed() -> None:
+    """Give a copy of a process random numbers of its own, as Python does for `random`."""
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()

@@ -1,0 +1,140 @@
+"""How a process that starts workers finds and ends what these leave behind, and notices the end of its own parent.
+
+On Linux both the process that starts workers and each worker are *subreapers*: a process whose parent has ended becomes
+a child of the nearest one above it. So whatever a living worker has started is below it, whatever session or group it has
+gone to, and becomes a child of the process that starts workers when the worker ends: there, a child that is no worker was
+left behind by one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+
+ON_LINUX = sys.platform == "linux"
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+TRACKER_SECONDS = 2.0
+"""How long a resource tracker may take to remove what its program has left, such as the temporary folders of joblib."""
+
+END_SECONDS = 5.0
+"""How long killed processes are waited for."""
+
+
+def _prctl(option: int, value: int) -> bool:
+    return ON_LINUX and ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0
+
+
+def become_subreaper() -> bool:
+    """Have what descendants leave behind become children of this process; whether the system can do that."""
+    return _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the system end this process when its parent ends, where it can do that.
+
+    Args:
+        parent: The pid of the parent. If that has ended already, so does this process.
+    """
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def watch(pid: int) -> int | None:
+    """A descriptor that is readable when that process has ended; None where the system has no such thing."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+def children() -> list[int]:
+    """The pids of the children of this process, those that ended and were not waited for included."""
+    try:
+        return [
+            int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_bytes().split()
+        ]
+    except OSError:
+        return list(_children_by_search())
+
+
+def _children_by_search() -> Iterator[int]:
+    """As `children`, on a kernel that does not list them."""
+    own = os.getpid()
+    for name in os.listdir("/proc") if ON_LINUX else ():
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                state = Path("/proc", name, "stat").read_bytes()
+                if int(state[state.rindex(b")") + 2 :].split()[1]) == own:
+                    yield int(name)
+
+
+def ended_children() -> Iterator[tuple[int, int]]:
+    """Wait for children that have ended, without blocking: their pids and exit codes; a negative one is a signal."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        yield pid, os.waitstatus_to_exitcode(status)
+
+
+class Strays:
+    """What ended workers have left behind, as children of this process."""
+
+    def __init__(self) -> None:
+        self._trackers: dict[int, float] = {}  # until when each is waited for
+        self._immortal: set[int] = set()
+
+    def kill(self, strays: list[int]) -> bool:
+        """Kill them; whether some go on, to be looked at again soon."""
+        self._trackers = {pid: until for pid, until in self._trackers.items() if pid in strays}
+        self._immortal.intersection_update(strays)
+        for pid in strays:
+            if pid in self._immortal or self._may_finish(pid):
+                continue
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            except PermissionError:  # it runs as another user, by sudo for one
+                self._immortal.add(pid)
+        return any(pid not in self._immortal for pid in strays)
+
+    def _may_finish(self, pid: int) -> bool:
+        """Whether this is a resource tracker, which ends by itself after it has removed what its program has left."""
+        now = time.monotonic()
+        if pid not in self._trackers:
+            try:
+                command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:
+                return False
+            if b"resource_tracker" not in command:
+                return False
+            self._trackers[pid] = now + TRACKER_SECONDS
+        return now < self._trackers[pid]
+
+
+def end_all(strays: Strays, known: Container[int] = ()) -> None:
+    """Kill all children of this process but the `known` ones, and what they leave behind, and wait for their ends."""
+    give_up = time.monotonic() + END_SECONDS
+    while time.monotonic() < give_up:
+        for _ in ended_children():
+            pass
+        if not strays.kill([pid for pid in children() if pid not in known]):
+            return
+        time.sleep(0.001)

@@ -1,0 +1,102 @@
+"""What a process may have that forks badly: threads, event loops, connections, children, files that it writes.
+
+A copy of the process would have the thread's locks but not the thread, and would share the connection and what waits in
+the file's buffer with all other copies.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import NamedTuple
+
+from amltk.scheduling.executors.process_pool.fork_server.descendants import children
+
+HARMLESS = ("/memfd:libffi", "/libffi.so.", "/dev/null", "/dev/urandom", "/dev/random", "/dev/zero")
+"""What the targets of descriptors begin with that any number of processes may share."""
+
+DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/", "/dev/accel")
+"""What the targets of descriptors begin with that belong to the context of a GPU."""
+
+WRITABLE = os.O_WRONLY | os.O_RDWR
+
+
+class Holdings(NamedTuple):
+    """What this process has at one moment.
+
+    Attributes:
+        threads: The idents of Python's threads.
+        native: How many threads the system counts.
+        children: The pids of its children.
+        descriptors: Number and target of each open descriptor.
+    """
+
+    threads: frozenset[int]
+    native: int
+    children: frozenset[int]
+    descriptors: frozenset[tuple[int, str]]
+
+    @classmethod
+    def now(cls) -> Holdings:
+        """What there is now."""
+        return cls(
+            frozenset(sys._current_frames()),
+            len(os.listdir("/proc/self/task")),  # noqa: PTH208 - pathlib would take its time to import
+            frozenset(children()),
+            frozenset(_descriptors()),
+        )
+
+
+def _descriptors() -> list[tuple[int, str]]:
+    found = []
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        try:
+            found.append((int(name), os.readlink(f"/proc/self/fd/{name}")))  # noqa: PTH115
+        except OSError:
+            continue  # that of this very search
+    return found
+
+
+def unfit(before: Holdings) -> str | None:
+    """What this process has got since that forks badly; None if nothing."""
+    now = Holdings.now()
+    if new := now.threads - before.threads:
+        names = [thread.name for thread in threading.enumerate() if thread.ident in new]
+        return f"it started {_several('thread', names or sorted(new))}"
+    if now.native - before.native > _threads_of_blas():
+        return f"it started {now.native - before.native} threads that Python does not know"
+    if new := now.children - before.children:
+        return f"it started {_several('process', sorted(new))}"
+    for descriptor, target in sorted(now.descriptors - before.descriptors):
+        if kind := _kind(descriptor, target):
+            return f"it opened {kind} ({target})"
+    return None
+
+
+def _several(what: str, names: list[str] | list[int]) -> str:
+    return f"the {what} {', '.join(map(str, names))}"
+
+
+def _threads_of_blas() -> int:
+    """How many threads OpenBLAS has at most, each copy of it; it ends them before a fork and starts them again."""
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123
+        libraries = {line.rsplit(None, 1)[-1] for line in maps if "openblas" in line}
+    return len(libraries) * ((os.cpu_count() or 1) - 1)
+
+
+def _kind(descriptor: int, target: str) -> str | None:
+    """What kind of thing an open descriptor is, where copies of the process must not share it."""
+    if target.startswith(HARMLESS):
+        return None
+    if target.startswith(DEVICES):
+        return "a device"
+    if target.startswith("socket:"):
+        return "a connection"
+    if "eventpoll" in target:
+        return "what an event loop waits with"
+    if target.startswith(("pipe:", "anon_inode:")):
+        return "a channel to another process or thread"
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as info:  # noqa: PTH123
+        flags = next((int(line.split()[1], 8) for line in info if line.startswith("flags:")), 0)
+    return "a file to write into" if flags & WRITABLE else None

@@ -1,0 +1,49 @@
+"""What to say where the system has not got what it takes to start a process."""
+
+from __future__ import annotations
+
+import errno
+import resource
+
+MOST = 1 << 62
+"""A limit that is none."""
+
+
+def explain(error: OSError) -> str:
+    """What has run out, and what to do about it."""
+    return f"{error}{_REMEDIES.get(error.errno or 0, _nothing)()}"
+
+
+def _nothing() -> str:
+    return ""
+
+
+def _limit(number: int) -> str:
+    soft, _ = resource.getrlimit(number)
+    return "none" if soft in {resource.RLIM_INFINITY, -1} or soft > MOST else str(soft)
+
+
+def _processes() -> str:
+    return (
+        f"; the limit of processes and threads is reached: that of the user (ulimit -u: {_limit(resource.RLIMIT_NPROC)}) or "
+        "of the job (pids.max of its cgroup). Use fewer workers, or raise it"
+    )
+
+
+def _descriptors() -> str:
+    return (
+        f"; this process has as many files open as it may (ulimit -n: {_limit(resource.RLIMIT_NOFILE)}), and a worker takes "
+        "two. Close files, use fewer workers, or raise the limit, for instance by resource.setrlimit"
+    )
+
+
+def _memory() -> str:
+    return "; there is no memory left for another process. Use fewer workers, or let calls use less"
+
+
+_REMEDIES = {
+    errno.EAGAIN: _processes,
+    errno.EMFILE: _descriptors,
+    errno.ENFILE: lambda: "; the system has no file descriptors left (sysctl fs.file-max)",
+    errno.ENOMEM: _memory,
+}
