@@ -98,6 +98,7 @@ class Server:
         self._receiver = Receiver(control)
         self._selector = selectors.DefaultSelector()
         self._own: list[socket.socket] = [control]  # closed in what is forked
+        self._watched: int | None = None  # tells the end of the parent
         self._workers: dict[int, int] = {}  # their numbers, by pid
         self._strays = Strays()
         self._strays_left = False
@@ -124,8 +125,9 @@ class Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         self._register(reader, lambda: self._note_ends(reader))
-        if (parent := watch(self._parent)) is not None:
-            self._register(parent, self._end)
+        self._watched = watch(self._parent)
+        if self._watched is not None:
+            self._register(self._watched, self._end)
         if os.getppid() != self._parent:
             self._end()
         while True:
@@ -257,6 +259,8 @@ class Server:
             _close(descriptors)
         for sock in self._own:
             sock.close()
+        if self._watched is not None:
+            os.close(self._watched)
 
     # ------------------------------------------------------------------ the warm process
 
