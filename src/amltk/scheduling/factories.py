@@ -76,8 +76,8 @@ class Factories:
             terminate: As in `Scheduler(executor, terminate=...)`.
 
         Raises:
-            ValueError: `max_workers` or `max_tasks_per_child` is below 1, there is no such `mp_context`, or `preload` names
-                modules for another one than `"forkserver"`.
+            ValueError: `max_workers` or `max_tasks_per_child` is below 1, there is no such `mp_context`, or `preload`
+                names modules for another one than `"forkserver"`.
             TypeError: `initializer` is not callable, or `preload` is no list of names.
         """
         return cls._made_by(

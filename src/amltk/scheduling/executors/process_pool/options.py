@@ -50,7 +50,7 @@ def check_preload(preload: Iterable[str] | Literal["auto"] | None, method: str) 
         )
     modules = tuple(preload)
     for module in modules:
-        if not isinstance(module, str) or not all(part.isidentifier() for part in module.split(".")):
+        if not all(part.isidentifier() for part in str(module).split(".")):
             raise TypeError(f"preload={preload!r}: {module!r} is not the name of a module, such as 'sklearn.svm'")
     if modules and method != "forkserver":
         raise ValueError(

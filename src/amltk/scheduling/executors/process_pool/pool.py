@@ -42,11 +42,12 @@ class ProcessPool(Executor):
             pool is broken: all calls fail with `PoolBrokenError`, whose cause has the traceback.
         initargs: The arguments of the initializer.
         max_tasks_per_child: After how many calls a worker is replaced; None for never.
-        preload: Which modules are imported once, ahead of the workers, in a process that these are then forked from: the
-            first call need not wait for as many imports as there are workers, and a worker that replaces another one
-            is there in milliseconds. `"auto"` for the modules that calls turn out to need, a list of names for these and
-            no others, `()` for none. A module that leaves a thread, an event loop, a connection or a process behind is
-            not imported ahead, which the log says. Linux, and `"forkserver"` only; elsewhere each worker imports.
+        preload: Which modules are imported once, ahead of the workers, by a process that the workers are then forked
+            from: however many workers there are, there is one import, and a worker that replaces another one is ready
+            in milliseconds. `"auto"` for the modules that calls turn out to need, a list of names for these and no
+            others, `()` for none. A module that leaves a thread, an event loop, a connection, a process or an open
+            file behind cannot be imported ahead: the log names it, and workers import it themselves. On Linux, with
+            `"forkserver"`; elsewhere each worker imports.
         exit_timeout: Seconds that a worker may take to end, for its threads, `atexit` handlers and the like. One that
             takes longer is killed, and a warning says what it was waiting for.
 

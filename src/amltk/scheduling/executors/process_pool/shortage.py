@@ -25,15 +25,15 @@ def _limit(number: int) -> str:
 
 def _processes() -> str:
     return (
-        f"; the limit of processes and threads is reached: that of the user (ulimit -u: {_limit(resource.RLIMIT_NPROC)}) or "
-        "of the job (pids.max of its cgroup). Use fewer workers, or raise it"
+        "; the limit of processes and threads is reached: that of the user (ulimit -u: "
+        f"{_limit(resource.RLIMIT_NPROC)}) or of the job (pids.max of its cgroup). Use fewer workers, or raise it"
     )
 
 
 def _descriptors() -> str:
     return (
-        f"; this process has as many files open as it may (ulimit -n: {_limit(resource.RLIMIT_NOFILE)}), and a worker takes "
-        "two. Close files, use fewer workers, or raise the limit, for instance by resource.setrlimit"
+        f"; this process has as many files open as it may (ulimit -n: {_limit(resource.RLIMIT_NOFILE)}), and a worker "
+        "takes two. Close files, use fewer workers, or raise the limit, for instance by resource.setrlimit"
     )
 
 

@@ -267,12 +267,9 @@ class Staff:
         for link in slow:
             if not link.seat.ready:
                 took = now - link.requested_at
-                what = (
-                    "its initializer goes on"
-                    if link.pid and self._options.initialize is not None
-                    else "it is being started"
-                )
-                _log.warning("worker %s is not ready after %.0f s: %s", link.pid or "(without a pid yet)", took, what)
+                is_initialized = link.pid and self._options.initialize is not None
+                what = "its initializer has not returned" if is_initialized else "it is still being started"
+                _log.warning("worker %s is not ready after %.0f s: %s", link.pid or "(no pid yet)", took, what)
 
     # ------------------------------------------------------------------ ends
 
@@ -289,20 +286,23 @@ class Staff:
         now = time.monotonic()
         with self._lock:
             for link in self._links.values():
-                if link.silent_since is not None and now - link.silent_since > SILENCE_SECONDS:
-                    link.reason = link.reason or ProtocolError("it has closed its connection to the pool")
-                elif (
-                    link.hung_up_at is not None
-                    and now - link.hung_up_at > self._options.exit_timeout
-                    and link.reason is None
-                ):
-                    link.reason = TimeoutError(f"it did not end in {self._options.exit_timeout:g} s")
-                    _log.warning("worker %d did not end in %g s, and is killed", link.pid, self._options.exit_timeout)
+                if link.reason is None:
+                    link.reason = self._overdue(link, now)
             condemned = [link for link in self._links.values() if link.reason is not None]
         for link in condemned:
             if not link.pid and self._starter is not None:
                 self._starter.abandon(link.seat.number)
         _kill(link.pid for link in condemned if link.pid)
+
+    def _overdue(self, link: Link, now: float) -> Exception | None:
+        """Why a worker has to be killed that should have ended by itself; None if it has time."""
+        if link.silent_since is not None and now - link.silent_since > SILENCE_SECONDS:
+            return ProtocolError("it has closed its connection to the pool")
+        limit = self._options.exit_timeout
+        if link.hung_up_at is None or now - link.hung_up_at < limit:
+            return None
+        _log.warning("worker %d did not end in %g s, and is killed", link.pid, limit)
+        return TimeoutError(f"it did not end in {limit:g} s")
 
     def _note_reports(self) -> bool:
         """Take note of what has become of processes; whether some have ended."""
@@ -313,42 +313,52 @@ class Staff:
         except ConnectionError:
             self._replace_starter()
             return True
-        shortage: OSError | None = None
-        broken: PoolBrokenError | None = None
+        problems: list[OSError | PoolBrokenError] = []  # raised when all reports were noted
         changed = False
         for report in reports:
-            link = self._links.get(report.number)
-            if report.kind in {Report.UNFIT, Report.SKIPPED}:
-                self._note_module(report)
-            elif link is None:
-                continue
-            elif report.kind == Report.STARTED:
-                link.pid = report.value
-                self._pause = FIRST_RETRY_SECONDS
-                _log.debug("worker %d was started by %s", link.pid, self._options.method)
-            elif report.kind == Report.FAILED:
-                self._drop(link)
-                if link.reason is None and link.hung_up_at is None:
-                    shortage = OSError(report.value, os.strerror(report.value))
-            else:
-                changed = True
-                try:
-                    self._bury(link, report.value)
-                except PoolBrokenError as error:
-                    broken = error  # raised when all reports were noted
-        if broken is not None:
-            raise broken
-        if shortage is not None:
-            self._note_shortage(shortage)
+            try:
+                changed = self._note_report(report) or changed
+            except (OSError, PoolBrokenError) as error:
+                problems.append(error)
+        for problem in problems:
+            if isinstance(problem, PoolBrokenError):
+                raise problem
+        if problems and isinstance(problems[0], OSError):
+            self._note_shortage(problems[0])
         return changed
+
+    def _note_report(self, report: Message) -> bool:
+        """Take note of one report; whether a worker has ended.
+
+        Raises:
+            OSError: The system could not start a worker.
+            PoolBrokenError: Workers fail to start, one after the other.
+        """
+        if report.kind in {Report.UNFIT, Report.SKIPPED}:
+            self._note_module(report)
+            return False
+        link = self._links.get(report.number)
+        if link is None:
+            return False
+        if report.kind == Report.STARTED:
+            link.pid = report.value
+            self._pause = FIRST_RETRY_SECONDS
+            _log.debug("worker %d was started by %s", link.pid, self._options.method)
+            return False
+        if report.kind == Report.FAILED:
+            self._drop(link)
+            if link.reason is None and link.hung_up_at is None:  # else it was given up
+                raise OSError(report.value, os.strerror(report.value))
+            return False
+        self._bury(link, report.value)
+        return True
 
     def _note_module(self, report: Message) -> None:
         module, reason = pickle.loads(report.payload)
         if report.kind == Report.UNFIT:
             _log.warning(
-                "%s is not imported ahead of the workers, which import it by themselves: %s. A process with that cannot be "
-                "copied; give preload=() or the modules to import ahead, such as preload=['sklearn'], to "
-                "with_processes()",
+                "%s is not imported ahead of the workers, so each of them does: %s, and a process with that cannot "
+                "be copied. To import ahead only what you name, give with_processes() a list: preload=['sklearn']",
                 module,
                 reason,
             )

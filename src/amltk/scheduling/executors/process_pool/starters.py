@@ -58,7 +58,7 @@ class Starter(Protocol):
         """Have modules imported ahead, so that the workers that are started from now on have them."""
 
     def reports(self) -> list[Message]:
-        """What has happened since: what was `STARTED`, `FAILED` or `ENDED`, which modules are `UNFIT` or were `SKIPPED`.
+        """What has happened since: who was `STARTED`, has `FAILED` or `ENDED`, which modules are `UNFIT` or `SKIPPED`.
 
         Raises:
             ConnectionError: The process that starts workers was killed, and its workers with it.
@@ -71,7 +71,8 @@ class Starter(Protocol):
 
 def importable_path() -> list[str]:
     """What is imported from; import ignores anything that is no text, such as a `Path`."""
-    return [entry for entry in sys.path if isinstance(entry, str)]
+    entries: list[object] = list(sys.path)
+    return [entry for entry in entries if isinstance(entry, str)]
 
 
 def _executable() -> str | None:
@@ -103,7 +104,7 @@ def _receive(receiver: Receiver) -> list[Message]:
 
 
 class ForkServer:
-    """Starts workers from a small process with one thread, by a fork or, with `mp_context="spawn"`, as fresh interpreters.
+    """Starts workers from a small process with one thread: its copies, or with `mp_context="spawn"` fresh interpreters.
 
     Where this program cannot be run again as an interpreter, that process is a copy of this one.
 
@@ -198,7 +199,7 @@ class ForkServer:
 
 
 class Fork:
-    """Starts workers as copies of this process, as `mp_context="fork"` asks for; each has a supervisor for its parent."""
+    """Starts workers as copies of this process, as `mp_context="fork"` asks for, each under a supervisor."""
 
     def __init__(self) -> None:
         self.control: socket.socket

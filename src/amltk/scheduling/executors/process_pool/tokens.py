@@ -1,7 +1,7 @@
 """The tokens of a worker: bytes that its process and the pool both take from the same end, see `book`.
 
-On Linux they go through a pipe that the pool opens again for reading and writing: one descriptor for each worker, and the
-pool's end does not block while the worker's does. Elsewhere they go through a pair of sockets.
+On Linux they go through a pipe that the pool opens again for both reading and writing: that takes one descriptor, and
+the pool's end does not block although the worker's does. Elsewhere they go through a pair of sockets.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ GENERATIONS = 255
 """How many kinds of tokens there are; each is one byte."""
 
 END = bytes((GENERATIONS,))
-"""What a worker takes instead of a token when it is to end. It is a byte, since what closes a pipe is not noticed while a
-forked copy of the pool's process has it open as well."""
+"""What a worker takes instead of a token when it is to end. It is sent, since the end of a pipe is not noticed while a
+forked copy of the pool's process has the pipe open as well."""
 
 MAX_TOKENS = 1 << 16
 

@@ -199,7 +199,7 @@ def run(frames: int, tokens: int, parent: int) -> None:
     os._exit(0)
 
 
-def run_forked(frames: int, tokens: int, *, parent: int) -> NoReturn:
+def run_forked(parent: int, frames: int, tokens: int) -> NoReturn:
     """Be a worker from now on, in a process that was just forked."""
     status = 1
     try:

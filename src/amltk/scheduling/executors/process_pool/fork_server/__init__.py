@@ -1,6 +1,7 @@
-"""Where workers are forked: a small process that only forks, and one forked from it that has imported what calls need.
+"""The processes that start workers: a small one that only forks, and one forked from it that has imported modules.
 
-These modules run in processes of their own, so they import little: `messages` is what the pool and the server say to each
-other, `server` the process that all workers are children of, `warm` the one that imports, `fitness` what may not be
-imported there, `descendants` how processes are found and ended.
+What runs there imports little, so that it starts fast. `messages` is what the pool and these processes say to each
+other, `server` the parent of all workers, `warm` the process with the imports, `fitness` what must not be imported
+there, `supervisor` the parent of a worker that is a copy of the pool's process, `descendants` how processes are found
+and ended.
 """

@@ -1,9 +1,9 @@
 """How a process that starts workers finds and ends what these leave behind, and notices the end of its own parent.
 
-On Linux both the process that starts workers and each worker are *subreapers*: a process whose parent has ended becomes
-a child of the nearest one above it. So whatever a living worker has started is below it, whatever session or group it has
-gone to, and becomes a child of the process that starts workers when the worker ends: there, a child that is no worker was
-left behind by one.
+On Linux the process that starts workers and each worker are *subreapers*: a process whose parent has ended becomes a
+child of the nearest subreaper above it. So everything that a living worker has started is below the worker, in whatever
+session or group. When the worker ends, it becomes a child of the process that starts workers: any child of that process
+that is not a worker was left behind by one.
 """
 
 from __future__ import annotations
@@ -73,12 +73,11 @@ def children() -> list[int]:
 def _children_by_search() -> Iterator[int]:
     """As `children`, on a kernel that does not list them."""
     own = os.getpid()
-    for name in os.listdir("/proc") if ON_LINUX else ():
-        if name.isdigit():
-            with contextlib.suppress(OSError):
-                state = Path("/proc", name, "stat").read_bytes()
-                if int(state[state.rindex(b")") + 2 :].split()[1]) == own:
-                    yield int(name)
+    for process in Path("/proc").glob("[0-9]*") if ON_LINUX else ():
+        with contextlib.suppress(OSError):
+            state = (process / "stat").read_bytes()
+            if int(state[state.rindex(b")") + 2 :].split()[1]) == own:
+                yield int(process.name)
 
 
 def ended_children() -> Iterator[tuple[int, int]]:

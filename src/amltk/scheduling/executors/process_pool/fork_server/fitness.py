@@ -65,7 +65,7 @@ def unfit(before: Holdings) -> str | None:
         names = [thread.name for thread in threading.enumerate() if thread.ident in new]
         return f"it started {_several('thread', names or sorted(new))}"
     if now.native - before.native > _threads_of_blas():
-        return f"it started {now.native - before.native} threads that Python does not know"
+        return "it started a thread that Python does not know"
     if new := now.children - before.children:
         return f"it started {_several('process', sorted(new))}"
     for descriptor, target in sorted(now.descriptors - before.descriptors):

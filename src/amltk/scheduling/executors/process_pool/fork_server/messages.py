@@ -1,4 +1,4 @@
-"""What a pool, its fork server and the warm process say to each other: short messages, some of which carry descriptors."""
+"""What a pool, its fork server and the warm process say to each other: short messages, some with descriptors."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The fork server: a small process with one thread and nothing of its parent's memory, which forks safely and fast.
 
-All workers are its children, whoever has forked them: itself, or the warm process. It tells the pool how each has ended, and
+All workers are its children, whether it or the warm process has forked them. It tells the pool how each has ended, and
 ends what a worker has left behind. When the pool's process ends, it ends everything.
 """
 
@@ -44,7 +44,7 @@ STRAYS_SECONDS = 0.02
 """How soon what ended workers have left behind is looked at again."""
 
 WARM_PATIENCE_SECONDS = 30.0
-"""How long workers wait for a module that is imported ahead; then they are started without, and import by themselves."""
+"""How long workers wait for modules that are imported ahead; then they are started without, and import themselves."""
 
 MAX_ATTEMPTS = 3
 """How often importing ahead is tried again without the modules that are unfit."""
@@ -219,7 +219,7 @@ class Server:
         else:
             if pid == 0:
                 self._release()
-                worker.run_forked(*descriptors, parent=server)
+                worker.run_forked(server, *descriptors)
             self._started(number, pid)
         _close(descriptors)
 
@@ -309,21 +309,25 @@ class Server:
             self._lost(warming)
             return
         for report, _ in reports:
-            warming.asked.discard(report.number)
-            if report.kind == Kind.STARTED:
-                self._started(report.number, report.value)
-            elif report.kind == Kind.FAILED:
-                self._report(Kind.FAILED, report.number, report.value or errno.EAGAIN)
-            elif report.kind == Kind.FORKED_WARM and self._next is not None:
-                self._next.pid = report.value
-            elif report.kind == Kind.IMPORTING:
-                warming.importing = report.payload.decode()
-            elif report.kind == Kind.SKIPPED:
-                self._report(Kind.SKIPPED, payload=pickle.dumps((warming.importing, report.payload.decode())))
-            elif report.kind == Kind.UNFIT:
-                warming.reason = report.payload.decode()
-            elif report.kind == Kind.READY:
-                self._take_over(warming)
+            self._note(warming, report)
+
+    def _note(self, warming: Warming, report: Message) -> None:
+        kind, number, value, payload = report
+        warming.asked.discard(number)
+        if kind == Kind.STARTED:
+            self._started(number, value)
+        elif kind == Kind.FAILED:
+            self._report(Kind.FAILED, number, value or errno.EAGAIN)
+        elif kind == Kind.FORKED_WARM and self._next is not None:
+            self._next.pid = value
+        elif kind == Kind.IMPORTING:
+            warming.importing = payload.decode()
+        elif kind == Kind.SKIPPED:
+            self._report(Kind.SKIPPED, payload=pickle.dumps((warming.importing, payload.decode())))
+        elif kind == Kind.UNFIT:
+            warming.reason = payload.decode()
+        elif kind == Kind.READY:
+            self._take_over(warming)
 
     def _take_over(self, warming: Warming) -> None:
         """Have workers forked from the new warm process; the old one is not needed any more."""

@@ -1,7 +1,7 @@
 """The parent of one worker that is a copy of the pool's process, with `mp_context="fork"`.
 
-It is forked from that process too, and forks the worker: so that it, and not the user's program, becomes the parent of what
-the worker leaves behind, and ends that.
+It is forked from that process too, and forks the worker. So it becomes the parent of what the worker leaves behind, and
+ends that; the user's program could not.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _supervise(number: int, descriptors: list[int], reports: socket.socket, pare
         return
     if pid == 0:
         reports.close()
-        worker.run_forked(*descriptors, parent=supervisor)
+        worker.run_forked(supervisor, *descriptors)
     for descriptor in descriptors:
         os.close(descriptor)
     with contextlib.suppress(BrokenPipeError):  # the pool has gone: the worker is about to be killed

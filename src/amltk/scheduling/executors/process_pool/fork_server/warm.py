@@ -1,7 +1,7 @@
 """The warm process: it has imported what calls need, and workers are forked from it.
 
-What it forks becomes a child of the fork server (a *subreaper*), since the process in between ends at once. So the server
-waits for all workers, and a warm process can be replaced by another one without any of them noticing.
+What it forks becomes a child of the fork server, a *subreaper*, since the process in between ends at once. So the
+server waits for all workers, and a warm process can be replaced by another one without any worker noticing.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def main(connection: socket.socket, server: int) -> NoReturn:
             if message.kind == Kind.PRELOAD:
                 _preload(pickle.loads(message.payload), connection)
             elif message.kind == Kind.START:
-                _fork(partial(worker.run_forked, *descriptors, parent=server), connection, Kind.STARTED, message.number)
+                _fork(partial(worker.run_forked, server, *descriptors), connection, Kind.STARTED, message.number)
             elif message.kind == Kind.FORK_WARM:
-                _fork(partial(main_from, *descriptors, server), connection, Kind.FORKED_WARM, 0)
+                _fork(partial(main_from, server, *descriptors), connection, Kind.FORKED_WARM, 0)
             for descriptor in descriptors:
                 os.close(descriptor)
 
@@ -96,7 +96,7 @@ def _fork(child: Callable[[], NoReturn], connection: socket.socket, report: int,
     child()
 
 
-def main_from(descriptor: int, server: int) -> NoReturn:
+def main_from(server: int, descriptor: int) -> NoReturn:
     """As `main`, in a process that was forked from another warm one."""
     main(socket.socket(fileno=descriptor), server)
 
