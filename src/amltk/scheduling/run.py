@@ -302,6 +302,7 @@ class Run:
     async def _close_down(self) -> None:
         """See every submission to its end, then the executor."""
         if self._options.wait:
+            self._backend.expect_end()
             await self._until(lambda: self._quiet() or self.ending.abandon)
             if not self.ending.abandon:
                 await self._in_thread(self._backend.close, unless=lambda: self.ending.abandon)
@@ -633,7 +634,10 @@ class Run:
                 self._inbox.put(note_end)
 
         thread = threading.Thread(target=work, name="amltk-shutdown", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the limit of threads is reached: rather block the loop than leave processes behind
+            work()
         await self._until(lambda: ended or unless())
-        if ended:
+        if ended and thread.ident is not None:
             thread.join()

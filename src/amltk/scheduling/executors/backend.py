@@ -68,6 +68,12 @@ class Backend:
             if executor.attach(asyncio.get_running_loop(), gather):
                 self._detach = executor.detach
 
+    def expect_end(self) -> None:
+        """Say that a run is about to end: what cannot be computed soon is not worth waiting for."""
+        if self.capabilities.driven_by_loop:
+            executor: Any = self.executor
+            executor.expect_end()
+
     def release(self) -> None:
         """End a run."""
         if self._detach is not None:

@@ -175,6 +175,11 @@ class Engine:
             self._summons.set()
         return True
 
+    def expect_end(self) -> None:
+        """Give up workers that take long to be ready, until a loop is attached again."""
+        self._staff.is_hurried = True
+        self._summons.set()
+
     def has_begun(self, call: PoolFuture) -> bool:
         """Whether a worker is at it."""
         with self._lock:
@@ -238,6 +243,7 @@ class Engine:
         with self._gate:
             if self._courier is not None or self._over:
                 return False
+            self._staff.is_hurried = False
             try:
                 self._courier = Courier(self, loop, self._selector.fileno(), gather)
             except NotImplementedError:

@@ -22,7 +22,7 @@ SMALL = 1 << 18
 
 
 SLOW_START_SECONDS = 10.0
-"""How long a worker may take to be ready before that is said, and again after twice the time."""
+"""How long a worker may take to be ready before that is said."""
 
 
 class Link:
@@ -54,6 +54,7 @@ class Link:
         self.reason: BaseException | None = None  # why it is being ended
         self.requested_at: float = time.monotonic()  # its start
         self.slow_at: float | None = self.requested_at + SLOW_START_SECONDS  # when that is said
+        self.failed_start: bool = False  # it was given up, since it was not ready in time
         self.hung_up_at: float | None = None  # by the pool: it is to end
         self.silent_since: float | None = None  # it has closed its socket, on the monotonic clock
         self.failure: Failure | None = None  # what its initializer raised

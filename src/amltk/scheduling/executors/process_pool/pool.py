@@ -169,6 +169,13 @@ class ProcessPool(Executor):
         """Undo `attach`, on the loop's thread."""
         self._engine.detach()
 
+    def expect_end(self) -> None:
+        """Do not wait long for workers that do not become ready, since the run is about to end. Used by a run.
+
+        A worker gets ten seconds then. After that the pool is broken, which ends the calls that wait for it.
+        """
+        self._engine.expect_end()
+
     def running_calls(self) -> list[PoolFuture]:
         """The calls that workers are at right now; takes the same time however many wait."""
         return self._engine.running_calls()

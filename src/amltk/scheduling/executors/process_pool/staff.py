@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import multiprocessing.process
 import os
 import pickle
@@ -20,7 +21,7 @@ from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.failure import stand_in
 from amltk.scheduling.executors.process_pool.fork_server.descendants import ON_LINUX
 from amltk.scheduling.executors.process_pool.fork_server.messages import Kind as Report
-from amltk.scheduling.executors.process_pool.link import Link
+from amltk.scheduling.executors.process_pool.link import SLOW_START_SECONDS, Link
 from amltk.scheduling.executors.process_pool.options import AUTO
 from amltk.scheduling.executors.process_pool.outcomes import lost
 from amltk.scheduling.executors.process_pool.pickles import by_value
@@ -59,6 +60,10 @@ LAST_RETRY_SECONDS = 5.0
 """How long to wait before the system is asked for a worker again; twice as long each time, up to the last."""
 
 
+HANGING_START_SECONDS = 30.0
+"""How long a worker may take to be ready, at least, once another one has been; see `Staff._start_limit`."""
+
+
 class Staff:
     """See the module.
 
@@ -73,6 +78,7 @@ class Staff:
 
     Attributes:
         due: When to look after things next, on the monotonic clock, whatever happens; None for never.
+        is_hurried: Whether a run waits for its end.
     """
 
     def __init__(
@@ -100,6 +106,7 @@ class Staff:
         self._retry_at: float | None = None  # when to ask the system for workers again
         self._has_said_short = False
         self.due: float | None = None
+        self.is_hurried: bool = False
 
     def look_after(self, *, closing: bool) -> bool:
         """See to everything that has come up.
@@ -234,6 +241,8 @@ class Staff:
     def _start_failed(self, text: str, cause: BaseException | None) -> None:
         """Note that a worker was started, and could not be initialised."""
         self._book.failed_starts += 1
+        if self.is_hurried:
+            raise PoolBrokenError(f"{text}, and the run is to end") from cause
         if self._book.failed_starts >= MAX_FAILED_STARTS:
             raise PoolBrokenError(f"{text}; that happened {self._book.failed_starts} times in succession") from cause
         _log.warning("%s; another one is started", text)
@@ -258,18 +267,32 @@ class Staff:
             )
 
     def _watch_starts(self) -> None:
-        """Say which workers take long to be ready, since nobody else does while a call waits for them."""
+        """Say which workers take long to be ready, since nobody else does while calls wait; give up those that hang."""
         now = time.monotonic()
         with self._lock:
             slow = [link for link in self._links.values() if link.slow_at is not None and link.slow_at <= now]
             for link in slow:
-                link.slow_at = None if link.seat.ready else now + (now - link.requested_at)
+                link.slow_at = now + max(SLOW_START_SECONDS, (now - link.requested_at) / 2)
         for link in slow:
-            if not link.seat.ready:
-                took = now - link.requested_at
-                is_initialized = link.pid and self._options.initialize is not None
-                what = "its initializer has not returned" if is_initialized else "it is still being started"
+            took = now - link.requested_at
+            is_initializing = link.pid and self._options.initialize is not None
+            what = "its initializer has not returned" if is_initializing else "it is still being started"
+            if link.reason is None and took >= self._start_limit():
+                link.reason = TimeoutError(f"it was not ready after {took:.0f} s: {what}")
+                link.failed_start = True
+            else:
                 _log.warning("worker %s is not ready after %.0f s: %s", link.pid or "(no pid yet)", took, what)
+
+    def _start_limit(self) -> float:
+        """Seconds after which a worker is not expected to be ready any more.
+
+        The first one may take any time, unless a run waits for its end. Others take about as long as those before them,
+        but for one that waits for what a killed one had: a device, or a lock.
+        """
+        if self.is_hurried:
+            return SLOW_START_SECONDS
+        slowest = self._traffic.slowest_start
+        return max(HANGING_START_SECONDS, 10 * slowest) if slowest else math.inf
 
     # ------------------------------------------------------------------ ends
 
@@ -412,6 +435,8 @@ class Staff:
             failure = link.failure
             text = f"the initializer failed in worker {link.pid}: {failure.name}: {failure.text}"
             self._start_failed(text, stand_in(failure))
+        elif link.failed_start:
+            self._start_failed(f"worker {link.pid} was ended, because {link.reason}", None)
         elif not link.seat.ready and link.hung_up_at is None and link.reason is None:
             self._start_failed(f"worker {link.pid} ended with exit code {code} before it was initialised", None)
 

@@ -49,6 +49,7 @@ class Traffic:
         warden: Looks after the calls that have limits.
         outcomes: Calls that have ended and were not told so.
         staff_wanted: Whether something has happened that is not for the traffic but for the staff to handle.
+        slowest_start: Seconds that a worker has taken to be ready, at most; 0.0 if none has been yet.
         share_at: When calls that wait behind another one are to be taken back, on the monotonic clock; None for never.
     """
 
@@ -57,6 +58,7 @@ class Traffic:
         self.warden: Warden = Warden()
         self.outcomes: list[Outcome] = []
         self.staff_wanted: bool = False
+        self.slowest_start: float = 0.0
         self.share_at: float | None = None
         self._blocking: int | None = None  # behind which call they wait
         self._book = book
@@ -229,6 +231,8 @@ class Traffic:
                     self._finish(link, frame)
                 elif kind == Kind.READY:
                     self._book.welcome(link.seat)
+                    link.slow_at = None
+                    self.slowest_start = max(self.slowest_start, time.monotonic() - link.requested_at)
                 elif kind == Kind.BEGUN:
                     self._begun(link, frame)
                 elif kind == Kind.INIT_FAILED:
