@@ -60,6 +60,9 @@ LAST_RETRY_SECONDS = 5.0
 """How long to wait before the system is asked for a worker again; twice as long each time, up to the last."""
 
 
+HANGING_START_RATIO = 10.0
+"""How much longer than the slowest one before it a worker may take to be ready."""
+
 HANGING_START_SECONDS = 30.0
 """How long a worker may take to be ready, at least, once another one has been; see `Staff._start_limit`."""
 
@@ -292,7 +295,7 @@ class Staff:
         if self.is_hurried:
             return SLOW_START_SECONDS
         slowest = self._traffic.slowest_start
-        return max(HANGING_START_SECONDS, 10 * slowest) if slowest else math.inf
+        return max(HANGING_START_SECONDS, HANGING_START_RATIO * slowest) if slowest else math.inf
 
     # ------------------------------------------------------------------ ends
 
