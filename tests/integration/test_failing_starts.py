@@ -1,4 +1,4 @@
-"""Workers that cannot be started, or not as usual: the pool goes on with those that there are, and says what is missing."""
+"""Workers that cannot be started, or not as usual: the pool goes on with those it has, and says what is missing."""
 
 from __future__ import annotations
 
