@@ -8,6 +8,7 @@ never merged. Nothing that the user's function raises is raised in the library: 
 from __future__ import annotations
 
 import contextlib
+import io
 import pickle
 import threading
 from abc import ABC, abstractmethod
@@ -20,12 +21,15 @@ import cloudpickle
 from amltk._notes import add_note
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.events import callback_name
+from amltk.scheduling.executors.exception_parts import Refers
 from amltk.scheduling.executors.failure import Failure, describe, note_result, restore
 from amltk.scheduling.executors.light_future import LightFuture
 from amltk.scheduling.executors.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from amltk.scheduling.executors.exception_parts import Refer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,7 +55,19 @@ def compute(parcel: bytes) -> bytes:
 
 
 def _pickle_failure(error: BaseException, here: Whereabouts) -> bytes:
-    return pickle.dumps((None, describe(error, cloudpickle.dumps), here.as_tuple()))
+    return pickle.dumps((None, describe(error, _pickle_part), here.as_tuple()))
+
+
+class _PartPickler(Refers, cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle has no types
+    """Pickles what an exception is made of."""
+
+
+def _pickle_part(obj: Any, refer: Refer) -> bytes:
+    file = io.BytesIO()
+    pickler = _PartPickler(file, protocol=5)
+    pickler.refer = refer
+    pickler.dump(obj)
+    return file.getvalue()
 
 
 class RemoteFuture(LightFuture[Any]):

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudpickle import register_pickle_by_value
 
+from amltk.scheduling.executors.exception_parts import Refers
 from amltk.scheduling.executors.process_pool import here
 from amltk.scheduling.executors.process_pool.protocol import MOST_BUFFERS
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pickle import Pickler as CloudPickler  # cloudpickle's has no types
     from typing import TypeAlias
+
+    from amltk.scheduling.executors.exception_parts import Refer
 
     Parcel: TypeAlias = tuple[int, bytes, list[memoryview], list["Definition"]]
     """A call as it travels: the number of the function (0 where it is in the pickle), its pickle, what that has out of
@@ -296,3 +299,16 @@ def pickle_outcome(outcome: Any) -> tuple[bytes, list[memoryview]]:
         file = io.BytesIO()
         _ReturnPickler(file, buffers).dump(outcome)
         return file.getvalue(), buffers
+
+
+class _PartPickler(Refers, _ReturnPickler):
+    """Pickles what an exception is made of."""
+
+
+def pickle_part(obj: Any, refer: Refer) -> bytes:
+    """Pickle what an exception is made of, in a worker; `refer` says what is named by a number."""
+    file = io.BytesIO()
+    pickler = _PartPickler(file, None)
+    pickler.refer = refer
+    pickler.dump(obj)
+    return file.getvalue()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk.scheduling.executors.failure import describe, note_result
 from amltk.scheduling.executors.process_pool import here
-from amltk.scheduling.executors.process_pool.pickles import pickle_outcome
+from amltk.scheduling.executors.process_pool.pickles import pickle_outcome, pickle_part
 from amltk.scheduling.executors.process_pool.protocol import CHUNK, Buffer, Decoder, Frame, Kind, encode
 
 if TYPE_CHECKING:
@@ -183,12 +183,7 @@ def _broken_definition(error: BaseException) -> Callable[..., Any]:
 
 def _failure(error: BaseException) -> bytes:
     """An exception, pickled for its way to the parent."""
-    return pickle.dumps(describe(error, _in_band))
-
-
-def _in_band(error: BaseException) -> bytes:
-    payload, buffers = pickle_outcome(error)
-    return pickle.dumps(error, 5) if buffers else payload
+    return pickle.dumps(describe(error, pickle_part))
 
 
 def run(frames: int, tokens: int) -> None:
