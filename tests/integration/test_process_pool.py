@@ -163,7 +163,7 @@ def test_output_of_a_call_does_no_harm(capfd: pytest.CaptureFixture[str]) -> Non
 
 
 def test_values_that_cannot_travel() -> None:
-    """An argument or a result that cannot be pickled costs its call only; an exception that pickle cannot make travels."""
+    """An argument or a result that cannot be pickled costs its call only; an exception comes back in any case."""
     with ProcessPool(1) as pool:
         with pytest.raises(ValueError, match="not this one") as argument:
             pool.submit(identity, Unpicklable()).result(GUARD)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copyreg
-import io
 import pickle
 import threading
 import traceback
@@ -11,24 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import cloudpickle
 import pytest
 
 from amltk.exceptions import RemoteError, RemoteTraceback, TaskLimitError
-from amltk.scheduling.executors.exception_parts import Refers
 from amltk.scheduling.executors.failure import Failure, describe, restore, stand_in
-
-
-class PartPickler(Refers, cloudpickle.Pickler):
-    """As the executors have it."""
-
-
-def dump(obj: Any, refer: Any) -> bytes:
-    file = io.BytesIO()
-    pickler = PartPickler(file, protocol=5)
-    pickler.refer = refer
-    pickler.dump(obj)
-    return file.getvalue()
+from amltk.scheduling.executors.parcels import pickle_part
 
 
 def fail(error: BaseException) -> None:
@@ -44,7 +30,7 @@ def raised(error: BaseException) -> BaseException:
 
 
 def failure_of(error: BaseException) -> Failure:
-    return pickle.loads(pickle.dumps(describe(raised(error), dump)))
+    return pickle.loads(pickle.dumps(describe(raised(error), pickle_part)))
 
 
 def there_and_back(error: BaseException) -> Any:

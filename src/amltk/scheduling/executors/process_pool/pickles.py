@@ -141,6 +141,11 @@ class _Pickler(CloudPickler):
         """Told of each function that uses the globals of `__main__`."""
 
 
+def make_pickler(file: io.BytesIO) -> CloudPickler:
+    """A pickler as calls have it, which names nothing by numbers."""
+    return _Pickler(file, None)
+
+
 def by_value(obj: Any) -> bytes:
     """Pickle something that a worker needs only once, such as its initializer."""
     file = io.BytesIO()
@@ -286,6 +291,11 @@ class _ReturnPickler(_Pickler):
             if here.look_up(main, obj.__qualname__) is obj:
                 return NotImplemented
         return super().reducer_override(obj)
+
+
+def make_return_pickler(file: io.BytesIO) -> CloudPickler:
+    """A pickler as results have it."""
+    return _ReturnPickler(file, None)
 
 
 def pickle_outcome(outcome: Any) -> tuple[bytes, list[memoryview]]:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk.scheduling.executors.failure import describe, note_result
 from amltk.scheduling.executors.process_pool import here
-from amltk.scheduling.executors.process_pool.pickles import pickle_outcome, pickle_part
+from amltk.scheduling.executors.process_pool.pickles import make_return_pickler, pickle_outcome, pickle_part
 from amltk.scheduling.executors.process_pool.protocol import CHUNK, Buffer, Decoder, Frame, Kind, encode
+from amltk.scheduling.executors.unpicklable import explain_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -167,9 +168,10 @@ class Worker:
             try:
                 payload, buffers = pickle_outcome(result)
                 outcome = (Kind.RESULT, key, 0, 0, began, ended, payload, buffers)
-            except BaseException as error:  # noqa: BLE001 - sent to the parent
-                note_result(error, result)
-                outcome = (Kind.EXCEPTION, key, 0, 0, began, ended, _failure(error))
+            except BaseException as raised:  # noqa: BLE001 - sent to the parent
+                unsent = explain_result(raised, result, make_return_pickler)
+                note_result(unsent, result)
+                outcome = (Kind.EXCEPTION, key, 0, 0, began, ended, _failure(unsent))
         if os.getpid() == self._pid:
             self._send(*outcome)
 
