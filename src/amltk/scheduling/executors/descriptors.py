@@ -7,6 +7,7 @@ real ones; elsewhere they are refused, and files always, since their positions a
 
 from __future__ import annotations
 
+import copyreg
 import io
 import socket
 import sys
@@ -82,11 +83,11 @@ def know_connections() -> None:
 
 def refuse_connections() -> None:
     """Have the plain `pickle` of this process refuse the ends of pipes, of which it would send the numbers."""
-    import copyreg
     from multiprocessing.connection import Connection
 
-    know_connections()
-    copyreg.pickle(Connection, _refuse_connection)  # type: ignore[arg-type] # it returns nothing
+    if Connection not in copyreg.dispatch_table:
+        know_connections()
+        copyreg.pickle(Connection, _refuse_connection)  # type: ignore[arg-type] # it returns nothing
 
 
 def _refuse_connection(connection: Connection) -> None:

@@ -226,10 +226,8 @@ class _Visit:
         if isinstance(reduced, str):
             pickle.dumps(obj)  # there has to be something of that name
             return
-        state: Any
-        items: Any
-        pairs: Any
-        make, args, state, items, pairs, *_ = (*reduced, None, None, None)
+        make, args, *rest = reduced
+        state, items, pairs = (*rest, None, None, None)[:3]
         names = {id(value): f".{name}" for name, value in _attributes(obj)}
         yield place.step(names.get(id(make), ".__reduce_ex__(5)[0]")), make
         for n, value in enumerate(args):

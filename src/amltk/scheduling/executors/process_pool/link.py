@@ -42,7 +42,7 @@ class Link:
         self.decoder: Decoder = Decoder()
         self.unsent: deque[memoryview] = deque()
         self.waits_to_send: bool = False
-        self.knows: set[int] = set()
+        self.knows: set[int] = {0}  # what is no definition needs no telling
         self.reason: BaseException | None = None  # why it is being ended
         self.hung_up: bool = False  # by the pool: it is to end
         self.silent_since: float | None = None  # it has closed its socket, on the monotonic clock

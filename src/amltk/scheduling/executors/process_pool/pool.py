@@ -10,6 +10,7 @@ from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from amltk._checks import check_optional_count
+from amltk.scheduling.executors.descriptors import know_connections
 from amltk.scheduling.executors.process_pool.engine import Engine
 from amltk.scheduling.executors.process_pool.future import PoolFuture
 from amltk.scheduling.executors.process_pool.limits import CallLimits
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+know_connections()
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
