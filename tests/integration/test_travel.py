@@ -26,6 +26,9 @@ GUARD = 60.0
 
 METHODS = ("forkserver", "spawn", "fork")
 
+HEAP = multiprocessing.get_context("spawn").RawValue("i", 0)
+"""Keeps what `multiprocessing` shares memory from, which would else seem to be left behind by the first test."""
+
 
 @pytest.fixture(params=METHODS)
 def pool(request: pytest.FixtureRequest) -> Iterator[ProcessPool]:
@@ -272,3 +275,80 @@ def test_policies_and_retries_know_them(make: Any) -> None:
     scheduler.run(on_exception={Local: "continue"}, timeout=GUARD)
     assert codes == [3]
     assert len(retries) == 1
+
+
+# ------------------------------------------------------------------------------------------------------- initializers
+
+HELD: list[Any] = []
+
+
+def hold(*shared: Any) -> None:
+    HELD[:] = shared
+
+
+def use_all() -> Any:
+    lock, semaphore, event, queue, simple, value, array, raw, barrier, end, sock = HELD
+    with lock, value.get_lock():
+        value.value += 1
+        array[0] += 1
+        raw.value += 1
+    semaphore.release()
+    queue.put("queue")
+    queue.close()
+    queue.join_thread()
+    simple.put("simple")
+    end.send("end")
+    sock.sendall(b"sock")
+    event.set()
+    return barrier.parties
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_processes_share_travels_to_an_initializer(method: str) -> None:
+    """Locks, events, queues, shared memory, ends of pipes and sockets; to workers that replace others too."""
+    context: Any = multiprocessing.get_context(method)
+    queue, simple, (receiver, sender), (one, other) = (
+        context.Queue(),
+        context.SimpleQueue(),
+        context.Pipe(),
+        socket.socketpair(),
+    )
+    semaphore, event, value, array, raw = (
+        context.Semaphore(0),
+        context.Event(),
+        context.Value("i", 0),
+        context.Array("i", 3),
+        context.RawValue("i", 0),
+    )
+    shared = (context.Lock(), semaphore, event, queue, simple, value, array, raw, context.Barrier(5), sender, one)
+    with receiver, sender, one, other, ProcessPool(1, method, hold, shared, max_tasks_per_child=1) as pool:
+        for n in range(1, 4):
+            assert pool.submit(use_all).result(GUARD) == 5
+            assert (value.value, array[0], raw.value) == (n, n, n)
+            assert semaphore.acquire(timeout=GUARD)
+            assert event.is_set()
+            assert (queue.get(timeout=GUARD), simple.get(), receiver.recv()) == ("queue", "simple", "end")
+            assert other.recv(4) == b"sock"
+    wait_for(nothing_is_lent)
+    queue.close()
+    simple.close()
+
+
+class Settings:
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+
+@pytest.mark.parametrize("make", [ProcessPool, Scheduler.with_processes])
+def test_initializers_that_cannot_travel_are_refused_when_the_pool_is_made(make: Any) -> None:
+    """A `TypeError` names what it is; a lock of the fork context says with which it is to be made."""
+    lock = threading.Lock()
+    with pytest.raises(TypeError, match=r"cannot send initargs\[1\]\.held, a _thread.lock, to the worker processes"):
+        make(1, initializer=hold, initargs=(1, Settings(lock)))
+    with pytest.raises(TypeError, match=r"cannot send variable lock in the closure of .*<lambda>, a _thread.lock"):
+        make(1, initializer=lambda: lock)
+    context = multiprocessing.get_context("fork")
+    with pytest.raises(TypeError, match=r'initargs\[0\], a .*Lock, .*fork context.*get_context\("forkserver"\)'):
+        make(1, initializer=hold, initargs=(context.Lock(),))
+    with pytest.raises(TypeError, match=r"initargs\[0\]\._lock, a .*get_context"):
+        make(1, initializer=hold, initargs=(context.Value("i", 0),))

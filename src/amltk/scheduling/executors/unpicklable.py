@@ -144,8 +144,8 @@ def _remedy(obj: Any) -> str:
         return "only the pool of with_processes can send it, and only while it is open"
     if package == "multiprocessing":
         return (
-            "give it to an initializer of with_processes, as initargs; or use that of a multiprocessing.Manager(), "
-            "which travels everywhere"
+            'make it with multiprocessing.get_context("forkserver") and give it to the initializer of with_processes, '
+            "as initargs; or use that of a multiprocessing.Manager(), which travels anywhere"
         )
     if type(obj).__name__ in {"generator", "async_generator", "coroutine"}:
         return "send a list, or what it is made of"

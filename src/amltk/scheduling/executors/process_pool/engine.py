@@ -19,7 +19,7 @@ import threading
 import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from amltk.exceptions import PoolBrokenError, WorkerLostError
 from amltk.scheduling.executors.process_pool.book import Book
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Gather = Callable[[Callable[[], None]], None]
 
     from amltk.scheduling.executors.process_pool.future import PoolFuture
+    from amltk.scheduling.executors.process_pool.initializing import Initializer
     from amltk.scheduling.executors.process_pool.traffic import Outcome
 
 GRACE = 0.005
@@ -84,7 +85,7 @@ class Engine:
         self,
         max_workers: int,
         method: str,
-        initialize: tuple[Callable[..., object], tuple[Any, ...]] | None,
+        initialize: Initializer | None,
         max_tasks_per_child: int | None,
     ) -> None:
         self.broken: PoolBrokenError | None = None

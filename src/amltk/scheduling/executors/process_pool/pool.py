@@ -13,6 +13,7 @@ from amltk._checks import check_optional_count
 from amltk.scheduling.executors.descriptors import know_connections
 from amltk.scheduling.executors.process_pool.engine import Engine
 from amltk.scheduling.executors.process_pool.future import PoolFuture
+from amltk.scheduling.executors.process_pool.initializing import Initializer
 from amltk.scheduling.executors.process_pool.limits import CallLimits
 from amltk.scheduling.executors.process_pool.starters import STARTERS
 
@@ -63,10 +64,11 @@ class ProcessPool(Executor):
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer={initializer!r}: must be callable, or None")
         self._max_workers = workers if workers is not None else os.cpu_count() or 1
+        method = _method(mp_context)
         self._engine = Engine(
             self._max_workers,
-            _method(mp_context),
-            None if initializer is None else (initializer, tuple(initargs)),
+            method,
+            None if initializer is None else Initializer(initializer, tuple(initargs), forks=method == "fork"),
             check_optional_count("max_tasks_per_child", max_tasks_per_child),
         )
         _engines.add(self._engine)

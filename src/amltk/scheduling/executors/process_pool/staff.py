@@ -14,13 +14,12 @@ import selectors
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.failure import stand_in
 from amltk.scheduling.executors.process_pool.link import Link
 from amltk.scheduling.executors.process_pool.outcomes import lost
-from amltk.scheduling.executors.process_pool.pickles import by_value
 from amltk.scheduling.executors.process_pool.protocol import Kind, ProtocolError, encode
 from amltk.scheduling.executors.process_pool.starters import STARTERS, UNKNOWN, Starter
 from amltk.scheduling.executors.process_pool.worker import Start
@@ -28,9 +27,9 @@ from amltk.scheduling.executors.termination import kill_trees
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
 
     from amltk.scheduling.executors.process_pool.book import Book
+    from amltk.scheduling.executors.process_pool.initializing import Initializer
     from amltk.scheduling.executors.process_pool.traffic import Traffic
 
 _log = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ class Staff:
 
     Args:
         method: How workers are started, a key of `STARTERS`.
-        initialize: What each worker calls first, and with which arguments; or None.
+        initialize: What each worker calls first; or None.
         book: Says when a worker is wanted.
         traffic: Has the links.
         selector: Where the sockets of new workers are registered.
@@ -62,7 +61,7 @@ class Staff:
     def __init__(
         self,
         method: str,
-        initialize: tuple[Callable[..., object], tuple[Any, ...]] | None,
+        initialize: Initializer | None,
         *,
         book: Book,
         traffic: Traffic,
@@ -129,6 +128,8 @@ class Staff:
         if self._starter is not None:
             self._starter.close()
             self._starter = None
+        if self._initialize is not None:
+            self._initialize.close()
 
     # ------------------------------------------------------------------ starts
 
@@ -178,7 +179,7 @@ class Staff:
             argv=list(sys.argv),
             main_file=getattr(main, "__file__", None),
             directory=os.getcwd(),  # noqa: PTH109 - a string, as it travels
-            initialize=None if self._initialize is None else by_value(self._initialize),
+            initialize=None if self._initialize is None else self._initialize.pickled(),
             authkey=bytes(multiprocessing.process.current_process().authkey),
         )
 

@@ -14,7 +14,7 @@ import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk.scheduling.executors.failure import describe, note_result
-from amltk.scheduling.executors.process_pool import here
+from amltk.scheduling.executors.process_pool import here, initializing
 from amltk.scheduling.executors.process_pool.pickles import make_return_pickler, pickle_outcome, pickle_part
 from amltk.scheduling.executors.process_pool.protocol import CHUNK, Buffer, Decoder, Frame, Kind, encode
 from amltk.scheduling.executors.unpicklable import explain_result
@@ -36,7 +36,7 @@ class Start(NamedTuple):
     main_file: str | None
     directory: str
     initialize: bytes | None
-    """A pickle of the initializer and its arguments."""
+    """The initializer and its arguments; see `initializing`."""
     authkey: bytes
     """Of the parent: with it, proxies of a `multiprocessing.Manager` can be used."""
 
@@ -120,7 +120,7 @@ class Worker:
             os.chdir(start.directory)
             multiprocessing.process.current_process().authkey = start.authkey
             if start.initialize is not None:
-                initializer, initargs = pickle.loads(start.initialize)
+                initializer, initargs = initializing.load(start.initialize)
                 initializer(*initargs)
         except BaseException as error:  # noqa: BLE001 - sent to the parent
             self._send(Kind.INIT_FAILED, 0, 0, 0, 0.0, 0.0, _failure(error))
