@@ -66,13 +66,13 @@ class Factories:
             mp_context: How they are started, as in `ProcessPool`. By default no `if __name__ == "__main__":` is needed.
             initializer: Called in each process before its first work. If it keeps raising, the run ends with
                 `ExecutorBrokenError`.
-            initargs: The arguments of the initializer.
+            initargs: The arguments of the initializer, as in `ProcessPool`.
             max_tasks_per_child: After how many calls a process is replaced; None for never.
             terminate: As in `Scheduler(executor, terminate=...)`.
 
         Raises:
             ValueError: `max_workers` or `max_tasks_per_child` is below 1, or there is no such `mp_context`.
-            TypeError: `initializer` is not callable.
+            TypeError: `initializer` is not callable, or it or something in `initargs` cannot be pickled.
         """
         return cls._made_by(
             "processes",

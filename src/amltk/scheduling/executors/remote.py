@@ -147,7 +147,7 @@ class RemoteExecutor(Executor, ABC):
     # ------------------------------------------------------------------ the interface of executors
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have a call computed. What cannot be pickled fails its future.
+        """Have a call computed. What cannot be pickled fails its future, with a `TypeError` that names it.
 
         Raises:
             RuntimeError: The executor was shut down.

@@ -43,12 +43,14 @@ class ProcessPool(Executor):
             of `multiprocessing`, whose start method is taken.
         initializer: Called in each worker before its first call. If it raises in three workers in succession, the
             pool is broken: all calls fail with `PoolBrokenError`, whose cause has the traceback.
-        initargs: The arguments of the initializer.
+        initargs: The arguments of the initializer, pickled now. Locks, queues and shared values of `multiprocessing` may
+            be among them, if they are of the context by which workers are started, or of `"forkserver"`.
         max_tasks_per_child: After how many calls a worker is replaced; None for never.
 
     Raises:
         ValueError: `max_workers` or `max_tasks_per_child` is below 1, or there is no such `mp_context`.
-        TypeError: An argument has a type that is not allowed.
+        TypeError: An argument has a type that is not allowed, or the initializer or something in `initargs` cannot be
+            pickled; the message names it.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class ProcessPool(Executor):
         self._finalizer.atexit = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> PoolFuture:
-        """Have `fn(*args, **kwargs)` computed.
+        """Have `fn(*args, **kwargs)` computed. What cannot be pickled fails the future with a `TypeError` that names it.
 
         Raises:
             PoolBrokenError: No worker can be initialised.
