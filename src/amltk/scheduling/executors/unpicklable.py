@@ -41,6 +41,9 @@ _OURS = frozenset({*sys.stdlib_module_names, "amltk", "cloudpickle"})
 """The packages that say no for want of a way; whoever else raises something has said so in a method of an object."""
 
 
+_SHARED_BY_PROCESSES = {f"multiprocessing.{name}" for name in ("heap", "queues", "sharedctypes", "synchronize")}
+
+
 class Place(NamedTuple):
     """Where an object is, in words.
 
@@ -137,18 +140,20 @@ def _a(obj: Any) -> str:
 
 
 def _remedy(obj: Any) -> str:
-    package = type(obj).__module__.partition(".")[0]
+    module, name = type(obj).__module__, type(obj).__name__
     if isinstance(obj, io.IOBase):
         return "send the path, and open the file where it is used"
-    if type(obj).__module__ in {"multiprocessing.connection", "socket"}:
+    if module in {"multiprocessing.connection", "socket"}:
         return "only the pool of with_processes can send it, and only while it is open"
-    if package == "multiprocessing":
+    if module in _SHARED_BY_PROCESSES:
         return (
             'make it with multiprocessing.get_context("forkserver") and give it to the initializer of with_processes, '
             "as initargs; or use that of a multiprocessing.Manager(), which travels anywhere"
         )
-    if type(obj).__name__ in {"generator", "async_generator", "coroutine"}:
-        return "send a list, or what it is made of"
+    if name in {"generator", "async_generator"}:
+        return "send a list of what it yields, or what it is made of"
+    if name == "coroutine":
+        return "only plain functions can be computed elsewhere"
     return (
         "make it where it is used, or leave it out in `__getstate__` of what holds it; with threads nothing is pickled"
     )

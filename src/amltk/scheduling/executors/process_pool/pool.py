@@ -43,8 +43,8 @@ class ProcessPool(Executor):
             of `multiprocessing`, whose start method is taken.
         initializer: Called in each worker before its first call. If it raises in three workers in succession, the
             pool is broken: all calls fail with `PoolBrokenError`, whose cause has the traceback.
-        initargs: The arguments of the initializer, pickled now. Locks, queues and shared values of `multiprocessing` may
-            be among them, if they are of the context by which workers are started, or of `"forkserver"`.
+        initargs: The arguments of the initializer, pickled now. They may hold locks, queues and shared values that
+            `multiprocessing` makes, of the context by which workers are started or of `"forkserver"`.
         max_tasks_per_child: After how many calls a worker is replaced; None for never.
 
     Raises:
@@ -79,7 +79,7 @@ class ProcessPool(Executor):
         self._finalizer.atexit = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> PoolFuture:
-        """Have `fn(*args, **kwargs)` computed. What cannot be pickled fails the future with a `TypeError` that names it.
+        """Have `fn(*args, **kwargs)` computed. What cannot be pickled fails its future by a `TypeError` that names it.
 
         Raises:
             PoolBrokenError: No worker can be initialised.
