@@ -68,7 +68,7 @@ class Factories:
             mp_context: How they are started, as in `ProcessPool`. By default no `if __name__ == "__main__":` is needed.
             initializer: Called in each process before its first work. If it keeps raising, the run ends with
                 `ExecutorBrokenError`.
-            initargs: The arguments of the initializer.
+            initargs: The arguments of the initializer, as in `ProcessPool`.
             max_tasks_per_child: After how many calls a process is replaced; None for never.
             preload: Which modules are imported once, ahead of all processes: `"auto"` for those that calls turn out to
                 need, a list of names, or `()` for none; see `ProcessPool`.
@@ -78,7 +78,8 @@ class Factories:
         Raises:
             ValueError: `max_workers` or `max_tasks_per_child` is below 1, there is no such `mp_context`, or `preload`
                 names modules for another one than `"forkserver"`.
-            TypeError: `initializer` is not callable, or `preload` is no list of names.
+            TypeError: `initializer` is not callable, it or something in `initargs` cannot be pickled, or `preload` is not
+                a list of names.
         """
         return cls._made_by(
             "processes",

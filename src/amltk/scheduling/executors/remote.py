@@ -15,13 +15,13 @@ from concurrent.futures import Executor, Future, InvalidStateError
 from concurrent.futures._base import CANCELLED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-import cloudpickle
-
 from amltk._notes import add_note
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors.failure import Failure, describe, note_result, restore
 from amltk.scheduling.executors.light_future import LightFuture
+from amltk.scheduling.executors.parcels import dumps, make_pickler, pickle_part
+from amltk.scheduling.executors.unpicklable import explain_call, explain_result
 from amltk.scheduling.executors.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
@@ -43,15 +43,16 @@ def compute(parcel: bytes) -> bytes:
         return _pickle_failure(error, here)
     here.end()
     try:
-        outcome: bytes = cloudpickle.dumps((result, None, here.as_tuple()))
-    except BaseException as error:  # noqa: BLE001 - it travels back
-        note_result(error, result)
-        return _pickle_failure(error, here)
+        outcome = dumps((result, None, here.as_tuple()))
+    except BaseException as raised:  # noqa: BLE001 - it travels back
+        unsent = explain_result(raised, result, make_pickler)
+        note_result(unsent, result)
+        return _pickle_failure(unsent, here)
     return outcome
 
 
 def _pickle_failure(error: BaseException, here: Whereabouts) -> bytes:
-    return pickle.dumps((None, describe(error, cloudpickle.dumps), here.as_tuple()))
+    return pickle.dumps((None, describe(error, pickle_part), here.as_tuple()))
 
 
 class RemoteFuture(LightFuture[Any]):
@@ -146,7 +147,7 @@ class RemoteExecutor(Executor, ABC):
     # ------------------------------------------------------------------ the interface of executors
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have a call computed. What cannot be pickled fails its future.
+        """Have a call computed. What cannot be pickled fails its future, with a `TypeError` that names it.
 
         Raises:
             RuntimeError: The executor was shut down.
@@ -158,8 +159,9 @@ class RemoteExecutor(Executor, ABC):
             self._pending.add(call)
         try:
             try:
-                parcel = cloudpickle.dumps((fn, args, kwargs), protocol=5)
-            except Exception as error:  # noqa: BLE001 - it is the outcome of the call
+                parcel = dumps((fn, args, kwargs))
+            except Exception as raised:  # noqa: BLE001 - it is the outcome of the call
+                error = explain_call(raised, fn, args, kwargs, make_pickler)
                 add_note(error, f"this was raised when a call of {call.name} was pickled for its way to a worker")
                 self.end(call, error=error)
                 return call

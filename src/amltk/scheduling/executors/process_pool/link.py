@@ -50,7 +50,7 @@ class Link:
         self.decoder: Decoder = Decoder()
         self.unsent: deque[memoryview] = deque()
         self.waits_to_send: bool = False
-        self.knows: set[int] = set()
+        self.knows: set[int] = {0}  # what is no definition needs no telling
         self.reason: BaseException | None = None  # why it is being ended
         self.requested_at: float = time.monotonic()  # its start
         self.slow_at: float | None = self.requested_at + SLOW_START_SECONDS  # when that is said

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from amltk.scheduling.executors.process_pool.initializing import Initializer
 
 AUTO: Literal["auto"] = "auto"
 """Import ahead what calls turn out to need."""
@@ -23,14 +23,14 @@ class WorkerOptions:
     Attributes:
         method: How workers are started, one of `starters.METHODS`.
         directory: Where they begin; None where this process began to have no folder.
-        initialize: What each worker calls first, and with which arguments; or None.
+        initialize: What each worker calls first; or None.
         preload: The modules that are imported ahead, or `AUTO`.
         exit_timeout: Seconds that a worker may take to end.
     """
 
     method: str
     directory: str | None = None
-    initialize: tuple[Callable[..., object], tuple[Any, ...]] | None = None
+    initialize: Initializer | None = None
     preload: tuple[str, ...] | Literal["auto"] = AUTO
     exit_timeout: float = EXIT_SECONDS
 

@@ -24,7 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from cloudpickle import register_pickle_by_value
 
-from amltk.scheduling.executors.process_pool import here
+from amltk.scheduling.executors.descriptors import RULES, Ticket, refuse, refuse_connections
+from amltk.scheduling.executors.exception_parts import Refers
+from amltk.scheduling.executors.process_pool import here, lending
+from amltk.scheduling.executors.process_pool.lending import Loan
 from amltk.scheduling.executors.process_pool.protocol import MOST_BUFFERS
 
 if TYPE_CHECKING:
@@ -32,9 +35,11 @@ if TYPE_CHECKING:
     from pickle import Pickler as CloudPickler  # cloudpickle's has no types
     from typing import TypeAlias
 
-    Parcel: TypeAlias = tuple[int, bytes, list[memoryview], list["Definition"]]
+    from amltk.scheduling.executors.exception_parts import Refer
+
+    Parcel: TypeAlias = tuple[int, bytes, list[memoryview], list["Definition | Loan"]]
     """A call as it travels: the number of the function (0 where it is in the pickle), its pickle, what that has out of
-    band, and which definitions it refers to."""
+    band, and which definitions and descriptors it refers to."""
 else:
     from cloudpickle import Pickler as CloudPickler
 
@@ -53,6 +58,8 @@ _dump = pickle.Pickler.dump  # cloudpickle's own would only name a RecursionErro
 _MISSING = object()
 """Stands for the value of a name that `__main__` does not have."""
 
+
+_CONNECTIONS = "multiprocessing.connection"
 
 MAIN_OF_A_CHILD = "__mp_main__"
 """What `multiprocessing` calls the user's program in a process that it has started; pools may be made there, too."""
@@ -108,7 +115,7 @@ class _Pieces(list[Any]):
 
 
 class _Pickler(CloudPickler):
-    """Pickles by value what could not be imported."""
+    """Pickles by value what could not be imported, and lends what has a descriptor."""
 
     globals_ref: dict[int, Any]
 
@@ -120,6 +127,9 @@ class _Pickler(CloudPickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """Let what a function uses of `__main__` be kept where a worker has it already, from its initializer say."""
+        rule = RULES.get(type(obj))
+        if rule is not None:
+            return rule(obj, self._lend)
         reduced: Any = super().reducer_override(obj)
         if isinstance(obj, FunctionType) and isinstance(reduced, tuple) and len(reduced) == _WITH_SETTER:
             versions = {}
@@ -136,6 +146,22 @@ class _Pickler(CloudPickler):
 
     def _note_names(self, function: FunctionType) -> None:
         """Told of each function that uses the globals of `__main__`."""
+
+    def _lend(self, descriptor: int) -> Ticket:
+        """Lend a descriptor for as long as the pickle is needed."""
+        return refuse(descriptor)
+
+
+class _ProbingPickler(_Pickler):
+    """Lends nothing, but looks as if it would."""
+
+    def _lend(self, _descriptor: int) -> Ticket:
+        return lending.Ticket("", b"")
+
+
+def make_pickler(file: io.BytesIO) -> CloudPickler:
+    """A pickler that lets the same pass as that of calls, to find what does not."""
+    return _ProbingPickler(file, None)
 
 
 def by_value(obj: Any) -> bytes:
@@ -159,6 +185,7 @@ class Definition:
         self.number: int = number
         self.payload: bytes = payload
         self.used: tuple[tuple[str, Any], ...] = tuple(used.items())
+        self.loans: list[Loan] = []  # as long as it may be loaded
         self._forgotten = forgotten
 
     def is_current(self) -> bool:
@@ -193,6 +220,7 @@ class Definitions:
         pickler = _DefinitionPickler(file, self)
         pickler.dump((obj, self._version_of(obj)))
         definition = Definition(next(self._numbers), file.getvalue(), pickler.used, self.forgotten)
+        definition.loans = pickler.loans
         self._known[key] = (weakref.ref(obj, lambda _: self._known.pop(key, None)), definition)
         return definition
 
@@ -217,6 +245,7 @@ class _DefinitionPickler(_Pickler):
     def __init__(self, file: io.BytesIO, definitions: Definitions) -> None:
         super().__init__(file, None)
         self.used: dict[str, Any] = {}
+        self.loans: list[Loan] = []
         self._definitions = definitions
 
     def _version(self, name: str, value: Any) -> int:
@@ -227,6 +256,14 @@ class _DefinitionPickler(_Pickler):
         present = function.__globals__
         self.used.update((name, _MISSING) for name in _names(function.__code__) if name not in present)
 
+    def _lend(self, descriptor: int) -> Ticket:
+        loan = Loan(descriptor)
+        self.loans.append(loan)
+        return loan.ticket
+
+
+_NOTHING: list[Definition | Loan] = []
+
 
 class CallPickler(_Pickler):
     """Pickles calls, one after the other, for workers. Not for several threads at once."""
@@ -235,7 +272,7 @@ class CallPickler(_Pickler):
         self._definitions = definitions
         self._pieces = _Pieces()
         self._buffers: list[memoryview] = []
-        self._uses: list[Definition] = []
+        self._uses = _NOTHING
         super().__init__(self._pieces, self._buffers)
 
     def reducer_override(self, obj: Any) -> Any:
@@ -248,6 +285,11 @@ class CallPickler(_Pickler):
             return here.definition, (definition.number,)
         return super().reducer_override(obj)
 
+    def _lend(self, descriptor: int) -> Ticket:
+        loan = Loan(descriptor)
+        self._uses.append(loan)
+        return loan.ticket
+
     def parcel(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parcel:
         """Pickle a call. A plain function or class is only named, by its number.
 
@@ -259,7 +301,8 @@ class CallPickler(_Pickler):
             if isinstance(fn, _DEFINED):
                 definition = self._definitions.of(fn)
                 number = definition.number
-                self._uses = uses = [definition]
+                uses: list[Definition | Loan] = [definition]
+                self._uses = uses  # takes what is met in the pickle
                 _dump(self, (args, kwargs))
             else:
                 number = 0
@@ -267,7 +310,11 @@ class CallPickler(_Pickler):
                 _dump(self, (fn, args, kwargs))
             payload = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             return number, payload, self._buffers[:], uses
-        finally:  # calls share nothing
+        except BaseException:
+            self._uses.clear()  # the error keeps this frame, but what was lent for the call is given back
+            raise
+        finally:  # calls share nothing, and keep nothing
+            self._uses = _NOTHING
             self.clear_memo()
             pieces.clear()
             self._buffers.clear()
@@ -275,6 +322,9 @@ class CallPickler(_Pickler):
 
 class _ReturnPickler(_Pickler):
     """Names what lies in the `__main__` of this worker, which its parent has under the same name."""
+
+    def _lend(self, descriptor: int) -> Ticket:
+        return lending.lend_once(descriptor)
 
     def reducer_override(self, obj: Any) -> Any:
         """Let the names of `__main__` be names."""
@@ -285,10 +335,21 @@ class _ReturnPickler(_Pickler):
         return super().reducer_override(obj)
 
 
+class _ProbingReturnPickler(_ProbingPickler, _ReturnPickler):
+    """The same for results."""
+
+
+def make_return_pickler(file: io.BytesIO) -> CloudPickler:
+    """A pickler that lets the same pass as that of results."""
+    return _ProbingReturnPickler(file, None)
+
+
 def pickle_outcome(outcome: Any) -> tuple[bytes, list[memoryview]]:
     """Pickle what a call has returned or raised, in a worker."""
     buffers: list[memoryview] = []
 
+    if _CONNECTIONS in sys.modules:
+        refuse_connections()
     try:
         return pickle.dumps(outcome, 5, buffer_callback=_keeper(buffers)), buffers
     except (pickle.PicklingError, AttributeError, TypeError):  # something local: by value
@@ -296,3 +357,16 @@ def pickle_outcome(outcome: Any) -> tuple[bytes, list[memoryview]]:
         file = io.BytesIO()
         _ReturnPickler(file, buffers).dump(outcome)
         return file.getvalue(), buffers
+
+
+class _PartPickler(Refers, _ReturnPickler):
+    """Pickles what an exception is made of."""
+
+
+def pickle_part(obj: Any, refer: Refer) -> bytes:
+    """Pickle what an exception is made of, in a worker; `refer` says what is named by a number."""
+    file = io.BytesIO()
+    pickler = _PartPickler(file, None)
+    pickler.refer = refer
+    pickler.dump(obj)
+    return file.getvalue()

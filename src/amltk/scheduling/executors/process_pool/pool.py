@@ -10,8 +10,10 @@ from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from amltk._checks import check_optional_count, check_seconds
+from amltk.scheduling.executors.descriptors import know_connections
 from amltk.scheduling.executors.process_pool.engine import Engine
 from amltk.scheduling.executors.process_pool.future import PoolFuture
+from amltk.scheduling.executors.process_pool.initializing import Initializer
 from amltk.scheduling.executors.process_pool.limits import CallLimits
 from amltk.scheduling.executors.process_pool.options import AUTO, EXIT_SECONDS, WorkerOptions, check_preload
 from amltk.scheduling.executors.process_pool.starters import METHODS
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+know_connections()
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
@@ -40,7 +44,8 @@ class ProcessPool(Executor):
             of `multiprocessing`, whose start method is taken.
         initializer: Called in each worker before its first call. If it raises in three workers in succession, the
             pool is broken: all calls fail with `PoolBrokenError`, whose cause has the traceback.
-        initargs: The arguments of the initializer.
+        initargs: The arguments of the initializer, pickled now. They may hold locks, queues and shared values that
+            `multiprocessing` makes, of the context by which workers are started or of `"forkserver"`.
         max_tasks_per_child: After how many calls a worker is replaced; None for never.
         preload: Which modules are imported once, ahead of the workers, by a process that the workers are then forked
             from: however many workers there are, there is one import, and a worker that replaces another one is ready
@@ -53,7 +58,8 @@ class ProcessPool(Executor):
 
     Raises:
         ValueError: `max_workers` or `max_tasks_per_child` is below 1, or there is no such `mp_context`.
-        TypeError: An argument has a type that is not allowed.
+        TypeError: An argument has a type that is not allowed, or the initializer or something in `initargs` cannot be
+            pickled; the message names it.
     """
 
     def __init__(
@@ -71,13 +77,14 @@ class ProcessPool(Executor):
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer={initializer!r}: must be callable, or None")
         self._max_workers = workers if workers is not None else os.cpu_count() or 1
+        method = _method(mp_context)
         self._engine = Engine(
             self._max_workers,
             check_optional_count("max_tasks_per_child", max_tasks_per_child),
             WorkerOptions(
-                method := _method(mp_context),
+                method,
                 _current_folder(),
-                None if initializer is None else (initializer, tuple(initargs)),
+                None if initializer is None else Initializer(initializer, tuple(initargs), forks=method == "fork"),
                 check_preload(preload, method),
                 check_seconds("exit_timeout", exit_timeout),
             ),
@@ -88,7 +95,7 @@ class ProcessPool(Executor):
         self._finalizer.atexit = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> PoolFuture:
-        """Have `fn(*args, **kwargs)` computed.
+        """Have `fn(*args, **kwargs)` computed. What cannot be pickled fails its future by a `TypeError` that names it.
 
         Raises:
             PoolBrokenError: No worker can be initialised.

@@ -24,7 +24,6 @@ from amltk.scheduling.executors.process_pool.fork_server.messages import Kind as
 from amltk.scheduling.executors.process_pool.link import SLOW_START_SECONDS, Link
 from amltk.scheduling.executors.process_pool.options import AUTO
 from amltk.scheduling.executors.process_pool.outcomes import lost
-from amltk.scheduling.executors.process_pool.pickles import by_value
 from amltk.scheduling.executors.process_pool.protocol import Kind, ProtocolError, encode
 from amltk.scheduling.executors.process_pool.shortage import explain
 from amltk.scheduling.executors.process_pool.starters import UNKNOWN, Starter, importable_path, make_starter
@@ -168,6 +167,8 @@ class Staff:
         if self._starter is not None:
             self._starter.close()
             self._starter = None
+        if self._options.initialize is not None:
+            self._options.initialize.close()
 
     # ------------------------------------------------------------------ starts
 
@@ -237,7 +238,7 @@ class Staff:
             argv=list(sys.argv),
             main_file=getattr(main, "__file__", None),
             directory=self._options.directory,
-            initialize=None if self._options.initialize is None else by_value(self._options.initialize),
+            initialize=None if self._options.initialize is None else self._options.initialize.pickled(),
             authkey=bytes(multiprocessing.process.current_process().authkey),
         )
 

@@ -12,9 +12,10 @@ import time
 from typing import TYPE_CHECKING
 
 from amltk._notes import add_note, safe_repr
-from amltk.scheduling.executors.process_pool.pickles import CallPickler, Definitions
+from amltk.scheduling.executors.process_pool.pickles import CallPickler, Definitions, make_pickler
 from amltk.scheduling.executors.process_pool.protocol import Buffer, Frame, Kind, ProtocolError, encode
 from amltk.scheduling.executors.process_pool.warden import Warden
+from amltk.scheduling.executors.unpicklable import explain_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -98,7 +99,8 @@ class Traffic:
             fn = call.fn
             try:
                 call.parcel = self._pickler.parcel(fn, call.args, call.kwargs)
-            except BaseException as error:  # noqa: BLE001 - it is the call's outcome
+            except BaseException as raised:  # noqa: BLE001 - it is the call's outcome
+                error = explain_call(raised, fn, call.args, call.kwargs, make_pickler)
                 add_note(error, f"this was raised when a call of {safe_repr(fn)} was pickled for a worker process")
                 problems.append((call, error))
         return problems

@@ -14,11 +14,12 @@ import types
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from amltk.scheduling.executors.failure import describe, note_result
-from amltk.scheduling.executors.process_pool import here
+from amltk.scheduling.executors.process_pool import here, initializing
 from amltk.scheduling.executors.process_pool.fork_server.descendants import become_subreaper, die_with_parent
-from amltk.scheduling.executors.process_pool.pickles import pickle_outcome
+from amltk.scheduling.executors.process_pool.pickles import make_return_pickler, pickle_outcome, pickle_part
 from amltk.scheduling.executors.process_pool.protocol import CHUNK, Buffer, Decoder, Frame, Kind, encode
 from amltk.scheduling.executors.process_pool.tokens import END
+from amltk.scheduling.executors.unpicklable import explain_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ class Start(NamedTuple):
     main_file: str | None
     directory: str | None
     initialize: bytes | None
-    """A pickle of the initializer and its arguments."""
+    """The initializer and its arguments; see `initializing`."""
     authkey: bytes
     """Of the parent: with it, proxies of a `multiprocessing.Manager` can be used."""
 
@@ -120,7 +121,7 @@ class Worker:
                     os.chdir(start.directory)
             multiprocessing.process.current_process().authkey = start.authkey
             if start.initialize is not None:
-                initializer, initargs = pickle.loads(start.initialize)
+                initializer, initargs = initializing.load(start.initialize)
                 initializer(*initargs)
         except BaseException as error:  # noqa: BLE001 - sent to the parent
             self._send(Kind.INIT_FAILED, 0, 0, 0, 0.0, 0.0, _failure(error))
@@ -168,9 +169,10 @@ class Worker:
             try:
                 payload, buffers = pickle_outcome(result)
                 outcome = (Kind.RESULT, key, 0, 0, began, ended, payload, buffers)
-            except BaseException as error:  # noqa: BLE001 - sent to the parent
-                note_result(error, result)
-                outcome = (Kind.EXCEPTION, key, 0, 0, began, ended, _failure(error))
+            except BaseException as raised:  # noqa: BLE001 - sent to the parent
+                unsent = explain_result(raised, result, make_return_pickler)
+                note_result(unsent, result)
+                outcome = (Kind.EXCEPTION, key, 0, 0, began, ended, _failure(unsent))
         if os.getpid() == self._pid:
             self._send(*outcome)
 
@@ -184,12 +186,7 @@ def _broken_definition(error: BaseException) -> Callable[..., Any]:
 
 def _failure(error: BaseException) -> bytes:
     """An exception, pickled for its way to the parent."""
-    return pickle.dumps(describe(error, _in_band))
-
-
-def _in_band(error: BaseException) -> bytes:
-    payload, buffers = pickle_outcome(error)
-    return pickle.dumps(error, 5) if buffers else payload
+    return pickle.dumps(describe(error, pickle_part))
 
 
 def run(frames: int, tokens: int, parent: int) -> None:

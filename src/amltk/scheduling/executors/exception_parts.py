@@ -1,0 +1,339 @@
+"""Exceptions taken apart for travel, and put together again as what they were.
+
+Pickle makes an exception anew by a call of its class with `args`, which fails for every class whose `__init__` takes
+something else than it hands on, and loses its cause, its context and what C keeps of it. Here an exception is its class
+and its state: it is made without a call of `__init__`, and the state is put in. Each exception is a *part* that names
+others (its cause, its context, the members of a group, what its attributes hold) by their numbers. So a part that
+cannot travel costs only itself, and a circle or a long chain is nothing special.
+
+What a class says itself of how it is pickled, by a `__reduce__` say, counts more, as long as it works.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copyreg
+import io
+import pickle
+from collections.abc import Callable
+from types import GetSetDescriptorType, MemberDescriptorType
+from typing import Any, NamedTuple, TypeAlias
+
+from amltk._notes import add_note, safe_repr
+from amltk.exceptions import RemoteError
+
+Refer: TypeAlias = Callable[[Any], int | None]
+"""Says by which number an object is named in a pickle; None for what is pickled itself."""
+
+Dump: TypeAlias = Callable[[Any, Refer], bytes]
+"""Pickles an object that refers to others."""
+
+_HEAP_TYPE = 1 << 9
+"""In the flags of a class: it was made while the program ran, so it adds nothing in C to an exception."""
+
+_NOT_OF_CLASSES = {object, BaseException, BaseExceptionGroup}
+"""What these keep of an exception is known, and handled by itself."""
+
+_NOT_FIELDS = {"__dict__", "__weakref__"}
+
+_SAYS = ("__reduce__", "__reduce_ex__", "__setstate__")
+"""The methods by which a class says how it is pickled."""
+
+_NOT_SENT = {(AttributeError, "obj")}
+"""Fields that may be as large as whatever the failed call has worked on; pickle leaves them out as well."""
+
+
+class Part(NamedTuple):
+    """One exception as it travels.
+
+    Attributes:
+        name: Of its class, with the module.
+        text: Its message.
+        cls: A pickle of its class; None if there is none.
+        state: A pickle of its `args`, fields and attributes.
+        reduced: A pickle in the way that its class says; None if it says nothing.
+        message: Of a group.
+        members: The numbers of the members of a group; None if it is none.
+        cause: The number of its `__cause__`, or None.
+        context: The number of its `__context__`, or None.
+        suppress: Its `__suppress_context__`.
+        notes: Its notes.
+        problems: What could not be pickled.
+    """
+
+    name: str
+    text: str
+    cls: bytes | None
+    state: bytes | None
+    reduced: bytes | None
+    message: str
+    members: tuple[int, ...] | None
+    cause: int | None
+    context: int | None
+    suppress: bool
+    notes: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+class Refers:
+    """Makes a pickler name objects by numbers, as `refer` says."""
+
+    refer: Refer
+
+    def persistent_id(self, obj: Any) -> int | None:
+        """Asked by the pickler for every object."""
+        return self.refer(obj)
+
+
+def take_apart(error: BaseException, dump: Dump) -> tuple[Part, ...]:
+    """Make an exception and all that it refers to ready for travel; it is the first part."""
+    return _Taking(error, dump).parts()
+
+
+def put_together(parts: tuple[Part, ...]) -> BaseException:
+    """The exception that was taken apart; what could not travel is left out, and a note says so.
+
+    Where not even its class is here, it is a `RemoteError` that has its type and text.
+    """
+    return _Assembly(parts).error()
+
+
+def text_of(error: BaseException) -> str:
+    """The message of an exception, also where its `__str__` raises."""
+    try:
+        return str(error)
+    except Exception as strange:  # noqa: BLE001 - of the user's own __str__
+        return f"<its __str__ raised {safe_repr(strange)}>"
+
+
+def set_cause(error: BaseException, cause: BaseException | None) -> None:
+    """Set the cause of an exception and leave the rest, also where its class lets nobody set attributes."""
+    suppress = error.__suppress_context__
+    _put(error, "__cause__", cause)
+    _put(error, "__suppress_context__", suppress)
+
+
+def _put(error: BaseException, name: str, value: Any) -> None:
+    """Set what C keeps of every exception."""
+    vars(BaseException)[name].__set__(error, value)
+
+
+def _native(cls: type) -> Any:
+    """The class in C that says what is kept of an exception of that class."""
+    while cls.__flags__ & _HEAP_TYPE:
+        assert cls.__base__ is not None
+        cls = cls.__base__
+    return cls
+
+
+def _reduces_itself(cls: type) -> bool:
+    """Whether a class says how it is pickled."""
+    native = _native(cls)
+    return cls in copyreg.dispatch_table or any(getattr(cls, name) is not getattr(native, name) for name in _SAYS)
+
+
+def _fields(cls: type) -> dict[str, Any]:
+    """What keeps values of an exception beside its `__dict__`: slots, and such as `errno` of `OSError`."""
+    return {
+        name: descriptor
+        for base in reversed(cls.__mro__)
+        if base not in _NOT_OF_CLASSES
+        for name, descriptor in vars(base).items()
+        if isinstance(descriptor, MemberDescriptorType | GetSetDescriptorType)
+        and name not in _NOT_FIELDS
+        and (base, name) not in _NOT_SENT
+    }
+
+
+def _values(error: BaseException) -> dict[str, Any]:
+    values = {}
+    for name, descriptor in _fields(type(error)).items():
+        try:
+            value = descriptor.__get__(error)
+        except AttributeError:
+            continue  # not set
+        if value is not None:  # as good as not set; for some of `OSError` it would be something else
+            values[name] = value
+    return values
+
+
+def _notes(error: BaseException) -> tuple[str, ...]:
+    notes = vars(error).get("__notes__")
+    return tuple(note for note in notes if type(note) is str) if isinstance(notes, list) else ()
+
+
+class _Taking:
+    """One exception being taken apart."""
+
+    def __init__(self, error: BaseException, dump: Dump) -> None:
+        self._dump = dump
+        self._errors: list[BaseException] = []  # kept, so that an id stays theirs
+        self._numbers: dict[int, int] = {}
+        self._number(error)
+
+    def parts(self) -> tuple[Part, ...]:
+        """All of them; each may name more."""
+        parts: list[Part] = []
+        while len(parts) < len(self._errors):
+            parts.append(self._part(self._errors[len(parts)]))
+        return tuple(parts)
+
+    def _number(self, error: BaseException) -> int:
+        number = self._numbers.setdefault(id(error), len(self._errors))
+        if number == len(self._errors):
+            self._errors.append(error)
+        return number
+
+    def _optional(self, error: BaseException | None) -> int | None:
+        return None if error is None else self._number(error)
+
+    def _refer(self, obj: Any) -> int | None:
+        return self._number(obj) if issubclass(type(obj), BaseException) else None
+
+    def _part(self, error: BaseException) -> Part:
+        cls = type(error)
+        problems: list[str] = []
+        pickled_class = self._attempt("its class", cls, problems)
+        group = error if isinstance(error, BaseExceptionGroup) else None
+        return Part(
+            name=f"{cls.__module__}.{cls.__qualname__}",
+            text=text_of(error),
+            cls=pickled_class,
+            state=None if pickled_class is None else self._state(error, problems),
+            reduced=self._reduced(error) if _reduces_itself(cls) else None,
+            message="" if group is None else group.message,
+            members=None if group is None else tuple(map(self._number, group.exceptions)),
+            cause=self._optional(error.__cause__),
+            context=self._optional(error.__context__),
+            suppress=error.__suppress_context__,
+            notes=_notes(error),
+            problems=tuple(problems),
+        )
+
+    def _reduced(self, error: BaseException) -> bytes | None:
+        try:
+            return self._dump(error, lambda obj: None if obj is error else self._refer(obj))
+        except BaseException:  # noqa: BLE001 - of the user's own class; it travels without
+            return None
+
+    def _state(self, error: BaseException, problems: list[str]) -> bytes | None:
+        args, values, attributes = error.args, _values(error), dict(vars(error))
+        try:
+            return self._dump((args, values, attributes), self._refer)
+        except BaseException:  # noqa: BLE001 - what cannot be pickled is found below
+            args = tuple(
+                arg if self._attempt(f"args[{n}]", arg, problems) is not None else safe_repr(arg)
+                for n, arg in enumerate(args)
+            )
+            values, attributes = (
+                {name: value for name, value in kept.items() if self._attempt(name, value, problems) is not None}
+                for kept in (values, attributes)
+            )
+            return self._attempt("its state", (args, values, attributes), problems)
+
+    def _attempt(self, what: str, value: Any, problems: list[str]) -> bytes | None:
+        try:
+            return self._dump(value, self._refer)
+        except BaseException as error:  # noqa: BLE001 - what cannot be pickled is described
+            problems.append(f"{what}, a {type(value).__name__}, cannot be pickled: {safe_repr(error)}")
+            return None
+
+
+class _Assembly:
+    """One exception being put together."""
+
+    def __init__(self, parts: tuple[Part, ...]) -> None:
+        self._parts = parts
+        self._errors: dict[int, BaseException] = {}
+        self._empty: list[tuple[BaseException, Part]] = []  # made, and without their state
+        self._under_way: set[int] = set()
+
+    def error(self) -> BaseException:
+        """The first part."""
+        for number in range(len(self._parts)):
+            self._get(number)
+        for error, part in self._empty:
+            self._fill(error, part)
+        for number, part in enumerate(self._parts):
+            self._link(self._errors[number], part)
+        return self._errors[0]
+
+    def _get(self, number: int) -> BaseException:
+        """An exception, which may be empty yet."""
+        if number not in self._errors:
+            if number in self._under_way:
+                raise pickle.UnpicklingError("an exception refers to itself where it is made")
+            self._under_way.add(number)
+            self._errors[number] = self._make(self._parts[number])
+        return self._errors[number]
+
+    def _load(self, pickled: bytes) -> Any:
+        loader = _Loader(io.BytesIO(pickled))
+        loader.get = self._get
+        return loader.load()
+
+    def _make(self, part: Part) -> BaseException:
+        if part.reduced is not None:
+            try:
+                made = self._load(part.reduced)
+            except BaseException:  # noqa: BLE001 - of the user's own class; it is made without
+                made = None
+            if isinstance(made, BaseException):
+                return made
+        problem = "; ".join(part.problems)
+        if part.cls is not None:
+            try:
+                return self._make_empty(self._load(part.cls), part)
+            except BaseException as error:  # noqa: BLE001 - of the user's own class; described instead
+                problem = f"it cannot be unpickled here: {safe_repr(error)}"
+        return stand_in(part, problem)
+
+    def _make_empty(self, cls: Any, part: Part) -> BaseException:
+        given = () if part.members is None else (part.message, [self._get(number) for number in part.members])
+        error = _native(cls).__new__(cls, *given)
+        if not isinstance(error, BaseException):
+            raise TypeError(f"{cls!r} is no class of exceptions here")
+        self._empty.append((error, part))
+        return error
+
+    def _fill(self, error: BaseException, part: Part) -> None:
+        if part.state is None:
+            _put(error, "args", (part.text,))
+            return
+        try:
+            args, values, attributes = self._load(part.state)
+            _put(error, "args", args)
+            vars(error).update(attributes)
+            fields = _fields(type(error))
+            for name in values.keys() & fields.keys():
+                with contextlib.suppress(AttributeError, TypeError):  # it is for reading only
+                    fields[name].__set__(error, values[name])
+        except BaseException as problem:  # noqa: BLE001 - of the user's own classes; told instead
+            _put(error, "args", (part.text,))
+            add_note(error, f"its attributes cannot be unpickled here: {safe_repr(problem)}")
+
+    def _link(self, error: BaseException, part: Part) -> None:
+        _put(error, "__cause__", None if part.cause is None else self._errors[part.cause])
+        _put(error, "__context__", None if part.context is None else self._errors[part.context])
+        _put(error, "__suppress_context__", part.suppress)
+        if not _notes(error):
+            for note in part.notes:
+                add_note(error, note)
+        if type(error) is not RemoteError:  # whose text has them
+            for problem in part.problems:
+                add_note(error, f"left out on the way: {problem}")
+
+
+class _Loader(pickle.Unpickler):
+    """Finds what a pickle refers to."""
+
+    get: Callable[[int], BaseException]
+
+    def persistent_load(self, pid: Any) -> BaseException:
+        """Asked by the unpickler for every number."""
+        return self.get(pid)
+
+
+def stand_in(part: Part, problem: str = "") -> RemoteError:
+    """What describes an exception that is not here itself."""
+    return RemoteError(f"{part.name}: {part.text}" + (f" ({problem})" if problem else ""))

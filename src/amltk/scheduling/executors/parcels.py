@@ -1,0 +1,52 @@
+"""How calls and their outcomes are pickled for the workers of other libraries: by cloudpickle, with more care."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from amltk.scheduling.executors.descriptors import RULES, know_connections, refuse
+from amltk.scheduling.executors.exception_parts import Refers
+
+if TYPE_CHECKING:
+    from pickle import Pickler as CloudPickler  # cloudpickle's has no types
+
+    from amltk.scheduling.executors.exception_parts import Refer
+else:
+    from cloudpickle import Pickler as CloudPickler
+
+know_connections()
+
+
+class _Pickler(CloudPickler):
+    """Refuses what would arrive as something else."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Let no numbers of descriptors out."""
+        rule = RULES.get(type(obj))
+        return super().reducer_override(obj) if rule is None else rule(obj, refuse)
+
+
+class _PartPickler(Refers, _Pickler):
+    """Pickles what an exception is made of."""
+
+
+def make_pickler(file: io.BytesIO) -> CloudPickler:
+    """A pickler for calls and outcomes."""
+    return _Pickler(file, protocol=5)
+
+
+def dumps(obj: Any) -> bytes:
+    """Pickle a call or an outcome."""
+    file = io.BytesIO()
+    make_pickler(file).dump(obj)
+    return file.getvalue()
+
+
+def pickle_part(obj: Any, refer: Refer) -> bytes:
+    """Pickle what an exception is made of; `refer` says what is named by a number."""
+    file = io.BytesIO()
+    pickler = _PartPickler(file, protocol=5)
+    pickler.refer = refer
+    pickler.dump(obj)
+    return file.getvalue()

@@ -1,0 +1,217 @@
+"""What cannot travel is named: which object it is, and where in the call."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import functools
+import gzip
+import io
+import multiprocessing
+import os
+import queue
+import socket
+import sqlite3
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amltk.scheduling.executors.parcels import make_pickler
+from amltk.scheduling.executors.process_pool.pickles import _Pickler
+from amltk.scheduling.executors.unpicklable import explain_call, explain_result, find
+
+LOCK = threading.Lock()
+
+
+def pool_pickler(file: io.BytesIO) -> Any:
+    return _Pickler(file, None)
+
+
+def explained(fn: Any, *args: Any, **kwargs: Any) -> BaseException:
+    """What is told of a call that cannot be pickled."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever it is
+        make_pickler(io.BytesIO()).dump((fn, args, kwargs))
+    told, alike = (explain_call(caught.value, fn, args, kwargs, make) for make in (make_pickler, pool_pickler))
+    assert str(told) == str(alike)
+    return told
+
+
+class Model:
+    def __init__(self) -> None:
+        self.weights = list(range(100))
+        self._lock = threading.Lock()
+
+    def train(self) -> None: ...
+
+
+class Holder:
+    def __init__(self, model: Any) -> None:
+        self.name = "x"
+        self.model = model
+
+
+class Slotted:
+    __slots__ = ("empty", "held")
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+
+@dataclass
+class Config:
+    items: dict[str, Any] = field(default_factory=dict)
+
+
+Pair = collections.namedtuple("Pair", "left right")
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "place"),
+    [
+        ((1, LOCK), {}, "args[1], a _thread.lock,"),
+        ((), {"lock": LOCK}, "kwargs['lock'], a _thread.lock,"),
+        ((0, Holder(Model())), {}, "args[1].model._lock, a _thread.lock,"),
+        (([{"config": Config({"a": [LOCK]})}],), {}, "args[0][0]['config'].items['a'][0], a"),
+        ((Slotted(LOCK),), {}, "args[0].held, a"),
+        ((Pair(1, LOCK),), {}, "args[0].right, a"),
+        ((collections.defaultdict(list, a=LOCK),), {}, "args[0]['a'], a"),
+        ((functools.partial(print, 1, end=LOCK),), {}, "args[0].keywords['end'], a"),
+        ((Model().train,), {}, "args[0].__self__._lock, a"),
+        ((LOCK.acquire,), {}, "args[0].__self__, a"),
+        (({LOCK: 1},), {}, "args[0]{<unlocked _thread.lock object"),
+        (({LOCK},), {}, "args[0]{...}, a"),
+        ((threading.Event(),), {}, "args[0]._cond._lock, a"),
+        ((queue.Queue(),), {}, "args[0].mutex, a"),
+    ],
+)
+def test_the_place_is_told_as_one_would_write_it(args: Any, kwargs: dict[str, Any], place: str) -> None:
+    """Through containers, attributes, slots, fields, partials and bound methods."""
+    error = explained(print, *args, **kwargs)
+    assert type(error) is TypeError
+    assert str(error).startswith(f"cannot send {place}")
+    assert " to a worker process: it cannot be pickled (cannot pickle '_thread.lock' object); make it where" in str(
+        error
+    )
+    assert "cannot pickle '_thread.lock'" in str(error.__cause__)
+
+
+def make(held: Any) -> Any:
+    def run() -> Any:
+        return held
+
+    return run
+
+
+def test_variables_of_closures_and_globals_are_told() -> None:
+    """With the function that uses them: of closures, of lambdas, of functions that these use, of default values."""
+    assert "variable held in the closure of make.<locals>.run, a _thread.lock" in str(explained(make(LOCK)))
+    assert "variable held._lock in the closure of make.<locals>.run" in str(explained(make(Model())))
+    assert "variable held in the closure of make.<locals>.run" in str(explained(print, make(make(LOCK))))
+    lock = threading.Lock()
+    assert "variable lock in the closure of test_" in str(explained(lambda: [lock for _ in range(3)]))
+    assert "fn.__defaults__[0], a" in str(explained(lambda lock=LOCK: lock))
+    script = {"__name__": "__main__", "LOCK": LOCK, "CONFIG": {"lock": LOCK}}
+    exec(
+        "def train():\n    return [LOCK for _ in range(3)]\n"
+        "def helper():\n    return CONFIG\n"
+        "def uses():\n    return helper()\n"
+        "class Net:\n    def fit(self):\n        return LOCK\n",
+        script,
+    )
+    assert "global LOCK of __main__, used by train, a _thread.lock" in str(explained(script["train"]))
+    assert "global CONFIG['lock'] of __main__, used by helper, a" in str(explained(script["uses"]))
+    assert "global LOCK of __main__, used by Net.fit, a" in str(explained(print, script["Net"]()))
+
+
+@pytest.mark.parametrize(
+    ("make_it", "remedy"),
+    [
+        (lambda folder: gzip.GzipFile(folder / "x.gz", "wb"), "send the path"),
+        (lambda folder: (folder / "file").open("w"), "send the path"),
+        (lambda folder: (folder / "file").open("r"), "send the path"),
+        (lambda folder: (folder / "file").open("wb"), "send the path"),
+        (lambda folder: (folder / "file").open("rb", buffering=0), "send the path"),
+        (lambda folder: socket.socket(), "with_processes can send it"),
+        (lambda folder: sqlite3.connect(folder / "x.db"), "make it where it is used"),
+        (lambda folder: tempfile.NamedTemporaryFile(dir=folder), "send the path"),  # noqa: SIM115 - closed below
+        (lambda folder: (n for n in range(3)), "send a list"),
+        (lambda folder: [*os.scandir(folder)].pop(), "make it where it is used"),
+        (lambda folder: multiprocessing.get_context("spawn").RLock(), "initargs"),
+        (lambda folder: multiprocessing.get_context("spawn").SimpleQueue(), "initargs"),
+    ],
+)
+def test_the_remedy_is_told(tmp_path: Path, make_it: Any, remedy: str) -> None:
+    """For files, generators, and what `multiprocessing` shares."""
+    (tmp_path / "file").touch()
+    obj = make_it(tmp_path)
+    try:
+        error = explained(print, Holder(obj))
+        assert str(error).startswith("cannot send args[0].model")
+        assert remedy in str(error)
+    finally:
+        if hasattr(obj, "close"):
+            obj.close()
+
+
+def test_a_future_of_a_loop_is_told() -> None:
+    """What asyncio holds cannot travel."""
+    loop = asyncio.new_event_loop()
+    try:
+        assert "args[0].model, a _asyncio.Future" in str(explained(print, Holder(loop.create_future())))
+    finally:
+        loop.close()
+
+
+class SaysNo:
+    def __getstate__(self) -> Any:
+        raise ValueError("not this one")
+
+
+class CannotBeMade:
+    def __reduce__(self) -> Any:
+        raise TypeError("h5py objects cannot be pickled")
+
+
+def test_what_an_object_says_itself_stays_what_it_is() -> None:
+    """With a note that names it; a `TypeError` is one more way to say that there is no way."""
+    error = explained(print, [SaysNo()])
+    assert repr(error) == "ValueError('not this one')"
+    assert "it is args[0][0], a " in error.__notes__[-1]
+    error = explained(print, [CannotBeMade()])
+    assert str(error).startswith("cannot send args[0][0], a ")
+    assert "h5py" in str(error)
+    interruption = KeyboardInterrupt()
+    assert explain_call(interruption, print, (LOCK,), {}, make_pickler) is interruption
+
+
+def test_circles_and_depth_are_no_matter() -> None:
+    """What refers to itself is looked at once; what is nested too deeply is told as such."""
+    circle: list[Any] = []
+    circle += [circle, {"again": circle}, Holder(circle)]
+    assert find([("x", circle)], make_pickler) is None
+    circle.append(LOCK)
+    assert str(find([("x", circle)], make_pickler).place) == "x[3]"  # type: ignore[union-attr]
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    error = explained(print, 1, deep)
+    assert str(error).startswith("cannot send args[1], a list, to a worker process: it cannot be pickled")
+    assert "recursion" in str(error).lower()
+    while deep:
+        deep = deep.pop()
+
+
+def test_the_nearest_one_is_told() -> None:
+    """The shortest way to something that cannot be pickled, whatever comes first."""
+    assert "args[1]," in str(explained(print, [[[[LOCK]]]], LOCK))
+
+
+def test_a_result_is_told_alike() -> None:
+    """On the way back the place begins with `result`."""
+    result = {"model": Model()}
+    error = explain_result(TypeError("x"), result, make_pickler)
+    assert str(error).startswith("cannot send result['model']._lock, a _thread.lock, back from its worker process")
