@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
-from amltk import _extras
+from amltk import _extras, _guard
 from amltk._checks import check_bool, check_count, check_seconds
 from amltk.exceptions import ExecutorShutdownError, SchedulerNotRunningError, SchedulerRunningError
 from amltk.scheduling import loops
@@ -272,6 +272,7 @@ class Scheduler(SchedulerEvents, Factories):
 
         Raises:
             SchedulerRunningError: It is running already.
+            NestingError: A worker process imports the module that calls this, or too many schedulers are nested.
             ExecutorShutdownError: The executor given to `Scheduler` was shut down by an earlier run.
             ExecutorBrokenError: The executor broke.
             FutureCancelledError: A future was cancelled, with `on_cancelled="raise"`.
@@ -445,6 +446,7 @@ class Scheduler(SchedulerEvents, Factories):
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
         """Be the only run of this scheduler, with an executor that can be used."""
+        _guard.check("a run of a scheduler")
         if not self._busy.acquire(blocking=False):
             raise SchedulerRunningError("the scheduler is running already; stop() it first, or use another Scheduler")
         try:

@@ -13,10 +13,12 @@ import time
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from amltk import _guard
 from amltk.scheduling.executors.failure import describe, note_result
-from amltk.scheduling.executors.process_pool import here
+from amltk.scheduling.executors.process_pool import here, spawned_main
 from amltk.scheduling.executors.process_pool.pickles import pickle_outcome
 from amltk.scheduling.executors.process_pool.protocol import CHUNK, Buffer, Decoder, Frame, Kind, encode
+from amltk.scheduling.executors.process_pool.starts import loading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,6 +76,7 @@ class Worker:
         self._socket = frames
         self._tokens = tokens
         self._incoming = self._frames()
+        self._loading = loading()
         self._pid = os.getpid()
 
     def _frames(self) -> Iterator[Frame]:
@@ -115,11 +118,14 @@ class Worker:
         if start.main_file is not None:
             main_module.__file__ = start.main_file
         sys.modules["__main__"] = main_module
+        spawned_main.replace()
         try:
+            _guard.go_deeper()
             os.chdir(start.directory)
             multiprocessing.process.current_process().authkey = start.authkey
             if start.initialize is not None:
-                initializer, initargs = pickle.loads(start.initialize)
+                with self._loading:
+                    initializer, initargs = pickle.loads(start.initialize)
                 initializer(*initargs)
         except BaseException as error:  # noqa: BLE001 - sent to the parent
             self._send(Kind.INIT_FAILED, 0, 0, 0, 0.0, 0.0, _failure(error))
@@ -140,7 +146,8 @@ class Worker:
 
     def _define(self, number: int, payload: bytes) -> None:
         try:
-            obj, version = pickle.loads(payload)
+            with self._loading:
+                obj, version = pickle.loads(payload)
         except BaseException as error:  # noqa: BLE001 - raised by the calls that use it
             obj, version = _broken_definition(error), 0
         here.define(number, obj, version)
@@ -153,11 +160,10 @@ class Worker:
         try:
             args: tuple[Any, ...]
             outcome: tuple[Any, ...]
-            if frame.definition:
-                fn = here.definition(frame.definition)
-                args, kwargs = pickle.loads(frame.payload, buffers=frame.buffers)
-            else:
-                fn, args, kwargs = pickle.loads(frame.payload, buffers=frame.buffers)
+            with self._loading:
+                loaded = pickle.loads(frame.payload, buffers=frame.buffers)
+            fn, args, kwargs = (here.definition(frame.definition), *loaded) if frame.definition else loaded
+            del loaded
             result = fn(*args, **kwargs)
             del fn, args, kwargs
         except BaseException as error:  # noqa: BLE001 - sent to the parent
