@@ -175,7 +175,7 @@ def test_calls_and_initializers_may_start_anything(method: str, tmp_path: Path) 
 
         def train():
             start()
-            return run(os.environ.get, "AMLTK_DEPTH")
+            return run(os.getenv, "AMLTK_DEPTH")
 
         print(run(train, initializer=start))
         """,
@@ -230,7 +230,7 @@ def test_a_background_thread_may_start_processes_while_a_worker_loads(tmp_path: 
 
 
 HELPERS = """
-    import collections, functools, multiprocessing, os, sys
+    import multiprocessing, os, sys
     from concurrent.futures import ProcessPoolExecutor
     from dataclasses import dataclass
     from amltk.scheduling import Scheduler
@@ -260,10 +260,6 @@ HELPERS = """
     def score(x):
         return Score(scaled(x))
 
-    @functools.lru_cache
-    def cached(x):
-        return scaled(x)
-
     def in_a_grandchild(x):
         with multiprocessing.get_context(CONTEXT).Pool(1) as pool:
             return pool.map(score, [x])[0]
@@ -272,7 +268,6 @@ HELPERS = """
         context = multiprocessing.get_context(CONTEXT)
         with context.Pool(1) as pool:
             assert pool.map(score, [1, 2]) == [Score(10), Score(20)]
-            assert pool.map(cached, [1]) == [10]
         with ProcessPoolExecutor(1, mp_context=context) as executor:
             assert executor.submit(in_a_grandchild, 3).result() == Score(30)
         queue = context.SimpleQueue()
@@ -381,16 +376,11 @@ def test_joblib_in_a_call_does_not_run_the_script() -> None:
     assert ended.lines == ["[0, 2, 4]", "0", "1"], ended.errors
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_what_preparation_data_names_is_the_program(method: str) -> None:
-    """multiprocessing names the program in its preparation data as we take it for granted, in this version of Python."""
-    ended = run_script(f"""
-        import multiprocessing, os, sys
+def test_preparation_data_names_the_program() -> None:
+    """This version of Python names the program in its preparation data as we take it for granted."""
+    ended = run_script("""
         from multiprocessing import spawn
         from amltk.scheduling.executors.process_pool import spawned_main
         print([name for name in spawned_main.PROGRAM if name in spawn.get_preparation_data("any")])
-        if __name__ == "__main__":
-            multiprocessing.get_context({method!r}).Process(target=print, args=(__name__,)).start()
         """)
-    assert ended.lines[0] == "['init_main_from_path']"
-    assert set(ended.lines[1:]) == {"['init_main_from_path']", "__main__"}
+    assert ended.lines == ["['init_main_from_path']"]
