@@ -70,18 +70,29 @@ def _serve(
     return True
 
 
-def run_worker(frames: int, tokens: int) -> NoReturn:
-    """Be a worker from now on, in a process that was just forked."""
-    status = 1
+def run_worker(frames: int, tokens: int, *, is_copy: bool = False) -> NoReturn:
+    """Be a worker from now on, in a process that was just forked.
+
+    Args:
+        frames: A socket, see `worker.main`.
+        tokens: A socket, see `worker.main`.
+        is_copy: Whether the process is a copy of the user's.
+
+    Raises:
+        SystemExit: To be handed on to the interpreter; never for a copy.
+    """
     try:
         worker.die_with_parent()
         os.setpgid(0, 0)  # a terminal's Ctrl-C is for the parent
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        worker.main(socket.socket(fileno=frames), socket.socket(fileno=tokens))
-        status = 0
-    finally:
-        os._exit(status)
+        worker.main(socket.socket(fileno=frames), socket.socket(fileno=tokens), is_copy=is_copy)
+    except SystemExit:
+        if not is_copy:
+            raise
+    except BaseException:  # noqa: BLE001 - a defect, and nothing of the parent's may run in a copy of it
+        pass
+    os._exit(1)
 
 
 def _report_ends(control: socket.socket, children: set[int]) -> None:

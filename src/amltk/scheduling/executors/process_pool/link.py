@@ -45,6 +45,7 @@ class Link:
         self.knows: set[int] = set()
         self.reason: BaseException | None = None  # why it is being ended
         self.hung_up: bool = False  # by the pool: it is to end
+        self.ending: str = ""  # what it waits for at its end, if that takes some time
         self.silent_since: float | None = None  # it has closed its socket, on the monotonic clock
         self.failure: Failure | None = None  # what its initializer raised
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import warnings
+from multiprocessing import util
 from typing import TYPE_CHECKING, Protocol
 
 from amltk.scheduling.executors.process_pool import fork_server, worker
@@ -136,6 +137,7 @@ class Fork(_Children):
 
     def start(self, frames: socket.socket, tokens: socket.socket, *, others: list[socket.socket]) -> int:
         """See `Starter`."""
+        util._flush_std_streams()  # type: ignore[attr-defined]  # or each copy writes what is buffered, too
         with warnings.catch_warnings():
             # CPython 3.12 and later warn of forking where there are threads; the user has asked for it.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -144,7 +146,7 @@ class Fork(_Children):
             for sock in others:
                 with contextlib.suppress(OSError):
                     sock.close()
-            fork_server.run_worker(frames.detach(), tokens.detach())
+            fork_server.run_worker(frames.detach(), tokens.detach(), is_copy=True)
         self._pids.add(pid)
         return pid
 

@@ -233,6 +233,8 @@ class Traffic:
                 elif kind == Kind.INIT_FAILED:
                     link.failure = pickle.loads(frame.payload)
                     self.staff_wanted = True
+                elif kind == Kind.ENDING:
+                    link.ending = bytes(frame.payload).decode()
                 else:
                     raise ProtocolError(f"received a frame of kind {kind}, which no worker sends")
 

@@ -11,11 +11,11 @@ import socket
 import sys
 import time
 import types
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from amltk import _guard
 from amltk.scheduling.executors.failure import describe, note_result
-from amltk.scheduling.executors.process_pool import here, spawned_main
+from amltk.scheduling.executors.process_pool import farewell, here, spawned_main
 from amltk.scheduling.executors.process_pool.pickles import pickle_outcome
 from amltk.scheduling.executors.process_pool.protocol import CHUNK, Buffer, Decoder, Frame, Kind, encode
 from amltk.scheduling.executors.process_pool.starts import loading
@@ -48,25 +48,27 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def main(frames: socket.socket, tokens: socket.socket) -> None:
-    """Work until the parent hangs up, then end the process.
+def main(frames: socket.socket, tokens: socket.socket, *, is_copy: bool = False) -> NoReturn:
+    """Work until the parent hangs up, then end the process in order.
 
     Args:
         frames: For frames, both ways.
         tokens: For taking tokens; the parent takes them back from the same end.
+        is_copy: Whether this process is a copy of the user's, made by `os.fork`.
+
+    Raises:
+        SystemExit: To be handed on to the interpreter, whose end is part of an orderly one; never for a copy.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C does
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if is_copy:
+        farewell.forget_parent()
+    worker = Worker(frames, tokens)
     try:
-        Worker(frames, tokens).work()
+        worker.work()
     except OSError:
         os._exit(LOST_CONNECTION)
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (OSError, ValueError, AttributeError):
-                pass  # closed by the user, or nobody reads it
+    farewell.end_worker(worker.tell_ending, is_copy=is_copy)
 
 
 class Worker:
@@ -109,6 +111,10 @@ class Worker:
             self._call(self._next_call(token[0]))
             if os.getpid() != self._pid:
                 os._exit(0)  # the call has forked, and this is the child: the outcome is its parent's to tell
+
+    def tell_ending(self, awaited: str) -> None:
+        """Tell the parent what this process waits for at its end."""
+        self._send(Kind.ENDING, 0, 0, 0, 0.0, 0.0, awaited.encode())
 
     def _begin(self, start: Start) -> bool:
         sys.path[:] = start.path
@@ -197,8 +203,7 @@ def _in_band(error: BaseException) -> bytes:
     return pickle.dumps(error, 5) if buffers else payload
 
 
-def run(frames: int, tokens: int) -> None:
+def run(frames: int, tokens: int) -> NoReturn:
     """Be a worker, in a fresh interpreter of its own."""
     die_with_parent()
     main(socket.socket(fileno=frames), socket.socket(fileno=tokens))
-    os._exit(0)
