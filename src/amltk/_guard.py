@@ -80,9 +80,9 @@ def check_import(what: str) -> None:
     module = loading.module()
     if module is not None:
         raise NestingError(
-            f"{what} was started while a worker process imports {module}: the worker only needs what the module defines, "
-            "and workers would start workers without end. Put what starts it under `if __name__ == \"__main__\":` in "
-            "that module"
+            f"{what} was started while a worker process imports {module}: the worker only needs what the module "
+            "defines, and workers would start workers without end. Put what starts it under "
+            '`if __name__ == "__main__":` in that module'
         )
 
 

@@ -120,7 +120,7 @@ def test_what_a_module_starts_when_a_worker_imports_it(method: str, tmp_path: Pa
     )
     for line in ended.lines:
         name, told = json.loads(line)
-        assert len(told) == 1 and told[0][0] == "NestingError", (names[name], told)
+        assert [kind for kind, _ in told] == ["NestingError"], (names[name], told)
         assert f"module {name!r} ({tmp_path / name}.py)" in told[0][1]
         assert 'if __name__ == "__main__":' in told[0][1]
     assert len(ended.lines) == len(names)
@@ -337,7 +337,8 @@ def test_a_child_gets_what_can_be_pickled(method: str) -> None:
     numbers, found = map(eval, ended.lines)
     assert numbers == [1]
     assert found[1] is True
-    assert "no attribute 'lock'" in found[0] and "no attribute 'missing'" in found[2]
+    assert "no attribute 'lock'" in found[0]
+    assert "no attribute 'missing'" in found[2]
     assert "does not run the program" in found[2]
 
 

@@ -21,9 +21,10 @@ import signal
 import sys
 import threading
 import weakref
+from _io import _IOBase, _RawIOBase
 from multiprocessing import util
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,6 +38,8 @@ INTERPRETER = 2.0
 
 MOST_NAMED = 3
 """Threads and processes that are named one by one."""
+
+_BUFFERS = (io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)
 
 _STANDARD_LIBRARY = str(Path(os.__file__).parent)
 
@@ -55,7 +58,7 @@ def forget_parent() -> None:
     multiprocessing.process._children = set()  # type: ignore[attr-defined]
     atexit.register(util._exit_function)  # type: ignore[attr-defined]
     util._run_after_forkers()  # type: ignore[attr-defined]
-    gc.freeze()  # `_close_files` finds only what was made since
+    gc.freeze()  # `_write_files` finds only what was made since
 
 
 def end_worker(tell: Callable[[str], None], *, is_copy: bool) -> NoReturn:
@@ -74,14 +77,14 @@ def end_worker(tell: Callable[[str], None], *, is_copy: bool) -> NoReturn:
     threading._shutdown()  # type: ignore[attr-defined]
     watch.threads_are_done = True
     atexit._run_exitfuncs()
-    if is_copy:
-        _close_files()
+    _write_files(close=is_copy)
     _flush_streams()
     watch.stop()
     if is_copy:
         os._exit(0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, INTERPRETER)
+    gc.freeze()  # or collections take most of the interpreter's end, a second with scikit-learn
     raise SystemExit(0)
 
 
@@ -148,20 +151,24 @@ def _place(frame: FrameType) -> str:
     return f"{code.co_name} in {Path(code.co_filename).name}"
 
 
-def _close_files() -> None:
-    """Write to their ends the files that this process has opened, those first that write into others."""
-    files = [obj for obj in gc.get_objects() if issubclass(type(obj), io.IOBase)]
-    own_buffers = (io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)
-    ranks: Iterable[Callable[[io.IOBase], bool]] = (
-        lambda file: isinstance(file, io.TextIOWrapper),
-        lambda file: not isinstance(file, (*own_buffers, io.RawIOBase)),
-        lambda file: isinstance(file, own_buffers),
-    )
+def _write_files(*, close: bool) -> None:
+    """Write what buffers of files hold, those first that write into others; `gc.freeze` excepts what there was before.
+
+    Args:
+        close: Close them as well, as the interpreter's end would do; also files that are made of others, such as
+            archives, which write their ends only then.
+    """
+    files = [obj for obj in gc.get_objects() if issubclass(type(obj), _IOBase)]
+    ranks: list[Callable[[Any], bool]] = [lambda file: isinstance(file, io.TextIOWrapper)]
+    if close:
+        ranks.append(lambda file: not isinstance(file, (*_BUFFERS, _RawIOBase)))
+    ranks.append(lambda file: isinstance(file, _BUFFERS))
+    streams = {id(stream) for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)}
     for is_of_rank, file in itertools.product(ranks, files):
-        if is_of_rank(file) and file not in {sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__}:
+        if is_of_rank(file) and id(file) not in streams:
             try:
-                file.close()
-            except Exception:  # noqa: BLE001, S110 - what the interpreter would do about it at its end: nothing
+                file.close() if close else file.flush()
+            except Exception:  # noqa: BLE001 - it was closed, or the interpreter's end would do nothing about it
                 pass
 
 

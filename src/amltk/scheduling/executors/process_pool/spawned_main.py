@@ -171,7 +171,7 @@ def install(own: dict[str, Any], contents: bytes, parent: int) -> None:
 
 
 def _fill(main: types.ModuleType) -> None:
-    global _contents  # noqa: PLW0603 - see `install`
+    global _contents
     if _contents and isinstance(main, LateMain):
         import pickle
 
