@@ -20,11 +20,14 @@ import os
 import signal
 import sys
 import threading
+import types
 import weakref
 from _io import _IOBase, _RawIOBase
 from multiprocessing import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+import amltk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,7 +44,10 @@ MOST_NAMED = 3
 
 _BUFFERS = (io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)
 
-_STANDARD_LIBRARY = str(Path(os.__file__).parent)
+_INSTALLED = (str(Path(os.__file__).parent), str(Path(amltk.__file__).parent), "<frozen")
+"""What the names of files begin with that are part of Python or of this package."""
+
+_LIBRARIES = ("site-packages", "dist-packages")
 
 
 def forget_parent() -> None:
@@ -50,6 +56,8 @@ def forget_parent() -> None:
     `multiprocessing` does the same in its children, but for finalizers of `weakref` (python/cpython#88887): without it,
     a worker would remove the parent's temporary directories, and not its own.
     """
+    # The pool's thread has become the main one, whose threads must not be daemons because it was.
+    threading.current_thread()._daemonic = False  # type: ignore[attr-defined]
     atexit._clear()
     for info in weakref.finalize._registry.values():  # type: ignore[attr-defined]
         info.atexit = False
@@ -77,6 +85,8 @@ def end_worker(tell: Callable[[str], None], *, is_copy: bool) -> NoReturn:
     threading._shutdown()  # type: ignore[attr-defined]
     watch.threads_are_done = True
     atexit._run_exitfuncs()
+    if not is_copy and not watch.sees_threads():  # a daemon may use them
+        _drop_globals()
     _write_files(close=is_copy)
     _flush_streams()
     watch.stop()
@@ -109,6 +119,10 @@ class _Watch:
         if self._thread.ident is not None:
             self._thread.join()
 
+    def sees_threads(self) -> bool:
+        """Whether there is another thread than the main one, daemons included."""
+        return any(thread not in {threading.main_thread(), self._thread} for thread in threading.enumerate())
+
     def _look(self) -> None:
         told = None
         while not self._over.wait(QUICK):
@@ -138,17 +152,34 @@ def _threads(frames: dict[int, FrameType]) -> Iterable[str]:
 
 
 def _place(frame: FrameType) -> str:
-    """The innermost function that is not the standard library's, in words."""
+    """The innermost function of the user's that there is, in words."""
     innermost, users = frame, None
     current: FrameType | None = frame
     while current is not None and users is None:
-        if not current.f_code.co_filename.startswith(("<frozen", _STANDARD_LIBRARY)) or "site-packages" in (
-            current.f_code.co_filename
-        ):
+        if _is_users(current.f_code.co_filename):
             users = current
         current = current.f_back
     code = (users or innermost).f_code
     return f"{code.co_name} in {Path(code.co_filename).name}"
+
+
+def _drop_globals() -> None:
+    """Let go of what users' modules hold, the latest first, so that it is finalized while it finds its functions.
+
+    The interpreter's end would do so with collections that take long where large libraries are loaded.
+    """
+    main = sys.modules["__main__"]
+    for module in [main, *reversed(list(sys.modules.values()))]:
+        names: dict[str, Any] = getattr(module, "__dict__", {})  # asked for nothing: it may be one that loads lazily
+        if module is main or _is_users(names.get("__file__")):
+            for name, value in reversed(list(names.items())):
+                if not name.startswith("__") and not isinstance(value, types.FunctionType | type | types.ModuleType):
+                    names.pop(name, None)
+
+
+def _is_users(file: object) -> bool:
+    """Whether this is the name of a file that is neither part of Python nor of an installed library."""
+    return isinstance(file, str) and not (file.startswith(_INSTALLED) or any(folder in file for folder in _LIBRARIES))
 
 
 def _write_files(*, close: bool) -> None:
