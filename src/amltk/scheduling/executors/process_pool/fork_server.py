@@ -22,8 +22,13 @@ START = STARTED = b"S"
 ENDED = b"E"
 
 
-def main(descriptor: int) -> NoReturn:
-    """Serve until the parent hangs up, then end the process."""
+def main(descriptor: int, tracker: int) -> NoReturn:
+    """Serve until the parent hangs up, then end the process.
+
+    Args:
+        descriptor: A socket, for requests and reports.
+        tracker: The descriptor of the resource tracker, for workers.
+    """
     worker.die_with_parent()
     control = socket.socket(fileno=descriptor)
     control.set_inheritable(False)
@@ -42,7 +47,7 @@ def main(descriptor: int) -> NoReturn:
                 if key.fileobj is wake_up:
                     wake_up.recv(4096)
                     _report_ends(control, children)
-                elif not _serve(control, (control, wake_up, alarm), selector, children):
+                elif not _serve(control, (control, wake_up, alarm), selector, children, tracker):
                     _kill(children)
                     os._exit(0)  # at once, whatever pickles have imported here
 
@@ -52,6 +57,7 @@ def _serve(
     own: tuple[socket.socket, ...],
     selector: selectors.BaseSelector,
     children: set[int],
+    tracker: int,
 ) -> bool:
     """Start the worker that is asked for; False if the parent has hung up."""
     request, descriptors, _, _ = socket.recv_fds(control, 1, 2)
@@ -62,7 +68,8 @@ def _serve(
         selector.close()
         for sock in own:
             sock.close()
-        run_worker(*descriptors)
+        frames, tokens = descriptors
+        run_worker(frames, tokens, tracker)
     for descriptor in descriptors:
         os.close(descriptor)
     children.add(pid)
@@ -70,12 +77,13 @@ def _serve(
     return True
 
 
-def run_worker(frames: int, tokens: int, *, is_copy: bool = False) -> NoReturn:
+def run_worker(frames: int, tokens: int, tracker: int, *, is_copy: bool = False) -> NoReturn:
     """Be a worker from now on, in a process that was just forked.
 
     Args:
         frames: A socket, see `worker.main`.
         tokens: A socket, see `worker.main`.
+        tracker: The descriptor of the resource tracker, see `tracker`.
         is_copy: Whether the process is a copy of the user's.
 
     Raises:
@@ -86,7 +94,7 @@ def run_worker(frames: int, tokens: int, *, is_copy: bool = False) -> NoReturn:
         os.setpgid(0, 0)  # a terminal's Ctrl-C is for the parent
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        worker.main(socket.socket(fileno=frames), socket.socket(fileno=tokens), is_copy=is_copy)
+        worker.main(socket.socket(fileno=frames), socket.socket(fileno=tokens), tracker, is_copy=is_copy)
     except SystemExit:
         if not is_copy:
             raise

@@ -23,6 +23,7 @@ from amltk.scheduling.executors.process_pool.outcomes import lost
 from amltk.scheduling.executors.process_pool.pickles import by_value
 from amltk.scheduling.executors.process_pool.protocol import Kind, ProtocolError, encode
 from amltk.scheduling.executors.process_pool.starters import STARTERS, UNKNOWN, Starter
+from amltk.scheduling.executors.process_pool.tracker import Forwarding
 from amltk.scheduling.executors.process_pool.worker import Start
 from amltk.scheduling.executors.termination import kill_trees
 
@@ -129,6 +130,11 @@ class Staff:
         if self._starter is not None:
             self._starter.close()
             self._starter = None
+        if (forwarding := self._traffic.forwarding) is not None:
+            self._traffic.forwarding = None
+            if forwarding.fileno() >= 0:
+                self._selector.unregister(forwarding)
+            forwarding.close()
 
     # ------------------------------------------------------------------ starts
 
@@ -159,10 +165,18 @@ class Staff:
 
     def _make_starter(self) -> Starter:
         if self._starter is None:
-            self._starter = STARTERS[self._method]()
+            self._starter = STARTERS[self._method](self._forwarding().descriptor)
             if self._starter.control is not None:
                 self._control.register(self._starter.control, selectors.EVENT_READ)
         return self._starter
+
+    def _forwarding(self) -> Forwarding:
+        with self._lock:
+            if self._traffic.forwarding is None:
+                self._traffic.forwarding = Forwarding()
+                if self._traffic.forwarding.fileno() >= 0:
+                    self._selector.register(self._traffic.forwarding, selectors.EVENT_READ, self._traffic.forwarding)
+            return self._traffic.forwarding
 
     def _others(self, new: Link) -> list[socket.socket]:
         """The sockets that a forked worker would keep open for others."""
@@ -244,6 +258,7 @@ class Staff:
                 with contextlib.suppress(BlockingIOError, OSError, ProtocolError):
                     while link.decoder.receive(link.frames):
                         self._traffic.handle_frames(link)
+                self._traffic.forward()
                 self._selector.unregister(link.frames)
             self._traffic.take_back(link)
             link.close()

@@ -53,13 +53,17 @@ def _interpreter(module: str, function: str, *descriptors: int) -> subprocess.Po
 
 
 class ForkServer:
-    """Starts workers from a small process with one thread. A server that was killed is replaced."""
+    """Starts workers from a small process with one thread. A server that was killed is replaced.
 
-    def __init__(self) -> None:
+    Args:
+        tracker: The descriptor of the resource tracker, see `tracker`.
+    """
+
+    def __init__(self, tracker: int) -> None:
         self._control, other = socket.socketpair()
         self.control: socket.socket | None = self._control
         with other:
-            self._process = _interpreter(fork_server.__name__, "main", other.fileno())
+            self._process = _interpreter(fork_server.__name__, "main", other.fileno(), tracker)
         self._ends: list[tuple[int, int]] = []  # that were told while a start was waited for
 
     def start(self, frames: socket.socket, tokens: socket.socket, *, others: list[socket.socket]) -> int:
@@ -110,11 +114,16 @@ class ForkServer:
 
 
 class _Children:
-    """Workers that are children of this process."""
+    """Workers that are children of this process.
+
+    Args:
+        tracker: The descriptor of the resource tracker, see `tracker`.
+    """
 
     control: socket.socket | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, tracker: int) -> None:
+        self._tracker = tracker
         self._pids: set[int] = set()
 
     def ended(self) -> Iterator[tuple[int, int]]:
@@ -146,7 +155,7 @@ class Fork(_Children):
             for sock in others:
                 with contextlib.suppress(OSError):
                     sock.close()
-            fork_server.run_worker(frames.detach(), tokens.detach(), is_copy=True)
+            fork_server.run_worker(frames.detach(), tokens.detach(), self._tracker, is_copy=True)
         self._pids.add(pid)
         return pid
 
@@ -157,7 +166,7 @@ class Spawn(_Children):
     def start(self, frames: socket.socket, tokens: socket.socket, *, others: list[socket.socket]) -> int:
         """See `Starter`."""
         del others  # not inherited
-        process = _interpreter(worker.__name__, "run", frames.fileno(), tokens.fileno())
+        process = _interpreter(worker.__name__, "run", frames.fileno(), tokens.fileno(), self._tracker)
         process.returncode = 0  # waited for by `ended`
         self._pids.add(process.pid)
         return process.pid

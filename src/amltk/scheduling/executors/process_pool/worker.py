@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from amltk import _guard
 from amltk.scheduling.executors.failure import describe, note_result
-from amltk.scheduling.executors.process_pool import farewell, here, spawned_main
+from amltk.scheduling.executors.process_pool import farewell, here, spawned_main, tracker
 from amltk.scheduling.executors.process_pool.pickles import pickle_outcome
 from amltk.scheduling.executors.process_pool.protocol import CHUNK, Buffer, Decoder, Frame, Kind, encode
 from amltk.scheduling.executors.process_pool.starts import loading
@@ -48,12 +48,13 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def main(frames: socket.socket, tokens: socket.socket, *, is_copy: bool = False) -> NoReturn:
+def main(frames: socket.socket, tokens: socket.socket, tracker_descriptor: int, *, is_copy: bool = False) -> NoReturn:
     """Work until the parent hangs up, then end the process in order.
 
     Args:
         frames: For frames, both ways.
         tokens: For taking tokens; the parent takes them back from the same end.
+        tracker_descriptor: Of the resource tracker, see `tracker`.
         is_copy: Whether this process is a copy of the user's, made by `os.fork`.
 
     Raises:
@@ -63,6 +64,7 @@ def main(frames: socket.socket, tokens: socket.socket, *, is_copy: bool = False)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if is_copy:
         farewell.forget_parent()
+    tracker.use(tracker_descriptor)
     worker = Worker(frames, tokens)
     try:
         worker.work()
@@ -203,7 +205,7 @@ def _in_band(error: BaseException) -> bytes:
     return pickle.dumps(error, 5) if buffers else payload
 
 
-def run(frames: int, tokens: int) -> NoReturn:
+def run(frames: int, tokens: int, tracker_descriptor: int) -> NoReturn:
     """Be a worker, in a fresh interpreter of its own."""
     die_with_parent()
-    main(socket.socket(fileno=frames), socket.socket(fileno=tokens))
+    main(socket.socket(fileno=frames), socket.socket(fileno=tokens), tracker_descriptor)
