@@ -27,17 +27,21 @@ class Loading:
 
     While something is loaded, modules are imported. Such a module may be a program without a main guard, which would
     start workers that import it again. See `check`.
+
+    Attributes:
+        frame: In which something is being loaded, None while nothing is. May be set instead of entering the context,
+            which takes three calls.
     """
 
     def __init__(self) -> None:
-        self._frame: FrameType | None = None  # in which it was entered
+        self.frame: FrameType | None = None
         self._threads: weakref.WeakKeyDictionary[threading.Thread, str] = weakref.WeakKeyDictionary()
 
     def __enter__(self) -> None:
-        self._frame = sys._getframe(1)
+        self.frame = sys._getframe(1)
 
     def __exit__(self, *_: object) -> None:
-        self._frame = None
+        self.frame = None
 
     def module(self) -> str | None:
         """On whose behalf the calling thread is running: "module 'name' (file)".
@@ -45,7 +49,7 @@ class Loading:
         It is the innermost module that the thread is importing because something is being loaded. A thread that such a
         module has started runs on its behalf for as long as it lives. None where there is no such module.
         """
-        outermost, found = self._frame, None
+        outermost, found = self.frame, None
         frame: FrameType | None = sys._getframe(1) if outermost is not None else None
         while frame is not None and frame is not outermost:
             if found is None and frame.f_code.co_name == "<module>":

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
 
-from amltk import _extras, _guard
+from amltk import _extras
 from amltk._checks import check_bool, check_count, check_seconds
 from amltk.exceptions import ExecutorShutdownError, SchedulerNotRunningError, SchedulerRunningError
 from amltk.scheduling import loops
@@ -446,6 +446,8 @@ class Scheduler(SchedulerEvents, Factories):
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
         """Be the only run of this scheduler, with an executor that can be used."""
+        from amltk import _guard  # late, to keep the import light
+
         _guard.check("a run of a scheduler")
         if not self._busy.acquire(blocking=False):
             raise SchedulerRunningError("the scheduler is running already; stop() it first, or use another Scheduler")

@@ -168,8 +168,11 @@ class Worker:
         try:
             args: tuple[Any, ...]
             outcome: tuple[Any, ...]
-            with self._loading:
+            self._loading.frame = sys._getframe()  # as `with` does it, but for less
+            try:
                 loaded = pickle.loads(frame.payload, buffers=frame.buffers)
+            finally:
+                self._loading.frame = None
             fn, args, kwargs = (here.definition(frame.definition), *loaded) if frame.definition else loaded
             del loaded
             result = fn(*args, **kwargs)
