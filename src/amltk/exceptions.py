@@ -29,6 +29,18 @@ class SchedulerRunningError(SchedulerError, RuntimeError):
     """
 
 
+class NestingError(SchedulerError, RuntimeError):
+    """Something was started where it would start itself without end.
+
+    Raised by `run`, by the first submission to a `ProcessPool` and by the start of a process of `multiprocessing` while
+    a worker imports the module that does it: workers import modules for what these define. Remedy: put what the
+    program itself does under `if __name__ == "__main__":`. Functions that a call runs may start schedulers.
+
+    Also raised for a scheduler in a worker of a scheduler in a worker, and so on, 8 levels below the program. Remedy:
+    set the environment variable `AMLTK_MAX_DEPTH`, if that many are meant.
+    """
+
+
 class EventNotKnownError(SchedulerError, ValueError):
     """A name or an `Event` was given that this emitter does not emit.
 

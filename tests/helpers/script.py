@@ -59,7 +59,7 @@ class Script:
         file.write_text(textwrap.dedent(source))
         self._errors = Path(self._folder.name, "stderr")
         environment = {k: v for k, v in os.environ.items() if k not in {"PYTHONWARNINGS", "PYTHONPATH"}}
-        environment.update(PYTHONPATH=os.pathsep.join(path), PYTHONUNBUFFERED="1", **(env or {}))
+        environment |= {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1", **(env or {})}
         with self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, *options, str(file)],

@@ -78,8 +78,8 @@ class Factories:
         Raises:
             ValueError: `max_workers` or `max_tasks_per_child` is below 1, there is no such `mp_context`, or `preload`
                 names modules for another one than `"forkserver"`.
-            TypeError: `initializer` is not callable, it or something in `initargs` cannot be pickled, or `preload` is not
-                a list of names.
+            TypeError: `initializer` is not callable, it or something in `initargs` cannot be pickled, or
+                `preload` is not a list of names.
         """
         return cls._made_by(
             "processes",

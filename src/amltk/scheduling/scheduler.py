@@ -272,6 +272,7 @@ class Scheduler(SchedulerEvents, Factories):
 
         Raises:
             SchedulerRunningError: It is running already.
+            NestingError: A worker process imports the module that calls this, or too many schedulers are nested.
             ExecutorShutdownError: The executor given to `Scheduler` was shut down by an earlier run.
             ExecutorBrokenError: The executor broke.
             FutureCancelledError: A future was cancelled, with `on_cancelled="raise"`.
@@ -445,6 +446,9 @@ class Scheduler(SchedulerEvents, Factories):
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
         """Be the only run of this scheduler, with an executor that can be used."""
+        from amltk import _guard  # late, to keep the import light
+
+        _guard.check("a run of a scheduler")
         if not self._busy.acquire(blocking=False):
             raise SchedulerRunningError("the scheduler is running already; stop() it first, or use another Scheduler")
         try:

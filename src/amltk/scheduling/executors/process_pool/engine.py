@@ -21,6 +21,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
+from amltk import _guard
 from amltk.exceptions import PoolBrokenError, WorkerLostError
 from amltk.scheduling.executors.process_pool.book import Book
 from amltk.scheduling.executors.process_pool.outcomes import tell
@@ -129,6 +130,8 @@ class Engine:
         Raises:
             PoolBrokenError: The pool is broken.
             RuntimeError: It was shut down.
+            NestingError: It is the first call, and a worker process imports the module that submits it, or too many
+                pools are nested.
         """
         with self._gate:
             if self._closing or self._thread is None:
@@ -148,6 +151,7 @@ class Engine:
             raise PoolBrokenError(str(self.broken)) from self.broken
         if self._closing:
             raise RuntimeError("cannot schedule new futures after shutdown: this ProcessPool was shut down")
+        _guard.check("a process pool")
         thread = threading.Thread(target=self._work, name="amltk-process-pool", daemon=True)
         try:
             thread.start()

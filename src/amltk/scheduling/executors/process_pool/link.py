@@ -56,6 +56,7 @@ class Link:
         self.slow_at: float | None = self.requested_at + SLOW_START_SECONDS  # when that is said
         self.failed_start: bool = False  # it was given up, since it was not ready in time
         self.hung_up_at: float | None = None  # by the pool: it is to end
+        self.ending: str = ""  # what it waits for at its end, if that takes some time
         self.silent_since: float | None = None  # it has closed its socket, on the monotonic clock
         self.failure: Failure | None = None  # what its initializer raised
 

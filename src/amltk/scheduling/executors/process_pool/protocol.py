@@ -53,6 +53,7 @@ class Kind:
     BEGUN = 8  # from a worker: the call `key` has begun, having used `ended` seconds of CPU before
     RESULT = 9  # from a worker: what the call `key` returned
     EXCEPTION = 10  # from a worker: what the call `key` raised
+    ENDING = 11  # from a worker that is hung up on: what it waits for, as text
 
 
 class Frame(NamedTuple):

@@ -27,6 +27,7 @@ from amltk.scheduling.executors.process_pool.outcomes import lost
 from amltk.scheduling.executors.process_pool.protocol import Kind, ProtocolError, encode
 from amltk.scheduling.executors.process_pool.shortage import explain
 from amltk.scheduling.executors.process_pool.starters import UNKNOWN, Starter, importable_path, make_starter
+from amltk.scheduling.executors.process_pool.tracker import Forwarding
 from amltk.scheduling.executors.process_pool.worker import Start
 from amltk.scheduling.executors.termination import kill_trees
 
@@ -169,6 +170,11 @@ class Staff:
             self._starter = None
         if self._options.initialize is not None:
             self._options.initialize.close()
+        if (forwarding := self._traffic.forwarding) is not None:
+            self._traffic.forwarding = None
+            if forwarding.fileno() >= 0:
+                self._selector.unregister(forwarding)
+            forwarding.close()
 
     # ------------------------------------------------------------------ starts
 
@@ -218,11 +224,21 @@ class Staff:
 
     def _make_starter(self) -> Starter:
         if self._starter is None:
-            self._starter = make_starter(self._options.method, self._options.directory, self._descriptors())
+            self._starter = make_starter(
+                self._options.method, self._options.directory, self._forwarding().descriptor, self._descriptors()
+            )
             self._control.register(self._starter.control, selectors.EVENT_READ)
             if self._options.preload != AUTO:
                 self._starter.preload(self._options.preload)
         return self._starter
+
+    def _forwarding(self) -> Forwarding:
+        with self._lock:
+            if self._traffic.forwarding is None:
+                self._traffic.forwarding = Forwarding()
+                if self._traffic.forwarding.fileno() >= 0:
+                    self._selector.register(self._traffic.forwarding, selectors.EVENT_READ, self._traffic.forwarding)
+            return self._traffic.forwarding
 
     def _descriptors(self) -> list[int]:
         """What a copy of this process must not keep open."""
@@ -328,7 +344,8 @@ class Staff:
         limit = self._options.exit_timeout
         if link.hung_up_at is None or now - link.hung_up_at < limit:
             return None
-        _log.warning("worker %d did not end in %g s, and is killed", link.pid, limit)
+        waits = f": it waits for {link.ending}" if link.ending else ""
+        _log.warning("worker %d did not end in %g s, and is killed%s", link.pid, limit, waits)
         return TimeoutError(f"it did not end in {limit:g} s")
 
     def _note_reports(self) -> bool:
@@ -430,6 +447,7 @@ class Staff:
                 with contextlib.suppress(BlockingIOError, OSError, ProtocolError):
                     while link.decoder.receive(link.frames):
                         self._traffic.handle_frames(link)
+            self._traffic.forward()
             self._forget(link)
             self._traffic.warden.forget(link)
             for call in self._book.remove_seat(link.seat):

@@ -111,14 +111,16 @@ class ForkServer:
     Args:
         directory: Where it is to work; None for the current folder.
         spawn: Whether workers are fresh interpreters.
+        tracker: The descriptor of the resource tracker, see `tracker`.
         others: The descriptors of the pool, which a copy of this process must not keep.
 
     Raises:
         OSError: It could not be started.
     """
 
-    def __init__(self, directory: str | None, *, spawn: bool, others: Iterable[int]) -> None:
+    def __init__(self, directory: str | None, *, spawn: bool, tracker: int, others: Iterable[int]) -> None:
         self._executable = _executable()
+        self._tracker = tracker
         self._spawns = spawn and self._executable is not None
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = 0
@@ -140,14 +142,19 @@ class ForkServer:
             if self._pid == 0:
                 _close_all((*others, self.control.fileno()))
                 os.setpgid(0, 0)
-                server.main(theirs.detach(), parent)
+                server.main(theirs.detach(), parent, self._tracker, is_copy=True)
             return
-        command = [*_command(self._executable, server.__name__, "main"), str(theirs.fileno()), str(parent)]
+        command = _command(self._executable, server.__name__, "main")
+        command += map(str, (theirs.fileno(), parent, self._tracker))
         if directory is not None and not os.path.isdir(directory):  # noqa: PTH112 - a string, as it travels
             _log.warning("%s, where this pool was made, is gone: its workers begin in the current folder", directory)
             directory = None
         self._process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, process_group=0, cwd=directory
+            command,
+            pass_fds=[theirs.fileno(), self._tracker],
+            stdin=subprocess.DEVNULL,
+            process_group=0,
+            cwd=directory,
         )
 
     def start(self, link: Link, others: Iterable[int]) -> None:
@@ -201,7 +208,8 @@ class ForkServer:
 class Fork:
     """Starts workers as copies of this process, as `mp_context="fork"` asks for, each under a supervisor."""
 
-    def __init__(self) -> None:
+    def __init__(self, tracker: int) -> None:
+        self._tracker = tracker
         self.control: socket.socket
         self.control, self._theirs = socket.socketpair()
         self._receiver = Receiver(self.control)
@@ -214,7 +222,8 @@ class Fork:
         pid = _fork()
         if pid == 0:
             _close_all((*others, self.control.fileno()))
-            supervisor.main(number, [link.their_frames.detach(), link.tokens.theirs], self._theirs, parent)
+            descriptors = [link.their_frames.detach(), link.tokens.theirs]
+            supervisor.main(number, descriptors, self._theirs, parent, self._tracker)
         self._supervisors[number] = pid
 
     def abandon(self, number: int) -> None:
@@ -275,15 +284,15 @@ def _reap(pid: int) -> None:
         os.waitpid(pid, 0)
 
 
-def make_starter(method: str, directory: str | None, others: Iterable[int]) -> Starter:
+def make_starter(method: str, directory: str | None, tracker: int, others: Iterable[int]) -> Starter:
     """What starts workers by one of the `METHODS`.
 
     Raises:
         OSError: It could not be started.
     """
     if method == "fork":
-        return Fork()
-    return ForkServer(directory, spawn=method == "spawn", others=others)
+        return Fork(tracker)
+    return ForkServer(directory, spawn=method == "spawn", tracker=tracker, others=others)
 
 
 METHODS = ("forkserver", "spawn", "fork")

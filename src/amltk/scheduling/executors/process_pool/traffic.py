@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool.book import Book, Seat
     from amltk.scheduling.executors.process_pool.future import PoolFuture
     from amltk.scheduling.executors.process_pool.link import Link
+    from amltk.scheduling.executors.process_pool.tracker import Forwarding
 
     Outcome: TypeAlias = tuple[PoolFuture, Frame | None, BaseException | None]
     """How a call has ended: with what a worker has sent, or with an error of the pool's own."""
@@ -61,6 +62,7 @@ class Traffic:
         self.staff_wanted: bool = False
         self.slowest_start: float = 0.0
         self.share_at: float | None = None
+        self.forwarding: Forwarding | None = None  # of workers' lines for the resource tracker
         self._blocking: int | None = None  # behind which call they wait
         self._book = book
         self._selector = selector
@@ -193,6 +195,8 @@ class Traffic:
     def handle(self, events: Iterable[tuple[selectors.SelectorKey, int]]) -> None:
         """Handle what the selector has found."""
         for key, mask in events:
+            if key.data is self.forwarding and key.data is not None:
+                continue  # see below
             if key.data is None:  # somebody wants to be noticed
                 with contextlib.suppress(BlockingIOError):
                     key.fileobj.recv(4096)  # type: ignore[union-attr]
@@ -201,6 +205,12 @@ class Traffic:
                 self._flush(key.data)
             if mask & selectors.EVENT_READ:
                 self._receive(key.data)
+        self.forward()
+
+    def forward(self) -> None:
+        """Forward what workers have written for the resource tracker, before what came after it is told."""
+        if self.forwarding is not None:
+            self.forwarding.forward()
 
     def _receive(self, link: Link) -> None:
         try:
@@ -240,6 +250,8 @@ class Traffic:
                 elif kind == Kind.INIT_FAILED:
                     link.failure = pickle.loads(frame.payload)
                     self.staff_wanted = True
+                elif kind == Kind.ENDING:
+                    link.ending = bytes(frame.payload).decode()
                 else:
                     raise ProtocolError(f"received a frame of kind {kind}, which no worker sends")
 

@@ -13,11 +13,13 @@ import time
 import types
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from amltk import _guard
 from amltk.scheduling.executors.failure import describe, note_result
-from amltk.scheduling.executors.process_pool import here, initializing
+from amltk.scheduling.executors.process_pool import farewell, here, initializing, spawned_main, tracker
 from amltk.scheduling.executors.process_pool.fork_server.descendants import become_subreaper, die_with_parent
 from amltk.scheduling.executors.process_pool.pickles import make_return_pickler, pickle_outcome, pickle_part
 from amltk.scheduling.executors.process_pool.protocol import CHUNK, Buffer, Decoder, Frame, Kind, encode
+from amltk.scheduling.executors.process_pool.starts import loading
 from amltk.scheduling.executors.process_pool.tokens import END
 from amltk.scheduling.executors.unpicklable import explain_result
 
@@ -41,6 +43,20 @@ class Start(NamedTuple):
     """Of the parent: with it, proxies of a `multiprocessing.Manager` can be used."""
 
 
+class Inheritance(NamedTuple):
+    """What a worker has of the process that has started it.
+
+    Attributes:
+        parent: Its pid.
+        tracker: The descriptor of the resource tracker, see `tracker`.
+        is_copy: Whether the worker is a copy of the user's program, and must not end as that would.
+    """
+
+    parent: int
+    tracker: int
+    is_copy: bool
+
+
 def prepare(path: list[str], argv: list[str], main_file: str | None) -> None:
     """Have modules find what they find in the user's program, and see what they see of it."""
     sys.path[:] = path
@@ -50,27 +66,31 @@ def prepare(path: list[str], argv: list[str], main_file: str | None) -> None:
     if main_file is not None:
         main_module.__file__ = main_file
     sys.modules["__main__"] = main_module
+    spawned_main.replace()
 
 
-def main(frames: socket.socket, tokens: int) -> None:
-    """Work until the parent hangs up.
+def main(frames: socket.socket, tokens: int, inherited: Inheritance) -> NoReturn:
+    """Work until the parent hangs up, then end the process in order.
 
     Args:
         frames: For frames, both ways.
         tokens: A descriptor to take tokens from; the parent takes them back from the same end.
+        inherited: What this process has of the one that has started it.
+
+    Raises:
+        SystemExit: To be handed on to the interpreter, whose end is part of an orderly one; never for a copy.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C does
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if inherited.is_copy:
+        farewell.forget_parent()
+    tracker.use(inherited.tracker)
+    worker = Worker(frames, tokens)
     try:
-        Worker(frames, tokens).work()
+        worker.work()
     except OSError:
         os._exit(LOST_CONNECTION)
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (OSError, ValueError, AttributeError):
-                pass  # closed by the user, or nobody reads it
+    farewell.end_worker(worker.tell_ending, is_copy=inherited.is_copy)
 
 
 class Worker:
@@ -80,6 +100,7 @@ class Worker:
         self._socket = frames
         self._tokens = tokens
         self._incoming = self._frames()
+        self._loading = loading()
         self._pid = os.getpid()
 
     def _frames(self) -> Iterator[Frame]:
@@ -113,15 +134,21 @@ class Worker:
             if os.getpid() != self._pid:
                 os._exit(0)  # the call has forked, and this is the child: the outcome is its parent's to tell
 
+    def tell_ending(self, awaited: str) -> None:
+        """Tell the parent what this process waits for at its end."""
+        self._send(Kind.ENDING, 0, 0, 0, 0.0, 0.0, awaited.encode())
+
     def _begin(self, start: Start) -> bool:
         prepare(start.path, start.argv, start.main_file)
         try:
+            _guard.go_deeper()
             if start.directory is not None:
                 with contextlib.suppress(OSError):  # it is gone: stay where the process was started
                     os.chdir(start.directory)
             multiprocessing.process.current_process().authkey = start.authkey
             if start.initialize is not None:
-                initializer, initargs = initializing.load(start.initialize)
+                with self._loading:
+                    initializer, initargs = initializing.load(start.initialize)
                 initializer(*initargs)
         except BaseException as error:  # noqa: BLE001 - sent to the parent
             self._send(Kind.INIT_FAILED, 0, 0, 0, 0.0, 0.0, _failure(error))
@@ -142,7 +169,8 @@ class Worker:
 
     def _define(self, number: int, payload: bytes) -> None:
         try:
-            obj, version = pickle.loads(payload)
+            with self._loading:
+                obj, version = pickle.loads(payload)
         except BaseException as error:  # noqa: BLE001 - raised by the calls that use it
             obj, version = _broken_definition(error), 0
         here.define(number, obj, version)
@@ -155,11 +183,13 @@ class Worker:
         try:
             args: tuple[Any, ...]
             outcome: tuple[Any, ...]
-            if frame.definition:
-                fn = here.definition(frame.definition)
-                args, kwargs = pickle.loads(frame.payload, buffers=frame.buffers)
-            else:
-                fn, args, kwargs = pickle.loads(frame.payload, buffers=frame.buffers)
+            self._loading.frame = sys._getframe()  # as `with` does it, but for less
+            try:
+                loaded = pickle.loads(frame.payload, buffers=frame.buffers)
+            finally:
+                self._loading.frame = None
+            fn, args, kwargs = (here.definition(frame.definition), *loaded) if frame.definition else loaded
+            del loaded
             result = fn(*args, **kwargs)
             del fn, args, kwargs
         except BaseException as error:  # noqa: BLE001 - sent to the parent
@@ -189,29 +219,35 @@ def _failure(error: BaseException) -> bytes:
     return pickle.dumps(describe(error, pickle_part))
 
 
-def run(frames: int, tokens: int, parent: int) -> None:
+def run(frames: int, tokens: int, parent: int, tracker_descriptor: int) -> NoReturn:
     """Be a worker, in a fresh interpreter of its own."""
-    _become_worker(parent)
-    main(socket.socket(fileno=frames), tokens)
-    os._exit(0)
+    _join_family(parent)
+    main(socket.socket(fileno=frames), tokens, Inheritance(parent, tracker_descriptor, is_copy=False))
 
 
-def run_forked(parent: int, frames: int, tokens: int) -> NoReturn:
-    """Be a worker from now on, in a process that was just forked."""
-    status = 1
+def run_forked(inherited: Inheritance, frames: int, tokens: int) -> NoReturn:
+    """Be a worker from now on, in a process that was just forked.
+
+    Raises:
+        SystemExit: To be handed on to the interpreter; never for a copy.
+    """
     try:
         os.setpgid(0, 0)  # a terminal's Ctrl-C is for the parent
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _become_worker(parent)
+        _join_family(inherited.parent)
         _seed()
-        main(socket.socket(fileno=frames), tokens)
-        status = 0
-    finally:
-        os._exit(status)
+        main(socket.socket(fileno=frames), tokens, inherited)
+    except SystemExit:
+        if not inherited.is_copy:
+            raise
+    except BaseException:  # noqa: BLE001 - a defect, and nothing of the parent's may run in a copy of it
+        pass
+    os._exit(1)
 
 
-def _become_worker(parent: int) -> None:
+def _join_family(parent: int) -> None:
+    """End with the parent, and be the parent of whatever this process's children leave behind."""
     die_with_parent(parent)
     become_subreaper()
 

@@ -36,6 +36,7 @@ from amltk.scheduling.executors.process_pool.fork_server.messages import (
     Receiver,
     send,
 )
+from amltk.scheduling.executors.process_pool.worker import Inheritance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,14 +51,16 @@ MAX_ATTEMPTS = 3
 """How often importing ahead is tried again without the modules that are unfit."""
 
 
-def main(descriptor: int, parent: int) -> NoReturn:
+def main(descriptor: int, parent: int, tracker: int, *, is_copy: bool = False) -> NoReturn:
     """Serve until the pool or its process has ended, then end everything.
 
     Args:
         descriptor: The connection to the pool.
         parent: The pid of the process that has the pool.
+        tracker: The descriptor of the resource tracker, for workers.
+        is_copy: Whether this process is a copy of the user's program.
     """
-    Server(socket.socket(fileno=descriptor), parent).serve()
+    Server(socket.socket(fileno=descriptor), parent, Inheritance(os.getpid(), tracker, is_copy)).serve()
 
 
 class Warming:
@@ -92,9 +95,10 @@ class Warming:
 class Server:
     """See the module."""
 
-    def __init__(self, control: socket.socket, parent: int) -> None:
+    def __init__(self, control: socket.socket, parent: int, inherited: Inheritance) -> None:
         self._control = control
         self._parent = parent
+        self._inherited = inherited  # by workers
         self._receiver = Receiver(control)
         self._selector = selectors.DefaultSelector()
         self._own: list[socket.socket] = [control]  # closed in what is forked
@@ -211,7 +215,6 @@ class Server:
         self._fork_here(number, descriptors)
 
     def _fork_here(self, number: int, descriptors: list[int]) -> None:
-        server = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:
@@ -219,7 +222,7 @@ class Server:
         else:
             if pid == 0:
                 self._release()
-                worker.run_forked(server, *descriptors)
+                worker.run_forked(self._inherited, *descriptors)
             self._started(number, pid)
         _close(descriptors)
 
@@ -230,9 +233,9 @@ class Server:
         command, environment = pickle.loads(request.payload)
         try:
             process = subprocess.Popen(
-                [*command, *map(str, descriptors), str(os.getpid())],
+                [*command, *map(str, (*descriptors, self._inherited.parent, self._inherited.tracker))],
                 env=environment,
-                pass_fds=descriptors,
+                pass_fds=(*descriptors, self._inherited.tracker),
                 stdin=subprocess.DEVNULL,
                 process_group=0,
             )
@@ -293,11 +296,10 @@ class Server:
         if self._base is not None:
             send(self._base.connection, Message(Kind.FORK_WARM), [warming.theirs.fileno()])
             return
-        server = os.getpid()
         warming.pid = os.fork()
         if warming.pid == 0:
             self._release()
-            warm.main(warming.theirs, server)
+            warm.main(warming.theirs, self._inherited)
 
     def _serve_warm(self, warming: Warming) -> None:
         """Take what it tells; nothing more comes from one that has ended."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import socket
 
 
-def main(number: int, descriptors: list[int], reports: socket.socket, parent: int) -> NoReturn:
+def main(number: int, descriptors: list[int], reports: socket.socket, parent: int, tracker: int) -> NoReturn:
     """Fork a worker, wait for its end, and end what it has left behind; in a process that was just forked.
 
     Args:
@@ -29,6 +29,7 @@ def main(number: int, descriptors: list[int], reports: socket.socket, parent: in
         descriptors: The worker's ends of its connection.
         reports: Where to tell the pool what happens.
         parent: The pid of the process that has the pool. When it ends, the worker is killed.
+        tracker: The descriptor of the resource tracker, for the worker.
     """
     status = 1
     try:
@@ -37,14 +38,14 @@ def main(number: int, descriptors: list[int], reports: socket.socket, parent: in
         for number_of_signal in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number_of_signal, signal.SIG_DFL)
         become_subreaper()
-        _supervise(number, descriptors, reports, parent)
+        _supervise(number, descriptors, reports, parent, tracker)
         status = 0
     finally:
         os._exit(status)
 
 
-def _supervise(number: int, descriptors: list[int], reports: socket.socket, parent: int) -> None:
-    supervisor = os.getpid()
+def _supervise(number: int, descriptors: list[int], reports: socket.socket, parent: int, tracker: int) -> None:
+    inherited = worker.Inheritance(os.getpid(), tracker, is_copy=True)
     try:
         pid = os.fork()
     except OSError as error:
@@ -52,7 +53,7 @@ def _supervise(number: int, descriptors: list[int], reports: socket.socket, pare
         return
     if pid == 0:
         reports.close()
-        worker.run_forked(supervisor, *descriptors)
+        worker.run_forked(inherited, *descriptors)
     for descriptor in descriptors:
         os.close(descriptor)
     with contextlib.suppress(BrokenPipeError):  # the pool has gone: the worker is about to be killed

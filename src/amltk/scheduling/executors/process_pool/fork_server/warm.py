@@ -16,36 +16,42 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-from amltk.scheduling.executors.process_pool import worker
+from amltk.scheduling.executors.process_pool import farewell, tracker, worker
 from amltk.scheduling.executors.process_pool.fork_server.descendants import die_with_parent
 from amltk.scheduling.executors.process_pool.fork_server.fitness import Holdings, unfit
 from amltk.scheduling.executors.process_pool.fork_server.messages import Kind, Message, Preload, Receiver, send
+from amltk.scheduling.executors.process_pool.starts import loading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from amltk.scheduling.executors.process_pool.worker import Inheritance
 
 UNFIT = 3
 """The exit code of a warm process that must not be forked from."""
 
 
-def main(connection: socket.socket, server: int) -> NoReturn:
+def main(connection: socket.socket, inherited: Inheritance) -> NoReturn:
     """Import what the server asks for, and fork workers, until the server ends this process.
 
     Args:
         connection: To the server; what is to be imported comes first.
-        server: The server's pid.
+        inherited: What workers have of the server.
     """
-    die_with_parent(server)
+    die_with_parent(inherited.parent)
     os.setpgid(0, 0)
+    if inherited.is_copy:
+        farewell.forget_parent()
+    tracker.use(inherited.tracker)
     receiver = Receiver(connection)
     while True:
         for message, descriptors in receiver.receive():
             if message.kind == Kind.PRELOAD:
                 _preload(pickle.loads(message.payload), connection)
             elif message.kind == Kind.START:
-                _fork(partial(worker.run_forked, server, *descriptors), connection, Kind.STARTED, message.number)
+                _fork(partial(worker.run_forked, inherited, *descriptors), connection, Kind.STARTED, message.number)
             elif message.kind == Kind.FORK_WARM:
-                _fork(partial(main_from, server, *descriptors), connection, Kind.FORKED_WARM, 0)
+                _fork(partial(main_from, inherited, *descriptors), connection, Kind.FORKED_WARM, 0)
             for descriptor in descriptors:
                 os.close(descriptor)
 
@@ -58,7 +64,8 @@ def _preload(preload: Preload, connection: socket.socket) -> None:
     for name in preload.modules:
         send(connection, Message(Kind.IMPORTING, payload=name.encode()))
         try:
-            importlib.import_module(name)
+            with loading():
+                importlib.import_module(name)
         except BaseException as error:  # noqa: BLE001 - the call that needs the module raises it, in its worker
             send(connection, Message(Kind.SKIPPED, payload=f"{type(error).__name__}: {error}".encode()))
         if reason := unfit(before):
@@ -96,9 +103,9 @@ def _fork(child: Callable[[], NoReturn], connection: socket.socket, report: int,
     child()
 
 
-def main_from(server: int, descriptor: int) -> NoReturn:
+def main_from(inherited: Inheritance, descriptor: int) -> NoReturn:
     """As `main`, in a process that was forked from another warm one."""
-    main(socket.socket(fileno=descriptor), server)
+    main(socket.socket(fileno=descriptor), inherited)
 
 
 def _leave(status: int) -> NoReturn:

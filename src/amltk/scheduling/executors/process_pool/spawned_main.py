@@ -1,0 +1,179 @@
+"""What processes that a call starts have as `__main__`: what the worker's has, without running the program again.
+
+A child that `multiprocessing` starts by spawn or forkserver is told in its *preparation data* which program its parent
+runs, and runs that as `__mp_main__`. In a worker this would be the user's program, with its search and without a need
+for a main guard. So in workers, and in what they start, the preparation data names no program, but brings along an
+object that installs a module as `__main__`. The module holds nothing until a name is looked for in it; then it gets
+everything that the parent's `__main__` had when the child was started: functions, classes and what else says that it
+is defined there, and the globals that these use.
+
+`multiprocessing.spawn.get_preparation_data` is not documented, but it is what all of `multiprocessing` asks. loky has
+its own. The tests notice when one of them changes.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import sys
+import types
+from multiprocessing import spawn
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    PreparationData = dict[str, Any]
+
+PROGRAM = ("init_main_from_name", "init_main_from_path")
+"""What names the program in preparation data."""
+
+LOKY = ("loky.backend.spawn", "joblib.externals.loky.backend.spawn")
+"""The modules of loky, and of the copy that joblib has, that make preparation data."""
+
+OWN_NAMES = ("__file__", "__doc__")
+"""What a child's `__main__` has from the beginning."""
+
+INSTALL = f"import sys; sys.path[:] = path; from {__name__} import install; install(own, contents, parent)"
+"""Run by a child when it reads its preparation data; before that, it may not find this module."""
+
+_contents: bytes | None = None
+"""What this process's `__main__` has not got yet."""
+
+
+def replace() -> None:
+    """Have no child of this process run the program, from now on. To be called in a worker."""
+    if not hasattr(spawn.get_preparation_data, "__wrapped__"):
+        spawn.get_preparation_data = _without_program(spawn.get_preparation_data, brings_main=True)
+    replace_of_loky()
+
+
+def replace_of_loky() -> None:
+    """The same for loky, if it has been imported."""
+    for name in LOKY:
+        module = sys.modules.get(name)
+        get = getattr(module, "get_preparation_data", None)
+        if module is not None and get is not None and not hasattr(get, "__wrapped__"):
+            # Most of its processes need no `__main__`: it sends what is defined there by value.
+            module.get_preparation_data = _without_program(get, brings_main=False)  # type: ignore[attr-defined]
+
+
+def _without_program(get: Callable[..., PreparationData], *, brings_main: bool) -> Callable[..., PreparationData]:
+    @functools.wraps(get)
+    def get_preparation_data(*args: Any, **kwargs: Any) -> PreparationData:
+        data = get(*args, **kwargs)
+        named = [data.pop(name) for name in PROGRAM if name in data]
+        if brings_main or named:
+            data["amltk_main"] = _Main()
+        return data
+
+    return get_preparation_data
+
+
+class _Main:
+    """This process's `__main__`, as part of the preparation data of a child; pickled when that is started."""
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[str, dict[str, Any]]]:
+        main = sys.modules["__main__"]
+        own = {name: getattr(main, name, None) for name in OWN_NAMES if hasattr(main, name)}
+        return exec, (INSTALL, {"path": sys.path[:], "own": own, "contents": _snapshot(main), "parent": os.getpid()})
+
+
+def _snapshot(main: types.ModuleType) -> bytes:
+    _fill(main)  # a child may have children before it has looked into its `__main__`
+    from amltk.scheduling.executors.process_pool.pickles import by_value
+
+    contents = {name: value for name, value in list(vars(main).items()) if _is_defined_in_main(value)}
+    try:
+        return by_value(contents)
+    except Exception:  # noqa: BLE001 - whatever the methods of the user's objects raise
+        return _pickle_what_can_be(contents)
+
+
+def _is_defined_in_main(value: Any) -> bool:
+    try:
+        return getattr(value, "__module__", None) in {"__main__", "__mp_main__"}
+    except Exception:  # noqa: BLE001 - of an object that makes up its attributes
+        return False
+
+
+def _pickle_what_can_be(contents: dict[str, Any]) -> bytes:
+    """Leave out what cannot be pickled, also where functions use it: they may well do without."""
+    from amltk.scheduling.executors.process_pool.pickles import _Pickler
+
+    class LenientPickler(_Pickler):
+        def reducer_override(self, obj: Any) -> Any:
+            reduced = super().reducer_override(obj)
+            if isinstance(obj, types.FunctionType) and isinstance(reduced, tuple):
+                state, slots = reduced[2]
+                used = {name: value for name, value in slots["__globals__"].items() if can_be_pickled(value)}
+                reduced = (*reduced[:2], (state, {**slots, "__globals__": used}), *reduced[3:])
+            return reduced
+
+    @functools.cache
+    def can_be_pickled_by_id(number: int) -> bool:
+        return _tries(LenientPickler, values[number]) is not None
+
+    values: dict[int, Any] = {}
+
+    def can_be_pickled(value: Any) -> bool:
+        if isinstance(value, types.FunctionType | type | types.ModuleType):
+            return True  # if not, whatever uses it is left out as well
+        values[id(value)] = value
+        return can_be_pickled_by_id(id(value))
+
+    usable = {name: value for name, value in contents.items() if _tries(LenientPickler, value) is not None}
+    return _tries(LenientPickler, usable) or b""
+
+
+def _tries(pickler: type[Any], value: Any) -> bytes | None:
+    file = io.BytesIO()
+    try:
+        pickler(file, None).dump(value)
+    except Exception:  # noqa: BLE001 - whatever the methods of the user's objects raise
+        return None
+    return file.getvalue()
+
+
+class LateMain(types.ModuleType):
+    """A `__main__` that gets its contents when something is looked for that it does not have."""
+
+    parent: int
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("__"):
+            _fill(self)
+            if name in vars(self):
+                return vars(self)[name]
+        raise AttributeError(
+            f"module '__main__' of this process has no attribute {name!r}. It does not run the program, but has what "
+            f"process {self.parent} had in its `__main__` when it started this one, as far as that can be pickled"
+        )
+
+
+def install(own: dict[str, Any], contents: bytes, parent: int) -> None:
+    """Be such a child: have a `__main__` that is filled later.
+
+    Args:
+        own: Attributes of `__main__` that it has at once.
+        contents: A pickle of the others.
+        parent: The process that has started this one.
+    """
+    global _contents  # noqa: PLW0603 - a process has one `__main__`
+    _contents = contents
+    main = LateMain("__mp_main__")
+    vars(main).update(own, __builtins__=__builtins__)
+    LateMain.parent = parent
+    spawn.old_main_modules.append(sys.modules["__main__"])  # as `multiprocessing` does, so that it stays alive
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = main
+    replace()
+
+
+def _fill(main: types.ModuleType) -> None:
+    global _contents
+    if _contents and isinstance(main, LateMain):
+        import pickle
+
+        contents, _contents = _contents, None
+        vars(main).update(pickle.loads(contents))

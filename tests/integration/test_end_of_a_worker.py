@@ -1,0 +1,259 @@
+"""A worker that is not needed any more ends as any Python program does, and leaves no process behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from amltk.scheduling.executors import ProcessPool
+from tests.helpers.gate import GUARD, Gate, pass_gate
+from tests.helpers.script import run_script
+
+METHODS = ["forkserver", "spawn", "fork"]
+
+LEAVES = """
+    import atexit, concurrent.futures, gzip, multiprocessing, os, sys, tempfile, threading, weakref
+    from multiprocessing import util
+    from pathlib import Path
+    from amltk.scheduling import Scheduler
+
+    class Kept:
+        pass
+
+    def write(name):
+        for _ in range(20):  # some time, in which the worker is hung up on
+            threading.Event().wait(0.01)
+        Path(name).write_text("done")
+
+    def for_ever():
+        while True:
+            threading.Event().wait(60)
+
+    def leave():
+        global uploads, kept, folder, buffered, packed, manager
+        threading.Thread(target=write, args=("thread",)).start()
+        uploads = concurrent.futures.ThreadPoolExecutor(1)
+        uploads.submit(write, "upload")
+        atexit.register(write, "atexit")
+        kept = Kept()
+        weakref.finalize(kept, write, "finalize")
+        util.Finalize(kept, write, ("Finalize",), exitpriority=0)
+        folder = tempfile.TemporaryDirectory(dir=".", prefix="temporary-")
+        buffered = open("buffered", "w")
+        buffered.write("done")
+        packed = gzip.open("packed", "wt")
+        packed.write("done")
+        context = multiprocessing.get_context("fork")
+        context.Process(target=write, args=("process",)).start()
+        context.Process(target=for_ever, daemon=True).start()
+        manager = context.Manager()
+        print("printed", end="")
+
+    def show():
+        names = ("thread", "upload", "atexit", "finalize", "Finalize", "buffered", "process")
+        print("never written:", [name for name in names if not os.path.exists(name) or open(name).read() != "done"])
+        print("packed:", gzip.open("packed", "rt").read())
+        print("left:", [name for name in os.listdir() if name.startswith("temporary-")])
+"""
+
+
+@pytest.mark.parametrize("options", ["", "max_tasks_per_child=1"])
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_call_has_left_to_do_is_done(method: str, options: str) -> None:
+    """Threads, handlers, finalizers, files and children of a call are seen to at the end of its worker."""
+    ended = run_script(f"""{LEAVES}
+    scheduler = Scheduler.with_processes(1, mp_context={method!r}, {options})
+    scheduler.on_start(lambda: scheduler.submit(leave))
+    scheduler.run()
+    print()
+    show()
+    """)
+    assert ended.lines == ["printed", "never written: []", "packed: done", "left: []"], ended.errors
+    assert not ended.errors
+    assert ended.code == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_printed_by_a_buffered_program_appears_once(method: str) -> None:
+    """What the driver has in its buffers when workers begin is written by the driver alone, stdout and other files."""
+    ended = run_script(
+        f"""
+        import atexit, multiprocessing, os, sys, tempfile, time, weakref
+        from concurrent.futures import ThreadPoolExecutor
+        from amltk.scheduling import Scheduler
+
+        class Kept:
+            pass
+
+        def use(pool=None):
+            return len(os.listdir())
+
+        if __name__ == "__main__":
+            print("line of the driver")
+            file = open("buffered", "w")
+            file.write("line of the driver's file\\n")
+            atexit.register(print, "handler of the driver")
+            kept = Kept()
+            weakref.finalize(kept, print, "finalizer of the driver")
+            folder = tempfile.TemporaryDirectory()
+            threads = ThreadPoolExecutor(2)
+            threads.submit(print, "in a thread of the driver").result()
+            child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,), daemon=True)
+            child.start()
+            scheduler = Scheduler.with_processes(2, mp_context={method!r}, max_tasks_per_child=1)
+            scheduler.on_start(lambda: [scheduler.submit(use) for _ in range(4)])
+            scheduler.run()
+            file.close()
+            print(open("buffered").read(), end="")
+            print(os.path.isdir(folder.name), child.is_alive())
+        """,
+        env={"PYTHONUNBUFFERED": ""},
+    )
+    assert ended.lines == [
+        "line of the driver",
+        "in a thread of the driver",
+        "line of the driver's file",
+        "True True",
+        "finalizer of the driver",
+        "handler of the driver",
+    ]
+    assert not ended.errors
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nobody_reads_what_a_worker_prints(method: str) -> None:
+    """A pipe that is closed is no error at the end of a worker, and keeps nothing from being done."""
+    ended = run_script(
+        f"""
+        import atexit, os, sys
+        from pathlib import Path
+        from amltk.scheduling import Scheduler
+
+        def print_in_vain():
+            reader, writer = os.pipe()
+            os.close(reader)
+            os.dup2(writer, 1)
+            os.close(writer)
+            sys.stdout = open(1, "w", closefd=False)
+            atexit.register(Path("atexit").touch)
+            print("in vain")
+
+        if __name__ == "__main__":
+            scheduler = Scheduler.with_processes(1, mp_context={method!r})
+            scheduler.on_start(lambda: scheduler.submit(print_in_vain))
+            scheduler.run()
+            print(os.path.exists("atexit"))
+        """,
+        env={"PYTHONUNBUFFERED": ""},
+    )
+    assert ended.lines == ["True"]
+    assert not ended.errors
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_handler_that_raises_is_shown(method: str) -> None:
+    """An exception of an atexit handler is printed, the other handlers are called, and the run is as it was."""
+    ended = run_script(f"""
+        import atexit, os
+        from pathlib import Path
+        from amltk.scheduling import Scheduler
+
+        def divide():
+            1 / 0
+
+        def register():
+            atexit.register(Path("first").touch)
+            atexit.register(divide)
+            atexit.register(Path("last").touch)
+
+        scheduler = Scheduler.with_processes(1, mp_context={method!r})
+        scheduler.on_start(lambda: scheduler.submit(register))
+        print(scheduler.run().code.name, sorted(name for name in ("first", "last") if os.path.exists(name)))
+        """)
+    assert ended.lines == ["EXHAUSTED ['first', 'last']"]
+    assert "ZeroDivisionError" in ended.errors
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_globals_are_finalized(method: str) -> None:
+    """A worker with an interpreter of its own has the methods `__del__` of its globals called, too."""
+    ended = run_script(f"""
+        import os
+        from amltk.scheduling import Scheduler
+
+        class Library:
+            def __del__(self, exists=os.path.exists, mkdir=os.mkdir):
+                mkdir("deleted")
+
+        def use():
+            global library
+            library = Library()
+
+        scheduler = Scheduler.with_processes(1, mp_context={method!r})
+        scheduler.on_start(lambda: scheduler.submit(use))
+        scheduler.run()
+        print(os.path.exists("deleted"))
+        """)
+    assert ended.lines == ["True"], ended.errors
+
+
+def test_no_process_of_joblib_is_left() -> None:
+    """Three trials that compute with joblib, in a worker each, leave none of joblib's processes."""
+    pytest.importorskip("joblib")
+    ended = run_script("""
+        from amltk.scheduling import Scheduler
+
+        def train(x):
+            from joblib import Parallel, delayed
+            return sum(Parallel(2)(delayed(abs)(-y) for y in range(x)))
+
+        scheduler = Scheduler.with_processes(1, max_tasks_per_child=1)
+        scheduler.on_start(lambda: [scheduler.submit(train, x) for x in range(3)])
+        scheduler.on_future_result(lambda future, result: print(result))
+        scheduler.run()
+        """)
+    assert ended.lines == ["0", "0", "1"], ended.errors
+
+
+def wait_in_a_thread(address: tuple[str, int]) -> None:
+    threading.Thread(target=pass_gate, args=(address,), name="checkpoint").start()
+
+
+def wait_in_a_process(address: tuple[str, int]) -> None:
+    import multiprocessing
+
+    multiprocessing.get_context("fork").Process(target=pass_gate, args=(address,), name="child").start()
+
+
+def wait_in_a_handler(address: tuple[str, int]) -> None:
+    import atexit
+
+    atexit.register(pass_gate, address)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("leave", "text"),
+    [
+        (wait_in_a_thread, "thread 'checkpoint' (pass_gate in gate.py)"),
+        (wait_in_a_process, "process {pid} (child)"),
+        (wait_in_a_handler, "what was registered to be called at its end (pass_gate in gate.py)"),
+    ],
+)
+def test_a_worker_says_what_its_end_waits_for(method: str, leave: Any, text: str) -> None:
+    """The pool can say which thread, process or handler keeps a worker from ending."""
+    with Gate() as gate:
+        pool = ProcessPool(1, mp_context=method)
+        pool.submit(leave, gate.address).result(GUARD)
+        (link,) = pool._engine._traffic.links.values()
+        pool.shutdown(wait=False)
+        (pid,) = gate.wait_begun()
+        deadline = time.monotonic() + GUARD
+        while link.ending != text.format(pid=pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert link.ending == text.format(pid=pid)
+        gate.open()
+        pool.shutdown(wait=True)

@@ -1,0 +1,159 @@
+"""Shared memory lives until the program has done with it, whichever workers have used it."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from multiprocessing import resource_tracker
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from amltk.scheduling.executors.process_pool.tracker import Forwarding
+from tests.helpers.script import run_script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+METHODS = ["forkserver", "spawn", "fork"]
+
+USE = """
+    import multiprocessing, os, sys, time
+    from multiprocessing import resource_tracker, shared_memory
+    from amltk.scheduling import Scheduler
+
+    METHOD = sys.argv[1]
+
+    def block_of(n):
+        block = shared_memory.SharedMemory(create=True, size=8)
+        block.buf[:8] = bytes(range(8))
+        return block
+
+    def total(name):
+        block = shared_memory.SharedMemory(name=name)
+        try:
+            return sum(block.buf[:8])
+        finally:
+            block.close()
+
+    def make(n=8):
+        block = block_of(n)
+        block.close()
+        return block.name
+
+    def in_a_child(name):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            return pool.map(total, [name])[0]
+
+    def with_lock():
+        lock = multiprocessing.get_context("spawn").Lock()
+        with lock:
+            return 1
+
+    def run(function, *arguments, n=1, **options):
+        told = []
+        scheduler = Scheduler.with_processes(2, mp_context=METHOD, **options)
+        scheduler.on_start(lambda: [scheduler.submit(function, *arguments) for _ in range(n)])
+        scheduler.on_future_result(lambda future, result: told.append(result))
+        scheduler.run()
+        return told
+
+    def has_tracker():
+        return resource_tracker._resource_tracker._fd is not None
+"""
+
+PROGRAMS = {
+    "a block of the driver is used by several workers, in several runs": """
+        block = block_of(8)
+        for options in ({}, {"max_tasks_per_child": 1}, {}):
+            print(run(total, block.name, n=4, **options))
+        print(total(block.name))
+        block.close()
+        block.unlink()
+        """,
+    "a block is used by a child of a worker": """
+        block = block_of(8)
+        print(run(in_a_child, block.name), total(block.name))
+        block.close()
+        block.unlink()
+        """,
+    "the block of a worker that has ended": """
+        (name,) = run(make)
+        print(total(name), run(total, name, n=2), has_tracker())
+        shared_memory.SharedMemory(name=name).unlink()
+        """,
+    "many blocks of workers, unlinked as soon as they are told of": """
+        names = []
+        scheduler = Scheduler.with_processes(2, mp_context=METHOD)
+        scheduler.on_start(lambda: [scheduler.submit(make) for _ in range(50)])
+        @scheduler.on_future_result
+        def unlink(future, name):
+            names.append(name)
+            block = shared_memory.SharedMemory(name=name)
+            block.close()
+            block.unlink()
+        scheduler.run()
+        print(len(set(names)))
+        """,
+    "a lock": "print(run(with_lock, n=2))",
+    "nothing": "print(run(os.getpid, n=2) != [], has_tracker())",
+}
+
+EXPECTED = {
+    "a block of the driver is used by several workers, in several runs": ["[28, 28, 28, 28]"] * 3 + ["28"],
+    "a block is used by a child of a worker": ["[28] 28"],
+    "the block of a worker that has ended": ["28 [28, 28] True"],
+    "many blocks of workers, unlinked as soon as they are told of": ["50"],
+    "a lock": ["[1, 1]"],
+    "nothing": ["True False"],
+}
+
+
+@pytest.mark.parametrize("what", PROGRAMS)
+@pytest.mark.parametrize("method", METHODS)
+def test_blocks_outlive_workers(method: str, what: str) -> None:
+    """Workers and what they start use one resource tracker, with the driver; nothing is lost, and nobody complains.
+
+    A tracker is started only where something is tracked.
+    """
+    source = USE.replace("sys.argv[1]", repr(method))
+    ended = run_script(textwrap.dedent(source) + textwrap.dedent(PROGRAMS[what]))
+    assert not ended.errors
+    assert ended.lines == EXPECTED[what]
+    assert ended.code == 0
+
+
+@pytest.fixture
+def tracker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A pipe that stands for the driver's tracker, which runs when it is asked for."""
+    reader, writer = os.pipe()
+    monkeypatch.setattr(resource_tracker._resource_tracker, "_fd", None)
+    monkeypatch.setattr(resource_tracker, "getfd", lambda: writer)
+    os.set_blocking(reader, False)
+    yield lambda: os.read(reader, 1 << 16)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_whole_lines_are_forwarded(tracker: Any) -> None:
+    """Lines come to the tracker whole and in order, without those that only ask whether it is there."""
+    forwarding = Forwarding()
+    os.write(forwarding.descriptor, b"PROBE:0:noop\nREGISTER:/PROBE:shared_memory\nREGISTER:/b")
+    forwarding.forward()
+    assert tracker() == b"REGISTER:/PROBE:shared_memory\n"
+    os.write(forwarding.descriptor, b':semaphore\n{"cmd":"PROBE","rtype":"noop"}\n{"cmd":"REGISTER"}\n')
+    forwarding.close()
+    assert tracker() == b'REGISTER:/b:semaphore\n{"cmd":"REGISTER"}\n'
+
+
+def test_the_tracker_that_there_is_gets_the_lines_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the driver has a tracker when the pool starts, workers write to it, and there is nothing to forward."""
+    reader, writer = os.pipe()
+    monkeypatch.setattr(resource_tracker._resource_tracker, "_fd", writer)
+    forwarding = Forwarding()
+    assert forwarding.fileno() == -1
+    os.write(forwarding.descriptor, b"REGISTER\n")
+    forwarding.close()
+    os.close(writer)
+    assert os.read(reader, 100) == b"REGISTER\n"
+    os.close(reader)
