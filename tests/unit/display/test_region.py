@@ -46,19 +46,22 @@ def region_on(to: Console, *, stdout: TextIO | None = None) -> Iterator[Region]:
 
 
 def screen(text: str, *, width: int = 40) -> list[str]:
-    """What a terminal shows that is sent this: it knows lines, moves up and erasing, and nothing else."""
-    lines, row = [""], 0
+    """What a terminal shows that is sent this: it knows lines, moves up and down and erasing a line, nothing else."""
+    lines, row, saved = [""], 0, 0
     rest = text
     while rest:
-        if rest.startswith("\x1b["):
+        if rest.startswith("\x1b7"):
+            saved, rest = row, rest[2:]
+        elif rest.startswith("\x1b8"):
+            row, rest = saved, rest[2:]
+        elif rest.startswith("\x1b["):
             end = next(n for n, c in enumerate(rest[2:], 2) if c.isalpha())
             number, code = rest[2:end], rest[end]
             if code == "A":
                 row -= int(number)
                 assert row >= 0, "it moved above its beginning"
-            elif code == "J":
-                del lines[row + 1 :]
-                lines[row] = ""
+            elif code == "B":
+                row = min(row + 1, len(lines) - 1)  # there is nothing below to be erased
             elif code == "K":
                 lines[row] = ""
             rest = rest[end + 1 :]
@@ -72,6 +75,8 @@ def screen(text: str, *, width: int = 40) -> list[str]:
         else:
             lines[row] += rest[0]
             rest = rest[1:]
+    while len(lines) > row + 1 and not lines[-1]:
+        lines.pop()
     assert all(len(line) <= width for line in lines)
     return lines
 

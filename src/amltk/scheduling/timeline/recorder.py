@@ -234,4 +234,7 @@ def _record(
         return Record(*about, began, None if began is None else ended, None, None, None, by_worker=False)
     if where.began is None:
         return Record(*about, None, None, where.host, where.pid, where.thread, by_worker=True)
-    return Record(*about, where.began, where.ended or ended, where.host, where.pid, where.thread, by_worker=True)
+    ended = where.ended or ended
+    if ended is not None:
+        ended = max(ended, where.began)  # this program's clock may be behind, and a worker's may have been set back
+    return Record(*about, where.began, ended, where.host, where.pid, where.thread, by_worker=True)
