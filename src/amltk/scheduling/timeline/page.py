@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SCRIPTS = ("data.js", "words.js", "drawing.js", "pointing.js")
 """What the script of the page is made of, in this order; each uses those before it."""
 
+BESIDE_LANES, LANE, MOST_LANES = 460, 26, 12
+"""Pixels of a frame for what is above and below the lanes, and for each lane; and how many it shows without scrolling."""
+
 
 def page(records: Sequence[Record], *, title: str, dropped: int) -> str:
     """The page.
@@ -39,6 +42,14 @@ def page(records: Sequence[Record], *, title: str, dropped: int) -> str:
         "script": "\n".join(map(_asset, SCRIPTS)),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _asset("page.html"))
+
+
+def frame(records: Sequence[Record], *, title: str, dropped: int) -> str:
+    """The page as an element of another one, such as a notebook: in a frame, whose script reaches nothing else."""
+    height = BESIDE_LANES + LANE * min(len(lanes(records)), MOST_LANES)
+    source = html.escape(page(records, title=title, dropped=dropped))
+    style = f"display:block;width:100%;height:{height}px;border:0"
+    return f'<iframe title="{html.escape(title)}" sandbox="allow-scripts" style="{style}" srcdoc="{source}"></iframe>'
 
 
 @cache

@@ -2,6 +2,7 @@
 
 const tip = find("tip");
 const NEAR = 4; // pixels
+const isFramed = window.parent !== window;
 
 let pointer = null; // where it is over the bars, in the window; null if what is told was found by a key
 
@@ -171,6 +172,7 @@ function centre(event) {
 }
 
 function turn(event) {
+  if (isFramed && !document.hasFocus()) return; // who scrolls through a notebook passes it
   event.preventDefault();
   if (event.shiftKey) {
     scroller.scrollTop += event.deltaX || event.deltaY;
@@ -200,6 +202,7 @@ function press(event) {
 writeTotals();
 writeLegend();
 writeFunctions();
+if (isFramed) find("wheel").textContent = "Click, then wheel";
 readColours();
 listen();
 draw();
