@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -55,17 +55,37 @@ def shown(html: str, folder: Path, open_window: OpenWindow) -> tuple[Page, Frame
     return page, frame
 
 
-def test_the_value_of_a_cell_is_the_page(tmp_path: Path, open_window: OpenWindow) -> None:
-    """The notebook is given the page, with all that was computed in it, and one line of text where there is no HTML."""
+class Shown(NamedTuple):
+    """What a kernel has made of a timeline.
+
+    Attributes:
+        html: What it displays.
+        text: The same where HTML is not shown.
+        value: The text of a cell whose value it is.
+    """
+
+    html: str
+    text: str
+    value: str
+
+
+@pytest.fixture(scope="module")
+def from_kernel(tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    """The timeline of a run in a kernel, which has ended before there is a browser: both would run a loop here."""
     needs("ipykernel", "jupyter_client")
-    with Kernel(tmp_path) as kernel:
+    with Kernel(tmp_path_factory.mktemp("jupyter")) as kernel:
         assert kernel.execute(CELL).error is None
-        cell = kernel.execute("display(timeline)")
-        assert (cell.error, cell.printed) == (None, "")
-        assert kernel.execute("timeline").result == "<Timeline: 1 succeeded, 2 failed>"
-    ((_, forms),) = cell.shown
-    assert forms["text/plain"] == "<Timeline: 1 succeeded, 2 failed>"
-    _, frame = shown(forms["text/html"], tmp_path, open_window)
+        displayed = kernel.execute("display(timeline)")
+        value = kernel.execute("timeline").result
+    assert (displayed.error, displayed.printed) == (None, "")
+    ((_, forms),) = displayed.shown
+    return Shown(forms["text/html"], forms["text/plain"], value)
+
+
+def test_the_value_of_a_cell_is_the_page(from_kernel: Shown, tmp_path: Path, open_window: OpenWindow) -> None:
+    """The notebook is given the page, with all that was computed in it, and one line of text where there is no HTML."""
+    assert from_kernel.text == from_kernel.value == "<Timeline: 1 succeeded, 2 failed>"
+    _, frame = shown(from_kernel.html, tmp_path, open_window)
     assert frame.locator("#legend").inner_text().split() == ["succeeded", "1", "failed", "2"]
     assert int(frame.locator("#chart").get_attribute("data-drawn") or 0) >= 1
 

@@ -3,6 +3,7 @@
 const tip = find("tip");
 const NEAR = 4; // pixels
 const isFramed = window.parent !== window;
+let isEntered = !isFramed; // whether the wheel is for the page: who scrolls through a notebook passes it, until a click
 
 let pointer = null; // where it is over the bars, in the window; null if what is told was found by a key
 
@@ -159,6 +160,8 @@ function listen() {
   new ResizeObserver(draw).observe(chart);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readColours(); draw(); });
   document.addEventListener("keydown", press);
+  document.addEventListener("pointerdown", () => { isEntered = true; });
+  window.addEventListener("blur", () => { isEntered = !isFramed; });
   const buttons = { in: () => zoom(1.6), out: () => zoom(1 / 1.6), fit, next: () => goToFailure(1), previous: () => goToFailure(-1) };
   for (const [id, act] of Object.entries(buttons)) find(id).addEventListener("click", act);
   find("next").disabled = find("previous").disabled = !failures.length;
@@ -172,7 +175,7 @@ function centre(event) {
 }
 
 function turn(event) {
-  if (isFramed && !document.hasFocus()) return; // who scrolls through a notebook passes it
+  if (!isEntered) return;
   event.preventDefault();
   if (event.shiftKey) {
     scroller.scrollTop += event.deltaX || event.deltaY;
@@ -202,7 +205,10 @@ function press(event) {
 writeTotals();
 writeLegend();
 writeFunctions();
-if (isFramed) find("wheel").textContent = "Click, then wheel";
+if (isFramed) {
+  document.documentElement.classList.add("framed");
+  find("wheel").textContent = "Click, then wheel";
+}
 readColours();
 listen();
 draw();
