@@ -153,29 +153,38 @@ def lanes_of(records: list[Record]) -> list[list[Bar]]:
 def wanted(bars: list[Bar], view: View) -> dict[int, set[str]]:
     """For each pixel in which the answer is certain: which outcomes it may show; none for an empty one."""
     certain: dict[int, set[str]] = {pixel: set() for pixel in range(view.gutter + 1, view.width - 1)}
-    columns: dict[int, set[str]] = {}
-    on_an_edge: set[int] = set()
-    for bar in bars:
+    visible = [bar for bar in bars if bar.ended >= view.start and bar.began <= view.end]
+    for bar in visible:
         left, right = bar.edges(view)
-        if right < view.gutter or left > view.width:
-            continue
-        if right - left < 1:
-            columns.setdefault(int(left), set()).add(bar.outcome)
-            if min(left % 1, 1 - left % 1) < 1e-6:
-                on_an_edge |= {round(left) - 1, round(left)}
-            for pixel in (int(left - 1e-6), int(left + 1e-6), int(right)):
-                certain.pop(pixel, None)  # mixed with what is beside it
-            continue
-        for edge in (left, right, right - 1):  # the last is the gap before its neighbour
+        if not bar.is_short(view):
+            for pixel in range(max(view.gutter, int(left) + 1), min(view.width, int(right) - 1)):
+                if pixel in certain:
+                    certain[pixel] = {bar.outcome}  # the last to begin is on top
+        for edge in (
+            left,
+            right,
+            right - 1,
+            left - 1,
+        ):  # beside the edge there is the gap, or what is less than a pixel
             for pixel in (int(edge - 1e-6), int(edge + 1e-6)):
                 certain.pop(pixel, None)
-        for pixel in range(max(view.gutter, int(left) + 1), min(view.width, int(right) - 1)):
-            if pixel in certain:
-                certain[pixel] = {bar.outcome}  # the last to begin is on top
-    for pixel, outcomes in columns.items():
-        if view.gutter < pixel < view.width - 1 and pixel not in on_an_edge:
+    for pixel, outcomes in columns(visible, view).items():
+        if view.gutter < pixel < view.width - 1:
             certain[pixel] = {next(outcome for outcome in URGENT if outcome in outcomes)}
     return certain
+
+
+def columns(bars: list[Bar], view: View) -> dict[int, set[str]]:
+    """The outcomes of the short ones that begin in the same pixel, where it is certain which that is."""
+    found: dict[int, set[str]] = {}
+    on_an_edge: set[int] = set()
+    for bar in bars:
+        left, _ = bar.edges(view)
+        if bar.is_short(view):
+            found.setdefault(int(left), set()).add(bar.outcome)
+            if min(left % 1, 1 - left % 1) < 1e-6:
+                on_an_edge |= {round(left) - 1, round(left)}
+    return {pixel: outcomes for pixel, outcomes in found.items() if pixel not in on_an_edge}
 
 
 # ----------------------------------------------------------------------------------------------------- in the browser

@@ -1,4 +1,4 @@
-"""The live display in a terminal that remembers: nothing of it is kept but its last picture, and all that was printed."""
+"""The live display in a terminal that remembers: its last picture is kept, and all that was printed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ STEPS = {
 @pytest.mark.parametrize("tasks", [1, 40], ids=["a low panel", "a panel as high as the terminal"])
 @pytest.mark.parametrize("step", STEPS)
 def test_one_picture_and_all_that_was_printed_are_kept(tmp_path: Path, step: str, tasks: int) -> None:
-    """However often it was redrawn, and by whomever lines were printed: in order, once each, and below them the panel."""
+    """However often it was redrawn, and whoever has printed: each line once, in order, and below them the panel."""
     with Tmux(tmp_path) as terminal:
         terminal.start(drawing(tasks=tasks, step=STEPS[step]))
         terminal.wait_ended()

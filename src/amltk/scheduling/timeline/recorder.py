@@ -144,7 +144,9 @@ class Timeline:
 
         records = self._up_to_now()
         shown = records[-SHOWN_IN_NOTEBOOK:]
-        title = "Timeline" if len(shown) == len(records) else f"Timeline of the latest {len(shown):,} of {len(records):,} records"
+        title = "Timeline"
+        if len(shown) < len(records):
+            title = f"Timeline of the latest {len(shown):,} of {len(records):,} records"
         return frame(shown, title=title, dropped=self.dropped)
 
     def __repr__(self) -> str:
