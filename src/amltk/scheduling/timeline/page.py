@@ -26,7 +26,7 @@ SCRIPTS = ("data.js", "words.js", "drawing.js", "pointing.js")
 # Pixels of a frame, so that a notebook shows all of the page without another bar to scroll with.
 LANE, MOST_FOR_LANES = 26, 330  # the latter is in page.css as well
 FUNCTION, MOST_FUNCTIONS = 34, 6
-BESIDE = 460
+BESIDE = 500
 
 
 def page(records: Sequence[Record], *, title: str, dropped: int) -> str:
