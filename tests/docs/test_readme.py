@@ -59,7 +59,7 @@ def test_the_two_commands_come_first() -> None:
 
 
 def test_what_it_is_for_and_how_to_install_it_come_before_programs() -> None:
-    """A newcomer is told why, next to tools that are known, then how, and that the name on PyPI is another package's."""
+    """A newcomer is told why, next to known tools, then how, and that the name on PyPI is another package's."""
     before = README.read_text().partition("```python")[0]
     why, _, how = before.partition("\n## Install\n")
     assert re.findall(r"^- \*\*(\w+)\*\*", why, re.MULTILINE) == ["joblib", "Optuna", "Dask", "Ray", "Prefect"]
