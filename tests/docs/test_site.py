@@ -138,3 +138,44 @@ def test_the_search_finds_a_page(site: Path, browser: Browser) -> None:
     page.locator(".md-search-result__link").first.wait_for()
     assert page.locator(".md-search-result__link[href*='reference/scheduler']").count() >= 1
     assert window.problems == []
+
+
+SOUGHT = {
+    "CUDA": "guide/gpus",
+    "resume": "guide/database",
+    "Optuna": "guide/optuna",
+    "tqdm": "guide/other_tools",
+    "n_jobs": "guide/other_tools",
+    "FastAPI": "guide/",
+    "dependency": "guide/pipelines",
+    "joblib": "guide/other_tools",
+    "Ctrl-C": "guide/database",
+}
+"""What people who come from elsewhere look for, and a page that tells of it."""
+
+
+def test_the_search_finds_what_newcomers_look_for(site: Path, browser: Browser) -> None:
+    """The words of other tools lead to the pages that say what is here in their place."""
+    window = SiteWindow(browser, site, viewport={"width": 1440, "height": 900})
+    for word, wanted in SOUGHT.items():
+        page = window.visit("")
+        page.get_by_placeholder("Search").click()
+        page.keyboard.type(word)
+        page.locator(".md-search-result__link").first.wait_for()
+        assert page.locator(f".md-search-result__link[href*='{wanted}']").count() >= 1, word
+    assert window.problems == []
+
+
+def test_one_can_read_on_from_page_to_page(site: Path) -> None:
+    """From the home page, the links to the next page lead through all of them, and those to the one before go back."""
+    link = re.compile(r'<a href="([^"]*)" class="md-footer__link md-footer__link--(prev|next)"')
+    read = [site / "index.html"]
+    while True:
+        links = {way: href for href, way in link.findall(read[-1].read_text())}
+        if len(read) > 1:
+            assert (read[-1].parent / links["prev"] / "index.html").resolve() == read[-2].resolve()
+        if "next" not in links:
+            break
+        read.append((read[-1].parent / links["next"] / "index.html").resolve())
+        assert len(read) == len(set(read))
+    assert len(read) == len(list(site.rglob("index.html")))

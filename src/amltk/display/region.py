@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleRenderable, RenderableType
 
-ERASE = "\r\x1b[J"
-"""Has a terminal erase the line of the cursor and all below."""
+ERASE_LINE = "\x1b[K"
+DOWN_AND_ERASE_LINE = f"\x1b[B{ERASE_LINE}"  # on the last line it stays there
+SAVE_CURSOR, RESTORE_CURSOR = "\x1b7", "\x1b8"
 
 
 class Region(RenderHook):
@@ -41,6 +42,7 @@ class Region(RenderHook):
         self._lock = threading.RLock()  # threads of an executor print as well
         self._lines: list[list[Segment]] = []
         self._text = ""
+        self._height = 1  # of the terminal, in lines
 
     def open(self) -> None:
         """Hide the cursor, and have what is printed go above the region."""
@@ -56,19 +58,20 @@ class Region(RenderHook):
     def draw(self, picture: RenderableType) -> None:
         """Draw another picture in place of the one that is there; what is higher than the terminal is cut off."""
         console = self._console
-        lines = console.render_lines(picture, pad=False)[: console.height - 1]
+        height = console.height
+        lines = console.render_lines(picture, pad=False)[: height - 1]
         if console.no_color:
             lines = [list(Segment.remove_color(line)) for line in lines]
         text = "\n".join("".join(map(self._encode, line)) for line in lines)
         with self._lock:
-            self._lines, self._text = lines, text
+            self._lines, self._text, self._height = lines, text, height
             self.print_above("")
 
     def print_above(self, text: str) -> None:
         """Print whole lines."""
         with self._lock:
             below = f"\n{self._text}{self._back()}" if self._lines else ""
-            self._write(f"{ERASE}{text}{below}")
+            self._write(f"{self._erase()}{text}{below}")
 
     def close(self) -> None:
         """Give back cursor and streams, whatever else fails."""
@@ -80,7 +83,7 @@ class Region(RenderHook):
             self.give_back_streams()
             self._console.pop_render_hook()
             with self._lock:
-                self._write(f"{ERASE}{self._text}\n" if self._lines else "")
+                self._write(f"{self._erase()}{self._text}\n" if self._lines else "")
                 self._lines, self._text = [], ""  # it stays: nothing that is printed later takes its place
             self._console.show_cursor(True)
 
@@ -95,7 +98,16 @@ class Region(RenderHook):
         if not self._lines:
             return renderables
         picture = [segment for line in self._lines for segment in (Segment.line(), *line)]
-        return [Segments([_control(ERASE)]), *renderables, Segments([*picture, _control(self._back())])]
+        return [Segments([_control(self._erase())]), *renderables, Segments([*picture, _control(self._back())])]
+
+    def _erase(self) -> str:
+        """Empties the line of the cursor and all below, however many there are by now: others print, windows shrink.
+
+        It does so line by line. Told to erase all that is below, tmux and others keep it in their history first where
+        that is the whole screen: a copy of the picture each time, until there is no room for what was printed.
+        """
+        below = DOWN_AND_ERASE_LINE * (self._height - 1)
+        return f"\r{SAVE_CURSOR}{ERASE_LINE}{below}{RESTORE_CURSOR}"
 
     def _back(self) -> str:
         """Moves the cursor from the end of the picture to the line above it."""

@@ -14,7 +14,7 @@ import rich
 from rich.text import Text
 
 from amltk.display.live import LiveDisplay
-from amltk.display.region import ERASE
+from amltk.display.region import RESTORE_CURSOR
 from amltk.display.screens import LineScreen, NotebookScreen, TerminalScreen, screen_for
 from amltk.scheduling import Scheduler
 from amltk.scheduling.snapshot import Snapshot
@@ -205,7 +205,7 @@ def test_a_second_display_on_the_same_terminal_takes_lines() -> None:
     first.stop()
     assert written(to).count(HIDE_CURSOR) == 1
     told = "amltk: starting, 0:00 elapsed, 0 pending, 0 running, 0 done, 0 failed, 0 cancelled, 0/s\n"
-    assert f"{ERASE}{told}\n╭─ Scheduler" in written(to).replace("\x1b[2m", "")
+    assert f"{RESTORE_CURSOR}{told}\n╭─ Scheduler" in written(to).replace("\x1b[2m", "")
 
 
 def test_in_a_forked_worker_print_goes_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import sys
 import threading
 from contextlib import contextmanager
@@ -45,33 +46,31 @@ def region_on(to: Console, *, stdout: TextIO | None = None) -> Iterator[Region]:
         sys.stdout, sys.stderr = before
 
 
+CODE = re.compile(r"\x1b(?:\[\??(\d*)([A-Za-z])|([78]))|(.)", re.DOTALL)
+
+
 def screen(text: str, *, width: int = 40) -> list[str]:
-    """What a terminal shows that is sent this: it knows lines, moves up and erasing, and nothing else."""
-    lines, row = [""], 0
-    rest = text
-    while rest:
-        if rest.startswith("\x1b["):
-            end = next(n for n, c in enumerate(rest[2:], 2) if c.isalpha())
-            number, code = rest[2:end], rest[end]
-            if code == "A":
-                row -= int(number)
-                assert row >= 0, "it moved above its beginning"
-            elif code == "J":
-                del lines[row + 1 :]
-                lines[row] = ""
-            elif code == "K":
-                lines[row] = ""
-            rest = rest[end + 1 :]
-        elif rest[0] == "\n":
+    """What a terminal shows that is sent this: it knows lines, moves up and down, erasing a line, and nothing else."""
+    lines, row, saved = [""], 0, 0
+    for number, code, cursor, character in CODE.findall(text):
+        if cursor == "7":
+            saved = row
+        elif cursor == "8":
+            row = saved
+        elif code == "A":
+            row -= int(number)
+            assert row >= 0, "it moved above its beginning"
+        elif code == "B":
+            row = min(row + 1, len(lines) - 1)  # there is nothing below to be erased
+        elif code == "K":
+            lines[row] = ""
+        elif character == "\n":
             row += 1
-            if row == len(lines):
-                lines.append("")
-            rest = rest[1:]
-        elif rest[0] == "\r":
-            rest = rest[1:]  # followed by erasing, always
-        else:
-            lines[row] += rest[0]
-            rest = rest[1:]
+            lines += [""] * (row == len(lines))
+        elif character != "\r":  # which erasing follows, always
+            lines[row] += character
+    while len(lines) > row + 1 and not lines[-1]:
+        lines.pop()
     assert all(len(line) <= width for line in lines)
     return lines
 

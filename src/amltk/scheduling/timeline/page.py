@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 SCRIPTS = ("data.js", "words.js", "drawing.js", "pointing.js")
 """What the script of the page is made of, in this order; each uses those before it."""
 
+# Pixels of a frame, so that a notebook shows all of the page without another bar to scroll with.
+LANE, MOST_FOR_LANES = 26, 330  # the latter is in page.css as well
+FUNCTION, MOST_FUNCTIONS = 34, 6
+BESIDE = 500
+
 
 def page(records: Sequence[Record], *, title: str, dropped: int) -> str:
     """The page.
@@ -39,6 +44,15 @@ def page(records: Sequence[Record], *, title: str, dropped: int) -> str:
         "script": "\n".join(map(_asset, SCRIPTS)),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _asset("page.html"))
+
+
+def frame(records: Sequence[Record], *, title: str, dropped: int) -> str:
+    """The page as an element of another one, such as a notebook: in a frame, whose script reaches nothing else."""
+    functions = min(len({record.function for record in records}), MOST_FUNCTIONS)
+    height = BESIDE + min(LANE * len(lanes(records)), MOST_FOR_LANES) + FUNCTION * functions
+    source = html.escape(page(records, title=title, dropped=dropped))
+    style = f"display:block;width:100%;height:{height}px;border:0"
+    return f'<iframe title="{html.escape(title)}" sandbox="allow-scripts" style="{style}" srcdoc="{source}"></iframe>'
 
 
 @cache

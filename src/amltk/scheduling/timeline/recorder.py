@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from functools import partial
 from pathlib import Path
 from time import time
@@ -12,7 +12,7 @@ from amltk import _extras
 from amltk._checks import check_optional_count
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors.whereabouts import Whereabouts, whereabouts
-from amltk.scheduling.timeline.record import Record, arguments_of, error_of
+from amltk.scheduling.timeline.record import OUTCOMES, Record, arguments_of, error_of
 
 if TYPE_CHECKING:
     import os
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 MAX_RECORDS = 250_000
 """How many attempts are kept by default; about 80 MB."""
+
+SHOWN_IN_NOTEBOOK = 20_000
+"""How many records, the latest, a notebook shows; about 2 MB, which it keeps in its file."""
 
 
 class _Open:
@@ -49,6 +52,8 @@ class Timeline:
     scheduler.run()
     timeline.write_html("timeline.html")
     ```
+
+    In a notebook it shows itself, as the last expression of a cell.
 
     Make it before the run; it goes on through all runs of the scheduler. One attempt to compute a call is one record;
     a call has several only where the plugin `Retry` has tried it again.
@@ -132,6 +137,22 @@ class Timeline:
     def write_html(self, path: str | os.PathLike[str], *, title: str = "Timeline") -> None:
         """Write `html()` into a file."""
         Path(path).write_text(self.html(title=title), encoding="utf-8")
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the page, in a frame."""
+        from amltk.scheduling.timeline.page import frame
+
+        records = self._up_to_now()
+        shown = records[-SHOWN_IN_NOTEBOOK:]
+        title = "Timeline"
+        if len(shown) < len(records):
+            title = f"Timeline of the latest {len(shown):,} of {len(records):,} records"
+        return frame(shown, title=title, dropped=self.dropped)
+
+    def __repr__(self) -> str:
+        counts = Counter(record.outcome for record in self.records())
+        told = [f"{counts[outcome]:,} {outcome}" for outcome in OUTCOMES if counts[outcome]]
+        return f"<Timeline: {', '.join(told) or 'nothing was recorded'}>"
 
     def export_spans(self, provider: TracerProvider | None = None) -> int:
         """Give the records to OpenTelemetry, a span each, with the times at which they were computed.
@@ -234,4 +255,7 @@ def _record(
         return Record(*about, began, None if began is None else ended, None, None, None, by_worker=False)
     if where.began is None:
         return Record(*about, None, None, where.host, where.pid, where.thread, by_worker=True)
-    return Record(*about, where.began, where.ended or ended, where.host, where.pid, where.thread, by_worker=True)
+    ended = where.ended or ended
+    if ended is not None:
+        ended = max(ended, where.began)  # this program's clock may be behind, and a worker's may have been set back
+    return Record(*about, where.began, ended, where.host, where.pid, where.thread, by_worker=True)

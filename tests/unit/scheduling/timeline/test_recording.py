@@ -107,6 +107,16 @@ def test_what_is_lost_with_its_worker_ends_when_the_program_hears_of_it() -> Non
     assert record.ended > record.began
 
 
+@pytest.mark.parametrize("ended", [None, 5e9 - 1])
+def test_nothing_ends_before_it_begins(ended: float | None) -> None:
+    """Where the clock of a worker's machine is ahead of this one, or was set back, no record has a negative time."""
+    program = Program()
+    program.scheduler.on_start(lambda: program.task.submit())
+    program.scheduler.on_future_submitted(lambda _: (program.told(0, 5e9, ended), program.executor.fail(0, OSError())))
+    (record,) = program.run()
+    assert record.began == record.ended == 5e9
+
+
 def test_each_attempt_of_a_retried_call_is_a_record() -> None:
     """Attempts that were repeated are told apart from the last one, which has the outcome of the call."""
     program = Program(plugins=Retry(attempts=3, wait=0, jitter=0))

@@ -39,6 +39,52 @@ function bisect(values, limit, low = 0, high = values.length) {
   return low;
 }
 
+/** The largest value of each stretch, so that the next value of at least some size is found without looking at all. */
+class Peaks {
+  constructor(values) {
+    this.size = 1;
+    while (this.size < values.length) this.size *= 2;
+    this.tree = new Float64Array(2 * this.size).fill(-Infinity); // of node n the parts are 2 n and 2 n + 1
+    this.tree.set(values, this.size);
+    for (let node = this.size - 1; node > 0; node--) this.tree[node] = Math.max(this.tree[2 * node], this.tree[2 * node + 1]);
+  }
+
+  /** The first index from `low` on, below `high`, whose value is at least `limit`; `high` if there is none. */
+  next(limit, low, high) {
+    if (low >= high) return high;
+    let node = this.size + low;
+    while (this.tree[node] < limit) {
+      while (node % 2) node >>= 1; // the other part of its whole comes before it
+      if (!node) return high;
+      node++;
+    }
+    while (node < this.size) {
+      node *= 2;
+      if (this.tree[node] < limit) node++;
+    }
+    return Math.min(node - this.size, high);
+  }
+
+  /** The last index below `high`, from `low` on, whose value is at least `limit`; -1 if there is none. */
+  last(limit, low, high) {
+    if (low >= high) return -1;
+    let node = this.size + high - 1;
+    while (this.tree[node] < limit) {
+      while (node % 2 === 0) node >>= 1;
+      if (node === 1) return -1;
+      node--;
+    }
+    while (node < this.size) {
+      node = 2 * node + 1;
+      if (this.tree[node] < limit) node--;
+    }
+    return node - this.size < low ? -1 : node - this.size;
+  }
+}
+
+const durations = new Peaks(ended.map((end, row) => end - began[row]));
+const latest = new Peaks(ended);
+
 const begins = began.slice().sort();
 const ends = ended.slice().sort();
 const sumOfBegins = sums(begins);

@@ -135,38 +135,80 @@ function drawBusy() {
   pen.fillRect(gutter, top + height, width - gutter, 1);
 }
 
+/** How long a row takes that is as wide as a pixel. */
+const pixelTime = () => (view.to - view.from) / (width - gutter);
+
+/** The rows of a lane that are in the window; `long` says which are drawn as bars of their own: those of a pixel or more. */
+function inWindow(lane) {
+  const long = pixelTime();
+  const first = bisect(reach, view.from, lane.first, lane.end);
+  const end = bisect(began, view.to, first, lane.end);
+  return { long, first, end, firstShort: bisect(began, view.from - long, first, end) }; // those before have ended before
+}
+
+/** The pixel that a row is drawn in if it is shorter than that: the one that `timeAt` says its beginning is in. */
+function pixelOf(row) {
+  const pixel = Math.floor(x(began[row]));
+  const rounded = began[row] < timeAt(pixel) ? -1 : began[row] >= timeAt(pixel + 1) ? 1 : 0;
+  return Math.max(gutter, pixel + rounded);
+}
+
+/** Those of some rows that are too short for bars: how many, their microseconds, and the first that one would not want to miss. */
+function shortOnes({ long }, first, end) {
+  const found = { size: 0, work: 0, row: -1, urgency: BY_URGENCY.length };
+  for (let low = first; low < end;) {
+    const high = durations.next(long, low, end);
+    found.size += high - low;
+    found.work += workOf[high] - workOf[low];
+    const urgency = BY_URGENCY.findIndex((outcome) => countsOf[outcome][high] > countsOf[outcome][low]);
+    if (urgency >= 0 && urgency < found.urgency) {
+      const counts = countsOf[BY_URGENCY[urgency]];
+      Object.assign(found, { urgency, row: bisect(counts, counts[low] + 1, low, high) - 1 });
+    }
+    low = high + 1;
+  }
+  return found;
+}
+
 /** The bars of one lane; returns how many were drawn. */
 function drawLane(pen, lane, top) {
+  const shown = inWindow(lane);
+  return drawLong(pen, shown, top) + drawShort(pen, shown, top);
+}
+
+function drawLong(pen, { long, first, end }, top) {
   let drawn = 0;
-  let row = bisect(reach, view.from, lane.first, lane.end);
-  while (row < lane.end && began[row] < view.to) {
+  for (let row = durations.next(long, first, end); row < end; row = durations.next(long, row + 1, end)) {
     const left = Math.max(gutter, x(began[row]));
     const right = Math.min(width, x(ended[row]));
-    let next = row + 1;
-    if (right - left >= 1) {
-      pen.fillStyle = colours[outcomes[outcomeOf[row]]];
-      const gap = right - left > 3 ? 0.7 : 0; // neighbours can be told apart
-      pen.fillRect(left, top, right - left - gap, LANE - 5);
-      if (right - left > 42) label(pen, row, left, right, top);
-    } else {
-      // Everything that begins within this pixel is one column, the more solid the more of the pixel it takes.
-      const pixel = Math.floor(left);
-      const edge = timeAt(pixel + 1);
-      next = Math.max(next, bisect(began, edge, next, lane.end));
-      const taken = (workOf[next] - workOf[row]) / (edge - timeAt(pixel));
-      pen.fillStyle = colours[outcomes[urgent(row, next)]];
-      pen.globalAlpha = Math.min(1, 0.45 + 0.55 * taken);
-      pen.fillRect(pixel, top, 1, LANE - 5);
-      pen.globalAlpha = 1;
-    }
+    if (right <= left) continue; // it ended before; one that it overlaps has not
+    pen.fillStyle = colours[outcomes[outcomeOf[row]]];
+    const gap = right - left > 3 ? 0.7 : 0; // neighbours can be told apart
+    pen.fillRect(left, top, right - left - gap, LANE - 5);
+    if (right - left > 42) label(pen, row, left, right, top);
     drawn++;
-    row = next;
   }
   return drawn;
 }
 
-/** The outcome to be shown for some rows. */
-const urgent = (first, end) => BY_URGENCY.find((outcome) => countsOf[outcome][end] > countsOf[outcome][first]);
+/** What begins within one pixel and is shorter than that is one column, above the bars that it may share the pixel with. */
+function drawShort(pen, shown, top) {
+  let drawn = 0;
+  for (let row = shown.firstShort, next; row < shown.end; row = next) {
+    const pixel = pixelOf(row);
+    next = bisect(began, timeAt(pixel + 1), row + 1, shown.end);
+    const found = shortOnes(shown, row, next);
+    if (!found.size) continue;
+    const outcome = outcomes[outcomeOf[found.row]];
+    pen.fillStyle = colours[outcome];
+    // The more of the pixel they take, the more solid; but what one would not want to miss is seen in any case.
+    pen.globalAlpha = outcome === "succeeded" ? Math.min(1, 0.45 + 0.55 * found.work / shown.long) : 1;
+    pen.fillRect(pixel, top, 1, LANE - 5);
+    pen.globalAlpha = 1;
+    drawn++;
+  }
+  return drawn;
+}
 
 function label(pen, row, left, right, top) {
   if (LANE < 18) return;
@@ -224,6 +266,7 @@ function draw() {
     width = chart.clientWidth;
     drawBusy();
     drawOverview();
+    follow();
     // What a program that looks at the page can know of it.
     Object.assign(chart.dataset, { drawn, frames: 1 + Number(chart.dataset.frames || 0), from: view.from, to: view.to });
   });

@@ -2,30 +2,47 @@
 
 const tip = find("tip");
 const NEAR = 4; // pixels
+const isFramed = window.parent !== window;
+let isEntered = !isFramed; // whether the wheel is for the page: who scrolls through a notebook passes it, until a click
 
-/** The row that is drawn there, or nearly; -1 if there is none. */
+let pointer = null; // where it is over the bars, in the window; null if what is told was found by a key
+
+/** The row that is seen there, or nearly; -1 if there is none. */
 function rowAt(pixel, y) {
   const lane = lanes[Math.floor((y + scroller.scrollTop - 2.5) / LANE)];
   if (!lane || pixel < gutter) return -1;
-  const time = timeAt(pixel);
-  const near = timeAt(pixel + NEAR) - time;
-  const after = bisect(began, time, lane.first, lane.end);
-  let [best, least] = [-1, near];
-  for (const row of [after - 1, after]) {
-    if (row < lane.first || row >= lane.end) continue;
-    const distance = Math.max(0, began[row] - time, time - ended[row]);
-    if (distance < least || (distance === 0 && least !== 0)) [best, least] = [row, distance];
-  }
-  return best;
+  const shown = inWindow(lane);
+  const column = columnAt(shown, Math.floor(pixel));
+  return column.size ? column.row : barAt(lane, shown, pixel);
 }
 
-/** How many rows share its pixel with it. */
+/** What is drawn as one column in that pixel. */
+function columnAt(shown, pixel) {
+  const first = pixel > gutter ? bisect(began, timeAt(pixel), shown.firstShort, shown.end) : shown.firstShort;
+  return shortOnes(shown, first, bisect(began, timeAt(pixel + 1), first, shown.end));
+}
+
+/** The bar in that pixel, the last to begin if there are several; or else what is nearest to it. */
+function barAt(lane, shown, pixel) {
+  const time = timeAt(Math.floor(pixel) + 0.5);
+  const after = bisect(began, time, lane.first, lane.end);
+  const bar = latest.last(time, lane.first, after);
+  if (bar >= 0) return bar;
+  let [best, least] = [-1, NEAR * shown.long];
+  for (const row of [after - 1, after]) {
+    if (row < lane.first || row >= lane.end) continue;
+    const distance = Math.max(began[row] - time, time - ended[row]);
+    if (distance < least) [best, least] = [row, distance];
+  }
+  return best >= 0 && isShort(best, shown) ? columnAt(shown, pixelOf(best)).row : best;
+}
+
+const isShort = (row, shown) => ended[row] - began[row] < shown.long;
+
+/** How many rows are drawn as one with it. */
 function crowd(row) {
-  const lane = lanes[laneOf(row)];
-  if (x(ended[row]) - x(began[row]) >= 1) return 1;
-  const pixel = Math.floor(x(began[row]));
-  const edges = [timeAt(pixel), timeAt(pixel + 1)].map((edge) => bisect(began, edge, lane.first, lane.end));
-  return edges[1] - edges[0];
+  const shown = inWindow(lanes[laneOf(row)]);
+  return isShort(row, shown) ? columnAt(shown, pixelOf(row)).size : 1;
 }
 
 function describe(row) {
@@ -45,6 +62,7 @@ function describe(row) {
   tip.replaceChildren(...parts);
 }
 
+/** Tell of a row, at that place of the window; of none if it is -1. */
 function point(row, left, top) {
   if (row !== selected) {
     selected = row;
@@ -56,6 +74,26 @@ function point(row, left, top) {
   const [wide, high] = [tip.offsetWidth, tip.offsetHeight];
   tip.style.left = `${Math.max(6, Math.min(left + 14, window.innerWidth - wide - 6))}px`;
   tip.style.top = `${top + 16 + high < window.innerHeight ? top + 16 : Math.max(6, top - high - 12)}px`;
+}
+
+/** Tell of nothing, until the pointer moves. */
+function forget() {
+  pointer = null;
+  point(-1);
+}
+
+/** Bars move below the pointer, and away from what is told of them: after each frame, tell what is right now. */
+function follow() {
+  const box = bars.getBoundingClientRect();
+  if (pointer) {
+    point(rowAt(pointer.x - box.left, pointer.y - box.top), pointer.x, pointer.y);
+  } else if (selected >= 0) {
+    const [left, right] = [Math.max(gutter, x(began[selected])), Math.min(width, x(ended[selected]))];
+    const top = laneOf(selected) * LANE - scroller.scrollTop;
+    const isSeen = left <= right && top > -LANE && top < box.height;
+    if (isSeen) point(selected, box.left + (left + right) / 2, box.top + top + LANE);
+    else tip.hidden = true;
+  }
 }
 
 const failures = Array.from(began.keys()).filter((row) => outcomes[outcomeOf[row]] === "failed");
@@ -72,11 +110,11 @@ function goToFailure(step) {
   const row = failures[(next + failures.length) % failures.length];
   const length = Math.min(view.to - view.from, Math.max(SHORTEST, 25 * (ended[row] - began[row])));
   const centre = (began[row] + ended[row]) / 2;
-  show(centre - length / 2, centre + length / 2);
   const top = laneOf(row) * LANE;
   if (top < scroller.scrollTop || top + LANE > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = top - 2 * LANE;
-  const box = bars.getBoundingClientRect();
-  point(row, box.left + x(centre), box.top + top - scroller.scrollTop + LANE);
+  pointer = null;
+  selected = row;
+  show(centre - length / 2, centre + length / 2);
 }
 
 function listen() {
@@ -89,17 +127,18 @@ function listen() {
       chart.classList.add("dragged");
     });
     canvas.addEventListener("pointermove", (event) => {
-      const box = canvas.getBoundingClientRect();
       if (!drag) {
-        point(canvas === bars ? rowAt(event.clientX - box.left, event.clientY - box.top) : -1, event.clientX, event.clientY);
+        pointer = canvas === bars ? { x: event.clientX, y: event.clientY } : null;
+        if (pointer) follow();
+        else point(-1);
         return;
       }
-      point(-1);
+      forget();
       scroller.scrollTop -= event.clientY - drag.y;
       move((drag.x - event.clientX) / (width - gutter) * (view.to - view.from));
       drag = { x: event.clientX, y: event.clientY };
     });
-    canvas.addEventListener("pointerleave", () => point(-1));
+    canvas.addEventListener("pointerleave", forget);
     canvas.addEventListener("dblclick", fit);
   }
   overview.addEventListener("pointerdown", (event) => {
@@ -121,6 +160,8 @@ function listen() {
   new ResizeObserver(draw).observe(chart);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readColours(); draw(); });
   document.addEventListener("keydown", press);
+  document.addEventListener("pointerdown", () => { isEntered = true; });
+  window.addEventListener("blur", () => { isEntered = !isFramed; });
   const buttons = { in: () => zoom(1.6), out: () => zoom(1 / 1.6), fit, next: () => goToFailure(1), previous: () => goToFailure(-1) };
   for (const [id, act] of Object.entries(buttons)) find(id).addEventListener("click", act);
   find("next").disabled = find("previous").disabled = !failures.length;
@@ -134,6 +175,7 @@ function centre(event) {
 }
 
 function turn(event) {
+  if (!isEntered) return;
   event.preventDefault();
   if (event.shiftKey) {
     scroller.scrollTop += event.deltaX || event.deltaY;
@@ -152,7 +194,7 @@ function press(event) {
   const acts = {
     ArrowLeft: () => move(-step), a: () => move(-step), ArrowRight: () => move(step), d: () => move(step),
     "+": () => zoom(1.6), "=": () => zoom(1.6), w: () => zoom(1.6), "-": () => zoom(1 / 1.6), s: () => zoom(1 / 1.6),
-    0: fit, f: () => goToFailure(1), F: () => goToFailure(-1), Escape: () => point(-1),
+    0: fit, f: () => goToFailure(1), F: () => goToFailure(-1), Escape: forget,
   };
   if (acts[event.key]) acts[event.key]();
   else if (rowsUp && document.activeElement === chart) scroller.scrollTop += rowsUp * 2 * LANE;
@@ -163,6 +205,10 @@ function press(event) {
 writeTotals();
 writeLegend();
 writeFunctions();
+if (isFramed) {
+  document.documentElement.classList.add("framed");
+  find("wheel").textContent = "Click, then wheel";
+}
 readColours();
 listen();
 draw();
