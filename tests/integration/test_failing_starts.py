@@ -113,7 +113,7 @@ def test_where_no_worker_can_be_started_the_error_names_the_limit(monkeypatch: p
         calls = [pool.submit(identity, n) for n in range(3)]
         for call in calls:
             with pytest.raises(
-                PoolBrokenError, match=r"no worker process can be started: .* ulimit -u: .* Use fewer workers"
+                PoolBrokenError, match=r"no worker process can be started: .*ulimit -u: .*Use fewer workers"
             ):
                 call.result(GUARD)
 
