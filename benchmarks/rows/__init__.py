@@ -20,6 +20,7 @@ from benchmarks.rows import (
     stdlib_pool,
     throughput,
     utilisation,
+    warm,
 )
 from benchmarks.rows.setting import Setting
 from benchmarks.table import Line
@@ -30,6 +31,7 @@ ROWS: dict[str, Callable[[Setting], list[Line]]] = {
     "throughput": throughput.measure,
     "latency": latency.measure,
     "first-result": first_result.measure,
+    "warm": warm.measure,
     "payload": payload.measure,
     "pending": pending.measure,
     "memory": memory.measure,
