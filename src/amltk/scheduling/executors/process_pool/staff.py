@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.failure import stand_in
+from amltk.scheduling.executors.process_pool import main_module
+from amltk.scheduling.executors.process_pool.importable import MAIN
 from amltk.scheduling.executors.process_pool.link import Link
 from amltk.scheduling.executors.process_pool.outcomes import lost
-from amltk.scheduling.executors.process_pool.pickles import by_value
 from amltk.scheduling.executors.process_pool.protocol import Kind, ProtocolError, encode
 from amltk.scheduling.executors.process_pool.starters import STARTERS, UNKNOWN, Starter
 from amltk.scheduling.executors.process_pool.worker import Start
@@ -152,7 +153,7 @@ class Staff:
                 continue
             _log.debug("worker %d was started by %s", link.pid, self._method)
             link.their_frames.close()
-            payload = pickle.dumps(self._start())
+            payload = pickle.dumps(self._start(link))
             with self._lock:
                 self._selector.register(link.frames, selectors.EVENT_READ, link)
                 self._traffic.send(link, encode(Kind.INIT, payload=payload))
@@ -171,14 +172,15 @@ class Staff:
             others += (link.frames, link.tokens, *([link.their_tokens] if link is not new else []))
         return others
 
-    def _start(self) -> Start:
-        main = sys.modules["__main__"]
+    def _start(self, link: Link) -> Start:
+        initialize = self._initialize
         return Start(
             path=list(sys.path),
             argv=list(sys.argv),
-            main_file=getattr(main, "__file__", None),
+            program=main_module.PROGRAM,
+            main=main_module.describe(MAIN),
             directory=os.getcwd(),  # noqa: PTH109 - a string, as it travels
-            initialize=None if self._initialize is None else by_value(self._initialize),
+            initialize=None if initialize is None else self._traffic.pack_initializer(link, initialize),
             authkey=bytes(multiprocessing.process.current_process().authkey),
         )
 

@@ -8,19 +8,23 @@ from __future__ import annotations
 import contextlib
 import pickle
 import selectors
+import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk._notes import add_note, safe_repr
-from amltk.scheduling.executors.process_pool.pickles import CallPickler, Definitions
+from amltk.scheduling.executors.process_pool import main_module
+from amltk.scheduling.executors.process_pool.definitions import Definitions
+from amltk.scheduling.executors.process_pool.pickles import CallPickler
 from amltk.scheduling.executors.process_pool.protocol import Buffer, Frame, Kind, ProtocolError, encode
 from amltk.scheduling.executors.process_pool.warden import Warden
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import TypeAlias
 
     from amltk.scheduling.executors.process_pool.book import Book, Seat
+    from amltk.scheduling.executors.process_pool.definitions import Definition
     from amltk.scheduling.executors.process_pool.future import PoolFuture
     from amltk.scheduling.executors.process_pool.link import Link
 
@@ -37,6 +41,23 @@ JOINED = 1 << 18
 """Bytes up to which what is sent at once is joined to one piece."""
 
 
+class Question(NamedTuple):
+    """What a worker asks for: a global of a module, or the module itself where `name` is None."""
+
+    link: Link
+    key: int
+    module: str
+    name: str | None
+
+
+class Answer(NamedTuple):
+    """What the program has."""
+
+    question: Question
+    definition: Definition | None
+    payload: bytes
+
+
 class Traffic:
     """See the module.
 
@@ -48,6 +69,7 @@ class Traffic:
         links: The workers, by the numbers of their seats.
         warden: Looks after the calls that have limits.
         outcomes: Calls that have ended and were not told so.
+        questions: What workers wait for: names that they miss.
         staff_wanted: Whether something has happened that is not for the traffic but for the staff to handle.
         share_at: When calls that wait behind another one are to be taken back, on the monotonic clock; None for never.
     """
@@ -56,13 +78,15 @@ class Traffic:
         self.links: dict[int, Link] = {}
         self.warden: Warden = Warden()
         self.outcomes: list[Outcome] = []
+        self.questions: list[Question] = []
         self.staff_wanted: bool = False
         self.share_at: float | None = None
         self._blocking: int | None = None  # behind which call they wait
         self._book = book
         self._selector = selector
         self._definitions = Definitions()
-        self._pickler: CallPickler | None = None
+        self._pickler = CallPickler(self._definitions)
+        self._pickling = threading.Lock()  # held while users' code is called, so never together with the engine's
 
     # ------------------------------------------------------------------ to the workers
 
@@ -85,17 +109,51 @@ class Traffic:
         Returns:
             Those that could not be pickled, and why.
         """
-        if self._pickler is None:
-            self._pickler = CallPickler(self._definitions)
         problems: list[tuple[PoolFuture, BaseException]] = []
-        for call in calls:
-            fn = call.fn
-            try:
-                call.parcel = self._pickler.parcel(fn, call.args, call.kwargs)
-            except BaseException as error:  # noqa: BLE001 - it is the call's outcome
-                add_note(error, f"this was raised when a call of {safe_repr(fn)} was pickled for a worker process")
-                problems.append((call, error))
+        with self._pickling:
+            for call in calls:
+                fn = call.fn
+                try:
+                    call.parcel = self._pickler.parcel(fn, call.args, call.kwargs)
+                except BaseException as error:  # noqa: BLE001 - it is the call's outcome
+                    add_note(error, f"this was raised when a call of {safe_repr(fn)} was pickled for a worker process")
+                    problems.append((call, error))
         return problems
+
+    def pack_initializer(self, link: Link, initialize: tuple[Callable[..., object], tuple[Any, ...]]) -> bytes:
+        """Pickle what a new worker calls first, with what it has to be told before; not under the lock, as `pack`.
+
+        Raises:
+            Exception: Whatever the methods of the user's objects raise, or a `pickle.PicklingError`.
+        """
+        fn, args = initialize
+        with self._pickling:
+            number, payload, buffers, uses = self._pickler.parcel(fn, args, {})
+        return pickle.dumps((list(self._news(link, uses)), number, payload, list(map(bytes, buffers))), 5)
+
+    def find_answers(self, questions: Iterable[Question]) -> list[Answer]:
+        """Find what workers have asked for; not under the lock, as `pack`."""
+        return [self._find_answer(question) for question in questions]
+
+    def _find_answer(self, question: Question) -> Answer:
+        _, _, module, name = question
+        with self._pickling:
+            try:
+                if name is None:
+                    told = main_module.answer(module)
+                    return Answer(question, None, b"" if told is None else pickle.dumps(told))
+                return Answer(question, self._definitions.of_global(module, name), b"")
+            except BaseException as error:  # noqa: BLE001 - it is raised where the name is looked up
+                problem = f"{name!r} of the program's {module} cannot be sent to a worker: {safe_repr(error)}"
+                return Answer(question, None, problem.encode())
+
+    def send_answers(self, answers: Iterable[Answer]) -> None:
+        """Tell workers what they have asked for, as far as they are there."""
+        for (link, key, _, _), definition, payload in answers:
+            if self.links.get(link.seat.number) is link:
+                pieces = [] if definition is None else self._definition_frames(link, [definition])
+                number = 0 if definition is None else definition.number
+                self.send(link, [*pieces, *encode(Kind.FETCHED, key, 0, number, payload=payload)])
 
     def send_calls(self) -> None:
         """Give workers what they have room for."""
@@ -120,10 +178,33 @@ class Traffic:
             number, payload, buffers, uses = call.parcel
             for definition in uses:
                 if definition.number not in knows:
-                    knows.add(definition.number)
-                    frames += encode(Kind.DEFINE, definition.number, payload=definition.payload)
+                    frames += self._definition_frames(link, [definition])
             frames += encode(kind, call.key, generation, number, 0.0, 0.0, payload, buffers)
         return frames
+
+    def _definition_frames(self, link: Link, definitions: Iterable[Definition]) -> list[Buffer]:
+        return [
+            piece
+            for kind, number, payload in self._news(link, definitions)
+            for piece in encode(kind, number, payload=payload)
+        ]
+
+    def _news(self, link: Link, definitions: Iterable[Definition]) -> Iterator[tuple[int, int, bytes]]:
+        """What a worker has to be told before it can use these: kinds of frames, numbers and payloads."""
+        knows = link.knows
+        for definition in definitions:
+            for piece in definition.pieces:
+                if piece.number not in knows:
+                    knows.update((piece.number, *piece.numbers))
+                    yield Kind.LOAD, piece.number, piece.payload
+            if definition.number not in knows:
+                knows.add(definition.number)
+                yield Kind.DEFINE, definition.number, definition.payload
+
+    @property
+    def modules(self) -> set[str]:
+        """The modules that calls need, as far as they were pickled: a worker imports them."""
+        return self._definitions.modules
 
     def _forget_definitions(self) -> None:
         while self._definitions.forgotten:
@@ -230,6 +311,8 @@ class Traffic:
                     self._book.welcome(link.seat)
                 elif kind == Kind.BEGUN:
                     self._begun(link, frame)
+                elif kind == Kind.FETCH:
+                    self.questions.append(Question(link, frame.key, *pickle.loads(frame.payload)))
                 elif kind == Kind.INIT_FAILED:
                     link.failure = pickle.loads(frame.payload)
                     self.staff_wanted = True

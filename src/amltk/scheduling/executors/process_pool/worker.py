@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import multiprocessing.process
 import os
 import pickle
 import signal
 import socket
 import sys
+import threading
 import time
-import types
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk.scheduling.executors.failure import describe, note_result
-from amltk.scheduling.executors.process_pool import here
+from amltk.scheduling.executors.process_pool import here, main_module
 from amltk.scheduling.executors.process_pool.pickles import pickle_outcome
 from amltk.scheduling.executors.process_pool.protocol import CHUNK, Buffer, Decoder, Frame, Kind, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+    from amltk.scheduling.executors.process_pool.main_module import Description
 
 LOST_CONNECTION = 83
 """The exit code of a worker whose sockets were closed or written into by the function that it ran."""
 
 PR_SET_PDEATHSIG = 1
+
+_AT_ONCE = frozenset({Kind.LOAD, Kind.DEFINE, Kind.FETCHED})
+"""Kinds of frames that are taken in while an answer is waited for, which may refer to them."""
 
 
 class Start(NamedTuple):
@@ -32,10 +39,13 @@ class Start(NamedTuple):
 
     path: list[str]
     argv: list[str]
-    main_file: str | None
+    program: str
+    """Which process has the program, see `main_module.begin`."""
+    main: Description
+    """Of its `__main__`."""
     directory: str
     initialize: bytes | None
-    """A pickle of the initializer and its arguments."""
+    """A pickle of what is to be told before, and of the initializer and its arguments as a call has them."""
     authkey: bytes
     """Of the parent: with it, proxies of a `multiprocessing.Manager` can be used."""
 
@@ -74,6 +84,11 @@ class Worker:
         self._socket = frames
         self._tokens = tokens
         self._incoming = self._frames()
+        self._waiting: deque[Frame] = deque()  # what has come while an answer was waited for
+        self._answers: dict[int, Frame] = {}
+        self._questions = itertools.count(1)
+        self._receiving = threading.RLock()  # held while frames are received, and while what they tell is taken in
+        self._sending = threading.Lock()
         self._pid = os.getpid()
 
     def _frames(self) -> Iterator[Frame]:
@@ -84,9 +99,13 @@ class Worker:
 
     def _send(self, *frame: Any) -> None:
         pieces: list[Buffer] = encode(*frame)
-        if sum(map(len, pieces)) < CHUNK:
-            self._socket.sendall(b"".join(pieces))
-            return
+        with self._sending:
+            if sum(map(len, pieces)) < CHUNK:
+                self._socket.sendall(b"".join(pieces))
+            else:
+                self._send_large(pieces)
+
+    def _send_large(self, pieces: list[Buffer]) -> None:
         views = [memoryview(piece).cast("B") for piece in pieces if len(piece)]
         while views:
             sent = self._socket.sendmsg(views[:64])
@@ -110,40 +129,78 @@ class Worker:
     def _begin(self, start: Start) -> bool:
         sys.path[:] = start.path
         sys.argv[:] = start.argv
-        main_module = types.ModuleType("__main__")
-        main_module.__dict__["__builtins__"] = __builtins__
-        if start.main_file is not None:
-            main_module.__file__ = start.main_file
-        sys.modules["__main__"] = main_module
+        main_module.begin(start.program, start.main)
+        here.connect(self._ask)
         try:
             os.chdir(start.directory)
             multiprocessing.process.current_process().authkey = start.authkey
             if start.initialize is not None:
-                initializer, initargs = pickle.loads(start.initialize)
-                initializer(*initargs)
+                self._initialize(*pickle.loads(start.initialize))
         except BaseException as error:  # noqa: BLE001 - sent to the parent
             self._send(Kind.INIT_FAILED, 0, 0, 0, 0.0, 0.0, _failure(error))
             return False
         self._send(Kind.READY)
         return True
 
+    def _initialize(
+        self, news: list[tuple[int, int, bytes]], number: int, payload: bytes, buffers: list[bytes]
+    ) -> None:
+        for kind, key, told in news:
+            self._take_in(Frame(kind, key, payload=told))
+        fn, args, kwargs = _unpack(Frame(Kind.TASK, definition=number, payload=payload, buffers=buffers))
+        fn(*args, **kwargs)
+
     def _next_call(self, generation: int) -> Frame:
         """The call that a token of this generation is for. What was taken back is left out."""
-        for frame in self._incoming:
-            if frame.kind == Kind.DEFINE:
-                self._define(frame.key, bytes(frame.payload))
-            elif frame.kind == Kind.FORGET:
-                here.forget(frame.key)
-            elif frame.generation == generation:
-                return frame
-        raise ConnectionError("the parent has hung up")
+        with self._receiving:
+            while True:
+                frame = self._waiting.popleft() if self._waiting else next(self._incoming, None)
+                if frame is None:
+                    raise ConnectionError("the parent has hung up")
+                if frame.kind > Kind.ANNOUNCED_TASK or frame.kind < Kind.TASK:
+                    self._take_in(frame)
+                elif frame.generation == generation:
+                    return frame
 
-    def _define(self, number: int, payload: bytes) -> None:
+    def _take_in(self, frame: Frame) -> None:
+        """Take in what is no call."""
+        kind, number, payload = frame.kind, frame.key, bytes(frame.payload)
+        if kind == Kind.LOAD:
+            here.load(number, payload)
+        elif kind == Kind.DEFINE:
+            here.define(number, payload)
+        elif kind == Kind.FORGET:
+            here.forget(number)
+        elif kind == Kind.FETCHED:
+            self._answers[number] = frame
+
+    def _ask(self, module: str, name: str | None) -> tuple[int, bytes]:
+        """Ask the program for a name that is missing here, see `here.connect`; on any thread, whatever is computed.
+
+        What comes meanwhile waits: it is the next calls, and what is to be forgotten when they begin.
+        """
+        if os.getpid() != self._pid:
+            return 0, b""  # the call has forked, and this is the child: the connection is its parent's
+        key = next(self._questions)
         try:
-            obj, version = pickle.loads(payload)
-        except BaseException as error:  # noqa: BLE001 - raised by the calls that use it
-            obj, version = _broken_definition(error), 0
-        here.define(number, obj, version)
+            self._send(Kind.FETCH, key, 0, 0, 0.0, 0.0, pickle.dumps((module, name)))
+            while True:
+                with self._receiving:
+                    if key in self._answers:
+                        answer = self._answers.pop(key)
+                        return answer.definition, bytes(answer.payload)
+                    self._receive_for_answer()
+        except OSError:
+            return 0, b""  # the pool is gone
+
+    def _receive_for_answer(self) -> None:
+        frame = next(self._incoming, None)
+        if frame is None:
+            raise ConnectionError("the parent has hung up")
+        if frame.kind in _AT_ONCE:
+            self._take_in(frame)
+        else:
+            self._waiting.append(frame)
 
     def _call(self, frame: Frame) -> None:
         began = time.time()
@@ -151,13 +208,8 @@ class Worker:
         if frame.kind == Kind.ANNOUNCED_TASK:
             self._send(Kind.BEGUN, key, 0, 0, began, time.process_time())
         try:
-            args: tuple[Any, ...]
             outcome: tuple[Any, ...]
-            if frame.definition:
-                fn = here.definition(frame.definition)
-                args, kwargs = pickle.loads(frame.payload, buffers=frame.buffers)
-            else:
-                fn, args, kwargs = pickle.loads(frame.payload, buffers=frame.buffers)
+            fn, args, kwargs = _unpack(frame)
             result = fn(*args, **kwargs)
             del fn, args, kwargs
         except BaseException as error:  # noqa: BLE001 - sent to the parent
@@ -174,11 +226,14 @@ class Worker:
             self._send(*outcome)
 
 
-def _broken_definition(error: BaseException) -> Callable[..., Any]:
-    def raise_it(*_args: Any, **_kwargs: Any) -> Any:
-        raise error
-
-    return raise_it
+def _unpack(frame: Frame) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """The function that a frame calls, and its arguments."""
+    if frame.definition:
+        fn = here.definition(frame.definition)
+        args, kwargs = pickle.loads(frame.payload, buffers=frame.buffers)
+    else:
+        fn, args, kwargs = pickle.loads(frame.payload, buffers=frame.buffers)
+    return fn, args, kwargs
 
 
 def _failure(error: BaseException) -> bytes:
