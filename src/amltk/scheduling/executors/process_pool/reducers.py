@@ -1,14 +1,15 @@
 """How single objects are pickled by value: functions, their code, classes, and what pickle would only name.
 
-What reaches into the inside of cloudpickle is here, and nowhere else: `_dynamic_class_reduce` and `_class_reduce`, which
-take classes apart, and its table of reducers. `tests/unit/scheduling/process_pool/test_reducers.py` fails where a new
-version of it has changed one of these.
+What reaches into the inside of cloudpickle is here, and nowhere else: `_dynamic_class_reduce` and `_class_reduce`,
+which take classes apart, and its table of reducers. `tests/unit/scheduling/process_pool/test_reducers.py` fails where a
+new version of it has changed one of these.
 """
 
 from __future__ import annotations
 
 import copyreg
 import functools
+import inspect
 import linecache
 import sys
 import typing
@@ -130,7 +131,7 @@ def _contents(cell: CellType) -> tuple[Any, ...]:
 def annotations_of(obj: Any) -> dict[str, Any]:
     """The annotations of a function or class; as text where they speak of what is not there, from CPython 3.14 on."""
     if not _HAS_LAZY_ANNOTATIONS:
-        return dict(obj.__annotations__) if isinstance(obj, FunctionType) else obj.__dict__.get("__annotations__", {})
+        return inspect.get_annotations(obj)
     try:
         return dict(obj.__annotations__)
     except Exception:  # noqa: BLE001 - it is the user's code that is evaluated

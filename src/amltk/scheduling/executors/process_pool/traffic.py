@@ -10,6 +10,7 @@ import pickle
 import selectors
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk._notes import add_note, safe_repr
@@ -126,10 +127,9 @@ class Traffic:
         Raises:
             Exception: Whatever the methods of the user's objects raise, or a `pickle.PicklingError`.
         """
-        fn, args = initialize
         with self._pickling:
-            number, payload, buffers, uses = self._pickler.parcel(fn, args, {})
-        return pickle.dumps((list(self._news(link, uses)), number, payload, list(map(bytes, buffers))), 5)
+            _, payload, buffers, uses = self._pickler.parcel(partial(initialize[0], *initialize[1]), (), {})
+        return pickle.dumps((list(self._news(link, uses)), payload, list(map(bytes, buffers))), 5)
 
     def find_answers(self, questions: Iterable[Question]) -> list[Answer]:
         """Find what workers have asked for; not under the lock, as `pack`."""
@@ -142,7 +142,9 @@ class Traffic:
                 if name is None:
                     told = main_module.answer(module)
                     return Answer(question, None, b"" if told is None else pickle.dumps(told))
-                return Answer(question, self._definitions.of_global(module, name), b"")
+                definition = self._definitions.of_global(module, name)
+                needed = [] if definition is None else [piece.number for piece in definition.pieces]
+                return Answer(question, definition, pickle.dumps(needed) if needed else b"")
             except BaseException as error:  # noqa: BLE001 - it is raised where the name is looked up
                 problem = f"{name!r} of the program's {module} cannot be sent to a worker: {safe_repr(error)}"
                 return Answer(question, None, problem.encode())

@@ -30,8 +30,10 @@ LOST_CONNECTION = 83
 
 PR_SET_PDEATHSIG = 1
 
-_AT_ONCE = frozenset({Kind.LOAD, Kind.DEFINE, Kind.FETCHED})
-"""Kinds of frames that are taken in while an answer is waited for, which may refer to them."""
+_CALLS = frozenset({Kind.TASK, Kind.ANNOUNCED_TASK})
+
+_TELLING = frozenset({Kind.LOAD, Kind.DEFINE})
+"""Kinds of frames that an answer may refer to."""
 
 
 class Start(NamedTuple):
@@ -123,8 +125,6 @@ class Worker:
             return
         while token := self._tokens.recv(1):
             self._call(self._next_call(token[0]))
-            if os.getpid() != self._pid:
-                os._exit(0)  # the call has forked, and this is the child: the outcome is its parent's to tell
 
     def _begin(self, start: Start) -> bool:
         sys.path[:] = start.path
@@ -142,25 +142,28 @@ class Worker:
         self._send(Kind.READY)
         return True
 
-    def _initialize(
-        self, news: list[tuple[int, int, bytes]], number: int, payload: bytes, buffers: list[bytes]
-    ) -> None:
-        for kind, key, told in news:
-            self._take_in(Frame(kind, key, payload=told))
-        fn, args, kwargs = _unpack(Frame(Kind.TASK, definition=number, payload=payload, buffers=buffers))
-        fn(*args, **kwargs)
+    def _initialize(self, news: list[tuple[int, int, bytes]], payload: bytes, buffers: list[bytes]) -> None:
+        for kind, number, told in news:
+            self._take_in(Frame(kind, number, payload=told))
+        initialize, _, _ = pickle.loads(payload, buffers=buffers)
+        initialize()
 
     def _next_call(self, generation: int) -> Frame:
         """The call that a token of this generation is for. What was taken back is left out."""
         with self._receiving:
-            while True:
-                frame = self._waiting.popleft() if self._waiting else next(self._incoming, None)
-                if frame is None:
-                    raise ConnectionError("the parent has hung up")
-                if frame.kind > Kind.ANNOUNCED_TASK or frame.kind < Kind.TASK:
+            for frame in self._pending if self._waiting else self._incoming:
+                if frame.kind not in _CALLS:
                     self._take_in(frame)
                 elif frame.generation == generation:
                     return frame
+        raise ConnectionError("the parent has hung up")
+
+    @property
+    def _pending(self) -> Iterator[Frame]:
+        """What has come while an answer was waited for, and then what comes."""
+        while self._waiting:
+            yield self._waiting.popleft()
+        yield from self._incoming
 
     def _take_in(self, frame: Frame) -> None:
         """Take in what is no call."""
@@ -187,8 +190,7 @@ class Worker:
             while True:
                 with self._receiving:
                     if key in self._answers:
-                        answer = self._answers.pop(key)
-                        return answer.definition, bytes(answer.payload)
+                        return self._take_answer(self._answers.pop(key))
                     self._receive_for_answer()
         except OSError:
             return 0, b""  # the pool is gone
@@ -197,10 +199,23 @@ class Worker:
         frame = next(self._incoming, None)
         if frame is None:
             raise ConnectionError("the parent has hung up")
-        if frame.kind in _AT_ONCE:
-            self._take_in(frame)
+        if frame.kind == Kind.FETCHED:
+            self._answers[frame.key] = frame
         else:
             self._waiting.append(frame)
+
+    def _take_answer(self, answer: Frame) -> tuple[int, bytes]:
+        """Take in what an answer refers to. All else stays in order: it may refer to what is being taken in already."""
+        number, payload = answer.definition, bytes(answer.payload)
+        if not number:
+            return 0, payload
+        needed = {number, *pickle.loads(payload)}
+        told = [frame for frame in self._waiting if frame.kind in _TELLING and frame.key in needed]
+        for frame in told:
+            self._waiting.remove(frame)
+        for frame in told:
+            self._take_in(frame)
+        return number, b""
 
     def _call(self, frame: Frame) -> None:
         began = time.time()
@@ -208,8 +223,13 @@ class Worker:
         if frame.kind == Kind.ANNOUNCED_TASK:
             self._send(Kind.BEGUN, key, 0, 0, began, time.process_time())
         try:
+            args: tuple[Any, ...]
             outcome: tuple[Any, ...]
-            fn, args, kwargs = _unpack(frame)
+            if frame.definition:
+                fn = here.definition(frame.definition)
+                args, kwargs = pickle.loads(frame.payload, buffers=frame.buffers)
+            else:
+                fn, args, kwargs = pickle.loads(frame.payload, buffers=frame.buffers)
             result = fn(*args, **kwargs)
             del fn, args, kwargs
         except BaseException as error:  # noqa: BLE001 - sent to the parent
@@ -222,18 +242,9 @@ class Worker:
             except BaseException as error:  # noqa: BLE001 - sent to the parent
                 note_result(error, result)
                 outcome = (Kind.EXCEPTION, key, 0, 0, began, ended, _failure(error))
-        if os.getpid() == self._pid:
-            self._send(*outcome)
-
-
-def _unpack(frame: Frame) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """The function that a frame calls, and its arguments."""
-    if frame.definition:
-        fn = here.definition(frame.definition)
-        args, kwargs = pickle.loads(frame.payload, buffers=frame.buffers)
-    else:
-        fn, args, kwargs = pickle.loads(frame.payload, buffers=frame.buffers)
-    return fn, args, kwargs
+        if os.getpid() != self._pid:
+            os._exit(0)  # the call has forked, and this is the child: the outcome is its parent's to tell
+        self._send(*outcome)
 
 
 def _failure(error: BaseException) -> bytes:
