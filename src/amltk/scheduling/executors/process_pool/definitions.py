@@ -227,16 +227,23 @@ class Definitions:
 
     def _define(self, obj: Any, place: Global | None) -> Definition:
         self._prune()
-        batch = _Batch(self, shared={})
-        shared = self._shared_with(batch, batch.walk(obj, place))
-        if shared:  # with something that was told before: pickled anew, so that it refers to that
-            batch = _Batch(self, shared)
-            batch.walk(obj, place)
-        return batch.finish()
+        first: list[Global] = []
+        shared: dict[int, Entry] = {}
+        while True:
+            batch = _Batch(self, shared, first)
+            try:
+                is_new = batch.walk(obj, place)
+            except _ToldTooLate as problem:
+                first.append(problem.key)
+                continue
+            if is_new and not shared and (shared := self._shared_with(batch)):
+                continue  # with something that was told before: pickled anew, so that it refers to that
+            return batch.finish()
 
-    def _shared_with(self, batch: _Batch, is_new: bool) -> dict[int, Entry]:
+    def _shared_with(self, batch: _Batch) -> dict[int, Entry]:
         """Objects that were told before and are in a batch as well, by their ids."""
-        if not is_new or not (met := batch.pickler.memo.copy()):  # type: ignore[attr-defined]
+        met = batch.pickler.memo.copy()
+        if not met:
             return {}
         known = {id(entry.value): entry for entry in self._globals.values() if type(entry.value) not in _ATOMS}
         return {key: known[key] for key in known.keys() & met.keys()}
@@ -306,16 +313,30 @@ def _is_there(key: Global, value: Any) -> bool:
     return key.module in sys.modules and key.value is value
 
 
+class _ToldTooLate(Exception):  # noqa: N818 - no error, but a reason to begin again
+    """A class is about to be pickled that calls code when it is made, which is not there yet.
+
+    Args:
+        key: The global that has the code, a base with an `__init_subclass__` or a metaclass.
+    """
+
+    def __init__(self, key: Global) -> None:
+        super().__init__(key)
+        self.key = key
+
+
 class _Batch:
     """Finds what a definition needs, and pickles what workers were not told of yet.
 
     Args:
         definitions: What they were told of.
         shared: Objects that they were told of, by their ids, to which the new ones are to refer.
+        first: Globals that are to be told before all others.
     """
 
-    def __init__(self, definitions: Definitions, shared: dict[int, Entry]) -> None:
+    def __init__(self, definitions: Definitions, shared: dict[int, Entry], first: Iterable[Global]) -> None:
         self._definitions = definitions
+        self._first = first
         self._file = io.BytesIO()
         self.pickler: PiecePickler = (_ReferringPickler if shared else PiecePickler)(self._file, definitions, shared)
         self._told: list[tuple[Entry, Any, int]] = []  # entry, value and bytes of what is new
@@ -331,6 +352,10 @@ class _Batch:
     def walk(self, obj: Any, place: Global | None) -> bool:
         """Find what an object needs; whether anything of it is new."""
         definitions = self._definitions
+        for key in self._first:
+            self.pickler.told.add(key)
+            self._follow(key, is_certain=True, whatever_size=True)
+            self._follow_certain()
         known = definitions.current(place) if place is not None else definitions.root(obj)
         self._root = known if known is not None else self._pickle(obj, place)
         if place is not None:
@@ -339,15 +364,17 @@ class _Batch:
         for key in definitions.watched():
             self._guesses.append((key, True))
         while self._certain or self._open or self._guesses:
-            if self._certain:
-                key = self._certain.pop()
-                self._follow(key, is_certain=True, whatever_size=True)
-            elif self._open:
+            self._follow_certain()
+            if self._open:
                 self._guesses.extendleft((key, True) for key in self._all_of(self._open.pop()))
-            else:
+            elif self._guesses:
                 key, whatever_size = self._guesses.popleft()
                 self._follow(key, is_certain=False, whatever_size=whatever_size)
         return bool(self._told)
+
+    def _follow_certain(self) -> None:
+        while self._certain:
+            self._follow(self._certain.pop(), is_certain=True, whatever_size=True)
 
     def _collect(self, entry: Entry, *, is_certain: bool, whatever_size: bool) -> None:
         """Note what an object uses. What is guessed comes last: something else may need it for certain."""
@@ -384,30 +411,25 @@ class _Batch:
         at = self._file.tell()
         self.pickler.dump_for(entry, value)
         self._told.append((entry, value, self._file.tell() - at))
+        if place is not None:
+            self.pickler.told.add(place)
         return entry
 
     def _try(self, value: Any, key: Global, *, whatever_size: bool) -> Entry | None:
         """Pickle what may be used, if that is possible and it is not too large for a guess."""
-        if self._definitions.is_left_out(key, value, whatever_size=whatever_size):
+        definitions = self._definitions
+        if definitions.is_left_out(key, value, whatever_size=whatever_size):
             return None
-        at, memo = self._file.tell(), self.pickler.memo.copy()  # type: ignore[attr-defined]
+        file = io.BytesIO()
         try:
-            entry = self._pickle(value, key)
+            _Trial(file, definitions, {}).dump_for(definitions.entry(key, value), value)
         except Exception:  # noqa: BLE001 - whatever it is, the value stays where it is
-            self._take_back(at, memo)
-            self._definitions.leave_out(key, value, is_large=False)
+            definitions.leave_out(key, value, is_large=False)
             return None
-        if not whatever_size and self._told[-1][2] > LARGEST_GUESS:
-            self._told.pop()
-            self._take_back(at, memo)
-            self._definitions.leave_out(key, value, is_large=True)
+        if not whatever_size and file.tell() > LARGEST_GUESS:
+            definitions.leave_out(key, value, is_large=True)
             return None
-        return entry
-
-    def _take_back(self, at: int, memo: Any) -> None:
-        self._file.seek(at)
-        self._file.truncate()
-        self.pickler.memo = memo  # type: ignore[attr-defined]
+        return self._pickle(value, key)
 
     def finish(self) -> Definition:
         """The definition, and the piece with what is new."""
@@ -439,11 +461,13 @@ class PiecePickler(ByValue):
 
     Attributes:
         needs: Objects of earlier pieces to which it refers, by their numbers.
+        told: The globals that this piece has told by now.
     """
 
     def __init__(self, file: io.BytesIO, definitions: Definitions, shared: dict[int, Entry]) -> None:
         super().__init__(file, None, definitions.modules)
         self.needs: dict[int, Entry] = {}
+        self.told: set[Global] = set()
         self._definitions = definitions
         self._shared = shared
         self._entry: Entry
@@ -470,7 +494,21 @@ class PiecePickler(ByValue):
         """Refer to what was told before."""
         home = home_of(obj)
         reference = None if home is None else self._refer(*home)
-        return reference or super().take_apart(obj)
+        if reference is not None:
+            return reference
+        if isinstance(obj, type):
+            self._see_to_hooks(obj)
+        return super().take_apart(obj)
+
+    def _see_to_hooks(self, cls: type) -> None:
+        """See that what is called when a class is made is there before."""
+        hooks = [base for base in cls.__mro__[1:] if "__init_subclass__" in vars(base)]
+        for owner in (*hooks, type(cls)):
+            home = home_of(owner)
+            if home is not None:
+                key = Global(home[0], home[1].partition(".")[0])
+                if key not in self.told and self._definitions.current(key) is None:
+                    raise _ToldTooLate(key)
 
     def _refer(self, module: str, qualname: str) -> Any:
         """What is pickled for an object of that name, if workers were told of it."""
@@ -510,6 +548,13 @@ def _names_in_annotations(obj: Any) -> Iterator[str]:
             yield from identifiers([value])
         elif type(value).__module__ in {"typing", "types"}:
             yield from identifiers([repr(value)])
+
+
+class _Trial(PiecePickler):
+    """Finds out whether something can be pickled."""
+
+    def _see_to_hooks(self, cls: type) -> None:
+        """Nothing is made of it."""
 
 
 class _ReferringPickler(PiecePickler):
