@@ -13,6 +13,7 @@ import inspect
 import linecache
 import sys
 import typing
+import weakref
 from collections import ChainMap
 from importlib import import_module
 from pathlib import Path
@@ -261,6 +262,10 @@ def _reduce_dispatching_method(descriptor: Any) -> Reduced:
     return _make_dispatching_method, (descriptor.dispatcher, descriptor.func)
 
 
+def _reduce_weak_dictionary(dictionary: Any) -> Reduced:
+    return type(dictionary), (dict(dictionary.items()),)
+
+
 def _make_dispatching_method(dispatcher: Any, function: Any) -> Any:
     made = functools.singledispatchmethod(function)
     made.dispatcher = dispatcher
@@ -273,6 +278,8 @@ REDUCERS: MutableMapping[type, Callable[[Any], Any]] = ChainMap(
         CodeType: _reduce_code,
         functools.cached_property: _reduce_cached_property,
         functools.singledispatchmethod: _reduce_dispatching_method,
+        weakref.WeakKeyDictionary: _reduce_weak_dictionary,
+        weakref.WeakValueDictionary: _reduce_weak_dictionary,
     },
     copyreg.dispatch_table,
 )
