@@ -245,7 +245,11 @@ class Definitions:
         met = batch.pickler.memo.copy()
         if not met:
             return {}
-        known = {id(entry.value): entry for entry in self._globals.values() if type(entry.value) not in _ATOMS}
+        known = {
+            id(entry.value): entry
+            for entry in self._globals.values()
+            if type(entry.value) not in _ATOMS and not isinstance(entry.value, DEFINED)  # those are referred to anyway
+        }
         return {key: known[key] for key in known.keys() & met.keys()}
 
     def _prune(self) -> None:
