@@ -2,8 +2,8 @@
 
 A *piece* is what is pickled together, once: objects that were not known before. It tells each of them under a number,
 and says which global it is, if it is one. Objects in one piece share what they share in the program. A later piece
-refers by their numbers to what earlier ones have told. So what is set anew costs a piece of its own, and nothing else is
-sent again.
+refers by their numbers to what earlier ones have told. So what is set anew costs a piece of its own, and nothing else
+is sent again.
 
 A *definition* is what calls name: an object, and all that it needs at the time. It is made anew when one of the globals
 that are used was set anew, or is there for the first time.
@@ -133,6 +133,7 @@ class Definition:
         self,
         number: int,
         root: Entry,
+        *,
         entries: Iterable[Entry],
         required: Iterable[Entry],
         used: dict[Global, Any],
@@ -442,9 +443,14 @@ class _Batch:
             self._make_piece()
             definitions.keep((entry, value) for entry, value, _ in self._told)
         return Definition(
-            definitions.number(), self._root, self._entries, self._required, self._used, self._sizes,
-            definitions.forgotten,
-        )  # fmt: skip
+            definitions.number(),
+            self._root,
+            entries=self._entries,
+            required=self._required,
+            used=self._used,
+            sizes=self._sizes,
+            forgotten=definitions.forgotten,
+        )
 
     def _make_piece(self) -> None:
         definitions = self._definitions
@@ -539,10 +545,10 @@ class PiecePickler(ByValue):
 
     def note_class(self, cls: type) -> None:
         """Note what the annotations of a class speak of."""
-        if isinstance(cls.__module__, str) and travels(cls.__module__):
-            present = vars(sys.modules[cls.__module__])
-            for name in {*_names_in_annotations(cls)} & present.keys():
-                self._entry.uses.setdefault(Global(cls.__module__, name), False)
+        module: Any = cls.__module__  # some classes have something else there
+        if isinstance(module, str) and travels(module):
+            for name in {*_names_in_annotations(cls)} & vars(sys.modules[module]).keys():
+                self._entry.uses.setdefault(Global(module, name), False)
 
 
 def _names_in_annotations(obj: Any) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Which modules of this process a fresh interpreter would find.
 
-Those that it would not *travel*: the program's `__main__`, which is never run again, and modules that were made by hand,
-or loaded from a file under a name by which nobody finds it. What they define goes to workers by value.
+Those that it would not *travel*: the program's `__main__`, which is never run again, and modules that were made by
+hand, or loaded from a file under a name by which nobody finds it. What they define goes to workers by value.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.executors.process_pool.here import look_up
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 MAIN = "__main__"
 MAIN_OF_A_CHILD = "__mp_main__"
@@ -71,7 +73,7 @@ def _name_of(obj: Any) -> str:
 
 
 def _is_found_again(name: str, module: ModuleType) -> bool:
-    if name == MAIN or name == MAIN_OF_A_CHILD or module is sys.modules.get(MAIN):
+    if name in {MAIN, MAIN_OF_A_CHILD} or module is sys.modules.get(MAIN):
         return False
     parent, _, _ = name.rpartition(".")
     if parent and (parent not in sys.modules or travels(parent)):

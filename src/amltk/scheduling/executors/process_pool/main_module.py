@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import os
 import sys
 import types
-import uuid
 import zipimport
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,13 +32,14 @@ from amltk.scheduling.executors.process_pool.importable import MAIN, have_travel
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PROGRAM = uuid.uuid4().hex
+PROGRAM = os.urandom(16).hex()
 """Marks this process: a copy of it, made by fork, has the same."""
 
 _ATTRIBUTES = ("__name__", "__doc__", "__package__", "__file__", "__cached__", "__path__")
 
 _NEVER_ASKED = frozenset({
-    *_ATTRIBUTES, "__spec__", "__loader__", "__builtins__", "__annotations__", "__annotate__", "__wrapped__", "__getattr__",
+    *_ATTRIBUTES, "__spec__", "__loader__", "__builtins__", "__annotations__", "__annotate__", "__wrapped__",
+    "__getattr__",
 })  # fmt: skip
 """What is described, or what nobody gives a module; much code looks whether it is there."""
 
@@ -225,7 +226,8 @@ class Finder:
         if told is None:
             return None
         if isinstance(told, Description):
-            return importlib.machinery.ModuleSpec(name, _Made(told), is_package="__path__" in told.attributes)
+            loader: Any = _Made(told)
+            return importlib.machinery.ModuleSpec(name, loader, is_package="__path__" in told.attributes)
         new, file, places = told
         sys.path.extend(entry for entry in new if entry not in sys.path)
         found = importlib.machinery.PathFinder.find_spec(name, path)

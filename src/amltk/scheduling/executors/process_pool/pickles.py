@@ -1,9 +1,9 @@
 """How calls and their outcomes are pickled.
 
 A worker is a fresh interpreter that does not run the user's program. What its `__main__`, a notebook, a closure or
-another module that travels defines goes there by value, once a worker: it is *defined* there under a number, which calls
-then name. Functions of `__main__` share the worker's `__main__` as their globals, so what they use is found there under
-its name: an instance of a class of `__main__` comes back by that name, and is an instance of the very class that it was.
+another module that travels defines goes there by value, once a worker: it is *defined* there under a number, which
+calls then name. Functions of `__main__` share the worker's `__main__` as their globals, so what they use is found there
+under its name: an instance of a class of `__main__` comes back by that name, and is one of the very class that it was.
 
 A later cell of a notebook may define again what a function uses. That is then told to the workers before the next call:
 a worker takes what was set anew, and keeps what an initializer or a call has made of the others.

@@ -34,15 +34,15 @@ _HAS_LAZY_ANNOTATIONS = sys.version_info >= (3, 14)
 CACHES = (type(functools.lru_cache(lambda: None)),)
 """Types of what `functools.lru_cache` makes of a function."""
 
-ALIASES: tuple[Any, ...] = (
-    typing.NewType, typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple,
-    *([typing.TypeAliasType] if sys.version_info >= (3, 12) else ()),
-)  # fmt: skip
+_ALIAS: Any = getattr(typing, "TypeAliasType", None)
+"""The type of what `type` defines, from CPython 3.12 on."""
+
+ALIASES: tuple[Any, ...] = (typing.NewType, typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple)
 """Types of what the standard library pickles by its name, as it is usually a global; besides functions and classes."""
 
-BY_NAME: tuple[Any, ...] = (*CACHES, *ALIASES)
+BY_NAME: tuple[Any, ...] = (*CACHES, *ALIASES, *([_ALIAS] if _ALIAS is not None else []))
 
-_dispatcher = functools.singledispatch(lambda _: None)
+_dispatcher: Any = functools.singledispatch(lambda _: None)
 _DISPATCH = _dispatcher.__code__
 _OWN = frozenset(_dispatcher.__dict__) - {"__wrapped__"}
 """Attributes that every dispatcher has of its own."""
@@ -69,8 +69,9 @@ def source_of(code: CodeType) -> tuple[str, list[str]] | None:
     if Path(filename).is_file():
         return None
     lines = linecache.getlines(filename)
-    if not lines and hasattr(linecache, "_getlines_from_code"):  # 3.13 and later know those of interactive input
-        lines = linecache._getlines_from_code(code)
+    interactive: Any = getattr(linecache, "_getlines_from_code", None)  # from 3.13 on
+    if not lines and interactive is not None:
+        lines = interactive(code)
     return (filename, list(lines)) if lines else None
 
 
@@ -115,8 +116,8 @@ def reduce_function(
         "__kwdefaults__": function.__kwdefaults__,
         "__annotations__": annotations_of(function),
     }
-    if sys.version_info >= (3, 12) and function.__type_params__:
-        state["__type_params__"] = function.__type_params__
+    if parameters := getattr(function, "__type_params__", ()):  # from 3.12 on
+        state["__type_params__"] = parameters
     made = (function.__code__, globals_, None if closure is None else len(closure))
     return make_function, made, state, None, None, here.set_function
 
@@ -198,11 +199,12 @@ def reduce_named(obj: Any) -> Reduced:
         return _make_cached, (obj.__wrapped__, obj.cache_parameters()), _state_of_cached(obj), None, None, _update
     if kind is typing.NewType:
         return typing.NewType, (obj.__name__, obj.__supertype__), {"__module__": obj.__module__, **vars(obj)}
-    if sys.version_info >= (3, 12) and kind is typing.TypeAliasType:
+    if kind is _ALIAS:
         return _make_alias, (obj.__name__, obj.__value__, obj.__type_params__, obj.__module__)
     if kind in ALIASES:
         return _make_parameter, (kind, obj.__name__, *_arguments_of_parameter(obj), obj.__module__)
-    return copyreg.__newobj__, (kind,), object.__getstate__(obj)  # type: ignore[attr-defined]
+    make: Any = vars(copyreg)["__newobj__"]
+    return make, (kind,), object.__getstate__(obj)
 
 
 def _make_cached(function: Any, parameters: dict[str, Any]) -> Any:
@@ -222,9 +224,8 @@ def _update(obj: Any, state: dict[str, Any]) -> None:
 
 def _make_alias(name: str, value: Any, parameters: tuple[Any, ...], module: str) -> Any:
     """An alias, made in the module that it was made in: its `__module__` cannot be set."""
-    kind = typing.TypeAliasType  # type: ignore[attr-defined]
     make: Callable[..., Any] = FunctionType(_call_alias.__code__, {"__name__": module})
-    return make(kind, name, value, parameters)
+    return make(_ALIAS, name, value, parameters)
 
 
 def _call_alias(kind: Any, name: str, value: Any, parameters: tuple[Any, ...]) -> Any:
@@ -234,12 +235,12 @@ def _call_alias(kind: Any, name: str, value: Any, parameters: tuple[Any, ...]) -
 def _arguments_of_parameter(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The constraints of a type parameter, and how it was made."""
     options: dict[str, Any] = {}
-    if not isinstance(obj, typing.TypeVarTuple):
+    if type(obj) is not typing.TypeVarTuple:
         options = {"bound": obj.__bound__}
         variance = {"covariant": obj.__covariant__, "contravariant": obj.__contravariant__}
         is_inferred = getattr(obj, "__infer_variance__", False)
         options |= {"infer_variance": True} if is_inferred else variance
-    if sys.version_info >= (3, 13) and obj.has_default():
+    if hasattr(obj, "has_default") and obj.has_default():  # from 3.13 on
         options["default"] = obj.__default__
     return getattr(obj, "__constraints__", ()), options
 
