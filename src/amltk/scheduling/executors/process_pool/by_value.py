@@ -100,7 +100,8 @@ class ByValue(pickle.Pickler):
             except ValueError:
                 pass  # it is empty
         submodules = [found for module in modules for found in _submodules(module.__name__, names.attributes)]
-        self._modules.update(name for name in (*names.imports, *submodules) if name in sys.modules)
+        imported = (*names.imports, *submodules)
+        self._modules.update(name for name in imported if name in sys.modules and not travels(name))
         if home is not None:
             used = self.carried(home, names)
         else:
