@@ -72,10 +72,8 @@ class ByValue(pickle.Pickler):
             return self.take_apart(obj)
         if isinstance(obj, ModuleType):
             return self._reduce_module(obj)
-        if isinstance(obj, BuiltinFunctionType):
-            if isinstance(obj.__module__, str):
-                self._modules.add(obj.__module__)
-            return NotImplemented
+        if isinstance(obj, BuiltinFunctionType) and isinstance(obj.__module__, str):
+            self._modules.add(obj.__module__)
         return NotImplemented
 
     def take_apart(self, obj: Any) -> Any:

@@ -212,7 +212,7 @@ class Traffic:
         while self._definitions.forgotten:
             number = self._definitions.forgotten.popleft()
             for link in self.links.values():
-                if number in link.knows:
+                if number in link.knows and link.seat.ready:  # nothing comes before how it begins
                     link.knows.discard(number)
                     self.send(link, encode(Kind.FORGET, number))
 
