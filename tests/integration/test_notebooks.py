@@ -151,6 +151,28 @@ def test_what_a_later_cell_defines_again_is_computed(kernel: Kernel) -> None:
     assert kernel.execute("going_on.stop(); (await life).code.name").result == "'STOPPED'"
 
 
+def test_tracebacks_of_workers_show_lines_of_cells(kernel: Kernel) -> None:
+    """Nobody finds a cell in a file; its lines travel with its code, and names that are looked up are found."""
+    kernel.execute("""
+        LIMIT = 4
+
+        def fail_in_a_cell():
+            raise ValueError("on purpose")  # a line of a cell
+
+        def look_up():
+            import __main__
+            return getattr(__main__, "LI" + "MIT"), eval("LIMIT")
+    """)
+    cell = kernel.execute("""
+        from amltk.scheduling.executors import ProcessPool
+        with ProcessPool(1) as pool:
+            error = pool.submit(fail_in_a_cell).exception()
+            found = pool.submit(look_up).result()
+        "# a line of a cell" in str(error.__cause__), found
+    """)
+    assert (cell.error, cell.result) == (None, "(True, (4, 4))")
+
+
 @pytest.mark.parametrize("way", INTERRUPTIONS)
 def test_an_interrupted_kernel(kernel: Kernel, way: str) -> None:
     """ "Interrupt kernel" ends the run in order, kills what it computes, comes out of the cell, and that was all."""

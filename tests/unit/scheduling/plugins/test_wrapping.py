@@ -11,7 +11,8 @@ import cloudpickle
 import pytest
 
 from amltk.scheduling.events import callback_name
-from amltk.scheduling.executors.process_pool.pickles import CallPickler, Definitions
+from amltk.scheduling.executors.process_pool.definitions import Definitions
+from amltk.scheduling.executors.process_pool.pickles import CallPickler
 from amltk.scheduling.plugins.wrapping import Wrapper
 
 if TYPE_CHECKING:

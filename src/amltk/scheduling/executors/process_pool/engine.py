@@ -296,9 +296,10 @@ class Engine:
         with self._lock:
             if receive or not book.queue or book.urgent():
                 self._traffic.handle(self._selector.select(0))
-            if not book.urgent():
+            if not book.urgent() and not self._traffic.questions:
                 self._leave()
                 return
+        self._answer()
         self._send()  # before callbacks, which may take long
         with self._lock:
             self._leave()
@@ -317,6 +318,16 @@ class Engine:
                 if not call.dropped:
                     traffic.end(call, problem)
             traffic.send_calls()
+
+    def _answer(self) -> None:
+        """Tell workers what they have asked for: a call waits for it."""
+        traffic = self._traffic
+        with self._lock:
+            questions, traffic.questions = traffic.questions, []
+        if questions:
+            answers = traffic.find_answers(questions)
+            with self._lock:
+                traffic.send_answers(answers)
 
     def _leave(self) -> None:
         """See that somebody does what is left, since callbacks may take long now; under the lock."""

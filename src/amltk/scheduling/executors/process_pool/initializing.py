@@ -1,27 +1,30 @@
 """The initializer of a pool's workers and its arguments, on their way there.
 
-The arguments are pickled when the pool is made, as `multiprocessing` pickles those of a process that it spawns: locks,
-queues and shared values travel by their names and descriptors. The function is pickled for each worker, since what it
-uses of `__main__` may change until then.
+They are tried when the pool is made, so that an error is raised where they are given, and pickled for each worker, as
+`multiprocessing` pickles what a process that it spawns is given: locks, queues and shared values travel by their names
+and descriptors.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import pickle
 import weakref
+from functools import partial
 from multiprocessing import context
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from amltk.scheduling.executors.process_pool.by_value import ByValue
 from amltk.scheduling.executors.process_pool.lending import Loan, Ticket
-from amltk.scheduling.executors.process_pool.pickles import _Pickler as Pickler
-from amltk.scheduling.executors.process_pool.pickles import by_value
+from amltk.scheduling.executors.process_pool.pickles import CallPickler, Probing, make_pickler
 from amltk.scheduling.executors.unpicklable import explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from amltk.scheduling.executors.process_pool.definitions import Definitions
+    from amltk.scheduling.executors.process_pool.pickles import Parcel
 
 _SHARED = {"multiprocessing.heap", "multiprocessing.sharedctypes"}
 """The modules of `multiprocessing` that have registered how the memory is pickled that processes share."""
@@ -44,56 +47,50 @@ class Initializer:
 
     def __init__(self, function: Callable[..., object], args: tuple[Any, ...], *, forks: bool) -> None:
         self._function = function
-        self._inherited = args if forks else None  # kept until the last worker is forked
+        self._args = args  # kept until the last worker is started
+        self._forks = forks
         self._loans: list[Loan] = []
-        with _as_if_spawning(self._loans):
+        with _as_if_spawning([]):
             try:
-                by_value(function)
+                make_pickler(io.BytesIO()).dump(function)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is explained
-                _refuse(error, [("initializer", function)], lambda file: Pickler(file, None))
+                _refuse(error, [("initializer", function)], make_pickler)
+            make_probe = partial(_Probe, forks=forks)
             try:
-                file = io.BytesIO()
-                _ArgumentsPickler(file, self._loans, forks=forks).dump(args)
-                self._args = file.getvalue()
+                make_probe(io.BytesIO()).dump(args)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is explained
-                named = [(f"initargs[{n}]", arg) for n, arg in enumerate(args)]
-                _refuse(error, named, lambda file: _ArgumentsPickler(file, self._loans, forks=forks))
+                _refuse(error, [(f"initargs[{n}]", arg) for n, arg in enumerate(args)], make_probe)
 
-    def pickled(self) -> bytes:
-        """It as it is now, for one worker; see `load`."""
-        return pickle.dumps((by_value(self._function), self._args))
+    def parcel(self, definitions: Definitions) -> Parcel:
+        """It as it is now, as a call without arguments, for one worker.
+
+        Raises:
+            Exception: Whatever the methods of the user's objects raise, or a `pickle.PicklingError`.
+        """
+        with _as_if_spawning(self._loans):
+            pickler = _InitializerPickler(definitions, forks=self._forks)
+            parcel = pickler.parcel(partial(self._function, *self._args), (), {})
+        self._loans += [use for use in parcel[3] if isinstance(use, Loan)]
+        return parcel
 
     def close(self) -> None:
         """Take back what was lent: no more workers are started."""
         self._loans.clear()
-        self._inherited = None
-
-
-def load(pickled: bytes) -> tuple[Callable[..., object], tuple[Any, ...]]:
-    """The function and its arguments, in a worker."""
-    function, args = pickle.loads(pickled)
-    return pickle.loads(function), pickle.loads(args)
+        self._args = ()
 
 
 def _refuse(error: Exception, named: list[tuple[str, Any]], make_pickler: Callable[[io.BytesIO], Any]) -> NoReturn:
     raise explain(error, named, make_pickler, "to the worker processes")
 
 
-class _ArgumentsPickler(Pickler):
-    """Pickles what processes can share only from their beginning."""
+class _Sharing(ByValue):
+    """Pickles what processes can share only from their beginning, too."""
 
-    def __init__(self, file: io.BytesIO, loans: list[Loan], *, forks: bool) -> None:
-        super().__init__(file, None)
-        self._loans = loans
-        self._forks = forks
+    forks: bool
 
     def reducer_override(self, obj: Any) -> Any:
         """Let `multiprocessing` share memory, and workers that are forked find what they have."""
-        if (
-            self._forks
-            and getattr(obj, "_is_fork_ctx", False)
-            and type(obj).__module__ == "multiprocessing.synchronize"
-        ):
+        if self.forks and getattr(obj, "_is_fork_ctx", False) and type(obj).__module__ == "multiprocessing.synchronize":
             _inherited[id(obj)] = obj
             return _inherit, (id(obj),)
         rule = ForkingPickler._extra_reducers.get(type(obj))  # type: ignore[attr-defined] # where they are registered
@@ -101,10 +98,21 @@ class _ArgumentsPickler(Pickler):
             return rule(obj)
         return super().reducer_override(obj)
 
-    def _lend(self, descriptor: int) -> Ticket:
-        loan = Loan(descriptor)
-        self._loans.append(loan)
-        return loan.ticket
+
+class _InitializerPickler(_Sharing, CallPickler):
+    """Pickles the initializer with its arguments."""
+
+    def __init__(self, definitions: Definitions, *, forks: bool) -> None:
+        super().__init__(definitions)
+        self.forks = forks
+
+
+class _Probe(_Sharing, Probing):
+    """Finds what of the arguments cannot travel."""
+
+    def __init__(self, file: io.BytesIO, *, forks: bool) -> None:
+        super().__init__(file, None, set())
+        self.forks = forks
 
 
 def _inherit(number: int) -> Any:

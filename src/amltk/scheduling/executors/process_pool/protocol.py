@@ -44,8 +44,8 @@ class Kind:
     """What a frame says. No enum: before CPython 3.12 it takes long to look up its members."""
 
     INIT = 1  # to a worker: how to begin
-    DEFINE = 2  # to a worker: a function or class, under the number `definition`
-    FORGET = 3  # to a worker: the definition `key` is not needed any more
+    DEFINE = 2  # to a worker: what calls name by the number `key`
+    FORGET = 3  # to a worker: what was told under the number `key` is not needed any more
     TASK = 4  # to a worker: a call
     ANNOUNCED_TASK = 5  # to a worker: a call; say when it begins
     READY = 6  # from a worker: it is initialised
@@ -53,7 +53,10 @@ class Kind:
     BEGUN = 8  # from a worker: the call `key` has begun, having used `ended` seconds of CPU before
     RESULT = 9  # from a worker: what the call `key` returned
     EXCEPTION = 10  # from a worker: what the call `key` raised
-    ENDING = 11  # from a worker that is hung up on: what it waits for, as text
+    LOAD = 11  # to a worker: a piece, under the number `key`: objects that definitions refer to
+    FETCH = 12  # from a worker: the question `key`: what the program has under a name
+    FETCHED = 13  # to a worker: the answer to the question `key`: the number `definition`, or 0, and a payload
+    ENDING = 14  # from a worker that is hung up on: what it waits for, as text
 
 
 class Frame(NamedTuple):

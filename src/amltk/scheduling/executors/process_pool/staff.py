@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.failure import stand_in
+from amltk.scheduling.executors.process_pool import main_module
 from amltk.scheduling.executors.process_pool.fork_server.descendants import ON_LINUX
 from amltk.scheduling.executors.process_pool.fork_server.messages import Kind as Report
+from amltk.scheduling.executors.process_pool.importable import MAIN
 from amltk.scheduling.executors.process_pool.link import SLOW_START_SECONDS, Link
 from amltk.scheduling.executors.process_pool.options import AUTO
 from amltk.scheduling.executors.process_pool.outcomes import lost
@@ -135,6 +137,7 @@ class Staff:
         with self._lock:
             self._hang_up(everybody=closing and self._book.idle())
         self._watch_starts()
+        self._preload()
         changed = self._start_workers() or changed
         with self._lock:
             self.due = self._next_look()
@@ -199,8 +202,7 @@ class Staff:
 
     def _start_worker(self) -> None:
         starter = self._make_starter()
-        if modules := self._traffic.take_modules():
-            starter.preload(modules)
+        self._preload()
         with self._lock:
             seat = self._book.add_seat()
         try:
@@ -216,11 +218,16 @@ class Staff:
                 self._book.remove_seat(seat)
             raise
         link.close_theirs()
-        payload = pickle.dumps(self._start())
+        payload = pickle.dumps(self._start(link))
         with self._lock:
             self._links[seat.number] = link
             self._selector.register(link.frames, selectors.EVENT_READ, link)
             self._traffic.send(link, encode(Kind.INIT, payload=payload))
+
+    def _preload(self) -> None:
+        """Have what calls need imported ahead of the workers that are still to be started."""
+        if self._starter is not None and self._options.preload == AUTO and (new := self._traffic.take_modules()):
+            self._starter.preload(sorted(new))
 
     def _make_starter(self) -> Starter:
         if self._starter is None:
@@ -247,14 +254,15 @@ class Staff:
             found += (link.frames.fileno(), *link.tokens.descriptors())
         return found
 
-    def _start(self) -> Start:
-        main = sys.modules["__main__"]
+    def _start(self, link: Link) -> Start:
+        initialize = self._options.initialize
         return Start(
             path=importable_path(),
             argv=list(sys.argv),
-            main_file=getattr(main, "__file__", None),
+            program=main_module.PROGRAM,
+            main=main_module.describe(MAIN),
             directory=self._options.directory,
-            initialize=None if self._options.initialize is None else self._options.initialize.pickled(),
+            initialize=None if initialize is None else self._traffic.pack_initializer(link, initialize),
             authkey=bytes(multiprocessing.process.current_process().authkey),
         )
 

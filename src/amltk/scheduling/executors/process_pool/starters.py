@@ -13,9 +13,10 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Protocol
 
-from amltk.scheduling.executors.process_pool import worker
+from amltk.scheduling.executors.process_pool import main_module, worker
 from amltk.scheduling.executors.process_pool.fork_server import server, supervisor
 from amltk.scheduling.executors.process_pool.fork_server.messages import Kind, Message, Preload, Receiver, send
+from amltk.scheduling.executors.process_pool.importable import MAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -180,8 +181,8 @@ class ForkServer:
         """See `Starter`. Fresh interpreters import for themselves."""
         if self._spawns:
             return
-        main = sys.modules["__main__"]
-        preload = Preload(tuple(modules), importable_path(), list(sys.argv), getattr(main, "__file__", None))
+        main = main_module.describe(MAIN)
+        preload = Preload(tuple(modules), importable_path(), list(sys.argv), main_module.PROGRAM, main)
         with contextlib.suppress(OSError):
             self._send(Message(Kind.PRELOAD, payload=pickle.dumps(preload)))
 

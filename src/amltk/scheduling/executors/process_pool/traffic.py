@@ -8,21 +8,26 @@ from __future__ import annotations
 import contextlib
 import pickle
 import selectors
+import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from amltk._notes import add_note, safe_repr
-from amltk.scheduling.executors.process_pool.pickles import CallPickler, Definitions, make_pickler
+from amltk.scheduling.executors.process_pool import main_module
+from amltk.scheduling.executors.process_pool.definitions import Definition, Definitions
+from amltk.scheduling.executors.process_pool.pickles import CallPickler, make_pickler
 from amltk.scheduling.executors.process_pool.protocol import Buffer, Frame, Kind, ProtocolError, encode
 from amltk.scheduling.executors.process_pool.warden import Warden
 from amltk.scheduling.executors.unpicklable import explain_call
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import TypeAlias
 
     from amltk.scheduling.executors.process_pool.book import Book, Seat
     from amltk.scheduling.executors.process_pool.future import PoolFuture
+    from amltk.scheduling.executors.process_pool.initializing import Initializer
+    from amltk.scheduling.executors.process_pool.lending import Loan
     from amltk.scheduling.executors.process_pool.link import Link
     from amltk.scheduling.executors.process_pool.tracker import Forwarding
 
@@ -39,6 +44,23 @@ JOINED = 1 << 18
 """Bytes up to which what is sent at once is joined to one piece."""
 
 
+class Question(NamedTuple):
+    """What a worker asks for: a global of a module, or the module itself where `name` is None."""
+
+    link: Link
+    key: int
+    module: str
+    name: str | None
+
+
+class Answer(NamedTuple):
+    """What the program has."""
+
+    question: Question
+    definition: Definition | None
+    payload: bytes
+
+
 class Traffic:
     """See the module.
 
@@ -50,6 +72,7 @@ class Traffic:
         links: The workers, by the numbers of their seats.
         warden: Looks after the calls that have limits.
         outcomes: Calls that have ended and were not told so.
+        questions: What workers wait for: names that they miss.
         staff_wanted: Whether something has happened that is not for the traffic but for the staff to handle.
         slowest_start: Seconds that a worker has taken to be ready, at most; 0.0 if none has been yet.
         share_at: When calls that wait behind another one are to be taken back, on the monotonic clock; None for never.
@@ -59,6 +82,7 @@ class Traffic:
         self.links: dict[int, Link] = {}
         self.warden: Warden = Warden()
         self.outcomes: list[Outcome] = []
+        self.questions: list[Question] = []
         self.staff_wanted: bool = False
         self.slowest_start: float = 0.0
         self.share_at: float | None = None
@@ -67,14 +91,17 @@ class Traffic:
         self._book = book
         self._selector = selector
         self._definitions = Definitions()
-        self._pickler: CallPickler | None = None
+        self._known_modules: set[str] = set()  # that calls need
+        self._pickler = CallPickler(self._definitions)
+        self._pickling = threading.Lock()  # held while users' code is called, so never together with the engine's
 
     # ------------------------------------------------------------------ to the workers
 
     def unpacked(self) -> list[PoolFuture]:
         """The calls that have to be packed before they can be sent, as far as workers have room for them."""
         calls: list[PoolFuture] = []
-        room = self._book.room()
+        # While there is no worker, the first one: what it needs is imported ahead of all workers.
+        room = self._book.room() if self._book.seats else 1
         for call in self._book.queue:
             if not room:
                 break
@@ -85,8 +112,10 @@ class Traffic:
         return calls
 
     def take_modules(self) -> set[str]:
-        """The modules that calls have turned out to need since, to be imported ahead."""
-        return set()
+        """The modules that calls have turned out to need since: a worker imports them."""
+        new = self._definitions.modules.copy() - self._known_modules
+        self._known_modules |= new
+        return new
 
     def pack(self, calls: Iterable[PoolFuture]) -> list[tuple[PoolFuture, BaseException]]:
         """Pickle calls, which calls users' code: not to be done under the lock, nor by two threads at once.
@@ -94,18 +123,55 @@ class Traffic:
         Returns:
             Those that could not be pickled, and why.
         """
-        if self._pickler is None:
-            self._pickler = CallPickler(self._definitions)
         problems: list[tuple[PoolFuture, BaseException]] = []
-        for call in calls:
-            fn = call.fn
-            try:
-                call.parcel = self._pickler.parcel(fn, call.args, call.kwargs)
-            except BaseException as raised:  # noqa: BLE001 - it is the call's outcome
-                error = explain_call(raised, fn, call.args, call.kwargs, make_pickler)
-                add_note(error, f"this was raised when a call of {safe_repr(fn)} was pickled for a worker process")
-                problems.append((call, error))
+        with self._pickling:
+            for call in calls:
+                fn = call.fn
+                try:
+                    call.parcel = self._pickler.parcel(fn, call.args, call.kwargs)
+                except BaseException as raised:  # noqa: BLE001 - it is the call's outcome
+                    error = explain_call(raised, fn, call.args, call.kwargs, make_pickler)
+                    add_note(error, f"this was raised when a call of {safe_repr(fn)} was pickled for a worker process")
+                    problems.append((call, error))
+        if len(self._definitions.modules) > len(self._known_modules):
+            self.staff_wanted = True  # they may be imported ahead
         return problems
+
+    def pack_initializer(self, link: Link, initialize: Initializer) -> bytes:
+        """Pickle what a new worker calls first, with what it has to be told before; not under the lock, as `pack`.
+
+        Raises:
+            Exception: Whatever the methods of the user's objects raise, or a `pickle.PicklingError`.
+        """
+        with self._pickling:
+            _, payload, buffers, uses = initialize.parcel(self._definitions)
+        return pickle.dumps((list(self._news(link, _definitions(uses))), payload, list(map(bytes, buffers))), 5)
+
+    def find_answers(self, questions: Iterable[Question]) -> list[Answer]:
+        """Find what workers have asked for; not under the lock, as `pack`."""
+        return [self._find_answer(question) for question in questions]
+
+    def _find_answer(self, question: Question) -> Answer:
+        _, _, module, name = question
+        with self._pickling:
+            try:
+                if name is None:
+                    told = main_module.answer(module)
+                    return Answer(question, None, b"" if told is None else pickle.dumps(told))
+                definition = self._definitions.of_global(module, name)
+                needed = [] if definition is None else [piece.number for piece in definition.pieces]
+                return Answer(question, definition, pickle.dumps(needed) if needed else b"")
+            except BaseException as error:  # noqa: BLE001 - it is raised where the name is looked up
+                problem = f"{name!r} of the program's {module} cannot be sent to a worker: {safe_repr(error)}"
+                return Answer(question, None, problem.encode())
+
+    def send_answers(self, answers: Iterable[Answer]) -> None:
+        """Tell workers what they have asked for, as far as they are there."""
+        for (link, key, _, _), definition, payload in answers:
+            if self.links.get(link.seat.number) is link:
+                pieces = [] if definition is None else self._definition_frames(link, [definition])
+                number = 0 if definition is None else definition.number
+                self.send(link, [*pieces, *encode(Kind.FETCHED, key, 0, number, payload=payload)])
 
     def send_calls(self) -> None:
         """Give workers what they have room for."""
@@ -126,17 +192,35 @@ class Traffic:
             assert call.parcel is not None, "only packed calls are assigned"
             number, payload, buffers, uses = call.parcel
             for definition in uses:
-                if definition.number not in knows:
-                    knows.add(definition.number)
-                    frames += encode(Kind.DEFINE, definition.number, payload=definition.payload)
+                if definition.number not in knows:  # 0, of what is lent, is known
+                    frames += self._definition_frames(link, _definitions([definition]))
             frames += encode(kind, call.key, generation, number, 0.0, 0.0, payload, buffers)
         return frames
+
+    def _definition_frames(self, link: Link, definitions: Iterable[Definition]) -> list[Buffer]:
+        return [
+            piece
+            for kind, number, payload in self._news(link, definitions)
+            for piece in encode(kind, number, payload=payload)
+        ]
+
+    def _news(self, link: Link, definitions: Iterable[Definition]) -> Iterator[tuple[int, int, bytes]]:
+        """What a worker has to be told before it can use these: kinds of frames, numbers and payloads."""
+        knows = link.knows
+        for definition in definitions:
+            for piece in definition.pieces:
+                if piece.number not in knows:
+                    knows.update((piece.number, *piece.numbers))
+                    yield Kind.LOAD, piece.number, piece.payload
+            if definition.number not in knows:
+                knows.add(definition.number)
+                yield Kind.DEFINE, definition.number, definition.payload
 
     def _forget_definitions(self) -> None:
         while self._definitions.forgotten:
             number = self._definitions.forgotten.popleft()
             for link in self.links.values():
-                if number in link.knows:
+                if number in link.knows and link.seat.ready:  # nothing comes before how it begins
                     link.knows.discard(number)
                     self.send(link, encode(Kind.FORGET, number))
 
@@ -247,6 +331,8 @@ class Traffic:
                     self.slowest_start = max(self.slowest_start, time.monotonic() - link.requested_at)
                 elif kind == Kind.BEGUN:
                     self._begun(link, frame)
+                elif kind == Kind.FETCH:
+                    self.questions.append(Question(link, frame.key, *pickle.loads(frame.payload)))
                 elif kind == Kind.INIT_FAILED:
                     link.failure = pickle.loads(frame.payload)
                     self.staff_wanted = True
@@ -287,3 +373,7 @@ class Traffic:
         """Have a worker ended; the first reason counts."""
         link.reason = link.reason or reason
         self.staff_wanted = True
+
+
+def _definitions(uses: Iterable[Definition | Loan]) -> list[Definition]:
+    return [use for use in uses if isinstance(use, Definition)]

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing.process
 import os
 import pickle
 import signal
 import socket
 import sys
+import threading
 import time
-import types
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from amltk import _guard
 from amltk.scheduling.executors.failure import describe, note_result
-from amltk.scheduling.executors.process_pool import farewell, here, initializing, spawned_main, tracker
+from amltk.scheduling.executors.process_pool import farewell, here, main_module, spawned_main, tracker
 from amltk.scheduling.executors.process_pool.fork_server.descendants import become_subreaper, die_with_parent
 from amltk.scheduling.executors.process_pool.pickles import make_return_pickler, pickle_outcome, pickle_part
 from amltk.scheduling.executors.process_pool.protocol import CHUNK, Buffer, Decoder, Frame, Kind, encode
@@ -24,10 +26,17 @@ from amltk.scheduling.executors.process_pool.tokens import END
 from amltk.scheduling.executors.unpicklable import explain_result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+    from amltk.scheduling.executors.process_pool.main_module import Description
 
 LOST_CONNECTION = 83
 """The exit code of a worker whose sockets were closed or written into by the function that it ran."""
+
+_CALLS = frozenset({Kind.TASK, Kind.ANNOUNCED_TASK})
+
+_TELLING = frozenset({Kind.LOAD, Kind.DEFINE})
+"""Kinds of frames that an answer may refer to."""
 
 
 class Start(NamedTuple):
@@ -35,10 +44,13 @@ class Start(NamedTuple):
 
     path: list[str]
     argv: list[str]
-    main_file: str | None
+    program: str
+    """Which process has the program, see `main_module.begin`."""
+    main: Description
+    """Of its `__main__`."""
     directory: str | None
     initialize: bytes | None
-    """The initializer and its arguments; see `initializing`."""
+    """A pickle of what is to be told before, and of the initializer and its arguments as a call has them."""
     authkey: bytes
     """Of the parent: with it, proxies of a `multiprocessing.Manager` can be used."""
 
@@ -57,15 +69,11 @@ class Inheritance(NamedTuple):
     is_copy: bool
 
 
-def prepare(path: list[str], argv: list[str], main_file: str | None) -> None:
+def prepare(path: list[str], argv: list[str], program: str, main: Description) -> None:
     """Have modules find what they find in the user's program, and see what they see of it."""
     sys.path[:] = path
     sys.argv[:] = argv
-    main_module = types.ModuleType("__main__")
-    main_module.__dict__["__builtins__"] = __builtins__
-    if main_file is not None:
-        main_module.__file__ = main_file
-    sys.modules["__main__"] = main_module
+    main_module.begin(program, main)
     spawned_main.replace()
 
 
@@ -101,6 +109,11 @@ class Worker:
         self._tokens = tokens
         self._incoming = self._frames()
         self._loading = loading()
+        self._waiting: deque[Frame] = deque()  # what has come while an answer was waited for
+        self._answers: dict[int, Frame] = {}
+        self._questions = itertools.count(1)
+        self._receiving = threading.RLock()  # held while frames are received, and while what they tell is taken in
+        self._sending = threading.Lock()
         self._pid = os.getpid()
 
     def _frames(self) -> Iterator[Frame]:
@@ -111,9 +124,13 @@ class Worker:
 
     def _send(self, *frame: Any) -> None:
         pieces: list[Buffer] = encode(*frame)
-        if sum(map(len, pieces)) < CHUNK:
-            self._socket.sendall(b"".join(pieces))
-            return
+        with self._sending:
+            if sum(map(len, pieces)) < CHUNK:
+                self._socket.sendall(b"".join(pieces))
+            else:
+                self._send_large(pieces)
+
+    def _send_large(self, pieces: list[Buffer]) -> None:
         views = [memoryview(piece).cast("B") for piece in pieces if len(piece)]
         while views:
             sent = self._socket.sendmsg(views[:64])
@@ -131,15 +148,14 @@ class Worker:
             return
         while (token := os.read(self._tokens, 1)) and token != END:
             self._call(self._next_call(token[0]))
-            if os.getpid() != self._pid:
-                os._exit(0)  # the call has forked, and this is the child: the outcome is its parent's to tell
 
     def tell_ending(self, awaited: str) -> None:
         """Tell the parent what this process waits for at its end."""
         self._send(Kind.ENDING, 0, 0, 0, 0.0, 0.0, awaited.encode())
 
     def _begin(self, start: Start) -> bool:
-        prepare(start.path, start.argv, start.main_file)
+        prepare(start.path, start.argv, start.program, start.main)
+        here.connect(self._ask)
         try:
             _guard.go_deeper()
             if start.directory is not None:
@@ -147,33 +163,88 @@ class Worker:
                     os.chdir(start.directory)
             multiprocessing.process.current_process().authkey = start.authkey
             if start.initialize is not None:
-                with self._loading:
-                    initializer, initargs = initializing.load(start.initialize)
-                initializer(*initargs)
+                self._initialize(*pickle.loads(start.initialize))
         except BaseException as error:  # noqa: BLE001 - sent to the parent
             self._send(Kind.INIT_FAILED, 0, 0, 0, 0.0, 0.0, _failure(error))
             return False
         self._send(Kind.READY)
         return True
 
+    def _initialize(self, news: list[tuple[int, int, bytes]], payload: bytes, buffers: list[bytes]) -> None:
+        for kind, number, told in news:
+            self._take_in(Frame(kind, number, payload=told))
+        with self._loading:
+            initialize, _, _ = pickle.loads(payload, buffers=buffers)
+        initialize()
+
     def _next_call(self, generation: int) -> Frame:
         """The call that a token of this generation is for. What was taken back is left out."""
-        for frame in self._incoming:
-            if frame.kind == Kind.DEFINE:
-                self._define(frame.key, bytes(frame.payload))
-            elif frame.kind == Kind.FORGET:
-                here.forget(frame.key)
-            elif frame.generation == generation:
-                return frame
-        raise ConnectionError("the parent has hung up")
+        with self._receiving:
+            while True:
+                if self._waiting:  # also if it has come while the one before was taken in
+                    frame = self._waiting.popleft()
+                else:
+                    for frame in self._incoming:  # noqa: B007 - the next one; takes less time than `next`
+                        break
+                    else:
+                        raise ConnectionError("the parent has hung up")
+                if frame.kind not in _CALLS:
+                    self._take_in(frame)
+                elif frame.generation == generation:
+                    return frame
 
-    def _define(self, number: int, payload: bytes) -> None:
-        try:
+    def _take_in(self, frame: Frame) -> None:
+        """Take in what is no call."""
+        kind, number, payload = frame.kind, frame.key, bytes(frame.payload)
+        if kind == Kind.LOAD:
             with self._loading:
-                obj, version = pickle.loads(payload)
-        except BaseException as error:  # noqa: BLE001 - raised by the calls that use it
-            obj, version = _broken_definition(error), 0
-        here.define(number, obj, version)
+                here.load(number, payload)
+        elif kind == Kind.DEFINE:
+            here.define(number, payload)
+        elif kind == Kind.FORGET:
+            here.forget(number)
+        elif kind == Kind.FETCHED:
+            self._answers[number] = frame
+
+    def _ask(self, module: str, name: str | None) -> tuple[int, bytes]:
+        """Ask the program for a name that is missing here, see `here.connect`; on any thread, whatever is computed.
+
+        What comes meanwhile waits: it is the next calls, and what is to be forgotten when they begin.
+        """
+        if os.getpid() != self._pid:
+            return 0, b""  # the call has forked, and this is the child: the connection is its parent's
+        key = next(self._questions)
+        try:
+            self._send(Kind.FETCH, key, 0, 0, 0.0, 0.0, pickle.dumps((module, name)))
+            while True:
+                with self._receiving:
+                    if key in self._answers:
+                        return self._take_answer(self._answers.pop(key))
+                    self._receive_for_answer()
+        except OSError:
+            return 0, b""  # the pool is gone
+
+    def _receive_for_answer(self) -> None:
+        frame = next(self._incoming, None)
+        if frame is None:
+            raise ConnectionError("the parent has hung up")
+        if frame.kind == Kind.FETCHED:
+            self._answers[frame.key] = frame
+        else:
+            self._waiting.append(frame)
+
+    def _take_answer(self, answer: Frame) -> tuple[int, bytes]:
+        """Take in what an answer refers to. All else stays in order: it may refer to what is being taken in already."""
+        number, payload = answer.definition, bytes(answer.payload)
+        if not number:
+            return 0, payload
+        needed = {number, *pickle.loads(payload)}
+        told = [frame for frame in self._waiting if frame.kind in _TELLING and frame.key in needed]
+        for frame in told:
+            self._waiting.remove(frame)
+        for frame in told:
+            self._take_in(frame)
+        return number, b""
 
     def _call(self, frame: Frame) -> None:
         began = time.time()
@@ -203,15 +274,9 @@ class Worker:
                 unsent = explain_result(raised, result, make_return_pickler)
                 note_result(unsent, result)
                 outcome = (Kind.EXCEPTION, key, 0, 0, began, ended, _failure(unsent))
-        if os.getpid() == self._pid:
-            self._send(*outcome)
-
-
-def _broken_definition(error: BaseException) -> Callable[..., Any]:
-    def raise_it(*_args: Any, **_kwargs: Any) -> Any:
-        raise error
-
-    return raise_it
+        if os.getpid() != self._pid:
+            os._exit(0)  # the call has forked, and this is the child: the outcome is its parent's to tell
+        self._send(*outcome)
 
 
 def _failure(error: BaseException) -> bytes:

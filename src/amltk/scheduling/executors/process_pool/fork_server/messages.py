@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from amltk.scheduling.executors.process_pool.main_module import Description
+
 HEADER = struct.Struct("<BIqI")
 """Kind, number, value and the length of the payload."""
 
@@ -53,7 +55,8 @@ class Preload(NamedTuple):
     modules: tuple[str, ...]
     path: list[str]
     argv: list[str]
-    main_file: str | None
+    program: str
+    main: Description
 
 
 def send(sock: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:

@@ -58,7 +58,7 @@ def main(connection: socket.socket, inherited: Inheritance) -> NoReturn:
 
 def _preload(preload: Preload, connection: socket.socket) -> None:
     """Import modules; end the process if one of them leaves something behind that forks badly."""
-    worker.prepare(preload.path, preload.argv, preload.main_file)
+    worker.prepare(preload.path, preload.argv, preload.program, preload.main)
     directory = os.open(".", os.O_RDONLY)
     before = Holdings.now()
     for name in preload.modules:

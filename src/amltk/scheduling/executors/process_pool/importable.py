@@ -1,0 +1,107 @@
+"""Which modules of this process a fresh interpreter would find.
+
+Those that it would not *travel*: the program's `__main__`, which is never run again, and modules that were made by
+hand, or loaded from a file under a name by which nobody finds it. What they define goes to workers by value.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from amltk.scheduling.executors.process_pool.here import look_up
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+MAIN = "__main__"
+MAIN_OF_A_CHILD = "__mp_main__"
+"""What `multiprocessing` calls the user's program in a process that it has started; pools may be made there, too."""
+
+_verdicts: dict[str, tuple[ModuleType, bool]] = {}
+"""Whether a module travels, by its name; with the module, since another one may take its name."""
+
+
+def travels(name: str) -> bool:
+    """Whether what this module of `sys.modules` defines goes to workers by value."""
+    module = sys.modules.get(name)
+    if module is None:
+        return False
+    verdict = _verdicts.get(name)
+    if verdict is None or verdict[0] is not module:
+        verdict = _verdicts[name] = (module, not _is_found_again(name, module))
+    return verdict[1]
+
+
+def have_travel(name: str) -> None:
+    """Have a module travel: a worker did not find it."""
+    _verdicts[name] = (sys.modules[name], True)
+
+
+def is_importable(obj: Any) -> bool:
+    """Whether a fresh interpreter would find this function or class under its name."""
+    name = getattr(obj, "__module__", None)
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    return module is not None and look_up(module, _name_of(obj)) is obj and not travels(str(name))
+
+
+def home_of(obj: Any) -> tuple[str, str] | None:
+    """The module that travels in which this is found under its name, and that name; None if there is none."""
+    name = getattr(obj, "__module__", None)
+    if not isinstance(name, str) or not travels(name):
+        return None
+    qualname = _name_of(obj)
+    return (name, qualname) if look_up(sys.modules[name], qualname) is obj else None
+
+
+def module_of_globals(globals_: dict[str, Any]) -> str | None:
+    """The name of the module that travels whose globals these are; None if there is none."""
+    name = globals_.get("__name__")
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    if module is None or getattr(module, "__dict__", None) is not globals_:
+        main = sys.modules[MAIN]  # whatever its `__name__` says
+        return MAIN if main.__dict__ is globals_ else None
+    return name if travels(str(name)) else None
+
+
+def _name_of(obj: Any) -> str:
+    """The name of something in its module; type parameters and aliases have only a `__name__`."""
+    name: str = getattr(obj, "__qualname__", None) or obj.__name__
+    return name
+
+
+def _is_found_again(name: str, module: ModuleType) -> bool:
+    if name in {MAIN, MAIN_OF_A_CHILD} or module is sys.modules.get(MAIN):
+        return False
+    parent, _, _ = name.rpartition(".")
+    if parent and (parent not in sys.modules or travels(parent)):
+        return False
+    spec = getattr(module, "__spec__", None)
+    origin = getattr(spec, "origin", None)
+    if parent and not getattr(spec, "has_location", False):
+        return True  # it is made when its package is imported, as `os.path` is
+    path = getattr(sys.modules[parent], "__path__", None) if parent else None
+    found = _search(name, path)
+    if found is None:
+        return bool(parent) and path is None
+    return _is_same(origin or getattr(module, "__file__", None), found.origin)
+
+
+def _search(name: str, path: Any) -> Any:
+    """Look for a module as if it had not been imported."""
+    for finder in sys.meta_path:
+        with suppress(Exception):  # of finders that others have written
+            found = finder.find_spec(name, path)
+            if found is not None:
+                return found
+    return None
+
+
+def _is_same(here: Any, found: Any) -> bool:
+    if not isinstance(here, str) or not isinstance(found, str) or here == found:
+        return True
+    with suppress(OSError):
+        return Path(here).samefile(found)
+    return not Path(here).is_file() or not Path(found).is_file()  # such as "frozen", or within an archive

@@ -1,0 +1,287 @@
+"""How single objects are pickled by value: functions, their code, classes, and what pickle would only name.
+
+What reaches into the inside of cloudpickle is here, and nowhere else: `_dynamic_class_reduce` and `_class_reduce`,
+which take classes apart, and its table of reducers. `tests/unit/scheduling/process_pool/test_reducers.py` fails where a
+new version of it has changed one of these.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+import inspect
+import linecache
+import sys
+import typing
+import weakref
+from collections import ChainMap
+from importlib import import_module
+from pathlib import Path
+from types import CellType, CodeType, FunctionType
+from typing import TYPE_CHECKING, Any
+
+from cloudpickle import cloudpickle
+
+from amltk.scheduling.executors.process_pool import here
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, MutableMapping
+
+    Reduced = tuple[Any, ...]
+
+_HAS_LAZY_ANNOTATIONS = sys.version_info >= (3, 14)
+
+CACHES = (type(functools.lru_cache(lambda: None)),)
+"""Types of what `functools.lru_cache` makes of a function."""
+
+_ALIAS: Any = getattr(typing, "TypeAliasType", None)
+"""The type of what `type` defines, from CPython 3.12 on."""
+
+ALIASES: tuple[Any, ...] = (typing.NewType, typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple)
+"""Types of what the standard library pickles by its name, as it is usually a global; besides functions and classes."""
+
+BY_NAME: tuple[Any, ...] = (*CACHES, *ALIASES, *([_ALIAS] if _ALIAS is not None else []))
+
+_dispatcher: Any = functools.singledispatch(lambda _: None)
+_DISPATCH = _dispatcher.__code__
+_OWN = frozenset(_dispatcher.__dict__) - {"__wrapped__"}
+"""Attributes that every dispatcher has of its own."""
+
+
+# ------------------------------------------------------------------------------------------------------------ code
+
+
+def _reduce_code(code: CodeType) -> Reduced:
+    return CodeType, (
+        code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_nlocals, code.co_stacksize,
+        code.co_flags, code.co_code, code.co_consts, code.co_names, code.co_varnames, code.co_filename, code.co_name,
+        code.co_qualname, code.co_firstlineno, code.co_linetable, code.co_exceptiontable, code.co_freevars,
+        code.co_cellvars,
+    )  # fmt: skip
+
+
+def source_of(code: CodeType) -> tuple[str, list[str]] | None:
+    """The name and the lines of what code was compiled from where a worker finds no such file; None if none are known.
+
+    These are cells of notebooks, input of an interactive interpreter, `python -c`, doctests.
+    """
+    filename = code.co_filename
+    if Path(filename).is_file():
+        return None
+    lines = linecache.getlines(filename)
+    interactive: Any = getattr(linecache, "_getlines_from_code", None)  # from 3.13 on
+    if not lines and interactive is not None:
+        lines = interactive(code)
+    return (filename, list(lines)) if lines else None
+
+
+# ------------------------------------------------------------------------------------------------------- functions
+
+
+def make_function(code: CodeType, globals_: dict[str, Any], cells: int | None) -> FunctionType:
+    """A function of which only the code is there yet."""
+    globals_.setdefault("__builtins__", __builtins__)
+    closure = None if cells is None else tuple(CellType() for _ in range(cells))
+    return FunctionType(code, globals_, None, None, closure)
+
+
+def reduce_function(
+    function: FunctionType,
+    globals_: Any,
+    used: dict[str, Any],
+    submodules: Iterable[str],
+    source: tuple[str, list[str]] | None,
+) -> Reduced:
+    """Take a function apart.
+
+    Args:
+        function: The function.
+        globals_: Is pickled for its globals.
+        used: Globals that travel with it.
+        submodules: What is to be imported where it goes.
+        source: As of `source_of`.
+    """
+    closure = function.__closure__
+    state = {
+        "submodules": tuple(submodules),
+        "source": source,
+        "globals": used,
+        "closure": [_contents(cell) for cell in closure or ()],
+        "attributes": function.__dict__,
+        "__name__": function.__name__,
+        "__qualname__": function.__qualname__,
+        "__module__": function.__module__,
+        "__doc__": function.__doc__,
+        "__defaults__": function.__defaults__,
+        "__kwdefaults__": function.__kwdefaults__,
+        "__annotations__": annotations_of(function),
+    }
+    if parameters := getattr(function, "__type_params__", ()):  # from 3.12 on
+        state["__type_params__"] = parameters
+    made = (function.__code__, globals_, None if closure is None else len(closure))
+    return make_function, made, state, None, None, here.set_function
+
+
+def _contents(cell: CellType) -> tuple[Any, ...]:
+    """What is in a cell; nothing if it is empty."""
+    try:
+        return (cell.cell_contents,)
+    except ValueError:
+        return ()
+
+
+def annotations_of(obj: Any) -> dict[str, Any]:
+    """The annotations of a function or class; as text where they speak of what is not there, from CPython 3.14 on."""
+    if not _HAS_LAZY_ANNOTATIONS:
+        return inspect.get_annotations(obj)
+    try:
+        return dict(obj.__annotations__)
+    except Exception:  # noqa: BLE001 - it is the user's code that is evaluated
+        annotationlib: Any = import_module("annotationlib")
+        texts: dict[str, Any] = annotationlib.get_annotations(obj, format=annotationlib.Format.STRING)
+        return texts
+
+
+def is_dispatcher(function: FunctionType) -> bool:
+    """Whether `functools.singledispatch` has made this function."""
+    return function.__code__ is _DISPATCH
+
+
+def reduce_dispatcher(function: Any) -> Reduced:
+    """Take apart what `functools.singledispatch` has made; its caches refer to classes weakly."""
+    registry = dict(function.registry)
+    base = registry.pop(object)
+    state = {key: value for key, value in function.__dict__.items() if key not in _OWN}
+    names = (function.__name__, function.__qualname__, function.__module__, function.__doc__)
+    return functools.singledispatch, (base,), (registry, state, names), None, None, set_dispatcher
+
+
+def set_dispatcher(function: Any, state: Any) -> None:
+    """Register what was registered."""
+    registry, attributes, names = state
+    for kind, implementation in registry.items():
+        function.register(kind, implementation)
+    function.__dict__.update(attributes)
+    function.__name__, function.__qualname__, function.__module__, function.__doc__ = names
+
+
+# --------------------------------------------------------------------------------------------------------- classes
+
+
+def reduce_class(cls: type) -> Reduced:
+    """Take a class apart; types of the interpreter that have no name, such as that of None, are made again."""
+    if cls.__module__ == "builtins":
+        reduced = cloudpickle._class_reduce(cls)
+        if isinstance(reduced, tuple):
+            return reduced
+    make, made, (attributes, slots), _, _, setter = cloudpickle._dynamic_class_reduce(cls)
+    if make is cloudpickle._make_skeleton_class:  # that of an enumeration takes it already
+        kind, name, bases, namespace, *rest = made
+        made = (kind, name, bases, {**namespace, "__qualname__": cls.__qualname__}, *rest)
+    if _HAS_LAZY_ANNOTATIONS:
+        for key in ("__annotate__", "__annotations_cache__", "__classdict__"):
+            attributes.pop(key, None)
+        if annotations := annotations_of(cls):
+            attributes["__annotations__"] = annotations
+    return make, made, (attributes, slots), None, None, setter
+
+
+# ------------------------------------------------------------------------------------------------- what has a name
+
+
+def reduce_named(obj: Any) -> Reduced:
+    """Take apart what pickle only names.
+
+    Whatever says of itself that it is a global, by a `__reduce__` that gives its name, is an instance with a state.
+    """
+    kind = type(obj)
+    if kind in CACHES:
+        return _make_cached, (obj.__wrapped__, obj.cache_parameters()), _state_of_cached(obj), None, None, _update
+    if kind is typing.NewType:
+        return typing.NewType, (obj.__name__, obj.__supertype__), {"__module__": obj.__module__, **vars(obj)}
+    if kind is _ALIAS:
+        return _make_alias, (obj.__name__, obj.__value__, obj.__type_params__, obj.__module__)
+    if kind in ALIASES:
+        return _make_parameter, (kind, obj.__name__, *_arguments_of_parameter(obj), obj.__module__)
+    make: Any = vars(copyreg)["__newobj__"]
+    return make, (kind,), object.__getstate__(obj)
+
+
+def _make_cached(function: Any, parameters: dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
+
+
+def _state_of_cached(obj: Any) -> dict[str, Any]:
+    return {key: value for key, value in obj.__dict__.items() if key not in {"__wrapped__", "cache_parameters"}} | {
+        name: getattr(obj, name) for name in ("__name__", "__qualname__", "__module__", "__doc__")
+    }
+
+
+def _update(obj: Any, state: dict[str, Any]) -> None:
+    for name, value in state.items():
+        setattr(obj, name, value)
+
+
+def _make_alias(name: str, value: Any, parameters: tuple[Any, ...], module: str) -> Any:
+    """An alias, made in the module that it was made in: its `__module__` cannot be set."""
+    make: Callable[..., Any] = FunctionType(_call_alias.__code__, {"__name__": module})
+    return make(_ALIAS, name, value, parameters)
+
+
+def _call_alias(kind: Any, name: str, value: Any, parameters: tuple[Any, ...]) -> Any:
+    return kind(name, value, type_params=parameters)
+
+
+def _arguments_of_parameter(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The constraints of a type parameter, and how it was made."""
+    options: dict[str, Any] = {}
+    if type(obj) is not typing.TypeVarTuple:
+        options = {"bound": obj.__bound__}
+        variance = {"covariant": obj.__covariant__, "contravariant": obj.__contravariant__}
+        is_inferred = getattr(obj, "__infer_variance__", False)
+        options |= {"infer_variance": True} if is_inferred else variance
+    if hasattr(obj, "has_default") and obj.has_default():  # from 3.13 on
+        options["default"] = obj.__default__
+    return getattr(obj, "__constraints__", ()), options
+
+
+def _make_parameter(kind: Any, name: str, constraints: tuple[Any, ...], options: dict[str, Any], module: str) -> Any:
+    parameter = kind(name, *constraints, **options)
+    parameter.__module__ = module
+    return parameter
+
+
+# --------------------------------------------------------------------------------------------- tables for picklers
+
+
+def _reduce_cached_property(descriptor: Any) -> Reduced:
+    state = {key: value for key, value in vars(descriptor).items() if key not in {"func", "lock"}}
+    return functools.cached_property, (descriptor.func,), state, None, None, _update
+
+
+def _reduce_dispatching_method(descriptor: Any) -> Reduced:
+    return _make_dispatching_method, (descriptor.dispatcher, descriptor.func)
+
+
+def _reduce_weak_dictionary(dictionary: Any) -> Reduced:
+    return type(dictionary), (dict(dictionary.items()),)
+
+
+def _make_dispatching_method(dispatcher: Any, function: Any) -> Any:
+    made = functools.singledispatchmethod(function)
+    made.dispatcher = dispatcher
+    return made
+
+
+REDUCERS: MutableMapping[type, Callable[[Any], Any]] = ChainMap(
+    {
+        **{kind: reduce for kind, reduce in cloudpickle.Pickler._dispatch_table.items() if kind is not typing.TypeVar},
+        CodeType: _reduce_code,
+        functools.cached_property: _reduce_cached_property,
+        functools.singledispatchmethod: _reduce_dispatching_method,
+        weakref.WeakKeyDictionary: _reduce_weak_dictionary,
+        weakref.WeakValueDictionary: _reduce_weak_dictionary,
+    },
+    copyreg.dispatch_table,
+)
+"""Of types that pickle itself cannot pickle, or not as it is needed here."""

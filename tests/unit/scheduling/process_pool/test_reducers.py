@@ -1,0 +1,109 @@
+"""How single objects are taken apart, and what of the inside of cloudpickle that needs."""
+
+from __future__ import annotations
+
+import functools
+import io
+import pickle
+import typing
+import weakref
+from typing import Any
+
+import pytest
+from cloudpickle import cloudpickle
+
+from amltk.scheduling.executors.process_pool.by_value import ByValue
+from amltk.scheduling.executors.process_pool.reducers import reduce_class, source_of
+
+
+class Base:
+    """Something with all that classes have."""
+
+    __slots__ = ("__weakref__", "x")
+
+    class Inner:
+        """Its name has a dot."""
+
+
+def there_and_back(obj: Any) -> Any:
+    """Unpickle what was pickled by value, in this process."""
+    file = io.BytesIO()
+    ByValue(file, None, set()).dump(obj)
+    return pickle.loads(file.getvalue())
+
+
+def local_function() -> Any:
+    def local(x: int = 1) -> int:
+        return x
+
+    return local
+
+
+def test_the_inside_of_cloudpickle_is_what_it_was() -> None:
+    """A new version that takes classes apart in another way fails here, before anything else does."""
+    make, made, (attributes, slots), items, pairs, setter = cloudpickle._dynamic_class_reduce(Base)
+    assert (make, slots, items, pairs) == (cloudpickle._make_skeleton_class, {}, None, None)
+    kind, name, bases, namespace, tracker, extra = made
+    assert (kind, name, bases, extra) == (type, "Base", (object,), None)
+    assert namespace == {"__module__": __name__}
+    assert isinstance(tracker, str)
+    assert attributes["Inner"] is Base.Inner
+    assert setter is cloudpickle._class_setstate
+    assert cloudpickle._class_reduce(type(None)) == (type, (None,))
+    assert property in cloudpickle.Pickler._dispatch_table
+
+
+def test_a_class_keeps_its_qualified_name() -> None:
+    """Otherwise its instances would not be found under its name where they come back."""
+    _, (_, _, _, namespace, *_), *_ = reduce_class(Base.Inner)
+    assert namespace["__qualname__"] == "Base.Inner"
+
+
+def test_code_keeps_its_file_and_lines() -> None:
+    """cloudpickle 3.1.3 and later forget them."""
+    function = local_function()
+    back = there_and_back(function)
+    assert back is not function
+    for name in ("co_filename", "co_firstlineno", "co_qualname", "co_linetable"):
+        assert getattr(back.__code__, name) == getattr(function.__code__, name)
+    assert (back.__annotations__, back(), back.__module__) == ({"x": "int", "return": "int"}, 1, __name__)
+
+
+def test_lines_of_a_file_that_is_there_do_not_travel() -> None:
+    """A worker reads them itself."""
+    assert source_of(local_function().__code__) is None
+
+
+@pytest.mark.parametrize("maxsize", [None, 2])
+def test_a_cache_of_a_local_function(maxsize: int | None) -> None:
+    """It is made again, empty, with its size and its attributes."""
+    cached = functools.lru_cache(maxsize=maxsize, typed=True)(local_function())
+    cached.note = "kept"  # type: ignore[attr-defined]
+    cached(1)
+    back = there_and_back(cached)
+    assert back.cache_parameters() == {"maxsize": maxsize, "typed": True}
+    assert (back(3), back.note, back.__qualname__, back.cache_info().misses) == (3, "kept", cached.__qualname__, 1)
+
+
+def test_a_local_dispatcher() -> None:
+    """It is made again with all that was registered."""
+    dispatcher = functools.singledispatch(local_function())
+    dispatcher.register(str, str.upper)
+    back = there_and_back(dispatcher)
+    assert (back(1), back("a"), back.__name__) == (1, "A", "local")
+
+
+def test_local_type_parameters() -> None:
+    """They keep their bounds and their module."""
+    parameter = typing.TypeVar("parameter", bound=int)
+    back = there_and_back(parameter)
+    assert (back.__bound__, back.__module__) == (int, __name__)
+    constrained = there_and_back(typing.TypeVar("constrained", int, str))
+    assert constrained.__constraints__ == (int, str)
+
+
+def test_weak_dictionaries() -> None:
+    """Their values travel, and go where nobody else has them."""
+    key = Base()
+    key_there, weak = there_and_back((key, weakref.WeakKeyDictionary({key: 1})))
+    assert dict(weak) == {key_there: 1}
