@@ -126,7 +126,7 @@ def test_names_that_are_looked_up_as_text(method: str) -> None:
             return found
         def missing():
             main = sys.modules["__main__"]
-            return hasattr(main, "nothing"), hasattr(main, "lock" if __name__ != "__main__" else "nothing, too")
+            return hasattr(main, "nothing"), hasattr(main, "nothing either")
         def of_caller(): return sys._getframe(1).f_globals["LIMIT"]
         CALLS = {
             "eval": lambda: eval("FACTOR + 1"), "made at run time": lambda: eval("FAC" + "TOR"),

@@ -235,13 +235,12 @@ def _call_alias(kind: Any, name: str, value: Any, parameters: tuple[Any, ...]) -
 def _arguments_of_parameter(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The constraints of a type parameter, and how it was made."""
     options: dict[str, Any] = {}
-    if type(obj) is not typing.TypeVarTuple:
-        options = {"bound": obj.__bound__}
-        variance = {"covariant": obj.__covariant__, "contravariant": obj.__contravariant__}
-        is_inferred = getattr(obj, "__infer_variance__", False)
-        options |= {"infer_variance": True} if is_inferred else variance
     if hasattr(obj, "has_default") and obj.has_default():  # from 3.13 on
         options["default"] = obj.__default__
+    if type(obj) is not typing.TypeVarTuple:
+        options["bound"] = obj.__bound__
+        variance = {"covariant": obj.__covariant__, "contravariant": obj.__contravariant__}
+        options |= {"infer_variance": True} if getattr(obj, "__infer_variance__", False) else variance
     return getattr(obj, "__constraints__", ()), options
 
 
