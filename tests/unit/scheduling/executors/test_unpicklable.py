@@ -21,14 +21,14 @@ from typing import Any
 import pytest
 
 from amltk.scheduling.executors.parcels import make_pickler
-from amltk.scheduling.executors.process_pool.pickles import _Pickler
+from amltk.scheduling.executors.process_pool.pickles import make_pickler as make_pool_pickler
 from amltk.scheduling.executors.unpicklable import explain_call, explain_result, find
 
 LOCK = threading.Lock()
 
 
 def pool_pickler(file: io.BytesIO) -> Any:
-    return _Pickler(file, None)
+    return make_pool_pickler(file)
 
 
 def explained(fn: Any, *args: Any, **kwargs: Any) -> BaseException:

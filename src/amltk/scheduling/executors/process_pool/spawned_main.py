@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from amltk.scheduling.executors.process_pool.names import Names
+
     PreparationData = dict[str, Any]
 
 PROGRAM = ("init_main_from_name", "init_main_from_path")
@@ -82,13 +84,9 @@ class _Main:
 
 def _snapshot(main: types.ModuleType) -> bytes:
     _fill(main)  # a child may have children before it has looked into its `__main__`
-    from amltk.scheduling.executors.process_pool.pickles import by_value
-
     contents = {name: value for name, value in list(vars(main).items()) if _is_defined_in_main(value)}
-    try:
-        return by_value(contents)
-    except Exception:  # noqa: BLE001 - whatever the methods of the user's objects raise
-        return _pickle_what_can_be(contents)
+    whole = _pickled(contents, lambda _: True)
+    return _pickle_what_can_be(contents) if whole is None else whole
 
 
 def _is_defined_in_main(value: Any) -> bool:
@@ -100,22 +98,11 @@ def _is_defined_in_main(value: Any) -> bool:
 
 def _pickle_what_can_be(contents: dict[str, Any]) -> bytes:
     """Leave out what cannot be pickled, also where functions use it: they may well do without."""
-    from amltk.scheduling.executors.process_pool.pickles import _Pickler
-
-    class LenientPickler(_Pickler):
-        def reducer_override(self, obj: Any) -> Any:
-            reduced = super().reducer_override(obj)
-            if isinstance(obj, types.FunctionType) and isinstance(reduced, tuple):
-                state, slots = reduced[2]
-                used = {name: value for name, value in slots["__globals__"].items() if can_be_pickled(value)}
-                reduced = (*reduced[:2], (state, {**slots, "__globals__": used}), *reduced[3:])
-            return reduced
+    values: dict[int, Any] = {}
 
     @functools.cache
     def can_be_pickled_by_id(number: int) -> bool:
-        return _tries(LenientPickler, values[number]) is not None
-
-    values: dict[int, Any] = {}
+        return _pickled(values[number], can_be_pickled) is not None
 
     def can_be_pickled(value: Any) -> bool:
         if isinstance(value, types.FunctionType | type | types.ModuleType):
@@ -123,14 +110,23 @@ def _pickle_what_can_be(contents: dict[str, Any]) -> bytes:
         values[id(value)] = value
         return can_be_pickled_by_id(id(value))
 
-    usable = {name: value for name, value in contents.items() if _tries(LenientPickler, value) is not None}
-    return _tries(LenientPickler, usable) or b""
+    usable = {name: value for name, value in contents.items() if _pickled(value, can_be_pickled) is not None}
+    return _pickled(usable, can_be_pickled) or b""
 
 
-def _tries(pickler: type[Any], value: Any) -> bytes | None:
+def _pickled(obj: Any, takes_along: Callable[[Any], bool]) -> bytes | None:
+    """Pickle an object with what its functions use, as far as that is to be taken along; None if it cannot be."""
+    # Late: it takes its time to import, and most processes start no others.
+    from amltk.scheduling.executors.process_pool.by_value import ByValue
+
+    class Snapshot(ByValue):
+        def carried(self, home: str, names: Names) -> dict[str, Any]:
+            present = vars(sys.modules[home])
+            return {name: present[name] for name in names.globals if name in present and takes_along(present[name])}
+
     file = io.BytesIO()
     try:
-        pickler(file, None).dump(value)
+        Snapshot(file, None, set()).dump(obj)
     except Exception:  # noqa: BLE001 - whatever the methods of the user's objects raise
         return None
     return file.getvalue()
