@@ -8,6 +8,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from amltk.scheduling.events import Channel, callback_name
+from amltk.scheduling.future import Future
 
 if TYPE_CHECKING:
     import asyncio
@@ -60,7 +61,7 @@ class Delivery:
         self._loop = loop
         self._on_error = on_error
         self._on_coroutine_end = on_coroutine_end
-        self._coroutines: dict[asyncio.Task[Any], tuple[str, Coroutine[Any, Any, Any]]] = {}
+        self._coroutines: dict[asyncio.Task[Any], tuple[str, Coroutine[Any, Any, Any], tuple[Any, ...]]] = {}
         self._abandoned = False  # coroutines go on to their first `await` only
         self.in_user_code: bool = False
 
@@ -85,12 +86,12 @@ class Delivery:
                 self.in_user_code = False
             except BaseException as error:  # noqa: BLE001 - reported to the policy
                 self.in_user_code = False
-                self._on_error(error, f"callback {callback_name(call)} of {channel.event}")
+                self._on_error(error, _where(_name(call, channel), args))
                 if follower is not None:
                     follower.failed(error)
             else:
                 if result is not None and type(result) is CoroutineType:
-                    coroutine = self._spawn(result, f"callback {callback_name(call)} of {channel.event}")
+                    coroutine = self._spawn(result, _name(call, channel), args)
                     if follower is not None:
                         follower.begun(coroutine)
         if follower is not None:
@@ -104,19 +105,21 @@ class Delivery:
         channel.calls = (fn,)
         self.tell(channel, args, kwargs)
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        task = self._loop.create_task(self._attend(coroutine, name), name=name)
-        self._coroutines[task] = (name, coroutine)
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str, args: tuple[Any, ...]) -> asyncio.Task[Any]:
+        task = self._loop.create_task(self._attend(coroutine, name, args), name=name)
+        self._coroutines[task] = (name, coroutine, args)
         task.add_done_callback(self._on_coroutine_end)
         if self._abandoned:
             self._loop.call_soon(task.cancel)  # after its first step
         return task
 
-    async def _attend(self, coroutine: Coroutine[Any, Any, Any], name: str) -> None:
-        await self._step_through(coroutine, name)
+    async def _attend(self, coroutine: Coroutine[Any, Any, Any], name: str, args: tuple[Any, ...]) -> None:
+        await self._step_through(coroutine, name, args)
 
     @types.coroutine
-    def _step_through(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Generator[Any, Any, None]:
+    def _step_through(
+        self, coroutine: Coroutine[Any, Any, Any], name: str, args: tuple[Any, ...]
+    ) -> Generator[Any, Any, None]:
         """Await the coroutine of a callback and note when its code is at work.
 
         `KeyboardInterrupt` and `SystemExit` are reported like anything else: they would tear the loop, which may be
@@ -131,7 +134,7 @@ class Delivery:
             except StopIteration:
                 return
             except (KeyboardInterrupt, SystemExit) as error:
-                self._on_error(error, name)
+                self._on_error(error, _where(name, args))
                 return
             finally:
                 self.in_user_code = False
@@ -148,12 +151,12 @@ class Delivery:
         A cancelled one is no error: it awaited a future that was cancelled, which has an event and a policy of its
         own, or the run was abandoned.
         """
-        name, coroutine = self._coroutines.pop(task, ("", None))
+        name, coroutine, args = self._coroutines.pop(task, ("", None, ()))
         if coroutine is None:
             return  # it was given up
         coroutine.close()  # it may never have begun
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._on_error(error, name)
+            self._on_error(error, _where(name, args))
 
     def cancel_coroutines(self) -> None:
         """Cancel the coroutines that have not ended; each still ends, through the loop.
@@ -170,6 +173,15 @@ class Delivery:
 
     def give_up(self) -> None:
         """Forget the coroutines that refuse to end."""
-        for name, _ in self._coroutines.values():
+        for name, *_ in self._coroutines.values():
             _log.warning("the %s does not end although it was cancelled: it is left alone", name)
         self._coroutines.clear()
+
+
+def _name(call: Callable[..., Any], channel: Channel) -> str:
+    return f"callback {callback_name(call)} of {channel.event}"
+
+
+def _where(name: str, args: tuple[Any, ...]) -> str:
+    """Which callback it is, and which call it was told of, for messages."""
+    return f"{name} for {args[0].label}" if args and isinstance(args[0], Future) else name

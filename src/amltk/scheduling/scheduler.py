@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import sys
 import threading
@@ -108,6 +109,7 @@ class Scheduler(SchedulerEvents, Factories):
         # Plugins are asked by one submission at a time, whichever thread makes it.
         self.submission_lock: AbstractContextManager[Any] = threading.RLock()
         self.tasks: list[Task[..., Any]] = []
+        self._numbers = itertools.count()  # of submissions
         self.witnesses: list[Witness] = []  # views that need more than events tell; they must be quick and not raise
         super().__init__(Emitter("Scheduler", dispatch=self.dispatch))
 
@@ -127,7 +129,7 @@ class Scheduler(SchedulerEvents, Factories):
 
     # ------------------------------------------------------------------ compute
 
-    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Have `fn(*args, **kwargs)` computed. May be called from any thread while the scheduler is running.
 
         `@future-submitted` follows and then exactly one ending: `@future-done` and `@future-result` or
@@ -372,7 +374,7 @@ class Scheduler(SchedulerEvents, Factories):
         return self._run is None or not self._run.ledger
 
     @property
-    def queue(self) -> list[asyncio.Future[Any]]:
+    def queue(self) -> list[Future[Any]]:
         """The futures that have not ended, oldest first."""
         return [] if self._run is None else list(self._run.ledger)
 
@@ -471,7 +473,7 @@ class Scheduler(SchedulerEvents, Factories):
         terminators: dict[object, Terminator | None] = {True: self._kind.terminate, False: None}
         terminator = terminators[self._terminate] if isinstance(self._terminate, bool) else self._terminate
         backend = Backend(self._executor, self._kind.capabilities, terminator, is_own=self._terminate is True)
-        self._run = Run(self.emitter, backend, options, view, self.witnesses)
+        self._run = Run(self.emitter, backend, options, view, numbers=self._numbers, witnesses=self.witnesses)
         self.submit_for = self._run.submit
         return self._run
 

@@ -21,9 +21,9 @@ from amltk.scheduling.events import (
 from amltk.scheduling.task_map import TaskMap
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
+    from amltk.scheduling.future import Future
     from amltk.scheduling.plugins.plugin import Plugin
     from amltk.scheduling.scheduler import Scheduler
 
@@ -68,27 +68,27 @@ class Task(Emitter, Generic[P, R]):
     """
 
     SUBMITTED: Event[..., Any] = Event("submitted")
-    DONE: Event[[asyncio.Future[Any]], Any] = Event("done")
-    RESULT: Event[[asyncio.Future[Any], Any], Any] = Event("result")
-    EXCEPTION: Event[[asyncio.Future[Any], BaseException], Any] = Event("exception")
-    CANCELLED: Event[[asyncio.Future[Any]], Any] = Event("cancelled")
+    DONE: Event[[Future[Any]], Any] = Event("done")
+    RESULT: Event[[Future[Any], Any], Any] = Event("result")
+    EXCEPTION: Event[[Future[Any], BaseException], Any] = Event("exception")
+    CANCELLED: Event[[Future[Any]], Any] = Event("cancelled")
 
-    on_submitted: Subscriber[Concatenate[asyncio.Future[R], P], Any]
+    on_submitted: Subscriber[Concatenate[Future[R], P], Any]
     """A call was accepted. Callbacks take the future and the arguments that `submit` was called with."""
 
-    on_done: Subscriber[[asyncio.Future[R]], Any]
+    on_done: Subscriber[[Future[R]], Any]
     """A call has ended with a result or an exception. Callbacks take the future; `@result` or `@exception` follows."""
 
-    on_result: Subscriber[[asyncio.Future[R], R], Any]
+    on_result: Subscriber[[Future[R], R], Any]
     """A call has ended with a result. Callbacks take the future and the result."""
 
-    on_exception: Subscriber[[asyncio.Future[R], BaseException], Any]
+    on_exception: Subscriber[[Future[R], BaseException], Any]
     """A call has ended with an exception. Callbacks take the future and the exception.
 
     What the exception does to the run is decided afterwards, by `on_exception=` of `Scheduler.run`.
     """
 
-    on_cancelled: Subscriber[[asyncio.Future[R]], Any]
+    on_cancelled: Subscriber[[Future[R]], Any]
     """A call was cancelled, by its future's `cancel` or by the end of the run. Callbacks take the future."""
 
     def __init__(
@@ -108,7 +108,7 @@ class Task(Emitter, Generic[P, R]):
         self.scheduler = scheduler
         self.plugins: list[Plugin] = []
         self.maps: list[TaskMap] = []
-        self.pending: dict[asyncio.Future[Any], None] = {}  # kept by the ledger of the run
+        self.pending: dict[Future[Any], None] = {}  # kept by the ledger of the run
         self.add_event(self.SUBMITTED, self.DONE, self.RESULT, self.EXCEPTION, self.CANCELLED)
         self.channels: TaskChannels = TaskChannels(*map(self.channel, self.events))
         submitted: Any = self.SUBMITTED  # of any task; this one knows the arguments of its function
@@ -120,7 +120,7 @@ class Task(Emitter, Generic[P, R]):
         for plugin in plugins if isinstance(plugins, Iterable) else (plugins,):
             self._add_plugin(plugin, attach=init_plugins)
 
-    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R] | None:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R] | None:
         """Have the function computed. May be called from any thread while the scheduler is running.
 
         Returns:
@@ -131,7 +131,7 @@ class Task(Emitter, Generic[P, R]):
         """
         if not self.plugins:
             return self.scheduler.submit_for(self, self.function, args, kwargs)
-        future: asyncio.Future[R] | None = self.offer(args, kwargs).future
+        future: Future[R] | None = self.offer(args, kwargs).future
         return future
 
     def offer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
@@ -204,11 +204,11 @@ class Task(Emitter, Generic[P, R]):
         return self.function(*args, **kwargs)
 
     @property
-    def queue(self) -> list[asyncio.Future[R]]:
+    def queue(self) -> list[Future[R]]:
         """The futures of this task that have not ended, oldest first."""
         return list(self.pending)
 
-    def futures(self) -> list[asyncio.Future[R]]:
+    def futures(self) -> list[Future[R]]:
         """The same as `queue`."""
         return self.queue
 
