@@ -223,6 +223,23 @@ class Run:
         elif not self._fail(message, exception, raises=self._options.on_exception.decide(exception) == "raise"):
             _log.error("stop() was called with an exception while the run was ending", exc_info=exception)
 
+    def leave(self, why: str) -> None:
+        """End without waiting for compute: whoever has driven the run goes away."""
+        self._end(Code.STOPPED, why, abandon=True)
+
+    def move_here(self) -> None:
+        """Go on in this thread, which drives the loop from now on; not while it is running."""
+        self._thread = get_ident()
+        self._inbox.move_here()
+
+    def is_ending(self) -> bool:
+        """Whether an end was asked for."""
+        return self.ending.phase in {Phase.FINISHING, Phase.OVER}
+
+    def is_over(self) -> bool:
+        """Whether all is told."""
+        return self.ending.phase is Phase.OVER
+
     def interrupt(self, exception: BaseException) -> None:
         """End at once because somebody from outside says so; from the second time on, wait for nothing any more."""
         if isinstance(exception, asyncio.CancelledError):

@@ -7,11 +7,11 @@ import itertools
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeAlias, TypeVar
 
 from amltk import _extras
 from amltk._checks import check_bool, check_count, check_seconds
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future, Witness
     from amltk.scheduling.plugins.plugin import Plugin
+    from amltk.scheduling.steps import Steps
     from amltk.scheduling.timer import Timer
     from amltk.scheduling.watch import View
 
@@ -52,6 +53,8 @@ _log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+Display: TypeAlias = "bool | Literal['auto'] | Iterable[RenderableType]"
 
 
 class Scheduler(SchedulerEvents, Factories):
@@ -105,6 +108,8 @@ class Scheduler(SchedulerEvents, Factories):
         # What `submit` and `Task.submit` have in common: the run's own method while there is a run.
         self.submit_for: Callable[..., Future[Any]] = self._refuse
         self._busy = threading.Lock()  # while there is a run
+        self.steps: Steps | None = None  # of the run, if plain code drives it step by step
+        self._begun: asyncio.Task[ExitState] | None = None  # by `begin_async`
         self._renderables: list[RenderableType] = []
         # Plugins are asked by one submission at a time, whichever thread makes it.
         self.submission_lock: AbstractContextManager[Any] = threading.RLock()
@@ -245,7 +250,7 @@ class Scheduler(SchedulerEvents, Factories):
         on_exception: OnException = "raise",
         on_cancelled: Reaction = "raise",
         asyncio_debug_mode: bool = False,
-        display: bool | Literal["auto"] | Iterable[RenderableType] = "auto",
+        display: Display = "auto",
     ) -> ExitState:
         """Run until nothing is left to do, or an end is asked for. Works in scripts and notebooks alike.
 
@@ -297,7 +302,7 @@ class Scheduler(SchedulerEvents, Factories):
             life = loop.create_task(run.live(), name="amltk-run")  # before a signal can ask for its end
             with Interrupts(run, life, holds_up_others=True):
                 loops.drive(loop, life, run.interrupt)
-        return _conclude(run)
+        return run.ending.conclude()
 
     async def async_run(
         self,
@@ -307,7 +312,7 @@ class Scheduler(SchedulerEvents, Factories):
         wait: bool = True,
         on_exception: OnException = "raise",
         on_cancelled: Reaction = "raise",
-        display: bool | Literal["auto"] | Iterable[RenderableType] = "auto",
+        display: Display = "auto",
     ) -> ExitState:
         """The same as `run`, for code that is in a loop already: `await scheduler.async_run(...)`.
 
@@ -334,7 +339,37 @@ class Scheduler(SchedulerEvents, Factories):
             life.result()
         if cancelled is not None:
             raise cancelled
-        return _conclude(run)
+        return run.ending.conclude()
+
+    def begin_steps(self, options: RunOptions, display: Display) -> Steps:
+        """Begin a run that the caller drives step by step, and closes. For loops over results. Raises as `run` does."""
+        from amltk.scheduling.steps import Steps  # few programs need it
+
+        view = self._view(display, options.timeout)
+        with ExitStack() as ends:
+            ends.enter_context(self._exclusively())
+            self.steps = Steps(partial(self._make_run, options, view))
+            ends.callback(setattr, self, "steps", None)
+            self.steps.ends = ends.pop_all()
+            return self.steps
+
+    def begin_async(self, run_options: Mapping[str, Any]) -> asyncio.Task[ExitState]:
+        """Begin `async_run` in a task of its own. For loops over results."""
+        self._begun = asyncio.create_task(self.async_run(**run_options))
+        return self._begun
+
+    def is_beginning(self) -> bool:
+        """Whether `begin_async` was called and its run is not there yet."""
+        return self._begun is not None and not self._begun.done() and self._run is None
+
+    def has_run(self) -> bool:
+        """Whether there is a run, be it ending."""
+        return self._run is not None
+
+    def leave(self, why: str) -> None:
+        """End the run without waiting for compute: nobody is there any more to whom it could tell what it brings."""
+        if self._run is not None:
+            self._run.leave(why)
 
     def stop(
         self,
@@ -511,12 +546,6 @@ class Scheduler(SchedulerEvents, Factories):
 def _note(ended: asyncio.Future[None], *_: object) -> None:
     if not ended.done():
         ended.set_result(None)
-
-
-def _conclude(run: Run) -> ExitState:
-    if run.ending.raises and run.ending.exception is not None:
-        raise run.ending.exception
-    return run.ending.state
 
 
 def _in_notebook() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.future import Future
     from amltk.scheduling.plugins.plugin import Plugin
     from amltk.scheduling.scheduler import Scheduler
+    from amltk.scheduling.task_map import Unpack
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,7 +107,7 @@ class Task(Emitter, Generic[P, R]):
         self.function = function
         self.scheduler = scheduler
         self.plugins: list[Plugin] = []
-        self.maps: list[TaskMap] = []
+        self.maps: list[TaskMap[R]] = []
         self.pending: dict[Future[Any], None] = {}  # kept by the ledger of the run
         self.add_event(self.SUBMITTED, self.DONE, self.RESULT, self.EXCEPTION, self.CANCELLED)
         self.channels: TaskChannels = TaskChannels(*map(self.channel, self.events))
@@ -171,12 +171,13 @@ class Task(Emitter, Generic[P, R]):
                 raise
             self.scheduler.report(error, f"teardown of a plugin of {self.name}")  # to the submitter all is well
 
-    def map(self, *iterables: Iterable[Any], in_flight: int | None = None) -> TaskMap:
+    def map(self, *iterables: Iterable[Any], in_flight: int | None = None, unpack: Unpack | None = None) -> TaskMap[R]:
         """Submit the task for each item of an iterable, or of several side by side, as the built-in `map` calls.
 
         At most `in_flight` of them are pending at a time; the next item is taken when one has ended, after the
         callbacks of that ending which were registered before this call. So the iterable may be endless, and may
-        depend on what came of earlier items. Results come by events, in the order in which they are computed.
+        depend on what came of earlier items. Results come by events, in the order in which they are computed; or one by
+        one, for a plain loop: `for call in task.map(configs).results(): ...`.
 
         What a `Limiter` with `on_limit="queue"` keeps counts as pending; what a plugin refuses is tried again when
         another call has ended. When the run is about to end no further item is taken.
@@ -184,17 +185,19 @@ class Task(Emitter, Generic[P, R]):
         Args:
             *iterables: For the arguments of the function; it ends with the shortest.
             in_flight: How many may be pending, at least 1; None for twice the number of CPUs of this machine.
+            unpack: What an item of the one iterable is: `"kwargs"` for a dict of the keyword arguments, `"args"` for a
+                tuple of the arguments; None for the first argument.
 
         Returns:
             A handle that tells how far it is, with `cancel()`. If the scheduler is not running yet, it begins after the
             next `@start`.
 
         Raises:
-            TypeError: There is no iterable, or `in_flight` is no whole number.
-            ValueError: `in_flight` is below 1.
+            TypeError: There is no iterable, or several and `unpack`, or `in_flight` is no whole number.
+            ValueError: `in_flight` is below 1, or there is no such `unpack`.
             Exception: What the iterable raises at its first items; later it goes to `on_exception`.
         """
-        task_map = TaskMap(self, iterables, 2 * (os.cpu_count() or 1) if in_flight is None else in_flight)
+        task_map = TaskMap(self, iterables, in_flight, unpack)
         self.maps = [*(earlier for earlier in self.maps if not earlier.over), task_map]
         task_map.start()
         return task_map
