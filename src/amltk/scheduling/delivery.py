@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import types
+import weakref
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Mapping
 
     from amltk.scheduling.events import Event
+
+    About = weakref.ref[Future[Any]] | None
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +64,7 @@ class Delivery:
         self._loop = loop
         self._on_error = on_error
         self._on_coroutine_end = on_coroutine_end
-        self._coroutines: dict[asyncio.Task[Any], tuple[str, Coroutine[Any, Any, Any], tuple[Any, ...]]] = {}
+        self._coroutines: dict[asyncio.Task[Any], tuple[str, Coroutine[Any, Any, Any], About]] = {}
         self._abandoned = False  # coroutines go on to their first `await` only
         self.in_user_code: bool = False
 
@@ -86,12 +89,12 @@ class Delivery:
                 self.in_user_code = False
             except BaseException as error:  # noqa: BLE001 - reported to the policy
                 self.in_user_code = False
-                self._on_error(error, _where(_name(call, channel), args))
+                self._on_error(error, _where(_name(call, channel), _about(args)))
                 if follower is not None:
                     follower.failed(error)
             else:
                 if result is not None and type(result) is CoroutineType:
-                    coroutine = self._spawn(result, _name(call, channel), args)
+                    coroutine = self._spawn(result, _name(call, channel), _about(args))
                     if follower is not None:
                         follower.begun(coroutine)
         if follower is not None:
@@ -105,21 +108,19 @@ class Delivery:
         channel.calls = (fn,)
         self.tell(channel, args, kwargs)
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str, args: tuple[Any, ...]) -> asyncio.Task[Any]:
-        task = self._loop.create_task(self._attend(coroutine, name, args), name=name)
-        self._coroutines[task] = (name, coroutine, args)
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str, about: About) -> asyncio.Task[Any]:
+        task = self._loop.create_task(self._attend(coroutine, name, about), name=name)
+        self._coroutines[task] = (name, coroutine, about)
         task.add_done_callback(self._on_coroutine_end)
         if self._abandoned:
             self._loop.call_soon(task.cancel)  # after its first step
         return task
 
-    async def _attend(self, coroutine: Coroutine[Any, Any, Any], name: str, args: tuple[Any, ...]) -> None:
-        await self._step_through(coroutine, name, args)
+    async def _attend(self, coroutine: Coroutine[Any, Any, Any], name: str, about: About) -> None:
+        await self._step_through(coroutine, name, about)
 
     @types.coroutine
-    def _step_through(
-        self, coroutine: Coroutine[Any, Any, Any], name: str, args: tuple[Any, ...]
-    ) -> Generator[Any, Any, None]:
+    def _step_through(self, coroutine: Coroutine[Any, Any, Any], name: str, about: About) -> Generator[Any, Any, None]:
         """Await the coroutine of a callback and note when its code is at work.
 
         `KeyboardInterrupt` and `SystemExit` are reported like anything else: they would tear the loop, which may be
@@ -134,7 +135,7 @@ class Delivery:
             except StopIteration:
                 return
             except (KeyboardInterrupt, SystemExit) as error:
-                self._on_error(error, _where(name, args))
+                self._on_error(error, _where(name, about))
                 return
             finally:
                 self.in_user_code = False
@@ -151,12 +152,12 @@ class Delivery:
         A cancelled one is no error: it awaited a future that was cancelled, which has an event and a policy of its
         own, or the run was abandoned.
         """
-        name, coroutine, args = self._coroutines.pop(task, ("", None, ()))
+        name, coroutine, about = self._coroutines.pop(task, ("", None, None))
         if coroutine is None:
             return  # it was given up
         coroutine.close()  # it may never have begun
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._on_error(error, _where(name, args))
+            self._on_error(error, _where(name, about))
 
     def cancel_coroutines(self) -> None:
         """Cancel the coroutines that have not ended; each still ends, through the loop.
@@ -182,6 +183,12 @@ def _name(call: Callable[..., Any], channel: Channel) -> str:
     return f"callback {callback_name(call)} of {channel.event}"
 
 
-def _where(name: str, args: tuple[Any, ...]) -> str:
+def _about(args: tuple[Any, ...]) -> About:
+    """The call that an event tells of; not kept alive, since a coroutine may go on for long."""
+    return weakref.ref(args[0]) if args and isinstance(args[0], Future) else None
+
+
+def _where(name: str, about: About) -> str:
     """Which callback it is, and which call it was told of, for messages."""
-    return f"{name} for {args[0].label}" if args and isinstance(args[0], Future) else name
+    future = None if about is None else about()
+    return name if future is None else f"{name} for {future.label}"

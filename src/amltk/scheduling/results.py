@@ -109,8 +109,8 @@ class Results(Generic[R]):
         call: Future[R] | None = None
         woken = asyncio.Event()
         wake = _waker(asyncio.get_running_loop(), woken)
-        while self._scheduler.is_beginning():
-            await asyncio.sleep(0)  # another loop over results has begun it, in this turn
+        while self._scheduler.is_beginning():  # noqa: ASYNC110 - by another loop over results, in this turn
+            await asyncio.sleep(0)
         if self._scheduler.has_run():
             driver: AsyncOwn | Joined = Joined(self._scheduler, self._map, wake)
         else:
@@ -205,12 +205,15 @@ class Own:
         self.wait = self._steps.step
 
     def over(self, outbox: Outbox) -> bool:  # noqa: ARG002 - as in `Driver`
+        """Whether the run has ended."""
         return self._steps.over
 
     def conclude(self) -> ExitState:
+        """How the run has ended; raises what it raises."""
         return self._steps.conclude()
 
     def close(self) -> None:
+        """End the run, if it goes on."""
         self._steps.close(LEFT)
 
 
@@ -223,9 +226,11 @@ class AsyncOwn:
         self._run.add_done_callback(lambda _: wake())
 
     def over(self, outbox: Outbox) -> bool:  # noqa: ARG002 - as in `Driver`
+        """Whether the run has ended."""
         return self._run.done()
 
     def conclude(self) -> ExitState:
+        """How the run has ended; raises what it raises."""
         return self._run.result()
 
     async def aclose(self) -> None:
@@ -285,9 +290,11 @@ class Elsewhere(Joined):
         super().__init__(scheduler, task_map, self.wake)
 
     def wake(self) -> None:
+        """End the wait; from any thread."""
         self._event.set()
 
     def wait(self) -> None:
+        """Wait."""
         self._event.wait()
         self._event.clear()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, Ty
 
 from amltk._checks import check_bool, check_count
 from amltk._notes import safe_repr
-from amltk.exceptions import SchedulerNotRunningError
+from amltk.exceptions import SchedulerNotRunningError, WorkerLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -225,7 +225,7 @@ class TaskMap(Generic[R]):
         if self._outbox is None:
             self._fill()
         else:
-            hold = self._outbox.put(future, wanted=not future.cancelled() or scheduler.running())
+            hold = self._outbox.put(future, wanted=scheduler.running() or not _is_given_up(future))
         self._unsubscribe_at_the_end()
         return hold
 
@@ -333,3 +333,8 @@ class TaskMap(Generic[R]):
     def __repr__(self) -> str:
         total = "" if self.total is None else f" of {self.total}"
         return f"<TaskMap of {self.task.name}: {self.n_ended}{total} ended, {len(self._mine)} in flight>"
+
+
+def _is_given_up(future: Future[Any]) -> bool:
+    """Whether the end of a run has ended it: by cancelling it, or by killing its worker."""
+    return future.cancelled() or isinstance(future.exception(), WorkerLostError)
