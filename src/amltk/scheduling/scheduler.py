@@ -366,6 +366,10 @@ class Scheduler(SchedulerEvents, Factories):
         """Whether there is a run, be it ending."""
         return self._run is not None
 
+    def is_elsewhere(self) -> bool:
+        """Whether it is running, in another thread than the caller's."""
+        return self._run is not None and self._run.running() and not self._run.is_here()
+
     def leave(self, why: str) -> None:
         """End the run without waiting for compute: nobody is there any more to whom it could tell what it brings."""
         if self._run is not None:

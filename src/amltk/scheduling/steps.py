@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import sys
 import threading
@@ -47,6 +48,9 @@ class Steps:
             self._life = self._loop.create_task(self.run.live(), name="amltk-run")
         self._woken: asyncio.Future[None] = self._loop.create_future()
         self._life.add_done_callback(lambda _: self.wake())
+        self._is_closed = False
+        # After the executor has registered its own: what it does at the exit waits for an end of the run.
+        atexit.register(self.close, "the program ends within the loop over the results")
 
     @property
     def over(self) -> bool:
@@ -62,8 +66,13 @@ class Steps:
         self._woken = self._loop.create_future()
         if self.over:
             return
-        with loops.running_loop_set_aside(), Interrupts(self.run, self._life, holds_up_others=True):
+        with (
+            loops.running_loop_set_aside(),
+            Interrupts(self.run, self._life, holds_up_others=True) as interrupts,
+        ):
             loops.drive(self._loop, self._woken, self.run.interrupt)
+            if interrupts.told:  # it takes effect when the run is over
+                loops.drive(self._loop, self._life, self.run.interrupt)
 
     def wake(self) -> None:
         """End the step that is being made, soon; to be called on the loop's thread."""
@@ -76,11 +85,15 @@ class Steps:
         return self.run.ending.conclude()
 
     def close(self, why: str) -> None:
-        """Leave nothing behind: a run that is not over ends at once, without waiting for compute.
+        """Leave nothing behind: a run that is not over ends at once, without waiting for compute. Harmless if repeated.
 
         Args:
             why: The message of `@stop`.
         """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        atexit.unregister(self.close)
         if get_ident() == self._thread:
             self._close(why)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sized
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from amltk.scheduling.task import Task
 
 R = TypeVar("R")
+
+HEAD_START = 0.1
+"""Seconds that a thread beside that of the run has to begin a loop over the results of a map."""
 
 Unpack: TypeAlias = Literal["args", "kwargs"]
 """What an item is to a call: its arguments, or its keyword arguments."""
@@ -178,7 +182,11 @@ class TaskMap(Generic[R]):
         return self.exhausted and not self._mine and not self._kept
 
     def start(self) -> None:
-        """Submit the first items now if the scheduler is running, else after its next `@start`. For the task alone."""
+        """Submit the first items now if the scheduler is running, else after its next `@start`. For the task alone.
+
+        If it is running in another thread, they are submitted by a loop over the results, or soon: calls that had ended
+        before that loop began would be missing in it.
+        """
         task, scheduler = self.task, self.task.scheduler
         self._subscriptions = [
             *(task.register(event, self._note_end, hidden=True) for event in (task.RESULT, task.EXCEPTION)),
@@ -186,7 +194,10 @@ class TaskMap(Generic[R]):
             scheduler.on_empty.register(self._fill, hidden=True),  # what was refused has nothing to wait for any more
             scheduler.on_finishing.register(self._note_end_of_run, hidden=True),
         ]
-        if scheduler.running():
+        if scheduler.is_elsewhere():
+            with contextlib.suppress(SchedulerNotRunningError):  # an end was asked for meanwhile
+                scheduler.call_later(HEAD_START, self._fill)
+        elif scheduler.running():
             self._fill()
         else:
             self._subscriptions.append(scheduler.on_start.register(self._fill, hidden=True))

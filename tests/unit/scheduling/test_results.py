@@ -1,5 +1,7 @@
 """The calls of a map as they end, for a plain loop: which are given, when and in which order, and how the run ends."""
 
+# ruff: noqa: PERF401 - loops are what this is about
+
 from __future__ import annotations
 
 import asyncio
@@ -109,7 +111,7 @@ def test_exceptions_are_raised_in_their_place(scheduler: Scheduler, ordered: boo
     """By default the loop raises what a call has raised, after the calls before it, and the run is over."""
     recorder = EventRecorder(scheduler)
     seen: list[int] = []
-    with pytest.raises(Odd) as info:
+    with pytest.raises(Odd) as info:  # noqa: PT012 - a loop
         for call in scheduler.task(even).map([0, 2, 3, 4], in_flight=1).results(ordered=ordered):
             seen.append(call.result())
     assert seen == [0, 2]
@@ -147,7 +149,7 @@ def test_a_loop_that_is_left(scheduler: Scheduler, how: str) -> None:
         for _ in task.map(itertools.count()).results():
             break
     elif how == "raise":
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ZeroDivisionError):  # noqa: PT012 - a loop
             for _ in task.map(itertools.count()).results():
                 _ = 1 / 0
     else:
@@ -229,7 +231,7 @@ def test_stop_in_the_body(scheduler: Scheduler) -> None:
 def test_a_loop_in_a_run_that_is_ending(scheduler: Scheduler) -> None:
     """Nothing is computed any more, which is an error and not an empty loop."""
     task = scheduler.task(double)
-    with pytest.raises(SchedulerNotRunningError, match="the run is ending"):
+    with pytest.raises(SchedulerNotRunningError, match="the run is ending"):  # noqa: PT012 - a loop
         for _ in task.map(range(9), in_flight=1).results():
             scheduler.stop()
             list(task.map(range(3)).results())
@@ -284,7 +286,7 @@ def test_an_iterable_that_raises(scheduler: Scheduler) -> None:
 
     task = scheduler.task(double)
     seen: list[int] = []
-    with pytest.raises(LookupError, match="no more"):
+    with pytest.raises(LookupError, match="no more"):  # noqa: PT012 - a loop
         for call in task.map(source(), in_flight=1).results():
             seen.append(call.args[0])
     assert seen == [0, 1, 2]
@@ -387,7 +389,7 @@ def test_an_async_loop_that_is_left(scheduler: Scheduler, how: str) -> None:
     async def breaks() -> None:
         async for _ in task.map(itertools.count()).results():
             break
-        while scheduler.has_run():
+        while scheduler.has_run():  # noqa: ASYNC110 - it takes few turns
             await asyncio.sleep(0)
 
     async def is_cancelled() -> None:
@@ -425,7 +427,7 @@ def test_in_a_run_that_goes_on_already(scheduler: Scheduler) -> None:
 
     async def program() -> None:
         background = asyncio.create_task(scheduler.async_run(end_on_empty=False))
-        while not seen:
+        while not seen:  # noqa: ASYNC110 - it takes few turns
             await asyncio.sleep(0)
         seen.append([call.result() async for call in task.map([5, 6]).results()])
         assert scheduler.running()
