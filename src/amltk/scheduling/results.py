@@ -7,13 +7,15 @@ import contextlib
 import logging
 import sys
 import threading
+from concurrent.futures import BrokenExecutor
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from amltk.exceptions import FutureCancelledError, SchedulerRunningError
+from amltk.exceptions import ExecutorBrokenError, FutureCancelledError, SchedulerRunningError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 
+    from amltk.scheduling.ending import Ending
     from amltk.scheduling.events import Subscription
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future
@@ -72,6 +74,7 @@ class Results(Generic[R]):
         self._run_options = {**run_options, "display": display}
         self._ordered = ordered
         self._display = display
+        self._ending: Ending | None = None  # of the run
 
     def __iter__(self) -> Iterator[Future[R]]:
         """Run the scheduler and give the calls as they end.
@@ -156,6 +159,8 @@ class Results(Generic[R]):
 
     def _next(self, outbox: Outbox) -> Future[R] | None:
         """The next call, if there is one: what is to be raised is raised in its place."""
+        if self._scheduler.has_run():
+            self._ending = self._scheduler.current_run.ending
         call = outbox.take()
         try:
             try:
@@ -176,7 +181,13 @@ class Results(Generic[R]):
             if call.cancelled():
                 if self._options.on_cancelled == "raise":
                     raise FutureCancelledError(f"the call {call.label} was cancelled, and on_cancelled is 'raise'")
-            elif (error := call.exception()) is not None and self._options.on_exception.decide(error) == "raise":
+                return
+            error = call.exception()
+            if isinstance(error, BrokenExecutor) and self._ending is not None:
+                error = self._ending.exception or error  # the executor's, which ends the run whatever was asked for
+            if error is None:
+                return
+            if isinstance(error, ExecutorBrokenError) or self._options.on_exception.decide(error) == "raise":
                 raise error
         finally:
             del call, error
@@ -237,7 +248,10 @@ class AsyncOwn:
         """End the run, if it goes on, and wait for that."""
         if self._run.done():
             return  # it was concluded, or is about to be
-        self._scheduler.leave(LEFT)
+        if self._scheduler.is_beginning():
+            self._run.cancel()
+        else:
+            self._scheduler.leave(LEFT)
         try:
             await asyncio.wait([self._run])
         except asyncio.CancelledError:

@@ -342,7 +342,7 @@ class Run:
                 self._backend.withdraw(future.work)
             if n % 1000 == 0:
                 await self._uncancelled(asyncio.sleep(0))
-        await self._in_thread(self._backend.kill, unless=lambda: self._insisted() and not self._backend.kills)
+        await self._in_thread(self._backend.end_calls, unless=lambda: self._insisted() and not self._backend.kills)
         self._write_off()
         self._delivery.cancel_coroutines()
         await self._until_quiet()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import sys
@@ -77,7 +78,16 @@ class Scheduler(SchedulerEvents, Factories):
     scheduler.run()
     ```
 
-    A scheduler made by one of the `with_...` factories can run again and again, with a fresh executor each time.
+    A scheduler made by one of the `with_...` factories can run again and again, with a fresh executor each time. In a
+    `with` block, or an `async with`, its runs use the same executor, with workers that are warm, and it is shut down at
+    the end of the block:
+
+    ```python
+    with Scheduler.with_processes(4) as scheduler:
+        task = scheduler.task(expensive_function)
+        first = [call.result() for call in task.map(range(10)).results()]
+        second = [call.result() for call in task.map(first).results()]
+    ```
 
     Args:
         executor: Any `concurrent.futures.Executor`. A run shuts it down at its end, unless `terminate` is False.
@@ -104,9 +114,11 @@ class Scheduler(SchedulerEvents, Factories):
         self._remake: Callable[[], Executor] | None = None  # set by factories
         self._terminate = terminate
         self._executor_is_used_up = False
+        self._is_kept = False  # between runs
         self._run: Run | None = None
         # What `submit` and `Task.submit` have in common: the run's own method while there is a run.
         self.submit_for: Callable[..., Future[Any]] = self._refuse
+        self._backend: Backend | None = None  # of the run
         self._busy = threading.Lock()  # while there is a run
         self.steps: Steps | None = None  # of the run, if plain code drives it step by step
         self._begun: asyncio.Task[ExitState] | None = None  # by `begin_async`
@@ -371,9 +383,9 @@ class Scheduler(SchedulerEvents, Factories):
         return self._run is not None and self._run.running() and not self._run.is_here()
 
     def leave(self, why: str) -> None:
-        """End the run without waiting for compute: nobody is there any more to whom it could tell what it brings."""
+        """End the run of the loop that is running, without waiting for compute: nobody waits for what it brings."""
         if self._run is not None:
-            self._run.leave(why)
+            self._run.loop.call_soon(self._run.leave, why)  # not before it has begun
 
     def stop(
         self,
@@ -495,8 +507,9 @@ class Scheduler(SchedulerEvents, Factories):
             yield
         finally:
             if self._run is not None and self._run.ending.phase is not Phase.IDLE:
-                self._executor_is_used_up = self._terminate is not False
-            self._run = None
+                is_kept = self._backend is not None and self._backend.keep and not self._backend.is_used_up
+                self._executor_is_used_up = self._terminate is not False and not is_kept
+            self._run = self._backend = None
             self.submit_for = self._refuse
             self._busy.release()
 
@@ -509,12 +522,78 @@ class Scheduler(SchedulerEvents, Factories):
         return self._remake()
 
     async def _make_run(self, options: RunOptions, view: View | None) -> Run:
-        terminators: dict[object, Terminator | None] = {True: self._kind.terminate, False: None}
-        terminator = terminators[self._terminate] if isinstance(self._terminate, bool) else self._terminate
-        backend = Backend(self._executor, self._kind.capabilities, terminator, is_own=self._terminate is True)
-        self._run = Run(self.emitter, backend, options, view, numbers=self._numbers, witnesses=self.witnesses)
+        self._backend = self._make_backend(keep=self._is_kept)
+        self._run = Run(self.emitter, self._backend, options, view, numbers=self._numbers, witnesses=self.witnesses)
         self.submit_for = self._run.submit
         return self._run
+
+    def _make_backend(self, *, keep: bool) -> Backend:
+        terminators: dict[object, Terminator | None] = {True: self._kind.terminate, False: None}
+        terminator = terminators[self._terminate] if isinstance(self._terminate, bool) else self._terminate
+        is_own = self._terminate is True
+        return Backend(self._executor, self._kind.capabilities, terminator, is_own=is_own, keep=keep)
+
+    # ------------------------------------------------------------------ several runs
+
+    def __enter__(self) -> Self:
+        """Keep the executor from one run to the next, until the end of the block.
+
+        A run that ends without waiting costs the workers that were at its calls, and no other, where the executor can
+        end calls one by one, as `with_processes` can; elsewhere the next run has a fresh executor.
+
+        Raises:
+            RuntimeError: It was entered before.
+        """
+        if self._is_kept:
+            raise RuntimeError("the scheduler was entered by a `with` before, and not left: run it in that block")
+        self._is_kept = True
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Shut the executor down; after an error without waiting for anything. A run that goes on is ended."""
+        if not self._leave_block(at_once=kind is not None):
+            with self._busy:  # until the run is over, which is going on in another thread
+                pass
+        self._end_executor(at_once=kind is not None)
+
+    async def __aenter__(self) -> Self:
+        """The same for coroutines, which are not held up by the end of the block."""
+        return self.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """The same, and wait until a run that goes on has ended."""
+        self._leave_block(at_once=kind is not None)
+        ended = asyncio.create_task(asyncio.to_thread(self._busy.acquire))
+        try:
+            await asyncio.shield(ended)
+        finally:
+            ended.add_done_callback(lambda _: self._busy.release())
+        await asyncio.to_thread(self._end_executor, at_once=kind is not None)
+
+    def _leave_block(self, *, at_once: bool) -> bool:
+        """Have the run end that goes on, if there is one; whether it is over, or must not be waited for here."""
+        self._is_kept = False
+        why = "the block of the scheduler was left"
+        if self.steps is not None and self.steps.can_step():
+            self.steps.close(why)
+        run, backend = self._run, self._backend
+        if run is None or backend is None:
+            return True
+        backend.keep = False
+        end = partial(run.leave, why) if at_once else partial(run.stop, why, None)
+        with contextlib.suppress(RuntimeError):  # of a loop that was closed meanwhile: the run is over
+            run.loop.call_soon_threadsafe(end)  # not before it has begun
+        return run.is_here()
+
+    def _end_executor(self, *, at_once: bool) -> None:
+        if self._run is not None or self._executor_is_used_up or self._terminate is False:
+            return  # the end of the run sees to it, or nobody is to
+        self._executor_is_used_up = True
+        backend = self._make_backend(keep=False)
+        if at_once:
+            backend.kill()
+        else:
+            backend.close()
 
     def _view(self, display: bool | str | Iterable[RenderableType], timeout: float | None) -> View | None:
         if display is False or (display == "auto" and not _in_notebook()):
