@@ -29,7 +29,7 @@ from amltk.scheduling.events import (
     raise_attribute_error,
 )
 from amltk.scheduling.executors.backend import Backend
-from amltk.scheduling.executors.registry import ExecutorKind, Terminator, kind_named, kind_of
+from amltk.scheduling.executors.registry import ExecutorKind, Terminator, kind_named, kind_of, workers_of
 from amltk.scheduling.factories import Factories
 from amltk.scheduling.interrupts import Interrupts
 from amltk.scheduling.policy import OnException, Reaction, RunOptions
@@ -475,6 +475,11 @@ class Scheduler(SchedulerEvents, Factories):
     def executor(self) -> Executor:
         """Where compute happens. A scheduler made by a factory has another one in each run."""
         return self._executor
+
+    @property
+    def n_workers(self) -> int | None:
+        """How many calls the executor computes at a time, by now: adaptive clusters change it. None if not known."""
+        return workers_of(self._executor)
 
     @property
     def executor_kind(self) -> ExecutorKind:

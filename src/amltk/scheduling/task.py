@@ -184,7 +184,8 @@ class Task(Emitter, Generic[P, R]):
 
         Args:
             *iterables: For the arguments of the function; it ends with the shortest.
-            in_flight: How many may be pending, at least 1; None for twice the number of CPUs of this machine.
+            in_flight: How many may be pending, at least 1; None for twice the number of workers that the scheduler has,
+                which is looked up again for each call; where they are not known, twice the CPUs of this machine.
             unpack: What an item of the one iterable is: `"kwargs"` for a dict of the keyword arguments, `"args"` for a
                 tuple of the arguments; None for the first argument.
 

@@ -268,7 +268,7 @@ class TaskMap(Generic[R]):
             return taken < self._limit() and scheduler.running()
 
     def _limit(self) -> int:
-        return self._in_flight or 2 * (os.cpu_count() or 1)
+        return self._in_flight or 2 * (self.task.scheduler.n_workers or os.cpu_count() or 1)
 
     def _submit_next(self) -> bool:
         """Submit the next item; False if there is none, or it cannot be submitted now."""
