@@ -145,6 +145,17 @@ class Future(asyncio.Future[R]):
         _set_exception(self, error)
         self.exception()  # events tell it: it must not be reported as "never retrieved" as well
 
+    def __reduce__(self) -> Any:
+        """Refused: it is of this process, and has no value before its end.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(
+            f"the future of {self.label} cannot be sent to a worker, as an argument for instance: submit what needs its"
+            " result in a callback of @result (task.on_result), with the result as the argument"
+        )
+
     def __repr__(self) -> str:
         number = f" {self.number}" if self.number >= 0 else ""
         return f"<Future{number}: {self.label}, {self._state_in_words()}>"

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeAlias, TypeVar
 
 from amltk import _extras
-from amltk._checks import check_bool, check_count, check_seconds
+from amltk._checks import check_bool, check_count, check_seconds, explains_options
 from amltk.exceptions import ExecutorShutdownError, SchedulerNotRunningError, SchedulerRunningError
 from amltk.scheduling import loops
 from amltk.scheduling.ending import Phase
@@ -166,6 +166,7 @@ class Scheduler(SchedulerEvents, Factories):
         """What `submit_for` is when there is no run."""
         raise self._not_started(f"submit {callback_name(fn)}")
 
+    @explains_options(plugin="plugins")
     def task(
         self, function: Callable[P, R], *, plugins: Plugin | Iterable[Plugin] = (), init_plugins: bool = True
     ) -> Task[P, R]:
@@ -253,6 +254,7 @@ class Scheduler(SchedulerEvents, Factories):
 
     # ------------------------------------------------------------------ running
 
+    @explains_options(time_limit="timeout", n_jobs="give the workers to the factory: Scheduler.with_processes(...)")
     def run(
         self,
         *,

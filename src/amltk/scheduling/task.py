@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
 
 from amltk import _extras
-from amltk._checks import check_bool
+from amltk._checks import check_bool, explains_options
+from amltk._notes import safe_repr
 from amltk.scheduling.call import Call
 from amltk.scheduling.events import (
     Channel,
@@ -29,6 +30,20 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def _name_of(plugin: object) -> str:
+    return plugin.__name__ if isinstance(plugin, type) else safe_repr(plugin)
+
+
+def _what_to_write(plugin: object) -> str:
+    """The remedy, where something was given in the place of a plugin that one can guess."""
+    kind = plugin if isinstance(plugin, type) else type(plugin)
+    if hasattr(kind, "Plugin"):
+        return f": write plugins={kind.__name__}.Plugin()"  # a comm, of which each call has one
+    if kind is plugin and hasattr(kind, "prepare"):
+        return f", but a class of them: write plugins={kind.__name__}(...)"
+    return ": write for instance plugins=Limits(wall_time=60), or a list of plugins"
 
 
 class TaskChannels(NamedTuple):
@@ -117,7 +132,9 @@ class Task(Emitter, Generic[P, R]):
         self.on_result = Subscriber(self, self.RESULT)
         self.on_exception = Subscriber(self, self.EXCEPTION)
         self.on_cancelled = Subscriber(self, self.CANCELLED)
-        for plugin in plugins if isinstance(plugins, Iterable) else (plugins,):
+        several = isinstance(plugins, Iterable) and not isinstance(plugins, str | type)
+        given: Any = plugins if several else (plugins,)
+        for plugin in given:
             self._add_plugin(plugin, attach=init_plugins)
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R] | None:
@@ -171,6 +188,12 @@ class Task(Emitter, Generic[P, R]):
                 raise
             self.scheduler.report(error, f"teardown of a plugin of {self.name}")  # to the submitter all is well
 
+    @explains_options(
+        n_jobs="give the workers to the factory, such as Scheduler.with_processes(...)",
+        chunksize="leave it out: short calls travel together anyway",
+        timeout="give it to results(timeout=...) or run(timeout=...)",
+        ordered="give it to results(ordered=...)",
+    )
     def map(self, *iterables: Iterable[Any], in_flight: int | None = None, unpack: Unpack | None = None) -> TaskMap[R]:
         """Submit the task for each item of an iterable, or of several side by side, as the built-in `map` calls.
 
@@ -235,8 +258,8 @@ class Task(Emitter, Generic[P, R]):
         self._add_plugin(plugin, attach=True)
 
     def _add_plugin(self, plugin: Plugin, *, attach: bool) -> None:
-        if not hasattr(plugin, "prepare"):
-            raise TypeError(f"plugins: {plugin!r} is no Plugin")
+        if isinstance(plugin, type) or not hasattr(plugin, "prepare"):
+            raise TypeError(f"plugins: {_name_of(plugin)} is no Plugin{_what_to_write(plugin)}")
         if attach:
             plugin.attach_task(self)
         self.add_event(*plugin.events())

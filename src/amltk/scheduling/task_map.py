@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
-from amltk._checks import check_bool, check_count
+from amltk._checks import check_bool, check_count, explains_options
 from amltk._notes import safe_repr
 from amltk.exceptions import SchedulerNotRunningError, WorkerLostError
 
@@ -80,6 +80,7 @@ class TaskMap(Generic[R]):
         self._wanted = False
         self._subscriptions: list[Subscription] = []
 
+    @explains_options(in_flight="give it to map(in_flight=...)", order="ordered")
     def results(
         self,
         *,
