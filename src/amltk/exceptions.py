@@ -30,7 +30,7 @@ class SchedulerRunningError(SchedulerError, RuntimeError):
 
 
 class EventNotKnownError(SchedulerError, ValueError):
-    """A name or an `Event` was given that this emitter does not emit.
+    """The name of an event was given that this emitter does not have.
 
     The message lists the names that it does know.
     """

@@ -448,6 +448,11 @@ class Scheduler(SchedulerEvents, Factories):
         return [] if self._run is None else self._run.running_calls()
 
     @property
+    def unique_ref(self) -> str:
+        """A name that no other scheduler has, the same each time."""
+        return self.emitter.unique_ref
+
+    @property
     def event_counts(self) -> Counter[Event[..., Any]]:
         """How often each event was delivered, over all runs; events that never happened are left out."""
         return self.emitter.event_counts
