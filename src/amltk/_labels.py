@@ -16,6 +16,9 @@ LONGEST = 100
 LONGEST_VALUE = 32
 """Characters of one argument, at most."""
 
+LONGEST_FLOAT = 10
+"""Characters of a float that is told exactly."""
+
 MOST_ITEMS = 4
 """Items of a container that are shown, at most."""
 
@@ -63,7 +66,8 @@ def _in_short(value: Any, depth: int) -> str:
     if isinstance(value, str | bytes | bytearray):
         return _text(value)
     if isinstance(value, float):
-        return float.__repr__(value)  # of NumPy's as well, which would say that it is NumPy's
+        exact = float.__repr__(value)  # of NumPy's as well, which would say that it is NumPy's
+        return exact if len(exact) <= LONGEST_FLOAT else f"{value:.6g}"
     if kind is int and value.bit_length() > MOST_BITS:
         return f"<int of {value.bit_length():,} bits>"
     if isinstance(shape := getattr(value, "shape", None), tuple) and not isinstance(value, type):

@@ -75,3 +75,19 @@ def answer(msg: Comm.Msg[int]) -> None:
 
 
 def end_it(error: Comm.CloseRequestError) -> None: ...
+
+
+def check_results() -> None:
+    for call in task.map([1, 2]).results(ordered=True, on_exception="continue"):
+        assert_type(call, Future[str])
+        assert_type(call.result(), str)
+
+
+async def check_results_in_a_loop() -> None:
+    async for call in task.map([{"depth": 1}], unpack="kwargs").results():
+        assert_type(call.result(), str)
+    assert_type(await task.map([1]).results(), list[Future[str]])
+
+
+with Scheduler.with_processes(2) as warm:
+    assert_type(warm, Scheduler)

@@ -50,6 +50,7 @@ class Array:
     [
         ((), {}, "train()"),
         ((), {"lr": 0.1, "depth": 3}, "train(lr=0.1, depth=3)"),
+        ((1 / 3, -1e-7, 12345.678, 1e300), {}, "train(0.333333, -1e-07, 12345.678, 1e+300)"),
         (("mnist", None), {"lr": 0.1}, "train('mnist', None, lr=0.1)"),
         ((Array(1000, 20), Array(3, dtype=None), Array()), {}, "train(Array(1000x20, float64), Array(3), 7)"),
         ((Plain(), Plain, partial(print)), {}, "train(<Plain>, Plain, functools.partial(<built-in fun…)"),
