@@ -212,8 +212,8 @@ class Own:
 
     def __init__(self, scheduler: Scheduler, options: RunOptions, display: Any) -> None:
         self._steps = scheduler.begin_steps(options, display)
-        self.wake = self._steps.wake
-        self.wait = self._steps.step
+        self.wake: Callable[[], None] = self._steps.wake
+        self.wait: Callable[[], None] = self._steps.step
 
     def over(self, outbox: Outbox) -> bool:  # noqa: ARG002 - as in `Driver`
         """Whether the run has ended."""
@@ -292,8 +292,8 @@ class Nested(Joined):
 
     def __init__(self, scheduler: Scheduler, task_map: TaskMap[Any], steps: Steps) -> None:
         super().__init__(scheduler, task_map, steps.wake)
-        self.wake = steps.wake
-        self.wait = steps.step
+        self.wake: Callable[[], None] = steps.wake
+        self.wait: Callable[[], None] = steps.step
 
 
 class Elsewhere(Joined):

@@ -57,8 +57,8 @@ class Backend:
         self.submit: Callable[..., Any] = executor.submit
         self._terminator = terminator
         self.is_own = is_own
-        self.keep = keep
-        self.is_used_up = False
+        self.keep: bool = keep
+        self.is_used_up: bool = False
         self._detach: Callable[[], None] | None = None
 
     @property
