@@ -142,3 +142,22 @@ def test_asyncio_run_that_is_interrupted() -> None:
         code, lines, _ = script.end()
     assert code == -signal.SIGINT
     assert lines[-1] == "finished"
+
+
+def test_a_fork_of_the_program_leaves_the_run_alone() -> None:
+    """A child that the body forks may exit as it likes: the loop of the parent goes on."""
+    code, lines, errors = run_script("""
+        import os, sys
+        from amltk.scheduling import Scheduler
+
+        scheduler = Scheduler.with_processes(1)
+        for call in scheduler.task(abs).map(range(3)).results():
+            if call.args == (0,):
+                child = os.fork()
+                if child == 0:
+                    sys.exit(0)
+                os.waitpid(child, 0)
+            print(call.args)
+    """)
+    assert (code, errors) == (0, "")
+    assert sorted(lines) == ["(0,)", "(1,)", "(2,)"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import os
 import sys
 import threading
 from contextlib import ExitStack
@@ -41,6 +42,7 @@ class Steps:
     def __init__(self, make_run: Callable[[], Coroutine[Any, Any, Run]]) -> None:
         self.ends: ExitStack = ExitStack()
         self._thread = get_ident()
+        self._pid = os.getpid()
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         with loops.running_loop_set_aside():
             self._loop = self._runner.get_loop()
@@ -90,8 +92,8 @@ class Steps:
         Args:
             why: The message of `@stop`.
         """
-        if self._is_closed:
-            return
+        if self._is_closed or os.getpid() != self._pid:
+            return  # or this is a fork of the program: the run is not its own
         self._is_closed = True
         atexit.unregister(self.close)
         if get_ident() == self._thread:

@@ -213,8 +213,8 @@ class Task(Emitter, Generic[P, R]):
                 tuple of the arguments; None for the first argument.
 
         Returns:
-            A handle that tells how far it is, with `cancel()`. If the scheduler is not running yet, it begins after the
-            next `@start`.
+            A handle that tells how far it is, with `results()` and `cancel()`. If the scheduler is not running yet, it
+            begins after the next `@start`; if it is running in another thread, within a tenth of a second.
 
         Raises:
             TypeError: There is no iterable, or several and `unpack`, or `in_flight` is no whole number.
