@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from inspect import CO_VARKEYWORDS
 from numbers import Real
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def check_bool(name: str, value: object) -> bool:
@@ -74,3 +83,43 @@ def check_between(name: str, value: object, least: float, most: float = math.inf
         allowed = f"at least {least:g} and finite" if most == math.inf else f"from {least:g} to {most:g}"
         raise ValueError(f"{name}={value!r}: must be {allowed}")
     return float(value)
+
+
+def explains_options(**instead: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorate a function whose users know such functions of other tools: options that it has not are explained.
+
+    Args:
+        **instead: By the name of an option of another tool: what to write. A name alone takes the value over. A
+            function that passes options on, as `**options`, refuses these only.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        code: Any = function.__code__
+        known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        passes_on = bool(code.co_flags & CO_VARKEYWORDS)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            for name, value in kwargs.items():
+                if name not in known and (name in instead or not passes_on):
+                    remedy = _remedy(name, value, instead, [n for n in known if n not in {"self", "cls"}])
+                    raise TypeError(f"{function.__name__}() has no option {name}: {remedy}")
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def _remedy(name: str, value: object, instead: dict[str, str], known: Iterable[str]) -> str:
+    if (words := instead.get(name)) is not None:
+        if not words.isidentifier():
+            return words
+        if value == -1:
+            return f"leave out {words}, which is as many as there are CPUs then"  # as joblib and scikit-learn have it
+        return f"write {words}={value!r}"
+    from difflib import get_close_matches  # it takes a while to import
+
+    if close := get_close_matches(name, known, n=1):
+        return f"write {close[0]}={value!r}"
+    return f"it has {', '.join(known)}"

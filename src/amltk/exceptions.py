@@ -42,7 +42,7 @@ class NestingError(SchedulerError, RuntimeError):
 
 
 class EventNotKnownError(SchedulerError, ValueError):
-    """A name or an `Event` was given that this emitter does not emit.
+    """The name of an event was given that this emitter does not have.
 
     The message lists the names that it does know.
     """

@@ -279,3 +279,20 @@ def test_ipython_in_a_terminal(tmp_path_factory: pytest.TempPathFactory) -> None
     values = [line.partition(": ")[2] or line for line in ended.lines if line]
     one = ["result {}", "finished", "'EXHAUSTED'"]
     assert values == [line.format(n) for n in (2, 3, -3) for line in one]
+
+
+def test_loops_over_results_in_cells(kernel: Kernel) -> None:
+    """A plain loop, `async for` and `await` work in a cell, in a block that keeps the workers."""
+    cell = kernel.execute("""
+        import os
+        with Scheduler.with_processes(1) as scheduler:
+            task = scheduler.task(fn)
+            for call in task.map([1, 2]).results(ordered=True, display=False):
+                print(call.label, call.result())
+            async for call in task.map([3]).results(display=False):
+                print(call.label, call.result())
+            print([call.result() for call in await task.map([4, 5]).results(ordered=True, display=False)])
+        await asyncio.sleep(0)
+    """)
+    assert cell.error is None
+    assert cell.printed == "fn(1) 2\nfn(2) 3\nfn(3) 4\n[5, 6]\n"

@@ -1,184 +1,169 @@
-"""Workers that are forked from a process which has imported what their calls need."""
+"""Schedulers in `with` blocks: several runs use the same workers, and nothing is left behind."""
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import os
-import signal
-import sys
-import textwrap
-from typing import TYPE_CHECKING
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psutil
 import pytest
 
-from amltk.scheduling.executors import ProcessPool
+from amltk.exceptions import ExecutorBrokenError
+from amltk.scheduling import ExitState, Scheduler
 from tests.helpers.gate import Gate, pass_gate
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
-GUARD = 60.0
-"""Seconds after which a test counts as hanging; no test waits for it to pass."""
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers: elsewhere workers import")
-
-BAD_MODULES = {
-    "a thread": (
-        "import threading\nthreading.Thread(target=threading.Event().wait, name='watches', daemon=True).start()",
-        "the thread watches",
-    ),
-    "a thread of _thread": (
-        "import _thread, threading\n_thread.start_new_thread(threading.Event().wait, ())",
-        "it started",
-    ),
-    "an event loop": ("import asyncio\nLOOP = asyncio.new_event_loop()", "event loop"),
-    "a connection": ("import socket\nSERVER = socket.create_server(('127.0.0.1', 0))", "a connection"),
-    "a child": ("import subprocess\nCHILD = subprocess.Popen(['sleep', '100'])", "the process"),
-    "a file that it writes": ("LOG = open('log.txt', 'w')", "a file to write into"),
-    "its process's end": ("import os\nos._exit(7)", "has ended"),
-}
+def worker(_: object = None) -> int:
+    return os.getpid()
 
 
-def imported(*names: str) -> tuple[int, list[str]]:
-    """Which modules the worker has, before the call itself imports any."""
-    return os.getpid(), [name for name in names if name in sys.modules]
+def fail() -> None:
+    raise RuntimeError("a worker cannot be initialised")
 
 
-def random_numbers() -> tuple[float, float]:
-    import random
-
-    import numpy as np
-
-    return random.random(), np.random.random()
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that modules are imported from."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def pids_of_a_run(scheduler: Scheduler, task: Any) -> set[int]:
+    """The workers that take part when each of two has to wait for the other."""
+    with Gate() as gate:
+        gate.when_begun(2, gate.open)
+        waiting = scheduler.task(pass_gate)
+        assert len(list(waiting.map([gate.address] * 2).results())) == 2
+        return set(gate.pids)
 
 
-def add_module(folder: Path, name: str, text: str) -> None:
-    (folder / f"{name}.py").write_text(textwrap.dedent(text))
+def assert_no_children() -> None:
+    children = psutil.Process().children(recursive=True)
+    assert [child for child in children if "forkserver" not in " ".join(child.cmdline())] == []
 
 
-def test_a_module_is_imported_once_for_all_workers(folder: Path) -> None:
-    """Whatever it does at import is done once, and all workers have it, those that replace killed ones too."""
-    add_module(folder, "counted", "import os\nwith open('imports.txt', 'a') as file: print(os.getpid(), file=file)\n")
-    pids = set()
-    with ProcessPool(2, preload=["counted"]) as pool:
-        for _ in range(3):
-            with Gate() as gate:
-                calls = [pool.submit(pass_gate, gate.address) for _ in range(2)]
-                gate.wait_begun(2)
-                pids.update(pool.worker_pids)
-                gate.open()
-                assert all(call.exception(GUARD) is None for call in calls)
-            pid, found = pool.submit(imported, "counted").result(GUARD)
-            assert found == ["counted"]
-            pids.add(pid)
-            os.kill(pid, signal.SIGKILL)
-    assert len(pids) >= 4
-    assert len((folder / "imports.txt").read_text().split()) == 1
+@pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])
+def test_runs_in_a_block_use_the_same_workers(method: Any) -> None:
+    """However runs are begun, the workers are those of the first one; at the end of the block they end."""
+    with Scheduler.with_processes(2, method) as scheduler:
+        task = scheduler.task(worker)
+        first = pids_of_a_run(scheduler, task)
+        seen: set[int] = set()
+        task.on_result(lambda _, pid: seen.add(pid))
+        scheduler.on_start(lambda: task.submit(), max_calls=2)
+        scheduler.run()
+        assert asyncio.run(scheduler.async_run()) == ExitState(ExitState.Code.EXHAUSTED)
+        assert seen <= first
+        assert pids_of_a_run(scheduler, task) == first
+    assert not any(map(psutil.pid_exists, first))
 
 
-def test_workers_are_children_of_one_process(folder: Path) -> None:
-    """The warm process does not stand between the workers and the process that waits for them."""
-    add_module(folder, "plain", "X = 1\n")
-    with ProcessPool(1, preload=["plain"]) as pool:
-        pid, _ = pool.submit(imported).result(GUARD)
-        server = psutil.Process(pid).parent()
-        assert server is not None
-        assert server.ppid() == os.getpid()
-        assert len(server.children()) == 2  # it and the warm process
+def test_a_run_that_does_not_wait_costs_the_workers_that_were_at_work() -> None:
+    """The others are those of the next run."""
+    with Gate() as gate, Scheduler.with_processes(2) as scheduler:
+        task = scheduler.task(worker)
+        first = pids_of_a_run(scheduler, task)
+        waiting = scheduler.task(pass_gate)
+        scheduler.on_start(lambda: waiting.submit(gate.address), max_calls=1)
+        for _ in task.map(range(1)).results():
+            (lost,) = gate.wait_begun()
+            break
+        gate.wait_gone()
+        second = pids_of_a_run(scheduler, task)
+        assert lost in first
+        assert first - {lost} <= second
+        assert lost not in second
 
 
-@pytest.mark.parametrize("kind", BAD_MODULES)
-def test_a_module_that_forks_badly_is_imported_by_workers(
-    kind: str, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is named in the log with the reason; calls work, what else is to be imported ahead is, and nothing is left."""
-    text, reason = BAD_MODULES[kind]
-    add_module(folder, "bad_one", text)
-    add_module(folder, "good_one", "X = 1\n")
-    with caplog.at_level(logging.WARNING, "amltk"), ProcessPool(1, preload=["bad_one", "good_one"]) as pool:
-        _, found = pool.submit(imported, "bad_one", "good_one").result(GUARD)
-        assert found == ["good_one"]
-        assert pool.submit(imported, "good_one").result(GUARD)[1] == ["good_one"]
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 1
-    assert "bad_one" in told[0]
-    assert reason in told[0]
+def test_executors_that_cannot_end_single_calls_are_renewed() -> None:
+    """After a run that did not wait the next one has a fresh executor; after others the same."""
+    gate = threading.Event()
+    with Scheduler.with_threads(2) as scheduler:
+        task = scheduler.task(gate.wait)
+        executor = scheduler.executor
+        scheduler.run()
+        assert scheduler.executor is executor
+        scheduler.on_start(lambda: task.submit(60), max_calls=1)
+        scheduler.on_start(scheduler.stop, max_calls=1)
+        scheduler.run(wait=False)
+        gate.set()
+        assert len(list(task.map([0]).results())) == 1
+        assert scheduler.executor is not executor
 
 
-def test_a_module_that_cannot_be_imported_is_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A name that was given is worth a warning; the others are imported."""
-    add_module(folder, "fails", "raise SystemExit(3)\n")
-    add_module(folder, "works", "X = 1\n")
-    with (
-        caplog.at_level(logging.WARNING, "amltk"),
-        ProcessPool(1, preload=["fails", "is_not_there", "works"]) as pool,
-    ):
-        assert pool.submit(imported, "fails", "works").result(GUARD)[1] == ["works"]
-    told = [record.getMessage() for record in caplog.records]
-    assert [text.split(maxsplit=1)[0] for text in told] == ["fails", "is_not_there"]
-    assert "SystemExit: 3" in told[0]
+def test_a_broken_executor_is_renewed() -> None:
+    """What broke in one run does not break the next."""
+    with Scheduler.with_processes(1, initializer=fail) as scheduler:
+        task = scheduler.task(worker)
+        for _ in range(2):
+            with pytest.raises(ExecutorBrokenError):
+                list(task.map([0]).results())
+    assert_no_children()
 
 
-def test_what_a_module_prints_and_where_it_goes_is_seen_once(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """What it has printed is not printed again by each worker, and workers begin where the pool was made."""
-    add_module(folder, "talks", "import os\nprint('hello from the module')\nos.chdir('/')\n")
-    with ProcessPool(2, preload=["talks"]) as pool:
-        assert pool.submit(os.getcwd).result(GUARD) == str(folder)
-        os.kill(pool.worker_pids[0], signal.SIGKILL)
-        assert pool.submit(os.getcwd).result(GUARD) == str(folder)
-    assert capfd.readouterr().out.count("hello from the module") == 1
+def test_an_executor_of_ones_own() -> None:
+    """It is shut down at the end of the block, and not by the runs in it."""
+    executor = ThreadPoolExecutor(1)
+    with Scheduler(executor) as scheduler:
+        task = scheduler.task(worker)
+        assert [len(list(task.map([0]).results())) for _ in range(2)] == [1, 1]
+    with pytest.raises(RuntimeError, match="shutdown"):
+        executor.submit(worker)
+    with ThreadPoolExecutor(1) as executor:
+        with Scheduler(executor, terminate=False) as scheduler:
+            scheduler.run()
+        assert executor.submit(worker).result() == os.getpid()
 
 
-def test_workers_draw_random_numbers_of_their_own() -> None:
-    """Copies of one process do not repeat each other's."""
-    pytest.importorskip("numpy")
-    drawn = set()
-    with ProcessPool(1, preload=["numpy", "random"], max_tasks_per_child=1) as pool:
-        for _ in range(3):
-            drawn.update(pool.submit(random_numbers).result(GUARD))
-    assert len(drawn) == 6
+@pytest.mark.parametrize("how", ["error", "loop", "unused"])
+def test_the_end_of_a_block(how: str) -> None:
+    """An error, a loop that was not gone through to its end, or no run at all: nothing is left behind."""
+    scheduler = Scheduler.with_processes(1)
+    task = scheduler.task(worker)
+    with Gate() as gate:
+        if how == "error":
+            with pytest.raises(ZeroDivisionError), scheduler:  # noqa: PT012 - a block
+                list(task.map([0]).results())
+                _ = 1 / 0
+        elif how == "loop":
+            with scheduler:
+                calls = iter(scheduler.task(pass_gate).map([gate.address] * 9, in_flight=9).results())
+                gate.when_begun(1, gate.open)
+                next(calls)
+        else:
+            with scheduler:
+                pass
+    assert_no_children()
+    assert not scheduler.has_run()
+    assert len(list(task.map([0]).results())) == 1  # outside of a block, as ever
 
 
-def test_a_run_that_ends_does_not_wait_for_imports(folder: Path) -> None:
-    """What is still being imported is given up at once, and no process is left."""
-    add_module(folder, "takes_for_ever", "import time\nwhile True: time.sleep(1)\n")
-    pool = ProcessPool(2, preload=["takes_for_ever"])
-    call = pool.submit(imported)
-    children = []
-    while not children:
-        children = [child for child in psutil.Process().children(recursive=True) if child.ppid() != os.getpid()]
-    pool.kill_workers()
-    assert call.cancelled()
-    assert not any(child.is_running() for child in children)
+def test_once_at_a_time() -> None:
+    """A block within the block of the same scheduler is an error."""
+    with Scheduler.with_sequential() as scheduler, pytest.raises(RuntimeError, match="entered"), scheduler:
+        pass
 
 
-@pytest.mark.parametrize(
-    ("preload", "error", "text"),
-    [
-        ("sklearn", TypeError, r"preload='sklearn': must be 'auto' or a list"),
-        (["a b"], TypeError, "'a b' is not the name of a module"),
-        ([3], TypeError, "3 is not the name of a module"),
-        (3, TypeError, "preload=3"),
-    ],
-)
-def test_what_preload_means_is_checked(preload: object, error: type[Exception], text: str) -> None:
-    """At once, with what is allowed."""
-    with pytest.raises(error, match=text):
-        ProcessPool(1, preload=preload)  # type: ignore[arg-type]
+def test_an_async_block() -> None:
+    """The end of the block ends a run that goes on beside it, and waits for it."""
+
+    async def program() -> None:
+        async with Scheduler.with_processes(1) as scheduler:
+            task = scheduler.task(worker)
+            pids = {call.result() for _ in range(3) for call in await task.map([0]).results()}
+            assert len(pids) == 1
+            background = asyncio.create_task(scheduler.async_run(end_on_empty=False))
+            await asyncio.sleep(0)
+        assert background.done()
+        assert background.result().code is ExitState.Code.STOPPED
+
+    asyncio.run(program())
+    assert_no_children()
 
 
-@pytest.mark.parametrize("method", ["spawn", "fork"])
-def test_modules_are_imported_ahead_by_the_fork_server_only(method: str) -> None:
-    """Other start methods say so; to import nothing ahead is what they do anyway."""
-    with pytest.raises(ValueError, match="mp_context='forkserver' only"):
-        ProcessPool(1, method, preload=["json"])
-    ProcessPool(1, method, preload=()).shutdown()
+def test_a_block_with_a_run_in_another_thread() -> None:
+    """The end of the block ends it as well."""
+    with Scheduler.with_processes(1) as scheduler:
+        began = threading.Event()
+        scheduler.on_start(began.set)
+        thread = threading.Thread(target=scheduler.run, kwargs={"end_on_empty": False})
+        thread.start()
+        began.wait()
+    thread.join()
+    assert_no_children()

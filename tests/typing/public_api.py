@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, assert_type
 
-from amltk.scheduling import Comm, Emitter, Event, ExitState, Limiter, Scheduler, Subscriber, Subscription
+from amltk.scheduling import Comm, Emitter, Event, ExitState, Future, Limiter, Scheduler, Subscriber, Subscription
 
 
 def train(depth: int, *, rate: float = 0.1) -> str:
@@ -15,12 +15,13 @@ def train(depth: int, *, rate: float = 0.1) -> str:
 scheduler = Scheduler.with_processes(2)
 task = scheduler.task(train, plugins=Limiter(max_calls=3))
 
-assert_type(task.submit(1), asyncio.Future[str] | None)
-assert_type(task.submit(1, rate=0.5), asyncio.Future[str] | None)
+assert_type(task.submit(1), Future[str] | None)
+assert_type(task.submit(1, rate=0.5), Future[str] | None)
 assert_type(task(1), str)
 task.submit("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 task.submit()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-assert_type(scheduler.submit(train, 1), asyncio.Future[str])
+assert_type(scheduler.submit(train, 1), Future[str])
+assert_type(scheduler.submit(train, 1).args, tuple[Any, ...])
 scheduler.submit(train, "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
@@ -29,7 +30,7 @@ def good(future: asyncio.Future[str], result: str) -> int:
     return len(result)
 
 
-assert_type(good(asyncio.Future(), ""), int)  # a decorated function stays the function
+assert_type(good(scheduler.submit(train, 1), ""), int)  # a decorated function stays the function
 
 
 @task.on_result  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
@@ -74,3 +75,19 @@ def answer(msg: Comm.Msg[int]) -> None:
 
 
 def end_it(error: Comm.CloseRequestError) -> None: ...
+
+
+def check_results() -> None:
+    for call in task.map([1, 2]).results(ordered=True, on_exception="continue"):
+        assert_type(call, Future[str])
+        assert_type(call.result(), str)
+
+
+async def check_results_in_a_loop() -> None:
+    async for call in task.map([{"depth": 1}], unpack="kwargs").results():
+        assert_type(call.result(), str)
+    assert_type(await task.map([1]).results(), list[Future[str]])
+
+
+with Scheduler.with_processes(2) as warm:
+    assert_type(warm, Scheduler)

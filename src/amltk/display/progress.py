@@ -12,10 +12,10 @@ from amltk.exceptions import WorkerLostError
 from amltk.scheduling.snapshot import Counts, Snapshot
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from amltk.scheduling.events import Subscription
+    from amltk.scheduling.future import Future
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.snapshot import RunningCall, TaskSnapshot
 
@@ -45,7 +45,7 @@ class CallProgress:
     """One call that a worker is at.
 
     Attributes:
-        name: Of its task or function.
+        name: The call in short, with its arguments.
         where: The worker in words; empty if it is not known.
         seconds: How long it has been running.
     """
@@ -60,7 +60,7 @@ class Failure:
     """An error of compute.
 
     Attributes:
-        name: Of the task or function.
+        name: The call in short, with its arguments.
         text: The error, on one line.
         at: Seconds from the start of the run.
     """
@@ -121,8 +121,9 @@ class Observer:
         self._counts_before = before.counts
         self._tasks_before = {task.task: task for task in before.tasks}
         self._events_before = scheduler.event_counts
-        self._running_since: dict[asyncio.Future[Any], float] = {}
-        self._failures: deque[tuple[asyncio.Future[Any], BaseException, float]] = deque(maxlen=KEPT_FAILURES)
+        self._running_since: dict[Future[Any], float] = {}
+        self._failures: deque[tuple[Future[Any], BaseException, float]] = deque(maxlen=KEPT_FAILURES)
+        self._labels: dict[Future[Any], str] = {}  # of what is shown: the repr of an argument may be slow
         self._subscription: Subscription | None = None
 
     @property
@@ -147,6 +148,8 @@ class Observer:
         counts = snapshot.counts.since(self._counts_before)
         total = self._total(snapshot, counts)
         self._pace.read(elapsed, counts)
+        shown = [call.future for call in snapshot.calls] + [future for future, *_ in self._failures]
+        self._labels = {future: self._labels.get(future) or future.label for future in shown}
         return Progress(
             state=self._state(active=snapshot.accepting),
             active=snapshot.accepting,
@@ -159,7 +162,7 @@ class Observer:
             tasks=tuple(map(self._task, snapshot.tasks)),
             calls=self._calls(snapshot),
             failures=tuple(
-                Failure(_name(future), wording.error_in_short(error), at) for future, error, at in self._failures
+                Failure(self._labels[future], wording.error_in_short(error), at) for future, error, at in self._failures
             ),
         )
 
@@ -203,7 +206,10 @@ class Observer:
         now = self._clock()
         # Where nobody tells when a call has begun, that is noticed here: a redraw late is early enough.
         self._running_since = {call.future: self._began(call, snapshot.time, now) for call in snapshot.calls}
-        calls = (CallProgress(call.name, call.where, now - self._running_since[call.future]) for call in snapshot.calls)
+        calls = (
+            CallProgress(self._labels[call.future], call.where, now - self._running_since[call.future])
+            for call in snapshot.calls
+        )
         return tuple(sorted(calls, key=lambda call: -call.seconds))
 
     def _began(self, call: RunningCall, wall: float, now: float) -> float:
@@ -211,12 +217,8 @@ class Observer:
             return now - max(0.0, wall - call.since)  # the worker's clock may be another one
         return self._running_since.get(call.future, now)
 
-    def _note_failure(self, future: asyncio.Future[Any], error: BaseException) -> None:
+    def _note_failure(self, future: Future[Any], error: BaseException) -> None:
         if isinstance(error, WorkerLostError) and not self._scheduler.running():
             return  # the end of the run has killed it, which is no news
         # Put into words only when it is drawn: a message of the user's own may be slow to make.
         self._failures.appendleft((future, error, self.elapsed))
-
-
-def _name(future: Any) -> str:
-    return wording.function_name(future.function) if future.task is None else str(future.task.name)

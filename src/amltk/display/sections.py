@@ -140,7 +140,7 @@ def _task_line(task: TaskProgress, room: int, n_columns: int) -> Text:
 
 def _call_lines(progress: Progress, width: int, height: int) -> list[Text]:
     shown = progress.calls[: height - 1]
-    room = min(max(len(call.name) for call in shown), width // 3)
+    room = min(max(len(call.name) for call in shown), width // 2)
     heading = _some(len(shown), len(progress.calls), "call")
     lines = [one_line((f"{'running for':>{TIME_WIDTH}}  {heading}", theme.QUIET))]
     for call in shown:
@@ -155,7 +155,7 @@ def _call_lines(progress: Progress, width: int, height: int) -> list[Text]:
 
 def _failure_lines(progress: Progress, width: int, height: int) -> list[Text]:
     shown = progress.failures[: height - 1]
-    room = min(max(len(failure.name) for failure in shown), width // 4)
+    room = min(max(len(failure.name) for failure in shown), width // 3)
     lines = [one_line((f"{'last failed':>{TIME_WIDTH}}  call", theme.QUIET))]
     for failure in shown:
         ago = f"{wording.duration(progress.elapsed - failure.at)} ago"

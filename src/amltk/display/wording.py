@@ -83,8 +83,8 @@ def executor_in_short(scheduler: Scheduler) -> str:
     kind = scheduler.executor_kind
     executor = scheduler.executor
     name = kind.name if kind.factory is not None else type(executor).__name__
-    workers = getattr(executor, "max_workers", None) or getattr(executor, "_max_workers", None)
-    if not isinstance(workers, int):
+    workers = scheduler.n_workers
+    if workers is None or kind.capabilities.in_loop:
         return printable(name)
     return f"{printable(name)} · {workers} {'worker' if workers == 1 else 'workers'}"
 

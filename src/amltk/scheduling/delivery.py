@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import types
+import weakref
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from amltk.scheduling.events import Channel, callback_name
+from amltk.scheduling.future import Future
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine, Generator, Mapping
 
     from amltk.scheduling.events import Event
+
+    About = weakref.ref[Future[Any]] | None
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +64,7 @@ class Delivery:
         self._loop = loop
         self._on_error = on_error
         self._on_coroutine_end = on_coroutine_end
-        self._coroutines: dict[asyncio.Task[Any], tuple[str, Coroutine[Any, Any, Any]]] = {}
+        self._coroutines: dict[asyncio.Task[Any], tuple[str, Coroutine[Any, Any, Any], About]] = {}
         self._abandoned = False  # coroutines go on to their first `await` only
         self.in_user_code: bool = False
 
@@ -85,12 +89,12 @@ class Delivery:
                 self.in_user_code = False
             except BaseException as error:  # noqa: BLE001 - reported to the policy
                 self.in_user_code = False
-                self._on_error(error, f"callback {callback_name(call)} of {channel.event}")
+                self._on_error(error, _where(_name(call, channel), _about(args)))
                 if follower is not None:
                     follower.failed(error)
             else:
                 if result is not None and type(result) is CoroutineType:
-                    coroutine = self._spawn(result, f"callback {callback_name(call)} of {channel.event}")
+                    coroutine = self._spawn(result, _name(call, channel), _about(args))
                     if follower is not None:
                         follower.begun(coroutine)
         if follower is not None:
@@ -104,19 +108,19 @@ class Delivery:
         channel.calls = (fn,)
         self.tell(channel, args, kwargs)
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        task = self._loop.create_task(self._attend(coroutine, name), name=name)
-        self._coroutines[task] = (name, coroutine)
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str, about: About) -> asyncio.Task[Any]:
+        task = self._loop.create_task(self._attend(coroutine, name, about), name=name)
+        self._coroutines[task] = (name, coroutine, about)
         task.add_done_callback(self._on_coroutine_end)
         if self._abandoned:
             self._loop.call_soon(task.cancel)  # after its first step
         return task
 
-    async def _attend(self, coroutine: Coroutine[Any, Any, Any], name: str) -> None:
-        await self._step_through(coroutine, name)
+    async def _attend(self, coroutine: Coroutine[Any, Any, Any], name: str, about: About) -> None:
+        await self._step_through(coroutine, name, about)
 
     @types.coroutine
-    def _step_through(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Generator[Any, Any, None]:
+    def _step_through(self, coroutine: Coroutine[Any, Any, Any], name: str, about: About) -> Generator[Any, Any, None]:
         """Await the coroutine of a callback and note when its code is at work.
 
         `KeyboardInterrupt` and `SystemExit` are reported like anything else: they would tear the loop, which may be
@@ -131,7 +135,7 @@ class Delivery:
             except StopIteration:
                 return
             except (KeyboardInterrupt, SystemExit) as error:
-                self._on_error(error, name)
+                self._on_error(error, _where(name, about))
                 return
             finally:
                 self.in_user_code = False
@@ -148,12 +152,12 @@ class Delivery:
         A cancelled one is no error: it awaited a future that was cancelled, which has an event and a policy of its
         own, or the run was abandoned.
         """
-        name, coroutine = self._coroutines.pop(task, ("", None))
+        name, coroutine, about = self._coroutines.pop(task, ("", None, None))
         if coroutine is None:
             return  # it was given up
         coroutine.close()  # it may never have begun
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._on_error(error, name)
+            self._on_error(error, _where(name, about))
 
     def cancel_coroutines(self) -> None:
         """Cancel the coroutines that have not ended; each still ends, through the loop.
@@ -170,6 +174,21 @@ class Delivery:
 
     def give_up(self) -> None:
         """Forget the coroutines that refuse to end."""
-        for name, _ in self._coroutines.values():
+        for name, *_ in self._coroutines.values():
             _log.warning("the %s does not end although it was cancelled: it is left alone", name)
         self._coroutines.clear()
+
+
+def _name(call: Callable[..., Any], channel: Channel) -> str:
+    return f"callback {callback_name(call)} of {channel.event}"
+
+
+def _about(args: tuple[Any, ...]) -> About:
+    """The call that an event tells of; not kept alive, since a coroutine may go on for long."""
+    return weakref.ref(args[0]) if args and isinstance(args[0], Future) else None
+
+
+def _where(name: str, about: About) -> str:
+    """Which callback it is, and which call it was told of, for messages."""
+    future = None if about is None else about()
+    return name if future is None else f"{name} for {future.label}"

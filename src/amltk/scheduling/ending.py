@@ -95,6 +95,12 @@ class Ending:
             self.raises = raises
             return True
 
+    def conclude(self) -> ExitState:
+        """What the run returns; raises what is to be raised."""
+        if self.raises and self.exception is not None:
+            raise self.exception
+        return self.state
+
     @property
     def state(self) -> ExitState:
         """What the run returns."""

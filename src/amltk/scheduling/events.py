@@ -207,6 +207,7 @@ class Emitter:
         self.name: str = name if name is not None else type(self).__name__
         self._dispatch = dispatch
         self._channels: dict[str, Channel] = {}
+        self._unique_ref: str | None = None
 
     @property
     def events(self) -> list[Event[..., Any]]:
@@ -219,17 +220,29 @@ class Emitter:
         return Counter({c.event: c.count for c in self._channels.values() if c.count})
 
     def add_event(self, *events: Event[..., Any]) -> None:
-        """Make further events known; one that is known already stays as it is."""
+        """Make further events known by name and in displays; one that is known already stays as it is.
+
+        An `Event` that is emitted or subscribed to is made known by this as well.
+        """
         for event in events:
             if not isinstance(event, Event):
                 raise TypeError(f"{event!r} is no Event; make one with Event('its-name')")
             self._channels.setdefault(event.name, Channel(event))
 
+    @property
+    def unique_ref(self) -> str:
+        """A name that no other emitter has: that of this one and random letters; the same each time."""
+        if self._unique_ref is None:
+            import uuid  # few programs need it
+
+            self._unique_ref = f"{self.name}-{uuid.uuid4().hex[:8]}"
+        return self._unique_ref
+
     def as_event(self, key: str | Event[..., Any]) -> Event[..., Any]:
-        """The event of that name.
+        """The event of that name; an `Event` is made known by this.
 
         Raises:
-            EventNotKnownError: There is none; the message lists those there are.
+            EventNotKnownError: There is none of that name; the message lists those there are.
         """
         return self.channel(key).event
 
@@ -237,6 +250,8 @@ class Emitter:
         """The channel of an event, for code that emits often. Raises as `as_event` does."""
         channel = self._channels.get(key.name if isinstance(key, Event) else canonical_name(str(key)))
         if channel is None:
+            if isinstance(key, Event):  # a misspelt name is an error; who has the object means it
+                return self._channels.setdefault(key.name, Channel(key))
             raise EventNotKnownError(
                 f"{self.name} has no event {key!r}; it has {', '.join(repr(name) for name in self._channels)}"
             )
@@ -264,7 +279,7 @@ class Emitter:
         """Call `callback` whenever `event` happens, after those that are registered already.
 
         Args:
-            event: The event or its name.
+            event: The event, whether it was made known by `add_event` or not, or the name of one that was.
             callback: A function, or an `async def`, which is awaited as part of the run.
             when: Asked each time, without arguments; False leaves the callback out.
             every: Call it at every n-th emission only, at least 1.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import NoReturn
 
 
 @dataclass(frozen=True)
@@ -38,3 +39,14 @@ class ExitState:
 
     code: Code
     exception: BaseException | None = None
+
+    def __iter__(self) -> NoReturn:
+        """Refused: a run gives no results.
+
+        Raises:
+            TypeError: Always; it shows what to write.
+        """
+        raise TypeError(
+            "run() returns how the run has ended, and no results: they come by events, or one by one by"
+            " `for call in task.map(...).results():`"
+        )

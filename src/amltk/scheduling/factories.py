@@ -6,10 +6,41 @@ from abc import abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
+from amltk._checks import explains_options
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from concurrent.futures import Executor
     from multiprocessing.context import BaseContext
+
+
+_WORKERS = ("n_jobs", "n_workers", "num_workers", "n_processes", "num_processes", "processes", "threads", "workers")
+"""What other tools call the number of workers."""
+
+_max_workers = explains_options(**dict.fromkeys(_WORKERS, "max_workers"))
+
+_n_workers = explains_options(n_jobs="n_workers", max_workers="n_workers", num_workers="n_workers", workers="n_workers")
+
+_DIRECTIVE = "write job_extra_directives=['--{option}=...'], as in a job script"
+
+_of_batch_systems = explains_options(
+    partition="queue",
+    time="walltime",
+    time_limit="walltime",
+    mem="memory",
+    mem_per_cpu="write memory=..., which is that of a job",
+    cpus="cores",
+    cpus_per_task="cores",
+    ntasks="n_workers",
+    jobs="n_workers",
+    n_jobs="n_workers",
+    max_workers="n_workers",
+    num_workers="n_workers",
+    **{
+        option: _DIRECTIVE.format(option=option)
+        for option in ("gres", "gpus", "constraint", "qos", "nodelist", "exclude")
+    },
+)
 
 
 class ClusterFactory(Protocol):
@@ -49,6 +80,7 @@ class Factories:
         """A scheduler over a row of the registry; what the row's factory refuses is refused here and now."""
 
     @classmethod
+    @_max_workers
     def with_processes(
         cls,
         max_workers: int | None = None,
@@ -94,6 +126,7 @@ class Factories:
         )
 
     @classmethod
+    @_max_workers
     def with_threads(
         cls,
         max_workers: int | None = None,
@@ -135,6 +168,7 @@ class Factories:
         return cls._made_by("sequential", True)
 
     @classmethod
+    @_max_workers
     def with_loky(
         cls,
         max_workers: int | None = None,
@@ -175,6 +209,7 @@ class Factories:
         )
 
     @classmethod
+    @_n_workers
     def with_dask(
         cls, client: Any = None, *, terminate: Callable[[Executor], Any] | bool = True, **options: Any
     ) -> Self:
@@ -195,6 +230,7 @@ class Factories:
         return cls._made_by("dask", terminate, client=client, **options)
 
     @classmethod
+    @_of_batch_systems
     def with_dask_jobqueue(
         cls,
         name: Literal["slurm", "pbs", "sge", "oar", "moab", "lsf", "htcondor"],
@@ -246,6 +282,7 @@ class Factories:
     with_htcondor: _OnCluster = _OnCluster("htcondor")
 
     @classmethod
+    @explains_options(**dict.fromkeys(_WORKERS, "num_cpus"), max_workers="num_cpus")
     def with_ray(
         cls,
         task_options: Mapping[str, Any] | None = None,
@@ -269,6 +306,7 @@ class Factories:
         return cls._made_by("ray", terminate, task_options=task_options, **init)
 
     @classmethod
+    @_max_workers
     def with_mpi(
         cls, max_workers: int | None = None, *, terminate: Callable[[Executor], Any] | bool = True, **options: Any
     ) -> Self:

@@ -40,18 +40,22 @@ class Future(asyncio.Future[R]):
 
     Attributes:
         function: The function that was submitted.
+        args: The arguments that it was submitted with, whatever plugins make of them.
+        number: Its place in the order of the scheduler's submissions, over all runs, from 0 on; -1 if it was refused.
         task: The `Task` it was submitted through, or None.
         call: What the task's plugins make of it; None without plugins.
         work: The executor's own future; None until the executor has it, and after the callbacks of its last event.
     """
 
-    __slots__ = ("_run", "call", "function", "task", "work")
+    __slots__ = ("_kwargs", "_run", "args", "call", "function", "number", "task", "work")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - by position, which takes less time
         self,
         run: Canceller,
         task: Any,
         function: Callable[..., R],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
         loop: asyncio.AbstractEventLoop,
         call: Call | None = None,
     ) -> None:
@@ -59,8 +63,27 @@ class Future(asyncio.Future[R]):
         self._run: Canceller | None = run  # None once it has ended: a future that is kept must not keep the run
         self.task: Any = task  # a Task, which is a layer above
         self.function: Callable[..., R] = function
+        self.args: tuple[Any, ...] = args
+        self._kwargs: dict[str, Any] | None = kwargs or None  # an empty dictionary takes as much memory as a small one
+        self.number: int = -1  # the ledger gives it one
         self.call: Call | None = call
         self.work: Work[R] | None = None
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The keyword arguments that it was submitted with, whatever plugins make of them."""
+        return {} if self._kwargs is None else self._kwargs
+
+    @property
+    def label(self) -> str:
+        """The call in short, for people: `train('mnist', lr=0.1, depth=3)`.
+
+        One line of at most 100 characters, made anew each time; large values are told by their kind and size.
+        """
+        from amltk._labels import call_label  # few programs need it
+
+        name = callback_name(self.function) if self.task is None else self.task.name
+        return call_label(name, self.args, self.kwargs)
 
     def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002 - asyncio's interface
         """Cancel it: pending compute never starts; `@future-cancelled` follows.
@@ -84,7 +107,7 @@ class Future(asyncio.Future[R]):
         """
         if not self.done():
             raise asyncio.InvalidStateError(
-                f"the call of {callback_name(self.function)} has not ended: take its result in a callback of @result"
+                f"the call {self.label} has not ended: take its result in a callback of @result"
                 " (task.on_result) or @future-result, or await the future in an `async def` callback"
             )
         return super().result()
@@ -95,9 +118,7 @@ class Future(asyncio.Future[R]):
         Raises:
             RuntimeError: Always.
         """
-        raise RuntimeError(
-            f"the outcome of the call of {callback_name(self.function)} is the executor's; cancel() does without it"
-        )
+        raise RuntimeError(f"the outcome of the call {self.label} is the executor's; cancel() does without it")
 
     def set_exception(self, exception: type | BaseException) -> None:
         """Refused, as `set_result` is."""
@@ -123,3 +144,28 @@ class Future(asyncio.Future[R]):
             error = stand_in
         _set_exception(self, error)
         self.exception()  # events tell it: it must not be reported as "never retrieved" as well
+
+    def __reduce__(self) -> Any:
+        """Refused: it is of this process, and has no value before its end.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(
+            f"the future of {self.label} cannot be sent to a worker, as an argument for instance: submit what needs its"
+            " result in a callback of @result (task.on_result), with the result as the argument"
+        )
+
+    def __repr__(self) -> str:
+        number = f" {self.number}" if self.number >= 0 else ""
+        return f"<Future{number}: {self.label}, {self._state_in_words()}>"
+
+    def _state_in_words(self) -> str:
+        from amltk._labels import value_in_short
+
+        if not self.done():
+            return "pending"
+        if self.cancelled():
+            return "cancelled"
+        error = self.exception()
+        return f"raised {type(error).__name__}" if error is not None else f"result={value_in_short(super().result())}"

@@ -57,6 +57,10 @@ class Inbox:
         """Whether the caller is on the loop's thread."""
         return get_ident() == self._thread
 
+    def move_here(self) -> None:
+        """Handle what comes on this thread from now on, which drives the loop; not while it is running."""
+        self._thread = get_ident()
+
     def put_work(self, work: Work[Any]) -> None:
         """Note that the executor's future has ended. It is the done-callback of all of them: no object for each."""
         self._queue.append(work)

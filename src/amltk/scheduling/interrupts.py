@@ -105,6 +105,11 @@ class Interrupts:
         self._is_told = False
         self._entered = False
 
+    @property
+    def told(self) -> bool:
+        """Whether a signal was handled that ends the run, and that takes effect afterwards."""
+        return self._is_told or self._terminated
+
     def lives(self) -> list[asyncio.Task[None]]:
         """What has not ended yet of this run and, once a signal came, of the others that it ends in the same loop.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,11 +19,15 @@ class Ledger:
 
     A submission is *pending* while the executor has it. It is *waiting* before that, if it comes from another thread,
     and while plugins look at the outcome of an attempt. Every operation takes the same time, however many there are.
+
+    Args:
+        numbers: What the accepted ones are numbered with.
     """
 
-    __slots__ = ("_pending", "_waiting", "accepted", "cancelled", "exceptions", "results")
+    __slots__ = ("_numbers", "_pending", "_waiting", "accepted", "cancelled", "exceptions", "results")
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Iterator[int] | None = None) -> None:
+        self._numbers: Iterator[int] = count() if numbers is None else numbers
         self._pending: dict[Work[Any], Future[Any]] = {}
         self._waiting: dict[Future[Any], None] = {}
         self.accepted: int = 0
@@ -52,6 +56,7 @@ class Ledger:
         """Accept a submission that the executor does not have yet."""
         self._waiting[future] = None
         self.accepted += 1
+        future.number = next(self._numbers)
         if future.task is not None:
             future.task.pending[future] = None
 
@@ -71,6 +76,7 @@ class Ledger:
             del self._waiting[future]
             return
         self.accepted += 1
+        future.number = next(self._numbers)
         if future.task is not None:
             future.task.pending[future] = None
 

@@ -35,7 +35,7 @@ def running_loop_set_aside() -> Iterator[None]:
 
 
 def drive(
-    loop: asyncio.AbstractEventLoop, main: asyncio.Task[None], interrupt: Callable[[BaseException], None]
+    loop: asyncio.AbstractEventLoop, main: asyncio.Future[None], interrupt: Callable[[BaseException], None]
 ) -> None:
     """Run `loop` until `main` is done, also when something is raised right through the loop.
 

@@ -103,4 +103,4 @@ class Reviews:
 
 
 def _where(future: Future[Any]) -> str:
-    return f"review by a plugin of {future.task.name}"
+    return f"review by a plugin of {future.label}"

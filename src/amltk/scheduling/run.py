@@ -28,7 +28,7 @@ from amltk.scheduling.timer import Timer, Timers
 from amltk.scheduling.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from amltk.scheduling.call import Call
     from amltk.scheduling.delivery import Follower
@@ -58,6 +58,7 @@ class Run:
         backend: The executor and how it is ended.
         options: What the user asked for.
         view: What shows the run, or None.
+        numbers: What its submissions are numbered with.
         witnesses: Who is told of every call that the executor was given.
 
     Attributes:
@@ -73,9 +74,11 @@ class Run:
         backend: Backend,
         options: RunOptions,
         view: View | None,
+        *,
+        numbers: Iterator[int],
         witnesses: Sequence[Witness] = (),
     ) -> None:
-        self.ledger: Ledger = Ledger()
+        self.ledger: Ledger = Ledger(numbers)
         self.ending: Ending = Ending(self.ledger)
         self.shared: Shared = Shared()
         self._backend = backend
@@ -152,7 +155,7 @@ class Run:
         call: Call | None = None,
     ) -> Future[Any]:
         """Accept a submission; `task` is None or the `Task` it belongs to, `call` what its plugins have made of it."""
-        future = Future(self, task, fn, self.loop, call)
+        future = Future(self, task, fn, args, kwargs, self.loop, call)
         if get_ident() == self._thread:
             if not self.ending.running:
                 self.ending.check_running(f"submit {callback_name(fn)}")
@@ -219,6 +222,23 @@ class Run:
             self._end(Code.STOPPED, message)
         elif not self._fail(message, exception, raises=self._options.on_exception.decide(exception) == "raise"):
             _log.error("stop() was called with an exception while the run was ending", exc_info=exception)
+
+    def leave(self, why: str) -> None:
+        """End without waiting for compute: whoever has driven the run goes away."""
+        self._end(Code.STOPPED, why, abandon=True)
+
+    def move_here(self) -> None:
+        """Go on in this thread, which drives the loop from now on; not while it is running."""
+        self._thread = get_ident()
+        self._inbox.move_here()
+
+    def is_ending(self) -> bool:
+        """Whether an end was asked for."""
+        return self.ending.phase in {Phase.FINISHING, Phase.OVER}
+
+    def is_over(self) -> bool:
+        """Whether all is told."""
+        return self.ending.phase is Phase.OVER
 
     def interrupt(self, exception: BaseException) -> None:
         """End at once because somebody from outside says so; from the second time on, wait for nothing any more."""
@@ -323,7 +343,7 @@ class Run:
                 self._backend.withdraw(future.work)
             if n % 1000 == 0:
                 await self._uncancelled(asyncio.sleep(0))
-        await self._in_thread(self._backend.kill, unless=lambda: self._insisted() and not self._backend.kills)
+        await self._in_thread(self._backend.end_calls, unless=lambda: self._insisted() and not self._backend.kills)
         self._write_off()
         self._delivery.cancel_coroutines()
         await self._until_quiet()
@@ -476,7 +496,9 @@ class Run:
         reaction = self._options.on_exception.decide(error)
         if reaction != "continue":
             # Not logged where an earlier exception is kept: its events have told it.
-            self._fail(f"{callback_name(future.function)} raised {safe_repr(error)}", error, raises=reaction == "raise")
+            label = future.label
+            add_note(error, f"raised by the call {label}")
+            self._fail(f"{label} raised {safe_repr(error)}", error, raises=reaction == "raise")
 
     def _tell_outcome(self, done: Channel, outcome: Channel, future: Future[Any], value: Any) -> None:
         """Tell that it has ended, and then what came of it; mostly nobody is subscribed to one of the two."""
@@ -496,7 +518,7 @@ class Run:
             self._tell(future.task.channels.cancelled, (future,))
         reaction = self._options.on_cancelled
         if reaction != "continue" and not self._abandoning:
-            message = f"a call of {callback_name(future.function)} was cancelled, and on_cancelled is {reaction!r}"
+            message = f"the call {future.label} was cancelled, and on_cancelled is {reaction!r}"
             error = FutureCancelledError(message)
             self.ending.keep(error, raises=reaction == "raise")
             self._end(Code.CANCELLED, message, error)

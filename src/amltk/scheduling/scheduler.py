@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeAlias, TypeVar
 
 from amltk import _extras
-from amltk._checks import check_bool, check_count, check_seconds
+from amltk._checks import check_bool, check_count, check_seconds, explains_options
 from amltk.exceptions import ExecutorShutdownError, SchedulerNotRunningError, SchedulerRunningError
 from amltk.scheduling import loops
 from amltk.scheduling.ending import Phase
@@ -27,7 +29,7 @@ from amltk.scheduling.events import (
     raise_attribute_error,
 )
 from amltk.scheduling.executors.backend import Backend
-from amltk.scheduling.executors.registry import ExecutorKind, Terminator, kind_named, kind_of
+from amltk.scheduling.executors.registry import ExecutorKind, Terminator, kind_named, kind_of, workers_of
 from amltk.scheduling.factories import Factories
 from amltk.scheduling.interrupts import Interrupts
 from amltk.scheduling.policy import OnException, Reaction, RunOptions
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future, Witness
     from amltk.scheduling.plugins.plugin import Plugin
+    from amltk.scheduling.steps import Steps
     from amltk.scheduling.timer import Timer
     from amltk.scheduling.watch import View
 
@@ -51,6 +54,8 @@ _log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+Display: TypeAlias = "bool | Literal['auto'] | Iterable[RenderableType]"
 
 
 class Scheduler(SchedulerEvents, Factories):
@@ -73,7 +78,16 @@ class Scheduler(SchedulerEvents, Factories):
     scheduler.run()
     ```
 
-    A scheduler made by one of the `with_...` factories can run again and again, with a fresh executor each time.
+    A scheduler made by one of the `with_...` factories can run again and again, with a fresh executor each time. In a
+    `with` block, or an `async with`, its runs use the same executor, with workers that are warm, and it is shut down at
+    the end of the block:
+
+    ```python
+    with Scheduler.with_processes(4) as scheduler:
+        task = scheduler.task(expensive_function)
+        first = [call.result() for call in task.map(range(10)).results()]
+        second = [call.result() for call in task.map(first).results()]
+    ```
 
     Args:
         executor: Any `concurrent.futures.Executor`. A run shuts it down at its end, unless `terminate` is False.
@@ -100,14 +114,19 @@ class Scheduler(SchedulerEvents, Factories):
         self._remake: Callable[[], Executor] | None = None  # set by factories
         self._terminate = terminate
         self._executor_is_used_up = False
+        self._is_kept = False  # between runs
         self._run: Run | None = None
         # What `submit` and `Task.submit` have in common: the run's own method while there is a run.
         self.submit_for: Callable[..., Future[Any]] = self._refuse
+        self._backend: Backend | None = None  # of the run
         self._busy = threading.Lock()  # while there is a run
+        self.steps: Steps | None = None  # of the run, if plain code drives it step by step
+        self._begun: asyncio.Task[ExitState] | None = None  # by `begin_async`
         self._renderables: list[RenderableType] = []
         # Plugins are asked by one submission at a time, whichever thread makes it.
         self.submission_lock: AbstractContextManager[Any] = threading.RLock()
         self.tasks: list[Task[..., Any]] = []
+        self._numbers = itertools.count()  # of submissions
         self.witnesses: list[Witness] = []  # views that need more than events tell; they must be quick and not raise
         super().__init__(Emitter("Scheduler", dispatch=self.dispatch))
 
@@ -127,7 +146,7 @@ class Scheduler(SchedulerEvents, Factories):
 
     # ------------------------------------------------------------------ compute
 
-    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Have `fn(*args, **kwargs)` computed. May be called from any thread while the scheduler is running.
 
         `@future-submitted` follows and then exactly one ending: `@future-done` and `@future-result` or
@@ -147,6 +166,7 @@ class Scheduler(SchedulerEvents, Factories):
         """What `submit_for` is when there is no run."""
         raise self._not_started(f"submit {callback_name(fn)}")
 
+    @explains_options(plugin="plugins")
     def task(
         self, function: Callable[P, R], *, plugins: Plugin | Iterable[Plugin] = (), init_plugins: bool = True
     ) -> Task[P, R]:
@@ -234,6 +254,7 @@ class Scheduler(SchedulerEvents, Factories):
 
     # ------------------------------------------------------------------ running
 
+    @explains_options(time_limit="timeout", n_jobs="give the workers to the factory: Scheduler.with_processes(...)")
     def run(
         self,
         *,
@@ -243,7 +264,7 @@ class Scheduler(SchedulerEvents, Factories):
         on_exception: OnException = "raise",
         on_cancelled: Reaction = "raise",
         asyncio_debug_mode: bool = False,
-        display: bool | Literal["auto"] | Iterable[RenderableType] = "auto",
+        display: Display = "auto",
     ) -> ExitState:
         """Run until nothing is left to do, or an end is asked for. Works in scripts and notebooks alike.
 
@@ -296,7 +317,7 @@ class Scheduler(SchedulerEvents, Factories):
             life = loop.create_task(run.live(), name="amltk-run")  # before a signal can ask for its end
             with Interrupts(run, life, holds_up_others=True):
                 loops.drive(loop, life, run.interrupt)
-        return _conclude(run)
+        return run.ending.conclude()
 
     async def async_run(
         self,
@@ -306,7 +327,7 @@ class Scheduler(SchedulerEvents, Factories):
         wait: bool = True,
         on_exception: OnException = "raise",
         on_cancelled: Reaction = "raise",
-        display: bool | Literal["auto"] | Iterable[RenderableType] = "auto",
+        display: Display = "auto",
     ) -> ExitState:
         """The same as `run`, for code that is in a loop already: `await scheduler.async_run(...)`.
 
@@ -333,7 +354,41 @@ class Scheduler(SchedulerEvents, Factories):
             life.result()
         if cancelled is not None:
             raise cancelled
-        return _conclude(run)
+        return run.ending.conclude()
+
+    def begin_steps(self, options: RunOptions, display: Display) -> Steps:
+        """Begin a run that the caller drives step by step, and closes. For loops over results. Raises as `run` does."""
+        from amltk.scheduling.steps import Steps  # few programs need it
+
+        view = self._view(display, options.timeout)
+        with ExitStack() as ends:
+            ends.enter_context(self._exclusively())
+            self.steps = Steps(partial(self._make_run, options, view))
+            ends.callback(setattr, self, "steps", None)
+            self.steps.ends = ends.pop_all()
+            return self.steps
+
+    def begin_async(self, run_options: Mapping[str, Any]) -> asyncio.Task[ExitState]:
+        """Begin `async_run` in a task of its own. For loops over results."""
+        self._begun = asyncio.create_task(self.async_run(**run_options))
+        return self._begun
+
+    def is_beginning(self) -> bool:
+        """Whether `begin_async` was called and its run is not there yet."""
+        return self._begun is not None and not self._begun.done() and self._run is None
+
+    def has_run(self) -> bool:
+        """Whether there is a run, be it ending."""
+        return self._run is not None
+
+    def is_elsewhere(self) -> bool:
+        """Whether it is running, in another thread than the caller's."""
+        return self._run is not None and self._run.running() and not self._run.is_here()
+
+    def leave(self, why: str) -> None:
+        """End the run of the loop that is running, without waiting for compute: nobody waits for what it brings."""
+        if self._run is not None:
+            self._run.loop.call_soon(self._run.leave, why)  # not before it has begun
 
     def stop(
         self,
@@ -373,7 +428,7 @@ class Scheduler(SchedulerEvents, Factories):
         return self._run is None or not self._run.ledger
 
     @property
-    def queue(self) -> list[asyncio.Future[Any]]:
+    def queue(self) -> list[Future[Any]]:
         """The futures that have not ended, oldest first."""
         return [] if self._run is None else list(self._run.ledger)
 
@@ -392,6 +447,11 @@ class Scheduler(SchedulerEvents, Factories):
             package knows nothing about, while some hundred calls are pending there.
         """
         return [] if self._run is None else self._run.running_calls()
+
+    @property
+    def unique_ref(self) -> str:
+        """A name that no other scheduler has, the same each time."""
+        return self.emitter.unique_ref
 
     @property
     def event_counts(self) -> Counter[Event[..., Any]]:
@@ -423,6 +483,11 @@ class Scheduler(SchedulerEvents, Factories):
     def executor(self) -> Executor:
         """Where compute happens. A scheduler made by a factory has another one in each run."""
         return self._executor
+
+    @property
+    def n_workers(self) -> int | None:
+        """How many calls the executor computes at a time, by now: adaptive clusters change it. None if not known."""
+        return workers_of(self._executor)
 
     @property
     def executor_kind(self) -> ExecutorKind:
@@ -458,8 +523,9 @@ class Scheduler(SchedulerEvents, Factories):
             yield
         finally:
             if self._run is not None and self._run.ending.phase is not Phase.IDLE:
-                self._executor_is_used_up = self._terminate is not False
-            self._run = None
+                is_kept = self._backend is not None and self._backend.keep and not self._backend.is_used_up
+                self._executor_is_used_up = self._terminate is not False and not is_kept
+            self._run = self._backend = None
             self.submit_for = self._refuse
             self._busy.release()
 
@@ -472,12 +538,78 @@ class Scheduler(SchedulerEvents, Factories):
         return self._remake()
 
     async def _make_run(self, options: RunOptions, view: View | None) -> Run:
-        terminators: dict[object, Terminator | None] = {True: self._kind.terminate, False: None}
-        terminator = terminators[self._terminate] if isinstance(self._terminate, bool) else self._terminate
-        backend = Backend(self._executor, self._kind.capabilities, terminator, is_own=self._terminate is True)
-        self._run = Run(self.emitter, backend, options, view, self.witnesses)
+        self._backend = self._make_backend(keep=self._is_kept)
+        self._run = Run(self.emitter, self._backend, options, view, numbers=self._numbers, witnesses=self.witnesses)
         self.submit_for = self._run.submit
         return self._run
+
+    def _make_backend(self, *, keep: bool) -> Backend:
+        terminators: dict[object, Terminator | None] = {True: self._kind.terminate, False: None}
+        terminator = terminators[self._terminate] if isinstance(self._terminate, bool) else self._terminate
+        is_own = self._terminate is True
+        return Backend(self._executor, self._kind.capabilities, terminator, is_own=is_own, keep=keep)
+
+    # ------------------------------------------------------------------ several runs
+
+    def __enter__(self) -> Self:
+        """Keep the executor from one run to the next, until the end of the block.
+
+        A run that ends without waiting costs the workers that were at its calls, and no other, where the executor can
+        end calls one by one, as `with_processes` can; elsewhere the next run has a fresh executor.
+
+        Raises:
+            RuntimeError: It was entered before.
+        """
+        if self._is_kept:
+            raise RuntimeError("the scheduler was entered by a `with` before, and not left: run it in that block")
+        self._is_kept = True
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Shut the executor down; after an error without waiting for anything. A run that goes on is ended."""
+        if not self._leave_block(at_once=kind is not None):
+            with self._busy:  # until the run is over, which is going on in another thread
+                pass
+        self._end_executor(at_once=kind is not None)
+
+    async def __aenter__(self) -> Self:
+        """The same for coroutines, which are not held up by the end of the block."""
+        return self.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """The same, and wait until a run that goes on has ended."""
+        self._leave_block(at_once=kind is not None)
+        ended = asyncio.create_task(asyncio.to_thread(self._busy.acquire))
+        try:
+            await asyncio.shield(ended)
+        finally:
+            ended.add_done_callback(lambda _: self._busy.release())
+        await asyncio.to_thread(self._end_executor, at_once=kind is not None)
+
+    def _leave_block(self, *, at_once: bool) -> bool:
+        """Have the run end that goes on, if there is one; whether it is over, or must not be waited for here."""
+        self._is_kept = False
+        why = "the block of the scheduler was left"
+        if self.steps is not None and self.steps.can_step():
+            self.steps.close(why)
+        run, backend = self._run, self._backend
+        if run is None or backend is None:
+            return True
+        backend.keep = False
+        end = partial(run.leave, why) if at_once else partial(run.stop, why, None)
+        with contextlib.suppress(RuntimeError):  # of a loop that was closed meanwhile: the run is over
+            run.loop.call_soon_threadsafe(end)  # not before it has begun
+        return run.is_here()
+
+    def _end_executor(self, *, at_once: bool) -> None:
+        if self._run is not None or self._executor_is_used_up or self._terminate is False:
+            return  # the end of the run sees to it, or nobody is to
+        self._executor_is_used_up = True
+        backend = self._make_backend(keep=False)
+        if at_once:
+            backend.kill()
+        else:
+            backend.close()
 
     def _view(self, display: bool | str | Iterable[RenderableType], timeout: float | None) -> View | None:
         if display is False or (display == "auto" and not _in_notebook()):
@@ -513,12 +645,6 @@ class Scheduler(SchedulerEvents, Factories):
 def _note(ended: asyncio.Future[None], *_: object) -> None:
     if not ended.done():
         ended.set_result(None)
-
-
-def _conclude(run: Run) -> ExitState:
-    if run.ending.raises and run.ending.exception is not None:
-        raise run.ending.exception
-    return run.ending.state
 
 
 def _in_notebook() -> bool:

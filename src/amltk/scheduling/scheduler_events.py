@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 from amltk.scheduling.events import Event, Subscriber
 
 if TYPE_CHECKING:
-    import asyncio
-
     from amltk.scheduling.events import Emitter
+    from amltk.scheduling.future import Future
 
 
 class SchedulerEvents:
@@ -28,11 +27,11 @@ class SchedulerEvents:
     STOP: Event[[str, BaseException | None], Any] = Event("stop")
     TIMEOUT: Event[[], Any] = Event("timeout")
     EMPTY: Event[[], Any] = Event("empty")
-    FUTURE_SUBMITTED: Event[[asyncio.Future[Any]], Any] = Event("future-submitted")
-    FUTURE_DONE: Event[[asyncio.Future[Any]], Any] = Event("future-done")
-    FUTURE_RESULT: Event[[asyncio.Future[Any], Any], Any] = Event("future-result")
-    FUTURE_EXCEPTION: Event[[asyncio.Future[Any], BaseException], Any] = Event("future-exception")
-    FUTURE_CANCELLED: Event[[asyncio.Future[Any]], Any] = Event("future-cancelled")
+    FUTURE_SUBMITTED: Event[[Future[Any]], Any] = Event("future-submitted")
+    FUTURE_DONE: Event[[Future[Any]], Any] = Event("future-done")
+    FUTURE_RESULT: Event[[Future[Any], Any], Any] = Event("future-result")
+    FUTURE_EXCEPTION: Event[[Future[Any], BaseException], Any] = Event("future-exception")
+    FUTURE_CANCELLED: Event[[Future[Any]], Any] = Event("future-cancelled")
 
     on_start: Subscriber[[], Any]
     """The run has begun. Always the first event: nothing can be submitted before it.
@@ -95,7 +94,7 @@ class SchedulerEvents:
     ```
     """
 
-    on_future_submitted: Subscriber[[asyncio.Future[Any]], Any]
+    on_future_submitted: Subscriber[[Future[Any]], Any]
     """A submission was accepted. Callbacks take its future.
 
     ```python
@@ -104,7 +103,7 @@ class SchedulerEvents:
     ```
     """
 
-    on_future_done: Subscriber[[asyncio.Future[Any]], Any]
+    on_future_done: Subscriber[[Future[Any]], Any]
     """A future has ended with a result or an exception. `@future-result` or `@future-exception` follows.
 
     Callbacks take the future. It is not emitted for cancelled futures.
@@ -115,7 +114,7 @@ class SchedulerEvents:
     ```
     """
 
-    on_future_result: Subscriber[[asyncio.Future[Any], Any], Any]
+    on_future_result: Subscriber[[Future[Any], Any], Any]
     """A future has ended with a result. Callbacks take the future and the result.
 
     ```python
@@ -124,7 +123,7 @@ class SchedulerEvents:
     ```
     """
 
-    on_future_exception: Subscriber[[asyncio.Future[Any], BaseException], Any]
+    on_future_exception: Subscriber[[Future[Any], BaseException], Any]
     """A future has ended with an exception. Callbacks take the future and the exception.
 
     What the exception does to the run is decided afterwards, by `on_exception=` of `run`.
@@ -135,7 +134,7 @@ class SchedulerEvents:
     ```
     """
 
-    on_future_cancelled: Subscriber[[asyncio.Future[Any]], Any]
+    on_future_cancelled: Subscriber[[Future[Any]], Any]
     """A future was cancelled, by its `cancel` or by the end of the run. Callbacks take the future.
 
     ```python

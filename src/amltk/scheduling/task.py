@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
 
 from amltk import _extras
-from amltk._checks import check_bool
+from amltk._checks import check_bool, explains_options
+from amltk._notes import safe_repr
 from amltk.scheduling.call import Call
 from amltk.scheduling.events import (
     Channel,
@@ -21,14 +21,29 @@ from amltk.scheduling.events import (
 from amltk.scheduling.task_map import TaskMap
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
+    from amltk.scheduling.future import Future
     from amltk.scheduling.plugins.plugin import Plugin
     from amltk.scheduling.scheduler import Scheduler
+    from amltk.scheduling.task_map import Unpack
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def _name_of(plugin: object) -> str:
+    return plugin.__name__ if isinstance(plugin, type) else safe_repr(plugin)
+
+
+def _what_to_write(plugin: object) -> str:
+    """The remedy, where something was given in the place of a plugin that one can guess."""
+    kind = plugin if isinstance(plugin, type) else type(plugin)
+    if hasattr(kind, "Plugin"):
+        return f": write plugins={kind.__name__}.Plugin()"  # a comm, of which each call has one
+    if kind is plugin and hasattr(kind, "prepare"):
+        return f", but a class of them: write plugins={kind.__name__}(...)"
+    return ": write for instance plugins=Limits(wall_time=60), or a list of plugins"
 
 
 class TaskChannels(NamedTuple):
@@ -68,27 +83,27 @@ class Task(Emitter, Generic[P, R]):
     """
 
     SUBMITTED: Event[..., Any] = Event("submitted")
-    DONE: Event[[asyncio.Future[Any]], Any] = Event("done")
-    RESULT: Event[[asyncio.Future[Any], Any], Any] = Event("result")
-    EXCEPTION: Event[[asyncio.Future[Any], BaseException], Any] = Event("exception")
-    CANCELLED: Event[[asyncio.Future[Any]], Any] = Event("cancelled")
+    DONE: Event[[Future[Any]], Any] = Event("done")
+    RESULT: Event[[Future[Any], Any], Any] = Event("result")
+    EXCEPTION: Event[[Future[Any], BaseException], Any] = Event("exception")
+    CANCELLED: Event[[Future[Any]], Any] = Event("cancelled")
 
-    on_submitted: Subscriber[Concatenate[asyncio.Future[R], P], Any]
+    on_submitted: Subscriber[Concatenate[Future[R], P], Any]
     """A call was accepted. Callbacks take the future and the arguments that `submit` was called with."""
 
-    on_done: Subscriber[[asyncio.Future[R]], Any]
+    on_done: Subscriber[[Future[R]], Any]
     """A call has ended with a result or an exception. Callbacks take the future; `@result` or `@exception` follows."""
 
-    on_result: Subscriber[[asyncio.Future[R], R], Any]
+    on_result: Subscriber[[Future[R], R], Any]
     """A call has ended with a result. Callbacks take the future and the result."""
 
-    on_exception: Subscriber[[asyncio.Future[R], BaseException], Any]
+    on_exception: Subscriber[[Future[R], BaseException], Any]
     """A call has ended with an exception. Callbacks take the future and the exception.
 
     What the exception does to the run is decided afterwards, by `on_exception=` of `Scheduler.run`.
     """
 
-    on_cancelled: Subscriber[[asyncio.Future[R]], Any]
+    on_cancelled: Subscriber[[Future[R]], Any]
     """A call was cancelled, by its future's `cancel` or by the end of the run. Callbacks take the future."""
 
     def __init__(
@@ -107,8 +122,8 @@ class Task(Emitter, Generic[P, R]):
         self.function = function
         self.scheduler = scheduler
         self.plugins: list[Plugin] = []
-        self.maps: list[TaskMap] = []
-        self.pending: dict[asyncio.Future[Any], None] = {}  # kept by the ledger of the run
+        self.maps: list[TaskMap[R]] = []
+        self.pending: dict[Future[Any], None] = {}  # kept by the ledger of the run
         self.add_event(self.SUBMITTED, self.DONE, self.RESULT, self.EXCEPTION, self.CANCELLED)
         self.channels: TaskChannels = TaskChannels(*map(self.channel, self.events))
         submitted: Any = self.SUBMITTED  # of any task; this one knows the arguments of its function
@@ -117,10 +132,12 @@ class Task(Emitter, Generic[P, R]):
         self.on_result = Subscriber(self, self.RESULT)
         self.on_exception = Subscriber(self, self.EXCEPTION)
         self.on_cancelled = Subscriber(self, self.CANCELLED)
-        for plugin in plugins if isinstance(plugins, Iterable) else (plugins,):
+        several = isinstance(plugins, Iterable) and not isinstance(plugins, str | type)
+        given: Any = plugins if several else (plugins,)
+        for plugin in given:
             self._add_plugin(plugin, attach=init_plugins)
 
-    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R] | None:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R] | None:
         """Have the function computed. May be called from any thread while the scheduler is running.
 
         Returns:
@@ -131,7 +148,7 @@ class Task(Emitter, Generic[P, R]):
         """
         if not self.plugins:
             return self.scheduler.submit_for(self, self.function, args, kwargs)
-        future: asyncio.Future[R] | None = self.offer(args, kwargs).future
+        future: Future[R] | None = self.offer(args, kwargs).future
         return future
 
     def offer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
@@ -171,30 +188,40 @@ class Task(Emitter, Generic[P, R]):
                 raise
             self.scheduler.report(error, f"teardown of a plugin of {self.name}")  # to the submitter all is well
 
-    def map(self, *iterables: Iterable[Any], in_flight: int | None = None) -> TaskMap:
+    @explains_options(
+        n_jobs="give the workers to the factory, such as Scheduler.with_processes(...)",
+        chunksize="leave it out: short calls travel together anyway",
+        timeout="give it to results(timeout=...) or run(timeout=...)",
+        ordered="give it to results(ordered=...)",
+    )
+    def map(self, *iterables: Iterable[Any], in_flight: int | None = None, unpack: Unpack | None = None) -> TaskMap[R]:
         """Submit the task for each item of an iterable, or of several side by side, as the built-in `map` calls.
 
         At most `in_flight` of them are pending at a time; the next item is taken when one has ended, after the
         callbacks of that ending which were registered before this call. So the iterable may be endless, and may
-        depend on what came of earlier items. Results come by events, in the order in which they are computed.
+        depend on what came of earlier items. Results come by events, in the order in which they are computed; or one by
+        one, for a plain loop: `for call in task.map(configs).results(): ...`.
 
         What a `Limiter` with `on_limit="queue"` keeps counts as pending; what a plugin refuses is tried again when
         another call has ended. When the run is about to end no further item is taken.
 
         Args:
             *iterables: For the arguments of the function; it ends with the shortest.
-            in_flight: How many may be pending, at least 1; None for twice the number of CPUs of this machine.
+            in_flight: How many may be pending, at least 1; None for twice the number of workers that the scheduler has,
+                which is looked up again for each call; where they are not known, twice the CPUs of this machine.
+            unpack: What an item of the one iterable is: `"kwargs"` for a dict of the keyword arguments, `"args"` for a
+                tuple of the arguments; None for the first argument.
 
         Returns:
-            A handle that tells how far it is, with `cancel()`. If the scheduler is not running yet, it begins after the
-            next `@start`.
+            A handle that tells how far it is, with `results()` and `cancel()`. If the scheduler is not running yet, it
+            begins after the next `@start`; if it is running in another thread, within a tenth of a second.
 
         Raises:
-            TypeError: There is no iterable, or `in_flight` is no whole number.
-            ValueError: `in_flight` is below 1.
+            TypeError: There is no iterable, or several and `unpack`, or `in_flight` is no whole number.
+            ValueError: `in_flight` is below 1, or there is no such `unpack`.
             Exception: What the iterable raises at its first items; later it goes to `on_exception`.
         """
-        task_map = TaskMap(self, iterables, 2 * (os.cpu_count() or 1) if in_flight is None else in_flight)
+        task_map = TaskMap(self, iterables, in_flight, unpack)
         self.maps = [*(earlier for earlier in self.maps if not earlier.over), task_map]
         task_map.start()
         return task_map
@@ -204,11 +231,11 @@ class Task(Emitter, Generic[P, R]):
         return self.function(*args, **kwargs)
 
     @property
-    def queue(self) -> list[asyncio.Future[R]]:
+    def queue(self) -> list[Future[R]]:
         """The futures of this task that have not ended, oldest first."""
         return list(self.pending)
 
-    def futures(self) -> list[asyncio.Future[R]]:
+    def futures(self) -> list[Future[R]]:
         """The same as `queue`."""
         return self.queue
 
@@ -231,8 +258,8 @@ class Task(Emitter, Generic[P, R]):
         self._add_plugin(plugin, attach=True)
 
     def _add_plugin(self, plugin: Plugin, *, attach: bool) -> None:
-        if not hasattr(plugin, "prepare"):
-            raise TypeError(f"plugins: {plugin!r} is no Plugin")
+        if isinstance(plugin, type) or not hasattr(plugin, "prepare"):
+            raise TypeError(f"plugins: {_name_of(plugin)} is no Plugin{_what_to_write(plugin)}")
         if attach:
             plugin.attach_task(self)
         self.add_event(*plugin.events())

@@ -2,48 +2,168 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
-from collections.abc import Iterable, Iterator, Sized
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
-from amltk._checks import check_count
-from amltk.exceptions import SchedulerNotRunningError
+from amltk._checks import check_bool, check_count, explains_options
+from amltk._notes import safe_repr
+from amltk.exceptions import SchedulerNotRunningError, WorkerLostError
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Callable, Coroutine
 
     from amltk.scheduling.call import Call
     from amltk.scheduling.events import Subscription
+    from amltk.scheduling.future import Future
+    from amltk.scheduling.outbox import Outbox
+    from amltk.scheduling.policy import OnException, Reaction
+    from amltk.scheduling.results import Results
+    from amltk.scheduling.scheduler import Display
     from amltk.scheduling.task import Task
 
+R = TypeVar("R")
 
-class TaskMap:
+HEAD_START = 0.1
+"""Seconds that a thread beside that of the run has to begin a loop over the results of a map."""
+
+Unpack: TypeAlias = Literal["args", "kwargs"]
+"""What an item is to a call: its arguments, or its keyword arguments."""
+
+Given: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+"""The arguments and keyword arguments of a call."""
+
+
+class TaskMap(Generic[R]):
     """Submits a task for each item, and takes the next item when an earlier one has ended. Made by `Task.map`.
 
     Attributes:
+        task: The task.
         total: How many items there are; None if the iterables do not tell.
         n_taken: How many were taken so far.
         exhausted: Whether no further item is taken.
     """
 
-    def __init__(self, task: Task[..., Any], iterables: tuple[Iterable[Any], ...], in_flight: int) -> None:
+    def __init__(
+        self,
+        task: Task[..., R],
+        iterables: tuple[Iterable[Any], ...],
+        in_flight: int | None,
+        unpack: Unpack | None = None,
+    ) -> None:
         if not iterables:
             raise TypeError("map() needs an iterable of arguments; submit() calls a function without any")
-        check_count("in_flight", in_flight)
+        if in_flight is not None:
+            check_count("in_flight", in_flight, or_none=", or None")
+        if unpack not in {None, "args", "kwargs"}:
+            raise ValueError(f"unpack={unpack!r}: must be 'args', 'kwargs' or None")
+        if unpack is not None and len(iterables) > 1:
+            raise TypeError(
+                f"unpack={unpack!r}: takes one iterable, whose items have all arguments; not {len(iterables)}"
+            )
         sizes = [len(items) if isinstance(items, Sized) else None for items in iterables]
         known = [size for size in sizes if size is not None]
+        self.task: Task[..., R] = task
         self.total: int | None = min(known) if len(known) == len(sizes) else None
         self.n_taken: int = 0
         self.exhausted: bool = False
-        self._task = task
         self._in_flight = in_flight
+        self._unpack = unpack
         self._items: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
         self._refused: tuple[Any, ...] | None = None  # by a plugin, which may let it pass later
-        self._mine: set[asyncio.Future[Any]] = set()
+        self._mine: dict[Future[R], Call] = {}
         self._kept: list[Call] = []  # by a plugin, which will submit them
+        self._outbox: Outbox | None = None  # where ended calls go that a loop takes
         self._filling = threading.Lock()
         self._wanted = False
         self._subscriptions: list[Subscription] = []
+
+    @explains_options(in_flight="give it to map(in_flight=...)", order="ordered")
+    def results(
+        self,
+        *,
+        ordered: bool = False,
+        timeout: float | None = None,
+        wait: bool = True,
+        on_exception: OnException = "raise",
+        on_cancelled: Reaction = "raise",
+        display: Display = "auto",
+    ) -> Results[R]:
+        """Run the scheduler, and give the calls one by one as they end, to a plain loop.
+
+        ```python
+        for call in task.map(configs).results():
+            print(call.args, call.result())
+        ```
+
+        Each call is the future of its submission, and has ended. `async for` takes them where a loop is running, and
+        `await` gives a list of all. Callbacks are called as in any run, while the loop waits for the next call.
+
+        No more items are taken than may be in flight, counting what has ended until the body of the loop is done with
+        it. So the loop may be over an endless iterable, and an item may depend on what the body made of earlier calls.
+        When the loop is left, by `break` or an exception, the run ends at once, without waiting for compute.
+
+        If the scheduler is running already, elsewhere or by a loop around this one, the run is joined: it goes on
+        afterwards, and its options are not changed.
+
+        Args:
+            ordered: Give the calls in the order of their items; what has ended early waits until it is its turn.
+            timeout: As in `Scheduler.run`; the loop ends when the time is up, after what is still given then.
+            wait: As in `Scheduler.run`, for the timeout and `stop`.
+            on_exception: As in `Scheduler.run`. What is to be raised is raised by the loop in the place of the call;
+                with `"continue"` and `"end"` a call that has failed is given like any other, see `call.exception()`.
+            on_cancelled: The same for calls that were cancelled. What the end of the run cancels is not given.
+            display: As in `Scheduler.run`.
+
+        Returns:
+            What to go through, once. Nothing is computed before.
+
+        Raises:
+            ValueError: An argument has a value that is not allowed.
+            TypeError: An argument has a type that is not allowed.
+        """
+        from amltk.scheduling.policy import RunOptions
+        from amltk.scheduling.results import Results  # few programs need it
+
+        given: dict[str, Any] = {
+            "timeout": timeout,
+            "wait": wait,
+            "on_exception": on_exception,
+            "on_cancelled": on_cancelled,
+        }
+        options = RunOptions.check(end_on_empty=True, **given)
+        return Results(self, options, ordered=check_bool("ordered", ordered), run_options=given, display=display)
+
+    def check_given_to_nobody(self) -> None:
+        """Raise a `RuntimeError` if it is too late to take the calls from here. For `Results` alone."""
+        if self._outbox is not None:
+            raise RuntimeError("the results of this map were gone through: call map() again for another round")
+        if self.n_ended:
+            raise RuntimeError(
+                f"{self.n_ended} calls have ended already, and were told by events only: write"
+                " `for call in task.map(...).results():` in one line, before they are computed"
+            )
+
+    def give_to(self, wake: Callable[[], object], *, ordered: bool) -> Outbox:
+        """Put the calls aside when they end. For `Results` alone.
+
+        Args:
+            wake: Called when there may be something to take.
+            ordered: Whether they are to be taken in the order of the items.
+        """
+        from amltk.scheduling.outbox import Outbox
+
+        with self.task.scheduler.submission_lock:
+            self.check_given_to_nobody()
+            calls = sorted([*self._mine.values(), *self._kept], key=lambda call: call.number) if ordered else None
+            self._outbox = Outbox(wake, calls)
+        return self._outbox
+
+    def refill(self) -> None:
+        """Take the items that there is room for. For `Results` alone; raises what the iterable raises."""
+        self._fill()
 
     @property
     def n_ended(self) -> int:
@@ -63,15 +183,22 @@ class TaskMap:
         return self.exhausted and not self._mine and not self._kept
 
     def start(self) -> None:
-        """Submit the first items now if the scheduler is running, else after its next `@start`. For the task alone."""
-        task, scheduler = self._task, self._task.scheduler
+        """Submit the first items now if the scheduler is running, else after its next `@start`. For the task alone.
+
+        If it is running in another thread, they are submitted by a loop over the results, or soon: calls that had ended
+        before that loop began would be missing in it.
+        """
+        task, scheduler = self.task, self.task.scheduler
         self._subscriptions = [
             *(task.register(event, self._note_end, hidden=True) for event in (task.RESULT, task.EXCEPTION)),
             task.register(task.CANCELLED, self._note_end, hidden=True),
             scheduler.on_empty.register(self._fill, hidden=True),  # what was refused has nothing to wait for any more
-            scheduler.on_finishing.register(self.cancel, hidden=True),
+            scheduler.on_finishing.register(self._note_end_of_run, hidden=True),
         ]
-        if scheduler.running():
+        if scheduler.is_elsewhere():
+            with contextlib.suppress(SchedulerNotRunningError):  # an end was asked for meanwhile
+                scheduler.call_later(HEAD_START, self._fill)
+        elif scheduler.running():
             self._fill()
         else:
             self._subscriptions.append(scheduler.on_start.register(self._fill, hidden=True))
@@ -82,27 +209,44 @@ class TaskMap:
         self._unsubscribe_at_the_end()
 
     def _unsubscribe_at_the_end(self) -> None:
-        with self._task.scheduler.submission_lock:
+        with self.task.scheduler.submission_lock:
             self._adopt()
         if self.over:
             for subscription in self._subscriptions:
                 subscription.end()
+            if self._outbox is not None:
+                self._outbox.wake()
 
-    def _note_end(self, future: asyncio.Future[Any], *_: object) -> None:
-        with self._task.scheduler.submission_lock:
+    def _note_end_of_run(self) -> None:
+        self.cancel()
+        if self._outbox is not None:
+            self._outbox.finish()
+
+    def _note_end(self, future: Future[R], *_: object) -> Coroutine[Any, Any, None] | None:
+        """Make room; where a loop takes the calls, there is room when it is done with this one.
+
+        Returns:
+            What the run is to wait for, as for any callback that is an `async def`.
+        """
+        scheduler = self.task.scheduler
+        with scheduler.submission_lock:
             self._adopt()
-            if future not in self._mine:
-                return
-            self._mine.discard(future)
-        self._fill()
+            if self._mine.pop(future, None) is None:
+                return None
+        hold = None
+        if self._outbox is None:
+            self._fill()
+        else:
+            hold = self._outbox.put(future, wanted=scheduler.running() or not _is_given_up(future))
         self._unsubscribe_at_the_end()
+        return hold
 
     def _adopt(self) -> None:
         """Follow what a plugin had kept and has submitted, or given up, since. Only under the submission lock."""
         for call in [call for call in self._kept if call.future is not None or not call.kept]:
             self._kept.remove(call)
             if call.future is not None:
-                self._mine.add(call.future)
+                self._mine[call.future] = call
 
     def _fill(self) -> None:
         """Submit as many as there is room for. Whoever is at it already, perhaps on another thread, looks again."""
@@ -118,35 +262,65 @@ class TaskMap:
                 self._filling.release()
 
     def _has_room(self) -> bool:
-        scheduler = self._task.scheduler
+        scheduler = self.task.scheduler
         with scheduler.submission_lock:
             self._adopt()
-            return len(self._mine) + len(self._kept) < self._in_flight and scheduler.running()
+            taken = len(self._mine) + len(self._kept) + (0 if self._outbox is None else self._outbox.occupied)
+            return taken < self._limit() and scheduler.running()
+
+    def _limit(self) -> int:
+        return self._in_flight or 2 * (self.task.scheduler.n_workers or os.cpu_count() or 1)
 
     def _submit_next(self) -> bool:
         """Submit the next item; False if there is none, or it cannot be submitted now."""
-        arguments = self._refused if self._refused is not None else self._take()
-        if arguments is None:
+        item = self._refused if self._refused is not None else self._take()
+        if item is None:
             self.cancel()
             return False
         self._refused = None
-        with self._task.scheduler.submission_lock:  # so that its ending is noted later
+        with self.task.scheduler.submission_lock:  # so that its ending is noted later
             try:
-                self._note(self._task.offer(arguments, {}))
+                given = self._given(item)
+                self._note(self.task.offer(*given), item)
             except Exception as error:  # noqa: BLE001 - reported; the items after it are computed all the same
-                if isinstance(error, SchedulerNotRunningError) and not self._task.scheduler.running():
-                    self._refused = arguments  # an end was asked for meanwhile, by the iterable or on another thread
+                if isinstance(error, SchedulerNotRunningError) and not self.task.scheduler.running():
+                    self._refused = item  # an end was asked for meanwhile, by the iterable or on another thread
                 else:
-                    self._task.scheduler.report(error, f"submission of {self._task.name} by its map")
+                    self.task.scheduler.report(error, f"submission of {self.task.name} by its map")
         return self._refused is None
 
-    def _note(self, call: Call) -> None:
+    def _given(self, item: tuple[Any, ...]) -> Given:
+        """What the function is called with.
+
+        Raises:
+            TypeError: The item cannot be unpacked as was asked for.
+        """
+        if self._unpack is None:
+            return item, {}
+        arguments = item[0]
+        if self._unpack == "kwargs":
+            if not isinstance(arguments, Mapping):
+                raise TypeError(
+                    f"unpack='kwargs': an item is {safe_repr(arguments)}, which is no mapping from the names of"
+                    f" arguments of {self.task.name} to values"
+                )
+            return (), dict(arguments)
+        if isinstance(arguments, str | Mapping) or not isinstance(arguments, Iterable):
+            raise TypeError(
+                f"unpack='args': an item is {safe_repr(arguments)}, which is no tuple of arguments of {self.task.name}"
+            )
+        return tuple(arguments), {}
+
+    def _note(self, call: Call, item: tuple[Any, ...]) -> None:
         if call.future is not None:
-            self._mine.add(call.future)
+            self._mine[call.future] = call
         elif call.kept:
             self._kept.append(call)
         else:
-            self._refused = call.given[0]
+            self._refused = item
+            return
+        if self._outbox is not None:
+            self._outbox.expect(call)
 
     def _take(self) -> tuple[Any, ...] | None:
         try:
@@ -157,6 +331,22 @@ class TaskMap:
         self.n_taken += arguments is not None
         return arguments
 
+    def __iter__(self) -> NoReturn:
+        """Refused: a map has no results of its own.
+
+        Raises:
+            TypeError: Always; it shows what to write.
+        """
+        raise TypeError(
+            "the results of a map come by events, or one by one: write `for call in task.map(...).results():`, or"
+            " `list(task.map(...).results())`"
+        )
+
     def __repr__(self) -> str:
         total = "" if self.total is None else f" of {self.total}"
-        return f"<TaskMap of {self._task.name}: {self.n_ended}{total} ended, {len(self._mine)} in flight>"
+        return f"<TaskMap of {self.task.name}: {self.n_ended}{total} ended, {len(self._mine)} in flight>"
+
+
+def _is_given_up(future: Future[Any]) -> bool:
+    """Whether the end of a run has ended it: by cancelling it, or by killing its worker."""
+    return future.cancelled() or isinstance(future.exception(), WorkerLostError)

@@ -116,7 +116,7 @@ def test_in_a_pipe_there_are_lines_without_control_codes(monkeypatch: pytest.Mon
     run_with(scheduler, LiveDisplay(scheduler, ["mine"], console=to, clock=clock), monkeypatch, on_exception="continue")
     assert written(to).splitlines() == [
         "amltk: running, 0:01 elapsed, 3 pending, 0 running, 0 done, 0 failed, 0 cancelled, 0/s",
-        "amltk: failed: len: ValueError: nan",
+        "amltk: failed: len(()): ValueError: nan",
         "amltk: running, 0:11 elapsed, 2 pending, 0 running, 0 done, 1 failed, 0 cancelled, 5.5/min",
         "amltk: running, 0:21 elapsed, 2 pending, 0 running, 0 done, 1 failed, 0 cancelled, 2.9/min",
         "amltk: finished, 0:22 elapsed, 0 pending, 0 running, 2 done, 1 failed, 0 cancelled, 8.2/min",

@@ -170,7 +170,7 @@ def test_the_last_failures_are_told() -> None:
     p.run(end_on_empty=False, timeout=10)
     assert p.seen[0].failures == ()
     told = [(failure.name, failure.text, failure.at) for failure in p.seen[-1].failures]
-    assert told[:2] == [("work", "KeyError: 'x'", 9), ("training", "ValueError: nan …", 7)]
+    assert told[:2] == [("work()", "KeyError: 'x'", 9), ("training()", "ValueError: nan …", 7)]
     assert len(told) == progress.KEPT_FAILURES
 
 

@@ -137,7 +137,9 @@ def test_a_result_that_is_not_there_yet() -> None:
     """The message says where it will be."""
     scheduler = Scheduler.with_sequential()
     scheduler.on_start(lambda: scheduler.submit(double, 1).result())
-    with pytest.raises(asyncio.InvalidStateError, match="the call of double has not ended: take its result in a call"):
+    with pytest.raises(
+        asyncio.InvalidStateError, match=r"the call double\(1\) has not ended: take its result in a call"
+    ):
         scheduler.run()
 
 

@@ -302,7 +302,7 @@ def test_compute_raises_and_the_policy_is_raise(program: Program) -> None:
         program.run()
     assert info.value is error
     assert program.trace == ["start", *SUBMITTED, *EXCEPTION, "empty", *STOPPED]
-    assert program.recorder.records[-3].args == ("work raised ComputeError('diverged')", error)
+    assert program.recorder.records[-3].args == ("work() raised ComputeError('diverged')", error)
 
 
 def test_compute_raises_and_the_policy_is_end(program: Program) -> None:
@@ -421,7 +421,7 @@ def test_future_cancelled_by_the_user(program: Program, reaction: Any, started: 
     if started:
         program.at(2, program.executor.finish, 0)
     if reaction == "raise":
-        with pytest.raises(FutureCancelledError, match="a call of work was cancelled, and on_cancelled is 'raise'"):
+        with pytest.raises(FutureCancelledError, match=r"the call work\(\) was cancelled, and on_cancelled is 'raise'"):
             program.run(on_cancelled=reaction)
     else:
         state = program.run(on_cancelled=reaction)

@@ -161,14 +161,16 @@ def test_callback_raises(case: Case, reaction: Any, in_coroutine: bool, caplog: 
     assert called == [case.event]
     name = case.event.removeprefix("work:")
     function = "fail_in_coroutine" if in_coroutine else "fail"
+    of_a_call = case.event.startswith(("work:", "future-"))
+    where = f"callback {function} of @{name}{' for work()' if of_a_call else ''}"
     if reaction == "continue":
         (record,) = errors_logged(caplog)
-        assert record.getMessage() == f"callback {function} of @{name} raised, and the run goes on"
+        assert record.getMessage() == f"{where} raised, and the run goes on"
         assert record.exc_info is not None
         assert record.exc_info[1] is error
     else:
         assert errors_logged(caplog) == []
-        assert error.__notes__ == [f"raised by the callback {function} of @{name}"]
+        assert error.__notes__ == [f"raised by the {where}"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=repr)

@@ -35,16 +35,30 @@ class Backend:
         capabilities: What it can do.
         terminator: Ends it without waiting; None leaves it open and usable, whatever happens.
         is_own: Whether the terminator is this package's own, and not the user's.
+        keep: Whether later runs are to use the executor as well: it is ended only where there is no other way to be rid
+            of running calls.
+
+    Attributes:
+        keep: As above; may be taken back until the end of the run.
+        is_used_up: Whether the executor was ended.
     """
 
     def __init__(
-        self, executor: Executor, capabilities: Capabilities, terminator: Terminator | None, *, is_own: bool
+        self,
+        executor: Executor,
+        capabilities: Capabilities,
+        terminator: Terminator | None,
+        *,
+        is_own: bool,
+        keep: bool = False,
     ) -> None:
         self.executor = executor
         self.capabilities = capabilities
         self.submit: Callable[..., Any] = executor.submit
         self._terminator = terminator
         self.is_own = is_own
+        self.keep: bool = keep
+        self.is_used_up: bool = False
         self._detach: Callable[[], None] | None = None
 
     @property
@@ -88,9 +102,12 @@ class Backend:
         return executor.submit_limited(call.limits, call.function, *call.args, **call.kwargs)
 
     def withdraw(self, work: Work[Any]) -> None:
-        """Cancel it if it has not begun: what runs is `kill`'s business."""
-        if not (self.capabilities.cancels_running and self.is_running(work)):
+        """Cancel it if it has not begun: what runs is the business of `end_calls`, unless the executor is spared."""
+        if self._is_spared() or not (self.capabilities.cancels_running and self.is_running(work)):
             self.cancel(work)
+
+    def _is_spared(self) -> bool:
+        return self.keep and self.capabilities.cancels_running and not self.is_broken()
 
     def cancel(self, work: Work[Any]) -> bool:
         """Cancel it; whether that was possible. An executor that raises is not believed to have done it."""
@@ -139,14 +156,21 @@ class Backend:
         return bool(getattr(self.executor, "_broken", True))
 
     def close(self) -> None:
-        """End it after its work is done. May block."""
-        if self._terminator is not None:
+        """End it after its work is done, unless it is kept. May block."""
+        if self._terminator is not None and not self.keep:
+            self.is_used_up = True
             self.executor.shutdown(wait=True)
             _log.info("shut down %r", self.executor)
 
+    def end_calls(self) -> None:
+        """End what `withdraw` has left running. May block for as long as the termination takes."""
+        if not self._is_spared():
+            self.kill()
+
     def kill(self) -> None:
-        """End it without waiting for its work. May block for as long as the termination takes."""
+        """End it without waiting for its work. May block as `end_calls` does."""
         if self._terminator is not None:
+            self.is_used_up = True
             drop_cancelled(self.executor)
             self._terminator(self.executor)
             _log.info("ended %r without waiting for its work", self.executor)

@@ -92,6 +92,14 @@ class DaskExecutor(RemoteExecutor):
             return
         future.add_done_callback(lambda future: self._arrived(call, future))
 
+    @property
+    def n_workers(self) -> int:
+        """How many threads the workers have that there are now: as the client knows it, which asks now and then."""
+        known: dict[str, Any] = self._client._scheduler_identity
+        if "total_threads" in known:
+            return int(known["total_threads"])
+        return sum(worker["nthreads"] for worker in known.get("workers", {}).values())
+
     def withdraw(self, call: RemoteFuture) -> bool:
         """Take it back unless it has begun."""
         return not call.running()  # once it has ended nobody wants it, and Dask forgets what nobody wants

@@ -104,11 +104,17 @@ class JobQueueExecutor(OwnDaskExecutor):
 
     def __init__(self, cluster: Any, n_workers: int, *, adaptive: bool) -> None:
         super().__init__(cluster)
+        self._n_workers = n_workers
         if adaptive:
             cluster.adapt(minimum=0, maximum=n_workers)
         else:
             keep_workers(cluster, n_workers)
             cluster.scale(n_workers)
+
+    @property
+    def n_workers(self) -> int:
+        """As many as are wanted, of which some may still wait for their jobs: calls are what has them come."""
+        return max(self._n_workers, super().n_workers)
 
     def _kill(self) -> bool:
         return True  # by closing the cluster, which cancels its jobs

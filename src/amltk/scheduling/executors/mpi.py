@@ -49,6 +49,11 @@ def _find_mpiexec() -> None:
 class MPIExecutor(PooledExecutor):
     """Computes in MPI ranks. What runs can neither be cancelled nor killed, and a rank that dies ends the program."""
 
+    @property
+    def n_workers(self) -> int:
+        """How many ranks compute; 0 after the end."""
+        return 0 if self._pool is None else int(self._pool.num_workers)
+
     def _kill(self) -> bool:
         self._pool.shutdown(wait=False, cancel_futures=True)
         return False

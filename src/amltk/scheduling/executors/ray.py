@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ from amltk.scheduling.executors.remote import RemoteExecutor, RemoteFuture, comp
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
+
+LOOK_INTERVAL = 2.0
+"""Seconds after which the size of the cluster is asked for again."""
 
 
 def make(task_options: Mapping[str, Any] | None = None, **init: Any) -> RayExecutor:
@@ -108,6 +112,18 @@ class RayExecutor(RemoteExecutor):
         # A call that went with its worker is the user's to repeat, so Ray must not.
         self._task = ray.remote(**{"max_retries": 0, **task_options})(compute)
         self._named: dict[str, Any] = {}
+        self._needs = {"CPU": float(task_options.get("num_cpus", 1)), "GPU": float(task_options.get("num_gpus", 0))}
+        self._n_workers = 0
+        self._look_again_at = 0.0
+
+    @property
+    def n_workers(self) -> int:
+        """For how many calls the cluster has CPUs and GPUs now; 0 if that is not known. Ray is asked now and then."""
+        if time.monotonic() >= self._look_again_at and ray.is_initialized():
+            there_are = ray.cluster_resources()
+            self._n_workers = min((int(there_are.get(kind, 0) / n) for kind, n in self._needs.items() if n), default=0)
+            self._look_again_at = time.monotonic() + LOOK_INTERVAL
+        return self._n_workers
 
     def _send(self, call: RemoteFuture, parcel: bytes) -> None:
         task = self._named.get(call.name)

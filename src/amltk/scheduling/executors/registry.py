@@ -251,3 +251,16 @@ def kind_of(executor: Any) -> ExecutorKind:
         if kind.type_name in bases:
             return kind
     return OTHER
+
+
+SIZES = ("n_workers", "max_workers", "_max_workers")
+"""Where executors have the number of their workers: this package's, others', and those of the standard library."""
+
+
+def workers_of(executor: Any) -> int | None:
+    """How many calls an executor computes at a time, by now; None if it does not tell."""
+    for name in SIZES:
+        number = getattr(executor, name, None)
+        if isinstance(number, int) and not isinstance(number, bool) and number > 0:
+            return number
+    return None

@@ -41,6 +41,11 @@ class SequentialExecutor(Executor):
             raise SchedulerRunningError(f"{self!r} is in use by another run; give each scheduler one of its own")
         self._schedule = schedule
 
+    @property
+    def n_workers(self) -> int:
+        """One call at a time."""
+        return 1
+
     def detach(self) -> None:
         """Make the calls in `submit` again; what is waiting is cancelled."""
         self._schedule = None

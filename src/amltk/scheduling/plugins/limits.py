@@ -12,10 +12,10 @@ from amltk.scheduling.plugins.plugin import Plugin
 from amltk.scheduling.plugins.units import BYTES, SECONDS, amount
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from amltk.scheduling.call import Call, Outcome
+    from amltk.scheduling.future import Future
     from amltk.scheduling.task import Task
 
 
@@ -44,13 +44,13 @@ class Limits(Plugin):
 
     name = "limits"
 
-    WALL_TIME_LIMIT_REACHED: Event[[asyncio.Future[Any], WallTimeLimitError], Any] = Event("wall-time-limit-reached")
+    WALL_TIME_LIMIT_REACHED: Event[[Future[Any], WallTimeLimitError], Any] = Event("wall-time-limit-reached")
     """A call took longer than `wall_time`. Callbacks take the future and the error."""
 
-    CPU_TIME_LIMIT_REACHED: Event[[asyncio.Future[Any], CpuTimeLimitError], Any] = Event("cpu-time-limit-reached")
+    CPU_TIME_LIMIT_REACHED: Event[[Future[Any], CpuTimeLimitError], Any] = Event("cpu-time-limit-reached")
     """A call used more CPU than `cpu_time`. Callbacks take the future and the error."""
 
-    MEMORY_LIMIT_REACHED: Event[[asyncio.Future[Any], MemoryLimitError], Any] = Event("memory-limit-reached")
+    MEMORY_LIMIT_REACHED: Event[[Future[Any], MemoryLimitError], Any] = Event("memory-limit-reached")
     """A call used more memory than `memory`. Callbacks take the future and the error."""
 
     def __init__(

@@ -49,10 +49,10 @@ class Retry(Plugin):
 
     name = "retry"
 
-    RETRY: Event[[asyncio.Future[Any], BaseException, int], Any] = Event("retry")
+    RETRY: Event[[Future[Any], BaseException, int], Any] = Event("retry")
     """A call is to be tried again. Callbacks take the future, why, and the number of the next attempt, from 2 on."""
 
-    GAVE_UP: Event[[asyncio.Future[Any], BaseException, int], Any] = Event("gave-up")
+    GAVE_UP: Event[[Future[Any], BaseException, int], Any] = Event("gave-up")
     """A call is not tried again any more. Callbacks take the future, why, and how many attempts were made."""
 
     def __init__(

@@ -1,0 +1,129 @@
+"""The calls of a map that have ended and wait to be taken."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine, Iterable
+
+    from amltk.scheduling.call import Call
+    from amltk.scheduling.future import Future
+
+
+class Outbox:
+    """Keeps ended calls until somebody takes them, in the order of their endings or of their items.
+
+    While there are some, or the taker is at work with one, the run does not end for want of work: what the taker does
+    may bring more. May be used from any thread.
+
+    Args:
+        wake: Called when there may be something to take, or nothing more is to come.
+        calls: What has not ended yet, in the order of the items, if that is the order to give them in; None for the
+            order in which they end.
+    """
+
+    def __init__(self, wake: Callable[[], object], calls: Iterable[Call] | None) -> None:
+        self.wake: Callable[[], object] = wake
+        self._lock = threading.Lock()
+        self._ended: deque[Future[Any]] = deque()
+        self._order: deque[Call] | None = None if calls is None else deque(calls)
+        self._early: set[Future[Any]] = set()  # they have ended, and it is not their turn
+        self._at_work = False  # the taker, with what it has taken last
+        self._hold: asyncio.Future[None] | None = None
+        self._may_hold = self._open = True
+
+    @property
+    def occupied(self) -> int:
+        """How many have ended that the taker is not done with."""
+        return len(self._ended) + len(self._early) + self._at_work
+
+    def expect(self, call: Call) -> None:
+        """Take note of the call of the next item."""
+        with self._lock:
+            if self._order is not None:
+                self._order.append(call)
+
+    def put(self, future: Future[Any], *, wanted: bool) -> Coroutine[Any, Any, None] | None:
+        """Take in a call that has ended, on the loop's thread.
+
+        Args:
+            future: Of the call.
+            wanted: Whether it is to be given to the taker.
+
+        Returns:
+            What the run is to wait for; None if there is nothing, or something that it waits for already.
+        """
+        with self._lock:
+            if not self._open:
+                return None
+            if self._order is None:
+                if wanted:
+                    self._ended.append(future)
+            else:
+                self._put_in_order(self._order, future, wanted=wanted)
+                self._advance(self._order)
+            hold = self._hold_run(future.get_loop()) if self._ended else None
+        self.wake()
+        return hold
+
+    def _put_in_order(self, order: deque[Call], future: Future[Any], *, wanted: bool) -> None:
+        if wanted:
+            self._early.add(future)
+        else:
+            order.remove(next(call for call in order if call.future is future))
+
+    def _advance(self, order: deque[Call]) -> None:
+        while order and (order[0].future in self._early or (order[0].future is None and not order[0].kept)):
+            next_one = order.popleft().future  # None if a plugin has dropped it
+            if next_one is not None:
+                self._early.discard(next_one)
+                self._ended.append(next_one)
+
+    def _hold_run(self, loop: asyncio.AbstractEventLoop) -> Coroutine[Any, Any, None] | None:
+        if self._hold is not None or not self._may_hold:
+            return None
+        self._hold = loop.create_future()
+        return _wait(self._hold)
+
+    def take(self) -> Future[Any] | None:
+        """Give the next one, and be done with the one before; None if there is none for now."""
+        with self._lock:
+            if self._order is not None:
+                self._advance(self._order)
+            self._at_work = bool(self._ended)
+            if self._ended:
+                return self._ended.popleft()
+            self._release()
+            return None
+
+    def finish(self) -> None:
+        """Do not hold the run any more: it ends."""
+        with self._lock:
+            self._may_hold = False
+            self._release()
+
+    def close(self) -> None:
+        """Take in nothing any more: nobody comes to take it."""
+        with self._lock:
+            self._open = self._at_work = False
+            self._ended.clear()
+            self._early.clear()
+            self._release()
+
+    def _release(self) -> None:
+        hold, self._hold = self._hold, None
+        if hold is not None and not (loop := hold.get_loop()).is_closed():
+            loop.call_soon_threadsafe(_end, hold)
+
+
+async def _wait(hold: asyncio.Future[None]) -> None:
+    await hold
+
+
+def _end(hold: asyncio.Future[None]) -> None:
+    if not hold.done():
+        hold.set_result(None)

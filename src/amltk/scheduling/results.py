@@ -1,0 +1,323 @@
+"""The calls of a map as they end, for a plain loop: what drives a run in the user's place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import threading
+from concurrent.futures import BrokenExecutor
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from amltk.exceptions import ExecutorBrokenError, FutureCancelledError, SchedulerRunningError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+
+    from amltk.scheduling.ending import Ending
+    from amltk.scheduling.events import Subscription
+    from amltk.scheduling.exit_state import ExitState
+    from amltk.scheduling.future import Future
+    from amltk.scheduling.outbox import Outbox
+    from amltk.scheduling.policy import RunOptions
+    from amltk.scheduling.scheduler import Scheduler
+    from amltk.scheduling.steps import Steps
+    from amltk.scheduling.task_map import TaskMap
+
+_log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+LEFT = "the loop over the results was left"
+"""What `@stop` tells when the user's loop ends before the run."""
+
+
+class Driver(Protocol):
+    """Who waits for the calls of a map on behalf of a plain loop."""
+
+    def wake(self) -> None:
+        """There may be something to take."""
+
+    def wait(self) -> None:
+        """Return when there may be something to take, or the run is over."""
+
+    def over(self, outbox: Outbox) -> bool:
+        """Whether nothing more is to come."""
+        ...
+
+    def conclude(self) -> ExitState | None:
+        """How the run has ended, if it was this loop's own. Raises what the run raises."""
+        ...
+
+    def close(self) -> None:
+        """The loop is left, or nothing more is to come."""
+
+
+class Results(Generic[R]):
+    """The calls of a `Task.map` as they end: go through it once, with `for` or `async for`. Made by `TaskMap.results`.
+
+    `await` gives all of them as a list. Each call is the future of its submission, which has ended: `call.result()`,
+    `call.exception()`, `call.args`, `call.kwargs`, `call.number` and `call.label` tell about it.
+
+    Attributes:
+        state: How the run has ended; None before, and where the run was begun by somebody else.
+    """
+
+    def __init__(
+        self, task_map: TaskMap[R], options: RunOptions, *, ordered: bool, run_options: dict[str, Any], display: Any
+    ) -> None:
+        self.state: ExitState | None = None
+        self._map = task_map
+        self._scheduler: Scheduler = task_map.task.scheduler
+        self._options = options
+        self._run_options = {**run_options, "display": display}
+        self._ordered = ordered
+        self._display = display
+        self._ending: Ending | None = None  # of the run
+
+    def __iter__(self) -> Iterator[Future[R]]:
+        """Run the scheduler and give the calls as they end.
+
+        Between two items the run stands still, as it does while a callback is called. When the loop is left early, the
+        run ends at once. Where a run goes on already, in another thread or in a loop around this one, it is joined.
+
+        Raises:
+            SchedulerRunningError: The run goes on in this thread: `async for` lets it.
+            RuntimeError: Calls have ended before.
+            BaseException: What a call or a callback has raised, with `on_exception="raise"`.
+        """
+        self._map.check_given_to_nobody()
+        call: Future[R] | None = None
+        driver = self._driver()
+        outbox = self._map.give_to(driver.wake, ordered=self._ordered)
+        try:
+            while True:
+                if (call := self._next(outbox)) is not None:
+                    yield call
+                elif driver.over(outbox):
+                    break
+                else:
+                    driver.wait()
+            self.state = driver.conclude()
+        finally:
+            call = None  # what is raised has this frame in its traceback, and would keep the call
+            outbox.close()
+            self._map.cancel()
+            driver.close()
+            del driver
+
+    async def _aiterate(self) -> AsyncGenerator[Future[R], None]:
+        self._map.check_given_to_nobody()
+        call: Future[R] | None = None
+        woken = asyncio.Event()
+        wake = _waker(asyncio.get_running_loop(), woken)
+        while self._scheduler.is_beginning():  # noqa: ASYNC110 - by another loop over results, in this turn
+            await asyncio.sleep(0)
+        if self._scheduler.has_run():
+            driver: AsyncOwn | Joined = Joined(self._scheduler, self._map, wake)
+        else:
+            driver = AsyncOwn(self._scheduler, self._run_options, wake)
+        outbox = self._map.give_to(wake, ordered=self._ordered)
+        try:
+            while True:
+                woken.clear()
+                if (call := self._next(outbox)) is not None:
+                    yield call
+                elif driver.over(outbox):
+                    break
+                else:
+                    await woken.wait()
+            self.state = driver.conclude()
+        finally:
+            call = None
+            outbox.close()
+            self._map.cancel()
+            await driver.aclose()
+            del driver
+
+    def __aiter__(self) -> AsyncIterator[Future[R]]:
+        """Run the scheduler in the loop that is running, and give the calls as they end.
+
+        The run goes on while the body of `async for` awaits something. Where a run goes on already, wherever it is, it
+        is joined. When the loop is left early, the run ends soon; `contextlib.aclosing` around `aiter(...)` waits for
+        that.
+
+        Raises:
+            RuntimeError: Calls have ended before.
+            BaseException: What a call or a callback has raised, with `on_exception="raise"`.
+        """
+        return self._aiterate()
+
+    def __await__(self) -> Generator[Any, None, list[Future[R]]]:
+        """All calls, when the last one has ended. Raises as `async for` does."""
+        return self._all().__await__()
+
+    async def _all(self) -> list[Future[R]]:
+        async with contextlib.aclosing(self._aiterate()) as calls:
+            return [call async for call in calls]
+
+    def _next(self, outbox: Outbox) -> Future[R] | None:
+        """The next call, if there is one: what is to be raised is raised in its place."""
+        if self._scheduler.has_run():
+            self._ending = self._scheduler.current_run.ending
+        call = outbox.take()
+        try:
+            try:
+                self._map.refill()
+            except Exception as error:
+                if self._options.on_exception.decide(error) == "raise":
+                    raise
+                self._scheduler.report(error, f"iterable of the map of {self._map.task.name}")
+            if call is not None:
+                self._check(call)
+            return call
+        finally:
+            call = None
+
+    def _check(self, call: Future[R]) -> None:
+        error: BaseException | None = None
+        try:
+            if call.cancelled():
+                if self._options.on_cancelled == "raise":
+                    raise FutureCancelledError(f"the call {call.label} was cancelled, and on_cancelled is 'raise'")
+                return
+            error = call.exception()
+            if isinstance(error, BrokenExecutor) and self._ending is not None:
+                error = self._ending.exception or error  # the executor's, which ends the run whatever was asked for
+            if error is None:
+                return
+            if isinstance(error, ExecutorBrokenError) or self._options.on_exception.decide(error) == "raise":
+                raise error
+        finally:
+            del call, error
+
+    def _driver(self) -> Driver:
+        scheduler = self._scheduler
+        if not scheduler.has_run():
+            return Own(scheduler, self._options, self._display)
+        steps = scheduler.steps
+        if steps is not None and steps.can_step():
+            return Nested(scheduler, self._map, steps)
+        if scheduler.current_run.is_here():
+            raise SchedulerRunningError(
+                "the scheduler runs in this thread, and a plain loop would hold it up: write `async for call in ...`,"
+                " or use the callbacks of the task"
+            )
+        return Elsewhere(scheduler, self._map)
+
+
+class Own:
+    """Drives a run that the loop has begun."""
+
+    def __init__(self, scheduler: Scheduler, options: RunOptions, display: Any) -> None:
+        self._steps = scheduler.begin_steps(options, display)
+        self.wake: Callable[[], None] = self._steps.wake
+        self.wait: Callable[[], None] = self._steps.step
+
+    def over(self, outbox: Outbox) -> bool:  # noqa: ARG002 - as in `Driver`
+        """Whether the run has ended."""
+        return self._steps.over
+
+    def conclude(self) -> ExitState:
+        """How the run has ended; raises what it raises."""
+        return self._steps.conclude()
+
+    def close(self) -> None:
+        """End the run, if it goes on."""
+        self._steps.close(LEFT)
+
+
+class AsyncOwn:
+    """Has a run of its own go on in the loop that is running."""
+
+    def __init__(self, scheduler: Scheduler, run_options: dict[str, Any], wake: Callable[[], None]) -> None:
+        self._scheduler = scheduler
+        self._run = scheduler.begin_async(run_options)
+        self._run.add_done_callback(lambda _: wake())
+
+    def over(self, outbox: Outbox) -> bool:  # noqa: ARG002 - as in `Driver`
+        """Whether the run has ended."""
+        return self._run.done()
+
+    def conclude(self) -> ExitState:
+        """How the run has ended; raises what it raises."""
+        return self._run.result()
+
+    async def aclose(self) -> None:
+        """End the run, if it goes on, and wait for that."""
+        if self._run.done():
+            return  # it was concluded, or is about to be
+        if self._scheduler.is_beginning():
+            self._run.cancel()
+        else:
+            self._scheduler.leave(LEFT)
+        try:
+            await asyncio.wait([self._run])
+        except asyncio.CancelledError:
+            self._run.cancel()  # which sees to it by itself
+            raise
+        if not self._run.cancelled() and (error := self._run.exception()) not in (None, sys.exc_info()[1]):
+            _log.error("the run has raised when the loop over its results was left", exc_info=error)
+
+
+class Joined:
+    """Follows a run that was begun by somebody else, from wherever."""
+
+    def __init__(self, scheduler: Scheduler, task_map: TaskMap[Any], wake: Callable[[], None]) -> None:
+        self._map = task_map
+        self._run = scheduler.current_run
+        if self._run.is_ending() and not task_map.n_taken:
+            scheduler.check_running(f"compute {task_map!r}")
+        self._subscription: Subscription = scheduler.on_finished.register(wake, hidden=True)
+
+    def over(self, outbox: Outbox) -> bool:
+        """Whether nothing more is to come of the map."""
+        return not outbox.occupied and (self._map.over or self._run.is_over())
+
+    def conclude(self) -> None:
+        """It is the business of whoever has begun it."""
+
+    def close(self) -> None:
+        """Follow it no more."""
+        self._subscription.end()
+
+    async def aclose(self) -> None:
+        """The same."""
+        self.close()
+
+
+class Nested(Joined):
+    """Drives, for a loop in the body of another one, the run that the outer one has begun."""
+
+    def __init__(self, scheduler: Scheduler, task_map: TaskMap[Any], steps: Steps) -> None:
+        super().__init__(scheduler, task_map, steps.wake)
+        self.wake: Callable[[], None] = steps.wake
+        self.wait: Callable[[], None] = steps.step
+
+
+class Elsewhere(Joined):
+    """Waits for what comes of a run in another thread."""
+
+    def __init__(self, scheduler: Scheduler, task_map: TaskMap[Any]) -> None:
+        self._event = threading.Event()
+        super().__init__(scheduler, task_map, self.wake)
+
+    def wake(self) -> None:
+        """End the wait; from any thread."""
+        self._event.set()
+
+    def wait(self) -> None:
+        """Wait."""
+        self._event.wait()
+        self._event.clear()
+
+
+def _waker(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> Callable[[], None]:
+    """What sets an event from any thread."""
+
+    def wake() -> None:
+        if not woken.is_set() and not loop.is_closed():
+            loop.call_soon_threadsafe(woken.set)
+
+    return wake

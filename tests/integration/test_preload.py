@@ -1,0 +1,184 @@
+"""Workers that are forked from a process which has imported what their calls need."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from amltk.scheduling.executors import ProcessPool
+from tests.helpers.gate import Gate, pass_gate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GUARD = 60.0
+"""Seconds after which a test counts as hanging; no test waits for it to pass."""
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers: elsewhere workers import")
+
+BAD_MODULES = {
+    "a thread": (
+        "import threading\nthreading.Thread(target=threading.Event().wait, name='watches', daemon=True).start()",
+        "the thread watches",
+    ),
+    "a thread of _thread": (
+        "import _thread, threading\n_thread.start_new_thread(threading.Event().wait, ())",
+        "it started",
+    ),
+    "an event loop": ("import asyncio\nLOOP = asyncio.new_event_loop()", "event loop"),
+    "a connection": ("import socket\nSERVER = socket.create_server(('127.0.0.1', 0))", "a connection"),
+    "a child": ("import subprocess\nCHILD = subprocess.Popen(['sleep', '100'])", "the process"),
+    "a file that it writes": ("LOG = open('log.txt', 'w')", "a file to write into"),
+    "its process's end": ("import os\nos._exit(7)", "has ended"),
+}
+
+
+def imported(*names: str) -> tuple[int, list[str]]:
+    """Which modules the worker has, before the call itself imports any."""
+    return os.getpid(), [name for name in names if name in sys.modules]
+
+
+def random_numbers() -> tuple[float, float]:
+    import random
+
+    import numpy as np
+
+    return random.random(), np.random.random()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that modules are imported from."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def add_module(folder: Path, name: str, text: str) -> None:
+    (folder / f"{name}.py").write_text(textwrap.dedent(text))
+
+
+def test_a_module_is_imported_once_for_all_workers(folder: Path) -> None:
+    """Whatever it does at import is done once, and all workers have it, those that replace killed ones too."""
+    add_module(folder, "counted", "import os\nwith open('imports.txt', 'a') as file: print(os.getpid(), file=file)\n")
+    pids = set()
+    with ProcessPool(2, preload=["counted"]) as pool:
+        for _ in range(3):
+            with Gate() as gate:
+                calls = [pool.submit(pass_gate, gate.address) for _ in range(2)]
+                gate.wait_begun(2)
+                pids.update(pool.worker_pids)
+                gate.open()
+                assert all(call.exception(GUARD) is None for call in calls)
+            pid, found = pool.submit(imported, "counted").result(GUARD)
+            assert found == ["counted"]
+            pids.add(pid)
+            os.kill(pid, signal.SIGKILL)
+    assert len(pids) >= 4
+    assert len((folder / "imports.txt").read_text().split()) == 1
+
+
+def test_workers_are_children_of_one_process(folder: Path) -> None:
+    """The warm process does not stand between the workers and the process that waits for them."""
+    add_module(folder, "plain", "X = 1\n")
+    with ProcessPool(1, preload=["plain"]) as pool:
+        pid, _ = pool.submit(imported).result(GUARD)
+        server = psutil.Process(pid).parent()
+        assert server is not None
+        assert server.ppid() == os.getpid()
+        assert len(server.children()) == 2  # it and the warm process
+
+
+@pytest.mark.parametrize("kind", BAD_MODULES)
+def test_a_module_that_forks_badly_is_imported_by_workers(
+    kind: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named in the log with the reason; calls work, what else is to be imported ahead is, and nothing is left."""
+    text, reason = BAD_MODULES[kind]
+    add_module(folder, "bad_one", text)
+    add_module(folder, "good_one", "X = 1\n")
+    with caplog.at_level(logging.WARNING, "amltk"), ProcessPool(1, preload=["bad_one", "good_one"]) as pool:
+        _, found = pool.submit(imported, "bad_one", "good_one").result(GUARD)
+        assert found == ["good_one"]
+        assert pool.submit(imported, "good_one").result(GUARD)[1] == ["good_one"]
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1
+    assert "bad_one" in told[0]
+    assert reason in told[0]
+
+
+def test_a_module_that_cannot_be_imported_is_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A name that was given is worth a warning; the others are imported."""
+    add_module(folder, "fails", "raise SystemExit(3)\n")
+    add_module(folder, "works", "X = 1\n")
+    with (
+        caplog.at_level(logging.WARNING, "amltk"),
+        ProcessPool(1, preload=["fails", "is_not_there", "works"]) as pool,
+    ):
+        assert pool.submit(imported, "fails", "works").result(GUARD)[1] == ["works"]
+    told = [record.getMessage() for record in caplog.records]
+    assert [text.split(maxsplit=1)[0] for text in told] == ["fails", "is_not_there"]
+    assert "SystemExit: 3" in told[0]
+
+
+def test_what_a_module_prints_and_where_it_goes_is_seen_once(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What it has printed is not printed again by each worker, and workers begin where the pool was made."""
+    add_module(folder, "talks", "import os\nprint('hello from the module')\nos.chdir('/')\n")
+    with ProcessPool(2, preload=["talks"]) as pool:
+        assert pool.submit(os.getcwd).result(GUARD) == str(folder)
+        os.kill(pool.worker_pids[0], signal.SIGKILL)
+        assert pool.submit(os.getcwd).result(GUARD) == str(folder)
+    assert capfd.readouterr().out.count("hello from the module") == 1
+
+
+def test_workers_draw_random_numbers_of_their_own() -> None:
+    """Copies of one process do not repeat each other's."""
+    pytest.importorskip("numpy")
+    drawn = set()
+    with ProcessPool(1, preload=["numpy", "random"], max_tasks_per_child=1) as pool:
+        for _ in range(3):
+            drawn.update(pool.submit(random_numbers).result(GUARD))
+    assert len(drawn) == 6
+
+
+def test_a_run_that_ends_does_not_wait_for_imports(folder: Path) -> None:
+    """What is still being imported is given up at once, and no process is left."""
+    add_module(folder, "takes_for_ever", "import time\nwhile True: time.sleep(1)\n")
+    pool = ProcessPool(2, preload=["takes_for_ever"])
+    call = pool.submit(imported)
+    children = []
+    while not children:
+        children = [child for child in psutil.Process().children(recursive=True) if child.ppid() != os.getpid()]
+    pool.kill_workers()
+    assert call.cancelled()
+    assert not any(child.is_running() for child in children)
+
+
+@pytest.mark.parametrize(
+    ("preload", "error", "text"),
+    [
+        ("sklearn", TypeError, r"preload='sklearn': must be 'auto' or a list"),
+        (["a b"], TypeError, "'a b' is not the name of a module"),
+        ([3], TypeError, "3 is not the name of a module"),
+        (3, TypeError, "preload=3"),
+    ],
+)
+def test_what_preload_means_is_checked(preload: object, error: type[Exception], text: str) -> None:
+    """At once, with what is allowed."""
+    with pytest.raises(error, match=text):
+        ProcessPool(1, preload=preload)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_modules_are_imported_ahead_by_the_fork_server_only(method: str) -> None:
+    """Other start methods say so; to import nothing ahead is what they do anyway."""
+    with pytest.raises(ValueError, match="mp_context='forkserver' only"):
+        ProcessPool(1, method, preload=["json"])
+    ProcessPool(1, method, preload=()).shutdown()

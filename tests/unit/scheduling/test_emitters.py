@@ -1,0 +1,65 @@
+"""Emitters and events of one's own, used as other packages' pages show them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from amltk.exceptions import EventNotKnownError
+from amltk.scheduling import Emitter, Event, Scheduler, Subscriber
+
+TEST: Event[[int, str]] = Event("test")
+
+
+def test_an_event_needs_no_announcement() -> None:
+    """Whoever has the object may subscribe to it and emit it, in whatever order, on any emitter."""
+    emitter = Emitter("mine")
+    seen: list[Any] = []
+    subscribe = emitter.subscriber(TEST)
+
+    @subscribe
+    def callback(a: int, b: str) -> None:
+        seen.append((a, b))
+
+    subscribe(lambda a, b: seen.append("second"))
+    emitter.on(TEST)(lambda a, b: seen.append("third"))
+    emitter.emit(TEST, 1, "hello")
+    assert seen == [(1, "hello"), "second", "third"]
+    assert subscribe.event_counts == emitter.event_counts[TEST] == 1
+    assert emitter.events == [TEST]
+    emitter.on("test")(lambda a, b: None)  # its name is known now
+    Emitter().emit(TEST, 1, "nobody is there")
+
+
+def test_a_name_that_is_not_known_stays_an_error() -> None:
+    """A name may be misspelt: it has to be that of an event that is known."""
+    emitter = Emitter("mine")
+    for use in (emitter.on, emitter.as_event, emitter.subscriptions):
+        with pytest.raises(EventNotKnownError, match="mine has no event 'tset'"):
+            use("tset")
+    assert emitter.events == []
+
+
+def test_tasks_and_schedulers_emit_events_of_the_user() -> None:
+    """During a run an event of one's own is told like any other."""
+    scheduler = Scheduler.with_sequential()
+    task = scheduler.task(abs)
+    seen: list[Any] = []
+    task.on(TEST)(lambda a, b: seen.append((a, b)))
+    Subscriber(scheduler.emitter, TEST)(lambda a, b: seen.append((b, a)))
+    task.on_result(lambda *_: (task.emit(TEST, 1, "a"), scheduler.emitter.emit(TEST, 2, "b")))
+    scheduler.on_start(lambda: task.submit(1))
+    scheduler.run()
+    assert seen == [(1, "a"), ("b", 2)]
+
+
+def test_references_are_unique() -> None:
+    """A reference tells the name, is the same each time, and is that of one emitter only."""
+    scheduler = Scheduler.with_sequential()
+    tasks = [scheduler.task(abs) for _ in range(2)]
+    references = {scheduler.unique_ref, *(task.unique_ref for task in tasks)}
+    assert len(references) == 3
+    assert tasks[0].unique_ref == tasks[0].unique_ref
+    assert tasks[0].unique_ref.startswith("abs-")
+    assert scheduler.unique_ref.startswith("Scheduler-")
