@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import types
+from asyncio import CancelledError
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from amltk.scheduling.events import Channel, callback_name
+from amltk.scheduling.policy import ends_program
 
 if TYPE_CHECKING:
     import asyncio
@@ -132,6 +134,11 @@ class Delivery:
                 return
             except (KeyboardInterrupt, SystemExit) as error:
                 self._on_error(error, name)
+                return
+            except CancelledError as error:
+                if ends_program(error):
+                    raise  # it was cancelled, or has awaited what was cancelled
+                self._on_error(error, name)  # a call that it has awaited has raised this
                 return
             finally:
                 self.in_user_code = False

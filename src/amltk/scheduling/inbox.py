@@ -72,6 +72,10 @@ class Inbox:
     def put_and_wake(self, call: Callable[..., object], *args: Any) -> None:
         """The same, and noticed at once even where the user's own handler of a signal asks for it on this thread."""
         self._queue.append((call, *args))
+        self.wake()
+
+    def wake(self) -> None:
+        """Have `on_idle` called soon, though nothing was put in; may be used wherever `put_and_wake` may."""
         self._awake = True
         self._loop.call_soon_threadsafe(self._drain, context=self._context)
 
@@ -85,9 +89,8 @@ class Inbox:
     def put_first(self, call: Callable[..., object], *args: Any) -> None:
         """The same, before everything else; takes no lock, so that a signal handler may use it."""
         self._queue.appendleft((call, *args))
-        self._awake = True
         # Through the loop's self-pipe even on its own thread: a signal does not end the wait for the next event.
-        self._loop.call_soon_threadsafe(self._drain, context=self._context)
+        self.wake()
 
     def gather(self, put: Callable[[], None]) -> None:
         """Call `put`, which puts things in, and handle them right away; on the loop's thread, outside of callbacks.
