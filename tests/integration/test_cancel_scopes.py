@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -144,22 +145,17 @@ def test_a_scope_that_is_cancelled_before(gate: Gate) -> None:
 
 def test_a_cancellation_of_asyncio_still_insists() -> None:
     """Who cancels the task itself once more is not kept off: a termination that hangs is waited for no more."""
-    release = anyio.from_thread  # kept alive for its import
-    assert release is not None
-    scheduler = Scheduler.with_threads(1, terminate=lambda _: hangs.wait(GUARD))
-    scheduler.on_start(lambda: scheduler.submit(abs, 1))
-    import threading
-
     hangs = threading.Event()
+    scheduler = Scheduler.with_threads(1, terminate=lambda _: hangs.wait(GUARD))
 
     async def main() -> None:
-        begun = asyncio.Event()
+        begun, finishing = asyncio.Event(), asyncio.Event()
         scheduler.on_start(begun.set)
+        scheduler.on_finishing(finishing.set)
         run = asyncio.create_task(in_own_scope(scheduler))
         await begun.wait()
         run.cancel()
-        while scheduler.running():
-            await asyncio.sleep(0)
+        await finishing.wait()
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run
@@ -182,9 +178,10 @@ def test_level_cancellation_without_anyio() -> None:
     recorder = EventRecorder(scheduler)
 
     async def main() -> None:
+        begun = asyncio.Event()
+        scheduler.on_start(begun.set)
         run = asyncio.create_task(scheduler.async_run(end_on_empty=False))
-        while not scheduler.running():
-            await asyncio.sleep(0)
+        await begun.wait()
         async with asyncio.timeout(GUARD):
             while not run.done():
                 run.cancel()

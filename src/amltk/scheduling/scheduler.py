@@ -232,7 +232,8 @@ class Scheduler(SchedulerEvents, Factories):
         if self._last_end:
             return SchedulerNotRunningError(
                 f"cannot {what}: the scheduler is not running any more, its last run has ended ({self._last_end});"
-                " guard it with `if scheduler.running():`, or call scheduler.run() again"
+                " guard it with `if scheduler.running():`, or do it in a callback of @start (scheduler.on_start) or of"
+                " a later event of another run"
             )
         return SchedulerNotRunningError(
             f"cannot {what}: the scheduler is not running; do it in a callback of @start (scheduler.on_start) or of a"
@@ -329,8 +330,8 @@ class Scheduler(SchedulerEvents, Factories):
         """The same as `run`, for code that is in a loop already: `await scheduler.async_run(...)`.
 
         The loop stays free for other tasks, and several schedulers may run in it at once. If the awaiting task is
-        cancelled, the run ends in order, without waiting for compute, and the cancellation goes on afterwards. So does a
-        scope of anyio that is cancelled, such as a request of Starlette or FastAPI whose client has gone.
+        cancelled, the run ends in order, without waiting for compute, and the cancellation goes on afterwards. The same
+        is true of a cancelled scope of anyio, such as a request of Starlette or FastAPI whose client has gone.
 
         Args, Returns, Raises: as in `run`.
         """

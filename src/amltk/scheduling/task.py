@@ -192,7 +192,8 @@ class Task(Emitter, Generic[P, R]):
         Raises:
             TypeError: There is no iterable, or `in_flight` is no whole number.
             ValueError: `in_flight` is below 1.
-            Exception: What the iterable raises at its first items; later it goes to `on_exception`.
+            Exception: What the iterable raises at its first items; later it goes to
+                `on_callback_exception`.
         """
         task_map = TaskMap(self, iterables, 2 * (os.cpu_count() or 1) if in_flight is None else in_flight)
         self.maps = [*(earlier for earlier in self.maps if not earlier.over), task_map]

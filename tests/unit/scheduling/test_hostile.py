@@ -339,7 +339,7 @@ def test_repeated_coroutines_after_one_that_raises(caplog: pytest.LogCaptureFixt
         raise ValueError
 
     with caplog.at_level(logging.ERROR):
-        program.run(on_exception="continue")
+        program.run(on_callback_exception="continue")
     assert begun == [1]
 
 

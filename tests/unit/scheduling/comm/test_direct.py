@@ -146,7 +146,7 @@ def test_a_callback_that_raises(policy: Any, caplog: pytest.LogCaptureFixture) -
 
     task.on("comm-request")(lambda msg: results.append(msg.kind.value))
     task.on_result(lambda _, result: results.append(result))
-    code = scheduler.run(on_exception=policy).code
+    code = scheduler.run(on_callback_exception=policy).code
     assert code is (ExitState.Code.EXCEPTION if policy == "end" else ExitState.Code.EXHAUSTED)
     assert results[0] == "request"
     assert "a callback of @comm-request raised ValueError('stumbled')" in results[1]
