@@ -44,3 +44,8 @@ class ExitState:
     exception: BaseException | None = None
     exceptions: int = field(default=0, compare=False)
     callback_exceptions: int = field(default=0, compare=False)
+
+    def __repr__(self) -> str:
+        counts = f", exceptions={self.exceptions}, callback_exceptions={self.callback_exceptions}"
+        shown = counts if self.exceptions or self.callback_exceptions else ""
+        return f"ExitState(code={self.code!r}, exception={self.exception!r}{shown})"
