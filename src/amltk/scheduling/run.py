@@ -26,6 +26,7 @@ from amltk.scheduling.reviews import Reviews
 from amltk.scheduling.scheduler_events import SchedulerEvents as Events
 from amltk.scheduling.shared import Shared
 from amltk.scheduling.timer import Timer, Timers
+from amltk.scheduling.turns import Turns
 from amltk.scheduling.watch import Watch
 
 if TYPE_CHECKING:
@@ -87,10 +88,13 @@ class Run:
         self._thread = get_ident()
         self._watch = Watch(loop, view)
         self._witnesses = witnesses
-        self._inbox = inbox = Inbox(loop, on_work=self._settle, on_idle=self._idle, on_crash=self._crashed)
+        self._turns = turns = Turns()
+        self._awaited: set[Future[Any]] = set()  # futures that somebody awaits
+        self._inbox = inbox = Inbox(loop, turns, on_work=self._settle, on_idle=self._idle, on_crash=self._crashed)
         self._put_work = inbox.put_work
         self._delivery = Delivery(
             loop,
+            turns,
             on_error=self._callback_failed,
             on_coroutine_end=lambda task: inbox.put(self._coroutine_ended, task),
         )
@@ -183,11 +187,16 @@ class Run:
         future.mark_cancelled()
         if self._reviews.drop(future):
             return True
-        # Work that cannot be cancelled runs on; its future ends all the same, and what it brings later is dropped.
-        # What waits for the executor is dropped when its turn comes.
-        if work is not None and not self._backend.cancel(work):
-            self._inbox.put_work(work)
+        # Its ending is caused by this call, and no input. Work that cannot be cancelled runs on; its future ends all
+        # the same, and what it brings later is dropped. What waits for the executor is dropped when its turn comes.
+        if work is not None:
+            self._backend.cancel(work)
+            self._inbox.put(self._settle, work)
         return True
+
+    def note_waiter(self, future: Future[Any]) -> None:
+        """Note that somebody awaits a future, and is to go on before the input after its end is taken."""
+        self._awaited.add(future)
 
     def call_later(self, delay: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timer:
         """Have `fn` called on the loop's thread after `delay` seconds, unless the run is over by then."""
@@ -199,7 +208,9 @@ class Run:
         """Deliver an event after everything that happened before it."""
         # Who insists on the end has callbacks that emit without end, perhaps.
         if not self._insisted():
-            self._inbox.put(self._tell, channel, args, kwargs)
+            # What callbacks cause is told before the end is, unless they go on causing: then it would never be.
+            put = self._inbox.put if self.ending.running or self._announced else self._inbox.put_input
+            put(self._tell, channel, args, kwargs)
 
     def deliver(self, channel: Channel, args: tuple[Any, ...], follower: Follower, *, at_once: bool = False) -> None:
         """The same for a plugin that follows what becomes of the event.
@@ -217,7 +228,7 @@ class Run:
             self._inbox.put_and_wait(self._tell, channel, args, NOTHING, follower)
             self._delivery.in_user_code = in_user_code  # it is the compute's again
         else:
-            self._inbox.put(self._tell, channel, args, NOTHING, follower)
+            self._inbox.put_input(self._tell, channel, args, NOTHING, follower)
 
     def report(self, error: BaseException, where: str) -> None:
         """Carry out `Scheduler.report`."""
@@ -338,7 +349,7 @@ class Run:
         # is cancelled at that moment raises in the standard library's thread, which then fails no other.
         is_broken = isinstance(self.ending.exception, ExecutorBrokenError)
         if not is_broken:
-            self._inbox.put(self._begin_to_end_calls)  # after what has ended until now, which is told as what it is
+            self._inbox.put_input(self._begin_to_end_calls)  # what has ended until now is told as what it is
         for n, future in enumerate(() if is_broken else self.ledger):
             if future.work is not None:
                 self._backend.withdraw(future.work)
@@ -476,6 +487,9 @@ class Run:
     def _conclude(self, future: Future[Any], result: Any, error: BaseException | None) -> None:
         """Tell the ending of a future."""
         was_running = self.ending.running
+        if self._awaited and future in self._awaited:
+            self._awaited.remove(future)
+            self._turns.expect_steps()
         if future.cancelled():
             self._settle_cancelled(future)
         elif error is None:
@@ -651,7 +665,9 @@ class Run:
         self.loop.call_soon(self._make_step, step)
 
     def _make_step(self, step: Callable[[], None]) -> None:
-        if self.ending.running or (self._options.wait and not self.ending.abandon):
+        if self._inbox:
+            self._run_step(step)  # what has happened is told before
+        elif self.ending.running or (self._options.wait and not self.ending.abandon):
             self._delivery.call(step, (), {}, COMPUTE)
         # else what waits is about to be cancelled: it must not be begun
 
