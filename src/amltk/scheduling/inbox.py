@@ -179,11 +179,14 @@ class Inbox:
         caused, inputs, turns, on_work = self._caused, self._inputs, self._turns, self._on_work
         until = monotonic() + SLICE
         while caused or inputs:
-            if not caused and turns.needed and turns.take():
-                self._loop.call_soon(self._drain, context=self._context)
-                return
             try:
-                item = caused.popleft() if caused else inputs.popleft()
+                if caused:
+                    item = caused.popleft()
+                elif turns.needed and turns.take():
+                    self._loop.call_soon(self._drain, context=self._context)
+                    return
+                else:
+                    item = inputs.popleft()
                 if type(item) is tuple:
                     item[0](*item[1:])
                 else:
