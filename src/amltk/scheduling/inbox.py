@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from amltk.scheduling.turns import Turns
 
 SLICE = 0.005
-"""Seconds after which a busy inbox lets the loop's timers, signals and other tasks have a turn."""
+"""Seconds after which a busy inbox lets the loop's timers, signals and other tasks have a turn, between two inputs."""
+
+BURST = 1000
+"""What one input has caused is handled without a turn of the loop, up to so much: what comes first must not depend on
+time, and what goes on causing must not keep the loop for ever."""
 
 
 class Inbox:
@@ -42,6 +46,7 @@ class Inbox:
         "_caused",
         "_closed",
         "_context",
+        "_in_turn",
         "_inputs",
         "_loop",
         "_on_crash",
@@ -70,6 +75,7 @@ class Inbox:
         self._on_idle = on_idle
         self._on_crash = on_crash
         self._awake = False  # a drain is under way or on its way
+        self._in_turn = False  # the loop has a turn before anything else is taken
         self._closed = False
 
     def __len__(self) -> int:
@@ -175,25 +181,41 @@ class Inbox:
             self._loop.call_soon(self._drain, context=self._context)
             self._on_crash(error)
 
+    def _needs_turn(self) -> bool:
+        """Whether the last input is not over yet; if so, the inbox is drained again after a turn of the loop."""
+        if not self._in_turn and self._turns.take():
+            self._in_turn = True  # whatever else wakes the inbox meanwhile is no turn
+            self._loop.call_soon(self._end_turn, context=self._context)
+        return self._in_turn
+
+    def _end_turn(self) -> None:
+        self._in_turn = False
+        self._drain()
+
     def _handle_for_a_while(self) -> None:
         caused, inputs, turns, on_work = self._caused, self._inputs, self._turns, self._on_work
         until = monotonic() + SLICE
-        while caused or inputs:
+        left = BURST
+        while True:
             try:
                 if caused:
                     item = caused.popleft()
-                elif turns.needed and turns.take():
-                    self._loop.call_soon(self._drain, context=self._context)
+                    left -= 1
+                elif turns.needed and self._needs_turn():
                     return
-                else:
+                elif inputs:
                     item = inputs.popleft()
+                    left = BURST
+                    turns.needed = turns.alive
+                else:
+                    break
                 if type(item) is tuple:
                     item[0](*item[1:])
                 else:
                     on_work(item)
             except BaseException as error:  # noqa: BLE001 - handed on: the run must end, not hang
                 self._on_crash(error)
-            if monotonic() >= until:
+            if not left or (not caused and monotonic() >= until):
                 self._loop.call_soon(self._drain, context=self._context)
                 return
         self._awake = False
