@@ -65,6 +65,14 @@ class WithAnything(Given):
         self.close(options["wait"])
 
 
+class WithDeafEars(Given):
+    """One that waits whatever it is told, as executorlib does."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.calls.append({"wait": wait, "cancel_futures": cancel_futures})
+        self.close(wait=True)
+
+
 class WithPositions(Given):
     """One whose arguments have other names."""
 
@@ -78,6 +86,7 @@ KINDS = {
     WithoutWait: ({"cancel_futures": False}, {"cancel_futures": True}),
     WithNothing: ({}, {}),
     WithAnything: ({"wait": True}, {"wait": False, "cancel_futures": True}),
+    WithDeafEars: ({"wait": True, "cancel_futures": False}, {"wait": False, "cancel_futures": True}),
     WithPositions: ({}, {}),
 }
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-HASTE = 0.05
-"""Seconds given to an executor that only knows how to wait for its work: enough for one that has none."""
+HASTE = 0.5
+"""Seconds given to an executor to shut down without waiting: some wait for their work whatever they are told."""
 
 PATIENCE = 5.0
 """Seconds after which a killed process, or the pool that has to notice it, is no longer waited for."""
@@ -54,18 +54,28 @@ def shut_down(executor: Executor, *, wait: bool = False) -> None:
     Args:
         executor: Any.
         wait: Return when its work is done. If False, what has not begun is cancelled, and running work goes on unseen.
-            An executor that can only wait does so on a thread of its own.
+            An executor that waits all the same does so on a thread of its own, from `HASTE` on.
     """
     taken = _parameters(executor.shutdown)
     options = {"wait": wait} if taken is None or "wait" in taken else {}
     if not wait and (taken is None or "cancel_futures" in taken):
         options["cancel_futures"] = True
-    if wait or options.get("wait") is False:
+    if wait:
         executor.shutdown(**options)
         return
-    thread = threading.Thread(target=executor.shutdown, kwargs=options, name="amltk-executor-close", daemon=True)
+    failures: list[BaseException] = []
+
+    def end() -> None:
+        try:
+            executor.shutdown(**options)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            failures.append(error)
+
+    thread = threading.Thread(target=end, name="amltk-executor-close", daemon=True)
     thread.start()
     thread.join(HASTE)
+    if failures:
+        raise failures[0]
 
 
 def _parameters(fn: Callable[..., Any]) -> Mapping[str, object] | None:
