@@ -128,12 +128,11 @@ def test_a_run_that_does_not_wait(kind: type[Given], end: str, gate: Gate) -> No
     scheduler = Scheduler(executor)
     recorder = EventRecorder(scheduler)
     scheduler.on_start(lambda: [scheduler.submit(pass_gate, gate.address) for _ in range(5)])
-    gate.when_begun(2, scheduler.stop)
     if end == "timeout":
         scheduler.on_start(lambda: gate.wait_begun(2))
-        state = scheduler.run(timeout=0, wait=False)
-        assert state.code in (Code.TIMEOUT, Code.STOPPED)
+        assert scheduler.run(timeout=0, wait=False) == ExitState(Code.TIMEOUT)
     else:
+        gate.when_begun(2, lambda: scheduler.call_later(0, scheduler.stop))
         assert scheduler.run(wait=False) == ExitState(Code.STOPPED)
     assert gate.present == 2
     assert recorder.names[-6:] == [*["future-cancelled"] * 5, "finished"]
