@@ -129,10 +129,8 @@ def test_a_stop_without_waiting(make: Callable[..., Scheduler], gate: Gate) -> N
     assert children() <= before or not (capabilities.kills_running or capabilities.in_process)
     assert recorder.names[:4] == ["start", "future-submitted", "stop", "finishing"]
     assert recorder.names[-1] == "finished"
-    if capabilities.kills_running and capabilities.tells_running:
-        assert recorder.names[4:-1] == ["future-done", "future-exception"]  # it was killed: no cancellation
-    elif not capabilities.in_loop:
-        assert recorder.names[4:-1] == ["future-cancelled"]  # it is written off
+    if not capabilities.in_loop:
+        assert recorder.names[4:-1] == ["future-cancelled"]  # whether it was killed or is written off
 
 
 def test_a_timeout_without_waiting(scheduler: Scheduler, gate: Gate) -> None:
@@ -145,8 +143,7 @@ def test_a_timeout_without_waiting(scheduler: Scheduler, gate: Gate) -> None:
         assert state.code in {Code.TIMEOUT, Code.EXHAUSTED}
         return
     assert state == ExitState(Code.TIMEOUT)
-    assert scheduler.event_counts[scheduler.FUTURE_CANCELLED] >= 40
-    assert scheduler.event_counts[scheduler.FUTURE_RESULT] == 0
+    assert scheduler.event_counts[scheduler.FUTURE_CANCELLED] == 51
 
 
 def test_no_policy_applies_to_what_the_end_itself_cancels(make: Callable[..., Scheduler], gate: Gate) -> None:

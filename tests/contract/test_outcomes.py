@@ -258,21 +258,30 @@ def test_every_exception_is_an_ordinary_event(scheduler: Scheduler, error: Excep
 
 @pytest.mark.parametrize(
     "error",
-    [KeyboardInterrupt("mine"), SystemExit(3), GeneratorExit(), asyncio.CancelledError("mine"), work.StubbornError(1)],
+    [SystemExit(3), GeneratorExit(), asyncio.CancelledError("mine"), work.StubbornError(1), KeyboardInterrupt("mine")],
     ids=lambda error: type(error).__name__,
 )
-@pytest.mark.parametrize("policy", ["continue", "end", {Exception: "continue"}], ids=str)
-def test_what_is_no_exception_always_ends_the_run(make: Any, error: BaseException, policy: Any) -> None:
-    """What is raised and is no `Exception` has its event, and ends the run whatever the policy says."""
+def test_what_is_no_exception_is_an_ordinary_event(
+    make: Callable[..., Scheduler], error: BaseException, capabilities: Capabilities
+) -> None:
+    """What a call raises is its outcome, also what is no `Exception`; only a KeyboardInterrupt on the loop's thread is
+    Ctrl-C."""
     scheduler = make()
-    events: list[BaseException] = []
-    scheduler.on_start(lambda: scheduler.submit(work.raise_it, error))
-    scheduler.on_future_exception(lambda _, error: events.append(error))
-    with pytest.raises(type(error)) as caught:
-        scheduler.run(on_exception=policy)
-    assert repr(caught.value) == repr(error)
-    assert [repr(event) for event in events] == [repr(error)]
-    assert scheduler.event_counts[scheduler.STOP] == 1
+    if capabilities.in_loop and isinstance(error, KeyboardInterrupt):
+        scheduler.on_start(lambda: scheduler.submit(work.raise_it, error))
+        with pytest.raises(KeyboardInterrupt):
+            scheduler.run(on_exception="continue")
+        assert scheduler.event_counts[scheduler.FUTURE_CANCELLED] == 1
+        return
+    arrived = failure(scheduler, work.raise_it, error)
+    assert type(arrived) is type(error)
+    assert repr(arrived) == repr(error)
+    for policy in ("raise", {ValueError: "continue"}):
+        scheduler = make()
+        scheduler.on_start(lambda scheduler=scheduler: [scheduler.submit(work.raise_it, error) for _ in range(2)])
+        with pytest.raises(type(error)):
+            scheduler.run(on_exception=policy)
+        assert scheduler.event_counts[scheduler.FUTURE_EXCEPTION] == 2  # it is waited for, as after any exception
 
 
 def test_an_exception_that_cannot_be_pickled_is_an_event(scheduler: Scheduler, capabilities: Capabilities) -> None:

@@ -42,10 +42,10 @@ class Talk:
         self.task.on_result(lambda _, result: self.results.append(result))
         self.task.on_exception(lambda _, error: self.errors.append(error))
 
-    def run(self, *args: Any, calls: int = 1, on_exception: Any = "raise", **kwargs: Any) -> ExitState:
+    def run(self, *args: Any, calls: int = 1, **kwargs: Any) -> ExitState:
         """Submit it and run."""
         self.scheduler.on_start(lambda: [self.task.submit(*args) for _ in range(calls)])
-        return self.scheduler.run(on_exception=on_exception, **kwargs)
+        return self.scheduler.run(**kwargs)
 
     @property
     def told(self) -> list[str]:
@@ -348,7 +348,7 @@ def test_a_callback_that_raises_leaves_nobody_waiting(make: Callable[..., Talk],
         with pytest.raises(ValueError, match="stumbled"):
             talk.run()
     else:
-        talk.run(on_exception=policy)
+        talk.run(on_callback_exception=policy)
     assert talk.results == ["CloseRequestError: a callback of @comm-request raised ValueError('stumbled')"]
 
 
@@ -464,7 +464,7 @@ def test_data_that_cannot_travel() -> None:
     talk = processes(send_strange_things)
     came: list[Any] = []
     talk.task.on("comm-message")(lambda msg: came.append(msg.data))
-    talk.run(on_exception="continue")
+    talk.run(on_callback_exception="continue")
     assert came == ["fine"]
     assert talk.results[0] == ["this was raised when a message, a lock, was pickled"] * 2
 
@@ -473,7 +473,7 @@ def test_what_cannot_be_sent_to_a_call() -> None:
     """A response that cannot be pickled raises in the callback, and the call is told."""
     talk = processes(ask)
     talk.task.on("comm-request")(lambda msg: msg.respond(threading.Lock()))
-    talk.run(on_exception="continue")
+    talk.run(on_callback_exception="continue")
     assert "a callback of @comm-request raised TypeError" in talk.results[0]
 
 

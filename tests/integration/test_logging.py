@@ -113,7 +113,7 @@ def test_what_would_go_wrong_unseen_is_shown() -> None:
         def wrong():
             1 / 0
 
-        scheduler.run(on_exception="continue")
+        scheduler.run(on_callback_exception="continue")
         """
     for set_up, before in (("", ""), ("logging.basicConfig()", "ERROR:amltk.scheduling.run:")):
         shown = run_script(program.format(set_up)).errors

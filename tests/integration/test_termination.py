@@ -238,15 +238,15 @@ def test_a_backlog_of_ten_thousand_is_dropped(gate: Gate) -> None:
 
 
 def test_workers_of_every_start_method_are_killed(gate: Gate) -> None:
-    """Running work is killed however its process was started; it has an exception event, as the page says."""
+    """Running work is killed however its process was started; it is told as cancelled: the run has ended it."""
     for n, scheduler in enumerate(process_schedulers(1), start=1):
         scheduler.on_start(lambda scheduler=scheduler: scheduler.submit(pass_gate, gate.address))
         gate.when_begun(n, scheduler.stop)
         assert scheduler.run(wait=False) == ExitState(Code.STOPPED)
         gate.wait_gone()
         assert not is_alive(gate.pids[-1])
-        assert scheduler.event_counts[scheduler.FUTURE_EXCEPTION] == 1
-        assert scheduler.event_counts[scheduler.FUTURE_CANCELLED] == 0
+        assert scheduler.event_counts[scheduler.FUTURE_CANCELLED] == 1
+        assert scheduler.event_counts[scheduler.FUTURE_EXCEPTION] == 0
 
 
 def test_workers_that_ignore_every_signal_are_killed(gate: Gate) -> None:
@@ -412,7 +412,7 @@ def test_the_users_strategy_is_called_instead_of_the_kill(gate: Gate) -> None:
 
 
 def test_the_users_strategy_may_kill(gate: Gate) -> None:
-    """Work that the user's strategy kills has the exception event that the page speaks of."""
+    """Work that the user's strategy kills is told as cancelled as well."""
 
     def kill(executor: Any) -> None:
         for process in executor._processes.values():
@@ -424,7 +424,7 @@ def test_the_users_strategy_may_kill(gate: Gate) -> None:
     gate.when_begun(1, scheduler.stop)
     assert scheduler.run(wait=False) == ExitState(Code.STOPPED)
     gate.wait_gone()
-    assert scheduler.event_counts[scheduler.FUTURE_EXCEPTION] == 1
+    assert scheduler.event_counts[scheduler.FUTURE_CANCELLED] == 1
 
 
 @pytest.mark.parametrize(
@@ -458,9 +458,9 @@ def test_a_strategy_that_raises_is_a_matter_of_policy(
     gate.when_begun(1, scheduler.stop)
     if policy == "raise":
         with pytest.raises(LookupError, match="no such cluster"):
-            scheduler.run(wait=False, on_exception=policy)
+            scheduler.run(wait=False, on_callback_exception=policy)
     else:
-        state = scheduler.run(wait=False, on_exception=policy)
+        state = scheduler.run(wait=False, on_callback_exception=policy)
         assert state == ExitState(Code.STOPPED, error if policy == "end" else None)
     assert ("no such cluster" in caplog.text) == (policy == "continue")
     assert recorder.names[-1] == "finished"

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from amltk.display.progress import Progress
-    from amltk.scheduling.snapshot import Counts
 
 WIDTH = 100
 """Columns that the panel takes at most; wider lines are hard to read."""
@@ -62,7 +61,7 @@ class Frame:
         parts = [
             progress.state,
             f"{wording.duration(progress.elapsed)} elapsed",
-            *(f"{n} {name}" for name, n, _ in states(progress.counts)),
+            *(f"{n} {name}" for name, n, _ in _told(progress)),
             wording.rate(progress.rate),
             *to_go(progress),
         ]
@@ -82,7 +81,7 @@ class Frame:
         """The panel alone."""
         progress = self._progress
         inner = width - MARGIN
-        parts = [_headline(progress), *bar_lines(progress, inner), *_legend(progress.counts, inner)]
+        parts = [_headline(progress), *bar_lines(progress, inner), *_legend(progress, inner)]
         parts += section_lines(progress, inner, height - len(parts) - BORDERS)
         return Panel(
             Group(*parts),
@@ -117,10 +116,17 @@ def _headline(progress: Progress) -> Text:
     return text.append(f"   {wording.duration(progress.elapsed)} elapsed · {wording.rate(progress.rate)}")
 
 
-def _legend(counts: Counts, width: int) -> list[Text]:
-    """How many are in each state, on one line where there is room for that."""
+def _told(progress: Progress) -> list[tuple[str, int, str]]:
+    """How many are in each state, and how often callbacks have raised, where they have."""
+    n = progress.callback_exceptions
+    raised = [(f"callback {'error' if n == 1 else 'errors'}", n, theme.FAILED)] if n else []
+    return [*states(progress.counts), *raised]
+
+
+def _legend(progress: Progress, width: int) -> list[Text]:
+    """The same, on one line where there is room for that."""
     lines = [one_line()]
-    for name, n, style in states(counts):
+    for name, n, style in _told(progress):
         part = one_line((f"{n:,} {name}", style if n else theme.QUIET))
         if lines[-1] and len(lines[-1]) + len(SEPARATOR) + len(part) > width:
             lines.append(one_line())

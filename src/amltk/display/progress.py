@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from amltk.display import wording
 from amltk.display.pace import Pace
-from amltk.exceptions import WorkerLostError
 from amltk.scheduling.snapshot import Counts, Snapshot
 
 if TYPE_CHECKING:
@@ -86,6 +85,7 @@ class Progress:
         tasks: All tasks, in the order in which they were made.
         calls: What workers are at, what was begun first in front; empty where the executor does not tell.
         failures: The last errors of compute, the latest in front.
+        callback_exceptions: How often a callback or a plugin has raised in this run.
     """
 
     state: str
@@ -99,6 +99,7 @@ class Progress:
     tasks: tuple[TaskProgress, ...]
     calls: tuple[CallProgress, ...]
     failures: tuple[Failure, ...]
+    callback_exceptions: int = 0
 
 
 class Observer:
@@ -119,6 +120,7 @@ class Observer:
         # A scheduler may run many times: what was there before is left out of all numbers.
         before = Snapshot.of(scheduler)
         self._counts_before = before.counts
+        self._callback_exceptions_before = before.callback_exceptions
         self._tasks_before = {task.task: task for task in before.tasks}
         self._events_before = scheduler.event_counts
         self._running_since: dict[Future[Any], float] = {}
@@ -164,6 +166,7 @@ class Observer:
             failures=tuple(
                 Failure(self._labels[future], wording.error_in_short(error), at) for future, error, at in self._failures
             ),
+            callback_exceptions=snapshot.callback_exceptions - self._callback_exceptions_before,
         )
 
     def _state(self, *, active: bool) -> str:
@@ -218,7 +221,5 @@ class Observer:
         return self._running_since.get(call.future, now)
 
     def _note_failure(self, future: Future[Any], error: BaseException) -> None:
-        if isinstance(error, WorkerLostError) and not self._scheduler.running():
-            return  # the end of the run has killed it, which is no news
         # Put into words only when it is drawn: a message of the user's own may be slow to make.
         self._failures.appendleft((future, error, self.elapsed))

@@ -90,7 +90,7 @@ class Call:
         That is when a later plugin holds it back or submitting it raises (`future` is None then), or when it has ended
         in whatever way, after the callbacks of its last event. The last one registered is called first; each is called
         whatever the others raise, which goes to the submitter in the first case, unless a plugin keeps the call, and
-        else to `on_exception`.
+        else to `on_callback_exception`.
         """
         self._ends.callback(fn, *args)
 

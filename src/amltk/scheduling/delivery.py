@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import types
 import weakref
+from asyncio import CancelledError, current_task
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from amltk.scheduling.events import Channel, callback_name
 from amltk.scheduling.future import Future
+from amltk.scheduling.policy import ends_program
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine, Generator, Mapping
 
     from amltk.scheduling.events import Event
+    from amltk.scheduling.turns import Turns
 
     About = weakref.ref[Future[Any]] | None
 
@@ -45,6 +48,7 @@ class Delivery:
 
     Args:
         loop: The loop of the run.
+        turns: Is told what the coroutines wait for.
         on_error: Called with what a callback raised and a text that says which one.
         on_coroutine_end: Called, through the loop, when a coroutine of a callback has ended.
 
@@ -52,16 +56,18 @@ class Delivery:
         in_user_code: Whether a callback is at work right now, so that a signal handler may raise in it.
     """
 
-    __slots__ = ("_abandoned", "_coroutines", "_loop", "_on_coroutine_end", "_on_error", "in_user_code")
+    __slots__ = ("_abandoned", "_coroutines", "_loop", "_on_coroutine_end", "_on_error", "_turns", "in_user_code")
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        turns: Turns,
         *,
         on_error: Callable[[BaseException, str], None],
         on_coroutine_end: Callable[[asyncio.Task[Any]], None],
     ) -> None:
         self._loop = loop
+        self._turns = turns
         self._on_error = on_error
         self._on_coroutine_end = on_coroutine_end
         self._coroutines: dict[asyncio.Task[Any], tuple[str, Coroutine[Any, Any, Any], About]] = {}
@@ -111,16 +117,21 @@ class Delivery:
     def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str, about: About) -> asyncio.Task[Any]:
         task = self._loop.create_task(self._attend(coroutine, name, about), name=name)
         self._coroutines[task] = (name, coroutine, about)
+        self._turns.at(task, None)
         task.add_done_callback(self._on_coroutine_end)
         if self._abandoned:
             self._loop.call_soon(task.cancel)  # after its first step
         return task
 
     async def _attend(self, coroutine: Coroutine[Any, Any, Any], name: str, about: About) -> None:
-        await self._step_through(coroutine, name, about)
+        task = current_task()
+        assert task is not None
+        await self._step_through(coroutine, task, name, about)
 
     @types.coroutine
-    def _step_through(self, coroutine: Coroutine[Any, Any, Any], name: str, about: About) -> Generator[Any, Any, None]:
+    def _step_through(
+        self, coroutine: Coroutine[Any, Any, Any], task: asyncio.Task[Any], name: str, about: About
+    ) -> Generator[Any, Any, None]:
         """Await the coroutine of a callback and note when its code is at work.
 
         `KeyboardInterrupt` and `SystemExit` are reported like anything else: they would tear the loop, which may be
@@ -137,8 +148,14 @@ class Delivery:
             except (KeyboardInterrupt, SystemExit) as error:
                 self._on_error(error, _where(name, about))
                 return
+            except CancelledError as error:
+                if ends_program(error):
+                    raise  # it was cancelled, or has awaited what was cancelled
+                self._on_error(error, _where(name, about))  # a call that it has awaited has raised this
+                return
             finally:
                 self.in_user_code = False
+            self._turns.at(task, awaited)
             try:
                 value = yield awaited
                 resume = coroutine.send
@@ -152,6 +169,7 @@ class Delivery:
         A cancelled one is no error: it awaited a future that was cancelled, which has an event and a policy of its
         own, or the run was abandoned.
         """
+        self._turns.over(task)
         name, coroutine, about = self._coroutines.pop(task, ("", None, None))
         if coroutine is None:
             return  # it was given up
@@ -176,6 +194,8 @@ class Delivery:
         """Forget the coroutines that refuse to end."""
         for name, *_ in self._coroutines.values():
             _log.warning("the %s does not end although it was cancelled: it is left alone", name)
+        for task in self._coroutines:
+            self._turns.over(task)
         self._coroutines.clear()
 
 

@@ -6,6 +6,7 @@ import enum
 import threading
 from typing import TYPE_CHECKING
 
+from amltk._notes import safe_repr
 from amltk.exceptions import SchedulerNotRunningError
 from amltk.scheduling.exit_state import ExitState
 
@@ -57,8 +58,9 @@ class Ending:
     def check_running(self, what: str) -> None:
         """Raise an error that says `what` cannot be done, unless the run accepts work."""
         if not self.running:
+            why = "" if self.phase is Phase.IDLE else f" ({self.reason})"
             raise SchedulerNotRunningError(
-                f"cannot {what}: the run {self.phase.value}; guard it with `if scheduler.running():`"
+                f"cannot {what}: the run {self.phase.value}{why}; guard it with `if scheduler.running():`"
             )
 
     def accept(self, what: Callable[[], str], note: Callable[[], None]) -> None:
@@ -95,13 +97,7 @@ class Ending:
             self.raises = raises
             return True
 
-    def conclude(self) -> ExitState:
-        """What the run returns; raises what is to be raised."""
-        if self.raises and self.exception is not None:
-            raise self.exception
-        return self.state
-
     @property
-    def state(self) -> ExitState:
-        """What the run returns."""
-        return ExitState(self.code, self.exception)
+    def reason(self) -> str:
+        """Why it ends, in words; for messages."""
+        return self.code.name if self.exception is None else safe_repr(self.exception)

@@ -329,8 +329,8 @@ class Emitter:
         """Tell every subscriber of `event`.
 
         During a run the event is queued: it is delivered after the callbacks that are being called now, and what a
-        callback raises goes to the run's `on_exception`. Outside of a run it is delivered before `emit` returns, and
-        exceptions of callbacks are raised when all were called. Raises as `as_event` does.
+        callback raises goes to the run's `on_callback_exception`. Outside of a run it is delivered before `emit`
+        returns, and exceptions of callbacks are raised when all were called. Raises as `as_event` does.
         """
         channel = self.channel(event)
         if channel.calls:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 
@@ -14,6 +14,10 @@ class ExitState:
     Args:
         code: The reason that ended the run; the first one, where there were several.
         exception: What went wrong, where something did and the policy was not to raise it; else None.
+        exceptions: How many calls ended with an exception in this run, whatever `on_exception` made of them.
+        callback_exceptions: How often a callback or a plugin raised, whatever `on_callback_exception` made of it.
+
+    Two states are equal when their codes and exceptions are, whatever was counted.
     """
 
     class Code(enum.Enum):
@@ -32,13 +36,20 @@ class ExitState:
         """A future was cancelled, and `on_cancelled` ends the run then."""
 
         EXCEPTION = enum.auto()
-        """Compute, a callback or `stop(exception=...)` had an exception, and `on_exception` ends the run then."""
+        """Compute, a callback or `stop(exception=...)` had an exception, and the policy about it ends the run then."""
 
         UNKNOWN = enum.auto()
         """The run was broken off from outside before it could say why."""
 
     code: Code
     exception: BaseException | None = None
+    exceptions: int = field(default=0, compare=False)
+    callback_exceptions: int = field(default=0, compare=False)
+
+    def __repr__(self) -> str:
+        counts = f", exceptions={self.exceptions}, callback_exceptions={self.callback_exceptions}"
+        shown = counts if self.exceptions or self.callback_exceptions else ""
+        return f"ExitState(code={self.code!r}, exception={self.exception!r}{shown})"
 
     def __iter__(self) -> NoReturn:
         """Refused: a run gives no results.

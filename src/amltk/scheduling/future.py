@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from amltk.scheduling.events import callback_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future as Work
+    from contextvars import Context
 
     from amltk.scheduling.call import Call
 
@@ -30,6 +31,10 @@ class Canceller(Protocol):
 
     def cancel(self, future: Future[Any]) -> bool:
         """Cancel it; whether that was still possible."""
+        ...
+
+    def note_waiter(self, future: Future[Any]) -> None:
+        """Note that somebody awaits it."""
         ...
 
 
@@ -96,6 +101,13 @@ class Future(asyncio.Future[R]):
         """
         run = self._run  # read once: it may end on the loop's thread meanwhile
         return run is not None and not self.done() and run.cancel(self)
+
+    def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
+        """Have `fn` called with this future, through the loop, when it has ended; as `await` does."""
+        run = self._run
+        if run is not None:
+            run.note_waiter(self)
+        super().add_done_callback(fn, context=context)
 
     def result(self) -> R:
         """What was computed.

@@ -30,6 +30,9 @@ class Interruptible(Protocol):
     def interrupt_from_signal(self, exception: BaseException) -> None:
         """End in order; called by a signal handler."""
 
+    def raise_from_signal(self, exception: BaseException) -> None:
+        """Note that a signal handler is about to raise this in its callback."""
+
 
 class WakeUp:
     """Has signals wake a loop.
@@ -173,7 +176,9 @@ class Interrupts:
         exception = KeyboardInterrupt() if signum == signal.SIGINT else SystemExit(128 + signum)
         concerned = [entry for entry in self._active if not entry._is_held_up]
         for entry in concerned:
-            if not entry._run.in_user_code:
+            if entry._run.in_user_code:
+                entry._run.raise_from_signal(exception)
+            else:
                 entry._is_told = True
                 entry._run.interrupt_from_signal(exception)
         if any(entry._run.in_user_code for entry in concerned):

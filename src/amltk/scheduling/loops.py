@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+import sys
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 
 @contextmanager
@@ -50,3 +52,36 @@ def drive(
             if main.done():
                 raise
             interrupt(error)
+
+
+async def attend(
+    lives: Callable[[], list[asyncio.Task[None]]], interrupt: Callable[[BaseException], None]
+) -> asyncio.CancelledError | None:
+    """Wait until nothing is left of `lives`, whoever cancels the task that waits here.
+
+    Each cancellation is handed to `interrupt`. From the first one on, those that anyio would add at every turn of the
+    loop are kept off: they are that same one, and not somebody who insists.
+
+    Returns:
+        The last cancellation, which is to be raised; None if there was none.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    with ExitStack() as stack:
+        while pending := lives():
+            try:
+                await asyncio.wait(pending)
+            except asyncio.CancelledError as error:
+                if cancelled is None:
+                    stack.enter_context(_shield())
+                cancelled = error
+                interrupt(error)
+    return cancelled
+
+
+def _shield() -> AbstractContextManager[object]:
+    """Keep the cancelled scopes of anyio around the current task from cancelling it, and from trying to.
+
+    A program in which nobody has imported anyio has no such scopes.
+    """
+    anyio = sys.modules.get("anyio")
+    return nullcontext() if anyio is None else anyio.CancelScope(shield=True)

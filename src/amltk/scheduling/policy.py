@@ -11,7 +11,7 @@ from amltk._checks import check_bool, check_seconds
 Reaction: TypeAlias = Literal["raise", "end", "continue"]
 """`"raise"` ends the run and raises, `"end"` ends it and reports in the `ExitState`, `"continue"` goes on."""
 
-OnException: TypeAlias = "Reaction | Mapping[type[Exception], Reaction]"
+OnException: TypeAlias = "Reaction | Mapping[type[BaseException], Reaction]"
 """One reaction for all exceptions, or one for each type, tried in order; a type that is not named is raised."""
 
 REACTIONS: tuple[str, ...] = get_args(Reaction)
@@ -28,34 +28,47 @@ class ExceptionPolicy:
     """Decides what an exception does to the run.
 
     Args:
-        given: What the user gave as `on_exception=`.
+        given: What the user gave.
+        name: The argument that it was given as, for messages.
 
     Raises:
-        ValueError: A reaction is not one of `REACTIONS`, or a type in the mapping is one that always ends the run.
+        ValueError: A reaction is not one of `REACTIONS`, or a type in the mapping is one that ends the run where it is
+            raised in this process.
         TypeError: A key of the mapping is not a type of exception, or `given` is neither a reaction nor a mapping.
     """
 
-    def __init__(self, given: OnException) -> None:
+    def __init__(self, given: OnException, name: str = "on_exception") -> None:
         if isinstance(given, Mapping):
-            self._by_type = [_check_entry(kind, reaction) for kind, reaction in given.items()]
+            self._by_type = [_check_entry(kind, reaction, name) for kind, reaction in given.items()]
             self._otherwise: Reaction = "raise"
         elif isinstance(given, str):
             self._by_type = []
-            self._otherwise = check_reaction(given, "on_exception")
+            self._otherwise = check_reaction(given, name)
         else:
             raise TypeError(
-                f"on_exception={given!r}: must be one of {', '.join(map(repr, REACTIONS))}"
+                f"{name}={given!r}: must be one of {', '.join(map(repr, REACTIONS))}"
                 " or a mapping from types of exception to one of them"
             )
 
     def decide(self, exception: BaseException) -> Reaction:
-        """The reaction to `exception`; one that is no `Exception` (KeyboardInterrupt, SystemExit) is always raised."""
-        if not isinstance(exception, Exception):
-            return "raise"
+        """The reaction to `exception`, of whatever type it is."""
         for kind, reaction in self._by_type:
             if isinstance(exception, kind):
                 return reaction
         return self._otherwise
+
+
+_OUTCOME = "_amltk_outcome"
+
+
+def note_outcome(error: BaseException) -> None:
+    """Note that a call has ended with it: who raises it again, by awaiting that call, does not ask for the end."""
+    vars(error)[_OUTCOME] = True  # past an `__setattr__` of the user's
+
+
+def ends_program(error: BaseException) -> bool:
+    """Whether what was raised in this process asks for its end, so that no policy is asked: Ctrl-C, `sys.exit()`."""
+    return not isinstance(error, Exception) and _OUTCOME not in vars(error)
 
 
 @dataclass(frozen=True)
@@ -66,11 +79,19 @@ class RunOptions:
     end_on_empty: bool
     wait: bool
     on_exception: ExceptionPolicy
+    on_callback_exception: ExceptionPolicy
     on_cancelled: Reaction
 
     @classmethod
     def check(
-        cls, *, timeout: object, end_on_empty: object, wait: object, on_exception: OnException, on_cancelled: object
+        cls,
+        *,
+        timeout: object,
+        end_on_empty: object,
+        wait: object,
+        on_exception: OnException,
+        on_callback_exception: OnException,
+        on_cancelled: object,
     ) -> RunOptions:
         """Check each option.
 
@@ -83,15 +104,17 @@ class RunOptions:
             end_on_empty=check_bool("end_on_empty", end_on_empty),
             wait=check_bool("wait", wait),
             on_exception=ExceptionPolicy(on_exception),
+            on_callback_exception=ExceptionPolicy(on_callback_exception, "on_callback_exception"),
             on_cancelled=check_reaction(on_cancelled, "on_cancelled"),
         )
 
 
-def _check_entry(kind: object, reaction: object) -> tuple[type[Exception], Reaction]:
+def _check_entry(kind: object, reaction: object, name: str) -> tuple[type[BaseException], Reaction]:
     if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-        raise TypeError(f"on_exception: the key {kind!r} must be a type of exception, such as ValueError")
-    if not issubclass(kind, Exception):
+        raise TypeError(f"{name}: the key {kind!r} must be a type of exception, such as ValueError")
+    if kind is BaseException or issubclass(kind, KeyboardInterrupt | SystemExit):
         raise ValueError(
-            f"on_exception: {kind.__name__} cannot be a key, since it always ends the run; use Exception or a subclass"
+            f"{name}: {kind.__name__} cannot be a key, since Ctrl-C and sys.exit() in this process always end the run;"
+            ' use Exception or a subclass, or one reaction for everything, such as "continue"'
         )
-    return kind, check_reaction(reaction, f"on_exception[{kind.__name__}]")
+    return kind, check_reaction(reaction, f"{name}[{kind.__name__}]")

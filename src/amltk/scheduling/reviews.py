@@ -22,7 +22,7 @@ class Reviews:
 
     Args:
         loop: The loop of the run.
-        inbox: Everything that follows goes through it, after what the plugins have told.
+        inbox: Everything that follows goes through it as an input, after what the plugins have told: `Comm` does too.
         conclude: Called with a future and its outcome when no plugin holds its ending back any more.
         repeat: Called with a future and its call instead, when a plugin wants another attempt; returns whether there is
             one, which an ending run does not make.
@@ -51,11 +51,11 @@ class Reviews:
         """Ask all plugins of the call about an outcome."""
         holds = [hold for review in call.reviews if (hold := self._answer(future, review, outcome)) is not None]
         if not holds:
-            self._inbox.put(self._conclude, future, outcome)
+            self._inbox.put_input(self._conclude, future, outcome)
             return
         self._held[future] = holds, outcome
         done = asyncio.gather(*holds, return_exceptions=True)
-        done.add_done_callback(partial(self._inbox.put, self._answered, future, call))
+        done.add_done_callback(partial(self._inbox.put_input, self._answered, future, call))
 
     def _answer(self, future: Future[Any], review: Review, outcome: Outcome) -> asyncio.Future[bool] | None:
         try:
@@ -81,7 +81,7 @@ class Reviews:
             hold.cancel()
         if outcome is None:
             return False
-        self._inbox.put(self._conclude, future, outcome)
+        self._inbox.put_input(self._conclude, future, outcome)
         return True
 
     def drop_all(self) -> None:

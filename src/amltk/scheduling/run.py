@@ -21,10 +21,12 @@ from amltk.scheduling.future import Future
 from amltk.scheduling.inbox import Inbox
 from amltk.scheduling.interrupts import may_be_torn
 from amltk.scheduling.ledger import Ledger
+from amltk.scheduling.policy import ends_program, note_outcome
 from amltk.scheduling.reviews import Reviews
 from amltk.scheduling.scheduler_events import SchedulerEvents as Events
 from amltk.scheduling.shared import Shared
 from amltk.scheduling.timer import Timer, Timers
+from amltk.scheduling.turns import Turns
 from amltk.scheduling.watch import Watch
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class Run:
         ending: How far the run is, and why it ends.
         loop: The loop on whose thread everything is told.
         shared: What plugins use together during this run.
+        callback_exceptions: How often a callback or a plugin raised.
     """
 
     def __init__(
@@ -88,10 +91,13 @@ class Run:
         self._thread = get_ident()
         self._watch = Watch(loop, view)
         self._witnesses = witnesses
-        self._inbox = inbox = Inbox(loop, on_work=self._settle, on_idle=self._idle, on_crash=self._crashed)
+        self._turns = turns = Turns()
+        self._awaited: set[Future[Any]] = set()  # futures that somebody awaits
+        self._inbox = inbox = Inbox(loop, turns, on_work=self._settle, on_idle=self._idle, on_crash=self._crashed)
         self._put_work = inbox.put_work
         self._delivery = Delivery(
             loop,
+            turns,
             on_error=self._callback_failed,
             on_coroutine_end=lambda task: inbox.put(self._coroutine_ended, task),
         )
@@ -109,7 +115,10 @@ class Run:
         self._waiter: tuple[Callable[[], bool], asyncio.Future[None]] | None = None  # what `live` waits for
         self._empty_due = True  # @empty was not emitted since the last submission
         self._announced = False  # @finishing was delivered
+        self._ends_calls = False  # what goes away from now on has gone because of this run's end
+        self._signalled: BaseException | None = None  # what a signal's handler has raised in user code
         self._abandoning = False  # the run itself cancels and kills now: policies do not apply to what that brings
+        self.callback_exceptions = 0
         self._interrupts = 0
         self._cancellations = 0
         self._channel = emitter.channel
@@ -140,6 +149,17 @@ class Run:
             # timer has had no turn; and what it then does not submit must not let the run end as exhausted.
             self._end(Code.TIMEOUT)
         return self.ending.running
+
+    @property
+    def state(self) -> ExitState:
+        """How it has ended, as it is returned to the user."""
+        return ExitState(self.ending.code, self.ending.exception, self.ledger.exceptions, self.callback_exceptions)
+
+    def conclude(self) -> ExitState:
+        """What the run returns; raises what is to be raised."""
+        if self.ending.raises and self.ending.exception is not None:
+            raise self.ending.exception
+        return self.state
 
     def running_calls(self) -> list[Future[Any]] | None:
         """Carry out `Scheduler.running_calls`."""
@@ -176,11 +196,16 @@ class Run:
         future.mark_cancelled()
         if self._reviews.drop(future):
             return True
-        # Work that cannot be cancelled runs on; its future ends all the same, and what it brings later is dropped.
-        # What waits for the executor is dropped when its turn comes.
-        if work is not None and not self._backend.cancel(work):
-            self._inbox.put_work(work)
+        # Its ending is caused by this call, and no input. Work that cannot be cancelled runs on; its future ends all
+        # the same, and what it brings later is dropped. What waits for the executor is dropped when its turn comes.
+        if work is not None:
+            self._backend.cancel(work)
+            self._inbox.put(self._settle, work)
         return True
+
+    def note_waiter(self, future: Future[Any]) -> None:
+        """Note that somebody awaits a future, and is to go on before the input after its end is taken."""
+        self._awaited.add(future)
 
     def call_later(self, delay: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timer:
         """Have `fn` called on the loop's thread after `delay` seconds, unless the run is over by then."""
@@ -192,7 +217,9 @@ class Run:
         """Deliver an event after everything that happened before it."""
         # Who insists on the end has callbacks that emit without end, perhaps.
         if not self._insisted():
-            self._inbox.put(self._tell, channel, args, kwargs)
+            # What callbacks cause is told before the end is, unless they go on causing: then it would never be.
+            put = self._inbox.put if self.ending.running or self._announced else self._inbox.put_input
+            put(self._tell, channel, args, kwargs)
 
     def deliver(self, channel: Channel, args: tuple[Any, ...], follower: Follower, *, at_once: bool = False) -> None:
         """The same for a plugin that follows what becomes of the event.
@@ -210,7 +237,7 @@ class Run:
             self._inbox.put_and_wait(self._tell, channel, args, NOTHING, follower)
             self._delivery.in_user_code = in_user_code  # it is the compute's again
         else:
-            self._inbox.put(self._tell, channel, args, NOTHING, follower)
+            self._inbox.put_input(self._tell, channel, args, NOTHING, follower)
 
     def report(self, error: BaseException, where: str) -> None:
         """Carry out `Scheduler.report`."""
@@ -220,7 +247,12 @@ class Run:
         """Carry out `Scheduler.stop`."""
         if exception is None:
             self._end(Code.STOPPED, message)
-        elif not self._fail(message, exception, raises=self._options.on_exception.decide(exception) == "raise"):
+        elif not self._fail(
+            message,
+            exception,
+            raises=ends_program(exception) or self._options.on_exception.decide(exception) == "raise",
+            abandon=ends_program(exception),
+        ):
             _log.error("stop() was called with an exception while the run was ending", exc_info=exception)
 
     def leave(self, why: str) -> None:
@@ -246,6 +278,7 @@ class Run:
             self._cancellations += 1
         else:
             self._interrupts += 1
+            self._ends_calls = True  # a terminal sends Ctrl-C to the workers as well
         self._fail(f"interrupted by {safe_repr(exception)}", exception, raises=True, abandon=True)
 
     def _insisted(self) -> bool:
@@ -260,18 +293,22 @@ class Run:
         """The same, from a signal handler: takes no lock."""
         self._inbox.put_first(self.interrupt, exception)
 
+    def raise_from_signal(self, exception: BaseException) -> None:
+        """Note that a signal handler is about to raise this in user code: in a callback, or in compute on the loop."""
+        self._signalled = exception
+
     def _end(
         self, code: ExitState.Code, message: str = "", exception: BaseException | None = None, *, abandon: bool = False
     ) -> None:
         if self.ending.request(code, abandon=abandon):
             self._inbox.put_and_wake(self._announce_end, message, exception)
         else:
-            self._inbox.put_and_wake(self._nudge)
+            self._inbox.wake()  # `live` may wait for less now; put in, it would count as something to deliver
 
     def _fail(self, message: str, error: BaseException, *, raises: bool, abandon: bool = False) -> bool:
         """End because of an error; False if it was not kept, because there is an earlier one."""
         kept = self.ending.keep(error, raises=raises)
-        self._end(Code.EXCEPTION, message, error, abandon=abandon or not isinstance(error, Exception))
+        self._end(Code.EXCEPTION, message, error, abandon=abandon)
         return kept
 
     # ------------------------------------------------------------------ life
@@ -338,6 +375,8 @@ class Run:
         # A broken executor fails what it has by itself, and is not to be disturbed: before CPython 3.12.3 a future that
         # is cancelled at that moment raises in the standard library's thread, which then fails no other.
         is_broken = isinstance(self.ending.exception, ExecutorBrokenError)
+        if not is_broken:
+            self._inbox.put_input(self._begin_to_end_calls)  # what has ended until now is told as what it is
         for n, future in enumerate(() if is_broken else self.ledger):
             if future.work is not None:
                 self._backend.withdraw(future.work)
@@ -347,6 +386,9 @@ class Run:
         self._write_off()
         self._delivery.cancel_coroutines()
         await self._until_quiet()
+
+    def _begin_to_end_calls(self) -> None:
+        self._ends_calls = True
 
     def _write_off(self) -> None:
         """End what is still pending as cancelled, whatever becomes of it."""
@@ -452,6 +494,9 @@ class Run:
                 future.mark_cancelled()
             except BaseException as failure:  # noqa: BLE001 - the executor cannot say it: that is the outcome then
                 error = failure
+        if error is not None and self._is_of_the_end(error):
+            error = None
+            future.mark_cancelled()
         if future.call is None:
             self._conclude(future, result, error)
         else:
@@ -459,9 +504,19 @@ class Run:
             if self._abandoning or future.cancelled():
                 self._reviews.drop(future)
 
+    def _is_of_the_end(self, error: BaseException) -> bool:
+        """Whether a call has ended with this because the run ends: it is told as cancelled then, not as failed."""
+        if self._backend.is_in_loop and (error is self._signalled or isinstance(error, KeyboardInterrupt)):
+            self._callback_failed(error, "signal that came in a call")  # compute is all that could be interrupted
+            return True
+        return self._ends_calls and self._backend.may_have_ended_with(error)
+
     def _conclude(self, future: Future[Any], result: Any, error: BaseException | None) -> None:
         """Tell the ending of a future."""
         was_running = self.ending.running
+        if self._awaited and future in self._awaited:
+            self._awaited.remove(future)
+            self._turns.expect_steps()
         if future.cancelled():
             self._settle_cancelled(future)
         elif error is None:
@@ -484,6 +539,8 @@ class Run:
 
     def _settle_exception(self, future: Future[Any], error: BaseException) -> None:
         self.ledger.exceptions += 1
+        if not isinstance(error, Exception):
+            note_outcome(error)
         future.fail(error)
         self._tell_outcome(self._done, self._channel(Events.FUTURE_EXCEPTION), future, error)
         if future.task is not None:
@@ -547,14 +604,18 @@ class Run:
     def _callback_failed(self, error: BaseException, where: str) -> None:
         if error is self.ending.exception:
             return  # it came right through the loop as well, or was given to stop()
-        if isinstance(error, KeyboardInterrupt):
+        self.callback_exceptions += 1
+        abandon = ends_program(error)
+        if abandon and isinstance(error, KeyboardInterrupt):
             self._interrupts += 1  # Ctrl-C that came while a callback was called
-        reaction = self._options.on_exception.decide(error)
+        self._ends_calls = self._ends_calls or abandon
+        reaction = "raise" if abandon else self._options.on_callback_exception.decide(error)
         if reaction == "continue":
             _log.error("%s raised, and the run goes on", where, exc_info=error)
             return
         add_note(error, f"raised by the {where}")
-        if not self._fail(f"the {where} raised {safe_repr(error)}", error, raises=reaction == "raise"):
+        message = f"the {where} raised {safe_repr(error)}"
+        if not self._fail(message, error, raises=reaction == "raise", abandon=abandon):
             _log.error("%s raised while the run was ending", where, exc_info=error)
 
     def _executor_broke(self, error: BrokenExecutor) -> None:
@@ -633,7 +694,9 @@ class Run:
         self.loop.call_soon(self._make_step, step)
 
     def _make_step(self, step: Callable[[], None]) -> None:
-        if self.ending.running or (self._options.wait and not self.ending.abandon):
+        if self._inbox:
+            self._run_step(step)  # what has happened is told before
+        elif self.ending.running or (self._options.wait and not self.ending.abandon):
             self._delivery.call(step, (), {}, COMPUTE)
         # else what waits is about to be cancelled: it must not be begun
 

@@ -116,6 +116,8 @@ class Scheduler(SchedulerEvents, Factories):
         self._executor_is_used_up = False
         self._is_kept = False  # between runs
         self._run: Run | None = None
+        self._last_end = ""  # why the last run has ended
+        self._callback_exceptions = 0  # of the runs before
         # What `submit` and `Task.submit` have in common: the run's own method while there is a run.
         self.submit_for: Callable[..., Future[Any]] = self._refuse
         self._backend: Backend | None = None  # of the run
@@ -217,7 +219,7 @@ class Scheduler(SchedulerEvents, Factories):
         """Call `fn(*args, **kwargs)` on the loop's thread later. May be called from any thread during a run.
 
         It is not computed by the executor: submit something from it for that. A pending call does not keep the run
-        going; see `end_on_empty`. What it raises goes to `on_exception`.
+        going; see `end_on_empty`. What it raises goes to `on_callback_exception`.
 
         Args:
             delay: Seconds, 0 or more.
@@ -247,6 +249,12 @@ class Scheduler(SchedulerEvents, Factories):
         self._run.ending.check_running(what)
 
     def _not_started(self, what: str) -> SchedulerNotRunningError:
+        if self._last_end:
+            return SchedulerNotRunningError(
+                f"cannot {what}: the scheduler is not running any more, its last run has ended ({self._last_end});"
+                " guard it with `if scheduler.running():`, or do it in a callback of @start (scheduler.on_start) or of"
+                " a later event of another run"
+            )
         return SchedulerNotRunningError(
             f"cannot {what}: the scheduler is not running; do it in a callback of @start (scheduler.on_start) or of a"
             " later event, and call scheduler.run()"
@@ -262,6 +270,7 @@ class Scheduler(SchedulerEvents, Factories):
         end_on_empty: bool = True,
         wait: bool = True,
         on_exception: OnException = "raise",
+        on_callback_exception: OnException = "raise",
         on_cancelled: Reaction = "raise",
         asyncio_debug_mode: bool = False,
         display: Display = "auto",
@@ -279,11 +288,15 @@ class Scheduler(SchedulerEvents, Factories):
                 the run goes on until `stop`, the timeout or an error ends it.
             wait: When the run ends, let all accepted work be computed and deliver its events. If False, cancel what has
                 not begun and terminate what runs, see `terminate` of `Scheduler`.
-            on_exception: What to do about an exception of compute or of a callback: `"raise"` ends the run and
-                raises, `"end"` ends it and reports in the `ExitState`, `"continue"` goes on (an error of a callback
-                is logged). Or a mapping from types to one of these, tried in order with `isinstance`; what matches
-                no type is raised. KeyboardInterrupt, SystemExit and a broken executor always end the run.
-            on_cancelled: The same about a future that was cancelled by someone other than the ending run itself.
+            on_exception: What to do about an exception that a call raises: `"raise"` ends the run and raises it,
+                `"end"` ends it and reports in the `ExitState`, `"continue"` goes on. Or a mapping from types to one of
+                these, tried in order with `isinstance`; what matches no type is raised. Whatever a call raises is its
+                outcome, SystemExit and CancelledError included. A broken executor always ends the run.
+            on_callback_exception: The same about what callbacks and plugins raise, whatever `on_exception` says; with
+                `"continue"` it is logged, and what the callback had still to do is not done. KeyboardInterrupt and
+                SystemExit that are raised in this process always end the run.
+            on_cancelled: The same about a future that was cancelled by someone other than the ending run itself. What
+                the ending run cancels or kills is told as cancelled, and no policy is asked.
             asyncio_debug_mode: Whether asyncio reports slow callbacks and misuse.
             display: Show the run: True in the terminal or notebook (elsewhere in a line now and then on the standard
                 error stream), `"auto"` in notebooks only, or rich renderables to show below it. Needs rich.
@@ -300,10 +313,16 @@ class Scheduler(SchedulerEvents, Factories):
             MissingExtraError: `display` is wanted and rich is not installed.
             ValueError: An argument has a value that is not allowed.
             TypeError: An argument has a type that is not allowed.
-            BaseException: What compute or a callback raised, with `on_exception="raise"`.
+            BaseException: What a call raised, with `on_exception="raise"`, or a callback, with
+                `on_callback_exception="raise"`.
         """
         options = RunOptions.check(
-            timeout=timeout, end_on_empty=end_on_empty, wait=wait, on_exception=on_exception, on_cancelled=on_cancelled
+            timeout=timeout,
+            end_on_empty=end_on_empty,
+            wait=wait,
+            on_exception=on_exception,
+            on_callback_exception=on_callback_exception,
+            on_cancelled=on_cancelled,
         )
         check_bool("asyncio_debug_mode", asyncio_debug_mode)
         view = self._view(display, options.timeout)
@@ -317,7 +336,7 @@ class Scheduler(SchedulerEvents, Factories):
             life = loop.create_task(run.live(), name="amltk-run")  # before a signal can ask for its end
             with Interrupts(run, life, holds_up_others=True):
                 loops.drive(loop, life, run.interrupt)
-        return run.ending.conclude()
+        return run.conclude()
 
     async def async_run(
         self,
@@ -326,35 +345,36 @@ class Scheduler(SchedulerEvents, Factories):
         end_on_empty: bool = True,
         wait: bool = True,
         on_exception: OnException = "raise",
+        on_callback_exception: OnException = "raise",
         on_cancelled: Reaction = "raise",
         display: Display = "auto",
     ) -> ExitState:
         """The same as `run`, for code that is in a loop already: `await scheduler.async_run(...)`.
 
         The loop stays free for other tasks, and several schedulers may run in it at once. If the awaiting task is
-        cancelled, the run ends in order, without waiting for compute, and the cancellation goes on afterwards.
+        cancelled, the run ends in order, without waiting for compute, and the cancellation goes on afterwards. The same
+        is true of a cancelled scope of anyio, such as a request of Starlette or FastAPI whose client has gone.
 
         Args, Returns, Raises: as in `run`.
         """
         options = RunOptions.check(
-            timeout=timeout, end_on_empty=end_on_empty, wait=wait, on_exception=on_exception, on_cancelled=on_cancelled
+            timeout=timeout,
+            end_on_empty=end_on_empty,
+            wait=wait,
+            on_exception=on_exception,
+            on_callback_exception=on_callback_exception,
+            on_cancelled=on_cancelled,
         )
         view = self._view(display, options.timeout)
         with self._exclusively():
             run = await self._make_run(options, view)
             life = asyncio.create_task(run.live(), name="amltk-run")
-            cancelled: asyncio.CancelledError | None = None
             with Interrupts(run, life) as interrupts:
-                while lives := interrupts.lives():
-                    try:
-                        await asyncio.wait(lives)
-                    except asyncio.CancelledError as error:
-                        cancelled = error
-                        run.interrupt(error)
+                cancelled = await loops.attend(interrupts.lives, run.interrupt)
             life.result()
         if cancelled is not None:
             raise cancelled
-        return run.ending.conclude()
+        return run.conclude()
 
     def begin_steps(self, options: RunOptions, display: Display) -> Steps:
         """Begin a run that the caller drives step by step, and closes. For loops over results. Raises as `run` does."""
@@ -454,6 +474,12 @@ class Scheduler(SchedulerEvents, Factories):
         return self.emitter.unique_ref
 
     @property
+    def callback_exceptions(self) -> int:
+        """How often a callback or a plugin has raised, over all runs."""
+        run = self._run
+        return self._callback_exceptions + (0 if run is None else run.callback_exceptions)
+
+    @property
     def event_counts(self) -> Counter[Event[..., Any]]:
         """How often each event was delivered, over all runs; events that never happened are left out."""
         return self.emitter.event_counts
@@ -470,7 +496,9 @@ class Scheduler(SchedulerEvents, Factories):
         return self._run
 
     def report(self, error: Exception, where: str) -> None:
-        """Have `on_exception` decide about what a plugin has met with where nobody can catch it, from any thread.
+        """Have `on_callback_exception` decide about what a plugin has met with where nobody can catch it.
+
+        May be called from any thread.
 
         Raises:
             Exception: It is raised if there is no run.
@@ -525,6 +553,8 @@ class Scheduler(SchedulerEvents, Factories):
             if self._run is not None and self._run.ending.phase is not Phase.IDLE:
                 is_kept = self._backend is not None and self._backend.keep and not self._backend.is_used_up
                 self._executor_is_used_up = self._terminate is not False and not is_kept
+                self._last_end = self._run.ending.reason
+                self._callback_exceptions += self._run.callback_exceptions
             self._run = self._backend = None
             self.submit_for = self._refuse
             self._busy.release()

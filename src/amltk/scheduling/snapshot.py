@@ -131,6 +131,7 @@ class Snapshot:
         counts: Its submissions, over all runs, those without a task included.
         calls: What workers are at; empty where the executor does not tell.
         tasks: Its tasks, in the order in which they were made.
+        callback_exceptions: How often a callback or a plugin has raised, over all runs.
     """
 
     time: float
@@ -138,6 +139,7 @@ class Snapshot:
     counts: Counts
     calls: tuple[RunningCall, ...]
     tasks: tuple[TaskSnapshot, ...]
+    callback_exceptions: int = 0
 
     @classmethod
     def of(cls, scheduler: Scheduler) -> Snapshot:
@@ -154,6 +156,7 @@ class Snapshot:
             counts=_counts(scheduler.n_running, None if calls is None else len(calls), done, failed, cancelled),
             calls=tuple(map(_running_call, calls or ())),
             tasks=tuple(_task(task, None if by_task is None else by_task[task]) for task in list(scheduler.tasks)),
+            callback_exceptions=scheduler.callback_exceptions,
         )
 
 

@@ -84,7 +84,7 @@ class Steps:
     def conclude(self) -> ExitState:
         """How the run has ended; raises what `Scheduler.run` would raise."""
         self._life.result()
-        return self.run.ending.conclude()
+        return self.run.conclude()
 
     def close(self, why: str) -> None:
         """Leave nothing behind: a run that is not over ends at once, without waiting for compute. Harmless if repeated.

@@ -219,7 +219,7 @@ class Task(Emitter, Generic[P, R]):
         Raises:
             TypeError: There is no iterable, or several and `unpack`, or `in_flight` is no whole number.
             ValueError: `in_flight` is below 1, or there is no such `unpack`.
-            Exception: What the iterable raises at its first items; later it goes to `on_exception`.
+            Exception: What the iterable raises at its first items; later it goes to `on_callback_exception`.
         """
         task_map = TaskMap(self, iterables, in_flight, unpack)
         self.maps = [*(earlier for earlier in self.maps if not earlier.over), task_map]

@@ -55,7 +55,7 @@ class Timers:
 
     Args:
         loop: The loop of the run.
-        inbox: Where calls from other threads come in.
+        inbox: Where timers that are due, and calls from other threads, come in.
         make_call: Makes the call of a timer that is due.
     """
 
@@ -92,7 +92,10 @@ class Timers:
 
     def _fire(self, timer: Timer) -> None:
         del self._armed[timer]
+        self._inbox.put_input(self._call, timer)
+
+    def _call(self, timer: Timer) -> None:
         if timer.cancelled():
-            return  # by another thread, just now
+            return  # since it was due
         fn, args, kwargs = timer.call
         self._make_call(fn, args, kwargs, CALL_LATER)

@@ -51,6 +51,15 @@ def many_tasks(n: int, *notes: str) -> tuple[TaskProgress, ...]:
     return tuple(TaskProgress(f"task_{i}", c, notes) for i, c in enumerate(counts))
 
 
+@pytest.mark.parametrize(("n", "text"), [(0, ""), (1, " · 1 callback error"), (1200, " · 1,200 callback errors")])
+def test_errors_of_callbacks_are_told_where_there_are_any(n: int, text: str) -> None:
+    """They are no state of a call, and nobody looks for them where there are none."""
+    legend = next(line for line in drawn(width=100, callback_exceptions=n) if "cancelled" in line)
+    assert legend.rstrip().endswith(f"0 cancelled{text}")
+    (line,) = Frame(progress(callback_exceptions=n), "", ()).lines(after=20)
+    assert ("callback error" in line) == bool(n)
+
+
 def test_the_picture() -> None:
     """A picture tells state, rate, how far it is, counts, tasks with their plugins, running calls and last failures."""
     assert drawn() == [

@@ -8,7 +8,6 @@ import pytest
 
 from amltk.display import progress
 from amltk.display.progress import Observer
-from amltk.exceptions import WorkerLostError
 from amltk.scheduling import Event, Limiter, Scheduler
 from amltk.scheduling.executors.whereabouts import Whereabouts
 from amltk.scheduling.snapshot import Counts, Snapshot
@@ -174,16 +173,17 @@ def test_the_last_failures_are_told() -> None:
     assert len(told) == progress.KEPT_FAILURES
 
 
-def test_what_the_end_of_the_run_kills_is_no_failure_to_tell() -> None:
-    """Workers that a run has ended itself are counted, and do not drive out the last real failure."""
+def test_errors_of_callbacks_are_counted_by_run() -> None:
+    """Errors of callbacks are told beside failures of calls, those of this run alone."""
     p = Program()
+    p.task.on_result(lambda *_: 1 / 0)
     p.scheduler.on_start(lambda: [p.task.submit() for _ in range(3)])
-    p.at(1, lambda: p.executor.fail(0, WorkerLostError("on its own")))
-    p.scheduler.on_finishing(lambda: p.executor.fail(1, WorkerLostError("killed")))
-    p.at(2, p.scheduler.stop)
-    p.run()
-    assert p.seen[-1].counts.failed == 2
-    assert [failure.text for failure in p.seen[-1].failures] == ["WorkerLostError: on its own"]
+    for n in range(3):
+        p.at(1 + n, lambda n=n: p.executor.finish(n))
+    p.run(on_callback_exception="continue")
+    assert [seen.callback_exceptions for seen in p.seen[:3]] == [1, 2, 3]
+    assert (p.seen[-1].callback_exceptions, p.seen[-1].counts.failed) == (3, 0)
+    assert Observer(p.scheduler, None, lambda: 0.0).observe().callback_exceptions == 0
 
 
 def test_a_task_made_during_the_run_is_shown() -> None:

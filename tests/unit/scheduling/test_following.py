@@ -46,7 +46,7 @@ def follow(*callbacks: Callable[[int], Any], at_once: bool = False) -> list[Any]
     for callback in callbacks:
         task.on(HAPPENED)(callback)
     scheduler.on_start(lambda: task.submit())
-    scheduler.run(on_exception="continue")
+    scheduler.run(on_callback_exception="continue")
     assert task.event_counts[HAPPENED] == 1
     return notes
 

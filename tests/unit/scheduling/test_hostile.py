@@ -18,6 +18,7 @@ from amltk.scheduling import Emitter, Event, ExitState, Scheduler
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors import SequentialExecutor
 from amltk.scheduling.inbox import Inbox
+from amltk.scheduling.turns import Turns
 from amltk.testing import EventRecorder, ManualExecutor, run_in_virtual_time
 from amltk.testing.manual_executor import Submission
 from tests.unit.program import CANCELLED, ENDED, EXCEPTION, RESULT, STOPPED, SUBMITTED, Program, work
@@ -339,7 +340,7 @@ def test_repeated_coroutines_after_one_that_raises(caplog: pytest.LogCaptureFixt
         raise ValueError
 
     with caplog.at_level(logging.ERROR):
-        program.run(on_exception="continue")
+        program.run(on_callback_exception="continue")
     assert begun == [1]
 
 
@@ -386,6 +387,7 @@ def test_a_signal_between_two_steps_of_the_inbox() -> None:
         crashes: list[BaseException] = []
         inbox = Inbox(
             asyncio.get_running_loop(),
+            Turns(),
             on_work=handled.append,
             on_idle=lambda: handled.append("idle"),
             on_crash=crashes.append,

@@ -253,7 +253,7 @@ def test_timeout_without_wait(terminate: bool) -> None:
 
 
 def test_timeout_without_wait_on_an_executor_that_fails_what_it_kills() -> None:
-    """Where a killed worker shows as an exception, that is the ending, and no policy looks at it."""
+    """Where a killed worker shows as an exception, its call is told as cancelled: the run has ended it."""
 
     def kill(executor: Any) -> None:
         executor.fail(0, ComputeError("killed"))
@@ -262,7 +262,7 @@ def test_timeout_without_wait_on_an_executor_that_fails_what_it_kills() -> None:
     program.submit()
     program.at(1, program.executor.start, 0)
     assert program.run(timeout=5, wait=False) == ExitState(Code.TIMEOUT)
-    assert program.trace == ["start", *SUBMITTED, "timeout", "finishing", *EXCEPTION, "finished"]
+    assert program.trace == ["start", *SUBMITTED, "timeout", "finishing", *CANCELLED, "finished"]
 
 
 def test_timeout_of_zero(program: Program) -> None:
@@ -384,16 +384,24 @@ def test_compute_raises_and_the_policy_is_a_mapping(
     assert program.trace == ["start", *SUBMITTED, *EXCEPTION, "empty", *(STOPPED if ends else ENDED)]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=repr)
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), GeneratorExit()], ids=repr)
 @pytest.mark.parametrize("reaction", [*REACTIONS, {Exception: "continue"}], ids=str)
-def test_compute_asks_to_end_the_program(program: Program, reaction: Any, error: BaseException) -> None:
-    """KeyboardInterrupt and SystemExit of compute always end the run at once, and are raised."""
+def test_compute_raises_what_is_no_exception(program: Program, reaction: Any, error: BaseException) -> None:
+    """KeyboardInterrupt and SystemExit that come from compute are outcomes like any other, for the policy to judge."""
     program.submit(2)
     program.at(1, program.executor.fail, 0, error)
-    with pytest.raises(type(error)) as info:
-        program.run(on_exception=reaction)
-    assert info.value is error
-    assert program.trace == ["start", *SUBMITTED * 2, *EXCEPTION, "stop", "finishing", *CANCELLED, "finished"]
+    program.at(2, program.executor.finish, 1)
+    if reaction == "continue":
+        assert program.run(on_exception=reaction) == ExitState(Code.EXHAUSTED)
+    elif reaction == "end":
+        assert program.run(on_exception=reaction) == ExitState(Code.EXCEPTION, error)
+    else:
+        with pytest.raises(type(error)) as info:
+            program.run(on_exception=reaction)
+        assert info.value is error
+    ends = ["empty", *ENDED] if reaction == "continue" else ["finished"]
+    stops = [] if reaction == "continue" else ["stop", "finishing"]
+    assert program.trace == ["start", *SUBMITTED * 2, *EXCEPTION, *stops, *RESULT, *ends]
 
 
 def test_a_raising_policy_wins_over_one_that_ends(program: Program) -> None:

@@ -146,7 +146,8 @@ def test_callback_raises(case: Case, reaction: Any, in_coroutine: bool, caplog: 
     options: Any = {
         "timeout": 5 if case.happens is timed_out else None,
         "on_cancelled": "continue",
-        "on_exception": {ComputeError: "continue", CallbackError: reaction},
+        "on_exception": {ComputeError: "continue"},
+        "on_callback_exception": {CallbackError: reaction},
     }
     if reaction == "raise":
         with pytest.raises(CallbackError) as info:
@@ -182,7 +183,12 @@ def test_callback_asks_to_end_the_program(case: Case, error: BaseException) -> N
     case.happens(program)
     called = raising(program, case.event, error, in_coroutine=False)
     with pytest.raises(type(error)) as info:
-        program.run(timeout=5 if case.happens is timed_out else None, on_exception="continue", on_cancelled="continue")
+        program.run(
+            timeout=5 if case.happens is timed_out else None,
+            on_exception="continue",
+            on_callback_exception="continue",
+            on_cancelled="continue",
+        )
     assert info.value is error
     assert program.trace == case.abandoned
     assert called == [case.event]
@@ -195,7 +201,7 @@ def test_coroutine_asks_to_end_the_program(error: BaseException, caplog: pytest.
     program.submit()
     raising(program, "start", error, in_coroutine=True)
     with pytest.raises(type(error)) as info:
-        program.scheduler.run(on_exception="continue")
+        program.scheduler.run(on_callback_exception="continue")
     assert info.value is error
     assert program.trace == DROPPED
     assert errors_logged(caplog) == []
@@ -219,12 +225,12 @@ def test_call_later_raises(reaction: Any, in_coroutine: bool, caplog: pytest.Log
     one_result(program)
     if reaction == "raise":
         with pytest.raises(CallbackError) as info:
-            program.run(on_exception=reaction)
+            program.run(on_callback_exception=reaction)
         assert info.value is error
     elif reaction == "end":
-        assert program.run(on_exception=reaction) == ExitState(Code.EXCEPTION, error)
+        assert program.run(on_callback_exception=reaction) == ExitState(Code.EXCEPTION, error)
     else:
-        assert program.run(on_exception=reaction) == ExitState(Code.EXHAUSTED)
+        assert program.run(on_callback_exception=reaction) == ExitState(Code.EXHAUSTED)
     assert program.trace == (EXHAUSTED if reaction == "continue" else DRAINED)
     assert len(errors_logged(caplog)) == (reaction == "continue")
 
@@ -298,9 +304,9 @@ def test_termination_raises(reaction: Any, wait: bool, caplog: pytest.LogCapture
         program.at(3, program.executor.finish, 0)
     if reaction == "raise":
         with pytest.raises(CallbackError):
-            program.run(on_exception=reaction, wait=wait)
+            program.run(on_callback_exception=reaction, wait=wait)
     else:
         expected = ExitState(Code.STOPPED, error if reaction == "end" else None)
-        assert program.run(on_exception=reaction, wait=wait) == expected
+        assert program.run(on_callback_exception=reaction, wait=wait) == expected
     assert program.trace == (DRAINED if wait else DROPPED)
     assert len(errors_logged(caplog)) == (reaction == "continue")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from concurrent.futures import BrokenExecutor
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
+from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors.sequential import SequentialExecutor
-from amltk.scheduling.executors.termination import drop_cancelled
+from amltk.scheduling.executors.termination import drop_cancelled, shut_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
+
+LOSSES = (BrokenExecutor, WorkerLostError, KeyboardInterrupt, SystemExit)
+"""What calls end with whose worker is killed, or has the signal that was meant for all."""
 
 LOOKED_AT = 500
 """How many pending calls are asked whether they run, at most, beside one for each worker."""
@@ -65,6 +70,11 @@ class Backend:
     def kills(self) -> bool:
         """Whether `kill` really kills, and in little time: giving it up half-way would leave processes behind."""
         return self.is_own and self.capabilities.kills_running
+
+    @property
+    def is_in_loop(self) -> bool:
+        """Whether work runs on the thread of the run's loop."""
+        return self.capabilities.in_loop
 
     def attach(self, run_step: Caller, gather: Caller | None) -> None:
         """Begin a run on the loop that is running.
@@ -155,11 +165,18 @@ class Backend:
         """
         return bool(getattr(self.executor, "_broken", True))
 
+    def may_have_ended_with(self, error: BaseException) -> bool:
+        """Whether this may be how a call ends that `kill`, or the signal behind it, has ended.
+
+        Where nothing is known about the executor, or about the user's own way to end it, every error may be.
+        """
+        return not (self.is_own and self.capabilities.names_losses) or isinstance(error, LOSSES)
+
     def close(self) -> None:
         """End it after its work is done, unless it is kept. May block."""
         if self._terminator is not None and not self.keep:
             self.is_used_up = True
-            self.executor.shutdown(wait=True)
+            shut_down(self.executor, wait=True)
             _log.info("shut down %r", self.executor)
 
     def end_calls(self) -> None:

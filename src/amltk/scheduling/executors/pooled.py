@@ -47,9 +47,13 @@ class PooledExecutor(RemoteExecutor):
         """Take what has come of a call, on a thread of the pool."""
         if outcome.cancelled():
             call.cancel()
-        elif (error := outcome.exception()) is not None:
+        elif (error := outcome.exception()) is not None:  # the pool's own: that of the function is in the outcome
             if isinstance(error, BrokenExecutor):
                 self._broken = str(error)
+            else:
+                lost = self.lost(call, f"its pool has given it up: {error}")
+                lost.__cause__ = error
+                error = lost
             self.end(call, error=error)
         else:
             self.end(call, outcome.result())

@@ -45,6 +45,8 @@ class Capabilities:
     """`whereabouts` of a future tells which process has computed it, and from when to when."""
     lists_running: bool = False
     """It lists what its workers are at, however much waits: it has `running_calls`, as `ProcessPool` has."""
+    names_losses: bool = True
+    """A call whose worker is killed fails with `BrokenExecutor`, `WorkerLostError` or a subclass."""
     in_order: bool = False
     """Calls are begun in the order of their submission."""
     driven_by_loop: bool = False
@@ -226,7 +228,9 @@ OTHER = ExecutorKind(
     name="executor",
     factory=None,
     type_name="concurrent.futures._base.Executor",
-    capabilities=Capabilities(kills_running=False, isolates_crashes=False, remote=False, tells_whereabouts=False),
+    capabilities=Capabilities(
+        kills_running=False, isolates_crashes=False, remote=False, tells_whereabouts=False, names_losses=False
+    ),
     terminate=termination.shut_down,
 )
 """Any other `concurrent.futures.Executor`: nothing is known about it."""

@@ -25,6 +25,9 @@ class SequentialExecutor(Executor):
     interrupted, except by Ctrl-C. Outside of a run `submit` makes the call before it returns.
     """
 
+    _broken = False
+    """It cannot break: an error that looks like that is the call's own, as the standard library's executors say it."""
+
     def __init__(self) -> None:
         self._waiting: deque[Call] = deque()
         self._schedule: Callable[[Step], None] | None = None

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
+import threading
 import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from concurrent.futures import Executor
 
     import psutil
 
 _log = logging.getLogger(__name__)
+
+HASTE = 0.5
+"""Seconds given to an executor to shut down without waiting: some wait for their work whatever they are told."""
 
 PATIENCE = 5.0
 """Seconds after which a killed process, or the pool that has to notice it, is no longer waited for."""
@@ -41,9 +46,45 @@ def drop_cancelled(executor: Executor) -> None:
             item.future = _Dropped()
 
 
-def shut_down(executor: Executor) -> None:
-    """Have it accept and begin nothing more; running work goes on unseen."""
-    executor.shutdown(wait=False, cancel_futures=True)
+def shut_down(executor: Executor, *, wait: bool = False) -> None:
+    """Have it accept nothing more.
+
+    Not every executor takes the arguments that the standard library's do: what it does not take is left out.
+
+    Args:
+        executor: Any.
+        wait: Return when its work is done. If False, what has not begun is cancelled, and running work goes on unseen.
+            An executor that waits all the same does so on a thread of its own, from `HASTE` on.
+    """
+    taken = _parameters(executor.shutdown)
+    options = {"wait": wait} if taken is None or "wait" in taken else {}
+    if not wait and (taken is None or "cancel_futures" in taken):
+        options["cancel_futures"] = True
+    if wait:
+        executor.shutdown(**options)
+        return
+    failures: list[BaseException] = []
+
+    def end() -> None:
+        try:
+            executor.shutdown(**options)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            failures.append(error)
+
+    thread = threading.Thread(target=end, name="amltk-executor-close", daemon=True)
+    thread.start()
+    thread.join(HASTE)
+    if failures:
+        raise failures[0]
+
+
+def _parameters(fn: Callable[..., Any]) -> Mapping[str, object] | None:
+    """What can be given to it by name; None if that is anything, or is not known."""
+    try:
+        parameters = inspect.signature(fn).parameters
+    except (TypeError, ValueError):
+        return None
+    return None if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else parameters
 
 
 def kill_workers(executor: Executor) -> None:

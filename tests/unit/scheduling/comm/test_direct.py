@@ -146,14 +146,17 @@ def test_a_callback_that_raises(policy: Any, caplog: pytest.LogCaptureFixture) -
 
     task.on("comm-request")(lambda msg: results.append(msg.kind.value))
     task.on_result(lambda _, result: results.append(result))
-    code = scheduler.run(on_exception=policy).code
+    code = scheduler.run(on_callback_exception=policy).code
     assert code is (ExitState.Code.EXCEPTION if policy == "end" else ExitState.Code.EXHAUSTED)
     assert results[0] == "request"
     assert "a callback of @comm-request raised ValueError('stumbled')" in results[1]
 
 
 def test_a_request_that_is_answered_too_late() -> None:
-    """A coroutine cannot go on while the call holds its thread: the request fails at once and names the reason."""
+    """A coroutine cannot go on while the call holds its thread: the request fails at once and names the reason.
+
+    It goes on before the outcome of the call is told.
+    """
     scheduler, task, _ = make(ask)
     results: list[str] = []
 
@@ -165,8 +168,8 @@ def test_a_request_that_is_answered_too_late() -> None:
 
     task.on_result(lambda _, result: results.append(result))
     scheduler.run()
-    assert results[1] == "late"
-    assert "holds the run's thread" in results[0]
+    assert results[0] == "late"
+    assert "holds the run's thread" in results[1]
 
 
 def test_a_second_response_is_an_error() -> None:

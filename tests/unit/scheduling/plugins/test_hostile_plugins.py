@@ -88,7 +88,7 @@ def test_one_that_raises_for_what_was_kept() -> None:
     program.scheduler.on_start(lambda: [program.task.submit(n) for n in range(4)])
     program.at(1, program.executor.finish, 0)
     program.at(2, program.executor.finish, 1)
-    assert program.run(on_exception="continue") == ExitState(Code.EXHAUSTED)
+    assert program.run(on_callback_exception="continue") == ExitState(Code.EXHAUSTED)
     assert submitted(program) == [0, 3]
 
 
@@ -111,7 +111,7 @@ def test_a_teardown_that_raises_for_what_is_kept() -> None:
     program.scheduler.on_start(lambda: returned.extend(program.task.submit(n) for n in range(2)))
     program.at(1, program.executor.finish, 0)
     program.at(2, program.executor.finish, 1)
-    assert program.run(on_exception="continue") == ExitState(Code.EXHAUSTED)
+    assert program.run(on_callback_exception="continue") == ExitState(Code.EXHAUSTED)
     assert returned[1] is None
     assert submitted(program) == [0, 1]
     with pytest.raises(CallbackError):
@@ -160,7 +160,7 @@ def test_map_goes_on_after_items_that_a_plugin_raises_for() -> None:
     task_map = program.task.map(range(6), in_flight=2)
     for n in range(3):
         program.at(1 + n, program.executor.finish, n)
-    assert program.run(on_exception="continue") == ExitState(Code.EXHAUSTED)
+    assert program.run(on_callback_exception="continue") == ExitState(Code.EXHAUSTED)
     assert submitted(program) == [2, 4, 5]
     assert (task_map.over, task_map.n_ended) == (True, 6)
 

@@ -130,7 +130,7 @@ def test_a_teardown_that_raises_keeps_no_other_from_being_done() -> None:
     program = Program(plugins=[Witness("a", notes), Untidy(), Witness("b", notes)])
     program.submit()
     program.at(1, program.executor.finish, 0)
-    state = program.run(on_exception="end")
+    state = program.run(on_callback_exception="end")
     assert isinstance(state.exception, OSError)
     assert notes[-2:] == ["end b", "end a"]
     assert program.own[-1] == "result"

@@ -1,0 +1,104 @@
+"""examples/service.py, a web service over a scheduler: a real server, and real clients that behave badly."""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.helpers.gate import GUARD
+from tests.helpers.script import PATHS, Script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+EXAMPLES = str(Path(__file__).parents[2] / "examples")
+
+SERVER = """
+import socket
+import uvicorn
+import service
+
+if __name__ == "__main__":
+    {prepare}
+    listener = socket.create_server(("127.0.0.1", 0))
+    print("port", listener.getsockname()[1])
+    config = uvicorn.Config(service.app, log_level="error", timeout_graceful_shutdown=1)
+    uvicorn.Server(config).run(sockets=[listener])
+"""
+
+ENDED_BY_SIGTERM = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+"""Which of them it is is up to uvicorn."""
+
+
+@contextmanager
+def served(prepare: str = "pass") -> Iterator[tuple[Script, httpx.Client]]:
+    """The service, and a client of it."""
+    with Script(SERVER.format(prepare=prepare), path=(*PATHS, EXAMPLES)) as script:
+        script.wait_for("port")
+        port = int(script.lines[-1].split()[1])
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=GUARD) as client:
+            yield script, client
+
+
+def wait_until(client: httpx.Client, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Ask for the state until it is as wanted."""
+    deadline = time.monotonic() + GUARD
+    while not condition(state := client.get("/state").json()):
+        assert time.monotonic() < deadline, state
+    return state
+
+
+def test_requests_good_and_bad() -> None:
+    """A call that fails and a request that makes no sense are answered as such, and the service goes on."""
+    with served() as (script, client):
+        assert client.get("/root", params={"x": 9}).json() == {"root": 3.0}
+        assert client.get("/root", params={"x": "nine"}).status_code == 422
+        bad = client.get("/root", params={"x": -1})
+        assert (bad.status_code, bad.json()["detail"]) == (400, "math domain error")
+        assert client.get("/root", params={"x": 16}).json() == {"root": 4.0}
+        assert client.get("/state").json() == {"running": True, "pending": 0, "done": 2, "failed": 1, "cancelled": 0}
+        script.send(signal.SIGTERM)
+        ended = script.end()
+    assert ended.code in ENDED_BY_SIGTERM, ended.errors
+
+
+def test_a_client_that_goes_away() -> None:
+    """Its call is cancelled and its worker replaced; others are served."""
+    with served() as (script, client):
+        with pytest.raises(httpx.ReadTimeout):
+            client.get("/root", params={"x": 9, "seconds": GUARD}, timeout=0.5)
+        wait_until(client, lambda state: state["cancelled"] == 1 and state["pending"] == 0)
+        assert client.get("/root", params={"x": 9}).json() == {"root": 3.0}
+        script.send(signal.SIGTERM)
+        ended = script.end()
+    assert ended.code in ENDED_BY_SIGTERM, ended.errors
+
+
+def test_the_end_of_the_server_with_work_pending() -> None:
+    """SIGTERM ends the server although calls are pending that would take for ever; no process is left."""
+    with served() as (script, client):
+        for _ in range(2):
+            with pytest.raises(httpx.ReadTimeout):
+                client.get("/root", params={"x": 9, "seconds": 10 * GUARD}, timeout=0.2)
+        script.send(signal.SIGTERM)
+        ended = script.end()
+    assert ended.code in ENDED_BY_SIGTERM, ended.errors
+
+
+def test_a_run_that_has_ended_by_an_error() -> None:
+    """Requests are told why nothing is computed any more."""
+    with served('service.roots.on_result(lambda *_: {}["the disk is full"])') as (script, client):
+        assert client.get("/root", params={"x": 9}).json() == {"root": 3.0}
+        wait_until(client, lambda state: not state["running"])
+        refused = client.get("/root", params={"x": 9})
+        assert refused.status_code == 503
+        assert "KeyError('the disk is full')" in refused.json()["detail"]
+        script.send(signal.SIGTERM)
+        ended = script.end()
+    assert "the disk is full" in ended.errors
