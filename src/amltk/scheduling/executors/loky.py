@@ -7,6 +7,7 @@ from typing import Any
 
 from loky import ProcessPoolExecutor
 
+from amltk._cpus import usable_cpus
 from amltk.scheduling.executors.pooled import PooledExecutor
 from amltk.scheduling.executors.termination import drop_cancelled
 
@@ -17,7 +18,7 @@ def make(max_workers: int | None = None, **options: Any) -> LokyExecutor:
     Not loky's reusable executor: that is one for the whole program, so that the end of one scheduler's run would shut
     down another's, joblib's included.
     """
-    return LokyExecutor(ProcessPoolExecutor(max_workers, **options))
+    return LokyExecutor(ProcessPoolExecutor(usable_cpus() if max_workers is None else max_workers, **options))
 
 
 class LokyExecutor(PooledExecutor):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import atexit
-import os
 import weakref
 from concurrent.futures import Executor
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from amltk._checks import check_optional_count
+from amltk._cpus import usable_cpus
 from amltk.scheduling.executors.process_pool.engine import Engine
 from amltk.scheduling.executors.process_pool.future import PoolFuture
 from amltk.scheduling.executors.process_pool.limits import CallLimits
@@ -33,7 +33,9 @@ class ProcessPool(Executor):
     value, once a worker, and once more when they or what they use of `__main__` is defined anew.
 
     Args:
-        max_workers: How many processes, at least 1; None for one a CPU.
+        max_workers: How many processes, at least 1; None for one for each CPU that this process may use: no more than
+            its affinity, the quota of its container, what Slurm gives the job and `LOKY_MAX_CPU_COUNT` allow;
+            `PYTHON_CPU_COUNT`, which CPython knows from 3.13 on, overrides all of that.
         mp_context: How they are started. None or `"forkserver"` as above, `"spawn"` each as a fresh interpreter,
             `"fork"` as copies of this process, with all that a lock held by another thread can do to them. Or a context
             of `multiprocessing`, whose start method is taken.
@@ -59,7 +61,7 @@ class ProcessPool(Executor):
         workers = check_optional_count("max_workers", max_workers)
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer={initializer!r}: must be callable, or None")
-        self._max_workers = workers if workers is not None else os.cpu_count() or 1
+        self._max_workers = workers if workers is not None else usable_cpus()
         self._engine = Engine(
             self._max_workers,
             _method(mp_context),
