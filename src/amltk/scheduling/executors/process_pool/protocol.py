@@ -50,9 +50,10 @@ class Kind:
     ANNOUNCED_TASK = 5  # to a worker: a call; say when it begins
     READY = 6  # from a worker: it is initialised
     INIT_FAILED = 7  # from a worker: its initializer raised
-    BEGUN = 8  # from a worker: the call `key` has begun, having used `ended` seconds of CPU before
+    BEGUN = 8  # from a worker: the call `key` has begun; the payload is what it says of the time before, see `usage`
     RESULT = 9  # from a worker: what the call `key` returned
     EXCEPTION = 10  # from a worker: what the call `key` raised
+    MEASURED_TASK = 11  # to a worker: a call; say when it begins, and what was used before, see `usage.baseline`
 
 
 class Frame(NamedTuple):

@@ -17,6 +17,7 @@ from amltk.scheduling.executors.failure import describe, note_result
 from amltk.scheduling.executors.process_pool import here
 from amltk.scheduling.executors.process_pool.pickles import pickle_outcome
 from amltk.scheduling.executors.process_pool.protocol import CHUNK, Buffer, Decoder, Frame, Kind, encode
+from amltk.scheduling.executors.process_pool.usage import baseline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,8 +149,9 @@ class Worker:
     def _call(self, frame: Frame) -> None:
         began = time.time()
         key = frame.key
-        if frame.kind == Kind.ANNOUNCED_TASK:
-            self._send(Kind.BEGUN, key, 0, 0, began, time.process_time())
+        if frame.kind != Kind.TASK:
+            used = pickle.dumps(baseline()) if frame.kind == Kind.MEASURED_TASK else b""
+            self._send(Kind.BEGUN, key, 0, 0, began, 0.0, used)
         try:
             args: tuple[Any, ...]
             outcome: tuple[Any, ...]
