@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from amltk._cpus import usable_cpus
 from amltk.scheduling.executors.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
@@ -57,5 +56,7 @@ def make(
         TypeError: `initializer` is not callable.
     """
     if max_workers is None:
+        from amltk._cpus import usable_cpus
+
         max_workers = min(MOST, usable_cpus() + 4)  # as in the standard library, which counts the machine's CPUs
     return ThreadPool(max_workers, thread_name_prefix, initializer, initargs)

@@ -48,6 +48,7 @@ class Staff:
     Args:
         method: How workers are started, a key of `STARTERS`.
         initialize: What each worker calls first, and with which arguments; or None.
+        variables: Gives environment variables for the workers, besides those of this process.
         book: Says when a worker is wanted.
         traffic: Has the links.
         selector: Where the sockets of new workers are registered.
@@ -64,6 +65,7 @@ class Staff:
         method: str,
         initialize: tuple[Callable[..., object], tuple[Any, ...]] | None,
         *,
+        variables: Callable[[], dict[str, str]],
         book: Book,
         traffic: Traffic,
         selector: selectors.BaseSelector,
@@ -73,6 +75,7 @@ class Staff:
     ) -> None:
         self._method = method
         self._initialize = initialize
+        self._variables = variables
         self._book = book
         self._traffic = traffic
         self._links = traffic.links
@@ -159,7 +162,7 @@ class Staff:
 
     def _make_starter(self) -> Starter:
         if self._starter is None:
-            self._starter = STARTERS[self._method]()
+            self._starter = STARTERS[self._method](self._variables())
             if self._starter.control is not None:
                 self._control.register(self._starter.control, selectors.EVENT_READ)
         return self._starter

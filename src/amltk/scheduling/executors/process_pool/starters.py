@@ -12,9 +12,10 @@ import warnings
 from typing import TYPE_CHECKING, Protocol
 
 from amltk.scheduling.executors.process_pool import fork_server, worker
+from amltk.scheduling.executors.process_pool.library_threads import limit_forked, prepare_to_fork
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 UNKNOWN = -signal.NSIG
 """Stands for the exit code of a worker whose fork server has ended before it."""
@@ -23,7 +24,7 @@ _PROGRAM = "import sys; sys.path[:] = {path!r}; from {module} import {function};
 
 
 class Starter(Protocol):
-    """Starts workers."""
+    """Starts workers. Made with environment variables for them, for what is not set in this process."""
 
     control: socket.socket | None
     """Readable when `ended` has something to tell; None where `ended` is to be asked when a worker has hung up."""
@@ -40,25 +41,34 @@ class Starter(Protocol):
         """End what was needed to start workers, once these have ended."""
 
 
-def _interpreter(module: str, function: str, *descriptors: int) -> subprocess.Popen[bytes]:
-    """Run a function of a module of this package in a fresh interpreter, which finds what this one finds."""
+def _interpreter(
+    module: str, function: str, *descriptors: int, variables: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Run a function of a module of this package in a fresh interpreter, which finds what this one finds.
+
+    Its environment is that of this process, and `variables` as far as they are not set here.
+    """
     program = _PROGRAM.format(
         path=sys.path, module=module, function=function, arguments=", ".join(map(str, descriptors))
     )
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return subprocess.Popen(
-        [sys.executable, *flags, "-c", program], pass_fds=descriptors, stdin=subprocess.DEVNULL, process_group=0
+        [sys.executable, *flags, "-c", program],
+        pass_fds=descriptors,
+        stdin=subprocess.DEVNULL,
+        process_group=0,
+        env={**variables, **os.environ},
     )
 
 
 class ForkServer:
     """Starts workers from a small process with one thread. A server that was killed is replaced."""
 
-    def __init__(self) -> None:
+    def __init__(self, variables: Mapping[str, str]) -> None:
         self._control, other = socket.socketpair()
         self.control: socket.socket | None = self._control
         with other:
-            self._process = _interpreter(fork_server.__name__, "main", other.fileno())
+            self._process = _interpreter(fork_server.__name__, "main", other.fileno(), variables=variables)
         self._ends: list[tuple[int, int]] = []  # that were told while a start was waited for
 
     def start(self, frames: socket.socket, tokens: socket.socket, *, others: list[socket.socket]) -> int:
@@ -113,7 +123,8 @@ class _Children:
 
     control: socket.socket | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
         self._pids: set[int] = set()
 
     def ended(self) -> Iterator[tuple[int, int]]:
@@ -134,6 +145,10 @@ class _Children:
 class Fork(_Children):
     """Starts workers as copies of this process, as `mp_context="fork"` asks for."""
 
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        super().__init__(variables)
+        prepare_to_fork()
+
     def start(self, frames: socket.socket, tokens: socket.socket, *, others: list[socket.socket]) -> int:
         """See `Starter`."""
         with warnings.catch_warnings():
@@ -141,10 +156,14 @@ class Fork(_Children):
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if pid == 0:
-            for sock in others:
-                with contextlib.suppress(OSError):
-                    sock.close()
-            fork_server.run_worker(frames.detach(), tokens.detach())
+            try:
+                for sock in others:
+                    with contextlib.suppress(OSError):
+                        sock.close()
+                limit_forked(self._variables)
+                fork_server.run_worker(frames.detach(), tokens.detach())
+            finally:
+                os._exit(1)  # whatever happens, this must not go on as its parent does
         self._pids.add(pid)
         return pid
 
@@ -155,7 +174,7 @@ class Spawn(_Children):
     def start(self, frames: socket.socket, tokens: socket.socket, *, others: list[socket.socket]) -> int:
         """See `Starter`."""
         del others  # not inherited
-        process = _interpreter(worker.__name__, "run", frames.fileno(), tokens.fileno())
+        process = _interpreter(worker.__name__, "run", frames.fileno(), tokens.fileno(), variables=self._variables)
         process.returncode = 0  # waited for by `ended`
         self._pids.add(process.pid)
         return process.pid
