@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,28 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     with threads.make() as pool:
         assert pool._max_workers == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "workers"),
+    [({}, 1), ({"n_workers": 3}, 3), ({"processes": False}, None), ({"threads_per_worker": 2}, None)],
+)
+def test_dask(options: dict[str, Any], workers: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster of this machine has a worker for each CPU, unless an option by which Dask decides says otherwise."""
+    pytest.importorskip("distributed")
+    from amltk.scheduling.executors import dask
+
+    given: dict[str, Any] = {}
+
+    def make_cluster(**options: Any) -> None:
+        given.update(options)
+        raise InterruptedError
+
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    monkeypatch.setattr(dask, "LocalCluster", make_cluster)
+    with pytest.raises(InterruptedError):
+        dask.make(**options)
+    assert given.get("n_workers") == workers
 
 
 def test_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,8 @@ class Factories:
     ) -> Self:
         """A scheduler over local processes: a `ProcessPool`. A lost process costs the call that it ran.
 
+        BLAS and OpenMP use as many threads in each process as there are CPUs for it, see `ProcessPool`.
+
         Args:
             max_workers: How many processes, at least 1; None for one for each CPU that this process may use, as in
                 `ProcessPool`.

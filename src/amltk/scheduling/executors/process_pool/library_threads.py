@@ -29,7 +29,7 @@ def thread_environment(max_workers: int) -> dict[str, str]:
     A variable that is set already is left out: `OMP_NUM_THREADS` says it for all, and that of one library for this one.
     """
     number = str(max(1, usable_cpus() // max_workers))
-    return {name: number for name in (OPENMP, ACCELERATE) if not os.environ.get(name)}
+    return {name: number for name in (OPENMP, ACCELERATE) if name not in os.environ}
 
 
 def limit_forked(variables: Mapping[str, str]) -> None:

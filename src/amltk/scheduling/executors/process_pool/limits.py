@@ -10,6 +10,9 @@ from dataclasses import dataclass, fields
 class CallLimits:
     """What one call may use before its worker is ended; None for no limit.
 
+    CPU time and memory are looked at 20 times a second, less often where there are thousands of processes. An excess
+    counts if the next look, a hundredth of a second later, confirms it.
+
     Attributes:
         wall_time: Seconds from the moment that the worker begins it.
         cpu_time: Seconds of CPU that the worker and its processes have used since the call began: those that it and
@@ -20,9 +23,6 @@ class CallLimits:
             worker that has done nothing yet takes some 20 MB. Memory that several processes share, forked ones for
             instance, counts once, and shared with others in part, where the system tells (Linux: PSS); the resident
             memory counts of a process of which it does not.
-
-    CPU time and memory are looked at 20 times a second, less often where there are thousands of processes. An excess
-    counts if the next look, a hundredth of a second later, confirms it.
 
     Raises:
         ValueError: A limit is not above 0.

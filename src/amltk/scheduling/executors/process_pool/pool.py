@@ -32,6 +32,9 @@ class ProcessPool(Executor):
     `if __name__ == "__main__":` is needed: functions and classes of `__main__`, of a notebook and of closures travel by
     value, once a worker, and once more when they or what they use of `__main__` is defined anew.
 
+    Numerical libraries use as many threads in each worker as there are CPUs for it: `OMP_NUM_THREADS` is set to the
+    number of CPUs that this process may use, divided by `max_workers`, unless it is set already.
+
     Args:
         max_workers: How many processes, at least 1; None for one for each CPU that this process may use: no more than
             its affinity, the quota of its container, what Slurm gives the job and `LOKY_MAX_CPU_COUNT` allow;
