@@ -95,8 +95,11 @@ class Factories:
     ) -> Self:
         """A scheduler over local processes: a `ProcessPool`. A lost process costs the call that it ran.
 
+        BLAS and OpenMP use as many threads in each process as there are CPUs for it, see `ProcessPool`.
+
         Args:
-            max_workers: How many processes, at least 1; None for one a CPU.
+            max_workers: How many processes, at least 1; None for one for each CPU that this process may use, as in
+                `ProcessPool`.
             mp_context: How they are started, as in `ProcessPool`. By default no `if __name__ == "__main__":` is needed.
             initializer: Called in each process before its first work. If it keeps raising, the run ends with
                 `ExecutorBrokenError`.
@@ -139,7 +142,8 @@ class Factories:
         """A scheduler over threads, for work that waits or releases the GIL. Running work cannot be ended.
 
         Args:
-            max_workers: How many threads, at least 1; None for the default of `ThreadPoolExecutor`.
+            max_workers: How many threads, at least 1; None for four more than the CPUs that this process may use, and
+                32 at most.
             thread_name_prefix: What the names of the threads begin with.
             initializer: Called in each thread before its first work. If it raises, the run ends with
                 `ExecutorBrokenError`.
@@ -185,7 +189,8 @@ class Factories:
         It is a pool of its own, not loky's reusable executor, which the end of a run would take away from others.
 
         Args:
-            max_workers: How many processes, at least 1; None for one a CPU.
+            max_workers: How many processes, at least 1; None for one for each CPU that this process may use, as in
+                `ProcessPool`.
             context: How they are started; see loky.
             timeout: Seconds after which an idle process ends; None for never.
             initializer: Called in each process before its first work.
@@ -220,8 +225,9 @@ class Factories:
                 runs cannot be killed. Its workers and its scheduler need this package. None for processes of this
                 machine, which end with the run.
             terminate: As in `Scheduler(executor, terminate=...)`.
-            **options: Those of `distributed.LocalCluster`, such as `n_workers`. By default each worker has one thread,
-                and the dashboard is on any free port of this machine.
+            **options: Those of `distributed.LocalCluster`, such as `n_workers`. By default there is a worker for each
+                CPU that this process may use, each has one thread, and the dashboard is on any free port of this
+                machine.
 
         Raises:
             MissingExtraError: Dask is not installed.

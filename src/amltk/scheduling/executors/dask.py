@@ -11,6 +11,7 @@ from distributed import Client, Future, LocalCluster, Nanny
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 
+from amltk._cpus import usable_cpus
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.dask_replacer import keep_workers
 from amltk.scheduling.executors.dask_tracker import Tracker, begin_and_compute
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 ANY_PORT = "127.0.0.1:0"
 """Where Dask serves its state: without a dashboard it would still claim, or miss, its well-known port."""
 
+COUNTED_BY = frozenset({"n_workers", "threads_per_worker", "processes"})
+"""The options by which Dask decides how many workers there are."""
+
 SILENT = "1 TiB"
 """The size from which on Dask warns of large arguments: what users submit is theirs to decide."""
 
@@ -36,13 +40,15 @@ def make(client: Client | Cluster | str | None = None, **options: Any) -> Remote
     Args:
         client: A client, a cluster or the address of a Dask scheduler: these stay open, and what runs there cannot be
             killed. None for workers of this machine, which end with the executor.
-        **options: Those of `distributed.LocalCluster`. By default each worker is a process with one thread, and
-            the dashboard is on any free port of this machine.
+        **options: Those of `distributed.LocalCluster`. By default there is a worker for each CPU that this process may
+            use, each is a process with one thread, and the dashboard is on any free port of this machine.
 
     Raises:
         TypeError: `client` is none of these, or there are options for a cluster that exists.
     """
     if client is None:
+        if not options.keys() & COUNTED_BY:
+            options["n_workers"] = usable_cpus()
         cluster = LocalCluster(**{"threads_per_worker": 1, "dashboard_address": ANY_PORT, **options})
         executor = OwnDaskExecutor(cluster)
         keep_workers(cluster, len(cluster.worker_spec))

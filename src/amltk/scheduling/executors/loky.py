@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import multiprocessing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loky import ProcessPoolExecutor
 
+from amltk._cpus import usable_cpus
 from amltk.scheduling.executors.pooled import PooledExecutor
+from amltk.scheduling.executors.process_pool.library_threads import thread_environment
 from amltk.scheduling.executors.termination import drop_cancelled
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-def make(max_workers: int | None = None, **options: Any) -> LokyExecutor:
+
+def make(max_workers: int | None = None, env: Mapping[str, str] | None = None, **options: Any) -> LokyExecutor:
     """Make an executor with a pool of its own; arguments as in `loky.ProcessPoolExecutor`.
+
+    Libraries use as many threads in each worker as in those of a `ProcessPool`, unless `env` says otherwise.
 
     Not loky's reusable executor: that is one for the whole program, so that the end of one scheduler's run would shut
     down another's, joblib's included.
     """
-    return LokyExecutor(ProcessPoolExecutor(max_workers, **options))
+    workers = usable_cpus() if max_workers is None else max_workers
+    env = {**thread_environment(max(1, workers)), **(env or {})}
+    return LokyExecutor(ProcessPoolExecutor(workers, env=env, **options))
 
 
 class LokyExecutor(PooledExecutor):

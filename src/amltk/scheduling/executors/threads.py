@@ -10,6 +10,9 @@ from amltk.scheduling.executors.whereabouts import Whereabouts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MOST = 32
+"""Threads that are made by default; what waits for a network does not need more."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -42,7 +45,8 @@ def make(
     """Make a pool of threads. Python cannot end a thread: running work is always waited for when Python exits.
 
     Args:
-        max_workers: How many threads, at least 1; None for the default of `ThreadPoolExecutor`.
+        max_workers: How many threads, at least 1; None for four more than the CPUs that this process may use, and 32
+            at most.
         thread_name_prefix: What the names of the threads begin with.
         initializer: Called in each thread before its first work; if it raises, the executor is broken.
         initargs: The arguments of the initializer.
@@ -51,4 +55,8 @@ def make(
         ValueError: `max_workers` is below 1.
         TypeError: `initializer` is not callable.
     """
+    if max_workers is None:
+        from amltk._cpus import usable_cpus
+
+        max_workers = min(MOST, usable_cpus() + 4)  # as in the standard library, which counts the machine's CPUs
     return ThreadPool(max_workers, thread_name_prefix, initializer, initargs)

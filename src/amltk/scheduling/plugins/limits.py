@@ -32,10 +32,11 @@ class Limits(Plugin):
     Args:
         wall_time: Seconds from the moment that the call is begun, or a string such as `"90 s"`, `"1.5 h"`; None for no
             limit.
-        cpu_time: The same of CPU, of the worker and of the processes that it has started. Looked at 20 times a second.
-        memory: Bytes of resident memory of the worker and of the processes that it has started, or a string such as
-            `"2 GB"` (1000³ bytes), `"2 GiB"` (1024³); None for no limit. A process that has done nothing yet takes some
-            20 MB. Looked at 20 times a second.
+        cpu_time: The same of CPU, which the worker and the processes that it has started have used since the call
+            began. `CallLimits` says what is counted.
+        memory: Bytes of memory of the worker and of the processes that it has started, or a string such as `"2 GB"`
+            (1000³ bytes), `"2 GiB"` (1024³); None for no limit. What they share counts once. A process that has done
+            nothing yet takes some 20 MB.
 
     Raises:
         ValueError: No limit is given, or one is not above 0, not finite or has no such unit.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from amltk import _extras
+from amltk.scheduling.plugins.imports import ImportWatch
 from amltk.scheduling.plugins.plugin import Plugin
 from amltk.scheduling.plugins.process_wide import ProcessWide
 from amltk.scheduling.plugins.wrapping import Wrapper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from amltk.scheduling.plugins.plugin import Submission
@@ -23,9 +26,10 @@ class ThreadPoolCTLPlugin(Plugin):
     """Limits the threads that BLAS and OpenMP use, in the worker, while it computes a call.
 
     Without a limit each of several workers takes as many threads as there are cores, and they get in each other's way.
-    Limited is what is loaded when a call begins: import numerical libraries at the top of a module or script, not
-    within the function. Where calls are computed in threads of one process, the limit holds for all of it while any of
-    them is computed.
+    Limited is what is loaded when a call begins, and what the call loads by an import as soon as this has ended; not
+    what is loaded otherwise, by `ctypes` for instance. When the call has ended, each library may use as many threads as
+    before it, or as it would have used without a limit. Where calls are computed in threads of one process, the limit
+    holds for all of it while any of them is computed.
 
     Args:
         max_threads: How many threads a library may use, or how many each one may, as in `{"blas": 1, "openmp": 2}`;
@@ -56,6 +60,30 @@ class ThreadPoolCTLPlugin(Plugin):
 
 
 def _limited(max_threads: int | dict[str, int] | None, user_api: str | None) -> AbstractContextManager[None]:
-    from threadpoolctl import threadpool_limits
+    if max_threads is None:
+        return nullcontext()
+    return _LIMITS.hold(partial(_limits, max_threads, user_api), (max_threads, user_api))
 
-    return _LIMITS.hold(partial(threadpool_limits, limits=max_threads, user_api=user_api), (max_threads, user_api))
+
+@contextmanager
+def _limits(max_threads: int | dict[str, int], user_api: str | None) -> Iterator[None]:
+    """Limit what is loaded, and what imports load later; in the end each library has what it had."""
+    from threadpoolctl import ThreadpoolController, threadpool_limits
+
+    limited: set[str] = set()
+    lock = Lock()
+
+    def limit_new() -> None:
+        with lock:
+            loaded = ThreadpoolController()
+            new = [library.filepath for library in loaded.lib_controllers if library.filepath not in limited]
+            limited.update(new)
+            if new:
+                libraries = loaded.select(filepath=new)
+                stack.enter_context(libraries.limit(limits=max_threads, user_api=user_api))
+
+    with ExitStack() as stack:
+        stack.enter_context(threadpool_limits(limits=max_threads, user_api=user_api))
+        limited.update(library.filepath for library in ThreadpoolController().lib_controllers)
+        stack.enter_context(ImportWatch(limit_new))
+        yield

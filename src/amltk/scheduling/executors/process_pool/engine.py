@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from amltk import _guard
 from amltk.exceptions import PoolBrokenError, WorkerLostError
 from amltk.scheduling.executors.process_pool.book import Book
+from amltk.scheduling.executors.process_pool.library_threads import thread_environment
 from amltk.scheduling.executors.process_pool.outcomes import tell
 from amltk.scheduling.executors.process_pool.staff import Staff
 from amltk.scheduling.executors.process_pool.traffic import Traffic
@@ -113,6 +114,7 @@ class Engine:
         self._traffic = Traffic(self._book, self._selector)
         self._staff = Staff(
             options,
+            variables=partial(thread_environment, max_workers),
             book=self._book,
             traffic=self._traffic,
             selector=self._selector,

@@ -10,11 +10,19 @@ from dataclasses import dataclass, fields
 class CallLimits:
     """What one call may use before its worker is ended; None for no limit.
 
+    CPU time and memory are looked at 20 times a second, less often where there are thousands of processes. An excess
+    counts if the next look, a hundredth of a second later, confirms it.
+
     Attributes:
         wall_time: Seconds from the moment that the worker begins it.
-        cpu_time: Seconds of CPU of the worker and of the processes that it has started. Looked at 20 times a second.
-        memory: Bytes of resident memory of the worker and of the processes that it has started, all in all: a worker
-            that has done nothing yet takes some 20 MB. Looked at 20 times a second.
+        cpu_time: Seconds of CPU that the worker and its processes have used since the call began: those that it and
+            they have started, in this call or, as joblib's, in an earlier one. What they used before is not counted;
+            what the call's have used stays counted when they end. Not seen is a process that begins and ends between
+            two looks and that its parent does not wait for; on macOS, any that begins and ends between two looks.
+        memory: Bytes of memory that the worker and its processes have at the moment, whichever call has started them: a
+            worker that has done nothing yet takes some 20 MB. Memory that several processes share, forked ones for
+            instance, counts once, and shared with others in part, where the system tells (Linux: PSS); the resident
+            memory counts of a process of which it does not.
 
     Raises:
         ValueError: A limit is not above 0.

@@ -10,6 +10,7 @@ from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from amltk._checks import check_optional_count, check_seconds
+from amltk._cpus import usable_cpus
 from amltk.scheduling.executors.descriptors import know_connections
 from amltk.scheduling.executors.process_pool.engine import Engine
 from amltk.scheduling.executors.process_pool.future import PoolFuture
@@ -37,8 +38,13 @@ class ProcessPool(Executor):
     `if __name__ == "__main__":` is needed: functions and classes of `__main__`, of a notebook and of closures travel by
     value, once a worker, and once more when they or what they use of `__main__` is defined anew.
 
+    Numerical libraries use as many threads in each worker as there are CPUs for it: `OMP_NUM_THREADS` is set to the
+    number of CPUs that this process may use, divided by `max_workers`, unless it is set already.
+
     Args:
-        max_workers: How many processes, at least 1; None for one a CPU.
+        max_workers: How many processes, at least 1; None for one for each CPU that this process may use: no more than
+            its affinity, the quota of its container, what Slurm gives the job and `LOKY_MAX_CPU_COUNT` allow;
+            `PYTHON_CPU_COUNT`, which CPython knows from 3.13 on, overrides all of that.
         mp_context: How they are started. None or `"forkserver"` as above, `"spawn"` each as a fresh interpreter,
             `"fork"` as copies of this process, with all that a lock held by another thread can do to them. Or a context
             of `multiprocessing`, whose start method is taken.
@@ -76,7 +82,7 @@ class ProcessPool(Executor):
         workers = check_optional_count("max_workers", max_workers)
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer={initializer!r}: must be callable, or None")
-        self._max_workers = workers if workers is not None else os.cpu_count() or 1
+        self._max_workers = workers if workers is not None else usable_cpus()
         method = _method(mp_context)
         self._engine = Engine(
             self._max_workers,

@@ -50,13 +50,14 @@ class Kind:
     ANNOUNCED_TASK = 5  # to a worker: a call; say when it begins
     READY = 6  # from a worker: it is initialised
     INIT_FAILED = 7  # from a worker: its initializer raised
-    BEGUN = 8  # from a worker: the call `key` has begun, having used `ended` seconds of CPU before
+    BEGUN = 8  # from a worker: the call `key` has begun; the payload is what it says of the time before, see `usage`
     RESULT = 9  # from a worker: what the call `key` returned
     EXCEPTION = 10  # from a worker: what the call `key` raised
     LOAD = 11  # to a worker: a piece, under the number `key`: objects that definitions refer to
     FETCH = 12  # from a worker: the question `key`: what the program has under a name
     FETCHED = 13  # to a worker: the answer to the question `key`: the number `definition`, or 0, and a payload
     ENDING = 14  # from a worker that is hung up on: what it waits for, as text
+    MEASURED_TASK = 15  # to a worker: a call; say when it begins, and what was used before, see `usage.baseline`
 
 
 class Frame(NamedTuple):

@@ -28,7 +28,13 @@ from amltk.scheduling.executors.process_pool.options import AUTO
 from amltk.scheduling.executors.process_pool.outcomes import lost
 from amltk.scheduling.executors.process_pool.protocol import Kind, ProtocolError, encode
 from amltk.scheduling.executors.process_pool.shortage import explain
-from amltk.scheduling.executors.process_pool.starters import UNKNOWN, Starter, importable_path, make_starter
+from amltk.scheduling.executors.process_pool.starters import (
+    UNKNOWN,
+    Starter,
+    Surroundings,
+    importable_path,
+    make_starter,
+)
 from amltk.scheduling.executors.process_pool.tracker import Forwarding
 from amltk.scheduling.executors.process_pool.worker import Start
 from amltk.scheduling.executors.termination import kill_trees
@@ -36,7 +42,7 @@ from amltk.scheduling.executors.termination import kill_trees
 if TYPE_CHECKING:
     import socket
     import threading
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from amltk.scheduling.executors.process_pool.book import Book
     from amltk.scheduling.executors.process_pool.fork_server.messages import Message
@@ -74,6 +80,7 @@ class Staff:
 
     Args:
         options: How workers are started and ended.
+        variables: Gives environment variables for the workers, besides those of this process.
         book: Says when a worker is wanted.
         traffic: Has the links.
         selector: Where the sockets of new workers are registered.
@@ -90,6 +97,7 @@ class Staff:
         self,
         options: WorkerOptions,
         *,
+        variables: Callable[[], dict[str, str]],
         book: Book,
         traffic: Traffic,
         selector: selectors.BaseSelector,
@@ -98,6 +106,7 @@ class Staff:
         own: list[socket.socket],
     ) -> None:
         self._options = options
+        self._variables = variables
         self._book = book
         self._traffic = traffic
         self._links = traffic.links
@@ -231,9 +240,8 @@ class Staff:
 
     def _make_starter(self) -> Starter:
         if self._starter is None:
-            self._starter = make_starter(
-                self._options.method, self._options.directory, self._forwarding().descriptor, self._descriptors()
-            )
+            surroundings = Surroundings(self._options.directory, self._variables(), self._forwarding().descriptor)
+            self._starter = make_starter(self._options.method, surroundings, self._descriptors())
             self._control.register(self._starter.control, selectors.EVENT_READ)
             if self._options.preload != AUTO:
                 self._starter.preload(self._options.preload)

@@ -11,15 +11,16 @@ import socket
 import subprocess
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from amltk.scheduling.executors.process_pool import main_module, worker
 from amltk.scheduling.executors.process_pool.fork_server import server, supervisor
 from amltk.scheduling.executors.process_pool.fork_server.messages import Kind, Message, Preload, Receiver, send
 from amltk.scheduling.executors.process_pool.importable import MAIN
+from amltk.scheduling.executors.process_pool.library_threads import limit_forked, prepare_to_fork
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from amltk.scheduling.executors.process_pool.link import Link
 
@@ -34,8 +35,22 @@ END_SECONDS = 10.0
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from {module} import {function}; {function}(*map(int, sys.argv[1:]))"
 
 
+class Surroundings(NamedTuple):
+    """What workers have from their beginning.
+
+    Attributes:
+        directory: Where they work; None for the current folder.
+        variables: Environment variables, where this process has none of that name.
+        tracker: The descriptor of the resource tracker, see `tracker`.
+    """
+
+    directory: str | None
+    variables: Mapping[str, str]
+    tracker: int
+
+
 class Starter(Protocol):
-    """Starts workers."""
+    """Starts workers. Made with environment variables for them, for what is not set in this process."""
 
     control: socket.socket
     """Readable when `reports` has something to tell."""
@@ -110,18 +125,17 @@ class ForkServer:
     Where this program cannot be run again as an interpreter, that process is a copy of this one.
 
     Args:
-        directory: Where it is to work; None for the current folder.
+        surroundings: What workers have from their beginning.
         spawn: Whether workers are fresh interpreters.
-        tracker: The descriptor of the resource tracker, see `tracker`.
         others: The descriptors of the pool, which a copy of this process must not keep.
 
     Raises:
         OSError: It could not be started.
     """
 
-    def __init__(self, directory: str | None, *, spawn: bool, tracker: int, others: Iterable[int]) -> None:
+    def __init__(self, surroundings: Surroundings, *, spawn: bool, others: Iterable[int]) -> None:
+        self._surroundings = surroundings
         self._executable = _executable()
-        self._tracker = tracker
         self._spawns = spawn and self._executable is not None
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = 0
@@ -129,30 +143,32 @@ class ForkServer:
         self.control, theirs = socket.socketpair()
         try:
             with theirs:
-                self._launch(theirs, directory, others)
+                self._launch(theirs, others)
         except BaseException:
             self.control.close()
             raise
         self._receiver = Receiver(self.control)
 
-    def _launch(self, theirs: socket.socket, directory: str | None, others: Iterable[int]) -> None:
-        parent = os.getpid()
+    def _launch(self, theirs: socket.socket, others: Iterable[int]) -> None:
+        parent, (directory, variables, tracker) = os.getpid(), self._surroundings
         if self._executable is None:
             _log.info("this program is no interpreter that could be run again: workers are copies of it")
             self._pid = _fork()
             if self._pid == 0:
                 _close_all((*others, self.control.fileno()))
                 os.setpgid(0, 0)
-                server.main(theirs.detach(), parent, self._tracker, is_copy=True)
+                limit_forked(variables)
+                server.main(theirs.detach(), parent, tracker, is_copy=True)
             return
         command = _command(self._executable, server.__name__, "main")
-        command += map(str, (theirs.fileno(), parent, self._tracker))
+        command += map(str, (theirs.fileno(), parent, tracker))
         if directory is not None and not os.path.isdir(directory):  # noqa: PTH112 - a string, as it travels
             _log.warning("%s, where this pool was made, is gone: its workers begin in the current folder", directory)
             directory = None
         self._process = subprocess.Popen(
             command,
-            pass_fds=[theirs.fileno(), self._tracker],
+            env={**variables, **os.environ},
+            pass_fds=[theirs.fileno(), tracker],
             stdin=subprocess.DEVNULL,
             process_group=0,
             cwd=directory,
@@ -164,7 +180,8 @@ class ForkServer:
         payload = b""
         if self._spawns:
             assert self._executable is not None
-            payload = pickle.dumps((_command(self._executable, worker.__name__, "run"), dict(os.environ)))
+            environment = {**self._surroundings.variables, **os.environ}
+            payload = pickle.dumps((_command(self._executable, worker.__name__, "run"), environment))
         self._send(
             Message(Kind.START, link.seat.number, payload=payload), [link.their_frames.fileno(), link.tokens.theirs]
         )
@@ -209,8 +226,9 @@ class ForkServer:
 class Fork:
     """Starts workers as copies of this process, as `mp_context="fork"` asks for, each under a supervisor."""
 
-    def __init__(self, tracker: int) -> None:
-        self._tracker = tracker
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        prepare_to_fork()
         self.control: socket.socket
         self.control, self._theirs = socket.socketpair()
         self._receiver = Receiver(self.control)
@@ -224,7 +242,8 @@ class Fork:
         if pid == 0:
             _close_all((*others, self.control.fileno()))
             descriptors = [link.their_frames.detach(), link.tokens.theirs]
-            supervisor.main(number, descriptors, self._theirs, parent, self._tracker)
+            _, variables, tracker = self._surroundings
+            supervisor.main(number, descriptors, self._theirs, parent, tracker=tracker, variables=variables)
         self._supervisors[number] = pid
 
     def abandon(self, number: int) -> None:
@@ -285,15 +304,15 @@ def _reap(pid: int) -> None:
         os.waitpid(pid, 0)
 
 
-def make_starter(method: str, directory: str | None, tracker: int, others: Iterable[int]) -> Starter:
+def make_starter(method: str, surroundings: Surroundings, others: Iterable[int]) -> Starter:
     """What starts workers by one of the `METHODS`.
 
     Raises:
         OSError: It could not be started.
     """
     if method == "fork":
-        return Fork(tracker)
-    return ForkServer(directory, spawn=method == "spawn", tracker=tracker, others=others)
+        return Fork(surroundings)
+    return ForkServer(surroundings, spawn=method == "spawn", others=others)
 
 
 METHODS = ("forkserver", "spawn", "fork")

@@ -177,12 +177,16 @@ class Traffic:
         """Give workers what they have room for."""
         for seat, calls in self._book.assign():
             link = self.links[seat.number]
-            # Who may run for some time says when it begins; so do calls that have limits.
-            announced = self._book.expected >= SHARING_DELAY or calls[0].limits is not None
-            pieces = self._encode(link, calls, Kind.ANNOUNCED_TASK if announced else Kind.TASK)
+            pieces = self._encode(link, calls, self._kind_of(calls[0]))
             self._forget_definitions()
             self.send(link, pieces)
             link.tokens.put(bytes((seat.generation,)) * len(calls))
+
+    def _kind_of(self, call: PoolFuture) -> int:
+        """Who may run for some time says when it begins; so do calls that have limits, which are sent alone."""
+        if call.limits is not None:
+            return Kind.ANNOUNCED_TASK if call.limits.cpu_time is None else Kind.MEASURED_TASK
+        return Kind.ANNOUNCED_TASK if self._book.expected >= SHARING_DELAY else Kind.TASK
 
     def _encode(self, link: Link, calls: Iterable[PoolFuture], kind: int) -> list[Buffer]:
         """Calls as frames, with the definitions that the worker does not know."""
@@ -348,7 +352,7 @@ class Traffic:
         call = sent[0]
         call.pid, call.began = link.pid, frame.began
         if call.limits is not None and call.fn is not None:
-            self.warden.watch(link, call.limits, call.fn, frame.ended)
+            self.warden.watch(link, call.limits, call.fn, frame)
             self.staff_wanted = True
 
     def _finish(self, link: Link, frame: Frame) -> None:

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
+import pickle
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk.exceptions import CpuTimeLimitError, MemoryLimitError, TaskLimitError, WallTimeLimitError
 from amltk.scheduling.events import callback_name
+from amltk.scheduling.executors.process_pool import processes
+from amltk.scheduling.executors.process_pool.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import psutil
+    from collections.abc import Callable, Mapping
 
     from amltk.scheduling.executors.process_pool.limits import CallLimits
     from amltk.scheduling.executors.process_pool.link import Link
+    from amltk.scheduling.executors.process_pool.protocol import Frame
 
 INTERVAL = 0.05
-"""Seconds between two looks at the CPU time and the memory of a process."""
+"""Seconds between two looks at the CPU time and the memory of processes."""
+
+DOUBT = 0.01
+"""Seconds from a look that found an excess to the one that confirms it: processes are looked at one after the other, so
+that one that has ended or has become another program in the meantime may have been counted twice."""
+
+SHARE = 0.1
+"""How much of a CPU looks may take: where there are thousands of processes they are less frequent."""
 
 
-class _Watched(NamedTuple):
+@dataclass(eq=False, slots=True)
+class _Watched:
     limits: CallLimits
     name: str
     began: float
-    cpu_before: float
-    process: psutil.Process
+    usage: Usage | None
+    """None if neither CPU time nor memory is limited."""
+    in_doubt: bool = False
+    """Whether the last look has found an excess."""
 
 
 class Excess(NamedTuple):
@@ -42,14 +54,20 @@ class Warden:
 
     def __init__(self) -> None:
         self._watched: dict[Link, _Watched] = {}
+        self._next_look = 0.0  # on the monotonic clock
 
-    def watch(self, link: Link, limits: CallLimits, fn: Callable[..., Any], cpu_before: float) -> None:
-        """Look after a call that has begun now."""
-        import psutil
+    def watch(self, link: Link, limits: CallLimits, fn: Callable[..., Any], frame: Frame) -> None:
+        """Look after a call that has begun now, as its worker has told by a frame."""
+        usage = None
+        if limits.cpu_time is not None or limits.memory is not None:
+            before = pickle.loads(frame.payload) if frame.payload else []
+            usage = Usage(link.pid, before, processes.clock() - (time.time() - frame.began))
+            if not self._measures():
+                self._next_look = max(self._next_look, time.monotonic() + INTERVAL)
+        self._watched[link] = _Watched(limits, callback_name(fn), time.monotonic(), usage)
 
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(link.pid)
-            self._watched[link] = _Watched(limits, callback_name(fn), time.monotonic(), cpu_before, process)
+    def _measures(self) -> bool:
+        return any(watched.usage is not None for watched in list(self._watched.values()))
 
     def forget(self, link: Link) -> None:
         """The call has ended."""
@@ -57,24 +75,38 @@ class Warden:
 
     def due(self) -> float | None:
         """When to check next, on the monotonic clock; None if nothing is limited."""
-        if not self._watched:
-            return None
-        now = time.monotonic()
-        return min(
-            min(
-                watched.began + (watched.limits.wall_time or float("inf")),
-                now + INTERVAL if watched.limits.cpu_time or watched.limits.memory else float("inf"),
-            )
+        times = [
+            watched.began + watched.limits.wall_time
             for watched in self._watched.values()
-        )
+            if watched.limits.wall_time is not None
+        ]
+        if self._measures():
+            times.append(self._next_look)
+        return min(times, default=None)
 
     def check(self) -> list[Excess]:
         """The calls that have used more than they may. Looks at processes, so it is not to be done under a lock."""
-        return [
-            Excess(link, watched, error)
-            for link, watched in list(self._watched.items())
-            if (error := _excess(watched)) is not None
-        ]
+        watched = dict(self._watched)
+        errors: dict[Link, TaskLimitError | None] = {link: _too_long(call) for link, call in watched.items()}
+        if self._measures() and time.monotonic() >= self._next_look:
+            for link, error in self._look(watched).items():
+                errors[link] = errors[link] or error
+        return [Excess(link, watched[link], error) for link, error in errors.items() if error is not None]
+
+    def _look(self, calls: Mapping[Link, _Watched]) -> dict[Link, TaskLimitError]:
+        """One look at all processes."""
+        found: dict[Link, TaskLimitError] = {}
+        before = time.thread_time()
+        now = processes.snapshot()
+        for link, call in calls.items():
+            error = None if call.usage is None else _too_much(call, call.usage, now)
+            if error is not None and call.in_doubt:
+                found[link] = error
+            call.in_doubt = error is not None
+        in_doubt = any(call.in_doubt for call in calls.values())
+        pause = max(INTERVAL, (time.thread_time() - before) / SHARE)
+        self._next_look = time.monotonic() + (DOUBT if in_doubt else pause)
+        return found
 
     def confirm(self, excess: Excess) -> bool:
         """Whether that call has not ended meanwhile; it is not watched any more then."""
@@ -84,44 +116,21 @@ class Warden:
         return True
 
 
-def _excess(watched: _Watched) -> TaskLimitError | None:
-    limits, name = watched.limits, watched.name
-    if limits.wall_time is not None:
-        used = time.monotonic() - watched.began
-        if used >= limits.wall_time:
-            return WallTimeLimitError(
-                f"{name} was ended: it took {used:.2f} s, and wall_time is {limits.wall_time:g} s",
-                limit=limits.wall_time,
-                used=used,
-            )
-    if limits.cpu_time is None and limits.memory is None:
+def _too_long(call: _Watched) -> TaskLimitError | None:
+    limit, used = call.limits.wall_time, time.monotonic() - call.began
+    if limit is None or used < limit:
         return None
-    cpu, memory = _usage(watched.process)
-    cpu -= watched.cpu_before
-    if limits.cpu_time is not None and cpu >= limits.cpu_time:
-        return CpuTimeLimitError(
-            f"{name} was ended: it used {cpu:.2f} s of CPU, and cpu_time is {limits.cpu_time:g} s",
-            limit=limits.cpu_time,
-            used=cpu,
-        )
-    if limits.memory is not None and memory >= limits.memory:
-        return MemoryLimitError(
-            f"{name} was ended: it used {memory:,} bytes of memory, and memory is {limits.memory:,} bytes",
-            limit=limits.memory,
-            used=memory,
-        )
+    text = f"{call.name} was ended: it took {used:.2f} s, and wall_time is {limit:g} s"
+    return WallTimeLimitError(text, limit=limit, used=used)
+
+
+def _too_much(call: _Watched, usage: Usage, now: Mapping[int, processes.Process]) -> TaskLimitError | None:
+    usage.look(now)
+    cpu_time, memory = call.limits.cpu_time, call.limits.memory
+    if cpu_time is not None and usage.cpu >= cpu_time:
+        text = f"{call.name} was ended: it used {usage.cpu:.2f} s of CPU, and cpu_time is {cpu_time:g} s"
+        return CpuTimeLimitError(text, limit=cpu_time, used=usage.cpu)
+    if memory is not None and (used := usage.memory(memory, processes.footprint)) >= memory:
+        text = f"{call.name} was ended: it used {used:,} bytes of memory, and memory is {memory:,} bytes"
+        return MemoryLimitError(text, limit=memory, used=used)
     return None
-
-
-def _usage(process: psutil.Process) -> tuple[float, int]:
-    """Seconds of CPU and resident bytes of a process and of those that it has started."""
-    import psutil
-
-    cpu, memory = 0.0, 0
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for one in (process, *process.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                times = one.cpu_times()
-                cpu += times.user + times.system + times.children_user + times.children_system
-                memory += one.memory_info().rss
-    return cpu, memory

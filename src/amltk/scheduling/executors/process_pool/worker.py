@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from amltk import _guard
 from amltk.scheduling.executors.failure import describe, note_result
-from amltk.scheduling.executors.process_pool import farewell, here, main_module, spawned_main, tracker
+from amltk.scheduling.executors.process_pool import farewell, here, library_threads, main_module, spawned_main, tracker
 from amltk.scheduling.executors.process_pool.fork_server.descendants import become_subreaper, die_with_parent
 from amltk.scheduling.executors.process_pool.pickles import make_return_pickler, pickle_outcome, pickle_part
 from amltk.scheduling.executors.process_pool.protocol import CHUNK, Buffer, Decoder, Frame, Kind, encode
 from amltk.scheduling.executors.process_pool.starts import loading
 from amltk.scheduling.executors.process_pool.tokens import END
+from amltk.scheduling.executors.process_pool.usage import baseline
 from amltk.scheduling.executors.unpicklable import explain_result
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 LOST_CONNECTION = 83
 """The exit code of a worker whose sockets were closed or written into by the function that it ran."""
 
-_CALLS = frozenset({Kind.TASK, Kind.ANNOUNCED_TASK})
+_CALLS = frozenset({Kind.TASK, Kind.ANNOUNCED_TASK, Kind.MEASURED_TASK})
 
 _TELLING = frozenset({Kind.LOAD, Kind.DEFINE})
 """Kinds of frames that an answer may refer to."""
@@ -163,7 +164,8 @@ class Worker:
                     os.chdir(start.directory)
             multiprocessing.process.current_process().authkey = start.authkey
             if start.initialize is not None:
-                self._initialize(*pickle.loads(start.initialize))
+                with library_threads.following():
+                    self._initialize(*pickle.loads(start.initialize))
         except BaseException as error:  # noqa: BLE001 - sent to the parent
             self._send(Kind.INIT_FAILED, 0, 0, 0, 0.0, 0.0, _failure(error))
             return False
@@ -249,8 +251,9 @@ class Worker:
     def _call(self, frame: Frame) -> None:
         began = time.time()
         key = frame.key
-        if frame.kind == Kind.ANNOUNCED_TASK:
-            self._send(Kind.BEGUN, key, 0, 0, began, time.process_time())
+        if frame.kind != Kind.TASK:
+            used = pickle.dumps(baseline()) if frame.kind == Kind.MEASURED_TASK else b""
+            self._send(Kind.BEGUN, key, 0, 0, began, 0.0, used)
         try:
             args: tuple[Any, ...]
             outcome: tuple[Any, ...]

@@ -16,12 +16,22 @@ from typing import TYPE_CHECKING, NoReturn
 from amltk.scheduling.executors.process_pool import worker
 from amltk.scheduling.executors.process_pool.fork_server.descendants import Strays, become_subreaper, end_all, watch
 from amltk.scheduling.executors.process_pool.fork_server.messages import Kind, Message, send
+from amltk.scheduling.executors.process_pool.library_threads import limit_forked
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
 
 
-def main(number: int, descriptors: list[int], reports: socket.socket, parent: int, tracker: int) -> NoReturn:
+def main(
+    number: int,
+    descriptors: list[int],
+    reports: socket.socket,
+    parent: int,
+    *,
+    tracker: int,
+    variables: Mapping[str, str],
+) -> NoReturn:
     """Fork a worker, wait for its end, and end what it has left behind; in a process that was just forked.
 
     Args:
@@ -30,6 +40,7 @@ def main(number: int, descriptors: list[int], reports: socket.socket, parent: in
         reports: Where to tell the pool what happens.
         parent: The pid of the process that has the pool. When it ends, the worker is killed.
         tracker: The descriptor of the resource tracker, for the worker.
+        variables: Environment variables that say how many threads libraries may use, for the worker.
     """
     status = 1
     try:
@@ -38,6 +49,7 @@ def main(number: int, descriptors: list[int], reports: socket.socket, parent: in
         for number_of_signal in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number_of_signal, signal.SIG_DFL)
         become_subreaper()
+        limit_forked(variables)
         _supervise(number, descriptors, reports, parent, tracker)
         status = 0
     finally:

@@ -1,0 +1,172 @@
+"""What the processes of this machine have used until now: one look at all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import sys
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Key = tuple[int, float]
+
+ON_LINUX: bool = sys.platform == "linux"
+
+_TICK = 1 / os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Process(NamedTuple):
+    """A process, and what it had used when it was looked at."""
+
+    pid: int
+    parent: int
+    group: int
+    started: float
+    """On `clock`; pids are used again, and the two together are not."""
+    own: float
+    """Seconds of CPU of its own."""
+    reaped: float
+    """Seconds of CPU of the processes that it has waited for, and of those that these have waited for. 0 where the
+    system does not tell, as macOS."""
+    resident: int
+    """Bytes of its memory that are there, those that it shares with others included."""
+    virtual: int
+    """Bytes of its address space."""
+
+    @property
+    def key(self) -> Key:
+        """What no other process has, now or later."""
+        return self.pid, self.started
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU, of its own and reaped."""
+        return self.own + self.reaped
+
+
+def clock() -> float:
+    """The time now, on the clock by which processes start."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if ON_LINUX else time.time()
+
+
+def snapshot() -> dict[int, Process]:
+    """All processes that can be seen, by pid. They are looked at one after the other, so that it may be torn."""
+    return {process.pid: process for process in (_by_proc() if ON_LINUX else by_psutil())}
+
+
+def me() -> Process:
+    """This process, with exact times.
+
+    Raises:
+        LookupError: The system does not tell.
+    """
+    if not ON_LINUX:
+        pid = os.getpid()
+        return next(process for process in by_psutil() if process.pid == pid)
+    process = _stat("self")
+    if process is None:
+        raise LookupError("/proc/self/stat cannot be read")
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return process._replace(own=time.process_time(), reaped=children.ru_utime + children.ru_stime)
+
+
+def _by_proc() -> Iterator[Process]:
+    for name in os.listdir("/proc"):  # noqa: PTH208 - names are all that is needed
+        if name.isdecimal() and (process := _stat(name)) is not None:
+            yield process
+
+
+def _stat(name: str) -> Process | None:
+    """What `/proc/…/stat` says; None if the process has ended. A third of the time that psutil takes."""
+    try:
+        descriptor = os.open(f"/proc/{name}/stat", os.O_RDONLY)
+        try:
+            line = os.read(descriptor, 4096)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+    fields = line[line.rindex(b")") + 2 :].split()  # the name of the program may hold anything
+    parent, group = fields[1:3]
+    user, system, children_user, children_system = map(int, fields[11:15])
+    started, virtual, resident = map(int, fields[19:22])
+    return Process(
+        int(line.partition(b" ")[0]),
+        int(parent),
+        int(group),
+        started * _TICK,
+        (user + system) * _TICK,
+        (children_user + children_system) * _TICK,
+        resident * _PAGE,
+        virtual,
+    )
+
+
+def by_psutil() -> Iterator[Process]:
+    """The processes, on any system."""
+    import psutil
+
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError), process.oneshot():  # it has ended, or is not to be seen
+            times, memory = process.cpu_times(), process.memory_info()
+            yield Process(
+                process.pid,
+                process.ppid(),
+                os.getpgid(process.pid),
+                process.create_time(),
+                times.user + times.system,
+                times.children_user + times.children_system,
+                memory.rss,
+                memory.vms,
+            )
+
+
+class Footprint(NamedTuple):
+    """The memory of a process, without counting twice what it shares."""
+
+    its: int
+    """Bytes that are its own, and its share of those that it shares where the system tells."""
+    common: int
+    """Other bytes, which it has in common with other processes."""
+
+
+def footprint(process: Process) -> Footprint:
+    """The memory of a process: what the system knows of it. Takes some milliseconds for each GB."""
+    return _proportional(process) if ON_LINUX else by_psutil_private(process)
+
+
+def _proportional(process: Process) -> Footprint:
+    """Each page divided by the number of processes that have it; all of it where that cannot be read."""
+    try:
+        with open(f"/proc/{process.pid}/{_SMAPS}", "rb") as file:  # noqa: PTH123 - takes a third of the time
+            return Footprint(sum(int(line.split()[1]) * 1024 for line in file if line.startswith(b"Pss:")), 0)
+    except (FileNotFoundError, ProcessLookupError):  # it has ended, or this system has no such file
+        return Footprint(process.resident if _SMAPS is None else 0, 0)
+    except OSError:  # of another user
+        return Footprint(process.resident, 0)
+
+
+def by_psutil_private(process: Process) -> Footprint:
+    """What no other process has, and the rest, on any system; all of it where that is not told."""
+    import psutil
+
+    try:
+        its: int = psutil.Process(process.pid).memory_full_info().uss
+    except psutil.NoSuchProcess:
+        return Footprint(0, 0)
+    except (psutil.Error, AttributeError):
+        return Footprint(process.resident, 0)
+    return Footprint(its, max(0, process.resident - its))
+
+
+def _smaps() -> str | None:
+    """The file of a process's memory: the short one from Linux 4.14 on, and none where the kernel is built without."""
+    return next((name for name in ("smaps_rollup", "smaps") if os.path.exists(f"/proc/self/{name}")), None)  # noqa: PTH110
+
+
+_SMAPS = _smaps()

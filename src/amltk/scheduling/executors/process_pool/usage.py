@@ -1,0 +1,185 @@
+"""What a call uses, it and the processes that it starts, of what all processes have used until now.
+
+No I/O but for `baseline`: tests make up processes.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from amltk.scheduling.executors.process_pool import processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from amltk.scheduling.executors.process_pool.processes import Footprint, Key, Process
+
+EARLIER = 0.02
+"""Seconds before a call by which a process was started to be none of the call's: systems count in hundredths."""
+
+
+def baseline() -> list[Process]:
+    """This process, first, and those that were started by it or by them: what they have used before a call.
+
+    Empty where the system does not tell.
+    """
+    others = list(processes.snapshot().values()) if _has_children() else []
+    try:
+        me = processes.me()
+    except LookupError:
+        return []
+    return [me, *family_of({one.pid: one for one in (*others, me)}, me.pid, ())[1:]]
+
+
+def _has_children() -> bool:
+    """Whether this process has children that it has not waited for, dead or alive. In a microsecond."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    except AttributeError:  # macOS before CPython 3.13
+        pass
+    return True
+
+
+def family_of(now: Mapping[int, Process], worker: int, known: Collection[Key]) -> list[Process]:
+    """The processes of a worker, each after its parent: the worker, and what it and they have started.
+
+    One whose parent has ended has another parent, outside. It is found if it is in the worker's process group, or if it
+    was seen before.
+
+    Args:
+        now: All processes.
+        worker: The pid of the worker.
+        known: Processes that were seen before.
+    """
+    children: dict[int, list[Process]] = {}
+    for process in now.values():
+        children.setdefault(process.parent, []).append(process)
+    found: dict[int, Process] = {}
+
+    def take(process: Process) -> None:
+        descendants = [process]
+        while descendants:
+            one = descendants.pop()
+            if one.pid not in found:
+                found[one.pid] = one
+                descendants += children.get(one.pid, ())
+
+    if worker in now:
+        take(now[worker])
+    left = {one.pid: one for one in now.values() if one.group == worker or one.key in known}
+    for process in left.values():
+        top = process
+        while top.pid not in found and top.parent in left:
+            top = left[top.parent]
+        take(top)
+    return list(found.values())
+
+
+class Usage:
+    """What one call uses.
+
+    CPU: what the worker and its family have used since the call began. What they used before is not counted, and what
+    they have used is not lost when they end, whoever waits for them. A process that both began and ended between two
+    looks counts if its parent, or its parent's, has waited for it, and the system tells.
+
+    Memory: what the family has now, whoever started it. What its processes share counts once.
+
+    Args:
+        worker: The pid of the worker.
+        before: What the worker has said to be its `baseline` when the call began. Where there is none, what is found
+            at the first look counts as used before.
+        began: When the call began, on the processes' clock.
+
+    Attributes:
+        cpu: Seconds of CPU, as of the last look.
+    """
+
+    def __init__(self, worker: int, before: Sequence[Process], began: float) -> None:
+        self.cpu: float = 0.0
+        self._worker = worker
+        self._began = began
+        self._family: dict[int, Process] = {}  # as of the last look
+        self._reaped_before: dict[Key, float] = {}
+        self._used_before = 0.0
+        self._owed: dict[Key, float] = {}  # what has ended since is to be found in what its parent has reaped
+        self._lost = 0.0  # of processes that no one in the family has waited for
+        for process in before:
+            self._note_used_before(process)
+        self._family = {process.pid: process for process in before}
+
+    def _note_used_before(self, process: Process) -> None:
+        self._used_before += process.cpu
+        self._reaped_before[process.key] = process.reaped
+
+    def look(self, now: Mapping[int, Process]) -> None:
+        """Take note of what all processes have used until now."""
+        family = {one.pid: one for one in family_of(now, self._worker, self._reaped_before)}
+        for process in family.values():
+            if process.key not in self._reaped_before:
+                if process.started < self._began - EARLIER:
+                    self._note_used_before(process)
+                else:
+                    self._reaped_before[process.key] = 0.0
+        for process in self._family.values():
+            if not _is_among(process, family):
+                self._bury(process, family)
+        self._family = family
+        used = sum(process.cpu + self._missing(process) for process in family.values())
+        self.cpu = used + self._lost - self._used_before
+
+    def _missing(self, process: Process) -> float:
+        """What has ended and is owed by this one, as far as it has not reaped as much."""
+        owed = self._owed.get(process.key, 0.0)
+        return max(0.0, owed - (process.reaped - self._reaped_before[process.key]))
+
+    def _bury(self, process: Process, family: Mapping[int, Process]) -> None:
+        """One has ended: the nearest of those that have started it and are left is to have reaped what it has used."""
+        used = process.cpu + self._missing(process)
+        for ancestor in self._ancestors(process):
+            if _is_among(ancestor, family):
+                self._owed[ancestor.key] = self._owed.get(ancestor.key, 0.0) + used
+                return
+        self._lost += used
+
+    def _ancestors(self, process: Process) -> Iterator[Process]:
+        while (parent := self._family.get(process.parent)) is not None:
+            yield parent
+            process = parent
+
+    def memory(self, limit: int, footprint: Callable[[Process], Footprint]) -> int:
+        """Bytes of memory as of the last look.
+
+        Args:
+            limit: What is not more than this is not looked at closely, which takes its time: then it is too large
+                where memory is shared.
+            footprint: Looks closely.
+        """
+        own = [process for process in self._family.values() if not self._is_in_its_parents_memory(process)]
+        rest = sum(process.resident for process in own)
+        its = common = 0
+        # Parents first: if a child has become another program meanwhile, its parent was taken for too small, and what
+        # is no excess is never taken for one.
+        for process in own:
+            if its + common + rest < limit:
+                break
+            rest -= process.resident
+            part = footprint(process)
+            its += part.its
+            common = max(common, part.common)
+        return its + common + rest
+
+    def _is_in_its_parents_memory(self, process: Process) -> bool:
+        """Whether it is about to become another program, and uses its parent's memory until then: see vfork(2).
+
+        No system says so, but then both are equal to the byte, which a copy is not.
+        """
+        parent = self._family.get(process.parent)
+        return parent is not None and (parent.resident, parent.virtual) == (process.resident, process.virtual)
+
+
+def _is_among(process: Process, family: Mapping[int, Process]) -> bool:
+    found = family.get(process.pid)
+    return found is not None and found.key == process.key
