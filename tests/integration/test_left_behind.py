@@ -1,0 +1,210 @@
+"""No process is left by a worker, however it ends, whatever its calls have started."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from amltk.exceptions import WorkerLostError
+from amltk.scheduling.executors import CallLimits, ProcessPool
+from tests.helpers.script import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GUARD = 60.0
+"""Seconds after which a test counts as hanging; no test waits for it to pass."""
+
+METHODS = ["forkserver", "spawn", "fork"]
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(100)"]
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
+
+
+def sleep(_: Any = None) -> None:
+    time.sleep(100)
+
+
+def start_pool() -> list[int]:
+    """As a data loader does it, without waiting for its end."""
+    pool = multiprocessing.get_context("fork").Pool(2)
+    pool.map_async(sleep, range(2))
+    globals()["kept"] = pool
+    return [process.pid for process in pool._pool]
+
+
+def start_program() -> list[int]:
+    """A simulator."""
+    return [subprocess.Popen(SLEEP).pid]
+
+
+def start_program_in_background() -> list[int]:
+    """The shell that has started it ends at once."""
+    out = subprocess.run(["sh", "-c", "sleep 100 > /dev/null & echo $!"], capture_output=True, check=True)
+    return [int(out.stdout)]
+
+
+def start_program_with_session() -> list[int]:
+    """It has left the group of the worker."""
+    return [subprocess.Popen(SLEEP, start_new_session=True).pid]
+
+
+def start_daemon() -> list[int]:
+    """A child of nobody, in a session of its own."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(100)
+        os.write(writer, b"%d" % pid)
+        os._exit(0)
+    return [int(os.read(reader, 100))]
+
+
+KINDS: dict[str, Callable[[], list[int]]] = {
+    "a pool": start_pool,
+    "a program": start_program,
+    "a program in the background": start_program_in_background,
+    "a program with a session": start_program_with_session,
+    "a daemon": start_daemon,
+}
+
+
+def start(kind: str) -> list[int]:
+    pids = KINDS[kind]()
+    assert all(psutil.pid_exists(pid) for pid in pids)
+    return pids
+
+
+def start_and(kind: str, how: str, path: str) -> None:
+    """Start it, note that, and come to an end."""
+    pids = start(kind)
+    with open(path, "w") as file:
+        file.write(" ".join(map(str, pids)))
+    if how == "crash":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how == "exit":
+        os._exit(3)
+    time.sleep(100)
+
+
+def is_there(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_left_when_a_worker_ends(method: str, kind: str) -> None:
+    """It is not needed any more, and what it has started is neither."""
+    with ProcessPool(1, method) as pool:
+        pids = pool.submit(start, kind).result(GUARD)
+        assert all(map(is_there, pids))
+    assert not any(map(is_there, pids))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("how", ["crash", "exit", "limit", "cancel"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_left_when_a_worker_dies(method: str, how: str, kind: str, tmp_path: Any) -> None:
+    """By itself, since its call used too much, or since that was cancelled; the pool goes on."""
+    path = tmp_path / "pids"
+    with ProcessPool(1, method) as pool:
+        if how == "limit":
+            call = pool.submit_limited(CallLimits(wall_time=0.5), start_and, kind, how, str(path))
+        else:
+            call = pool.submit(start_and, kind, how, str(path))
+        give_up = time.monotonic() + GUARD
+        while not (path.exists() and path.read_text()) and not call.done():
+            assert time.monotonic() < give_up
+            time.sleep(0.001)
+        if how == "cancel":
+            assert call.cancel()
+        elif how == "limit":
+            assert isinstance(call.exception(GUARD), TimeoutError)
+        else:
+            assert isinstance(call.exception(GUARD), WorkerLostError)
+        pids = list(map(int, path.read_text().split())) if path.exists() else []
+        assert pool.submit(pow, 2, 3).result(GUARD) == 8
+    assert not any(map(is_there, pids))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_is_left_when_the_program_is_killed(method: str) -> None:
+    """Not even what has a session of its own."""
+    with Script(f"""
+        import subprocess, sys, time
+        from amltk.scheduling.executors import ProcessPool
+
+        def work():
+            child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"], start_new_session=True)
+            return child.pid
+
+        pool = ProcessPool(1, {method!r})
+        print("started", pool.submit(work).result(), *pool.worker_pids, flush=True)
+        time.sleep(100)
+    """) as script:
+        script.wait_for("started")
+        pids = list(map(int, script.lines[-1].split()[1:]))
+        assert all(map(is_there, pids))
+        script.process.kill()
+        give_up = time.monotonic() + GUARD
+        while any(map(is_there, pids)):
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+
+
+def start_in_driver(kind: str) -> Any:
+    """Processes that a program forks while it has a pool; they have what it has open."""
+    context = multiprocessing.get_context("fork")
+    if kind == "a manager":
+        return context.Manager()
+    process: Any = context.Process(target=sleep, daemon=True)
+    process.start()
+    return process
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", ["a manager", "a daemon"])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # from CPython 3.12 on, of forking beside threads
+def test_a_pool_ends_while_a_forked_child_has_its_sockets(method: str, kind: str) -> None:
+    """Its processes are told to end, and do not wait for the ends of connections that somebody else has open."""
+    pool = ProcessPool(1, method)
+    assert pool.submit(pow, 2, 3).result(GUARD) == 8
+    child = start_in_driver(kind)
+    try:
+        assert pool.submit(pow, 2, 3).result(GUARD) == 8
+        pids = pool.worker_pids
+        pool.shutdown()
+        assert not any(map(is_there, pids))
+    finally:
+        getattr(child, "shutdown", None) and child.shutdown()
+        if kind == "a daemon":
+            child.kill()
+            child.join()
+            child.close()
+
+
+def test_a_worker_takes_two_descriptors() -> None:
+    """In the program that has the pool: one for what is said, one for tokens."""
+    with ProcessPool(8) as pool:
+        pool.submit(pow, 2, 3).result(GUARD)
+        before, workers = len(os.listdir("/proc/self/fd")), len(pool.worker_pids)
+        calls = [pool.submit(time.sleep, 0.2) for _ in range(8)]
+        while len(pool.worker_pids) < 8:
+            assert not all(call.done() for call in calls)
+        for call in calls:
+            call.result(GUARD)
+        assert len(os.listdir("/proc/self/fd")) - before == 2 * (8 - workers)
