@@ -49,7 +49,7 @@ def start_program() -> list[int]:
 
 def start_program_in_background() -> list[int]:
     """The shell that has started it ends at once."""
-    out = subprocess.run(["sh", "-c", "sleep 100 > /dev/null & echo $!"], capture_output=True, check=True)
+    out = subprocess.run(["sh", "-c", "sleep 100 > /dev/null 2>&1 & echo $!"], capture_output=True, check=True)
     return [int(out.stdout)]
 
 

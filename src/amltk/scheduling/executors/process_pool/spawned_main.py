@@ -16,10 +16,13 @@ from __future__ import annotations
 import functools
 import io
 import os
+import pickle
 import sys
 import types
 from multiprocessing import spawn
 from typing import TYPE_CHECKING, Any
+
+from amltk.scheduling.executors.process_pool import main_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,9 +36,6 @@ PROGRAM = ("init_main_from_name", "init_main_from_path")
 
 LOKY = ("loky.backend.spawn", "joblib.externals.loky.backend.spawn")
 """The modules of loky, and of the copy that joblib has, that make preparation data."""
-
-OWN_NAMES = ("__file__", "__doc__")
-"""What a child's `__main__` has from the beginning."""
 
 INSTALL = f"import sys; sys.path[:] = path; from {__name__} import install; install(own, contents, parent)"
 """Run by a child when it reads its preparation data; before that, it may not find this module."""
@@ -78,7 +78,7 @@ class _Main:
 
     def __reduce__(self) -> tuple[Callable[..., None], tuple[str, dict[str, Any]]]:
         main = sys.modules["__main__"]
-        own = {name: getattr(main, name, None) for name in OWN_NAMES if hasattr(main, name)}
+        own = pickle.dumps(main_module.describe("__main__"))
         return exec, (INSTALL, {"path": sys.path[:], "own": own, "contents": _snapshot(main), "parent": os.getpid()})
 
 
@@ -148,18 +148,19 @@ class LateMain(types.ModuleType):
         )
 
 
-def install(own: dict[str, Any], contents: bytes, parent: int) -> None:
+def install(own: bytes, contents: bytes, parent: int) -> None:
     """Be such a child: have a `__main__` that is filled later.
 
     Args:
-        own: Attributes of `__main__` that it has at once.
+        own: A pickle of what the import system says of the program, which it has at once.
         contents: A pickle of the others.
         parent: The process that has started this one.
     """
     global _contents  # noqa: PLW0603 - a process has one `__main__`
     _contents = contents
     main = LateMain("__mp_main__")
-    vars(main).update(own, __builtins__=__builtins__)
+    main_module.fill(main, pickle.loads(own))
+    main.__name__ = "__mp_main__"
     LateMain.parent = parent
     spawn.old_main_modules.append(sys.modules["__main__"])  # as `multiprocessing` does, so that it stays alive
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main
@@ -169,7 +170,5 @@ def install(own: dict[str, Any], contents: bytes, parent: int) -> None:
 def _fill(main: types.ModuleType) -> None:
     global _contents
     if _contents and isinstance(main, LateMain):
-        import pickle
-
         contents, _contents = _contents, None
         vars(main).update(pickle.loads(contents))
