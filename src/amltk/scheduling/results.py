@@ -166,7 +166,7 @@ class Results(Generic[R]):
             try:
                 self._map.refill()
             except Exception as error:
-                if self._options.on_exception.decide(error) == "raise":
+                if self._options.on_callback_exception.decide(error) == "raise":
                     raise
                 self._scheduler.report(error, f"iterable of the map of {self._map.task.name}")
             if call is not None:

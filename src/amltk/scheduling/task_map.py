@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, Ty
 
 from amltk._checks import check_bool, check_count, explains_options
 from amltk._notes import safe_repr
-from amltk.exceptions import SchedulerNotRunningError, WorkerLostError
+from amltk.exceptions import SchedulerNotRunningError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -88,6 +88,7 @@ class TaskMap(Generic[R]):
         timeout: float | None = None,
         wait: bool = True,
         on_exception: OnException = "raise",
+        on_callback_exception: OnException = "raise",
         on_cancelled: Reaction = "raise",
         display: Display = "auto",
     ) -> Results[R]:
@@ -114,6 +115,7 @@ class TaskMap(Generic[R]):
             wait: As in `Scheduler.run`, for the timeout and `stop`.
             on_exception: As in `Scheduler.run`. What is to be raised is raised by the loop in the place of the call;
                 with `"continue"` and `"end"` a call that has failed is given like any other, see `call.exception()`.
+            on_callback_exception: As in `Scheduler.run`; also for what the iterable of the map raises.
             on_cancelled: The same for calls that were cancelled. What the end of the run cancels is not given.
             display: As in `Scheduler.run`.
 
@@ -131,6 +133,7 @@ class TaskMap(Generic[R]):
             "timeout": timeout,
             "wait": wait,
             "on_exception": on_exception,
+            "on_callback_exception": on_callback_exception,
             "on_cancelled": on_cancelled,
         }
         options = RunOptions.check(end_on_empty=True, **given)
@@ -237,7 +240,7 @@ class TaskMap(Generic[R]):
         if self._outbox is None:
             self._fill()
         else:
-            hold = self._outbox.put(future, wanted=scheduler.running() or not _is_given_up(future))
+            hold = self._outbox.put(future, wanted=scheduler.running() or not future.cancelled())
         self._unsubscribe_at_the_end()
         return hold
 
@@ -345,8 +348,3 @@ class TaskMap(Generic[R]):
     def __repr__(self) -> str:
         total = "" if self.total is None else f" of {self.total}"
         return f"<TaskMap of {self.task.name}: {self.n_ended}{total} ended, {len(self._mine)} in flight>"
-
-
-def _is_given_up(future: Future[Any]) -> bool:
-    """Whether the end of a run has ended it: by cancelling it, or by killing its worker."""
-    return future.cancelled() or isinstance(future.exception(), WorkerLostError)

@@ -278,7 +278,7 @@ def test_what_plugins_hold_back(scheduler: Scheduler, on_limit: Any, ordered: bo
 
 
 def test_an_iterable_that_raises(scheduler: Scheduler) -> None:
-    """The loop raises it, or goes on with what there is, as `on_exception` says."""
+    """The loop raises it, or goes on with what there is, as `on_callback_exception` says."""
 
     def source() -> Iterator[int]:
         yield from range(3)
@@ -290,7 +290,7 @@ def test_an_iterable_that_raises(scheduler: Scheduler) -> None:
         for call in task.map(source(), in_flight=1).results():
             seen.append(call.args[0])
     assert seen == [0, 1, 2]
-    assert args_of(task.map(source(), in_flight=1).results(on_exception="continue")) == [0, 1, 2]
+    assert args_of(task.map(source(), in_flight=1).results(on_callback_exception="continue")) == [0, 1, 2]
 
 
 def test_once_and_in_time(scheduler: Scheduler) -> None:

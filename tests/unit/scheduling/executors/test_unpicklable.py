@@ -10,6 +10,7 @@ import io
 import multiprocessing
 import os
 import queue
+import re
 import socket
 import sqlite3
 import tempfile
@@ -20,15 +21,28 @@ from typing import Any
 
 import pytest
 
+from amltk.scheduling.executors.descriptors import refuse
 from amltk.scheduling.executors.parcels import make_pickler
-from amltk.scheduling.executors.process_pool.pickles import make_pickler as make_pool_pickler
+from amltk.scheduling.executors.process_pool.pickles import Probing
 from amltk.scheduling.executors.unpicklable import explain_call, explain_result, find
 
 LOCK = threading.Lock()
 
 
+class LendsNothing(Probing):
+    """As where a library takes calls to the workers."""
+
+    def lend(self, descriptor: int) -> Any:
+        return refuse(descriptor)
+
+
 def pool_pickler(file: io.BytesIO) -> Any:
-    return make_pool_pickler(file)
+    return LendsNothing(file, None, set())
+
+
+def without_reason(told: BaseException) -> str:
+    """The message without the words of the pickler, which differ."""
+    return re.sub(r"\(.*\);", "", str(told))
 
 
 def explained(fn: Any, *args: Any, **kwargs: Any) -> BaseException:
@@ -36,7 +50,7 @@ def explained(fn: Any, *args: Any, **kwargs: Any) -> BaseException:
     with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever it is
         make_pickler(io.BytesIO()).dump((fn, args, kwargs))
     told, alike = (explain_call(caught.value, fn, args, kwargs, make) for make in (make_pickler, pool_pickler))
-    assert str(told) == str(alike)
+    assert without_reason(told) == without_reason(alike)
     return told
 
 

@@ -423,8 +423,9 @@ class Staff:
                 reason,
             )
         else:
-            level = logging.DEBUG if self._options.preload == AUTO else logging.WARNING
-            _log.log(level, "%s could not be imported ahead of the workers: %s", module, reason)
+            # A name that was given is worth a warning; of a module that a call needs, the call itself raises the error.
+            log = _log.debug if self._options.preload == AUTO else _log.warning
+            log("%s could not be imported ahead of the workers: %s", module, reason)
 
     def _drop(self, link: Link) -> None:
         """Take out a worker that was never started."""
