@@ -118,7 +118,7 @@ class Run:
         self._ends_calls = False  # what goes away from now on has gone because of this run's end
         self._signalled: BaseException | None = None  # what a signal's handler has raised in user code
         self._abandoning = False  # the run itself cancels and kills now: policies do not apply to what that brings
-        self.callback_exceptions = 0
+        self.callback_exceptions: int = 0
         self._interrupts = 0
         self._cancellations = 0
         self._channel = emitter.channel

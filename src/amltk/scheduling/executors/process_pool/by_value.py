@@ -57,7 +57,7 @@ class ByValue(pickle.Pickler):
         modules: Takes the names of the modules from which something is imported where the pickle is loaded.
     """
 
-    dispatch_table = REDUCERS
+    dispatch_table: Any = REDUCERS
 
     def __init__(self, file: Any, buffer_callback: Any, modules: set[str]) -> None:
         super().__init__(file, 5, buffer_callback=buffer_callback)

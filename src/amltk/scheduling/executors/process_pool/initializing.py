@@ -11,7 +11,7 @@ import contextlib
 import io
 import weakref
 from functools import partial
-from multiprocessing import context
+from multiprocessing.context import get_spawning_popen, set_spawning_popen
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -145,9 +145,9 @@ class _Spawning:
 
 @contextlib.contextmanager
 def _as_if_spawning(loans: list[Loan]) -> Iterator[None]:
-    before = context.get_spawning_popen()
-    context.set_spawning_popen(_Spawning(loans))  # type: ignore[arg-type] # it has what is needed
+    before = get_spawning_popen()
+    set_spawning_popen(_Spawning(loans))  # type: ignore[arg-type] # it has what is needed
     try:
         yield
     finally:
-        context.set_spawning_popen(before)
+        set_spawning_popen(before)

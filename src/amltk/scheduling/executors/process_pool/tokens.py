@@ -32,6 +32,7 @@ class PipeTokens:
     """
 
     def __init__(self) -> None:
+        self.theirs: int
         self.theirs, writer = os.pipe()
         try:
             self._ours = os.open(f"/proc/self/fd/{self.theirs}", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)

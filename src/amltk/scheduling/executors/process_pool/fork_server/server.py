@@ -76,9 +76,11 @@ class Warming:
     """
 
     def __init__(self, modules: tuple[str, ...]) -> None:
+        self.connection: socket.socket
+        self.theirs: socket.socket
         self.connection, self.theirs = socket.socketpair()
-        self.receiver = Receiver(self.connection)
-        self.modules = modules
+        self.receiver: Receiver = Receiver(self.connection)
+        self.modules: tuple[str, ...] = modules
         self.pid: int = 0
         self.ready: bool = False
         self.importing: str = ""
@@ -171,8 +173,9 @@ class Server:
             elif request.kind == Kind.ABANDON:
                 self._abandon(request.number)
             elif request.kind == Kind.PRELOAD:
-                self._preload = pickle.loads(request.payload)
-                self._wanted.update(dict.fromkeys(self._preload.modules))
+                preload: Preload = pickle.loads(request.payload)
+                self._preload = preload
+                self._wanted.update(dict.fromkeys(preload.modules))
                 self._attempts = 0
                 self._warm_up()
             else:
