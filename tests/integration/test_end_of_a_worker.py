@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import Any
@@ -257,3 +258,23 @@ def test_a_worker_says_what_its_end_waits_for(method: str, leave: Any, text: str
         assert link.ending == text.format(pid=pid)
         gate.open()
         pool.shutdown(wait=True)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worker_that_does_not_end_is_killed(method: str, caplog: pytest.LogCaptureFixture) -> None:
+    """After `exit_timeout` seconds, with a warning that names what it was waiting for; nothing is left."""
+    with Gate() as gate:
+        with caplog.at_level(logging.WARNING, "amltk"), ProcessPool(1, method, exit_timeout=0.5) as pool:
+            pool.submit(wait_in_a_thread, gate.address).result(GUARD)
+            gate.wait_begun(1)
+        (record,) = caplog.records
+        told = record.getMessage()
+    assert "did not end in 0.5 s, and is killed" in told
+    assert "thread" in told
+
+
+@pytest.mark.parametrize("timeout", [-1, "10", float("inf")])
+def test_how_long_an_end_may_take_is_checked(timeout: Any) -> None:
+    """At once, with the value."""
+    with pytest.raises((TypeError, ValueError), match="exit_timeout="):
+        ProcessPool(1, exit_timeout=timeout)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 import os
 import signal
 import sys
 import textwrap
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
+from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors import ProcessPool
 from tests.helpers.gate import Gate, pass_gate
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 GUARD = 60.0
@@ -83,6 +88,71 @@ def test_a_module_is_imported_once_for_all_workers(folder: Path) -> None:
             os.kill(pid, signal.SIGKILL)
     assert len(pids) >= 4
     assert len((folder / "imports.txt").read_text().split()) == 1
+
+
+@pytest.fixture
+def needed(folder: Path) -> Iterator[Any]:
+    """A module of the user's, which the program has imported; it notes each import."""
+    add_module(
+        folder,
+        "needed_by_calls",
+        """
+        import os
+
+        with open("imports.txt", "a") as file:
+            print(os.getpid(), file=file)
+
+        def pid():
+            return os.getpid()
+        """,
+    )
+    yield importlib.import_module("needed_by_calls")
+    del sys.modules["needed_by_calls"]
+
+
+def imports(folder: Path) -> list[int]:
+    return list(map(int, (folder / "imports.txt").read_text().split()))
+
+
+def test_what_calls_need_is_imported_ahead(folder: Path, needed: Any) -> None:
+    """By the program, and once for all workers, from the first one to those that replace killed ones."""
+    pids = set()
+    with ProcessPool(2) as pool:
+        for _ in range(3):
+            calls = [pool.submit(needed.pid) for _ in range(20)]
+            pids.update(call.result(GUARD) for call in calls if call.exception(GUARD) is None)
+            for pid in pool.worker_pids:
+                os.kill(pid, signal.SIGKILL)
+    assert len(pids) >= 3
+    own, *others = imports(folder)
+    assert own == os.getpid()
+    assert len(others) == 1
+    assert not pids & set(others)
+
+
+def test_what_later_calls_need_is_imported_ahead_of_later_workers(folder: Path, needed: Any) -> None:
+    """The workers that are there import it themselves, each once; those that replace them need not."""
+    with ProcessPool(1) as pool:
+        first, _ = pool.submit(imported).result(GUARD)
+        assert pool.submit(needed.pid).result(GUARD) == first
+        pids = {first}
+        give_up = time.monotonic() + GUARD
+        noted = 0
+        while len(imports(folder)) != noted:  # once it is imported ahead, which takes its time, no other worker does it
+            assert time.monotonic() < give_up
+            noted = len(imports(folder))
+            os.kill(pool.worker_pids[0], signal.SIGKILL)
+            with contextlib.suppress(WorkerLostError):
+                pool.submit(needed.pid).result(GUARD)
+            pids.add(pool.submit(needed.pid).result(GUARD))
+    assert len(set(imports(folder)) - pids) == 2  # this process and the warm one
+
+
+def test_nothing_is_imported_ahead_without_preload(folder: Path, needed: Any) -> None:
+    """Each worker imports what it needs, as fresh interpreters do."""
+    with ProcessPool(1, preload=()) as pool:
+        pid = pool.submit(needed.pid).result(GUARD)
+    assert imports(folder) == [os.getpid(), pid]
 
 
 def test_workers_are_children_of_one_process(folder: Path) -> None:

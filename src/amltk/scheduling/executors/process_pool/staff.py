@@ -407,7 +407,7 @@ class Staff:
             return False
         if report.kind == Report.FAILED:
             self._drop(link)
-            if link.reason is None and link.hung_up_at is None:  # else it was given up
+            if report.value and link.reason is None and link.hung_up_at is None:  # else given up, or tried again
                 raise OSError(report.value, os.strerror(report.value))
             return False
         self._bury(link, report.value)

@@ -29,7 +29,7 @@ class Kind:
     END = 4  # end everything
     # from the server
     STARTED = 5  # `value` is the worker's pid
-    FAILED = 6  # it could not be started: `value` is the errno
+    FAILED = 6  # it was not started: `value` is the errno, or 0 if nothing speaks against another try
     ENDED = 7  # `value` is its exit code; a negative one is a signal
     UNFIT = 8  # the payload is a pickle of a module that is not imported ahead, and why
     SKIPPED = 13  # likewise, of one that could not be imported

@@ -115,6 +115,7 @@ class Server:
         self._attempts = 0
         self._base: Warming | None = None  # what workers are forked from, where that is not this process
         self._next: Warming | None = None  # what is going to replace it
+        self._retiring: list[Warming] = []  # what was replaced, and is still forking
         self._waiting: dict[int, list[int]] = {}  # the descriptors of the workers that wait for it, by number
 
     # ------------------------------------------------------------------ the loop
@@ -258,9 +259,8 @@ class Server:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._selector.close()
-        for warming in (self._base, self._next):
-            if warming is not None:
-                warming.connection.close()
+        for warming in self._warmings():
+            warming.connection.close()
         for descriptors in self._waiting.values():
             _close(descriptors)
         for sock in self._own:
@@ -319,6 +319,8 @@ class Server:
     def _note(self, warming: Warming, report: Message) -> None:
         kind, number, value, payload = report
         warming.asked.discard(number)
+        if warming in self._retiring and not warming.asked:
+            self._forget(warming)
         if kind == Kind.STARTED:
             self._started(number, value)
         elif kind == Kind.FAILED:
@@ -339,7 +341,9 @@ class Server:
         warming.ready = True
         old, self._base, self._next = self._base, warming, None
         self._attempts = 0
-        if old is not None:
+        if old is not None and old.asked:
+            self._retiring.append(old)  # to give it up now would be to lose what it is about to fork
+        elif old is not None:
             self._forget(old)
         self._start_waiting()
         self._warm_up()  # what was asked for meanwhile
@@ -356,7 +360,9 @@ class Server:
 
     def _forget(self, warming: Warming) -> None:
         """Let a warm process go; what it may still fork is a stray."""
-        if warming is self._base:
+        if warming in self._retiring:
+            self._retiring.remove(warming)
+        elif warming is self._base:
             self._base = None
         elif warming is self._next:
             self._next = None
@@ -367,7 +373,10 @@ class Server:
         if warming.pid:
             _kill(warming.pid)
         for number in warming.asked:
-            self._report(Kind.FAILED, number, errno.EAGAIN)
+            self._report(Kind.FAILED, number)
+
+    def _warmings(self) -> list[Warming]:
+        return [warming for warming in (self._base, self._next, *self._retiring) if warming is not None]
 
     def _report_unfit(self, module: str, reason: str) -> None:
         self._report(Kind.UNFIT, payload=pickle.dumps((module, reason)))
@@ -388,15 +397,14 @@ class Server:
 
     def _hear_of_forks(self) -> None:
         """Learn the pids of all children: who is told of here was told of before it became one."""
-        for warming in (self._base, self._next):
-            if warming is not None:
-                self._serve_warm(warming)
+        for warming in self._warmings():
+            self._serve_warm(warming)
 
     def _end_strays(self) -> None:
         """End what ended workers have left behind."""
         found = children()
         self._hear_of_forks()
-        known = {*self._workers, *(warming.pid for warming in (self._base, self._next) if warming is not None)}
+        known = {*self._workers, *(warming.pid for warming in self._warmings())}
         self._strays_left = self._strays.kill([pid for pid in found if pid not in known])
 
     def _end(self) -> NoReturn:
