@@ -61,6 +61,10 @@ class Loading:
             return None
         return f"module {found.f_globals.get('__name__', '?')!r} ({found.f_code.co_filename})"
 
+    def starter_of(self, thread: threading.Thread) -> str | None:
+        """The module on whose behalf a thread was started, as `module` says it; None if it was not on one's."""
+        return self._threads.get(thread)
+
     def note_thread(self, thread: threading.Thread) -> None:
         """Note that the calling thread starts another one."""
         module = self.module()

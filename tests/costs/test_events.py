@@ -89,7 +89,7 @@ def test_calls_of_a_task(how: str, at_most: Callable[..., None]) -> None:
 def test_instructions_of_a_task(how: str, at_most: Callable[..., None]) -> None:
     """A task and its two callbacks take 630 instructions of the byte code, on the version that needs the most."""
     cost = per_task(instructions, partial(in_flight, how))
-    at_most(f"instructions per task, {how}", cost.total, 660, cost)
+    at_most(f"instructions per task, {how}", cost.total, 680, cost)
 
 
 @pytest.mark.parametrize(("meter", "bound"), [(calls, 39), (instructions, 605)])

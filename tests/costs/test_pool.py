@@ -165,7 +165,10 @@ def test_calls_of_a_task_in_a_worker(at_most: Callable[..., None]) -> None:
 
 
 def test_submitting_to_a_busy_pool_sends_nothing(at_most: Callable[..., None]) -> None:
-    """While no worker has room, a thousand submissions wake nobody, and none of them is pickled."""
+    """While no worker has room, a thousand submissions wake nobody, and none is pickled but the first.
+
+    What that one needs is imported ahead of the workers.
+    """
     counters: list[Counter[str]] = []
     pickled: list[int] = []
     early: list[int] = []
@@ -184,7 +187,7 @@ def test_submitting_to_a_busy_pool_sends_nothing(at_most: Callable[..., None]) -
             gate.open()
 
         scheduler.run(display=False)
-    assert not early, f"{len(early)} were pickled before a worker had room"
+    assert early in ([], [0]), f"{len(early)} were pickled before a worker had room"
     assert len(pickled) == 1000
     (counter,) = counters
     at_most("sent by 1,000 submissions", sum(counter[name] for name in SENDING), 2, counter)

@@ -42,6 +42,9 @@ OUT_OF_BAND = 1 << 14
 
 _CONNECTIONS = "multiprocessing.connection"
 
+_refuses_connections = False
+"""Whether the plain `pickle` of this process, a worker, refuses the ends of pipes."""
+
 _dump = pickle.Pickler.dump  # found once
 
 
@@ -166,8 +169,10 @@ def pickle_outcome(outcome: Any) -> tuple[bytes, list[memoryview]]:
     """Pickle what a call has returned or raised, in a worker."""
     buffers: list[memoryview] = []
 
-    if _CONNECTIONS in sys.modules:
+    global _refuses_connections  # noqa: PLW0603 - asked for each outcome, so it has to be quick
+    if not _refuses_connections and _CONNECTIONS in sys.modules:
         refuse_connections()
+        _refuses_connections = True
     try:
         return pickle.dumps(outcome, 5, buffer_callback=_keeper(buffers)), buffers
     except (pickle.PicklingError, AttributeError, TypeError):  # something local: by value

@@ -416,11 +416,14 @@ class Staff:
     def _note_module(self, report: Message) -> None:
         module, reason = pickle.loads(report.payload)
         if report.kind == Report.UNFIT:
+            given = self._options.preload != AUTO
+            remedy = "leave it out of preload=" if given else "name what else takes long to import in preload=[...]"
             _log.warning(
-                "%s is not imported ahead of the workers, so each of them does: %s, and a process with that cannot "
-                "be copied. To import ahead only what you name, give with_processes() a list: preload=['sklearn']",
+                "%s is not imported ahead of the workers, so each of them does: %s. A process with that cannot be "
+                "copied; %s",
                 module,
                 reason,
+                remedy,
             )
         else:
             # A name that was given is worth a warning; of a module that a call needs, the call itself raises the error.

@@ -28,6 +28,7 @@ from amltk.scheduling.executors.unpicklable import explain_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     from amltk.scheduling.executors.process_pool.main_module import Description
 
@@ -110,6 +111,7 @@ class Worker:
         self._tokens = tokens
         self._incoming = self._frames()
         self._loading = loading()
+        self._outermost: FrameType
         self._waiting: deque[Frame] = deque()  # what has come while an answer was waited for
         self._answers: dict[int, Frame] = {}
         self._questions = itertools.count(1)
@@ -144,6 +146,7 @@ class Worker:
 
     def work(self) -> None:
         """See `main`."""
+        self._outermost = sys._getframe()
         start = next(self._incoming, None)
         if start is None or not self._begin(pickle.loads(start.payload)):
             return
@@ -257,7 +260,7 @@ class Worker:
         try:
             args: tuple[Any, ...]
             outcome: tuple[Any, ...]
-            self._loading.frame = sys._getframe()  # as `with` does it, but for less
+            self._loading.frame = self._outermost  # as `with` does it, but for less
             try:
                 loaded = pickle.loads(frame.payload, buffers=frame.buffers)
             finally:

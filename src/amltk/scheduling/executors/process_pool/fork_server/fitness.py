@@ -11,6 +11,7 @@ import sys
 import threading
 from typing import NamedTuple
 
+from amltk import _guard
 from amltk.scheduling.executors.process_pool.fork_server.descendants import children
 
 HARMLESS = ("/memfd:libffi", "/libffi.so.", "/dev/null", "/dev/urandom", "/dev/random", "/dev/zero")
@@ -62,8 +63,10 @@ def unfit(before: Holdings) -> str | None:
     """What this process has got since that forks badly; None if nothing."""
     now = Holdings.now()
     if new := now.threads - before.threads:
-        names = [thread.name for thread in threading.enumerate() if thread.ident in new]
-        return f"it started {_several('thread', names or sorted(new))}"
+        threads = [thread for thread in threading.enumerate() if thread.ident in new]
+        starters = {starter for thread in threads if (starter := _guard.loading.starter_of(thread))}
+        by = f", by {', '.join(sorted(starters))}" if starters else ""
+        return f"it started {_several('thread', [thread.name for thread in threads] or sorted(new))}{by}"
     if now.native - before.native > _threads_of_blas():
         return "it started a thread that Python does not know"
     if new := now.children - before.children:
