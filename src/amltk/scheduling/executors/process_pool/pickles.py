@@ -67,6 +67,10 @@ class _Pieces(list[Any]):
     write = list.append
 
 
+_NOTHING: list[Definition | Loan] = []
+"""What is used between two calls."""
+
+
 class CallPickler(ByValue):
     """Pickles calls, one after the other, for workers. Not for several threads at once."""
 
@@ -74,7 +78,7 @@ class CallPickler(ByValue):
         self._definitions = definitions
         self._pieces = _Pieces()
         self._buffers: list[memoryview] = []
-        self._uses: list[Definition | Loan] = []
+        self._uses: list[Definition | Loan] = _NOTHING
         super().__init__(self._pieces, _keeper(self._buffers), definitions.modules)
 
     def take_apart(self, obj: Any) -> Any:
@@ -109,7 +113,11 @@ class CallPickler(ByValue):
                 _dump(self, (fn, args, kwargs))
             payload = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             return number, payload, self._buffers[:], uses
-        finally:  # calls share nothing
+        except BaseException:
+            self._uses.clear()  # the error keeps this frame, but what was lent for the call is given back
+            raise
+        finally:  # calls share nothing, and keep nothing
+            self._uses = _NOTHING
             self.clear_memo()
             pieces.clear()
             self._buffers.clear()
