@@ -15,6 +15,7 @@ import pytest
 
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors import CallLimits, ProcessPool
+from tests.helpers.gate import Gate, pass_gate
 from tests.helpers.script import Script
 
 if TYPE_CHECKING:
@@ -208,3 +209,33 @@ def test_a_worker_takes_two_descriptors() -> None:
         for call in calls:
             call.result(GUARD)
         assert len(os.listdir("/proc/self/fd")) - before == 2 * (8 - workers)
+
+
+def use_in_copy(pool: ProcessPool, call: Any) -> int:
+    """What a forked copy of a program may do with the pool that its parent has; 0 if it changes nothing."""
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    status = 1
+    try:
+        try:
+            pool.submit(pow, 2, 3)
+        except RuntimeError:
+            call.cancel()
+            pool.shutdown(cancel_futures=True)
+            pool.kill_workers()
+            status = 0
+    finally:
+        os._exit(status)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # from CPython 3.12 on, of forking beside threads
+def test_a_forked_copy_of_the_program_leaves_the_pool_alone(method: str) -> None:
+    """Whatever it does with the pool, the calls of its parent are computed; its own are refused."""
+    with Gate() as gate, ProcessPool(1, method) as pool:
+        calls = [pool.submit(pass_gate, gate.address, n) for n in range(5)]
+        gate.wait_begun(1)
+        assert use_in_copy(pool, calls[0]) == 0
+        gate.open()
+        assert [call.result(GUARD) for call in calls] == list(range(5))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import selectors
 import socket
 import threading
@@ -90,6 +91,7 @@ class Engine:
         options: WorkerOptions,
     ) -> None:
         self.broken: PoolBrokenError | None = None
+        self._pid = os.getpid()  # a forked copy of the process must not touch what is its parent's
         self._lock = threading.Lock()
         self._turn_lock = threading.Lock()
         self._gate = threading.RLock()  # the garbage collector may call `close` while it is held
@@ -149,6 +151,10 @@ class Engine:
 
     def _open(self) -> None:
         """Start the thread, if calls are accepted."""
+        if self._is_copy():
+            raise RuntimeError(
+                f"this ProcessPool is that of process {self._pid}, which has forked this one: make another"
+            )
         if self.broken is not None:
             raise PoolBrokenError(str(self.broken)) from self.broken
         if self._closing:
@@ -166,6 +172,8 @@ class Engine:
 
     def cancel(self, call: PoolFuture) -> bool:
         """Give up a call; False if it has ended. A worker that is at it is ended."""
+        if self._is_copy():
+            return False
         with self._lock:
             if call.dropped:
                 return False
@@ -186,6 +194,14 @@ class Engine:
         self._staff.is_hurried = True
         self._summons.set()
 
+    def note_fork(self) -> None:
+        """Note, in a forked copy of the process, that the thread of the pool is not there."""
+        self._thread = None
+
+    def _is_copy(self) -> bool:
+        """Whether this process is a forked copy of the one that has the workers: their connections are not its own."""
+        return os.getpid() != self._pid
+
     def has_begun(self, call: PoolFuture) -> bool:
         """Whether a worker is at it."""
         with self._lock:
@@ -203,6 +219,8 @@ class Engine:
 
     def close(self, *, cancel: bool) -> None:
         """Accept nothing more; end when everything has ended."""
+        if self._is_copy():
+            return
         with self._gate:
             self._closing = True
             if self._thread is None:
@@ -219,6 +237,8 @@ class Engine:
 
     def kill(self) -> None:
         """End all workers at once; what ran fails, what waited is cancelled."""
+        if self._is_copy():
+            return
         self.close(cancel=True)
         with self._lock:
             for link in self._traffic.links.values():
@@ -258,6 +278,8 @@ class Engine:
 
     def detach(self) -> None:
         """Undo `attach`."""
+        if self._is_copy():
+            return
         with self._gate:
             if self._courier is not None:
                 self._courier.close()

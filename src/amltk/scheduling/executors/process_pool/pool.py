@@ -221,6 +221,14 @@ def _method(mp_context: Any) -> str:
     return str(method)
 
 
+def _note_fork() -> None:
+    for engine in list(_engines):
+        engine.note_fork()
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
 @atexit.register
 def _finish() -> None:
     """Let pools that nobody has shut down do what they were given before Python exits, as the standard library does."""

@@ -68,6 +68,9 @@ LAST_RETRY_SECONDS = 5.0
 """How long to wait before the system is asked for a worker again; twice as long each time, up to the last."""
 
 
+MAX_UNANSWERED = 64
+"""How many workers may be asked for before one is told of: more requests might fill the connection, both ways."""
+
 HANGING_START_RATIO = 10.0
 """How much longer than the slowest one before it a worker may take to be ready."""
 
@@ -154,7 +157,12 @@ class Staff:
 
     def needed(self) -> bool:
         """Whether there may be something to look after at once, besides what was noted; under the lock."""
-        return self._traffic.staff_wanted or (self._retry_at is None and self._book.wants_seat())
+        may_start = self._retry_at is None and not self._is_asking()
+        return self._traffic.staff_wanted or (may_start and self._book.wants_seat())
+
+    def _is_asking(self) -> bool:
+        """Whether as many workers were asked for as may be before one of them is told of; under the lock."""
+        return sum(not link.pid for link in self._links.values()) >= MAX_UNANSWERED
 
     def _next_look(self) -> float | None:
         """When to look again though nothing happens; under the lock."""
@@ -198,7 +206,7 @@ class Staff:
             self._retry_at = None
         while True:
             with self._lock:
-                if not self._book.wants_seat():
+                if not self._book.wants_seat() or self._is_asking():
                     return False
             try:
                 self._start_worker()
@@ -217,6 +225,7 @@ class Staff:
         try:
             link = Link(seat)
             try:
+                payload = pickle.dumps(self._start(link))
                 starter.start(link, self._descriptors())
             except BaseException:
                 link.close_theirs()
@@ -227,7 +236,6 @@ class Staff:
                 self._book.remove_seat(seat)
             raise
         link.close_theirs()
-        payload = pickle.dumps(self._start(link))
         with self._lock:
             self._links[seat.number] = link
             self._selector.register(link.frames, selectors.EVENT_READ, link)
@@ -289,7 +297,7 @@ class Staff:
         Raises:
             PoolBrokenError: There is none, and there was none for some time.
         """
-        self._shortages = 0 if any(link.pid for link in self._links.values()) else self._shortages + 1
+        self._shortages = 0 if self._links else self._shortages + 1
         if self._shortages >= MAX_SHORTAGES:
             raise PoolBrokenError(f"no worker process can be started: {explain(error)}") from error
         self._retry_at = time.monotonic() + self._pause
@@ -402,14 +410,19 @@ class Staff:
             return False
         if report.kind == Report.STARTED:
             link.pid = report.value
+            self._shortages = 0
             self._pause = FIRST_RETRY_SECONDS
             _log.debug("worker %d was started by %s", link.pid, self._options.method)
             return False
         if report.kind == Report.FAILED:
             self._drop(link)
+            if link.failed_start:
+                self._start_failed(f"a worker was given up, because {link.reason}", None)
             if report.value and link.reason is None and link.hung_up_at is None:  # else given up, or tried again
                 raise OSError(report.value, os.strerror(report.value))
             return False
+        if report.value == UNKNOWN:
+            _kill_group(link.pid)  # its supervisor was killed with it
         self._bury(link, report.value)
         return True
 
@@ -434,7 +447,9 @@ class Staff:
         """Take out a worker that was never started."""
         with self._lock:
             self._forget(link)
-            self._book.remove_seat(link.seat)
+            # It may have begun one all the same, if the process that starts workers was killed before it could tell.
+            for call in self._book.remove_seat(link.seat):
+                self._traffic.end(call, lost(call, link.pid, UNKNOWN, link.reason))
 
     def _forget(self, link: Link) -> None:
         """Give up the connection to a worker that is no more; under the lock."""

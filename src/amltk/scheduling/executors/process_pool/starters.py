@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -240,7 +241,7 @@ class Fork:
         number, parent = link.seat.number, os.getpid()
         pid = _fork()
         if pid == 0:
-            _close_all((*others, self.control.fileno()))
+            _close_all((*others, link.frames.fileno(), *link.tokens.descriptors(), self.control.fileno()))
             descriptors = [link.their_frames.detach(), link.tokens.theirs]
             _, variables, tracker = self._surroundings
             supervisor.main(number, descriptors, self._theirs, parent, tracker=tracker, variables=variables)
@@ -269,6 +270,7 @@ class Fork:
 
     def close(self) -> None:
         """See `Starter`."""
+        self.control.shutdown(socket.SHUT_RDWR)  # those whose workers are still there end them
         for pid in (*self._supervisors.values(), *self._leaving):
             _reap(pid)
         self.control.close()
@@ -300,8 +302,12 @@ def _has_ended(pid: int) -> bool:
 
 
 def _reap(pid: int) -> None:
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, 0)
+    """Wait for a process, and kill it if it takes too long."""
+    give_up = time.monotonic() + END_SECONDS
+    while not _has_ended(pid):
+        if time.monotonic() > give_up:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.001)
 
 
 def make_starter(method: str, surroundings: Surroundings, others: Iterable[int]) -> Starter:

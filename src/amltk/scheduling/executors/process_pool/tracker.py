@@ -51,10 +51,15 @@ class Forwarding:
             if not received:
                 return
             *lines, self._rest = (self._rest + received).split(b"\n")
-            for line in lines:
-                if not line.startswith(PROBES):
+            wanted = [line for line in lines if not line.startswith(PROBES)]
+            try:
+                while wanted:
                     running: Any = resource_tracker.getfd()  # it is started, if need be
-                    os.write(running, line + b"\n")
+                    os.write(running, wanted[0] + b"\n")
+                    del wanted[0]
+            except OSError:  # it cannot be started now: with the next lines
+                self._rest = b"\n".join((*wanted, self._rest))
+                return
 
     def close(self) -> None:
         """Forward the rest, and close everything; once the workers have ended."""

@@ -7,8 +7,10 @@ the file's buffer with all other copies.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import threading
+import weakref
 from typing import NamedTuple
 
 from amltk import _guard
@@ -31,12 +33,16 @@ class Holdings(NamedTuple):
         native: How many threads the system counts.
         children: The pids of its children.
         descriptors: Number and target of each open descriptor.
+        finalizers: How many objects remove something when the program ends, such as temporary folders.
+        semaphores: Those that processes share, such as locks of `multiprocessing`.
     """
 
     threads: frozenset[int]
     native: int
     children: frozenset[int]
     descriptors: frozenset[tuple[int, str]]
+    finalizers: int
+    semaphores: frozenset[str]
 
     @classmethod
     def now(cls) -> Holdings:
@@ -46,6 +52,8 @@ class Holdings(NamedTuple):
             len(os.listdir("/proc/self/task")),  # noqa: PTH208 - pathlib would take its time to import
             frozenset(children()),
             frozenset(_descriptors()),
+            sum(info.atexit for info in list(getattr(weakref.finalize, "_registry", {}).values())),
+            frozenset(path for path in _mapped() if path.startswith("/dev/shm/sem.")),
         )
 
 
@@ -67,6 +75,10 @@ def unfit(before: Holdings) -> str | None:
         starters = {starter for thread in threads if (starter := _guard.loading.starter_of(thread))}
         by = f", by {', '.join(sorted(starters))}" if starters else ""
         return f"it started {_several('thread', [thread.name for thread in threads] or sorted(new))}{by}"
+    if now.finalizers > before.finalizers:
+        return "it made something that is removed when the process ends, such as a temporary folder"
+    if now.semaphores - before.semaphores:
+        return "it made a lock, or the like, that all copies would share"
     if now.native - before.native > _threads_of_blas():
         return "it started a thread that Python does not know"
     if new := now.children - before.children:
@@ -83,9 +95,16 @@ def _several(what: str, names: list[str] | list[int]) -> str:
 
 def _threads_of_blas() -> int:
     """How many threads OpenBLAS has at most, each copy of it; it ends them before a fork and starts them again."""
+    libraries = sum("openblas" in path for path in _mapped())
+    numbers = (os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
+    number = next((int(text) for text in numbers if text.isdecimal()), os.cpu_count() or 1)
+    return libraries * max(0, number - 1)
+
+
+def _mapped() -> set[str]:
+    """What is mapped into the memory of this process."""
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123
-        libraries = {line.rsplit(None, 1)[-1] for line in maps if "openblas" in line}
-    return len(libraries) * ((os.cpu_count() or 1) - 1)
+        return {fields[-1].rstrip() for line in maps if len(fields := line.split(None, 5)) == 6}  # noqa: PLR2004
 
 
 def _kind(descriptor: int, target: str) -> str | None:
@@ -102,4 +121,10 @@ def _kind(descriptor: int, target: str) -> str | None:
         return "a channel to another process or thread"
     with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as info:  # noqa: PTH123
         flags = next((int(line.split()[1], 8) for line in info if line.startswith("flags:")), 0)
-    return "a file to write into" if flags & WRITABLE else None
+    if flags & WRITABLE:
+        return "a file to write into"
+    try:
+        is_file = stat.S_ISREG(os.stat(f"/proc/self/fd/{descriptor}").st_mode)  # noqa: PTH116
+    except OSError:
+        return None  # it is closed by now
+    return "a file whose position all copies would share" if is_file else None

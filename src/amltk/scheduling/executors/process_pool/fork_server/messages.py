@@ -73,6 +73,7 @@ class Receiver:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._data = b""
+        self._descriptors: list[int] = []  # of a message that is not complete yet
 
     def receive(self, flags: int = 0) -> list[tuple[Message, list[int]]]:
         """Receive once: the messages that are complete by then, each with its descriptors.
@@ -86,7 +87,8 @@ class Receiver:
         data, ancillary, _, _ = self._socket.recvmsg(CHUNK_BYTES, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS), flags)
         if not data:
             raise EOFError("the other side has gone")
-        descriptors = array.array("i")
+        descriptors = array.array("i", self._descriptors)
+        self._descriptors = []
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
@@ -99,7 +101,9 @@ class Receiver:
                 break
             messages.append((Message(kind, number, value, self._data[HEADER.size : end]), []))
             self._data = self._data[end:]
-        # The system ends what it hands out at once with the message that carries descriptors.
-        if descriptors and messages:
+        # The system hands out nothing that comes after the beginning of a message which carries descriptors.
+        if self._data or not messages:
+            self._descriptors = list(descriptors)
+        else:
             messages[-1][1].extend(descriptors)
         return messages

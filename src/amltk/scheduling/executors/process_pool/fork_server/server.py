@@ -123,6 +123,7 @@ class Server:
     def serve(self) -> NoReturn:
         """See `main`."""
         self._control.set_inheritable(False)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # it is inherited, and SIGCHLD is needed
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._register(self._control, self._serve_pool)
         reader, writer = socket.socketpair()
@@ -168,8 +169,11 @@ class Server:
             requests = self._receiver.receive()
         except (EOFError, ConnectionResetError):
             self._end()
+        is_warming_due = False
         for request, descriptors in requests:
-            if request.kind == Kind.START:
+            if request.kind == Kind.START and is_warming_due and len(descriptors) == MAX_DESCRIPTORS:
+                self._waiting[request.number] = descriptors
+            elif request.kind == Kind.START:
                 self._start(request, descriptors)
             elif request.kind == Kind.ABANDON:
                 self._abandon(request.number)
@@ -178,9 +182,13 @@ class Server:
                 self._preload = preload
                 self._wanted.update(dict.fromkeys(preload.modules))
                 self._attempts = 0
-                self._warm_up()
+                is_warming_due = True
             else:
                 self._end()
+        if is_warming_due:  # last, so that what has come with it is closed in the warm process
+            self._warm_up()
+            if self._next is None or self._base is not None:
+                self._start_waiting()
 
     # ------------------------------------------------------------------ starts
 
@@ -199,11 +207,14 @@ class Server:
         if number in self._waiting:
             _close(self._waiting.pop(number))
             self._report(Kind.FAILED, number)
+        for warming in self._warmings():
+            if number in warming.asked:
+                _kill(warming.pid)  # it is asked for long, or the pool ends: what it was asked for fails with it
 
     def _start_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for number, descriptors in waiting.items():
-            self._fork(number, descriptors)
+        while self._waiting:  # one by one: what is still waiting is closed in what is forked
+            number = next(iter(self._waiting))
+            self._fork(number, self._waiting.pop(number))
 
     def _fork(self, number: int, descriptors: list[int]) -> None:
         """Have a worker forked, by the warm process if there is one."""
@@ -211,7 +222,9 @@ class Server:
             try:
                 send(self._base.connection, Message(Kind.START, number), descriptors)
             except OSError:
-                self._base = None  # it was killed, which is told soon
+                # It was killed, which is told soon; what it has told before counts.
+                self._retiring.append(self._base)
+                self._base = None
             else:
                 self._base.asked.add(number)
                 _close(descriptors)
@@ -279,17 +292,20 @@ class Server:
         if all(name in sys.modules for name in new):
             return
         self._attempts += 1
-        warming = self._next = Warming((*done, *new))
+        try:
+            warming = self._next = Warming((*done, *new))
+        except OSError:  # workers import by themselves
+            return
         try:
             self._fork_warm(warming)
-        except OSError:  # workers import by themselves
+        except OSError:
             self._forget(warming)
             return
         warming.theirs.close()
         self._register(warming.connection, lambda: self._serve_warm(warming))
-        send(
-            warming.connection, Message(Kind.PRELOAD, payload=pickle.dumps(self._preload._replace(modules=tuple(new))))
-        )
+        preload = self._preload._replace(modules=tuple(new))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended already: noticed by its end
+            send(warming.connection, Message(Kind.PRELOAD, payload=pickle.dumps(preload)))
 
     def _is_unfit(self, module: str) -> bool:
         return module.partition(".")[0] in self._unfit
@@ -306,6 +322,8 @@ class Server:
 
     def _serve_warm(self, warming: Warming) -> None:
         """Take what it tells; nothing more comes from one that has ended."""
+        if warming.connection.fileno() < 0:
+            return  # it was forgotten since the selector has found it
         try:
             reports = warming.receiver.receive(socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -351,7 +369,10 @@ class Server:
     def _lost(self, warming: Warming) -> None:
         """A warm process has ended: workers are forked without it."""
         self._forget(warming)
-        if not warming.ready:
+        if warming.ready and warming.reason:
+            self._attempts = MAX_ATTEMPTS  # it was thought to be fit, and another one would be no better
+            self._report_unfit(warming.importing, warming.reason)
+        elif not warming.ready and warming.importing:
             self._unfit.add(warming.importing.partition(".")[0])
             self._report_unfit(warming.importing, warming.reason or "the process that imported it has ended")
         self._warm_up()
@@ -366,12 +387,12 @@ class Server:
             self._base = None
         elif warming is self._next:
             self._next = None
+        if warming.pid:
+            _kill(warming.pid)
         if warming.connection in self._selector.get_map():
             self._selector.unregister(warming.connection)
         warming.connection.close()
         warming.theirs.close()
-        if warming.pid:
-            _kill(warming.pid)
         for number in warming.asked:
             self._report(Kind.FAILED, number)
 
@@ -386,8 +407,12 @@ class Server:
     def _note_ends(self, reader: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
             reader.recv(4096)
-        self._hear_of_forks()
-        for pid, code in ended_children():
+        ended = dict(ended_children())
+        for warming in self._warmings():
+            if warming.pid in ended:
+                warming.pid = 0  # it must not be killed any more: the number is free
+        self._hear_of_forks()  # afterwards: who is told of by now may be among them
+        for pid, code in ended.items():
             number = self._workers.pop(pid, None)
             if number is not None:
                 if not ON_LINUX:
@@ -402,7 +427,11 @@ class Server:
 
     def _end_strays(self) -> None:
         """End what ended workers have left behind."""
-        found = children()
+        try:
+            found = children()
+        except OSError:  # no descriptor is left to look with
+            self._strays_left = True
+            return
         self._hear_of_forks()
         known = {*self._workers, *(warming.pid for warming in self._warmings())}
         self._strays_left = self._strays.kill([pid for pid in found if pid not in known])

@@ -46,6 +46,7 @@ def main(
     try:
         os.setpgid(0, 0)  # a terminal's Ctrl-C is for the parent
         signal.set_wakeup_fd(-1)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
         for number_of_signal in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number_of_signal, signal.SIG_DFL)
         become_subreaper()
@@ -70,7 +71,7 @@ def _supervise(number: int, descriptors: list[int], reports: socket.socket, pare
         os.close(descriptor)
     with contextlib.suppress(BrokenPipeError):  # the pool has gone: the worker is about to be killed
         send(reports, Message(Kind.STARTED, number, pid))
-    if not _wait(pid, parent):
+    if not _wait(pid, parent, reports):
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     with contextlib.suppress(BrokenPipeError):
@@ -79,15 +80,16 @@ def _supervise(number: int, descriptors: list[int], reports: socket.socket, pare
     end_all(Strays())
 
 
-def _wait(pid: int, parent: int) -> bool:
-    """Wait for the end of one of the two; whether the parent goes on. Where the system cannot wait for both: True."""
+def _wait(pid: int, parent: int, reports: socket.socket) -> bool:
+    """Wait for the end of one of the two; whether the pool goes on. Where the system cannot wait for both: True."""
     watched = {descriptor: one for one in (pid, parent) if (descriptor := watch(one)) is not None}
     if len(watched) < 2:  # noqa: PLR2004 - both
         return True
     poll = select.poll()
     for descriptor in watched:
         poll.register(descriptor, select.POLLIN)
-    ended = {watched[descriptor] for descriptor, _ in poll.poll()}
+    poll.register(reports, select.POLLRDHUP)  # when the pool gives up everything
+    ended = {watched.get(descriptor) for descriptor, _ in poll.poll()}
     for descriptor in watched:
         os.close(descriptor)
-    return parent not in ended and os.getppid() == parent
+    return not {None, parent} & ended and os.getppid() == parent

@@ -6,26 +6,38 @@ server waits for all workers, and a warm process can be replaced by another one 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gc
 import importlib
 import os
 import pickle
+import signal
 import socket
 import sys
 import time
-from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from amltk.scheduling.executors.process_pool import farewell, tracker, worker
 from amltk.scheduling.executors.process_pool.fork_server.descendants import die_with_parent
 from amltk.scheduling.executors.process_pool.fork_server.fitness import Holdings, unfit
-from amltk.scheduling.executors.process_pool.fork_server.messages import Kind, Message, Preload, Receiver, send
+from amltk.scheduling.executors.process_pool.fork_server.messages import (
+    MAX_DESCRIPTORS,
+    Kind,
+    Message,
+    Preload,
+    Receiver,
+    send,
+)
 from amltk.scheduling.executors.process_pool.starts import loading
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from amltk.scheduling.executors.process_pool.worker import Inheritance
+
+MAX_FAILED_FORKS = 3
+"""How many copies may end before they are told of, one after the other, before this process gives up."""
+
+_failed_forks = 0
 
 UNFIT = 3
 """The exit code of a warm process that must not be forked from."""
@@ -38,28 +50,49 @@ def main(connection: socket.socket, inherited: Inheritance) -> NoReturn:
         connection: To the server; what is to be imported comes first.
         inherited: What workers have of the server.
     """
-    die_with_parent(inherited.parent)
-    os.setpgid(0, 0)
+    _begin(inherited)
     if inherited.is_copy:
         farewell.forget_parent()
     tracker.use(inherited.tracker)
     receiver = Receiver(connection)
     while True:
-        for message, descriptors in receiver.receive():
-            if message.kind == Kind.PRELOAD:
-                _preload(pickle.loads(message.payload), connection)
-            elif message.kind == Kind.START:
-                _fork(partial(worker.run_forked, inherited, *descriptors), connection, Kind.STARTED, message.number)
-            elif message.kind == Kind.FORK_WARM:
-                _fork(partial(main_from, inherited, *descriptors), connection, Kind.FORKED_WARM, 0)
+        try:
+            requests = receiver.receive()
+        except (EOFError, OSError):
+            os._exit(0)  # the server does without
+        for request, descriptors in requests:
+            if request.kind == Kind.PRELOAD:
+                _preload(pickle.loads(request.payload), connection)
+            elif request.kind == Kind.START:
+                _start(request.number, descriptors, connection, inherited)
+            elif descriptors and _fork(connection, Kind.FORKED_WARM, 0):
+                # Another warm process goes on here: a call of `main` would make the stack deeper each time.
+                connection.close()
+                connection = socket.socket(fileno=descriptors.pop())
+                receiver = Receiver(connection)
+                _begin(inherited)
             for descriptor in descriptors:
                 os.close(descriptor)
+
+
+def _start(number: int, descriptors: list[int], connection: socket.socket, inherited: Inheritance) -> None:
+    """Fork a worker, which goes on here in the new process."""
+    if len(descriptors) < MAX_DESCRIPTORS:
+        send(connection, Message(Kind.FAILED, number, errno.EMFILE))
+    elif _fork(connection, Kind.STARTED, number):
+        connection.close()
+        worker.run_forked(inherited, *descriptors)
+
+
+def _begin(inherited: Inheritance) -> None:
+    die_with_parent(inherited.parent)
+    os.setpgid(0, 0)
 
 
 def _preload(preload: Preload, connection: socket.socket) -> None:
     """Import modules; end the process if one of them leaves something behind that forks badly."""
     worker.prepare(preload.path, preload.argv, preload.program, preload.main)
-    directory = os.open(".", os.O_RDONLY)
+    directory = os.open(".", os.O_PATH)
     before = Holdings.now()
     for name in preload.modules:
         send(connection, Message(Kind.IMPORTING, payload=name.encode()))
@@ -71,6 +104,7 @@ def _preload(preload: Preload, connection: socket.socket) -> None:
         if reason := unfit(before):
             send(connection, Message(Kind.UNFIT, payload=reason.encode()))
             _leave(UNFIT)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whatever a module has set
     os.fchdir(directory)
     os.close(directory)
     _flush()  # else each worker would print it
@@ -79,33 +113,46 @@ def _preload(preload: Preload, connection: socket.socket) -> None:
     send(connection, Message(Kind.READY))
 
 
-def _fork(child: Callable[[], NoReturn], connection: socket.socket, report: int, number: int) -> None:
-    """Fork a process that becomes a child of the server, which is told its pid before that."""
-    between = 0
+def _fork(connection: socket.socket, report: int, number: int) -> bool:
+    """Fork a process that becomes a child of the server, which is told its pid before that.
+
+    Returns:
+        Whether this is the new process.
+    """
+    is_between = False
     try:
         between = os.fork()
         if between:
-            os.waitpid(between, 0)
-            return
+            _wait(between, connection, number)
+            return False
+        is_between = True
         between = os.getpid()
         pid = os.fork()
     except OSError as error:
-        send(connection, Message(Kind.FAILED, number, error.errno or 0))
-        if between:
+        send(connection, Message(Kind.FAILED, number, error.errno or errno.EAGAIN))
+        if is_between:
             os._exit(0)
-        return
+        return False
     if pid:
         send(connection, Message(report, number, pid))
         os._exit(0)
-    connection.close()
     while os.getppid() == between:
         time.sleep(0)  # until the process in between has ended
-    child()
+    return True
 
 
-def main_from(inherited: Inheritance, descriptor: int) -> NoReturn:
-    """As `main`, in a process that was forked from another warm one."""
-    main(socket.socket(fileno=descriptor), inherited)
+def _wait(between: int, connection: socket.socket, number: int) -> None:
+    """Wait for the process in between; end this one if its copies are no good."""
+    global _failed_forks  # noqa: PLW0603 - there is one warm process in a process
+    status = 0
+    with contextlib.suppress(ChildProcessError):
+        _, status = os.waitpid(between, 0)
+    _failed_forks = _failed_forks + 1 if status else 0
+    if status:
+        send(connection, Message(Kind.FAILED, number))
+    if _failed_forks == MAX_FAILED_FORKS:
+        send(connection, Message(Kind.UNFIT, payload=b"copies of the process that has imported it end at once"))
+        _leave(UNFIT)
 
 
 def _leave(status: int) -> NoReturn:
