@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors import ProcessPool
 from tests.helpers.gate import Gate, pass_gate
 
@@ -58,6 +57,18 @@ def random_numbers() -> tuple[float, float]:
     return random.random(), np.random.random()
 
 
+def kill_workers(pool: ProcessPool) -> None:
+    """Kill the workers, and wait until the pool has noticed: it sends them no call any more."""
+    pids = pool.worker_pids
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    give_up = time.monotonic() + GUARD
+    while set(pids) & set(pool.worker_pids):
+        assert time.monotonic() < give_up
+        time.sleep(0.001)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that modules are imported from."""
@@ -85,7 +96,7 @@ def test_a_module_is_imported_once_for_all_workers(folder: Path) -> None:
             pid, found = pool.submit(imported, "counted").result(GUARD)
             assert found == ["counted"]
             pids.add(pid)
-            os.kill(pid, signal.SIGKILL)
+            kill_workers(pool)
     assert len(pids) >= 4
     assert len((folder / "imports.txt").read_text().split()) == 1
 
@@ -121,8 +132,7 @@ def test_what_calls_need_is_imported_ahead(folder: Path, needed: Any) -> None:
         for _ in range(3):
             calls = [pool.submit(needed.pid) for _ in range(20)]
             pids.update(call.result(GUARD) for call in calls if call.exception(GUARD) is None)
-            for pid in pool.worker_pids:
-                os.kill(pid, signal.SIGKILL)
+            kill_workers(pool)
     assert len(pids) >= 3
     own, *others = imports(folder)
     assert own == os.getpid()
@@ -141,9 +151,7 @@ def test_what_later_calls_need_is_imported_ahead_of_later_workers(folder: Path, 
         while len(imports(folder)) != noted:  # once it is imported ahead, which takes its time, no other worker does it
             assert time.monotonic() < give_up
             noted = len(imports(folder))
-            os.kill(pool.worker_pids[0], signal.SIGKILL)
-            with contextlib.suppress(WorkerLostError):
-                pool.submit(needed.pid).result(GUARD)
+            kill_workers(pool)
             pids.add(pool.submit(needed.pid).result(GUARD))
     assert len(set(imports(folder)) - pids) == 2  # this process and the warm one
 
@@ -203,7 +211,7 @@ def test_what_a_module_prints_and_where_it_goes_is_seen_once(folder: Path, capfd
     add_module(folder, "talks", "import os\nprint('hello from the module')\nos.chdir('/')\n")
     with ProcessPool(2, preload=["talks"]) as pool:
         assert pool.submit(os.getcwd).result(GUARD) == str(folder)
-        os.kill(pool.worker_pids[0], signal.SIGKILL)
+        kill_workers(pool)
         assert pool.submit(os.getcwd).result(GUARD) == str(folder)
     assert capfd.readouterr().out.count("hello from the module") == 1
 

@@ -208,10 +208,15 @@ def begin(program: str, description: Description) -> None:
         if type(main) is types.ModuleType:
             main.__class__ = TravellingModule
     else:
-        main = make(description)
+        main = sys.modules[MAIN]
+        if isinstance(main, TravellingModule):  # made in the warm process: what was imported there may know it
+            fill(main, description)
+        else:
+            main = make(description)
         if main.__name__ != MAIN:  # the program is itself a child of multiprocessing
             sys.modules[main.__name__] = main
-    sys.meta_path.append(Finder())
+    if not any(isinstance(finder, Finder) for finder in sys.meta_path):
+        sys.meta_path.append(Finder())
 
 
 class Finder:
