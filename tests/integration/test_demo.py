@@ -94,7 +94,7 @@ def test_the_demo_in_a_terminal_is_drawn_and_can_be_interrupted(tmp_path: Path) 
 
         (server,) = psutil.Process(demo.pid).children()
         workers = server.children()
-        assert len(workers) == 2
+        assert len(workers) == 3, "two workers, and what has imported what they need"
         os.killpg(demo.pid, signal.SIGINT)  # what a terminal does at Ctrl-C
         screen += read(ours)
         assert demo.wait(GUARD) == -signal.SIGINT

@@ -114,7 +114,7 @@ LATER = """
         import sklearn.ensemble
         from threadpoolctl import threadpool_info
 
-        ours = [finder for finder in sys.meta_path if type(finder).__module__.startswith("amltk")]
+        ours = [finder for finder in sys.meta_path if type(finder).__module__.startswith("amltk.scheduling.plugins")]
         return sorted((pool["user_api"], pool["num_threads"]) for pool in threadpool_info()), len(ours)
 
 
