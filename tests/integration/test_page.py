@@ -65,12 +65,12 @@ def test_a_program_prints_what_the_page_says(program: str, prints: str, hidden: 
     ("program", "events"),
     [
         (PROGRAMS[1], {"start": 1, "timeout": 1, "finishing": 1, "finished": 1}),
-        (PROGRAMS[2], {"start": 1, "timeout": 1, "future-submitted": 1, "future-exception": 1, "finished": 1}),
+        (PROGRAMS[2], {"start": 1, "timeout": 1, "future-submitted": 1, "future-cancelled": 1, "finished": 1}),
     ],
     ids=NAMES[1:3],
 )
 def test_a_timeout_is_seen_in_the_output(program: str, events: dict[str, int], tmp_path: Path) -> None:
-    """`run(timeout=...)` triggers `@timeout`, and work that is killed by `wait=False` ends with an exception."""
+    """`run(timeout=...)` triggers `@timeout`; work that `wait=False` kills at the end of the run is told as cancelled."""
     printed = run(
         without_hidden_lines(program)
         + "\ncounts = {event.name: n for event, n in scheduler.event_counts.items()}"
@@ -201,8 +201,11 @@ def test_the_timeout_ends_a_run_that_would_never_end() -> None:
 
 
 def test_how_it_reacts_to_exceptions_is_an_argument() -> None:
-    """ "How it should react to any exception that may have occurred within the Scheduler itself or your callbacks"."""
-    for where in ("compute", "callback"):
+    """ "How it should react to any exception that may have occurred within the Scheduler itself or your callbacks".
+
+    Those of calls and those of callbacks have an argument each.
+    """
+    for where, argument in (("compute", "on_exception"), ("callback", "on_callback_exception")):
         for policy in ("raise", "end", "continue"):
             scheduler = Scheduler.with_sequential()
             if where == "compute":
@@ -211,9 +214,9 @@ def test_how_it_reacts_to_exceptions_is_an_argument() -> None:
                 scheduler.on_start(lambda: int("x"))
             if policy == "raise":
                 with pytest.raises(ValueError, match="invalid literal"):
-                    scheduler.run(on_exception="raise")
+                    scheduler.run(**{argument: "raise"})  # type: ignore[arg-type]
                 continue
-            state = scheduler.run(on_exception=policy)  # type: ignore[arg-type]
+            state = scheduler.run(**{argument: policy})  # type: ignore[arg-type]
             assert (state.code is ExitState.Code.EXCEPTION) == (policy == "end")
             assert isinstance(state.exception, ValueError) == (policy == "end")
 
