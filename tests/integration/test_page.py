@@ -70,7 +70,7 @@ def test_a_program_prints_what_the_page_says(program: str, prints: str, hidden: 
     ids=NAMES[1:3],
 )
 def test_a_timeout_is_seen_in_the_output(program: str, events: dict[str, int], tmp_path: Path) -> None:
-    """`run(timeout=...)` triggers `@timeout`; work that the end of the run kills (`wait=False`) is told as cancelled."""
+    """`run(timeout=...)` triggers `@timeout`; work that its end kills (`wait=False`) is told as cancelled."""
     printed = run(
         without_hidden_lines(program)
         + "\ncounts = {event.name: n for event, n in scheduler.event_counts.items()}"
