@@ -48,7 +48,7 @@ pool: $(UNIT) ## Run the tests of the process pool (those of the standard librar
 
 newest: ## Run the tests of the core with the newest versions of what users install, and say which are new
 	@$(MAKE) --no-print-directory VENV=.venv-newest .venv-newest/bin/python
-	@.venv-newest/bin/python -m pip --disable-pip-version-check --no-input -qq install --upgrade -r requirements/unit.in threadpoolctl
+	@.venv-newest/bin/python -m pip --disable-pip-version-check --no-input -qq install --upgrade -r requirements/unit.in threadpoolctl loky
 	@.venv-newest/bin/python -m pip --disable-pip-version-check --no-input -qq install --no-deps --no-build-isolation -e .
 	@.venv-newest/bin/python requirements/newer.py
 	@.venv-newest/bin/python -m pytest tests/unit tests/integration/test_process_pool.py \

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.executors.descriptors import RULES, know_connections, refuse
 from amltk.scheduling.executors.exception_parts import Refers
+from amltk.scheduling.executors.process_pool.reducers import REDUCERS
 
 if TYPE_CHECKING:
     from pickle import Pickler as CloudPickler  # cloudpickle's has no types
@@ -22,7 +24,9 @@ class _Pickler(CloudPickler):
     """Refuses what would arrive as something else."""
 
     def reducer_override(self, obj: Any) -> Any:
-        """Let no numbers of descriptors out."""
+        """Let no numbers of descriptors out, and keep the files and lines of code."""
+        if type(obj) is CodeType:  # from 3.1.3 on, cloudpickle's own way leaves them out
+            return REDUCERS[CodeType](obj)
         rule = RULES.get(type(obj))
         return super().reducer_override(obj) if rule is None else rule(obj, refuse)
 
