@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Iterator
 
 ON_LINUX = sys.platform == "linux"
 
@@ -128,12 +128,12 @@ class Strays:
         return now < self._trackers[pid]
 
 
-def end_all(strays: Strays, known: Container[int] = ()) -> None:
-    """Kill all children of this process but the `known` ones, and what they leave behind, and wait for their ends."""
+def end_all(strays: Strays) -> None:
+    """Kill all children of this process, and what they leave behind, and wait for their ends."""
     give_up = time.monotonic() + END_SECONDS
     while time.monotonic() < give_up:
         for _ in ended_children():
             pass
-        if not strays.kill([pid for pid in children() if pid not in known]):
+        if not strays.kill(children()):
             return
         time.sleep(0.001)

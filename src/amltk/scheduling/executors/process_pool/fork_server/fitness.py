@@ -79,7 +79,8 @@ def unfit(before: Holdings) -> str | None:
         return "it made something that is removed when the process ends, such as a temporary folder"
     if now.semaphores - before.semaphores:
         return "it made a lock, or the like, that all copies would share"
-    if now.native - before.native > _threads_of_blas():
+    unknown = now.native - before.native
+    if unknown > 0 and unknown > _threads_of_blas():  # the latter reads the map of the memory once more
         return "it started a thread that Python does not know"
     if new := now.children - before.children:
         return f"it started {_several('process', sorted(new))}"
