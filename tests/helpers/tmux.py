@@ -6,8 +6,8 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import textwrap
-import uuid
 from typing import TYPE_CHECKING, Self
 
 import pytest
@@ -44,7 +44,7 @@ class Tmux:
         if why is not None:
             pytest.skip(f"!!! NOT TESTED IN TMUX: {why}")
         self._folder = folder
-        self._name = f"amltk-{uuid.uuid4().hex}"
+        self._sockets = tempfile.TemporaryDirectory(prefix="amltk-")  # a short path: that of a socket has 107 bytes
         self._size = ("-x", str(width), "-y", str(height))
         (folder / "tmux.conf").write_text(CONFIG.format(history=history))
 
@@ -53,12 +53,13 @@ class Tmux:
 
     def __exit__(self, *_: object) -> None:
         self._tell("kill-server", check=False)
+        self._sockets.cleanup()
 
     def start(self, source: str) -> None:
         """Begin to run a program; indentation that all of its lines share is taken off."""
         program = self._folder / "program.py"
         program.write_text(textwrap.dedent(source))
-        tell_end = shlex.join(["tmux", "-L", self._name, "wait-for", "-S", "ended"])
+        tell_end = shlex.join(["tmux", "wait-for", "-S", "ended"])
         command = f"{shlex.join([sys.executable, str(program)])}; {tell_end}"
         self._tell("-f", str(self._folder / "tmux.conf"), "new-session", "-d", *self._size, command)
 
@@ -76,9 +77,9 @@ class Tmux:
 
     def _tell(self, *command: str, check: bool = True) -> str:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TMUX")}
-        environment |= {"PYTHONPATH": os.pathsep.join(PATHS), "TMUX_TMPDIR": str(self._folder), "LC_ALL": "C.UTF-8"}
+        environment |= {"PYTHONPATH": os.pathsep.join(PATHS), "TMUX_TMPDIR": self._sockets.name, "LC_ALL": "C.UTF-8"}
         done = subprocess.run(
-            ["tmux", "-L", self._name, *command],
+            ["tmux", *command],
             env=environment,
             capture_output=True,
             encoding="utf-8",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -114,7 +115,8 @@ def test_what_children_use_counts(fn: Any, args: tuple[Any, ...]) -> None:
 def _kill_group(group: int | None) -> None:
     for one in processes.snapshot().values():
         if one.group == group:
-            os.kill(one.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended since
+                os.kill(one.pid, signal.SIGKILL)
 
 
 def test_joblibs_kept_workers() -> None:

@@ -6,7 +6,8 @@ import asyncio
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from multiprocessing.resource_tracker import ensure_running
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -14,6 +15,9 @@ import pytest
 from amltk.exceptions import ExecutorBrokenError
 from amltk.scheduling import ExitState, Scheduler
 from tests.helpers.gate import Gate, pass_gate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def worker(_: object = None) -> int:
@@ -33,13 +37,19 @@ def pids_of_a_run(scheduler: Scheduler, task: Any) -> set[int]:
         return set(gate.pids)
 
 
-SERVANTS = ("forkserver", "resource_tracker")
-"""In the command lines of what `multiprocessing` keeps until the program ends; other tests may have started them."""
+@pytest.fixture(autouse=True, scope="module")
+def resource_tracker_runs() -> None:
+    """It is started with the first pool, and stays until the program ends."""
+    ensure_running()
 
 
-def assert_no_children() -> None:
-    commands = (" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True))
-    assert [command for command in commands if not any(servant in command for servant in SERVANTS)] == []
+@pytest.fixture(autouse=True)
+def leaves_no_process() -> Iterator[None]:
+    """What other tests have started may be there before."""
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert not left
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])
@@ -98,7 +108,6 @@ def test_a_broken_executor_is_renewed() -> None:
         for _ in range(2):
             with pytest.raises(ExecutorBrokenError):
                 list(task.map([0]).results())
-    assert_no_children()
 
 
 def test_an_executor_of_ones_own() -> None:
@@ -133,7 +142,6 @@ def test_the_end_of_a_block(how: str) -> None:
         else:
             with scheduler:
                 pass
-    assert_no_children()
     assert not scheduler.has_run()
     assert len(list(task.map([0]).results())) == 1  # outside of a block, as ever
 
@@ -158,7 +166,6 @@ def test_an_async_block() -> None:
         assert background.result().code is ExitState.Code.STOPPED
 
     asyncio.run(program())
-    assert_no_children()
 
 
 def test_a_block_with_a_run_in_another_thread() -> None:
@@ -170,4 +177,3 @@ def test_a_block_with_a_run_in_another_thread() -> None:
         thread.start()
         began.wait()
     thread.join()
-    assert_no_children()

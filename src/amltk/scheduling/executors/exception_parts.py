@@ -127,9 +127,15 @@ def _native(cls: type) -> Any:
 
 
 def _reduces_itself(cls: type) -> bool:
-    """Whether a class says how it is pickled."""
+    """Whether a class says how it is pickled.
+
+    What was registered for every exception, as tblib does when Dask is imported, knows nothing of this one.
+    """
     native = _native(cls)
-    return cls in copyreg.dispatch_table or any(getattr(cls, name) is not getattr(native, name) for name in _SAYS)
+    registered = copyreg.dispatch_table.get(cls)
+    if registered is not None and registered is not copyreg.dispatch_table.get(BaseException):
+        return True
+    return any(getattr(cls, name) is not getattr(native, name) for name in _SAYS)
 
 
 def _fields(cls: type) -> dict[str, Any]:

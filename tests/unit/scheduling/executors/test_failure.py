@@ -361,6 +361,18 @@ def test_a_registered_reduction_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert there_and_back(Slotted(1)).code == 2
 
 
+def test_what_is_registered_for_every_exception_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As tblib does where Dask is imported: it would lose what slots and C keep, and go round in circles."""
+
+    def reduce_any(error: BaseException) -> Any:
+        return type(error), error.args, {"cause": error.__cause__}
+
+    for cls in (BaseException, Exception, NameError, Slotted):
+        monkeypatch.setitem(copyreg.dispatch_table, cls, reduce_any)
+    assert there_and_back(Slotted(3)).code == 3
+    assert there_and_back(NameError("no", name="var")).name == "var"
+
+
 def test_a_stand_in_has_name_text_and_traceback() -> None:
     """For what is told as the reason of another error."""
     failure = failure_of(StrangeText("x"))
