@@ -53,5 +53,5 @@ def test_an_interrupted_sweep_resumes(tmp_path: Path, signum: signal.Signals) ->
     assert 4 <= before < CALLS
 
     again = run_script(program(path))
-    assert (again.code, again.lines) == (0, [f"{before} of {CALLS} are there", "EXHAUSTED"])
+    assert (again.code, again.lines) == (0, [f"{before} of {CALLS} are stored", "EXHAUSTED"])
     assert stored(path) == CALLS

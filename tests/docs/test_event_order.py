@@ -81,7 +81,7 @@ def both_return() -> Row:
     return play.at(1, play.executor.finish, 0).at(2, play.executor.finish, 1).run()
 
 
-@way("a callback of `@empty` submits once more")
+@way("a callback of `@empty` submits again")
 def refilled() -> Row:
     play = Play(1)
     play.scheduler.on_empty(max_calls=1)(lambda: play.scheduler.submit(compute))
@@ -140,7 +140,7 @@ def stopped_at_once() -> Row:
     return play.at(1, play.scheduler.stop).run(wait=False)
 
 
-@way("`stop()`, `wait=False`, and a process is at work")
+@way("`stop()`, `wait=False`, and a process is running its call")
 def stopped_processes() -> Row:
     scheduler = Scheduler.with_processes(1)
     play = Play(0, scheduler)

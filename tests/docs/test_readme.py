@@ -59,12 +59,12 @@ def test_the_two_commands_come_first() -> None:
 
 
 def test_what_it_is_for_and_how_to_install_it_come_before_programs() -> None:
-    """A newcomer is told why, next to known tools, then how, and that the name on PyPI is another package's."""
+    """A newcomer is told why, next to known tools, then how, and that the name on PyPI belongs to another package."""
     before = README.read_text().partition("```python")[0]
     why, _, how = before.partition("\n## Install\n")
     assert re.findall(r"^- \*\*(\w+)\*\*", why, re.MULTILINE) == ["joblib", "Optuna", "Dask", "Ray", "Prefect"]
     assert "pip install '." in how
-    assert "on PyPI is another package's" in how
+    assert "on PyPI belongs to another package" in how
 
 
 def test_every_event_is_named() -> None:
