@@ -72,7 +72,7 @@ def error_in_short(error: BaseException) -> str:
     try:
         message = str(error).strip()
     except Exception as failure:  # noqa: BLE001 - the user's own __str__ failed; reported instead
-        message = f"its text raises {type(failure).__name__}"
+        message = f"its str() raises {type(failure).__name__}"
     first, _, more = message.partition("\n")
     kind = type(error).__name__
     return printable(f"{kind}: {first}{' …' if more else ''}" if first else kind)
