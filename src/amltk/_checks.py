@@ -1,4 +1,4 @@
-"""Checks of arguments: each returns the value, or raises an error that names argument, value and what is allowed."""
+"""Checks of arguments: each returns the value, or raises an error with the argument, the value and what is allowed."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def check_bool(name: str, value: object) -> bool:
 
 
 def check_count(name: str, value: object, *, least: int = 1, or_none: str = "") -> int:
-    """Return `value` if it is a whole number of at least `least`.
+    """Return `value` if it is a whole number and at least `least`.
 
     Args:
-        name: Of the argument.
+        name: The argument's name.
         value: Its value.
-        least: The smallest number that is allowed.
-        or_none: What else the message says to be allowed.
+        least: The smallest allowed number.
+        or_none: Further allowed values, for the message.
 
     Raises:
-        TypeError: It is no whole number.
+        TypeError: It is not a whole number.
         ValueError: It is too small.
     """
     if isinstance(value, bool) or not isinstance(value, int):
@@ -56,7 +56,7 @@ def check_seconds(name: str, value: object) -> float:
     """Return `value` if it is a finite number of seconds that is not negative.
 
     Raises:
-        TypeError: It is no number.
+        TypeError: It is not a number.
         ValueError: It is negative, infinite or NaN.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -74,8 +74,8 @@ def check_between(name: str, value: object, least: float, most: float = math.inf
     """Return `value` if it is a finite number in a range.
 
     Raises:
-        TypeError: It is no number.
-        ValueError: It is out of the range, infinite or NaN.
+        TypeError: It is not a number.
+        ValueError: It is out of range, infinite or NaN.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name}={value!r}: must be a number, not {type(value).__name__}")
@@ -86,11 +86,10 @@ def check_between(name: str, value: object, least: float, most: float = math.inf
 
 
 def explains_options(**instead: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Decorate a function whose users know such functions of other tools: options that it has not are explained.
+    """Decorate a function so that it explains unknown options, for users who know similar functions of other tools.
 
-    Args:
-        **instead: By the name of an option of another tool: what to write. A name alone takes the value over. A
-            function that passes options on, as `**options`, refuses these only.
+    **instead: For each option of another tool, what to write instead. A bare name takes the value over. A function that
+        passes options on, as `**options`, refuses only these.
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
@@ -116,7 +115,7 @@ def _remedy(name: str, value: object, instead: dict[str, str], known: Iterable[s
         if not words.isidentifier():
             return words
         if value == -1:
-            return f"leave out {words}, which is as many as there are CPUs then"  # as joblib and scikit-learn have it
+            return f"leave out {words}, which is as many as there are CPUs then"  # as in joblib, scikit-learn
         return f"write {words}={value!r}"
     from difflib import get_close_matches  # it takes a while to import
 

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use, which in a container or in a batch job is less than the machine has."""
+"""How many CPUs this process may use; in a container or a batch job that is fewer than the machine has."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 SLURM = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
-"""What Slurm gives a job on this machine; the first one only where `--cpus-per-task` was given. The first that is set
+"""CPUs that Slurm gives a job on this machine; the first is set only with `--cpus-per-task`. The first one that is set
 counts."""
 
 JOBLIB = "LOKY_MAX_CPU_COUNT"
-"""By which joblib, loky and scikit-learn are told how many CPUs they may use at most."""
+"""With this variable joblib, loky and scikit-learn limit how many CPUs they use."""
 
 
 def usable_cpus() -> int:
     """How many CPUs this process may use, at least 1.
 
-    It is what the user says by `-X cpu_count` or `PYTHON_CPU_COUNT`, which CPython knows from 3.13 on. Otherwise it is
-    the least of
+    If the user sets `-X cpu_count` or `PYTHON_CPU_COUNT` (CPython 3.13 and later), that counts. Otherwise it is the
+    smallest of
 
-    - the CPUs that it may run on: its affinity (`taskset`, cpusets); where the system has none, those of the machine,
-    - the quota of its control groups (version 1 or 2) and of those around them, as containers have; a part of a CPU
+    - the CPUs that the process may run on: its affinity (`taskset`, cpusets); those of the machine if the system has no
+      affinity,
+    - the quotas of its control groups (version 1 or 2) and their ancestors, as containers set them; a fraction of a CPU
       counts as one,
     - `SLURM_CPUS_PER_TASK`, or else `SLURM_CPUS_ON_NODE`,
     - `LOKY_MAX_CPU_COUNT`.
 
-    A variable that holds no number above 0 is ignored.
+    A variable without a number above 0 is ignored.
     """
     said = _said_by_user()
     return said if said is not None else least(_runs_on(), os.environ, _read)
@@ -52,7 +53,7 @@ def _runs_on() -> int:
 
 
 def _read(path: str) -> str:
-    """The text of a file; nothing if it cannot be read."""
+    """The text of a file; empty if it cannot be read."""
     try:
         with open(path) as file:  # noqa: PTH123 - pathlib's way takes three times as long
             return file.read()
@@ -61,12 +62,12 @@ def _read(path: str) -> str:
 
 
 def least(runs_on: int, environ: Mapping[str, str], read: Callable[[str], str]) -> int:
-    """The least of what limits a process that may run on so many CPUs; see `usable_cpus`.
+    """The smallest limit of a process that may run on `runs_on` CPUs; see `usable_cpus`.
 
     Args:
-        runs_on: How many.
+        runs_on: How many CPUs its affinity allows.
         environ: Its environment.
-        read: Reads a file, and returns "" where there is none.
+        read: Reads a file; returns "" if there is none.
     """
     numbers = [runs_on, *(math.ceil(quota) for quota in _quotas(read))]
     by_slurm = (_number(environ.get(name)) for name in SLURM)
@@ -79,8 +80,8 @@ def _number(text: str | None) -> int | None:
 
 
 def _quotas(read: Callable[[str], str]) -> Iterator[float]:
-    """How many CPUs the control groups of this process may use: its own, and those that they are in."""
-    group_of: dict[str, str] = {}  # by controller; "" for version 2, which has one for all of them
+    """The CPU quotas of this process's control groups and of their ancestors."""
+    group_of: dict[str, str] = {}  # by controller; "" for version 2, which has one group for all controllers
     for line in read("/proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
         group_of.update(dict.fromkeys(controllers.split(","), group))
@@ -98,7 +99,7 @@ def _quotas(read: Callable[[str], str]) -> Iterator[float]:
 
 
 def _folders(mounted_at: str, root: str, group: str) -> list[str]:
-    """Where a group and those around it are found, as far as they are mounted: in a container they may not all be."""
+    """The folders of a group and its ancestors, as far as they are mounted: in a container some may be missing."""
     top = PurePosixPath(mounted_at)
     path = PurePosixPath(group)
     inside = path.relative_to(root) if path.is_relative_to(root) and ".." not in path.parts else PurePosixPath()
@@ -115,6 +116,6 @@ def _quota_of_1(folder: str, read: Callable[[str], str]) -> float | None:
 
 
 def _ratio(*parts: str) -> float | None:
-    """Microseconds of CPU for each of so many that pass; None if they are not limited."""
+    """CPU microseconds per microsecond of time; None if there is no limit."""
     quota, period = (_number(part) for part in parts) if len(parts) == 2 else (None, None)  # noqa: PLR2004
     return quota / period if quota and period else None

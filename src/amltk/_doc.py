@@ -1,4 +1,4 @@
-"""What the hidden lines of documentation pages use: code there is executed, and its results become part of the page."""
+"""Used by the hidden lines of documentation pages: code there is executed, and its results become part of the page."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ T = TypeVar("T")
 
 Output = Literal["html", "svg"]
 
-_registered: dict[str, Any] = {}  # what `make_picklable` has put into `__main__`
+_registered: dict[str, Any] = {}  # what `make_picklable` has stored in `__main__`
 
 
 def make_picklable(obj: T, name: str | None = None) -> T:
-    """Let worker processes find a function or class that was defined in executed text, such as a page's code block.
+    """Let worker processes find a function or class defined in executed text, such as a page's code block.
 
-    Such text is no module that could be imported, so pickle, which sends a name only, cannot send what it defines.
-    The object is put into `__main__` under its name. What can be found already, as in a plain script, stays as it is.
+    Such text is not a module that could be imported, so pickle, which sends only a name, cannot send what it defines.
+    The object is stored in `__main__` under its name. An object that can already be found, as in a plain script, is
+    left as it is.
 
     Args:
         obj: The function or class.
-        name: Where it is to be found in `__main__`; None for its own name. A name used here before is used anew: a
-            page may be executed many times.
+        name: Its name in `__main__`; None for its own name. A name used here before is reused, since a page may be
+            executed many times.
 
     Returns:
         The object.
 
     Raises:
         TypeError: It is neither a function nor a class.
-        ValueError: The name is no identifier, or `__main__` has something else under it.
+        ValueError: The name is not an identifier, or `__main__` already has something else under it.
     """
     if not callable(obj) or not hasattr(obj, "__qualname__"):
         raise TypeError(f"obj={obj!r}: must be a function or a class, not an instance of {type(obj).__name__}")
@@ -56,7 +57,7 @@ def make_picklable(obj: T, name: str | None = None) -> T:
 
 
 def _can_be_found(obj: Any) -> bool:
-    """Whether pickle finds it, by its module and qualified name."""
+    """Whether pickle finds the object by its module and qualified name."""
     found: Any = sys.modules.get(getattr(obj, "__module__", None) or "__main__")
     for part in obj.__qualname__.split("."):
         found = getattr(found, part, None)
@@ -64,7 +65,7 @@ def _can_be_found(obj: Any) -> bool:
 
 
 def doc_print(
-    print: Callable[[str], object],  # noqa: A002 - the page's own, which may be another than the builtin
+    print: Callable[[str], object],  # noqa: A002 - the page's own, which may differ from the builtin
     *renderables: RenderableType,
     output: Output = "html",
     fontsize: str = "medium",
@@ -74,12 +75,12 @@ def doc_print(
     """Print schedulers, tasks or anything else that rich can draw as a picture for a page.
 
     Args:
-        print: The function that prints into the page; each picture is one call.
-        *renderables: What is printed.
+        print: The function that prints into the page; called once per picture.
+        *renderables: What to print.
         output: `"html"` for text with inline styles, which takes the colours of the page; `"svg"` for the picture of
             a terminal.
         fontsize: A font size of CSS, such as `"small"` or `"14px"`.
-        title: A heading of each picture; empty for none.
+        title: A heading for each picture; empty for none.
         width: Columns, at least 1.
 
     Raises:

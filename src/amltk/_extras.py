@@ -1,4 +1,4 @@
-"""The one place that loads parts of the package which need an optional library."""
+"""Loads the parts of the package that need an optional library."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from amltk.exceptions import MissingExtraError
 
 
 def load(module: str, *, needs: str | tuple[str, ...], extra: str) -> Any:
-    """Import `module` of this package, which itself imports the optional library `needs`.
+    """Import `module` of this package, which imports the optional library `needs`.
 
     Args:
-        module: Dotted name of the module to import.
-        needs: Name of the library that the module cannot do without; or several.
-        extra: The extra of this distribution which installs that library.
+        module: The dotted name of the module.
+        needs: The name of the library that the module needs; or several.
+        extra: The extra of this distribution that installs the library.
 
     Raises:
-        MissingExtraError: The library is not installed; the message is the pip command.
+        MissingExtraError: The library is not installed; the message gives the pip command.
     """
     try:
         return importlib.import_module(module)
@@ -29,7 +29,7 @@ def load(module: str, *, needs: str | tuple[str, ...], extra: str) -> Any:
 
 
 def html_of(thing: Any) -> str | None:
-    """HTML of something that rich can draw, for notebooks; None if rich is not installed."""
+    """The HTML of something that rich can draw, for notebooks; None if rich is not installed."""
     try:
         export = load("amltk.display.export", needs="rich", extra="rich")
     except MissingExtraError:

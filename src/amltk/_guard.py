@@ -1,4 +1,4 @@
-"""Keeps a program from starting itself without end: from a worker that imports it, and by nesting."""
+"""Keeps a program from starting itself without end, through a worker that imports it or through nesting."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from types import FrameType
 
 DEPTH = "AMLTK_DEPTH"
-"""The environment variable that says how many pools there are above this process, one inside a call of the other."""
+"""The environment variable with the number of pools above this process, each inside a call of the one above."""
 
 MAX_DEPTH = "AMLTK_MAX_DEPTH"
-"""The environment variable that sets how deep processes may start anything."""
+"""The environment variable that sets how deep pools and runs may be nested."""
 
 DEFAULT_MAX_DEPTH = 8
 
 
 class Loading:
-    """A context manager around what this process loads to compute for others: at most one thread at a time.
+    """A context manager around loading code to compute for others; at most one thread is inside at a time.
 
-    While something is loaded, modules are imported. Such a module may be a program without a main guard, which would
-    start workers that import it again. See `check`.
+    Loading imports modules. Such a module may be a program without a main guard, which would start workers that import
+    it again. See `check`.
 
     Attributes:
-        frame: In which something is being loaded, None while nothing is. May be set instead of entering the context,
-            which takes three calls.
+        frame: The frame in which something is being loaded; None otherwise. May be set directly, since entering the
+            context takes three calls.
     """
 
     def __init__(self) -> None:
@@ -44,10 +44,10 @@ class Loading:
         self.frame = None
 
     def module(self) -> str | None:
-        """On whose behalf the calling thread is running: "module 'name' (file)".
+        """The module on whose behalf the calling thread runs, as "module 'name' (file)"; None if there is none.
 
-        It is the innermost module that the thread is importing because something is being loaded. A thread that such a
-        module has started runs on its behalf for as long as it lives. None where there is no such module.
+        It is the innermost module that the thread is importing as part of loading. A thread that such a module has
+        started runs on its behalf for its whole life.
         """
         outermost, found = self.frame, None
         frame: FrameType | None = sys._getframe(1) if outermost is not None else None
@@ -55,50 +55,50 @@ class Loading:
             if found is None and frame.f_code.co_name == "<module>":
                 found = frame
             frame = frame.f_back
-        if frame is None:  # nothing is being loaded, or another thread does it
+        if frame is None:  # nothing is being loaded, or only by another thread
             return self._threads.get(threading.current_thread())
         if found is None:
             return None
         return f"module {found.f_globals.get('__name__', '?')!r} ({found.f_code.co_filename})"
 
     def starter_of(self, thread: threading.Thread) -> str | None:
-        """The module on whose behalf a thread was started, as `module` says it; None if it was not on one's."""
+        """The module on whose behalf a thread was started, formatted as in `module`; None if there is none."""
         return self._threads.get(thread)
 
     def note_thread(self, thread: threading.Thread) -> None:
-        """Note that the calling thread starts another one."""
+        """Record that the calling thread starts another one."""
         module = self.module()
         if module is not None:
             self._threads[thread] = module
 
 
 loading = Loading()
-"""The one of this process."""
+"""The instance of this process."""
 
 
 def check_import(what: str) -> None:
     """Refuse to start something on behalf of a module that a worker is importing.
 
     Args:
-        what: What is being started, to begin the message with.
+        what: What is being started; the message begins with it.
 
     Raises:
-        NestingError: It is started by such a module.
+        NestingError: The calling thread runs on behalf of such a module.
     """
     module = loading.module()
     if module is not None:
         raise NestingError(
-            f"{what} was started while a worker process imports {module}: the worker only needs what the module "
-            "defines, and workers would start workers without end. Put what starts it under "
+            f"{what} was started while a worker process was importing {module}. The worker only needs what the "
+            "module defines, and workers would start workers without end. Put the start under "
             '`if __name__ == "__main__":` in that module'
         )
 
 
 def check(what: str) -> None:
-    """Refuse to start a pool or a run where it would start itself without end; see `check_import`.
+    """Refuse to start a pool or a run that would start itself again without end; see `check_import`.
 
     Raises:
-        NestingError: A worker is importing the module that starts it, or this process is too deep.
+        NestingError: A worker is importing the module that starts it, or pools are nested too deep.
     """
     check_import(what)
     depth, most = _number(DEPTH, 0), _number(MAX_DEPTH, DEFAULT_MAX_DEPTH)
@@ -111,7 +111,7 @@ def check(what: str) -> None:
 
 
 def go_deeper() -> None:
-    """Note in the environment, which the children inherit, that this process is a worker."""
+    """Record in the environment, which child processes inherit, that this process is a worker."""
     os.environ[DEPTH] = str(_number(DEPTH, 0) + 1)
 
 

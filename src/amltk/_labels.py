@@ -1,4 +1,4 @@
-"""What a call is called where people read of it: the function and its arguments, short enough for a line."""
+"""Labels of calls in displays and messages: the function and its arguments, short enough for one line."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 LONGEST = 100
-"""Characters of a label, at most."""
+"""The maximum length of a label, in characters."""
 
 LONGEST_VALUE = 32
-"""Characters of one argument, at most."""
+"""The maximum length of one argument, in characters."""
 
 LONGEST_FLOAT = 10
-"""Characters of a float that is told exactly."""
+"""The maximum length of a float that is shown exactly, in characters."""
 
 MOST_ITEMS = 4
-"""Items of a container that are shown, at most."""
+"""How many items of a container are shown at most."""
 
 MOST_BITS = 128
-"""The largest integer that is written out: others may have millions of digits, which Python refuses to write."""
+"""The largest integer that is written out, in bits; others may have millions of digits, which Python refuses to
+write."""
 
 DEEPEST = 2
-"""Containers within one another that are shown, at most."""
+"""How many nested containers are shown at most."""
 
 _BRACKETS: dict[type, tuple[str, str]] = {list: ("[", "]"), tuple: ("(", ")"), set: ("{", "}"), dict: ("{", "}")}
 
 
 def call_label(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """A call as one would write it, shortened: `train('mnist', lr=0.1, depth=3)`.
+    """A call as written in code, shortened: `train('mnist', lr=0.1, depth=3)`.
 
-    Large values are told by their kind and size, and no value can make it fail: what cannot show itself is told by its
+    Large values are shown by their type and size. No value can make it fail: one whose repr raises is shown by its
     type.
 
     Args:
-        name: Of the function.
+        name: The name of the function.
         args: Its arguments.
         kwargs: Its keyword arguments.
 
@@ -54,7 +55,7 @@ def value_in_short(value: object) -> str:
     """A value in at most `LONGEST_VALUE` printable characters on one line."""
     try:
         text = _in_short(value, 0)
-    except Exception:  # noqa: BLE001 - of an object that cannot even be looked at
+    except Exception:  # noqa: BLE001 - from an object that cannot even be inspected
         text = f"<{type(value).__name__}>"
     return _printable(text, LONGEST_VALUE)
 
@@ -66,7 +67,7 @@ def _in_short(value: Any, depth: int) -> str:
     if isinstance(value, str | bytes | bytearray):
         return _text(value)
     if isinstance(value, float):
-        exact = float.__repr__(value)  # of NumPy's as well, which would say that it is NumPy's
+        exact = float.__repr__(value)  # also for NumPy's, whose own repr names the type
         return exact if len(exact) <= LONGEST_FLOAT else f"{value:.6g}"
     if kind is int and value.bit_length() > MOST_BITS:
         return f"<int of {value.bit_length():,} bits>"
@@ -75,12 +76,12 @@ def _in_short(value: Any, depth: int) -> str:
     if isinstance(name := getattr(value, "__qualname__", None), str):
         return name.rpartition("<locals>.")[2]  # a function or a class
     if getattr(kind, "__repr__", None) is object.__repr__:
-        return f"<{kind.__name__}>"  # where it lies in memory is of no use
+        return f"<{kind.__name__}>"  # its memory address is of no use
     return safe_repr(value)
 
 
 def _text(value: str | bytes | bytearray) -> str:
-    """The beginning and the end of a text: long ones, such as paths, differ at either."""
+    """The beginning and the end of a text: long texts, such as paths, may differ at either end."""
     room = LONGEST_VALUE - 3
     if len(value) <= room:
         return repr(value)
@@ -90,9 +91,9 @@ def _text(value: str | bytes | bytearray) -> str:
 
 
 def _array(value: Any, shape: tuple[Any, ...]) -> str:
-    """An array, a tensor or a table by its size: its repr may take long, and fills a screen."""
+    """An array, a tensor or a table, shown by its size: its repr may take long and fill a screen."""
     if not shape:
-        return str(value)  # one number
+        return str(value)  # a single number
     size = "x".join(str(length) for length in shape)
     dtype = getattr(value, "dtype", None)
     return f"{type(value).__name__}({size})" if dtype is None else f"{type(value).__name__}({size}, {dtype})"
@@ -116,7 +117,7 @@ def _container(value: Any, depth: int) -> str:
 
 
 def _joined(parts: Iterator[str], room: int) -> str:
-    """As many of the parts as there is room for; the others are not even made."""
+    """As many of the parts as fit; the rest are not even generated."""
     joined = ""
     for part in parts:
         longer = f"{joined}, {part}" if joined else part
@@ -127,7 +128,7 @@ def _joined(parts: Iterator[str], room: int) -> str:
 
 
 def _printable(text: str, longest: int) -> str:
-    """The text on one line of at most so many characters; what a terminal would act upon is written out."""
+    """The text on one line of at most `longest` characters, with control characters written as escape sequences."""
     if not text.isprintable():
         text = "".join(c if c.isprintable() else _escaped(c) for c in " ".join(text.split()))
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -1,6 +1,6 @@
-"""The one way in which packages of this distribution offer names without importing them first.
+"""Lets a package of this distribution offer names without importing them in advance.
 
-A worker process imports a small part of the package only, and should not pay for the rest.
+A worker process imports only a small part of the package, and should not pay for the rest.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def names_from(homes: Mapping[str, str], namespace: dict[str, Any]) -> Callable[[str], Any]:
-    """Make the `__getattr__` of a package that imports a name when it is first used.
+    """Make the `__getattr__` of a package that imports each name on first use.
 
     Args:
-        homes: In which module each name is.
-        namespace: The globals of the package, which keep the name from then on.
+        homes: The module of each name.
+        namespace: The globals of the package, where the name is kept from then on.
     """
 
     def find(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What is said of users' objects and exceptions, which may not let themselves be shown or noted."""
+"""Messages about users' objects and exceptions, whose own methods may raise."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import contextlib
 
 
 def safe_repr(thing: object) -> str:
-    """The `repr` of something of the user's, also where that raises."""
+    """The `repr` of a user's object, even if that raises."""
     try:
         return repr(thing)
-    except Exception as error:  # noqa: BLE001 - of the user's own __repr__; told in its place
+    except Exception as error:  # noqa: BLE001 - the user's own __repr__ failed; reported instead
         return f"<{type(thing).__name__}, whose repr raises {type(error).__name__}>"
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Add a note to an exception of the user's, unless its class does not let one."""
+    """Add a note to a user's exception, unless its class does not allow it."""
     with contextlib.suppress(Exception):
         BaseException.add_note(error, note)

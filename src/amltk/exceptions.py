@@ -1,7 +1,7 @@
-"""Every error that this package raises on its own account.
+"""All errors that this package defines.
 
-A wrong value or type given to a call raises the built-in `ValueError` or `TypeError`; the classes here are for what
-only a scheduler can say.
+An argument of the wrong value or type raises the built-in `ValueError` or `TypeError`; the classes here are for errors
+specific to a scheduler.
 """
 
 from __future__ import annotations
@@ -10,81 +10,81 @@ from concurrent.futures import BrokenExecutor, CancelledError
 
 
 class SchedulerError(Exception):
-    """Base of the errors of this package."""
+    """Base class of this package's errors."""
 
 
 class SchedulerNotRunningError(SchedulerError, RuntimeError):
-    """Something was asked of a scheduler that only a running one can do.
+    """An operation needs a running scheduler, and this one is not running.
 
-    Raised by `submit` and `call_later` before `@start` and from the moment a stop was asked for. It does not mean that
-    work which was accepted earlier is lost: that work still ends with its events.
+    Raised by `submit` and `call_later` before `@start`, and after a stop was requested. Work accepted earlier is not
+    lost: it still ends with its events.
     Remedy: submit from a callback of `@start` or a later event, and guard with `if scheduler.running():`.
     """
 
 
 class SchedulerRunningError(SchedulerError, RuntimeError):
-    """A second run was asked of a scheduler while it is running.
+    """A scheduler was started while it was already running.
 
-    Remedy: wait for the first run, or use another `Scheduler` (two of them may run at once in one loop).
+    Remedy: wait for the first run, or use another `Scheduler` (two can run at once in one loop).
     """
 
 
 class NestingError(SchedulerError, RuntimeError):
-    """Something was started where it would start itself without end.
+    """Something was started that would start itself again without end.
 
-    Raised by `run`, by the first submission to a `ProcessPool` and by the start of a process of `multiprocessing` while
-    a worker imports the module that does it: workers import modules for what these define. Remedy: put what the
-    program itself does under `if __name__ == "__main__":`. Functions that a call runs may start schedulers.
+    Raised by `run`, by the first submission to a `ProcessPool`, and by starting a process of `multiprocessing`, in a
+    module that a worker is importing: workers import modules for the definitions in them. Remedy: put the program's own
+    actions under `if __name__ == "__main__":`. Functions that a call runs may start schedulers.
 
-    Also raised for a scheduler in a worker of a scheduler in a worker, and so on, 8 levels below the program. Remedy:
-    set the environment variable `AMLTK_MAX_DEPTH`, if that many are meant.
+    Also raised when schedulers are nested, each in a worker of the one above, 8 levels below the program. Remedy: if
+    such nesting is intended, set the environment variable `AMLTK_MAX_DEPTH`.
     """
 
 
 class EventNotKnownError(SchedulerError, ValueError):
-    """The name of an event was given that this emitter does not have.
+    """This emitter has no event of the given name.
 
-    The message lists the names that it does know.
+    The message lists the names of its events.
     """
 
 
 class ExecutorBrokenError(SchedulerError, BrokenExecutor):
-    """The executor can compute nothing any more, so the run ended, whatever `on_exception` says.
+    """The executor can no longer compute, so the run ended, whatever `on_exception` says.
 
-    It is not raised for an error of the computed function. `__cause__` holds what the executor said.
+    Not raised for an error of the computed function. `__cause__` is the executor's own error.
     """
 
 
 class ExecutorShutdownError(SchedulerError, RuntimeError):
-    """The executor given to `Scheduler(executor)` was shut down, for instance by an earlier run.
+    """The executor given to `Scheduler(executor)` has been shut down, for example by an earlier run.
 
-    Remedy: use a factory such as `Scheduler.with_processes()`, which makes a fresh executor for each run, or
+    Remedy: use a factory such as `Scheduler.with_processes()`, which creates a new executor for each run, or
     `terminate=False`, which leaves the executor open.
     """
 
 
 class FutureCancelledError(SchedulerError, CancelledError):
-    """A future was cancelled by someone other than the closing run, with `on_cancelled="raise"`."""
+    """A future was cancelled by something other than the end of the run, and `on_cancelled="raise"` was set."""
 
 
 class MissingExtraError(SchedulerError, ImportError):
-    """A feature needs a library that is not installed; the message is the pip command."""
+    """A feature needs a library that is not installed; the message gives the pip command."""
 
 
 class PoolBrokenError(SchedulerError, BrokenExecutor):
-    """A `ProcessPool` can compute nothing any more: its workers could not be initialised.
+    """A `ProcessPool` can no longer compute: its workers could not be initialised.
 
-    It is not raised for a worker that was lost: that costs one call, which fails with `WorkerLostError`. `__cause__`
-    has the initializer's traceback.
+    Not raised when a worker is lost: that fails only its own call, with `WorkerLostError`. `__cause__` has the
+    initializer's traceback.
     """
 
 
 class WorkerLostError(SchedulerError, RuntimeError):
-    """The process that computed a call was killed, crashed or exited. Other calls are not concerned.
+    """The process that computed a call was killed, crashed or exited. Other calls are not affected.
 
     Attributes:
-        pid: The process, or None.
-        exit_code: Its exit code; a negative one is a signal; None if it is not known.
+        pid: The process ID, or None if unknown.
+        exit_code: The exit code; negative for a signal; None if unknown.
     """
 
     pid: int | None = None
@@ -92,11 +92,11 @@ class WorkerLostError(SchedulerError, RuntimeError):
 
 
 class TaskLimitError(SchedulerError):
-    """A call used more than it was allowed to, and was ended.
+    """A call exceeded one of its limits and was ended.
 
     Attributes:
-        limit: What was allowed, in seconds or bytes.
-        used: What was used when that was noticed.
+        limit: The limit, in seconds or bytes.
+        used: The usage when that was noticed.
         pid: The worker that was ended.
     """
 
@@ -112,7 +112,7 @@ class WallTimeLimitError(TaskLimitError, TimeoutError):
 
 
 class CpuTimeLimitError(TaskLimitError):
-    """A call used more CPU than its `cpu_time`."""
+    """A call used more CPU time than its `cpu_time`."""
 
 
 class MemoryLimitError(TaskLimitError, MemoryError):
@@ -120,46 +120,47 @@ class MemoryLimitError(TaskLimitError, MemoryError):
 
 
 class CommError(SchedulerError):
-    """Base of what goes wrong between a running call and the callbacks that it talks to."""
+    """Base class of errors in the communication between a running call and its callbacks."""
 
 
 class CommConnectError(CommError, ConnectionError):
-    """A call could not be connected with its run: nobody is there, or nobody who could prove to be the run.
+    """A call could not connect to its run: nothing answered, or the peer could not prove that it is the run.
 
-    It is raised by `comm.open()`, in the worker. `__cause__` is what the system said, where it did.
-    Remedy: give `Comm.Plugin(interface=...)` where workers are on other machines.
+    Raised by `comm.open()`, in the worker. `__cause__` is the operating system's error, if there is one.
+    Remedy: set `Comm.Plugin(interface=...)` if workers are on other machines.
     """
 
 
 class CommClosedError(CommError, ConnectionError):
-    """A comm was used that is not open, or whose other side is gone.
+    """A comm was used that is not open, or whose peer is gone.
 
-    In the worker: before `comm.open()`, after its end, or when the run has ended or the call was cancelled. In a
+    In the worker: before `comm.open()`, after `comm.close()`, or after the run ended or the call was cancelled. In a
     callback: after the call has closed its comm or has ended.
     """
 
 
 class CommTimeoutError(CommError, TimeoutError):
-    """Nothing came in the seconds that a call was ready to wait. The comm can be used further."""
+    """Nothing arrived within the given timeout. The comm remains usable."""
 
 
 class CloseRequestError(CommError, RuntimeError):
-    """A call is asked to come to its end: its request is not going to be answered, or a callback has closed its comm.
+    """A call is asked to finish: its request will not be answered, or a callback has closed its comm.
 
-    A request is not answered if nobody has subscribed to `@comm-request`, if a callback has raised, or if all have
-    let go of the message without a response. Remedy: return; or catch it, where the call can do without.
+    A request is not answered if nothing is subscribed to `@comm-request`, if a callback raised, or if all callbacks
+    dropped the message without responding. Remedy: return; or catch the error if the call can continue without an
+    answer.
     """
 
 
 class RemoteError(SchedulerError):
-    """Stands for an exception of a worker that could not be brought here; the message has its type and text."""
+    """Replaces a worker's exception that could not be transferred; the message has its type and text."""
 
 
-class RemoteTraceback(Exception):  # noqa: N818 - it is the cause of an error, and only text
+class RemoteTraceback(Exception):  # noqa: N818 - only the textual cause of an error
     """The traceback that an exception had in the worker, as text.
 
     Attributes:
-        tb: The text; named as in the standard library's pool.
+        tb: The text; the standard library's pool uses the same name.
     """
 
     def __init__(self, tb: str) -> None:

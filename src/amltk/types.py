@@ -10,11 +10,11 @@ T = TypeVar("T")
 
 
 class Requeue(Iterator[T], Generic[T]):
-    """An iterator that takes items back: the natural source of trials for a task that may be refused.
+    """An iterator that takes items back: a natural source of trials for a task whose submissions may be refused.
 
-    Items given back with `requeue` come first (the last one given back before the others), then the source, then
-    items added with `append`, in the order in which they were added. An exhausted `Requeue` continues when an item is
-    given back or added.
+    Items returned with `requeue` come first (the last returned before the others), then the source, then items added
+    with `append`, in the order in which they were added. An exhausted `Requeue` continues when an item is returned or
+    added.
 
     ```python
     configs = Requeue(sample() for _ in range(100))
@@ -28,7 +28,7 @@ class Requeue(Iterator[T], Generic[T]):
     ```
 
     Args:
-        source: Where the items come from; consumed lazily, an item at a time.
+        source: The source of the items; consumed lazily, one item at a time.
 
     Raises:
         TypeError: `source` is not iterable.
@@ -41,11 +41,11 @@ class Requeue(Iterator[T], Generic[T]):
 
     @classmethod
     def from_func(cls, func: Callable[[], T], n: int | None = None) -> Requeue[T]:
-        """Take the items from calls of `func`, each made when its item is asked for.
+        """Take the items from calls of `func`, made as items are requested.
 
         Args:
             func: Called without arguments.
-            n: How many calls are made at most; None for no limit.
+            n: The maximum number of calls; None for no limit.
 
         Raises:
             ValueError: `n` is negative.
@@ -62,7 +62,7 @@ class Requeue(Iterator[T], Generic[T]):
         return cls(calls())
 
     def requeue(self, item: T) -> None:
-        """Give an item back: it is the next one out."""
+        """Return an item: it comes out next."""
         self._first.append(item)
 
     def append(self, item: T) -> None:

@@ -107,7 +107,7 @@ def test_a_request_that_nobody_hears(scheduler: Scheduler, talking: Make) -> Non
     """It fails at once, and says why."""
     _, outcomes, _ = talking(talk.ask_and_tell, "hello?")
     scheduler.run()
-    assert "CloseRequestError: nobody has subscribed to @comm-request" in outcomes[0]
+    assert "CloseRequestError: no callback is subscribed to @comm-request" in outcomes[0]
 
 
 def test_a_callback_that_raises(scheduler: Scheduler, talking: Make) -> None:
@@ -150,7 +150,7 @@ def test_a_coroutine_answers(scheduler: Scheduler, talking: Make, capabilities: 
             msg.respond(await future)
 
     scheduler.run()
-    assert outcomes == ["3"] or (capabilities.in_loop and "holds the run's thread" in outcomes[0])
+    assert outcomes == ["3"] or (capabilities.in_loop and "occupy the run's thread" in outcomes[0])
 
 
 def test_cancelling_a_call_closes_it(scheduler: Scheduler, talking: Make, capabilities: Capabilities) -> None:

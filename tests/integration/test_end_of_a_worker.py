@@ -241,7 +241,7 @@ def wait_in_a_handler(address: tuple[str, int]) -> None:
     [
         (wait_in_a_thread, "thread 'checkpoint' (pass_gate in gate.py)"),
         (wait_in_a_process, "process {pid} (child)"),
-        (wait_in_a_handler, "what was registered to be called at its end (pass_gate in gate.py)"),
+        (wait_in_a_handler, "a function registered to run at exit (pass_gate in gate.py)"),
     ],
 )
 def test_a_worker_says_what_its_end_waits_for(method: str, leave: Any, text: str) -> None:

@@ -257,6 +257,6 @@ def test_what_preload_means_is_checked(preload: object, error: type[Exception], 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_modules_are_imported_ahead_by_the_fork_server_only(method: str) -> None:
     """Other start methods say so; to import nothing ahead is what they do anyway."""
-    with pytest.raises(ValueError, match="mp_context='forkserver' only"):
+    with pytest.raises(ValueError, match="only with mp_context='forkserver'"):
         ProcessPool(1, method, preload=["json"])
     ProcessPool(1, method, preload=()).shutdown()

@@ -286,8 +286,8 @@ def test_unknown_workers_are_said_to_be_unknown(show: Callable[..., Page]) -> No
     """Where the executor tells nothing the page says so, and does not invent workers."""
     unknown = [r._replace(host=None, pid=None, by_worker=False) for r in recorded(50, 3)]
     page = show(unknown)
-    assert "does not tell its workers" in page.inner_text("#notes")
-    assert "not known" in page.inner_text("#totals")
+    assert "does not report its workers" in page.inner_text("#notes")
+    assert "unknown" in page.inner_text("#totals")
     assert "utilisation" not in page.inner_text("#totals")
 
 

@@ -174,7 +174,7 @@ def test_strangers_get_nothing() -> None:
     receiver, sender = multiprocessing.Pipe()
     with receiver, sender:
         loan = lending.Loan(sender.fileno())
-        with pytest.raises(ConnectionError, match="taken back"):
+        with pytest.raises(ConnectionError, match="has taken the file descriptor back"):
             lending.Ticket(loan.ticket.address, b"x" * lending.KEY).redeem()
         with Connection(loan.ticket.redeem()) as end:
             end.send(1)

@@ -1,4 +1,4 @@
-"""Bars that tell how much of a whole is done."""
+"""Progress bars."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from amltk.display.progress import Progress
 
 LEAST = 10
-"""Columns of a bar that is worth drawing; on narrower screens only its label is."""
+"""The narrowest bar worth drawing, in columns; on a narrower screen only its label is shown."""
 
 Parts = list[tuple[float, str]]
 
 
 def bar_lines(progress: Progress, width: int) -> list[Text]:
-    """A bar for submissions, and one for the time until the timeout where there is one."""
+    """A bar for submissions, and one for the time until the timeout if there is a timeout."""
     bars = [_of_submissions(progress)]
     if progress.active and progress.timeout:
         bars.append(_of_time(progress.elapsed, progress.timeout))
@@ -51,12 +51,12 @@ def _of_time(elapsed: float, timeout: float) -> tuple[Parts, str]:
 
 
 def to_go(progress: Progress) -> list[str]:
-    """When everything will have ended, in words; empty where that cannot be told."""
+    """The estimated time left, in words; empty if there is no estimate."""
     return [] if progress.to_go is None else [f"about {wording.duration(math.ceil(progress.to_go))} to go"]
 
 
 def time_left(elapsed: float, timeout: float) -> str:
-    """How long it is until the timeout, in words."""
+    """The time left until the timeout, in words."""
     return f"{wording.duration(math.ceil(max(0.0, timeout - elapsed)))} to the timeout"
 
 
@@ -72,10 +72,10 @@ def _line(parts: Parts, label: str, room: int) -> Text:
 
 
 def shares(parts: Sequence[float], width: int) -> list[int]:
-    """Divide `width` cells in proportion; what is not nothing has a cell at least, so that one failure is seen."""
+    """Divide `width` cells in proportion; each part above 0 gets at least one, so that a single failure is visible."""
     total = sum(parts)
     if not total:
         return [0] * len(parts)
     cells = [max(1, int(part * width / total)) if part else 0 for part in parts]
-    cells[cells.index(max(cells))] += width - sum(cells)  # the largest bears the rounding
+    cells[cells.index(max(cells))] += width - sum(cells)  # the largest part absorbs the rounding
     return cells

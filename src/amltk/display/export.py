@@ -1,4 +1,4 @@
-"""Pictures for documents: HTML that fits into any page, and SVG that stands by itself."""
+"""Pictures for documents: HTML that fits into any page, and standalone SVG."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 FONTS = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace"
 
 HEIGHT = 40
-"""Lines for what fills a whole screen; without it rich takes both sizes from the terminal in some environments."""
+"""Height of the console, in lines. If it is not set, rich takes both sizes from the terminal in some environments."""
 
 _PRE = (
     "margin:0;padding:0;border:0;background:none;color:inherit;white-space:pre;overflow-x:auto;"
     "line-height:1.25;font-variant-ligatures:none"
 )
 
-# What rich makes, but with fonts that are not fetched from the network, and as large as the text of the page.
+# The same as rich's template, but with fonts that are not fetched over the network, and scaled to the page's text size.
 _SVG = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" style="width:__WIDTH__em;max-width:100%;height:auto" \
 xmlns="http://www.w3.org/2000/svg">
@@ -58,7 +58,7 @@ def to_html(renderable: RenderableType, *, width: int = 80, fontsize: str = "med
         renderable: Anything that rich can draw.
         width: Columns.
         fontsize: A font size of CSS, such as `"small"` or `"14px"`.
-        title: A line above it; empty for none.
+        title: A line above the picture; empty for none.
     """
     heading = f"<strong>{html.escape(title)}</strong>\n" if title else ""
     style = f"font-size:{html.escape(fontsize)};font-family:{FONTS};{_PRE}"
@@ -70,17 +70,17 @@ def to_html(renderable: RenderableType, *, width: int = 80, fontsize: str = "med
 
 
 def to_svg(renderable: RenderableType, *, width: int = 80, fontsize: str = "medium", title: str = "") -> str:
-    """Draw something as an SVG element, in the frame of a terminal window. Arguments as in `to_html`."""
+    """Draw something as an SVG element, in the frame of a terminal window. Takes the same arguments as `to_html`."""
     console = _drawn(renderable, width)
     console.width = max(1, *(cell_len(line.rstrip()) for line in console.export_text(clear=False).splitlines()))
-    em = f"{console.width * 0.61 + 2:.2f}"  # so that text has the font size asked for, where there is room
+    em = f"{console.width * 0.61 + 2:.2f}"  # gives the text the requested font size if there is room
     template = _SVG.replace("__WIDTH__", em).replace("__FONTS__", FONTS)
     picture = console.export_svg(title=title, code_format=template)
     return f'<div style="font-size:{html.escape(fontsize)}">{picture}</div>'
 
 
 def _drawn(renderable: RenderableType, width: int) -> Console:
-    """A console that remembers what was drawn; the environment has no say in it."""
+    """A console that records what is drawn on it, independent of the environment."""
     console = Console(
         file=io.StringIO(),
         record=True,
@@ -97,5 +97,5 @@ def _drawn(renderable: RenderableType, width: int) -> Console:
 
 
 def _verbatim(text: str) -> str:
-    """For the template that rich fills in."""
+    """Escape braces, for the template that rich fills in."""
     return text.replace("{", "{{").replace("}", "}}")

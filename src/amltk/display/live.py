@@ -1,4 +1,4 @@
-"""Showing a run while it goes on."""
+"""The live display of a run."""
 
 from __future__ import annotations
 
@@ -21,23 +21,22 @@ if TYPE_CHECKING:
 class LiveDisplay:
     """Shows one run of a scheduler: state, counts, rate, tasks and the user's own renderables.
 
-    It draws only when it is told to, on the thread that tells it, and each time at the same cost, however much is
-    pending. In a terminal it is a region that is redrawn in place, and never higher than the terminal; in a notebook an
-    output that is replaced. Where there is neither, it prints a line every ten seconds and one at the end, to the
-    standard error stream.
+    It draws only when called, on the calling thread, and a drawing costs the same however much is pending. In a
+    terminal it redraws a region in place, never higher than the terminal; in a notebook it replaces an output. Anywhere
+    else it prints a line to standard error every ten seconds, and one at the end.
 
-    What callbacks print goes above it. So does what workers print, but it goes to the terminal itself: of several lines
-    at once those after the first may end with pieces of the picture that was there.
+    Output of callbacks appears above it. So does output of workers, but that goes straight to the terminal: if it has
+    several lines at once, those after the first may end with remains of the previous picture.
 
-    Whatever raises while it draws, the user's renderables included, closes it first: the terminal is as it was.
+    If drawing raises, also in a renderable of the user's, the display is closed and the terminal restored first.
 
     Args:
-        scheduler: Whose run is shown.
-        renderables: Anything that rich can draw; shown below, and drawn anew each time. Left out where only lines are
-            printed.
-        timeout: The timeout of the run in seconds, to show the time left; None if it has none.
-        console: Where it is shown; None for rich's own console, or the standard error stream if that is no terminal.
-        clock: Tells the time in seconds.
+        scheduler: The scheduler whose run is shown.
+        renderables: Anything that rich can draw; shown below the panel and redrawn each time. Not shown where only
+            lines are printed.
+        timeout: The timeout of the run in seconds, used to show the time left; None if it has none.
+        console: The console to show it on; None for rich's own console, or standard error if that is not a terminal.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
@@ -56,19 +55,19 @@ class LiveDisplay:
         self._screen: Screen
 
     def start(self) -> None:
-        """Begin to show the run."""
-        self._screen = screen_for(self._console)  # only now: another run may have opened one there
+        """Start showing the run."""
+        self._screen = screen_for(self._console)  # not earlier: another run may have opened a display there since
         self._observer.open()
         self._or_close(self._screen.open)
         self.refresh()
 
     def refresh(self) -> None:
-        """Show how it goes now, where that is due."""
+        """Redraw the display if it is due."""
         if self._screen.is_due(self._observer.elapsed):
             self._or_close(lambda: self._screen.draw(self._frame()))
 
     def stop(self) -> None:
-        """Show how it ended, and give the terminal back."""
+        """Show how the run ended, and restore the terminal."""
         self._or_close(lambda: self._screen.close(self._frame()))
         self._observer.close()
 

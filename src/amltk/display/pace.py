@@ -1,4 +1,4 @@
-"""How fast a run goes, and when it will be over."""
+"""The rate of a run, and how long it will still take."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ if TYPE_CHECKING:
     from amltk.scheduling.snapshot import Counts
 
 PACE_WINDOW = 60
-"""Seconds over which the rate is taken, once enough has ended in them."""
+"""The rate is measured over this many seconds, once enough calls have ended within them."""
 
 ENOUGH = 10
-"""How many computed within the window make a rate; with fewer it is the mean since the start."""
+"""How many calls must be computed within the window to measure a rate; with fewer, the rate is the mean since the
+start."""
 
 SETTLED_AFTER = 3
-"""Endings in a row without a submission in between after which what has not ended counts as all that is left."""
+"""After this many endings in a row without a new submission, no more submissions are expected."""
 
 
 class Pace:
-    """How fast submissions are computed, and whether the end is in sight."""
+    """Measures how fast submissions are computed, and estimates when they will all have ended."""
 
     def __init__(self) -> None:
         self._readings: deque[tuple[float, int]] = deque()
@@ -27,7 +28,7 @@ class Pace:
         self._ended_at_submission = 0
 
     def read(self, elapsed: float, counts: Counts) -> None:
-        """Take a reading. Only one a second is kept."""
+        """Take a reading. At most one reading per second is kept."""
         if counts.submitted != self._submitted:
             self._submitted = counts.submitted
             self._ended_at_submission = counts.ended
@@ -37,7 +38,7 @@ class Pace:
             self._readings.popleft()
 
     def rate(self, elapsed: float, counts: Counts) -> float:
-        """How many are computed a second, lately or, where that is little, since the start."""
+        """Computed calls per second: over the window, or since the start if few have ended in it."""
         since, before = self._readings[0]
         if counts.computed - before < ENOUGH:
             since, before = 0.0, 0
@@ -48,12 +49,12 @@ class Pace:
 
         Args:
             elapsed: Seconds since the start.
-            counts: The submissions by now.
-            total: How many there will have been at the end; None if that is not known. Then what has not ended is taken
-                for all that is left, once nothing more seems to come.
+            counts: The submissions so far.
+            total: How many submissions there will be in total; None if unknown. Then the unended ones count as all that
+                is left, once no more seem to be coming.
 
         Returns:
-            None if it cannot be told, or nothing is left.
+            None if there is no estimate, or nothing is left.
         """
         rate = self.rate(elapsed, counts)
         left = counts.unended if total is None else total - counts.ended

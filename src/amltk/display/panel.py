@@ -1,4 +1,4 @@
-"""One picture of a run: drawn as a panel, or told in a few lines of plain text."""
+"""One picture of a run: a panel, or a few lines of plain text."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     from amltk.display.progress import Progress
 
 WIDTH = 100
-"""Columns that the panel takes at most; wider lines are hard to read."""
+"""The maximum width of the panel, in columns; longer lines are hard to read."""
 
 MARGIN = 4
-"""Columns of a panel beside what is in it."""
+"""Columns that the panel's border and padding take."""
 
 BORDERS = 2
-"""Lines of a panel beside what is in it."""
+"""Lines that the panel's border takes."""
 
 SEPARATOR = " · "
 
 LEAST_HEIGHT = 6
-"""Lines that the panel has in any case, however high the user's own renderables are."""
+"""The minimum height of the panel, in lines, however high the user's own renderables are."""
 
 
 class Frame:
-    """One picture of a run, made only as far as the screen asks for it.
+    """One picture of a run. Only the parts that the screen asks for are made.
 
     Args:
-        progress: How the run goes.
-        executor: The executor in short.
+        progress: The progress of the run.
+        executor: A short description of the executor.
         renderables: The user's own, shown below the panel.
     """
 
@@ -52,11 +52,11 @@ class Frame:
 
     @property
     def elapsed(self) -> float:
-        """When it was made, in seconds from the start of the run."""
+        """The time of this picture, in seconds since the start of the run."""
         return self._progress.elapsed
 
     def lines(self, *, after: float) -> list[str]:
-        """As plain text, for logs: one line, and one for each of the last failures that came after that second."""
+        """Plain text for logs: one line for the run, and one for each recent failure later than `after` seconds."""
         progress = self._progress
         parts = [
             progress.state,
@@ -74,7 +74,7 @@ class Frame:
         ]
 
     def picture(self, width: int, height: int) -> RenderableType:
-        """As a panel of `width` columns, or `WIDTH` if that is less, and what the user added, in `height` lines."""
+        """A panel of `width` columns, but at most `WIDTH`, and the user's renderables, in `height` lines."""
         return _Picture(self, self._renderables, width, height)
 
     def panel(self, width: int, height: int) -> Panel:
@@ -94,7 +94,7 @@ class Frame:
 
 
 class _Picture:
-    """A panel that takes the lines that the user's renderables below it leave."""
+    """A panel that takes the lines left over by the user's renderables below it."""
 
     def __init__(self, frame: Frame, renderables: Sequence[RenderableType], width: int, height: int) -> None:
         self._frame = frame
@@ -117,14 +117,14 @@ def _headline(progress: Progress) -> Text:
 
 
 def _told(progress: Progress) -> list[tuple[str, int, str]]:
-    """How many are in each state, and how often callbacks have raised, where they have."""
+    """The count of each state, and of callback errors if there are any."""
     n = progress.callback_exceptions
     raised = [(f"callback {'error' if n == 1 else 'errors'}", n, theme.FAILED)] if n else []
     return [*states(progress.counts), *raised]
 
 
 def _legend(progress: Progress, width: int) -> list[Text]:
-    """The same, on one line where there is room for that."""
+    """The same counts as `_told`, on one line if there is room."""
     lines = [one_line()]
     for name, n, style in _told(progress):
         part = one_line((f"{n:,} {name}", style if n else theme.QUIET))

@@ -1,4 +1,4 @@
-"""How a run goes: what snapshots of a scheduler tell when they are looked at one after the other."""
+"""The progress of a run, worked out from successive snapshots of a scheduler."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from amltk.scheduling.snapshot import RunningCall, TaskSnapshot
 
 KEPT_FAILURES = 5
-"""How many failures are told, the last ones."""
+"""How many of the last failures are kept."""
 
 NOTHING = Counts(0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class TaskProgress:
-    """How one task goes.
+    """The progress of one task.
 
     Attributes:
         name: Its name.
         counts: Its submissions in this run.
-        notes: What its plugins say of themselves, and events of theirs that happened in this run.
+        notes: The status of its plugins, and the events of those plugins in this run.
     """
 
     name: str
@@ -41,11 +41,11 @@ class TaskProgress:
 
 @dataclass(frozen=True)
 class CallProgress:
-    """One call that a worker is at.
+    """One call that is running in a worker.
 
     Attributes:
-        name: The call in short, with its arguments.
-        where: The worker in words; empty if it is not known.
+        name: A label of the call, with its arguments.
+        where: A description of the worker; empty if unknown.
         seconds: How long it has been running.
     """
 
@@ -56,12 +56,12 @@ class CallProgress:
 
 @dataclass(frozen=True)
 class Failure:
-    """An error of compute.
+    """A failed call.
 
     Attributes:
-        name: The call in short, with its arguments.
+        name: A label of the call, with its arguments.
         text: The error, on one line.
-        at: Seconds from the start of the run.
+        at: Seconds since the start of the run.
     """
 
     name: str
@@ -71,21 +71,21 @@ class Failure:
 
 @dataclass(frozen=True)
 class Progress:
-    """How a run goes at one moment; all times in seconds.
+    """The progress of a run at one moment; all times are in seconds.
 
     Attributes:
-        state: `"starting"`, `"running"`, `"finishing"` or `"finished"`, with the reason where there is one to tell.
+        state: `"starting"`, `"running"`, `"finishing"` or `"finished"`, with the reason if there is one.
         active: Whether it is running.
-        elapsed: Time since the start.
-        timeout: The timeout; None without one.
-        rate: How many are computed a second.
+        elapsed: The time since the start.
+        timeout: The timeout; None if there is none.
+        rate: Computed calls per second.
         counts: All submissions of this run.
-        total: How many there will have been; None if that is not known.
-        to_go: Time until all that is known of has ended, at the present rate; None if that cannot be told.
-        tasks: All tasks, in the order in which they were made.
-        calls: What workers are at, what was begun first in front; empty where the executor does not tell.
-        failures: The last errors of compute, the latest in front.
-        callback_exceptions: How often a callback or a plugin has raised in this run.
+        total: How many submissions there will be in total; None if unknown.
+        to_go: The time until all known submissions have ended, at the present rate; None if there is no estimate.
+        tasks: All tasks, in the order in which they were created.
+        calls: The running calls, the earliest first; empty if the executor does not report them.
+        failures: The last failed calls, the latest first.
+        callback_exceptions: How often a callback or a plugin raised in this run.
     """
 
     state: str
@@ -106,9 +106,9 @@ class Observer:
     """Follows one run of a scheduler, from `open` to `close`.
 
     Args:
-        scheduler: What is followed.
+        scheduler: The scheduler to follow.
         timeout: The timeout of the run in seconds; None if it has none.
-        clock: Tells the time in seconds.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, scheduler: Scheduler, timeout: float | None, clock: Callable[[], float]) -> None:
@@ -117,7 +117,7 @@ class Observer:
         self._clock = clock
         self._begin = clock()
         self._pace = Pace()
-        # A scheduler may run many times: what was there before is left out of all numbers.
+        # A scheduler may run many times: everything from before this run is left out of the numbers.
         before = Snapshot.of(scheduler)
         self._counts_before = before.counts
         self._callback_exceptions_before = before.callback_exceptions
@@ -125,7 +125,7 @@ class Observer:
         self._events_before = scheduler.event_counts
         self._running_since: dict[Future[Any], float] = {}
         self._failures: deque[tuple[Future[Any], BaseException, float]] = deque(maxlen=KEPT_FAILURES)
-        self._labels: dict[Future[Any], str] = {}  # of what is shown: the repr of an argument may be slow
+        self._labels: dict[Future[Any], str] = {}  # of the calls shown: the repr of an argument may be slow
         self._subscription: Subscription | None = None
 
     @property
@@ -134,17 +134,17 @@ class Observer:
         return self._clock() - self._begin
 
     def open(self) -> None:
-        """Follow it from now on."""
+        """Start following it."""
         self._begin = self._clock()
         self._subscription = self._scheduler.on_future_exception.register(self._note_failure, hidden=True)
 
     def close(self) -> None:
-        """Stop following it. Harmless when repeated."""
+        """Stop following it. May be called repeatedly."""
         if self._subscription is not None:
             self._subscription.end()
 
     def observe(self) -> Progress:
-        """Look at it now."""
+        """The progress now."""
         elapsed = self.elapsed
         snapshot = Snapshot.of(self._scheduler)
         counts = snapshot.counts.since(self._counts_before)
@@ -182,11 +182,11 @@ class Observer:
         return f"{state}: stopped" if happened[scheduler.STOP] else state
 
     def _counts_of(self, task: TaskSnapshot) -> Counts:
-        before = self._tasks_before.get(task.task)  # none if it was made during the run
+        before = self._tasks_before.get(task.task)  # None if it was created during the run
         return task.counts.since(NOTHING if before is None else before.counts)
 
     def _total(self, snapshot: Snapshot, counts: Counts) -> int | None:
-        """How many submissions there will have been in this run, if that is known of all that has any."""
+        """How many submissions there will be in this run; None unless it is known for every task that has any."""
         total = known = 0
         for task in snapshot.tasks:
             if task.total is not None:
@@ -207,7 +207,7 @@ class Observer:
 
     def _calls(self, snapshot: Snapshot) -> tuple[CallProgress, ...]:
         now = self._clock()
-        # Where nobody tells when a call has begun, that is noticed here: a redraw late is early enough.
+        # If the executor does not report when a call began, its start is noticed here: one redraw late is early enough.
         self._running_since = {call.future: self._began(call, snapshot.time, now) for call in snapshot.calls}
         calls = (
             CallProgress(self._labels[call.future], call.where, now - self._running_since[call.future])
@@ -217,9 +217,9 @@ class Observer:
 
     def _began(self, call: RunningCall, wall: float, now: float) -> float:
         if call.since is not None:
-            return now - max(0.0, wall - call.since)  # the worker's clock may be another one
+            return now - max(0.0, wall - call.since)  # the worker's clock may differ
         return self._running_since.get(call.future, now)
 
     def _note_failure(self, future: Future[Any], error: BaseException) -> None:
-        # Put into words only when it is drawn: a message of the user's own may be slow to make.
+        # The error is formatted only when it is drawn: the user's own `__str__` may be slow.
         self._failures.appendleft((future, error, self.elapsed))

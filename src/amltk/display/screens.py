@@ -1,4 +1,4 @@
-"""Where a run can be shown: one small class for a terminal, for a notebook, and for what only takes lines."""
+"""Where a run can be shown: a class each for a terminal, for a notebook, and for output that only takes lines."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ if TYPE_CHECKING:
     from amltk.display.panel import Frame
 
 FIRST_LINE = 1.0
-"""Seconds after which the first line is printed, where there is no terminal."""
+"""Seconds until the first line is printed if there is no terminal."""
 
 LINE_EVERY = 10.0
 """Seconds between two lines."""
 
 NOTEBOOK_WIDTH = 100
-"""Columns of a picture in a notebook, which scrolls where its page is narrower."""
+"""Columns of a picture in a notebook; a narrower page scrolls."""
 
 NOTEBOOK_HEIGHT = 60
 """Lines of a picture in a notebook, at most."""
 
 
 class Screen(Protocol):
-    """Something that a run is shown on."""
+    """A place where a run is shown."""
 
     def open(self) -> None:
-        """Make it ready."""
+        """Prepare it."""
 
     def is_due(self, elapsed: float) -> bool:
-        """Whether something is to be drawn so many seconds after the start of the run."""
+        """Whether to draw now, `elapsed` seconds after the start of the run."""
         ...
 
     def draw(self, frame: Frame) -> None:
-        """Show how the run goes."""
+        """Show the progress of the run."""
 
     def close(self, last: Frame | None) -> None:
-        """Show how the run went, unless `last` is None, and leave everything as it was before."""
+        """Show how the run ended, unless `last` is None, and restore everything."""
 
 
 def screen_for(console: Console | None) -> Screen:
-    """What is able to show a run on this console.
+    """Choose how to show a run on this console.
 
-    Without one it is rich's own, which prints to the standard output; or else the standard error stream, so that a
-    display never gets into what a program prints.
+    Without a console it is rich's own, if that is a terminal; otherwise standard error, so that a display never mixes
+    with a program's output.
     """
     if console is not None:
         return _screen_on(console, moves=console.is_interactive)
     own = rich.get_console()
-    # rich takes a pipe for a terminal where FORCE_COLOR asks for colours; cursor movements do not belong there.
+    # With FORCE_COLOR rich treats a pipe as a terminal; cursor movements do not belong there.
     if own.is_jupyter or (own.is_interactive and _is_terminal(own)):
         return _screen_on(own, moves=True)
     errors = Console(stderr=True)
@@ -74,12 +74,12 @@ def _screen_on(console: Console, *, moves: bool) -> Screen:
 def _is_terminal(console: Console) -> bool:
     try:
         return console.file.isatty()
-    except ValueError:  # it is closed
+    except ValueError:  # the file is closed
         return False
 
 
 class TerminalScreen:
-    """A region of a terminal that is redrawn in place, while what is printed goes above it.
+    """A region of a terminal that is redrawn in place, while other output appears above it.
 
     Only one can be open on a console at a time.
     """
@@ -92,31 +92,31 @@ class TerminalScreen:
 
     @classmethod
     def is_open_on(cls, console: Console) -> bool:
-        """Whether one is open on this console."""
+        """Whether a display is open on this console."""
         return any(screen._console is console for screen in cls._all_open)
 
     @classmethod
     def forget_all(cls) -> None:
-        """In a forked worker: what it prints goes to the terminal as it is; the region is the parent's to draw."""
+        """In a forked worker: its output goes directly to the terminal; only the parent draws the region."""
         while cls._all_open:
             cls._all_open.pop()._region.give_back_streams()
 
     def open(self) -> None:
-        """Hide the cursor, and redirect the standard streams to above the region."""
+        """Hide the cursor, and redirect the standard streams above the region."""
         self._region.open()
         self._all_open.append(self)
 
     def is_due(self, elapsed: float) -> bool:  # noqa: ARG002 - the interface's
-        """Whenever the run asks."""
+        """Always."""
         return True
 
     def draw(self, frame: Frame) -> None:
         """Redraw the region."""
         size = self._console.size
-        self._region.draw(frame.picture(size.width, size.height - 2))  # what was printed last is seen above it
+        self._region.draw(frame.picture(size.width, size.height - 2))  # so that the last output is visible above it
 
     def close(self, last: Frame | None) -> None:
-        """Redraw it for the last time, and give back cursor and streams even if that raises."""
+        """Redraw the region for the last time, and restore cursor and streams even if that raises."""
         if self not in self._all_open:
             return
         self._all_open.remove(self)
@@ -134,16 +134,16 @@ if hasattr(os, "register_at_fork"):
 
 
 class NotebookScreen:
-    """An output of the cell that is replaced in place; needs nothing but IPython."""
+    """An output of the cell, replaced in place; needs only IPython."""
 
     def __init__(self) -> None:
         self._handle: Any = None
 
     def open(self) -> None:
-        """Do nothing: the output is made by the first frame."""
+        """Do nothing: the first frame creates the output."""
 
     def is_due(self, elapsed: float) -> bool:  # noqa: ARG002 - the interface's
-        """Whenever the run asks."""
+        """Always."""
         return True
 
     def draw(self, frame: Frame) -> None:
@@ -152,7 +152,7 @@ class NotebookScreen:
         picture = frame.picture(NOTEBOOK_WIDTH, NOTEBOOK_HEIGHT)
         forms = {
             "text/html": export.to_html(picture, width=NOTEBOOK_WIDTH),
-            "text/plain": "\n".join(frame.lines(after=-1)),  # for editors and converters that show no HTML
+            "text/plain": "\n".join(frame.lines(after=-1)),  # for editors and converters that do not show HTML
         }
         if self._handle is None:
             self._handle = ipython.display(forms, raw=True, display_id=True)
@@ -160,13 +160,13 @@ class NotebookScreen:
             self._handle.update(forms, raw=True)
 
     def close(self, last: Frame | None) -> None:
-        """Replace it for the last time."""
+        """Replace the output for the last time."""
         if last is not None:
             self.draw(last)
 
 
 class LineScreen:
-    """A pipe, a file or the log of a CI job: a line now and then, without control codes."""
+    """A pipe, a file or the log of a CI job: an occasional line, without control codes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -174,14 +174,14 @@ class LineScreen:
         self._told = 0.0
 
     def open(self) -> None:
-        """Do nothing: the first line comes when there is something to tell."""
+        """Do nothing: the first line comes when there is something to report."""
 
     def is_due(self, elapsed: float) -> bool:
         """Soon after the start, then every few seconds."""
         return elapsed >= self._next
 
     def draw(self, frame: Frame) -> None:
-        """Print a line, and one for each failure since the last time."""
+        """Print a line for the run, and one for each failure since the last time."""
         self._next = frame.elapsed + LINE_EVERY
         self._print(frame)
 
@@ -193,4 +193,4 @@ class LineScreen:
     def _print(self, frame: Frame) -> None:
         lines = frame.lines(after=self._told)
         self._told = frame.elapsed
-        self._console.out("\n".join(lines), highlight=False)  # above a region, if there is one of another run
+        self._console.out("\n".join(lines), highlight=False)  # above the region of another run, if there is one

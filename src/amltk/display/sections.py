@@ -1,6 +1,6 @@
-"""The lists below the headline of a picture: tasks, running calls and failures, each in as many lines as it gets.
+"""The lists below the headline of a picture: tasks, running calls and failures, each in the lines it is given.
 
-Lines are laid out here, since rich takes ten times as long for a table.
+Lines are laid out here, since a table of rich's takes ten times as long.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
     Draw = Callable[[Progress, int, int], list[Text]]
 
 NAME_WIDTH = 16
-"""Columns that the name of a task has at least, however narrow the screen."""
+"""The minimum width of a task's name, in columns, however narrow the screen."""
 
 MOST_CALLS = 16
-"""Running calls that are listed, at most."""
+"""How many running calls are listed at most."""
 
 LEAST = 2
-"""Lines below which a section is left out: a header and one entry."""
+"""The fewest lines of a section, a header and one entry; with less room it is left out."""
 
 TIME_WIDTH = 11
-"""Columns of what begins a line with a time."""
+"""Columns of the time at the beginning of a line."""
 
 _COLUMNS = {"pending": 10, "running": 9, "done": 10, "failed": 8, "cancelled": 11, "pending or running": 20}
 
 
 def section_lines(progress: Progress, width: int, height: int) -> list[Text]:
-    """The lines of all sections that there is something to tell in, at most `height` of them.
+    """The lines of all sections that are not empty, at most `height` of them.
 
-    Where there is too little room, each section is given the same; then the lines between them go, and then the last
-    section.
+    If there is not enough room, all sections get equal shares; if that is too little, the blank lines between them are
+    dropped, and then the last section.
     """
     wanted: list[tuple[Draw, int]] = []
     if progress.tasks:
@@ -59,7 +59,7 @@ def section_lines(progress: Progress, width: int, height: int) -> list[Text]:
 
 
 def fit(wanted: Sequence[int], room: int) -> list[int]:
-    """Give each as many lines as it wants, or an equal share where there are not enough."""
+    """Give each section the lines it wants, or an equal share if there are not enough."""
     given = [0] * len(wanted)
     while room > 0 and given != list(wanted):
         for n, lines in enumerate(wanted):
@@ -70,7 +70,7 @@ def fit(wanted: Sequence[int], room: int) -> list[int]:
 
 
 def states(counts: Counts) -> list[tuple[str, int, str]]:
-    """Each state with its name, how many are in it, and its style."""
+    """Each state as its name, its count and its style."""
     if counts.running is None or counts.pending is None:
         unended = [("pending or running", counts.unended, theme.PENDING)]
     else:
@@ -84,12 +84,12 @@ def states(counts: Counts) -> list[tuple[str, int, str]]:
 
 
 def _some(shown: int, of: int, what: str) -> str:
-    """The heading of a list: `call`, or `3 of 20 calls` where it is not complete."""
+    """The heading of a list: `call`, or `3 of 20 calls` if it is incomplete."""
     return what if shown == of else f"{shown:,} of {of:,} {what}s"
 
 
 def _name(name: str, width: int) -> Text:
-    """The name of a task or function in so many columns."""
+    """The name of a task or function, cut or padded to `width` columns."""
     text = one_line(wording.printable(name))
     text.truncate(width, overflow="ellipsis", pad=True)
     return text
@@ -101,7 +101,7 @@ def _name(name: str, width: int) -> Text:
 def _task_lines(progress: Progress, width: int, height: int) -> list[Text]:
     columns = [name for name, _, _ in states(progress.counts)]
     while sum(_COLUMNS[name] for name in columns) > max(0, width - NAME_WIDTH):
-        columns.pop()  # part of a number would be another one
+        columns.pop()  # never cut a number: a part of it is a different number
     room = width - sum(_COLUMNS[name] for name in columns)
     shown = _most_active(progress.tasks, height - 1)
     heading = "".join(f"{name:>{_COLUMNS[name]}}" for name in columns)
@@ -113,7 +113,7 @@ def _task_lines(progress: Progress, width: int, height: int) -> list[Text]:
 
 
 def _most_active(tasks: Sequence[TaskProgress], room: int) -> list[TaskProgress]:
-    """Those that fit, in the order in which they were made, so that they do not change places; one at least."""
+    """The most active tasks that fit, at least one, in order of creation, so that they do not change places."""
     chosen: list[int] = []
     for n in sorted(range(len(tasks)), key=lambda n: _activity(tasks[n])):
         room -= 1 + len(tasks[n].notes)

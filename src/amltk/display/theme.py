@@ -1,4 +1,4 @@
-"""What all views share: a few styles, their colours in documents, and lines of text."""
+"""Shared by all views: styles, their colours in documents, and lines of text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 QUIET = "dim"
-TITLE = "bold not dim"  # also within a frame, which is dim
+TITLE = "bold not dim"  # readable within a frame, which is dim
 FRAME = "dim"
 EVENT = "cyan"
 KEYWORD = "magenta"
@@ -31,9 +31,9 @@ COLOURS = [
 ]
 
 PAGE = TerminalTheme(background=(255, 255, 255), foreground=(0, 0, 0), normal=COLOURS, bright=COLOURS)
-"""For HTML that is put into a page: the text keeps the page's own colour, so only the colours above are seen."""
+"""For HTML embedded in a page: the text keeps the page's own colour, so only the colours above are visible."""
 
 
 def one_line(*parts: str | tuple[str, str]) -> Text:
-    """A line, cut off where there is no more room. Made without markup, so that users' names stay as they are."""
+    """A line, cut off where room ends. It is made without markup, so that users' names stay as they are."""
     return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")

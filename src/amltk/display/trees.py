@@ -1,4 +1,4 @@
-"""What a scheduler and its tasks are: events with their counts, and who is subscribed to them."""
+"""Drawings of a scheduler and its tasks: their events with counts and subscribed callbacks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def scheduler_tree(scheduler: Scheduler) -> RenderableType:
 
 
 def task_tree(task: Task[..., Any]) -> RenderableType:
-    """Draw a task: what is pending, its plugins, and its events with counts and callbacks."""
+    """Draw a task: how much is pending, its plugins, and its events with counts and callbacks."""
     label = one_line(
         ("Task ", theme.TITLE),
         (wording.printable(task.name), theme.TITLE),

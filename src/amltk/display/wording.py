@@ -1,4 +1,4 @@
-"""How things are put into words: names, signatures, numbers and durations, all of them short and safe to print."""
+"""How things are put into words: names, signatures, numbers and durations, all short and safe to print."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 P = inspect.Parameter
 
 LONGEST = 300
-"""Characters of a user's text that are shown; no screen has more on a line."""
+"""How many characters of a user's text are shown; no screen has more on a line."""
 
 SECONDS_PER_MINUTE = 60
 SECONDS_PER_HOUR = 3600
 
 
 def printable(text: str) -> str:
-    """The text on one line, not too long, with all that a terminal would act upon written as an escape sequence."""
+    """The text on one line, shortened if too long, with control characters written as escape sequences."""
     text = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
     if text.isprintable():
         return text
@@ -29,7 +29,7 @@ def printable(text: str) -> str:
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """The name under which users know a function, a method, a partial or an object that can be called."""
+    """The name by which users know a function, method, partial or callable object."""
     while isinstance(function, functools.partial):
         function = function.func
     name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
@@ -39,7 +39,7 @@ def function_name(function: Callable[..., Any]) -> str:
 
 
 def parameters(function: Callable[..., Any]) -> str:
-    """What a function takes, by name only: `(trial, lr=…, *, seed=…)`; `(…)` where Python cannot tell."""
+    """The parameters of a function, by name only: `(trial, lr=…, *, seed=…)`; `(…)` if Python cannot tell."""
     try:
         signature = inspect.signature(function)
     except (ValueError, TypeError):
@@ -52,7 +52,7 @@ def parameters(function: Callable[..., Any]) -> str:
 
 
 class _Something:
-    """A default value, whatever it is: its own repr may be long."""
+    """Stands for any default value, whose own repr may be long."""
 
     def __repr__(self) -> str:
         return "…"
@@ -71,8 +71,8 @@ def error_in_short(error: BaseException) -> str:
     """Type and message of an error, on one line."""
     try:
         message = str(error).strip()
-    except Exception as failure:  # noqa: BLE001 - of the user's own __str__; told in its place
-        message = f"its text raises {type(failure).__name__}"
+    except Exception as failure:  # noqa: BLE001 - the user's own __str__ failed; reported instead
+        message = f"its str() raises {type(failure).__name__}"
     first, _, more = message.partition("\n")
     kind = type(error).__name__
     return printable(f"{kind}: {first}{' …' if more else ''}" if first else kind)
@@ -97,7 +97,7 @@ def duration(seconds: float) -> str:
 
 
 def rate(per_second: float) -> str:
-    """So many a second, a minute or an hour: whichever gives a number that one can read."""
+    """A rate per second, minute or hour: whichever gives a readable number."""
     if per_second == 0:
         return "0/s"
     if per_second >= 1:

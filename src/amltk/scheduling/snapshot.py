@@ -1,6 +1,7 @@
-"""What a scheduler is doing at one moment, in numbers that do not change any more: what displays and monitors read.
+"""The state of a scheduler at one moment, in immutable objects, for displays and monitors.
 
-Taking a snapshot takes as long as there are tasks and workers, however much is pending, and may be done on any thread.
+Taking a snapshot takes time proportional to the number of tasks and workers, not to what is pending, and is possible on
+any thread.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many submissions are in which state.
+    """The number of submissions in each state.
 
     Attributes:
-        unended: Those that have not ended.
-        running: Those of them that a worker has begun; None where the executor does not tell.
-        done: Those that have ended with a result.
-        failed: Those that have ended with an exception.
-        cancelled: Those that were cancelled.
+        unended: Submissions that have not ended.
+        running: Unended submissions that a worker has begun; None if the executor does not report it.
+        done: Submissions that ended with a result.
+        failed: Submissions that ended with an exception.
+        cancelled: Submissions that were cancelled.
     """
 
     unended: int
@@ -44,26 +45,26 @@ class Counts:
 
     @property
     def pending(self) -> int | None:
-        """Those that no worker has begun; None where the executor does not tell."""
+        """Unended submissions that no worker has begun; None if the executor does not report it."""
         return None if self.running is None else self.unended - self.running
 
     @property
     def computed(self) -> int:
-        """Those that were computed to an end, good or bad."""
+        """Submissions that ended with a result or an exception."""
         return self.done + self.failed
 
     @property
     def ended(self) -> int:
-        """Those that have ended, in whichever way."""
+        """All submissions that have ended."""
         return self.computed + self.cancelled
 
     @property
     def submitted(self) -> int:
-        """All of them."""
+        """All submissions."""
         return self.unended + self.ended
 
     def since(self, earlier: Counts) -> Counts:
-        """The same, without what had ended by then."""
+        """The same counts, without the submissions that had ended in `earlier`."""
         return replace(
             self,
             done=self.done - earlier.done,
@@ -74,13 +75,13 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class RunningCall:
-    """A call that a worker is at.
+    """A call that a worker is running.
 
     Attributes:
         future: Its future.
-        name: Of its task, or of its function where it has none.
-        where: The worker in words, such as `process 4711`; empty if it is not known.
-        since: When the worker began it, in seconds since the epoch; None if that is not known.
+        name: The name of its task, or of its function if it has no task.
+        where: A description of the worker, such as `process 4711`; empty if unknown.
+        since: When the worker began it, in seconds since the epoch; None if unknown.
     """
 
     future: Future[Any]
@@ -91,11 +92,11 @@ class RunningCall:
 
 @dataclass(frozen=True, slots=True)
 class PluginStatus:
-    """What a plugin says of itself.
+    """The status of a plugin.
 
     Attributes:
         name: Its name.
-        status: One short line; empty if there is nothing to say.
+        status: One short line; empty if there is nothing to show.
     """
 
     name: str
@@ -104,14 +105,14 @@ class PluginStatus:
 
 @dataclass(frozen=True, slots=True)
 class TaskSnapshot:
-    """What one task is doing.
+    """The state of one task.
 
     Attributes:
         task: The task.
         counts: Its submissions, over all runs.
-        total: How many submissions there will have been in all, over all runs; None where no plugin and no map knows.
-        plugins: Its plugins, in the order in which they are asked.
-        events: How often those of its events have happened that not every task has.
+        total: How many submissions there will be in total, over all runs; None if no plugin and no map knows.
+        plugins: Its plugins, in the order in which they are called.
+        events: Counts of its own events, beyond those that every task has.
     """
 
     task: Task[..., Any]
@@ -123,15 +124,15 @@ class TaskSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a scheduler is doing at one moment.
+    """The state of a scheduler at one moment.
 
     Attributes:
-        time: That moment, in seconds since the epoch.
+        time: The moment, in seconds since the epoch.
         accepting: Whether it accepts submissions, see `Scheduler.running`.
-        counts: Its submissions, over all runs, those without a task included.
-        calls: What workers are at; empty where the executor does not tell.
-        tasks: Its tasks, in the order in which they were made.
-        callback_exceptions: How often a callback or a plugin has raised, over all runs.
+        counts: Its submissions, over all runs, including those without a task.
+        calls: The running calls; empty if the executor does not report them.
+        tasks: Its tasks, in the order in which they were created.
+        callback_exceptions: How often a callback or a plugin raised, over all runs.
     """
 
     time: float
@@ -143,7 +144,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, scheduler: Scheduler) -> Snapshot:
-        """Take one now."""
+        """Take a snapshot now."""
         calls = scheduler.running_calls()
         by_task = None if calls is None else Counter(future.task for future in calls)
         done, failed, cancelled = (
@@ -161,7 +162,7 @@ class Snapshot:
 
 
 def _counts(unended: int, running: int | None, done: int, failed: int, cancelled: int) -> Counts:
-    # On another thread than the loop's what was found to run may have ended by now.
+    # On a thread other than the loop's, a call that was found running may have ended by now.
     return Counts(unended, None if running is None else min(running, unended), done, failed, cancelled)
 
 
@@ -172,7 +173,7 @@ def _running_call(future: Future[Any]) -> RunningCall:
 
 
 def _place(told: Whereabouts) -> str:
-    """Where it is computed, in words."""
+    """A description of where it is computed."""
     if told.pid is None:
         return ""
     is_thread = told.thread is not None and told.pid == os.getpid()
@@ -195,7 +196,7 @@ def _task(task: Task[..., Any], running: int | None) -> TaskSnapshot:
 
 
 def _total(counts: Counts, task: Task[..., Any]) -> int | None:
-    """What was submitted and what is to come: as much as plugins let pass, and the items of maps that are not over."""
+    """Submissions so far and those to come: as many as plugins still allow, and the remaining items of maps."""
     to_come = [left for plugin in task.plugins if (left := plugin.calls_left()) is not None]
     mapped = [task_map.calls_left() for task_map in task.maps if not task_map.over]
     if mapped and None not in mapped:

@@ -1,4 +1,4 @@
-"""Helpers for tests of programs that use a scheduler: no process, no socket, no waiting.
+"""Helpers for testing programs that use a scheduler, without processes, sockets or waiting.
 
 ```python
 from amltk.scheduling import Scheduler
@@ -17,7 +17,7 @@ def test_a_failed_trial_is_tried_again():
     assert recorder.names == ["start", "future-submitted", "future-done", "future-exception", ...]
 ```
 
-A whole experiment is rehearsed on a `SimulatedExecutor`: many workers, calls that take hours, in virtual time.
+Use a `SimulatedExecutor` to rehearse a whole experiment in virtual time, with many workers and calls that take hours.
 """
 
 from amltk.testing.manual_executor import ManualExecutor, Submission

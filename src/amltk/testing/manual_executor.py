@@ -1,4 +1,4 @@
-"""An executor that computes nothing by itself: the test decides what ends when, and how."""
+"""An executor that computes nothing on its own: the test decides when and how each call ends."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Submission:
 
 
 class ManualExecutor(Executor):
-    """Keeps what is submitted until the test starts, finishes or fails it.
+    """Keeps each submission until the test starts, finishes or fails it.
 
-    Submissions are named by their number, in the order in which they were made, from 0; negative numbers count from
-    the end. What was not started can be cancelled, as in any executor.
+    Submissions are numbered from 0, in the order in which they were made; negative numbers count from
+    the end. A submission that has not started can be cancelled, as in any executor.
 
     Attributes:
-        submissions: All that was submitted, ended or not.
-        was_shut_down: How `shutdown` was called, as `{"wait": ..., "cancel_futures": ...}`; None if it was not.
+        submissions: All submissions, ended or not.
+        was_shut_down: The arguments of `shutdown`, as `{"wait": ..., "cancel_futures": ...}`; None before that call.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class ManualExecutor(Executor):
         return [n for n, submission in enumerate(self.submissions) if not submission.future.done()]
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Keep a call.
+        """Record a call and return its future.
 
         Raises:
             BrokenExecutor: After `break_down`.
@@ -66,19 +66,19 @@ class ManualExecutor(Executor):
         return self.submissions[-1].future
 
     def start(self, n: int) -> None:
-        """Mark a submission as running, so that it cannot be cancelled any more."""
+        """Mark a submission as running, so that it can no longer be cancelled."""
         self.submissions[n].future.set_running_or_notify_cancel()
 
     def finish(self, n: int, result: Any = None) -> None:
-        """End a submission with a result, whatever its function would return."""
+        """End a submission with the given result. Its function is not called."""
         self.submissions[n].future.set_result(result)
 
     def compute(self, n: int) -> None:
-        """End a submission with what its function returns or raises, called here and now."""
+        """Call the function of a submission now, and end the submission with what it returns or raises."""
         submission = self.submissions[n]
         try:
             result = submission.fn(*submission.args, **submission.kwargs)
-        except BaseException as error:  # noqa: BLE001 - it is the future's
+        except BaseException as error:  # noqa: BLE001 - belongs to the future
             submission.future.set_exception(error)
         else:
             submission.future.set_result(result)
@@ -88,13 +88,13 @@ class ManualExecutor(Executor):
         self.submissions[n].future.set_exception(exception)
 
     def break_down(self, reason: str = "the test broke it") -> None:
-        """Break, as a process pool does when a worker dies: all that is pending fails and nothing more is accepted."""
+        """Break, as a process pool does when a worker dies: all pending calls fail and no more are accepted."""
         self._broken = reason
         for n in self.pending:
             self.fail(n, BrokenExecutor(reason))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Note the call. With `wait` it does not wait: what is pending is the test's business."""
+        """Record the call. It never waits, even with `wait`: the test decides when pending calls end."""
         self.was_shut_down = {"wait": wait, "cancel_futures": cancel_futures}
         if cancel_futures:
             for n in self.pending:

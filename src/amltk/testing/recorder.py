@@ -1,4 +1,4 @@
-"""What happened, in order, to be asserted as a whole."""
+"""A record of all events, in order, so that a test can assert the whole sequence."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Recorded(NamedTuple):
     Attributes:
         source: The task that emitted it, or None for the scheduler.
         event: The event.
-        args: What callbacks were called with.
-        kwargs: The keyword arguments they were called with.
+        args: The arguments of the callbacks.
+        kwargs: The keyword arguments of the callbacks.
     """
 
     source: Task[..., Any] | None
@@ -35,14 +35,14 @@ class Recorded(NamedTuple):
 class EventRecorder:
     """Records every event of a scheduler and of some tasks, in the order of delivery.
 
-    Make it before the program under test subscribes its callbacks, so that it notes each event before they answer it.
+    Create it before the program under test subscribes its callbacks, so that it records each event before they respond.
 
     Args:
-        scheduler: Whose events are recorded.
-        *tasks: Tasks whose events are recorded as well.
+        scheduler: The scheduler whose events are recorded.
+        *tasks: Tasks whose events are also recorded.
 
     Attributes:
-        records: What was delivered so far.
+        records: The events delivered so far.
     """
 
     def __init__(self, scheduler: Scheduler, *tasks: Task[..., Any]) -> None:
@@ -53,7 +53,7 @@ class EventRecorder:
 
     @property
     def names(self) -> list[str]:
-        """The names of what was delivered so far; see `Recorded.name`."""
+        """The names of the events delivered so far; see `Recorded.name`."""
         return [record.name for record in self.records]
 
     def _listen(self, emitter: Emitter, source: Task[..., Any] | None) -> None:

@@ -1,4 +1,4 @@
-"""An executor whose calls take virtual time: a long experiment on many workers is rehearsed in little real time."""
+"""An executor whose calls take virtual time: rehearse a long experiment on many workers in seconds of real time."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class SimulatedFuture(LightFuture[Any]):
     """The outcome of one call of a `SimulatedExecutor`. It can be cancelled while it runs, which frees its worker.
 
     Attributes:
-        worker: Which worker has begun it, from `"worker 0"` on; None if none has.
-        began: When that was, in virtual seconds; None if none has.
-        ended: When the worker was free again, in virtual seconds; None if it is not.
+        worker: The worker that began the call, from `"worker 0"` on; None if none has.
+        began: When it began, in virtual seconds; None if it has not.
+        ended: When its worker became free again, in virtual seconds; None if it has not.
     """
 
     def __init__(
@@ -42,19 +42,19 @@ class SimulatedFuture(LightFuture[Any]):
 
     @property
     def whereabouts(self) -> Whereabouts:
-        """The worker as the name of a thread, and its times as if virtual time had begun with the first submission."""
+        """The worker as a thread name, and the call's times; virtual time 0 is at `SimulatedExecutor.epoch`."""
         began, ended = (None if at is None else self._owner.epoch + at for at in (self.began, self.ended))
         return Whereabouts(thread=self.worker, began=began, ended=ended)
 
     def running(self) -> bool:
-        """Whether a worker is at it."""
+        """Whether a worker is running the call."""
         return self.began is not None and self.ended is None
 
     def cancel(self) -> bool:
-        """Cancel it. If it waits, it never begins; if it runs, its worker is free from now on.
+        """Cancel it. If it is waiting, it never begins; if it is running, its worker is free at once.
 
         Returns:
-            False if it had ended before.
+            False if it had already ended.
         """
         if self.running():
             self._owner.free_worker_of(self)
@@ -63,10 +63,10 @@ class SimulatedFuture(LightFuture[Any]):
 
 
 class SimulatedExecutor(Executor):
-    """Pretends to compute: a call takes as long as you say, in virtual time, on one of as many workers as you like.
+    """Pretends to compute: each call takes as long as you say, in virtual time, on as many workers as you like.
 
-    Whatever a program decides on outcomes, it decides as it would in the real run; only that hours pass in no time. It
-    takes a `VirtualTimeLoop`:
+    The program makes the same decisions on outcomes as in the real run; only the hours pass in no time. It needs a
+    `VirtualTimeLoop`:
 
     ```python
     executor = SimulatedExecutor(100, duration=lambda fn, trial: 60 * trial.epochs)
@@ -76,26 +76,28 @@ class SimulatedExecutor(Executor):
     print(executor.makespan / 3600, "hours,", f"{executor.utilisation:.0%} busy")
     ```
 
-    Calls begin in the order of their submission. A running call that is cancelled frees its worker at once. No thread
-    and no process is started; `shutdown` never waits. An executor serves one run.
+    Calls begin in order of submission. A running call that is cancelled frees its worker at once. No thread
+    and no process is started; `shutdown` never waits. Each executor serves one run.
 
     Args:
-        n_workers: How many calls run at a time, at least 1.
-        duration: Seconds that each call takes, 0 or more; or what tells it, called as `duration(fn, *args, **kwargs)`
-            when a worker begins the call. What it raises is the call's exception, at once.
-        outcome: Called as `outcome(fn, *args, **kwargs)` when the call ends; what it returns or raises is the call's.
-            `operator.call` really calls the function. By default, the result is None.
+        n_workers: How many calls run at once, at least 1.
+        duration: How many seconds each call takes, 0 or more; or a function that returns it, called as
+            `duration(fn, *args, **kwargs)` when a worker begins the call. If it raises, the call fails with that
+            exception at once.
+        outcome: Called as `outcome(fn, *args, **kwargs)` when the call ends; the call returns or raises what it does.
+            Pass `operator.call` to really call the function. By default the result is None.
 
     Raises:
-        TypeError: `n_workers` is no whole number, or `duration` neither a number nor callable.
+        TypeError: `n_workers` is not a whole number, or `duration` is neither a number nor callable.
         ValueError: `n_workers` is below 1; `duration` is negative or not finite.
 
     Attributes:
         n_workers: How many workers there are.
-        n_ended: How many calls have left a worker: they succeeded, failed, or were cancelled while they ran.
-        busy: Virtual seconds that those took, of all workers together.
-        epoch: What the virtual time 0 is in `whereabouts`, in seconds since the epoch. The first submission is now; a
-            `Timeline` tells submissions in real time, and workers' times in virtual time from there on.
+        n_ended: How many calls have left a worker: succeeded, failed, or cancelled while running.
+        busy: Virtual seconds that those calls took, summed over all workers.
+        epoch: The time that `whereabouts` gives for virtual time 0, in seconds since the epoch, chosen so that the
+            first submission is at its real time. A `Timeline` shows submissions in real time, and workers' times in
+            virtual time from there on.
     """
 
     def __init__(
@@ -120,19 +122,19 @@ class SimulatedExecutor(Executor):
 
     @property
     def makespan(self) -> float:
-        """Virtual seconds from the first submission to the last time that a call has left its worker."""
+        """Virtual seconds from the first submission until a call last left its worker."""
         return self._last_end - self._began
 
     @property
     def utilisation(self) -> float:
-        """Which share of the makespan the workers were busy, from 0 to 1; 0 if no time has passed."""
+        """The share of the makespan for which the workers were busy, from 0 to 1; 0 if no time has passed."""
         return self.busy / (self.n_workers * self.makespan) if self.makespan else 0.0
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have a free worker begin a call now, or the first one that will be free.
+        """Give the call to a free worker now, or else to the first that becomes free.
 
         Raises:
-            RuntimeError: After `shutdown`; or this is not the run's loop, or its time is not virtual.
+            RuntimeError: After `shutdown`; or when called outside the run's loop, or in a loop without virtual time.
         """
         if self._shut_down:
             raise RuntimeError("this SimulatedExecutor was shut down; make a new one")
@@ -149,7 +151,7 @@ class SimulatedExecutor(Executor):
     def _enter(self, loop: asyncio.AbstractEventLoop | None) -> VirtualTimeLoop:
         if not isinstance(loop, VirtualTimeLoop):
             raise RuntimeError(
-                f"a SimulatedExecutor takes calls in virtual time only, not in {loop!r}: use"
+                f"a SimulatedExecutor accepts calls only in virtual time, not in {loop!r}: use"
                 " run_in_virtual_time(scheduler.async_run(...)), and submit on its thread"
             )
         if self._loop is not None:
@@ -160,7 +162,7 @@ class SimulatedExecutor(Executor):
         return loop
 
     def _begin(self, future: SimulatedFuture, now: float) -> None:
-        """Have a free worker begin it. Its end comes from the loop in any case, and never from within `submit`."""
+        """Give the call to a free worker. The call always ends in a later turn of the loop, never within `submit`."""
         assert future.call is not None
         assert self._loop is not None
         future.worker = self._free.pop()
@@ -170,7 +172,7 @@ class SimulatedExecutor(Executor):
             fn, args, kwargs = future.call
             try:
                 seconds = check_seconds("duration", self._duration(fn, *args, **kwargs))
-            except BaseException as error:  # noqa: BLE001 - it is the future's
+            except BaseException as error:  # noqa: BLE001 - belongs to the future
                 future.timer = self._loop.call_at(now, self._fail, future, now, error)
                 return
         end = now + seconds
@@ -183,7 +185,7 @@ class SimulatedExecutor(Executor):
             fn, args, kwargs = future.call
             try:
                 result = self._outcome(fn, *args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 - it is the future's
+            except BaseException as error:  # noqa: BLE001 - belongs to the future
                 self._fail(future, now, error)
                 return
         self._leave(future, now)
@@ -194,14 +196,14 @@ class SimulatedExecutor(Executor):
         future.set_exception(error)
 
     def free_worker_of(self, future: SimulatedFuture) -> None:
-        """Have its worker leave a running call. For the future alone."""
+        """Free the worker of a running call. Only for `SimulatedFuture`."""
         assert self._loop is not None
         assert future.timer is not None
         future.timer.cancel()
         self._leave(future, self._loop.time())
 
     def _leave(self, future: SimulatedFuture, now: float) -> None:
-        """Have its worker go on with what has waited longest."""
+        """Free the worker, and give it the call that has waited longest."""
         assert future.began is not None
         assert future.worker is not None
         future.ended = self._last_end = now
@@ -219,8 +221,8 @@ class SimulatedExecutor(Executor):
         """Accept no more calls.
 
         Args:
-            wait: Without effect: time passes in the loop only, where accepted calls go on.
-            cancel_futures: Cancel what no worker has begun.
+            wait: Has no effect: time passes only in the loop, where accepted calls continue.
+            cancel_futures: Cancel the calls that no worker has begun.
         """
         self._shut_down = True
         if cancel_futures:

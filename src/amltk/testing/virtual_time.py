@@ -1,4 +1,4 @@
-"""A loop whose time passes at once when there is nothing to do."""
+"""An event loop that skips the time in which there is nothing to do."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 THREAD_PATIENCE = 10.0
-"""Real seconds for which other threads may keep the virtual clock from moving."""
+"""How many real seconds other threads may keep the virtual clock from moving."""
 
 
 class HangError(RuntimeError):
-    """The loop waits for something that cannot happen: no timer is due, ever, and no thread is at work.
+    """The loop is waiting for something that cannot happen: no timer will ever be due, and no thread is working.
 
     In real time the program under test would hang here.
     """
 
 
 class _VirtualSelector(selectors.DefaultSelector):
-    """Waits for nothing but other threads; lets a clock jump instead."""
+    """Waits only for other threads; otherwise it advances the virtual clock."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,26 +39,26 @@ class _VirtualSelector(selectors.DefaultSelector):
         ready: list[Any] = []
         busy: set[threading.Thread] | None = None
         while not ready and busy != set():
-            # Looked at before the select: a thread may report and end in between.
+            # Checked before the select: a thread may report and end in between.
             busy = set(threading.enumerate()) - self._known_threads
             if busy and time.monotonic() >= give_up:
-                raise HangError(f"these threads keep the virtual clock from moving: {busy}")
+                raise HangError(f"these threads are still running and keep the virtual clock from moving: {busy}")
             ready = super().select(0.01 if busy else 0)
         if not ready:
             if timeout is None:
-                raise HangError("nothing is left that could happen: the program under test would hang here")
+                raise HangError("nothing can happen any more: the program under test would hang here")
             self.now += timeout
         return ready
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop in virtual time: waiting for a timer takes no time, and waiting for nothing is an error.
+    """An event loop in virtual time: waiting for a timer takes no time, and waiting forever is an error.
 
-    The clock starts at 0 and jumps to the next timer whenever there is nothing else to do. While a thread is at work
-    that was started after the loop was made, such as the one that shuts an executor down, the clock stands still.
+    The clock starts at 0 and jumps to the next timer whenever there is nothing else to do. It stands still while any
+    thread runs that was started after the loop was created, such as the one that shuts an executor down.
 
     Raises:
-        HangError: Out of the run of the loop, when it would wait for ever.
+        HangError: Raised by running the loop, when it would wait forever.
     """
 
     def __init__(self) -> None:
@@ -71,9 +71,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def run_in_virtual_time(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine, such as `scheduler.async_run(...)`, in a new loop whose time is virtual.
+    """Run a coroutine, such as `scheduler.async_run(...)`, in a new loop with virtual time.
 
-    Hours pass in no time, and what would hang is an error at once.
+    Hours pass in no time, and a program that would hang raises an error at once.
 
     Raises:
         HangError: The coroutine waits for something that cannot happen.

@@ -1,4 +1,4 @@
-"""Where compute happens: executors of this package, and the table of all that it knows how to handle."""
+"""Where calls are computed: the executors of this package, and the table of all executors it can handle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run needs to know of its executor."""
+"""What a run needs to know about its executor."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 LOSSES = (BrokenExecutor, WorkerLostError, KeyboardInterrupt, SystemExit)
-"""What calls end with whose worker is killed, or has the signal that was meant for all."""
+"""How calls end when their worker is killed, or gets a signal that was meant for the whole group."""
 
 LOOKED_AT = 500
-"""How many pending calls are asked whether they run, at most, beside one for each worker."""
+"""How many pending calls are checked for running at most, plus one per worker."""
 
 
 class Backend:
-    """An executor for one run, and how it is ended.
+    """The executor of one run, and how to end it.
 
     Args:
-        executor: Where compute happens.
+        executor: The executor.
         capabilities: What it can do.
-        terminator: Ends it without waiting; None leaves it open and usable, whatever happens.
-        is_own: Whether the terminator is this package's own, and not the user's.
-        keep: Whether later runs are to use the executor as well: it is ended only where there is no other way to be rid
-            of running calls.
+        terminator: Ends the executor without waiting; None leaves it open and usable, whatever happens.
+        is_own: Whether the terminator is this package's own, not the user's.
+        keep: Whether later runs use the executor too: then it is ended only if running calls cannot be ended in another
+            way.
 
     Attributes:
-        keep: As above; may be taken back until the end of the run.
-        is_used_up: Whether the executor was ended.
+        keep: As above; may be set to False until the end of the run.
+        is_used_up: Whether the executor has been ended.
     """
 
     def __init__(
@@ -68,21 +68,21 @@ class Backend:
 
     @property
     def kills(self) -> bool:
-        """Whether `kill` really kills, and in little time: giving it up half-way would leave processes behind."""
+        """Whether `kill` really kills, and quickly: abandoning it half-way would leave processes behind."""
         return self.is_own and self.capabilities.kills_running
 
     @property
     def is_in_loop(self) -> bool:
-        """Whether work runs on the thread of the run's loop."""
+        """Whether calls run on the thread of the run's loop."""
         return self.capabilities.in_loop
 
     def attach(self, run_step: Caller, gather: Caller | None) -> None:
-        """Begin a run on the loop that is running.
+        """Begin a run on the running loop.
 
         Args:
-            run_step: Makes a step on the loop's thread for an executor that computes there.
-            gather: Calls a function that has futures end, and handles all these ends at once; None if the loop's
-                thread is not to do the traffic of an executor.
+            run_step: Runs a step on the loop's thread, for an executor that computes there.
+            gather: Calls a function that makes futures end, and handles all these ends at once; None if the loop's
+                thread should not handle the executor's traffic.
         """
         if isinstance(self.executor, SequentialExecutor):
             self.executor.attach(run_step)
@@ -93,7 +93,7 @@ class Backend:
                 self._detach = executor.detach
 
     def expect_end(self) -> None:
-        """Say that a run is about to end: what cannot be computed soon is not worth waiting for."""
+        """Announce that the run is about to end: calls that cannot be computed soon are not worth waiting for."""
         if self.capabilities.driven_by_loop:
             executor: Any = self.executor
             executor.expect_end()
@@ -105,14 +105,14 @@ class Backend:
             self._detach = None
 
     def submit_call(self, call: Call) -> Any:
-        """Have computed what plugins have made of a submission, within its limits."""
+        """Submit a call as the plugins have prepared it, within its limits."""
         if call.limits is None:
             return self.submit(call.function, *call.args, **call.kwargs)
-        executor: Any = self.executor  # only those that enforce limits are given any
+        executor: Any = self.executor  # only executors that enforce limits are given limits
         return executor.submit_limited(call.limits, call.function, *call.args, **call.kwargs)
 
     def withdraw(self, work: Work[Any]) -> None:
-        """Cancel it if it has not begun: what runs is the business of `end_calls`, unless the executor is spared."""
+        """Cancel a call that has not begun; `end_calls` handles running ones, unless the executor is spared."""
         if self._is_spared() or not (self.capabilities.cancels_running and self.is_running(work)):
             self.cancel(work)
 
@@ -120,15 +120,15 @@ class Backend:
         return self.keep and self.capabilities.cancels_running and not self.is_broken()
 
     def cancel(self, work: Work[Any]) -> bool:
-        """Cancel it; whether that was possible. An executor that raises is not believed to have done it."""
+        """Cancel a call; returns whether that worked. If the executor raises, it did not."""
         try:
             return bool(work.cancel())
-        except Exception:  # noqa: BLE001 - of an executor that is gone, perhaps: its future ends all the same
+        except Exception:  # noqa: BLE001 - the executor may be gone; the future ends anyway
             _log.exception("an executor's future cannot be cancelled")
             return False
 
     def is_running(self, work: Work[Any]) -> bool:
-        """Whether it has begun, as far as the executor knows."""
+        """Whether a call has begun, as far as the executor knows."""
         try:
             return bool(work.running())
         except Exception:  # noqa: BLE001 - as above
@@ -136,13 +136,13 @@ class Backend:
             return False
 
     def running_calls(self, oldest: Callable[[int], list[Work[Any]]]) -> list[Work[Any]] | None:
-        """What workers are at right now; takes the same time however many calls are pending.
+        """The calls that workers are running now; takes the same time however many calls are pending.
 
         Args:
-            oldest: Gives so many pending calls, the oldest ones.
+            oldest: Returns the given number of oldest pending calls.
 
         Returns:
-            The executor's futures; None if it does not tell, or only at a look at all that is pending.
+            The executor's futures; None if it does not list them, or could only do so by checking all pending calls.
         """
         if not self.capabilities.tells_running:
             return None
@@ -150,42 +150,42 @@ class Backend:
         if self.capabilities.lists_running:
             calls: list[Work[Any]] = executor.running_calls()
             return calls
-        workers = getattr(executor, "_max_workers", None) or 0  # as the standard library's executors have it
+        workers = getattr(executor, "_max_workers", None) or 0  # the attribute of the standard library's executors
         pending = oldest(LOOKED_AT + workers)
         unended = (work for work in pending if not work.done())
         if not self.capabilities.in_order:
             return [work for work in unended if self.is_running(work)] if len(pending) < LOOKED_AT else None
-        # Pools of processes say so of what lies ready for their workers as well, which can be at one call each only.
+        # Process pools also report prefetched calls as running; a worker computes only one at a time.
         return list(islice(takewhile(self.is_running, unended), workers or None))
 
     def is_broken(self) -> bool:
         """Whether a `BrokenExecutor` error is the executor's own and not that of a computed function.
 
-        The standard library's executors, and those built on them, note it in `_broken`. Any other is believed.
+        The standard library's executors, and those built on them, note it in `_broken`. For any other it is assumed.
         """
         return bool(getattr(self.executor, "_broken", True))
 
     def may_have_ended_with(self, error: BaseException) -> bool:
-        """Whether this may be how a call ends that `kill`, or the signal behind it, has ended.
+        """Whether a call ended by `kill`, or by the signal behind it, may end with this error.
 
-        Where nothing is known about the executor, or about the user's own way to end it, every error may be.
+        Any error may be, if nothing is known about the executor or the user's own way to end it.
         """
         return not (self.is_own and self.capabilities.names_losses) or isinstance(error, LOSSES)
 
     def close(self) -> None:
-        """End it after its work is done, unless it is kept. May block."""
+        """Shut down after its calls are done, unless the executor is kept. May block."""
         if self._terminator is not None and not self.keep:
             self.is_used_up = True
             shut_down(self.executor, wait=True)
             _log.info("shut down %r", self.executor)
 
     def end_calls(self) -> None:
-        """End what `withdraw` has left running. May block for as long as the termination takes."""
+        """End the calls that `withdraw` left running. May block as long as termination takes."""
         if not self._is_spared():
             self.kill()
 
     def kill(self) -> None:
-        """End it without waiting for its work. May block as `end_calls` does."""
+        """End the executor without waiting for its calls. May block like `end_calls`."""
         if self._terminator is not None:
             self.is_used_up = True
             drop_cancelled(self.executor)

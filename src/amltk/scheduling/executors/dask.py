@@ -1,4 +1,4 @@
-"""Dask: workers of this machine, or of any cluster that a `distributed.Client` reaches."""
+"""Dask: workers on this machine, or in any cluster that a `distributed.Client` reaches."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
     from distributed.deploy.spec import SpecCluster
 
 ANY_PORT = "127.0.0.1:0"
-"""Where Dask serves its state: without a dashboard it would still claim, or miss, its well-known port."""
+"""The address of Dask's dashboard: without one, Dask would still try to bind its well-known port."""
 
 COUNTED_BY = frozenset({"n_workers", "threads_per_worker", "processes"})
-"""The options by which Dask decides how many workers there are."""
+"""The options with which Dask decides how many workers there are."""
 
 SILENT = "1 TiB"
-"""The size from which on Dask warns of large arguments: what users submit is theirs to decide."""
+"""The size above which Dask warns of large arguments; users decide what they submit."""
 
 
 def make(client: Client | Cluster | str | None = None, **options: Any) -> RemoteExecutor:
-    """Make an executor over Dask.
+    """Create an executor over Dask.
 
     Args:
-        client: A client, a cluster or the address of a Dask scheduler: these stay open, and what runs there cannot be
-            killed. None for workers of this machine, which end with the executor.
-        **options: Those of `distributed.LocalCluster`. By default there is a worker for each CPU that this process may
-            use, each is a process with one thread, and the dashboard is on any free port of this machine.
+        client: A client, a cluster or the address of a Dask scheduler: these stay open, and calls running there cannot
+            be killed. None for workers on this machine, which end with the executor.
+        **options: The options of `distributed.LocalCluster`. By default there is one worker for each CPU that this
+            process may use, each a process with one thread, and the dashboard uses any free port of this machine.
 
     Raises:
-        TypeError: `client` is none of these, or there are options for a cluster that exists.
+        TypeError: `client` is none of these, or options are given for an existing cluster.
     """
     if client is None:
         if not options.keys() & COUNTED_BY:
@@ -66,13 +66,13 @@ def make(client: Client | Cluster | str | None = None, **options: Any) -> Remote
 
 
 class DaskExecutor(RemoteExecutor):
-    """Computes on the workers of a Dask cluster that is somebody else's.
+    """Computes on the workers of a Dask cluster that it does not own.
 
-    A call that a worker has begun cannot be cancelled: Dask cannot end it. A call whose worker is gone fails with
-    `WorkerLostError`, and is not repeated; those that were only waiting there go elsewhere.
+    A call that a worker has begun cannot be cancelled: Dask cannot end it. A call whose worker is lost fails with
+    `WorkerLostError`, and is not repeated; calls that were only waiting there go to other workers.
 
     Args:
-        client: A client that is connected. The scheduler that it is connected to is taught to tell of lost workers.
+        client: A connected client. Its Dask scheduler gets a plugin that reports lost workers.
         close: Called at the end.
     """
 
@@ -87,43 +87,43 @@ class DaskExecutor(RemoteExecutor):
         self._client.subscribe_topic(self._topic, self._hear)
 
     def _send(self, call: RemoteFuture, parcel: bytes) -> None:
-        key = f"{call.name.replace('-', '_')}-{uuid.uuid4().hex}"  # dask groups by what is before the last dash
+        key = f"{call.name.replace('-', '_')}-{uuid.uuid4().hex}"  # Dask groups calls by what precedes the last dash
         self._calls[key] = call
         with config.set({"distributed.admin.large-graph-warning-threshold": SILENT}):
-            # pure=False and a key of its own: equal calls are not merged. retries=0: nothing is repeated.
+            # pure=False and a unique key: equal calls are not merged. retries=0: nothing is repeated.
             future = self._client.submit(begin_and_compute, key, self._topic, parcel, key=key, pure=False, retries=0)
         call.handle = future
-        if call.done():  # cancelled meanwhile, by another thread
+        if call.done():  # cancelled by another thread meanwhile
             self.end(call)
             return
         future.add_done_callback(lambda future: self._arrived(call, future))
 
     @property
     def n_workers(self) -> int:
-        """How many threads the workers have that there are now: as the client knows it, which asks now and then."""
+        """The threads of all current workers, as known to the client, which asks from time to time."""
         known: dict[str, Any] = self._client._scheduler_identity
         if "total_threads" in known:
             return int(known["total_threads"])
         return sum(worker["nthreads"] for worker in known.get("workers", {}).values())
 
     def withdraw(self, call: RemoteFuture) -> bool:
-        """Take it back unless it has begun."""
-        return not call.running()  # once it has ended nobody wants it, and Dask forgets what nobody wants
+        """Withdraw a call unless it has begun."""
+        return not call.running()  # `end` releases it, and Dask drops released calls
 
     def running_calls(self) -> list[RemoteFuture]:
-        """The calls that workers have begun, in the order in which that was told."""
+        """The calls that workers have begun, in the order of the reports."""
         return list(self._running)
 
     def _kill(self) -> bool:
         return False
 
     def _close(self, *, wait: bool) -> None:  # noqa: ARG002 - closing a client never waits for work
-        with contextlib.suppress(Exception):  # of a connection that is gone
+        with contextlib.suppress(Exception):  # the connection may be lost
             self._client.unsubscribe_topic(self._topic)
         self._close_client()
 
     def end(self, call: RemoteFuture, outcome: bytes | None = None, error: BaseException | None = None) -> None:
-        """As in the base; Dask forgets it as well, and does not begin it if it has not."""
+        """As in the base class; also releases the call in Dask, which then does not begin it any more."""
         super().end(call, outcome, error)
         self._running.pop(call, None)
         future, call.handle = call.handle, None
@@ -135,14 +135,14 @@ class DaskExecutor(RemoteExecutor):
 
     def _arrived(self, call: RemoteFuture, future: Future[Any]) -> None:
         if call.done() or call not in self._pending:
-            return  # it has its outcome, or was left to go on unseen
+            return  # it has an outcome, or was left running unnoticed
         if future.status == "finished":
             try:
                 outcome = future.result()
-            except Exception as error:  # noqa: BLE001 - it was there and is gone, with its worker
+            except Exception as error:  # noqa: BLE001 - its outcome existed, and is lost with the worker
                 self.end(call, error=self._failure(call, error))
                 return
-            if outcome is not None:  # else its loss is told
+            if outcome is not None:  # otherwise its loss is reported
                 self.end(call, outcome)
         elif future.status == "error":
             failure: Any = future.exception()
@@ -151,7 +151,7 @@ class DaskExecutor(RemoteExecutor):
             self._broken = f"the connection to the Dask scheduler {self._client!r} is lost"
             self.end(call, error=PoolBrokenError(self._broken))
         else:
-            call.cancel()  # by somebody else who has that client
+            call.cancel()  # by another user of that client
 
     def _failure(self, call: RemoteFuture, error: BaseException) -> BaseException:
         lost = self.lost(call, f"a Dask worker was lost: {error}")
@@ -159,7 +159,7 @@ class DaskExecutor(RemoteExecutor):
         return lost
 
     def _hear(self, event: tuple[float, tuple[Any, ...]]) -> None:
-        """Take an event of the tracker."""
+        """Handle an event of the tracker."""
         at, (kind, key, worker, *rest) = event
         call = self._calls.get(key)
         if call is None:
@@ -170,17 +170,17 @@ class DaskExecutor(RemoteExecutor):
             call.whereabouts = Whereabouts(host, pid, began=at)
             call.begin()
             self._running[call] = None
-            if call.done():  # cancelled meanwhile, by another thread
+            if call.done():  # cancelled by another thread meanwhile
                 self._running.pop(call, None)
         else:
             self.end(call, error=self.lost(call, "the worker was lost"))
 
 
 class OwnDaskExecutor(DaskExecutor):
-    """Computes on the workers of a Dask cluster that is made for it and ends with it.
+    """Computes on the workers of a Dask cluster that was created for it and ends with it.
 
     Args:
-        cluster: It is closed at the end.
+        cluster: The cluster; closed at the end.
     """
 
     def __init__(self, cluster: SpecCluster) -> None:
@@ -199,6 +199,6 @@ class OwnDaskExecutor(DaskExecutor):
     def _kill(self) -> bool:
         nannies = [worker for worker in self._cluster.workers.values() if isinstance(worker, Nanny)]
         for nanny in nannies:
-            nanny.status = Status.closing_gracefully  # else it would replace the worker
+            nanny.status = Status.closing_gracefully  # otherwise it would replace the worker
         kill_trees([nanny.pid for nanny in nannies if nanny.pid is not None])
         return True

@@ -1,8 +1,8 @@
-"""What has a file descriptor: a socket, one end of a pipe, an open file.
+"""Pickling of objects with a file descriptor: sockets, ends of pipes, open files.
 
-As other objects are pickled, its *number* would travel, and mean another file there, or the worker's own connection.
-So picklers ask here first. Where something can hand over descriptors, sockets and ends of pipes are lent and arrive as
-real ones; elsewhere they are refused, and files always, since their positions and buffers are here.
+Pickled as usual, the descriptor's *number* would be sent, and refer to another file there, or to the worker's own
+connection. So picklers ask here first. If descriptors can be sent, sockets and ends of pipes arrive as real ones;
+otherwise they are refused. Files are always refused, since their position and buffer are in this process.
 """
 
 from __future__ import annotations
@@ -19,33 +19,31 @@ if TYPE_CHECKING:
 
 
 class Ticket(Protocol):
-    """Travels in place of a descriptor."""
+    """Is sent in place of a descriptor."""
 
     def redeem(self) -> int:
-        """The descriptor, in the process that has the ticket."""
+        """The descriptor, in the process that received the ticket."""
         ...
 
 
 Lend: TypeAlias = Callable[[int], Ticket]
-"""Makes a ticket for a descriptor."""
+"""Creates a ticket for a descriptor."""
 
 
 def refuse(descriptor: int) -> Ticket:
-    """Lends nothing.
+    """Refuse to lend a descriptor.
 
     Raises:
         TypeError: Always.
     """
-    raise TypeError(f"its file descriptor, {descriptor}, means something else in another process")
+    raise TypeError(f"its file descriptor {descriptor} has no meaning in another process")
 
 
 def _reduce_file(file: Any, _lend: Lend) -> Any:
     for name in ("stdout", "stderr"):
         if file is getattr(sys, name):
             return getattr, (sys, name)
-    raise TypeError(
-        f"the file {file.name!r} is open in this process, and what is read or written elsewhere is another one"
-    )
+    raise TypeError(f"the file {file.name!r} is open in this process; its position and buffer cannot be sent")
 
 
 def _reduce_socket(sock: socket.socket, lend: Lend) -> Any:
@@ -71,18 +69,18 @@ def _connection(ticket: Ticket, readable: bool, writable: bool) -> Connection:
 
 
 RULES: dict[type, Callable[[Any, Lend], Any]] = {io.TextIOWrapper: _reduce_file, socket.socket: _reduce_socket}
-"""How they are reduced, by their exact types; picklers look here before they do anything else."""
+"""The reduction of each exact type; picklers check here first."""
 
 
 def know_connections() -> None:
-    """Have the ends of pipes known as well; before that is called, none may be pickled."""
+    """Add a rule for ends of pipes; before this, none may be pickled."""
     from multiprocessing.connection import Connection
 
     RULES[Connection] = _reduce_connection
 
 
 def refuse_connections() -> None:
-    """Have the plain `pickle` of this process refuse the ends of pipes, of which it would send the numbers."""
+    """Have the plain `pickle` of this process refuse the ends of pipes, since it would send their numbers."""
     from multiprocessing.connection import Connection
 
     if Connection not in copyreg.dispatch_table:

@@ -1,12 +1,12 @@
-"""Exceptions taken apart for travel, and put together again as what they were.
+"""Takes exceptions apart to send them, and puts them together again.
 
-Pickle makes an exception anew by a call of its class with `args`, which fails for every class whose `__init__` takes
-something else than it hands on, and loses its cause, its context and what C keeps of it. Here an exception is its class
-and its state: it is made without a call of `__init__`, and the state is put in. Each exception is a *part* that names
-others (its cause, its context, the members of a group, what its attributes hold) by their numbers. So a part that
-cannot travel costs only itself, and a circle or a long chain is nothing special.
+Pickle recreates an exception by calling its class with `args`. That fails for every class whose `__init__` takes other
+arguments than it passes on, and loses the cause, the context and the fields kept in C. Here an exception is its class
+and its state: it is created without calling `__init__`, and then the state is set. Each exception is a *part* that
+refers to others (its cause, its context, the members of a group, exceptions in its attributes) by number. So a part
+that cannot be pickled costs only itself, and cycles and long chains need no special care.
 
-What a class says itself of how it is pickled, by a `__reduce__` say, counts more, as long as it works.
+If a class defines its own pickling, for example with `__reduce__`, that takes precedence as long as it works.
 """
 
 from __future__ import annotations
@@ -23,42 +23,42 @@ from amltk._notes import add_note, safe_repr
 from amltk.exceptions import RemoteError
 
 Refer: TypeAlias = Callable[[Any], int | None]
-"""Says by which number an object is named in a pickle; None for what is pickled itself."""
+"""Returns the number that stands for an object in a pickle; None for objects that are pickled themselves."""
 
 Dump: TypeAlias = Callable[[Any, Refer], bytes]
 """Pickles an object that refers to others."""
 
 _HEAP_TYPE = 1 << 9
-"""In the flags of a class: it was made while the program ran, so it adds nothing in C to an exception."""
+"""The flag of classes created while the program runs, which add nothing in C to an exception."""
 
 _NOT_OF_CLASSES = {object, BaseException, BaseExceptionGroup}
-"""What these keep of an exception is known, and handled by itself."""
+"""The state of these classes is known, and handled separately."""
 
 _NOT_FIELDS = {"__dict__", "__weakref__"}
 
 _SAYS = ("__reduce__", "__reduce_ex__", "__setstate__")
-"""The methods by which a class says how it is pickled."""
+"""The methods by which a class defines its own pickling."""
 
 _NOT_SENT = {(AttributeError, "obj")}
-"""Fields that may be as large as whatever the failed call has worked on; pickle leaves them out as well."""
+"""Fields that may be as large as the data of the failed call; pickle omits them too."""
 
 
 class Part(NamedTuple):
-    """One exception as it travels.
+    """One exception, ready to send.
 
     Attributes:
-        name: Of its class, with the module.
+        name: The name of its class, with the module.
         text: Its message.
-        cls: A pickle of its class; None if there is none.
+        cls: A pickle of its class; None if it cannot be pickled.
         state: A pickle of its `args`, fields and attributes.
-        reduced: A pickle in the way that its class says; None if it says nothing.
-        message: Of a group.
-        members: The numbers of the members of a group; None if it is none.
+        reduced: A pickle made in the class's own way; None if the class does not define one.
+        message: The message of a group.
+        members: The numbers of the members of a group; None if it is not a group.
         cause: The number of its `__cause__`, or None.
         context: The number of its `__context__`, or None.
         suppress: Its `__suppress_context__`.
         notes: Its notes.
-        problems: What could not be pickled.
+        problems: Descriptions of what could not be pickled.
     """
 
     name: str
@@ -76,50 +76,50 @@ class Part(NamedTuple):
 
 
 class Refers:
-    """Makes a pickler name objects by numbers, as `refer` says."""
+    """A mixin that makes a pickler replace objects by numbers, as `refer` says."""
 
     refer: Refer
 
     def persistent_id(self, obj: Any) -> int | None:
-        """Asked by the pickler for every object."""
+        """Called by the pickler for every object."""
         return self.refer(obj)
 
 
 def take_apart(error: BaseException, dump: Dump) -> tuple[Part, ...]:
-    """Make an exception and all that it refers to ready for travel; it is the first part."""
+    """Prepare an exception and all that it refers to for sending; it is the first part."""
     return _Taking(error, dump).parts()
 
 
 def put_together(parts: tuple[Part, ...]) -> BaseException:
-    """The exception that was taken apart; what could not travel is left out, and a note says so.
+    """Restore an exception; parts that could not be sent are left out, and a note says so.
 
-    Where not even its class is here, it is a `RemoteError` that has its type and text.
+    If not even its class exists here, it is a `RemoteError` with the type and the text.
     """
     return _Assembly(parts).error()
 
 
 def text_of(error: BaseException) -> str:
-    """The message of an exception, also where its `__str__` raises."""
+    """The message of an exception, even if its `__str__` raises."""
     try:
         return str(error)
-    except Exception as strange:  # noqa: BLE001 - of the user's own __str__
+    except Exception as strange:  # noqa: BLE001 - the user's own __str__ failed
         return f"<its __str__ raised {safe_repr(strange)}>"
 
 
 def set_cause(error: BaseException, cause: BaseException | None) -> None:
-    """Set the cause of an exception and leave the rest, also where its class lets nobody set attributes."""
+    """Set the cause of an exception and nothing else, even if its class forbids setting attributes."""
     suppress = error.__suppress_context__
     _put(error, "__cause__", cause)
     _put(error, "__suppress_context__", suppress)
 
 
 def _put(error: BaseException, name: str, value: Any) -> None:
-    """Set what C keeps of every exception."""
+    """Set a field that C keeps for every exception."""
     vars(BaseException)[name].__set__(error, value)
 
 
 def _native(cls: type) -> Any:
-    """The class in C that says what is kept of an exception of that class."""
+    """The base class in C that determines which fields an exception of this class has."""
     while cls.__flags__ & _HEAP_TYPE:
         assert cls.__base__ is not None
         cls = cls.__base__
@@ -127,9 +127,9 @@ def _native(cls: type) -> Any:
 
 
 def _reduces_itself(cls: type) -> bool:
-    """Whether a class says how it is pickled.
+    """Whether a class defines its own pickling.
 
-    What was registered for every exception, as tblib does when Dask is imported, knows nothing of this one.
+    A reducer registered for all exceptions, as tblib does when Dask is imported, does not count.
     """
     native = _native(cls)
     registered = copyreg.dispatch_table.get(cls)
@@ -139,7 +139,7 @@ def _reduces_itself(cls: type) -> bool:
 
 
 def _fields(cls: type) -> dict[str, Any]:
-    """What keeps values of an exception beside its `__dict__`: slots, and such as `errno` of `OSError`."""
+    """The fields of an exception outside its `__dict__`: slots, and fields such as `errno` of `OSError`."""
     return {
         name: descriptor
         for base in reversed(cls.__mro__)
@@ -158,7 +158,7 @@ def _values(error: BaseException) -> dict[str, Any]:
             value = descriptor.__get__(error)
         except AttributeError:
             continue  # not set
-        if value is not None:  # as good as not set; for some of `OSError` it would be something else
+        if value is not None:  # None is like unset; but setting it matters for some fields of `OSError`
             values[name] = value
     return values
 
@@ -169,16 +169,16 @@ def _notes(error: BaseException) -> tuple[str, ...]:
 
 
 class _Taking:
-    """One exception being taken apart."""
+    """The state of taking one exception apart."""
 
     def __init__(self, error: BaseException, dump: Dump) -> None:
         self._dump = dump
-        self._errors: list[BaseException] = []  # kept, so that an id stays theirs
+        self._errors: list[BaseException] = []  # kept alive, so that ids stay unique
         self._numbers: dict[int, int] = {}
         self._number(error)
 
     def parts(self) -> tuple[Part, ...]:
-        """All of them; each may name more."""
+        """All parts; each may refer to more."""
         parts: list[Part] = []
         while len(parts) < len(self._errors):
             parts.append(self._part(self._errors[len(parts)]))
@@ -219,14 +219,14 @@ class _Taking:
     def _reduced(self, error: BaseException) -> bytes | None:
         try:
             return self._dump(error, lambda obj: None if obj is error else self._refer(obj))
-        except BaseException:  # noqa: BLE001 - of the user's own class; it travels without
+        except BaseException:  # noqa: BLE001 - the user's own method failed; sent without it
             return None
 
     def _state(self, error: BaseException, problems: list[str]) -> bytes | None:
         args, values, attributes = error.args, _values(error), dict(vars(error))
         try:
             return self._dump((args, values, attributes), self._refer)
-        except BaseException:  # noqa: BLE001 - what cannot be pickled is found below
+        except BaseException:  # noqa: BLE001 - the culprit is found below
             args = tuple(
                 arg if self._attempt(f"args[{n}]", arg, problems) is not None else safe_repr(arg)
                 for n, arg in enumerate(args)
@@ -240,22 +240,22 @@ class _Taking:
     def _attempt(self, what: str, value: Any, problems: list[str]) -> bytes | None:
         try:
             return self._dump(value, self._refer)
-        except BaseException as error:  # noqa: BLE001 - what cannot be pickled is described
+        except BaseException as error:  # noqa: BLE001 - described instead
             problems.append(f"{what}, a {type(value).__name__}, cannot be pickled: {safe_repr(error)}")
             return None
 
 
 class _Assembly:
-    """One exception being put together."""
+    """The state of putting one exception together."""
 
     def __init__(self, parts: tuple[Part, ...]) -> None:
         self._parts = parts
         self._errors: dict[int, BaseException] = {}
-        self._empty: list[tuple[BaseException, Part]] = []  # made, and without their state
+        self._empty: list[tuple[BaseException, Part]] = []  # created, but without their state yet
         self._under_way: set[int] = set()
 
     def error(self) -> BaseException:
-        """The first part."""
+        """The exception of the first part."""
         for number in range(len(self._parts)):
             self._get(number)
         for error, part in self._empty:
@@ -265,10 +265,10 @@ class _Assembly:
         return self._errors[0]
 
     def _get(self, number: int) -> BaseException:
-        """An exception, which may be empty yet."""
+        """An exception, whose state may not be set yet."""
         if number not in self._errors:
             if number in self._under_way:
-                raise pickle.UnpicklingError("an exception refers to itself where it is made")
+                raise pickle.UnpicklingError("an exception refers to itself in its own construction")
             self._under_way.add(number)
             self._errors[number] = self._make(self._parts[number])
         return self._errors[number]
@@ -282,7 +282,7 @@ class _Assembly:
         if part.reduced is not None:
             try:
                 made = self._load(part.reduced)
-            except BaseException:  # noqa: BLE001 - of the user's own class; it is made without
+            except BaseException:  # noqa: BLE001 - the user's own method failed; created without it
                 made = None
             if isinstance(made, BaseException):
                 return made
@@ -290,7 +290,7 @@ class _Assembly:
         if part.cls is not None:
             try:
                 return self._make_empty(self._load(part.cls), part)
-            except BaseException as error:  # noqa: BLE001 - of the user's own class; described instead
+            except BaseException as error:  # noqa: BLE001 - the user's own class failed; described instead
                 problem = f"it cannot be unpickled here: {safe_repr(error)}"
         return stand_in(part, problem)
 
@@ -298,7 +298,7 @@ class _Assembly:
         given = () if part.members is None else (part.message, [self._get(number) for number in part.members])
         error = _native(cls).__new__(cls, *given)
         if not isinstance(error, BaseException):
-            raise TypeError(f"{cls!r} is no class of exceptions here")
+            raise TypeError(f"{cls!r} is not an exception class here")
         self._empty.append((error, part))
         return error
 
@@ -312,9 +312,9 @@ class _Assembly:
             vars(error).update(attributes)
             fields = _fields(type(error))
             for name in values.keys() & fields.keys():
-                with contextlib.suppress(AttributeError, TypeError):  # it is for reading only
+                with contextlib.suppress(AttributeError, TypeError):  # the field is read-only
                     fields[name].__set__(error, values[name])
-        except BaseException as problem:  # noqa: BLE001 - of the user's own classes; told instead
+        except BaseException as problem:  # noqa: BLE001 - the user's own classes failed; reported instead
             _put(error, "args", (part.text,))
             add_note(error, f"its attributes cannot be unpickled here: {safe_repr(problem)}")
 
@@ -325,21 +325,21 @@ class _Assembly:
         if not _notes(error):
             for note in part.notes:
                 add_note(error, note)
-        if type(error) is not RemoteError:  # whose text has them
+        if type(error) is not RemoteError:  # whose text has them already
             for problem in part.problems:
-                add_note(error, f"left out on the way: {problem}")
+                add_note(error, f"left out in transit: {problem}")
 
 
 class _Loader(pickle.Unpickler):
-    """Finds what a pickle refers to."""
+    """Resolves the numbers in a pickle."""
 
     get: Callable[[int], BaseException]
 
     def persistent_load(self, pid: Any) -> BaseException:
-        """Asked by the unpickler for every number."""
+        """Called by the unpickler for every number."""
         return self.get(pid)
 
 
 def stand_in(part: Part, problem: str = "") -> RemoteError:
-    """What describes an exception that is not here itself."""
+    """A replacement that describes an exception which could not be restored."""
     return RemoteError(f"{part.name}: {part.text}" + (f" ({problem})" if problem else ""))

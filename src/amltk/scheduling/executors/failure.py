@@ -1,4 +1,4 @@
-"""What a worker tells of an exception: itself, as far as it can travel, and the traceback that it had there."""
+"""How a worker reports an exception: the exception, as far as it can be sent, and its traceback there."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Failure(NamedTuple):
-    """An exception as it travels.
+    """An exception, ready to send.
 
     Attributes:
-        traceback: What Python would print of it in the worker.
-        parts: It, and the exceptions that it refers to.
+        traceback: What Python would print for it in the worker.
+        parts: The exception, and those that it refers to.
     """
 
     traceback: str
@@ -27,7 +27,7 @@ class Failure(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its class, with the module."""
+        """The name of its class, with the module."""
         return self.parts[0].name
 
     @property
@@ -37,35 +37,35 @@ class Failure(NamedTuple):
 
 
 def describe(error: BaseException, dump: Dump) -> Failure:
-    """Make an exception ready for travel, in the worker. The frame that has caught it is left out of its traceback."""
+    """Prepare an exception for sending, in the worker. Its traceback omits the frame that caught it."""
     below = error.__traceback__.tb_next if error.__traceback__ is not None else None
     lines = traceback.format_exception(type(error), error, below)
     return Failure("".join(lines), take_apart(error, dump))
 
 
 def note_result(error: BaseException, result: object) -> None:
-    """Note, in the worker, that an exception comes from pickling what the function has returned."""
-    add_note(error, f"this was raised when the result, a {type(result).__name__}, was pickled for the way back")
+    """Note, in the worker, that an exception was raised while pickling the function's result."""
+    add_note(error, f"raised while pickling the result, of type {type(result).__name__}, to send it back")
 
 
 def stand_in(failure: Failure) -> BaseException:
-    """What describes an exception that is not to be here itself, with the worker's traceback as its cause."""
+    """A replacement for an exception that is not restored, with the worker's traceback as its cause."""
     error = exception_parts.stand_in(failure.parts[0])
     error.__cause__ = RemoteTraceback(failure.traceback)
     return error
 
 
 def restore(failure: Failure, note: str) -> BaseException:
-    """The exception that the function has raised, or what describes it.
+    """The exception that the function raised, or its replacement.
 
-    The worker's traceback is its cause; where it has one of its own, the cause of the last one in the chain.
+    The worker's traceback becomes its cause, or the cause of the last exception in its chain of causes.
     """
     error = put_together(failure.parts)
     last, seen = error, {id(error)}
     while last.__cause__ is not None and id(last.__cause__) not in seen:
         last = last.__cause__
         seen.add(id(last))
-    if last.__cause__ is None:  # else the chain is a circle, which has no end
+    if last.__cause__ is None:  # otherwise the chain is a cycle, which has no end
         set_cause(last, RemoteTraceback(failure.traceback))
     add_note(error, note)
     return error

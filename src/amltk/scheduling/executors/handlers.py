@@ -1,4 +1,4 @@
-"""Keeping the handlers of signals: libraries set their own, where a run wants to end in order."""
+"""Protects signal handlers: libraries install their own, although a run needs to end in order."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def kept_handlers() -> Iterator[None]:
-    """Undo what is done meanwhile to the handlers of Ctrl-C and SIGTERM."""
+    """On exit, restore the handlers of Ctrl-C and SIGTERM."""
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():  # Python lets no other thread set handlers
+        if threading.current_thread() is threading.main_thread():  # only the main thread can set handlers
             for signum, handler in before.items():
-                if handler is not None:  # one that was not set from Python
+                if handler is not None:  # None means it was not set from Python
                     signal.signal(signum, handler)

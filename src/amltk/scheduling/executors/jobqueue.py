@@ -1,4 +1,4 @@
-"""The batch systems of clusters, by dask-jobqueue: Dask workers that run as jobs."""
+"""The batch systems of clusters, with dask-jobqueue: Dask workers that run as jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from amltk.scheduling.executors.dask_replacer import keep_workers
 from amltk.scheduling.executors.handlers import kept_handlers
 
 with kept_handlers():
-    import dask_jobqueue  # 0.9 has Ctrl-C exit at once, from its import on
+    import dask_jobqueue  # importing 0.9 makes Ctrl-C exit at once
 
 CLUSTERS = {
     "slurm": "SLURMCluster",
@@ -23,10 +23,10 @@ CLUSTERS = {
     "lsf": "LSFCluster",
     "htcondor": "HTCondorCluster",
 }
-"""By name: the class of dask-jobqueue."""
+"""The classes of dask-jobqueue by name."""
 
 MARGIN = 60.0
-"""Seconds before its walltime at which a worker leaves by itself; a fifth of the walltime where that is less."""
+"""How many seconds before its walltime a worker leaves on its own; at most a fifth of the walltime."""
 
 
 def make(
@@ -38,19 +38,19 @@ def make(
     cancel_command: str | None = None,
     **options: Any,
 ) -> JobQueueExecutor:
-    """Submit jobs to a batch system, and make an executor over the Dask workers in them.
+    """Submit jobs to a batch system, and create an executor over the Dask workers in them.
 
     Args:
-        name: Of the batch system, a key of `CLUSTERS`.
+        name: The batch system, a key of `CLUSTERS`.
         n_workers: How many workers, at least 1.
-        adaptive: Have between 0 and `n_workers` workers, as many as there is work for.
-        submit_command: Instead of `sbatch`, `qsub`, ...
-        cancel_command: Instead of `scancel`, `qdel`, ...
-        **options: Those of the class in dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, ...
+        adaptive: Scale between 0 and `n_workers` workers with the amount of work.
+        submit_command: Replaces `sbatch`, `qsub`, ...
+        cancel_command: Replaces `scancel`, `qdel`, ...
+        **options: The options of the class in dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, ...
 
     Raises:
-        ValueError: There is no such batch system, or `n_workers` is below 1, or an option is unknown or missing.
-        TypeError: `n_workers` is no int.
+        ValueError: The batch system is unknown, `n_workers` is below 1, or an option is unknown or missing.
+        TypeError: `n_workers` is not an int.
     """
     if name not in CLUSTERS:
         raise ValueError(f"name={name!r}: must be one of {', '.join(repr(known) for known in CLUSTERS)}")
@@ -61,7 +61,7 @@ def make(
     cluster_class = getattr(dask_jobqueue, CLUSTERS[name])
     job_class = cluster_class.job_cls
     commands = {"submit_command": submit_command, "cancel_command": cancel_command}
-    # A class of its own: dask-jobqueue keeps the commands in the class, which others use too.
+    # A subclass, since dask-jobqueue stores the commands in the class, which others use too.
     job_class = type(job_class.__name__, (job_class,), {k: v for k, v in commands.items() if v is not None})
     extra = list(options.pop("worker_extra_args", ()))
     lifetime = lifetime_below(options.get("walltime"))
@@ -72,16 +72,16 @@ def make(
     try:
         cluster.__init__(job_cls=job_class, worker_extra_args=extra, scheduler_options=scheduler_options, **options)
     except BaseException:
-        cluster.status = Status.closed  # else it complains, when it is collected, that nobody has closed it
+        cluster.status = Status.closed  # otherwise it warns, when garbage-collected, that it was not closed
         raise
     return JobQueueExecutor(cluster, n_workers, adaptive=adaptive)
 
 
 def lifetime_below(walltime: object) -> float | None:
-    """How many seconds a worker stays, so that it leaves before its job is killed; None if that is not known.
+    """How many seconds a worker stays, so that it leaves before its job is killed; None if unknown.
 
     Args:
-        walltime: As batch systems write it: `"[days-]hours:minutes[:seconds]"`.
+        walltime: In the format of batch systems: `"[days-]hours:minutes[:seconds]"`.
     """
     if not isinstance(walltime, str):
         return None
@@ -94,12 +94,12 @@ def lifetime_below(walltime: object) -> float | None:
 
 
 class JobQueueExecutor(OwnDaskExecutor):
-    """Computes on Dask workers that are jobs of a batch system. A job that is lost is replaced by another.
+    """Computes on Dask workers that are jobs of a batch system. A lost job is replaced.
 
     Args:
-        cluster: It is closed at the end, and its jobs are cancelled.
+        cluster: The cluster; at the end it is closed and its jobs are cancelled.
         n_workers: How many workers.
-        adaptive: Have up to that many instead.
+        adaptive: Scale up to that many instead.
     """
 
     def __init__(self, cluster: Any, n_workers: int, *, adaptive: bool) -> None:
@@ -113,7 +113,7 @@ class JobQueueExecutor(OwnDaskExecutor):
 
     @property
     def n_workers(self) -> int:
-        """As many as are wanted, of which some may still wait for their jobs: calls are what has them come."""
+        """The number of workers wanted; some may still wait for their jobs, which start once there are calls."""
         return max(self._n_workers, super().n_workers)
 
     def _kill(self) -> bool:

@@ -1,4 +1,4 @@
-"""A future of the standard library for executors that make many of them."""
+"""A cheaper future of the standard library, for executors that create many."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ _RLock: Any = type(threading.RLock())
 
 
 class _Condition(_RLock):  # type: ignore[misc] # a type only at run time
-    """A lock that becomes a condition variable when somebody waits for it, which few do."""
+    """A lock that becomes a condition variable once a thread waits for it, which is rare."""
 
-    __slots__ = ("__dict__",)  # made for those that are waited for
+    __slots__ = ("__dict__",)  # created only for those that are waited on
 
     _waited_for: threading.Condition | None = None
 
     def wait(self, timeout: float | None = None) -> bool:
-        """As `threading.Condition.wait`."""
-        if self._waited_for is None:  # whoever waits has the lock, so there is one only
+        """Like `threading.Condition.wait`."""
+        if self._waited_for is None:  # the caller holds the lock, so only one is created
             self._waited_for = threading.Condition(self)
         return self._waited_for.wait(timeout)
 
     def notify_all(self) -> None:
-        """As `threading.Condition.notify_all`."""
+        """Like `threading.Condition.notify_all`."""
         if self._waited_for is not None:
             self._waited_for.notify_all()
 
 
 class LightFuture(Future[T]):
-    """A `concurrent.futures.Future` that takes a third of the time and of the memory.
+    """A `concurrent.futures.Future` that takes a third of the time and memory.
 
-    Most of what a future costs is its condition variable, which only those need who block until it has ended; a
-    scheduler never does.
+    Most of a future's cost is its condition variable, which is only needed by threads that block until it has ended; a
+    scheduler never blocks.
     """
 
     def __init__(self) -> None:  # without super(), which would make the condition variable; a test compares the two
@@ -47,14 +47,14 @@ class LightFuture(Future[T]):
         self._done_callbacks: list[Any] = []
 
     def result(self, timeout: float | None = None) -> T:
-        """As `concurrent.futures.Future.result`."""
+        """Like `concurrent.futures.Future.result`."""
         if self._state == FINISHED and self._exception is None:
             return self._result  # type: ignore[return-value] # it was set before the state
         try:
             return super().result(timeout)
         finally:
-            del self  # as there: what is raised has this frame in its traceback, and would keep its own future alive
+            del self  # as in the original: the traceback holds this frame, and would keep the future alive
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """As `concurrent.futures.Future.exception`."""
+        """Like `concurrent.futures.Future.exception`."""
         return self._exception if self._state == FINISHED else super().exception(timeout)

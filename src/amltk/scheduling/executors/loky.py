@@ -1,4 +1,4 @@
-"""Local processes by loky, as joblib and scikit-learn use them."""
+"""Local processes with loky, as joblib and scikit-learn use them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def make(max_workers: int | None = None, env: Mapping[str, str] | None = None, **options: Any) -> LokyExecutor:
-    """Make an executor with a pool of its own; arguments as in `loky.ProcessPoolExecutor`.
+    """Create an executor with its own pool; takes the arguments of `loky.ProcessPoolExecutor`.
 
-    Libraries use as many threads in each worker as in those of a `ProcessPool`, unless `env` says otherwise.
+    The number of library threads in each worker is set as in a `ProcessPool`, unless `env` says otherwise.
 
-    Not loky's reusable executor: that is one for the whole program, so that the end of one scheduler's run would shut
-    down another's, joblib's included.
+    It does not use loky's reusable executor: that is shared by the whole program, so the end of one scheduler's run
+    would shut down another's, and joblib's.
     """
     workers = usable_cpus() if max_workers is None else max_workers
     env = {**thread_environment(max(1, workers)), **(env or {})}
@@ -30,11 +30,11 @@ def make(max_workers: int | None = None, env: Mapping[str, str] | None = None, *
 
 
 class LokyExecutor(PooledExecutor):
-    """Computes in processes of loky. Where one dies all calls fail, and the executor is broken."""
+    """Computes in loky's processes. If one dies, all calls fail, and the executor is broken."""
 
     def __init__(self, pool: ProcessPoolExecutor) -> None:
         super().__init__(pool)
-        self._max_workers: int = pool._max_workers  # as the standard library's executors have it
+        self._max_workers: int = pool._max_workers  # the attribute of the standard library's executors
 
     def _kill(self) -> bool:
         drop_cancelled(self._pool)
@@ -43,4 +43,4 @@ class LokyExecutor(PooledExecutor):
 
     def _close(self, *, wait: bool) -> None:
         super()._close(wait=wait)
-        multiprocessing.active_children()  # takes note of the dead: loky forgets to, of a worker that has crashed
+        multiprocessing.active_children()  # reaps dead processes: loky does not reap a crashed worker

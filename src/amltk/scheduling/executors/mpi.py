@@ -1,4 +1,4 @@
-"""MPI: ranks that mpi4py has started, or starts."""
+"""MPI: ranks that mpi4py started, or starts."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from amltk.scheduling.executors.pooled import PooledExecutor
 
 
 def make(max_workers: int | None = None, **options: Any) -> MPIExecutor:
-    """Make an executor over `mpi4py.futures.MPIPoolExecutor`.
+    """Create an executor over `mpi4py.futures.MPIPoolExecutor`.
 
     Args:
-        max_workers: How many ranks compute; None for what the environment says, see mpi4py.
-        **options: Others of `MPIPoolExecutor`. By default workers import from where this program does, and do not
-            run its main module.
+        max_workers: How many ranks compute; None for the value from the environment, see mpi4py.
+        **options: Other options of `MPIPoolExecutor`. By default workers import from the same path as this program, and
+            do not run its main module.
 
     Raises:
         ValueError: `max_workers` is below 1.
-        FileNotFoundError: There is no `mpiexec` that could start workers.
+        FileNotFoundError: There is no `mpiexec` to start workers.
     """
     _find_mpiexec()
     return MPIExecutor(MPIPoolExecutor(max_workers, **{"main": False, "path": list(sys.path), **options}))
 
 
 def _find_mpiexec() -> None:
-    """See that MPI can start ranks: where it cannot, it ends the program without a word of Python.
+    """Check that MPI can start ranks: if it cannot, it ends the program without any message from Python.
 
-    The wheels of MPICH and Open MPI put `mpiexec` beside the interpreter, which need not be on PATH.
+    The wheels of MPICH and Open MPI put `mpiexec` next to the interpreter, which need not be on PATH.
     """
     if MPI.COMM_WORLD.size > 1 or shutil.which("mpiexec") is not None:
         return
     beside = str(Path(sys.executable).parent)
     if shutil.which("mpiexec", path=beside) is None:
         raise FileNotFoundError(
-            "no mpiexec on PATH, which MPI needs to start workers: install an MPI, for instance with 'pip install"
+            "no mpiexec on PATH, which MPI needs to start workers: install an MPI, for example with 'pip install"
             " mpich', or start the program with 'mpiexec -n 5 python -m mpi4py.futures program.py'"
         )
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), beside])
 
 
 class MPIExecutor(PooledExecutor):
-    """Computes in MPI ranks. What runs can neither be cancelled nor killed, and a rank that dies ends the program."""
+    """Computes in MPI ranks. Running calls cannot be cancelled or killed, and a rank that dies ends the program."""
 
     @property
     def n_workers(self) -> int:
-        """How many ranks compute; 0 after the end."""
+        """How many ranks compute; 0 after shutdown."""
         return 0 if self._pool is None else int(self._pool.num_workers)
 
     def _kill(self) -> bool:

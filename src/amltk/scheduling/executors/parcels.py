@@ -1,4 +1,4 @@
-"""How calls and their outcomes are pickled for the workers of other libraries: by cloudpickle, with more care."""
+"""Pickles calls and outcomes for the workers of other libraries: cloudpickle, with some corrections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from amltk.scheduling.executors.exception_parts import Refers
 from amltk.scheduling.executors.process_pool.reducers import REDUCERS
 
 if TYPE_CHECKING:
-    from pickle import Pickler as CloudPickler  # cloudpickle's has no types
+    from pickle import Pickler as CloudPickler  # cloudpickle's has no type hints
 
     from amltk.scheduling.executors.exception_parts import Refer
 else:
@@ -21,18 +21,18 @@ know_connections()
 
 
 class _Pickler(CloudPickler):
-    """Refuses what would arrive as something else."""
+    """Refuses objects that would arrive as something else."""
 
     def reducer_override(self, obj: Any) -> Any:
-        """Let no numbers of descriptors out, and keep the files and lines of code."""
-        if type(obj) is CodeType:  # from 3.1.3 on, cloudpickle's own way leaves them out
+        """Send no descriptor numbers, and keep the file names and line numbers of code."""
+        if type(obj) is CodeType:  # cloudpickle drops them from 3.1.3 on
             return REDUCERS[CodeType](obj)
         rule = RULES.get(type(obj))
         return super().reducer_override(obj) if rule is None else rule(obj, refuse)
 
 
 class _PartPickler(Refers, _Pickler):
-    """Pickles what an exception is made of."""
+    """Pickles the parts of an exception."""
 
 
 def make_pickler(file: io.BytesIO) -> CloudPickler:
@@ -48,7 +48,7 @@ def dumps(obj: Any) -> bytes:
 
 
 def pickle_part(obj: Any, refer: Refer) -> bytes:
-    """Pickle what an exception is made of; `refer` says what is named by a number."""
+    """Pickle a part of an exception; `refer` returns the numbers of objects sent separately."""
     file = io.BytesIO()
     pickler = _PartPickler(file, protocol=5)
     pickler.refer = refer

@@ -1,4 +1,4 @@
-"""Executors over a library's own pool, which is nearly one of the standard library's."""
+"""Executors over a library's own pool, which nearly matches the standard library's."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class PooledExecutor(RemoteExecutor):
-    """Hands its calls to a pool, whose futures say what becomes of them.
+    """Submits its calls to a pool, whose futures deliver the outcomes.
 
     Args:
-        pool: It is shut down at the end.
+        pool: The pool; shut down at the end.
     """
 
     def __init__(self, pool: Any) -> None:
@@ -32,26 +32,26 @@ class PooledExecutor(RemoteExecutor):
         call.handle.add_done_callback(partial(self._arrived, call))
 
     def withdraw(self, call: RemoteFuture) -> bool:
-        """Take it back unless a worker has it."""
+        """Withdraw a call unless a worker has it."""
         return call.handle is None or bool(call.handle.cancel())
 
     def has_begun(self, call: RemoteFuture) -> bool:
-        """As the pool sees it."""
+        """Whether the pool says that the call has begun."""
         return call.handle is not None and bool(call.handle.running())
 
     def _close(self, *, wait: bool) -> None:
         self._pool.shutdown(wait=wait)
-        self._pool = None  # a broken one holds descriptors
+        self._pool = None  # a broken pool holds descriptors
 
     def _arrived(self, call: RemoteFuture, outcome: Future[bytes]) -> None:
-        """Take what has come of a call, on a thread of the pool."""
+        """Take the outcome of a call, on a thread of the pool."""
         if outcome.cancelled():
             call.cancel()
-        elif (error := outcome.exception()) is not None:  # the pool's own: that of the function is in the outcome
+        elif (error := outcome.exception()) is not None:  # the pool's own error; the function's is in the outcome
             if isinstance(error, BrokenExecutor):
                 self._broken = str(error)
             else:
-                lost = self.lost(call, f"its pool has given it up: {error}")
+                lost = self.lost(call, f"its pool failed: {error}")
                 lost.__cause__ = error
                 error = lost
             self.end(call, error=error)

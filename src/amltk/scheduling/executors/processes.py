@@ -22,8 +22,8 @@ def make(
     max_tasks_per_child: int | None = None,
     **options: Any,
 ) -> Executor:
-    """Make a `ProcessPool`; on Windows, which it does not know, the standard library's pool. Arguments as there."""
-    # Imported here: multiprocessing would be a third of the time that it takes to import the package.
+    """Create a `ProcessPool`; on Windows, which it does not support, the standard library's pool. Same arguments."""
+    # Imported here: multiprocessing takes a third of the package's import time.
     if not ON_WINDOWS:
         from amltk.scheduling.executors.process_pool.pool import ProcessPool
 
@@ -45,7 +45,7 @@ def make(
 
 
 def _start_worker(initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
-    """Leave the signals to the parent: the terminal's Ctrl-C reaches all."""
+    """Leave signals to the parent: Ctrl-C in a terminal reaches all processes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if initializer is not None:

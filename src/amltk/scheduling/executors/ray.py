@@ -1,4 +1,4 @@
-"""Ray: tasks on a Ray cluster, or on a Ray of this machine."""
+"""Ray: tasks on a Ray cluster, or on a Ray started on this machine."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 LOOK_INTERVAL = 2.0
-"""Seconds after which the size of the cluster is asked for again."""
+"""How many seconds the size of the cluster is cached."""
 
 
 def make(task_options: Mapping[str, Any] | None = None, **init: Any) -> RayExecutor:
-    """Make an executor over Ray.
+    """Create an executor over Ray.
 
     Args:
-        task_options: What each call needs: `num_cpus`, `num_gpus`, `resources`, `runtime_env`, ...; see `ray.remote`.
-        **init: Arguments of `ray.init`, for a Ray that ends with the executor. Without a dashboard, the output of
-            workers and Ray's news, unless asked for. Where the program has initialised Ray before, that one is used
-            and stays, and none of these is allowed.
+        task_options: The requirements of each call: `num_cpus`, `num_gpus`, `resources`, `runtime_env`, ...; see
+            `ray.remote`.
+        **init: Arguments of `ray.init`, for a Ray that ends with the executor. Unless requested, it has no dashboard,
+            and does not show workers' output or Ray's news. If the program has already initialised Ray, that one is
+            used and stays, and no arguments are allowed.
 
     Raises:
-        ValueError: Ray was initialised before, with other arguments.
+        ValueError: Ray was already initialised, with other arguments.
     """
     release = _shared.acquire(init)
     try:
@@ -44,7 +45,7 @@ def make(task_options: Mapping[str, Any] | None = None, **init: Any) -> RayExecu
 
 
 class _Shared:
-    """The Ray of this process, of which there can be only one: shut down by the last executor that uses it."""
+    """The Ray of this process, of which there can be only one; the last executor that uses it shuts it down."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -52,13 +53,13 @@ class _Shared:
         self._init: dict[str, Any] = {}
 
     def acquire(self, init: dict[str, Any]) -> Callable[[], None]:
-        """Have Ray initialised; returns what is to be called when it is not needed any more.
+        """Initialise Ray if necessary; returns a function to call when it is no longer needed.
 
         Raises:
-            ValueError: Ray was initialised before, with other arguments.
+            ValueError: Ray was already initialised, with other arguments.
         """
         with self._lock:
-            if self._users == 0 and ray.is_initialized():  # by the user: it stays
+            if self._users == 0 and ray.is_initialized():  # initialised by the user: it stays
                 self._check(init, {})
                 return lambda: None
             if self._users:
@@ -79,7 +80,7 @@ class _Shared:
     def _check(init: dict[str, Any], present: dict[str, Any]) -> None:
         if init and init != present:
             raise ValueError(
-                f"{', '.join(init)}: Ray was initialised before, with other arguments; leave these out, or call"
+                f"{', '.join(init)}: Ray was already initialised, with other arguments; leave these out, or call"
                 " ray.shutdown() first"
             )
 
@@ -88,28 +89,28 @@ _shared = _Shared()
 
 
 def _init(**init: Any) -> None:
-    """Initialise Ray, and let signals be handled as before: Ray would exit at once where a run ends in order."""
+    """Initialise Ray and restore the signal handlers: Ray's own would exit at once, before the run can end."""
     init = {"log_to_driver": False, "logging_level": logging.WARNING, **init}
     if "address" not in init:
-        init = {"include_dashboard": False, **init}  # an option of a Ray that is started
+        init = {"include_dashboard": False, **init}  # only valid for a Ray that is started here
     with kept_handlers():
         ray.init(**init)
 
 
 class RayExecutor(RemoteExecutor):
-    """Computes in Ray tasks. Each call is made once; cancelling it ends its worker, running or not.
+    """Computes in Ray tasks. Each call is computed once; cancelling it ends its worker, running or not.
 
-    `running()` of a future is False until it has ended: Ray does not tell when a task begins.
+    `running()` of a future is False until it has ended: Ray does not report when a task begins.
 
     Args:
-        task_options: For `ray.remote`.
+        task_options: The options of `ray.remote`.
         release: Called at the end.
     """
 
     def __init__(self, task_options: Mapping[str, Any], release: Callable[[], None]) -> None:
         super().__init__()
         self._release = release
-        # A call that went with its worker is the user's to repeat, so Ray must not.
+        # Only the user may repeat a call that was lost with its worker, so Ray must not.
         self._task = ray.remote(**{"max_retries": 0, **task_options})(compute)
         self._named: dict[str, Any] = {}
         self._needs = {"CPU": float(task_options.get("num_cpus", 1)), "GPU": float(task_options.get("num_gpus", 0))}
@@ -118,7 +119,7 @@ class RayExecutor(RemoteExecutor):
 
     @property
     def n_workers(self) -> int:
-        """For how many calls the cluster has CPUs and GPUs now; 0 if that is not known. Ray is asked now and then."""
+        """For how many calls the cluster has CPUs and GPUs now; 0 if unknown. The value is cached for a while."""
         if time.monotonic() >= self._look_again_at and ray.is_initialized():
             there_are = ray.cluster_resources()
             self._n_workers = min((int(there_are.get(kind, 0) / n) for kind, n in self._needs.items() if n), default=0)
@@ -128,12 +129,12 @@ class RayExecutor(RemoteExecutor):
     def _send(self, call: RemoteFuture, parcel: bytes) -> None:
         task = self._named.get(call.name)
         if task is None:
-            task = self._named[call.name] = self._task.options(name=call.name)  # what Ray's own tools show
+            task = self._named[call.name] = self._task.options(name=call.name)  # the name in Ray's own tools
         call.handle = reference = task.remote(parcel)
         reference.future().add_done_callback(partial(self._arrived, call))
 
     def withdraw(self, call: RemoteFuture) -> bool:
-        """Take it back; if it runs, its worker is killed."""
+        """Withdraw a call; if it is running, its worker is killed."""
         reference = call.handle
         if reference is not None:
             ray.cancel(reference, force=True)
@@ -142,11 +143,11 @@ class RayExecutor(RemoteExecutor):
     def _kill(self) -> bool:
         return True  # by cancelling every call
 
-    def _close(self, *, wait: bool) -> None:  # noqa: ARG002 - nothing is left to wait for
+    def _close(self, *, wait: bool) -> None:  # noqa: ARG002 - there is nothing to wait for
         self._release()
 
     def _arrived(self, call: RemoteFuture, outcome: Future[bytes]) -> None:
-        """Take what has come of a call, on a thread of Ray's."""
+        """Take the outcome of a call, on a thread of Ray's."""
         try:
             self.end(call, outcome.result())
         except TaskCancelledError:
@@ -160,4 +161,4 @@ class RayExecutor(RemoteExecutor):
             failure.__cause__ = error
             self.end(call, error=failure)
         finally:
-            call.handle = None  # the outcome may go from Ray's store
+            call.handle = None  # lets Ray free the outcome in its store

@@ -1,4 +1,4 @@
-"""The table of back ends: what each executor is able to do, and how it is ended.
+"""The table of back ends: what each executor can do, and how it is ended.
 
 A new back end is one file with a factory and one row here.
 """
@@ -14,43 +14,43 @@ from amltk import _extras
 from amltk.scheduling.executors import processes, sequential, termination, threads
 
 Terminator = Callable[[Executor], None]
-"""Ends an executor without waiting for its work; may block, since it is called on a thread of its own."""
+"""Ends an executor without waiting for its calls; may block, since it is called on a separate thread."""
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What an executor can do; the contract tests hold each claim, in both directions."""
+    """What an executor can do; the contract tests check each claim, in both directions."""
 
     kills_running: bool
-    """Work that is running can be ended without waiting for it."""
+    """Running calls can be ended without waiting for them."""
     isolates_crashes: bool
-    """A lost worker costs the work that it ran, and nothing else."""
+    """A lost worker costs only the call that it was running."""
     remote: bool
-    """Work may run on another machine."""
+    """Calls may run on another machine."""
     in_loop: bool = False
-    """Work runs on the thread of the run's loop, a call at a time."""
+    """Calls run on the thread of the run's loop, one at a time."""
     in_process: bool = False
-    """Work runs in this process: arguments and results are the very objects, and a crash is this process's own."""
+    """Calls run in this process: arguments and results are not copied, and a crash crashes this process."""
     closures: bool = False
     """Functions that no other process could import, such as lambdas and closures, can be computed."""
     cancels_running: bool = False
-    """Cancelling the future of running work ends that work, and nothing else."""
+    """Cancelling the future of a running call ends that call, and nothing else."""
     crash_ends_program: bool = False
-    """Work that takes its process down takes this program down as well."""
+    """A call that takes its process down takes this program down too."""
     tells_running: bool = True
-    """`running()` of a future is true from the moment on at which a worker begins it, or shortly before."""
+    """`running()` of a future is true from when a worker begins the call, or shortly before."""
     limits_calls: bool = False
-    """It has `submit_limited`, which ends calls that use more than they may."""
+    """It has `submit_limited`, which ends calls that exceed their limits."""
     tells_whereabouts: bool = True
-    """`whereabouts` of a future tells which process has computed it, and from when to when."""
+    """`whereabouts` of a future reports the process that computed the call, and its times."""
     lists_running: bool = False
-    """It lists what its workers are at, however much waits: it has `running_calls`, as `ProcessPool` has."""
+    """It lists the running calls, however many are waiting: it has `running_calls`, like `ProcessPool`."""
     names_losses: bool = True
     """A call whose worker is killed fails with `BrokenExecutor`, `WorkerLostError` or a subclass."""
     in_order: bool = False
-    """Calls are begun in the order of their submission."""
+    """Calls begin in order of submission."""
     driven_by_loop: bool = False
-    """It lets the loop of a run do its traffic: it has `attach` and `detach`, as `ProcessPool` has."""
+    """It lets the loop of a run handle its traffic: it has `attach` and `detach`, like `ProcessPool`."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class ExecutorKind:
     """One row of the table.
 
     Attributes:
-        name: As in `Scheduler.with_<name>`, where there is a factory.
-        factory: Makes a fresh executor; its arguments are those of `Scheduler.with_<name>`. None where users bring
-            their own.
-        type_name: The executor's class as `module.qualname`, so that nothing is imported to recognise it.
+        name: As in `Scheduler.with_<name>`, if there is a factory.
+        factory: Creates a new executor; takes the arguments of `Scheduler.with_<name>`. None if users bring their own
+            executor.
+        type_name: The executor's class as `module.qualname`, so that nothing needs to be imported to recognise it.
         capabilities: What it can do.
-        terminate: Ends it without waiting for its work, as far as that is possible.
-        extra: The extra that installs it, or None where none is needed.
+        terminate: Ends it without waiting for its calls, as far as possible.
+        extra: The extra that installs it, or None if none is needed.
     """
 
     name: str
@@ -76,7 +76,7 @@ class ExecutorKind:
 
 
 def _optional(module: str, *needs: str, extra: str) -> Callable[..., Executor]:
-    """The factory of a back end over an optional library, which is imported when it is called."""
+    """The factory of a back end over an optional library, which is imported on the first call."""
 
     def make(*args: Any, **options: Any) -> Executor:
         loaded = _extras.load(f"amltk.scheduling.executors.{module}", needs=needs, extra=extra)
@@ -240,7 +240,7 @@ def kind_named(name: str) -> ExecutorKind:
     """The row of that name.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no such row.
     """
     for kind in KINDS:
         if kind.name == name:
@@ -249,7 +249,7 @@ def kind_named(name: str) -> ExecutorKind:
 
 
 def kind_of(executor: Any) -> ExecutorKind:
-    """The row of an executor that a user brought, by its class or a base of it; `OTHER` where there is none."""
+    """The row of a user's executor, by its class or a base of it; `OTHER` if there is none."""
     bases = {f"{base.__module__}.{base.__qualname__}" for base in type(executor).__mro__}
     for kind in KINDS:
         if kind.type_name in bases:
@@ -258,11 +258,11 @@ def kind_of(executor: Any) -> ExecutorKind:
 
 
 SIZES = ("n_workers", "max_workers", "_max_workers")
-"""Where executors have the number of their workers: this package's, others', and those of the standard library."""
+"""The attributes with the number of workers: of this package, of others, and of the standard library."""
 
 
 def workers_of(executor: Any) -> int | None:
-    """How many calls an executor computes at a time, by now; None if it does not tell."""
+    """How many calls an executor currently computes at once; None if it does not report that."""
     for name in SIZES:
         number = getattr(executor, name, None)
         if isinstance(number, int) and not isinstance(number, bool) and number > 0:

@@ -1,8 +1,8 @@
-"""What executors over another library's workers have in common: the book of calls, and how calls travel.
+"""The common base of executors over another library's workers: the set of pending calls, and how calls are sent.
 
-A call travels as one pickle, made by cloudpickle: the library never sees the user's function or arguments. So functions
-of `__main__` and closures work everywhere, no name of an argument means anything to the library, and equal calls are
-never merged. Nothing that the user's function raises is raised in the library: it travels back as an outcome.
+A call is sent as one pickle, made by cloudpickle, so that the library never sees the user's function or arguments. So
+functions of `__main__` and closures work everywhere, no argument name has a meaning to the library, and equal calls are
+never merged. Exceptions of the user's function are never raised in the library: they are sent back as outcomes.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ T = TypeVar("T")
 
 
 def compute(parcel: bytes) -> bytes:
-    """Make the call that is in a parcel, in a worker. Raises nothing: what the function raises is in the outcome."""
+    """Compute the call in a parcel, in a worker. Never raises: the function's exception is part of the outcome."""
     here = Whereabouts().begin()
     try:
         fn, args, kwargs = pickle.loads(parcel)
         result = fn(*args, **kwargs)
         del fn, args, kwargs
-    except BaseException as error:  # noqa: BLE001 - it travels back
+    except BaseException as error:  # noqa: BLE001 - it is sent back
         here.end()
         return _pickle_failure(error, here)
     here.end()
     try:
         outcome = dumps((result, None, here.as_tuple()))
-    except BaseException as raised:  # noqa: BLE001 - it travels back
+    except BaseException as raised:  # noqa: BLE001 - it is sent back
         unsent = explain_result(raised, result, make_pickler)
         note_result(unsent, result)
         return _pickle_failure(unsent, here)
@@ -59,10 +59,10 @@ class RemoteFuture(LightFuture[Any]):
     """The outcome of one call.
 
     Attributes:
-        name: Of the function, for messages.
-        handle: What the library knows the call by; None before it has it.
-        place: The worker that has begun it, in words; empty if that is not known.
-        whereabouts: Where and when it was computed; None before that is known.
+        name: The name of the function, for messages.
+        handle: The library's handle of the call; None before it has one.
+        place: A description of the worker that has begun it; empty if unknown.
+        whereabouts: Where and when it was computed; None until known.
     """
 
     def __init__(self, owner: RemoteExecutor, name: str) -> None:
@@ -80,30 +80,30 @@ class RemoteFuture(LightFuture[Any]):
                 self._state = RUNNING
 
     def running(self) -> bool:
-        """Whether a worker has begun it, where that is known: see the capabilities in its executor's row."""
+        """Whether a worker has begun it, if that is known: see the executor's capabilities in the registry."""
         return super().running() or (not self.done() and self._owner.has_begun(self))
 
     def cancel(self) -> bool:
-        """Cancel it, where the executor can do that: see the capabilities in its row of the registry.
+        """Cancel it, if the executor can do that: see the executor's capabilities in the registry.
 
         Returns:
-            False if it goes on, or has ended.
+            False if it continues, or has ended.
         """
         if self.done() or not self._owner.withdraw(self):
             return self.cancelled()
         with self._condition:
             if self._state == RUNNING:
-                self._state = PENDING  # its work was ended: it can be cancelled after all
+                self._state = PENDING  # its computation was ended, so it can be cancelled after all
         if not super().cancel():
-            return False  # its outcome came meanwhile
+            return False  # its outcome arrived meanwhile
         with self._condition:
-            if self._state == CANCELLED:  # else another thread was first
+            if self._state == CANCELLED:  # otherwise another thread was first
                 self.set_running_or_notify_cancel()
         self._owner.end(self)
         return True
 
     def conclude(self, result: Any, error: BaseException | None) -> None:
-        """Give it its outcome, unless it has one or was cancelled."""
+        """Set its outcome, unless it has one or was cancelled."""
         with contextlib.suppress(InvalidStateError):
             if error is None:
                 self.set_result(result)
@@ -112,7 +112,7 @@ class RemoteFuture(LightFuture[Any]):
 
 
 class RemoteExecutor(Executor, ABC):
-    """An executor over a library that has workers of its own. A subclass says how calls reach them."""
+    """An executor over a library with its own workers. A subclass defines how calls reach them."""
 
     def __init__(self) -> None:
         self._pending: set[RemoteFuture] = set()
@@ -122,32 +122,32 @@ class RemoteExecutor(Executor, ABC):
         self._closer: threading.Thread | None = None
         self._broken: str | bool = False
 
-    # ------------------------------------------------------------------ what a subclass says
+    # ------------------------------------------------------------------ for subclasses
 
     @abstractmethod
     def _send(self, call: RemoteFuture, parcel: bytes) -> None:
-        """Hand a call to the library, and have `end` called with what comes of it."""
+        """Send a call to the library, and have `end` called with its outcome."""
 
     @abstractmethod
     def withdraw(self, call: RemoteFuture) -> bool:
-        """Take a call back from the library, or end its work; False if neither is possible."""
+        """Withdraw a call from the library, or end its computation; False if neither is possible."""
 
-    def has_begun(self, call: RemoteFuture) -> bool:  # noqa: ARG002 - for subclasses whose libraries have to be asked
-        """Whether the library says that a worker is at it."""
+    def has_begun(self, call: RemoteFuture) -> bool:  # noqa: ARG002 - for subclasses whose libraries must be asked
+        """Whether the library says that a worker is computing it."""
         return False
 
     @abstractmethod
     def _kill(self) -> bool:
-        """End running work, as far as that is possible; whether it was."""
+        """End running calls, if possible; returns whether it was."""
 
     @abstractmethod
     def _close(self, *, wait: bool) -> None:
-        """Give back what was acquired. May block; but not for running work, unless it is to `wait`."""
+        """Release all resources. May block, but waits for running calls only with `wait`."""
 
     # ------------------------------------------------------------------ the interface of executors
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have a call computed. What cannot be pickled fails its future, with a `TypeError` that names it.
+        """Submit a call. If something cannot be pickled, the future fails with a `TypeError` that names it.
 
         Raises:
             RuntimeError: The executor was shut down.
@@ -160,25 +160,25 @@ class RemoteExecutor(Executor, ABC):
         try:
             try:
                 parcel = dumps((fn, args, kwargs))
-            except Exception as raised:  # noqa: BLE001 - it is the outcome of the call
+            except Exception as raised:  # noqa: BLE001 - this is the outcome of the call
                 error = explain_call(raised, fn, args, kwargs, make_pickler)
-                add_note(error, f"this was raised when a call of {call.name} was pickled for its way to a worker")
+                add_note(error, f"raised while pickling a call of {call.name} to send it to a worker")
                 self.end(call, error=error)
                 return call
             self._send(call, parcel)
         except BaseException:
             self.end(call)
             raise
-        if call.cancelled():  # by another thread, before the library had it
+        if call.cancelled():  # by another thread, before the library got it
             self.withdraw(call)
         return call
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Accept no more work, and give back everything that was acquired once the rest of it is done.
+        """Accept no more calls, and release all resources once the remaining calls are done.
 
         Args:
-            wait: Return after that.
-            cancel_futures: Cancel what has not begun.
+            wait: Return only after that.
+            cancel_futures: Cancel calls that have not begun.
         """
         with self._changed:
             self._shut_down = True
@@ -193,7 +193,7 @@ class RemoteExecutor(Executor, ABC):
             self._closer.join()
 
     def kill_workers(self) -> None:
-        """End it and running work, as far as that is possible, and wait until that is done."""
+        """End the executor and its running calls, as far as possible, and wait until that is done."""
         with self._changed:
             self._shut_down = True
             calls = list(self._pending)
@@ -204,15 +204,15 @@ class RemoteExecutor(Executor, ABC):
             elif killed:
                 self.end(call, error=self.lost(call, "its worker was killed"))
         with self._changed:
-            self._pending.clear()  # what cannot be killed goes on unseen
+            self._pending.clear()  # calls that cannot be killed keep running unnoticed
             self._waits = False
             self._changed.notify_all()
         self.shutdown()
 
-    # ------------------------------------------------------------------ what comes of calls
+    # ------------------------------------------------------------------ outcomes of calls
 
     def end(self, call: RemoteFuture, outcome: bytes | None = None, error: BaseException | None = None) -> None:
-        """Give a call its outcome; without one, only strike it from the book. Anything after the first is dropped."""
+        """Set the outcome of a call, or just remove it from the pending ones. Only the first outcome counts."""
         if outcome is not None and not call.done():
             result, error = _read(outcome, call)
             call.conclude(result, error)
@@ -224,10 +224,10 @@ class RemoteExecutor(Executor, ABC):
                 self._changed.notify_all()
 
     def lost(self, call: RemoteFuture, how: str) -> WorkerLostError:
-        """The error for a call that went with its worker."""
+        """The error of a call that was lost with its worker."""
         at = f" on {call.place}" if call.place else ""
         return WorkerLostError(
-            f"{how}, while it computed {call.name}{at}; only this call is lost, and it is not repeated"
+            f"{how}, while it was computing {call.name}{at}; only this call is lost, and it is not repeated"
         )
 
     def _close_when_done(self) -> None:
@@ -239,8 +239,8 @@ class RemoteExecutor(Executor, ABC):
 def _read(outcome: bytes, call: RemoteFuture) -> tuple[Any, BaseException | None]:
     try:
         result, failure, where = pickle.loads(outcome)
-    except BaseException as error:  # noqa: BLE001 - it is the call's outcome
-        add_note(error, "this was raised when the result was unpickled, in the process that has the executor")
+    except BaseException as error:  # noqa: BLE001 - this is the call's outcome
+        add_note(error, "raised while unpickling the result, in the process of the executor")
         return None, error
     call.whereabouts = Whereabouts(*where)
     if isinstance(failure, Failure):

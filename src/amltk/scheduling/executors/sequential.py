@@ -1,4 +1,4 @@
-"""Everything in this process and thread, one call after the other: for debugging and for tests."""
+"""Computes in this process and thread, one call after the other, for debugging and tests."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Call = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 class SequentialExecutor(Executor):
     """Computes in the calling process and thread, so that a debugger, `print` and shared objects simply work.
 
-    In a run of a scheduler each call is made by the loop, after `submit` has returned and after timers and signals had
-    a turn: chains of submissions do not recurse, and timeouts work between two calls. A call itself cannot be
-    interrupted, except by Ctrl-C. Outside of a run `submit` makes the call before it returns.
+    In a run of a scheduler the loop makes each call, after `submit` has returned and after timers and signals had a
+    turn: chains of submissions do not recurse, and timeouts work between calls. Only Ctrl-C can interrupt a call.
+    Outside a run `submit` makes the call before it returns.
     """
 
     _broken = False
-    """It cannot break: an error that looks like that is the call's own, as the standard library's executors say it."""
+    """It cannot break: an error that looks so is the call's own. The attribute is that of the standard library."""
 
     def __init__(self) -> None:
         self._waiting: deque[Call] = deque()
@@ -35,29 +35,29 @@ class SequentialExecutor(Executor):
         self._shut_down = False
 
     def attach(self, schedule: Callable[[Step], None]) -> None:
-        """Let a loop make the calls: `schedule` has a step called soon, never at once.
+        """Let a loop make the calls: `schedule` schedules a step to be called soon, never at once.
 
         Raises:
-            SchedulerRunningError: Another run uses it: it has one thread only.
+            SchedulerRunningError: Another run is using it: it has only one thread.
         """
         if self._schedule is not None:
-            raise SchedulerRunningError(f"{self!r} is in use by another run; give each scheduler one of its own")
+            raise SchedulerRunningError(f"{self!r} is in use by another run; use a separate one for each scheduler")
         self._schedule = schedule
 
     @property
     def n_workers(self) -> int:
-        """One call at a time."""
+        """Always 1."""
         return 1
 
     def detach(self) -> None:
-        """Make the calls in `submit` again; what is waiting is cancelled."""
+        """Make calls within `submit` again; waiting calls are cancelled."""
         self._schedule = None
         self._step_is_due = False
         while self._waiting:
             self._waiting.popleft()[0].cancel()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Make the call, or have it made by the loop.
+        """Make the call, or let the loop make it.
 
         Raises:
             RuntimeError: The executor was shut down.
@@ -78,21 +78,21 @@ class SequentialExecutor(Executor):
             self._schedule(self._step)
 
     def _step(self) -> None:
-        """Make the call that has waited longest. The next one is a step of its own: the loop has its turn between."""
+        """Make the call that has waited longest. The next is a separate step, so that the loop has a turn between."""
         self._step_is_due = False
         if self._waiting:
             call = self._waiting.popleft()
             try:
                 _compute(*call)
             finally:
-                self._schedule_step()  # after the outcome was reported, so that it is told before the next call is made
+                self._schedule_step()  # after the outcome is reported, so that its events come before the next call
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - the interface's
-        """Accept no more work.
+        """Accept no more calls.
 
         Args:
-            wait: Without effect: nothing is running when this can be called.
-            cancel_futures: Cancel what a loop has not come to.
+            wait: Has no effect: nothing is running when this can be called.
+            cancel_futures: Cancel the calls that a loop has not yet made.
         """
         self._shut_down = True
         if cancel_futures:
@@ -109,7 +109,7 @@ def _compute(future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...],
     here = future.whereabouts = Whereabouts().begin()  # type: ignore[attr-defined]
     try:
         result = fn(*args, **kwargs)
-    except BaseException as error:  # noqa: BLE001 - it is the future's
+    except BaseException as error:  # noqa: BLE001 - belongs to the future
         here.end()
         future.set_exception(error)
     else:

@@ -1,4 +1,4 @@
-"""How executors are ended that have work which nobody wants to wait for."""
+"""Ends executors without waiting for their calls."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 HASTE = 0.5
-"""Seconds given to an executor to shut down without waiting: some wait for their work whatever they are told."""
+"""How many seconds an executor has to shut down without waiting; some wait for their calls regardless."""
 
 PATIENCE = 5.0
-"""Seconds after which a killed process, or the pool that has to notice it, is no longer waited for."""
+"""How many seconds to wait for a killed process, or for the pool that has to notice it."""
 
 
 class _Dropped(Future[Any]):
-    """Stands for a future that was cancelled: it begins nothing and takes no outcome."""
+    """Replaces a cancelled future: it never begins and accepts no outcome."""
 
     def set_running_or_notify_cancel(self) -> bool:
         return False
@@ -36,10 +36,10 @@ class _Dropped(Future[Any]):
 
 
 def drop_cancelled(executor: Executor) -> None:
-    """Keep a standard library's process pool from telling cancelled futures that it was killed.
+    """Prevent a standard library's process pool from failing cancelled futures after a kill.
 
-    A pool that breaks fails all the futures that it holds, and before CPython 3.12.3 the first cancelled one among them
-    raises `InvalidStateError` in its thread, which then neither fails the others nor cleans up.
+    A pool that breaks fails all its futures, and before CPython 3.12.3 the first cancelled one raises
+    `InvalidStateError` in the pool's thread, which then neither fails the others nor cleans up.
     """
     for item in list(getattr(executor, "_pending_work_items", {}).values()):
         if item.future.cancelled():
@@ -47,14 +47,14 @@ def drop_cancelled(executor: Executor) -> None:
 
 
 def shut_down(executor: Executor, *, wait: bool = False) -> None:
-    """Have it accept nothing more.
+    """Make an executor accept no more calls.
 
-    Not every executor takes the arguments that the standard library's do: what it does not take is left out.
+    Not every executor takes the standard library's arguments; those that it does not take are left out.
 
     Args:
-        executor: Any.
-        wait: Return when its work is done. If False, what has not begun is cancelled, and running work goes on unseen.
-            An executor that waits all the same does so on a thread of its own, from `HASTE` on.
+        executor: Any executor.
+        wait: Return when its calls are done. If False, calls that have not begun are cancelled, and running ones
+            continue unnoticed. An executor that waits anyway does so on a separate thread, after `HASTE`.
     """
     taken = _parameters(executor.shutdown)
     options = {"wait": wait} if taken is None or "wait" in taken else {}
@@ -79,7 +79,7 @@ def shut_down(executor: Executor, *, wait: bool = False) -> None:
 
 
 def _parameters(fn: Callable[..., Any]) -> Mapping[str, object] | None:
-    """What can be given to it by name; None if that is anything, or is not known."""
+    """The parameters that can be passed by name; None if any can, or they are unknown."""
     try:
         parameters = inspect.signature(fn).parameters
     except (TypeError, ValueError):
@@ -88,14 +88,14 @@ def _parameters(fn: Callable[..., Any]) -> Mapping[str, object] | None:
 
 
 def kill_workers(executor: Executor) -> None:
-    """Have an executor of this package kill its workers, as far as it can; wait until they are gone."""
+    """Make an executor of this package kill its workers, as far as it can; wait until they are gone."""
     executor.kill_workers()  # type: ignore[attr-defined]
 
 
 def kill_process_pool(executor: Executor) -> None:
-    """Kill the workers of a standard library's pool and everything they have started; wait until they are gone.
+    """Kill the workers of a standard library's pool and all their descendants; wait until they are gone.
 
-    SIGKILL, since a worker may ignore every other signal. Work that ran fails with `BrokenProcessPool`.
+    Uses SIGKILL, since a worker may ignore any other signal. Running calls fail with `BrokenProcessPool`.
     """
     processes = dict(getattr(executor, "_processes", None) or {})
     manager = getattr(executor, "_executor_manager_thread", None)
@@ -111,7 +111,7 @@ def kill_process_pool(executor: Executor) -> None:
 
 
 def kill_trees(pids: Iterable[int]) -> list[psutil.Process]:
-    """Kill processes and their descendants; each is stopped before it is searched, so that none is started unseen."""
+    """Kill processes and their descendants; each is stopped before it is searched, so that none starts unseen."""
     import psutil
 
     wanted = set(pids)
@@ -130,7 +130,7 @@ def kill_trees(pids: Iterable[int]) -> list[psutil.Process]:
 
 
 def _wait_until_dead(processes: list[psutil.Process]) -> None:
-    """Wait for processes that are not children of this one. Who has adopted them may be slow to reap the dead."""
+    """Wait for processes that are not children of this one. Their new parent may be slow to reap them."""
     import psutil
 
     give_up = time.monotonic() + PATIENCE

@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST = 32
-"""Threads that are made by default; what waits for a network does not need more."""
+"""The maximum default number of threads; calls that wait for a network do not need more."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class ThreadPool(ThreadPoolExecutor):
-    """The standard library's; besides, its futures tell in which thread and when their call was computed."""
+    """The standard library's pool, with futures that report the thread and times of their call."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """As `ThreadPoolExecutor.submit`."""
+        """Like `ThreadPoolExecutor.submit`."""
         here = Whereabouts()
         future: Any = super().submit(_compute, here, fn, args, kwargs)
         future.whereabouts = here
@@ -42,13 +42,13 @@ def make(
     initializer: Callable[..., object] | None = None,
     initargs: tuple[Any, ...] = (),
 ) -> ThreadPool:
-    """Make a pool of threads. Python cannot end a thread: running work is always waited for when Python exits.
+    """Create a thread pool. Python cannot end a thread: when Python exits, it waits for all running calls.
 
     Args:
-        max_workers: How many threads, at least 1; None for four more than the CPUs that this process may use, and 32
-            at most.
-        thread_name_prefix: What the names of the threads begin with.
-        initializer: Called in each thread before its first work; if it raises, the executor is broken.
+        max_workers: How many threads, at least 1; None for the number of CPUs that this process may use plus four, but
+            at most 32.
+        thread_name_prefix: The beginning of the threads' names.
+        initializer: Called in each thread before its first call; if it raises, the executor is broken.
         initargs: The arguments of the initializer.
 
     Raises:
@@ -58,5 +58,5 @@ def make(
     if max_workers is None:
         from amltk._cpus import usable_cpus
 
-        max_workers = min(MOST, usable_cpus() + 4)  # as in the standard library, which counts the machine's CPUs
+        max_workers = min(MOST, usable_cpus() + 4)  # like the standard library, but that counts all CPUs of the machine
     return ThreadPool(max_workers, thread_name_prefix, initializer, initargs)

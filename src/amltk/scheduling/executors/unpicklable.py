@@ -1,8 +1,8 @@
-"""Says what in a call or a result cannot be pickled, and where it is. Asked only after pickling has failed.
+"""Finds what in a call or result cannot be pickled, and where it is. Used only after pickling has failed.
 
-Pickle names the type of what it could not pickle, and nothing else. Here the objects that a pickler visits are visited
-once more, the nearest first: containers, attributes, and for functions that travel by value what their closures and the
-globals that they use hold. The first one that cannot be taken apart is what the message names.
+Pickle names only the type of what it could not pickle. Here the objects that a pickler visits are visited again, the
+nearest first: containers, attributes, and for functions sent by value their closures and the globals that they use. The
+message names the first one that cannot be taken apart.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     MakePickler: TypeAlias = Callable[[io.BytesIO], Any]
-    """Makes a pickler like the one that has failed, of the kind that cloudpickle has."""
+    """Creates a pickler like the one that failed, of cloudpickle's kind."""
 
     Inside: TypeAlias = Iterator[tuple["Place", Any]]
-    """What is in an object, each with its place."""
+    """The contents of an object, each with its place."""
 
 MOST = 100_000
-"""Objects that are looked at, so that the answer does not take longer than the question is worth."""
+"""How many objects are visited at most, so that the answer is worth the time."""
 
 _ATOMS = frozenset(
     {type(None), bool, int, float, complex, str, bytes, bytearray, type(...), ModuleType, CodeType, pickle.PickleBuffer}
 )
-"""What can be pickled, and has nothing in it."""
+"""Types that can be pickled and contain nothing."""
 
 _OURS = frozenset({*sys.stdlib_module_names, "amltk", "cloudpickle"})
-"""The packages that say no for want of a way; whoever else raises something has said so in a method of an object."""
+"""Packages that raise for lack of a way to pickle. An error raised anywhere else comes from a method of an object."""
 
 
 _SHARED_BY_PROCESSES = {f"multiprocessing.{name}" for name in ("heap", "queues", "sharedctypes", "synchronize")}
 
 
 class Place(NamedTuple):
-    """Where an object is, in words.
+    """A description of where an object is.
 
     Attributes:
-        text: As one would write it in a program: `args[1].model`.
-        kind: What its first name is, if it is no argument: `global ` or `variable `.
-        origin: Whose name that is.
+        text: The place as written in a program: `args[1].model`.
+        kind: The kind of its first name if that is not an argument: `global ` or `variable `.
+        origin: Where that name is defined.
     """
 
     text: str
@@ -58,7 +58,7 @@ class Place(NamedTuple):
     origin: str = ""
 
     def step(self, step: str) -> Place:
-        """The place of something in it."""
+        """The place of something inside it."""
         return self._replace(text=self.text + step)
 
     def __str__(self) -> str:
@@ -66,22 +66,22 @@ class Place(NamedTuple):
 
 
 class Culprit(NamedTuple):
-    """What cannot be pickled, where it is, and what was raised for it."""
+    """An object that cannot be pickled, its place, and the error."""
 
     place: Place
     obj: Any
     error: BaseException
 
 
-# ------------------------------------------------------------------------------------------------- what users are told
+# ------------------------------------------------------------------------------------------------- messages for users
 
 
 def explain_call(
     error: BaseException, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], make_pickler: MakePickler
 ) -> BaseException:
-    """The error for a call that could not be pickled: a `TypeError` that names what could not, and `error` its cause.
+    """The error for a call that could not be pickled: a `TypeError` that names the culprit, with `error` as its cause.
 
-    What a method of the user's own has raised stays what it is, with a note that names the object.
+    An exception raised by a method of the user's stays as it is, with a note that names the object.
     """
     roots = [("fn", fn)]
     roots += [(f"args[{n}]", arg) for n, arg in enumerate(args)]
@@ -90,21 +90,21 @@ def explain_call(
 
 
 def explain_result(error: BaseException, result: Any, make_pickler: MakePickler) -> BaseException:
-    """The same for what a call has returned."""
+    """The same for the result of a call."""
     return explain(error, [("result", result)], make_pickler, "back from its worker process")
 
 
 def explain(
     error: BaseException, roots: Iterable[tuple[str, Any]], make_pickler: MakePickler, whither: str
 ) -> BaseException:
-    """The same for any objects, each with its name."""
+    """The same for any named objects."""
     if not isinstance(error, Exception):
         return error
     culprit = find(roots, make_pickler)
     if culprit is None:
         return error
     if _is_said_by_the_object(culprit.error) and type(culprit.error) is type(error):
-        add_note(error, f"it is {culprit.place}, {_a(culprit.obj)}, that cannot be sent {whither}")
+        add_note(error, f"cannot send {culprit.place}, {_a(culprit.obj)}, {whither}")
         return error
     refusal = TypeError(
         f"cannot send {culprit.place}, {_a(culprit.obj)}, {whither}: it cannot be pickled"
@@ -115,7 +115,7 @@ def explain(
 
 
 def _is_said_by_the_object(error: BaseException) -> bool:
-    """Whether it was raised on purpose, and is not one more way to say that there is no way."""
+    """Whether it was raised deliberately, and not just for lack of a way to pickle the object."""
     if isinstance(error, TypeError) or error.__traceback__ is None:
         return False
     last = error.__traceback__
@@ -128,7 +128,7 @@ def _is_said_by_the_object(error: BaseException) -> bool:
 def _in_words(error: BaseException) -> str:
     try:
         return f"{error}" or type(error).__name__
-    except Exception:  # noqa: BLE001 - of the user's own __str__
+    except Exception:  # noqa: BLE001 - the user's own __str__ failed
         return safe_repr(error)
 
 
@@ -147,57 +147,55 @@ def _remedy(obj: Any) -> str:
         return "only the pool of with_processes can send it, and only while it is open"
     if module in _SHARED_BY_PROCESSES:
         return (
-            'make it with multiprocessing.get_context("forkserver") and give it to the initializer of with_processes, '
-            "as initargs; or use that of a multiprocessing.Manager(), which travels anywhere"
+            'make it with multiprocessing.get_context("forkserver") and pass it to the initializer of with_processes, '
+            "as initargs; or use that of a multiprocessing.Manager(), which can be sent anywhere"
         )
     if name in {"generator", "async_generator"}:
-        return "send a list of what it yields, or what it is made of"
+        return "send a list of the items it yields, or what it is created from"
     if name == "coroutine":
-        return "only plain functions can be computed elsewhere"
-    return (
-        "make it where it is used, or leave it out in `__getstate__` of what holds it; with threads nothing is pickled"
-    )
+        return "only plain functions can be computed in another process"
+    return "create it where it is used, or leave it out in `__getstate__` of its owner; with threads nothing is pickled"
 
 
-# --------------------------------------------------------------------------------------------------- how it is found
+# --------------------------------------------------------------------------------------------------- the search
 
 
 def find(roots: Iterable[tuple[str, Any]], make_pickler: MakePickler) -> Culprit | None:
-    """The nearest object that cannot be pickled; None if each can be.
+    """The nearest object that cannot be pickled; None if all can be.
 
     Args:
-        roots: Names, and the objects that they have.
-        make_pickler: See there.
+        roots: The named objects to search.
+        make_pickler: Creates the pickler to search with.
     """
     roots = list(roots)
     visit = _Visit(make_pickler(io.BytesIO()))
     for name, obj in roots:
         visit.add(Place(name), obj)
     culprit = visit.search()
-    if culprit is None:  # nested too deeply, or none of the ways that are known here
+    if culprit is None:  # nested too deeply, or in a way unknown here
         for name, obj in roots:
             try:
                 make_pickler(io.BytesIO()).dump(obj)
-            except BaseException as error:  # noqa: BLE001 - it is the answer
+            except BaseException as error:  # noqa: BLE001 - this is the answer
                 return Culprit(Place(name), obj, error)
     return culprit
 
 
 class _Visit:
-    """Looks at objects as a pickler does."""
+    """Visits objects as a pickler does."""
 
     def __init__(self, pickler: Any) -> None:
         self._pickler = pickler
         self._waiting: deque[tuple[Place, Any]] = deque()
-        self._seen: dict[int, Any] = {}  # with the objects, so that an id stays theirs
+        self._seen: dict[int, Any] = {}  # keeps the objects alive, so that ids stay unique
 
     def add(self, place: Place, obj: Any) -> None:
-        """Have an object looked at."""
+        """Add an object to visit."""
         if type(obj) not in _ATOMS:
             self._waiting.append((place, obj))
 
     def search(self) -> Culprit | None:
-        """The first of them that cannot be taken apart."""
+        """The first object that cannot be taken apart."""
         while self._waiting and len(self._seen) < MOST:
             place, obj = self._waiting.popleft()
             if id(obj) in self._seen:
@@ -206,7 +204,7 @@ class _Visit:
             try:
                 for found in islice(self._inside(place, obj), MOST):
                     self.add(*found)
-            except BaseException as error:  # noqa: BLE001 - it is the answer
+            except BaseException as error:  # noqa: BLE001 - this is the answer
                 return Culprit(place, obj, error)
         return None
 
@@ -215,7 +213,7 @@ class _Visit:
         if inside is not None:
             return inside(place, obj)
         if isinstance(obj, FunctionType | type) and self._pickler.reducer_override(obj) is NotImplemented:
-            return iter(())  # it travels by its name
+            return iter(())  # it is sent by name
         return _in_function(place, obj) if isinstance(obj, FunctionType) else self._in_object(place, obj)
 
     def _reduce(self, obj: Any) -> Any:
@@ -226,10 +224,10 @@ class _Visit:
         return obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL) if rule is None else rule(obj)
 
     def _in_object(self, place: Place, obj: Any) -> Inside:
-        """What an object that says itself how it is pickled is pickled as."""
+        """The contents of an object that defines its own pickling."""
         reduced = self._reduce(obj)
         if isinstance(reduced, str):
-            pickle.dumps(obj)  # there has to be something of that name
+            pickle.dumps(obj)  # raises unless the name exists
             return
         make, args, *rest = reduced
         state, items, pairs = (*rest, None, None, None)[:3]
@@ -250,7 +248,7 @@ class _Visit:
 
 
 def _attributes(obj: Any) -> Iterator[tuple[str, Any]]:
-    """What can be reached by a name, so that a place is told as one would write it."""
+    """The attributes of an object, so that a place is described as in code."""
     for name in ("__class__", "__self__", *getattr(type(obj), "_fields", ()), *_slots(type(obj))):
         try:
             yield name, object.__getattribute__(obj, name)
@@ -267,7 +265,7 @@ def _slots(cls: type) -> Iterator[str]:
 
 
 def _in_function(place: Place, function: FunctionType) -> Inside:
-    """What a function that travels by value takes along."""
+    """The contents of a function that is sent by value."""
     name = function.__qualname__
     for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         yield Place(variable, "variable ", f" in the closure of {name}"), cell
@@ -318,7 +316,7 @@ def _in_cell(place: Place, obj: CellType) -> Inside:
     try:
         yield place, obj.cell_contents
     except ValueError:
-        return  # nothing was put into it
+        return  # the cell is empty
 
 
 _INSIDE: dict[type, Callable[[Place, Any], Inside]] = {

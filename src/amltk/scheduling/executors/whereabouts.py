@@ -1,4 +1,4 @@
-"""Where and when a call was computed: what the futures of executors tell about it, under one name."""
+"""Where and when a call was computed: the common record on the futures of executors."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Whereabouts:
     """Where and when one call was computed, as far as its executor knows by now.
 
     Attributes:
-        host: The name of the machine; None if that is not known.
-        pid: The process; None if no worker has begun it, or if that is not known.
-        thread: The name of the thread, where a worker may have several; None elsewhere.
-        began: When a worker began it, in seconds since the epoch on the clock of its machine; None if none has.
-        ended: When the function had ended, on the same clock; None if it has not, or was lost with its worker.
+        host: The name of the machine; None if unknown.
+        pid: The process; None if no worker has begun it, or if unknown.
+        thread: The name of the thread, if a worker may have several; None otherwise.
+        began: When a worker began it, in seconds since the epoch on its machine's clock; None if none has.
+        ended: When the function ended, on the same clock; None if it has not, or was lost with its worker.
     """
 
     host: str | None = None
@@ -33,17 +33,17 @@ class Whereabouts:
     ended: float | None = None
 
     def begin(self) -> Self:
-        """Note that the call begins here and now."""
+        """Record that the call begins here, now."""
         self.host, self.pid, self.thread = this_host(), os.getpid(), threading.current_thread().name
         self.began = time.time()
         return self
 
     def end(self) -> None:
-        """It has ended."""
+        """Record that the call has ended."""
         self.ended = time.time()
 
     def as_tuple(self) -> tuple[str | None, int | None, str | None, float | None, float | None]:
-        """What it is made of, for travel."""
+        """The fields as a tuple, for sending."""
         return self.host, self.pid, self.thread, self.began, self.ended
 
 
@@ -54,6 +54,6 @@ def this_host() -> str:
 
 
 def whereabouts(work: Any) -> Whereabouts | None:
-    """What an executor's future tells; None if its executor tells nothing, or not yet."""
+    """The record on an executor's future; None if its executor keeps none, or not yet."""
     told = getattr(work, "whereabouts", None)
     return told if isinstance(told, Whereabouts) else None

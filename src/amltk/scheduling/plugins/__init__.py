@@ -1,4 +1,4 @@
-"""Plugins: what may refuse, change or follow the submissions of a task."""
+"""Plugins, which refuse, change or follow the submissions of a task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work that nobody waits for: a thread that exists only while there is something to do."""
+"""Background work, in a thread that exists only while there is something to do."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Background:
-    """Calls functions one after the other, in the order in which they were given, in a thread of its own.
+    """Calls functions one after the other, in the given order, in a thread of its own.
 
-    The thread ends when nothing is left to be called, so that there is nothing to close, and a virtual clock stands
-    still only while it is at work. The program does not end before it.
+    The thread ends when no calls are left, so that there is nothing to close, and a virtual clock stands still only
+    while the thread works. The program does not end before the thread.
 
     Args:
         name: The name of the thread.
@@ -28,7 +28,7 @@ class Background:
         self._at_work = False
 
     def put(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
-        """Have `fn(*args)` called after what was put before. Returns at once, with its future."""
+        """Call `fn(*args)` after everything put before. Returns at once, with its future."""
         future: Future[Any] = Future()
         with self._lock:
             self._jobs.append((future, fn, args))
@@ -38,7 +38,7 @@ class Background:
         return future
 
     def drop(self) -> None:
-        """Forget what has not begun."""
+        """Drop the calls that have not begun."""
         with self._lock:
             self._jobs.clear()
 
@@ -52,5 +52,5 @@ class Background:
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(fn(*args))
-                except BaseException as error:  # noqa: BLE001 - it is the future's
+                except BaseException as error:  # noqa: BLE001 - belongs to the future
                     future.set_exception(error)

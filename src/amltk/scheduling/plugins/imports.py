@@ -1,4 +1,4 @@
-"""To be told when something was imported."""
+"""Notification of imports."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class ImportWatch(MetaPathFinder):
-    """While entered: calls a function when an import has ended, with all that it has imported itself, if it was new.
+    """While entered, calls a function when an import of a new module has ended, nested imports included.
 
-    Imports cost nothing where the module is there already, and a microsecond for each module where it is not. No trace
-    is left in a module.
+    An import of a loaded module costs nothing, that of a new one a microsecond per module. No trace is left in a
+    module.
 
     Args:
-        then: Is called, in the thread that has imported something, also if that has failed.
+        then: Called in the importing thread, even if the import has failed.
     """
 
     def __init__(self, then: Callable[[], object]) -> None:
@@ -36,10 +36,10 @@ class ImportWatch(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Have the others find it, and be told when it is executed; not of what is imported meanwhile."""
+        """Find the module with the other finders, and watch its execution; nested imports are not watched."""
         if self._thread.is_busy:
             return None
-        self._thread.is_busy = True  # two that watch would ask each other
+        self._thread.is_busy = True  # otherwise two watches would ask each other forever
         try:
             spec = self._ask_others(fullname, path, target)
         finally:
@@ -50,14 +50,14 @@ class ImportWatch(MetaPathFinder):
 
     def _ask_others(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
         for finder in sys.meta_path:
-            find = getattr(finder, "find_spec", None)  # older ones have none, and are asked afterwards
+            find = getattr(finder, "find_spec", None)  # older finders have none, and the import system asks them later
             spec: ModuleSpec | None = None if finder is self or find is None else find(fullname, path, target)
             if spec is not None:
                 return spec
         return None
 
     def execute(self, loader: Any, module: ModuleType) -> None:
-        """Execute a module, and tell that it is done."""
+        """Execute a module, then notify."""
         self._thread.is_busy = True
         try:
             loader.exec_module(module)
@@ -68,11 +68,11 @@ class ImportWatch(MetaPathFinder):
 
 class _Thread(threading.local):
     is_busy = False
-    """Whether this thread is looking for, or executing, a module that is watched."""
+    """Whether this thread is finding or executing a watched module."""
 
 
 class _Loader(Loader):
-    """Stands for a loader until the module is executed."""
+    """Replaces a loader until the module is executed."""
 
     def __init__(self, loader: Any, execute: Callable[[Any, ModuleType], None]) -> None:
         self._loader = loader

@@ -1,4 +1,4 @@
-"""Limit how often and beside what a task is computed."""
+"""Limit how often a task is computed, and alongside which others."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ OnLimit = Literal["drop", "queue"]
 
 
 class Limiter(Plugin):
-    """Holds submissions of a task back: `Task.submit` returns None and an event of the task says why.
+    """Holds back submissions of a task: `Task.submit` returns None, and an event of the task gives the reason.
 
-    The reasons are looked at in this order, and the first one counts. With `on_limit="drop"` that was all: keep what
-    was held back in a `amltk.types.Requeue` if it must not be lost. With `"queue"` the limiter keeps it and submits it
-    as soon as there is room, in order; what is submitted meanwhile goes behind it. What is beyond `max_calls` has no
-    hope of room and is dropped in both cases.
+    The reasons are checked in the order below, and the first that applies counts. With `on_limit="drop"` a submission
+    that is held back is dropped: keep it in an `amltk.types.Requeue` if it must not be lost. With `"queue"` the limiter
+    keeps it and submits it as soon as there is room; kept submissions stay in order, and later ones queue behind them.
+    Submissions beyond `max_calls` can never be made, so they are dropped in both cases.
 
-    What is still kept when a run ends is submitted in the next one, after `@start`.
+    Submissions still kept when a run ends are submitted in the next run, after `@start`.
 
     Args:
-        max_calls: How many submissions are made in all, at least 1; None for no limit.
-        max_concurrent: How many may be pending at a time, at least 1; None for no limit.
-        not_while_running: Tasks; nothing is submitted while one of them has pending work.
-        on_limit: What becomes of a submission that is held back, `"drop"` or `"queue"`.
+        max_calls: How many submissions are made in total, at least 1; None for no limit.
+        max_concurrent: How many may be pending at once, at least 1; None for no limit.
+        not_while_running: Tasks; nothing is submitted while one of them has pending calls.
+        on_limit: What to do with a submission that is held back: `"drop"` or `"queue"`.
 
     Raises:
-        ValueError: A limit is below 1, or there is no such `on_limit`.
-        TypeError: A limit is no whole number, or `not_while_running` holds something else than tasks.
+        ValueError: A limit is below 1, or `on_limit` is unknown.
+        TypeError: A limit is not a whole number, or `not_while_running` contains something other than tasks.
     """
 
     name = "limiter"
@@ -68,7 +68,7 @@ class Limiter(Plugin):
         self.on_limit: OnLimit = on_limit
         self.n_calls: int = 0
         self.task: Task[..., Any] | None = None
-        self._kept: list[tuple[int, Call]] = []  # a heap: the one that was submitted first is at its top
+        self._kept: list[tuple[int, Call]] = []  # a heap, with the earliest submission on top
 
     @property
     def n_running(self) -> int:
@@ -77,14 +77,14 @@ class Limiter(Plugin):
 
     @property
     def n_kept(self) -> int:
-        """How many submissions wait here until there is room."""
+        """How many submissions the limiter keeps until there is room."""
         return len(self._kept)
 
     def attach_task(self, task: Task[..., Any]) -> None:
-        """Limit this task.
+        """Limit the submissions of this task.
 
         Raises:
-            ValueError: It limits another task already, or would have to wait for itself.
+            ValueError: The plugin already limits another task, or the task would have to wait for itself.
         """
         if self.task is not None:
             raise ValueError(f"this {type(self).__name__} belongs to {self.task!r}; make another one for {task!r}")
@@ -102,11 +102,11 @@ class Limiter(Plugin):
         return [self.CALL_LIMIT_REACHED, self.CONCURRENT_LIMIT_REACHED, self.DISABLED_DUE_TO_RUNNING_TASK]
 
     def prepare(self, call: Call) -> bool:
-        """Let it pass, or tell why not and keep it where that is wanted."""
+        """Let the submission pass, or emit the reason and keep it if requested."""
         task = self._attached()
         reason = self._reason()
         if reason is None and self._kept and self._kept[0][0] < call.number:
-            reason = (self.CONCURRENT_LIMIT_REACHED, task)  # it would overtake
+            reason = (self.CONCURRENT_LIMIT_REACHED, task)  # it would overtake the kept ones
         if reason is None:
             self.n_calls += 1
             call.on_end(self._uncount, call)
@@ -121,7 +121,7 @@ class Limiter(Plugin):
         return False
 
     def _reason(self) -> tuple[Event[..., Any], *tuple[Task[..., Any], ...]] | None:
-        """Why nothing can be submitted now: an event and the tasks that it tells; None if something can."""
+        """Why nothing can be submitted now, as an event and its tasks; None if submission is possible."""
         task = self._attached()
         if self._calls_are_used_up():
             return self.CALL_LIMIT_REACHED, task
@@ -136,20 +136,20 @@ class Limiter(Plugin):
         return self.max_calls is not None and self.n_calls + kept >= self.max_calls
 
     def _uncount(self, call: Call) -> None:
-        if call.future is None:  # the submission was not made
+        if call.future is None:  # the submission was refused later
             self.n_calls -= 1
 
     def _release(self, *_: object) -> None:
-        """Submit what is kept, as far as there is room."""
+        """Submit the kept calls while there is room."""
         task = self._attached()
         with task.scheduler.submission_lock:
             while self._kept and task.scheduler.running() and self._reason() is None:
                 call = heappop(self._kept)[1]
                 try:
                     task.offer_again(call)
-                except Exception as error:  # noqa: BLE001 - reported; those behind it are not to wait for ever
+                except Exception as error:  # noqa: BLE001 - reported; the calls behind it must not wait forever
                     if isinstance(error, SchedulerNotRunningError) and not task.scheduler.running():
-                        self._keep(call)  # an end was asked for meanwhile
+                        self._keep(call)  # a stop was requested meanwhile
                         return
                     task.scheduler.report(error, f"submission of {task.name} that was kept by {self.name}")
 
@@ -159,15 +159,15 @@ class Limiter(Plugin):
 
     def _attached(self) -> Task[..., Any]:
         if self.task is None:
-            raise RuntimeError(f"this {type(self).__name__} was not attached; use task.attach_plugin(...)")
+            raise RuntimeError(f"this {type(self).__name__} is not attached to a task; use task.attach_plugin(...)")
         return self.task
 
     def calls_left(self) -> int | None:
-        """What `max_calls` leaves."""
+        """How many submissions `max_calls` still allows."""
         return None if self.max_calls is None else max(0, self.max_calls - self.n_calls)
 
     def status(self) -> str:
-        """How much of each limit is used."""
+        """The usage of each limit."""
         parts = []
         if self.max_calls is not None:
             parts.append(f"calls {self.n_calls}/{self.max_calls}")

@@ -1,4 +1,4 @@
-"""Limit what one call may use."""
+"""Limit the resources of a call."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 
 class Limits(Plugin):
-    """Ends calls that take too long or use too much: each fails with an error and an event of its own.
+    """Ends calls that take too long or use too much: each fails with its own error and event.
 
-    On the executor of `Scheduler.with_processes` the pool sees to it: the worker is ended, with every process that it
-    has started, and replaced. On others each call is computed in a process of its own, which its worker starts and
-    ends: about a tenth of a second a call, and the arguments and the result travel once more. Threads of this process
-    cannot be ended, so that on them it is an error. Not available on Windows.
+    On the executor of `Scheduler.with_processes` the pool enforces the limits: it ends the worker with all processes
+    that the worker has started, and replaces it. On other executors each call is computed in a process of its own,
+    which its worker starts and ends: that takes about a tenth of a second per call, and arguments and result are sent
+    once more. A thread cannot be ended, so executors that compute in this process's threads are refused. Not available
+    on Windows.
 
-    The event comes before the call's `@exception`; what the error does to the run is up to `on_exception`.
+    The event comes before the call's `@exception`; `on_exception` decides what the error does to the run.
 
     Args:
-        wall_time: Seconds from the moment that the call is begun, or a string such as `"90 s"`, `"1.5 h"`; None for no
+        wall_time: Seconds from the moment that the call begins, or a string such as `"90 s"`, `"1.5 h"`; None for no
             limit.
-        cpu_time: The same of CPU, which the worker and the processes that it has started have used since the call
-            began. `CallLimits` says what is counted.
-        memory: Bytes of memory of the worker and of the processes that it has started, or a string such as `"2 GB"`
-            (1000³ bytes), `"2 GiB"` (1024³); None for no limit. What they share counts once. A process that has done
-            nothing yet takes some 20 MB.
+        cpu_time: CPU time in the same form, of the worker and the processes it has started, counted from the beginning
+            of the call. `CallLimits` says what is counted.
+        memory: Bytes of memory of the worker and the processes it has started, or a string such as `"2 GB"` (1000³
+            bytes), `"2 GiB"` (1024³); None for no limit. Shared memory counts once. An idle process takes about 20 MB.
 
     Raises:
-        ValueError: No limit is given, or one is not above 0, not finite or has no such unit.
+        ValueError: No limit is given, or one is not above 0, not finite or has an unknown unit.
         TypeError: A limit is neither a number nor a string.
     """
 
@@ -49,7 +49,7 @@ class Limits(Plugin):
     """A call took longer than `wall_time`. Callbacks take the future and the error."""
 
     CPU_TIME_LIMIT_REACHED: Event[[Future[Any], CpuTimeLimitError], Any] = Event("cpu-time-limit-reached")
-    """A call used more CPU than `cpu_time`. Callbacks take the future and the error."""
+    """A call used more CPU time than `cpu_time`. Callbacks take the future and the error."""
 
     MEMORY_LIMIT_REACHED: Event[[Future[Any], MemoryLimitError], Any] = Event("memory-limit-reached")
     """A call used more memory than `memory`. Callbacks take the future and the error."""
@@ -68,7 +68,7 @@ class Limits(Plugin):
             memory=None if size is None else int(size),
         )
         if not self.limits:
-            raise ValueError("Limits() limits nothing: give wall_time, cpu_time or memory")
+            raise ValueError("Limits() limits nothing: set wall_time, cpu_time or memory")
         self._reached: dict[type[TaskLimitError], Event[..., Any]] = {
             WallTimeLimitError: self.WALL_TIME_LIMIT_REACHED,
             CpuTimeLimitError: self.CPU_TIME_LIMIT_REACHED,
@@ -76,7 +76,7 @@ class Limits(Plugin):
         }
 
     def attach_task(self, task: Task[..., Any]) -> None:
-        """Limit calls of this task. One plugin may serve several tasks.
+        """Limit the calls of this task. One plugin may serve several tasks.
 
         Raises:
             ValueError: Its scheduler computes in threads, which cannot be ended.
@@ -84,8 +84,8 @@ class Limits(Plugin):
         kind = task.scheduler.executor_kind
         if kind.capabilities.in_process and not kind.capabilities.in_loop:
             raise ValueError(
-                f"Limits cannot end a call of {task.name} on {task.scheduler.executor!r}: Python has no way to end a"
-                " thread; use Scheduler.with_processes(), or leave the limits out"
+                f"Limits cannot end a call of {task.name} on {task.scheduler.executor!r}: Python cannot end a"
+                " thread. Use Scheduler.with_processes(), or leave out the limits"
             )
 
     def events(self) -> list[Event[..., Any]]:
@@ -93,7 +93,7 @@ class Limits(Plugin):
         return list(self._reached.values())
 
     def prepare(self, call: Call) -> bool:
-        """Have it computed within the limits."""
+        """Compute the call within the limits."""
         if call.task.scheduler.executor_kind.capabilities.limits_calls:
             call.limits = self.limits
         else:
@@ -119,25 +119,25 @@ class Limits(Plugin):
 
 
 class LimitedFunction:
-    """A function that is computed in a process of its own, within limits; what an executor computes that has none.
+    """A function that is computed in a process of its own, within limits, for executors that cannot enforce them.
 
     Args:
         function: The function.
-        limits: What one call may use.
+        limits: The limits of one call.
     """
 
     def __init__(self, function: Callable[..., Any], limits: CallLimits) -> None:
-        update_wrapper(self, function, updated=())  # an object's own attributes are not the wrapper's
+        update_wrapper(self, function, updated=())  # not the attributes of an object
         self.__qualname__: str = callback_name(function)  # a partial has none
         self.function = function
         self.limits = limits
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Compute it, and end the process.
+        """Compute the function, and end the process.
 
         Raises:
-            TaskLimitError: A limit was reached.
-            BaseException: What the function has raised.
+            TaskLimitError: The call reached a limit.
+            BaseException: Whatever the function raised.
         """
         from amltk.scheduling.executors.process_pool.pool import ProcessPool
 

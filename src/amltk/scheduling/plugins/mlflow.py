@@ -16,25 +16,26 @@ if TYPE_CHECKING:
 _STATUS = {"result": "FINISHED", "exception": "FAILED", "cancelled": "KILLED"}
 
 _BATCH = 100
-"""How many parameters MLflow takes at a time; of metrics it takes more."""
+"""How many parameters MLflow accepts at once; it accepts more metrics."""
 
 _KEY_LENGTH = 250
 
 
 class MLflowPlugin(Tracker):
-    """Makes a run in [MLflow](https://mlflow.org) of each call of a task, when the call has ended.
+    """Creates an [MLflow](https://mlflow.org) run for each call of a task, when the call has ended.
 
-    A run has the call's arguments as parameters, its result as metrics if that is a number or a mapping of numbers,
-    `seconds.total` and, where the executor tells, `seconds.waited` and `seconds.computed`. It is `FINISHED`, `FAILED`,
-    with the tag `exception`, or `KILLED` if the call was cancelled. It begins when a worker began the call or, where
-    the executor does not tell, when the call was submitted.
+    A run has the call's arguments as parameters; its result as metrics, if that is a number or a mapping of numbers;
+    and the metrics `seconds.total` and, if the executor reports them, `seconds.waited` and `seconds.computed`. Its
+    status is `FINISHED`; `FAILED`, with the tag `exception`; or `KILLED` if the call was cancelled. It begins when a
+    worker began the call or, if the executor does not report that, when the call was submitted.
 
-    All of it is written in a thread; a run of the scheduler waits for that at its end. See `Tracker` for failures.
+    Runs are written in a thread; a run of the scheduler waits for it at its end. `Tracker` explains what happens on
+    failures.
 
     Args:
-        experiment_name: The experiment; made if there is none of that name.
-        tracking_uri: Where to, such as `"sqlite:///mlflow.db"` or `"http://127.0.0.1:5000"`; None for what MLflow is
-            set to. A database needs SQLAlchemy and alembic beside `mlflow-skinny`.
+        experiment_name: The experiment; created if it does not exist.
+        tracking_uri: The destination, such as `"sqlite:///mlflow.db"` or `"http://127.0.0.1:5000"`; None for MLflow's
+            current setting. A database needs SQLAlchemy and alembic in addition to `mlflow-skinny`.
 
     Raises:
         MissingExtraError: Neither mlflow nor mlflow-skinny is installed.
@@ -51,13 +52,13 @@ class MLflowPlugin(Tracker):
         self._experiment_id = ""
 
     def open(self) -> None:
-        """Find the experiment, or make it."""
+        """Find the experiment, or create it."""
         self._client = self._mlflow.MlflowClient(tracking_uri=self.tracking_uri)
         known = self._client.get_experiment_by_name(self.experiment_name)
         self._experiment_id = known.experiment_id if known else self._client.create_experiment(self.experiment_name)
 
     def write(self, record: Record) -> None:
-        """Make the run of a call."""
+        """Create the run of a call."""
         entities = self._mlflow.entities
         end = _milliseconds(record.ended)
         begin = _milliseconds(record.submitted if record.began is None else record.began)
@@ -82,6 +83,6 @@ def _batches(items: list[Any]) -> Iterator[list[Any]]:
 
 
 def _key(name: str) -> str:
-    """A name as MLflow takes it: it must do as the name of a file, too."""
+    """A name that MLflow accepts: it must also be usable as a file name."""
     key = re.sub(r"[^\w.\- ]", "_", name)[:_KEY_LENGTH]
     return key if key.strip(".") else f"_{key}"

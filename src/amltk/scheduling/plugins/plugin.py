@@ -1,4 +1,4 @@
-"""What a plugin is."""
+"""The base class of plugins."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Plugin:
-    """Refuses, changes or follows the submissions of a task, and may add events of its own to it.
+    """Refuses, changes or follows the submissions of a task, and may add events to the task.
 
-    Subclass it and override what is needed: `pre_submit` to refuse or change a submission, `prepare` to follow it to
-    its end as well. Plugins are asked in the order in which they were attached, under the scheduler's submission lock,
-    so that a plugin's own numbers need no lock. They may be asked from any thread that submits.
+    Subclass it and override what you need: `pre_submit` to refuse or change a submission, `prepare` to also follow it
+    to its end. Plugins are called in the order in which they were attached, under the scheduler's submission lock, so
+    that a plugin's own counters need no lock. They may be called from any thread that submits.
 
     Attributes:
         name: Shown in displays and messages; unique within a task.
@@ -28,36 +28,36 @@ class Plugin:
     name: str = "plugin"
 
     def attach_task(self, task: Task[..., Any]) -> None:
-        """Get to know the task. Called once, when the plugin is attached.
+        """Prepare for this task. Called once, when the plugin is attached.
 
         Raises:
-            ValueError: The plugin belongs to a task already, and can serve one only; or it cannot do its work there.
+            ValueError: The plugin already belongs to a task and can serve only one, or it cannot work with this task.
         """
 
     def events(self) -> list[Event[..., Any]]:
-        """The events that it adds to the task; tell them with `task.emit`."""
+        """The events that the plugin adds to the task; emit them with `task.emit`."""
         return []
 
     def pre_submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Submission | None:
-        """Look at a submission before it is made.
+        """Inspect a submission before it is made.
 
         Returns:
-            The function and its arguments to go on with, changed or not, or None to hold the submission back:
-            `Task.submit` then returns None.
+            The function and arguments to submit, changed or not; or None to hold the submission back: `Task.submit`
+            then returns None.
         """
         return fn, args, kwargs
 
     def prepare(self, call: Call) -> bool:
-        """Look at a submission before it is made, and set up what it needs; by default what `pre_submit` says.
+        """Inspect a submission before it is made, and set up what it needs; calls `pre_submit` by default.
 
         Assign to `call.function`, `call.args` and `call.kwargs` to change what is computed. Register the teardown of
-        whatever is set up here with `call.on_end`, which calls it however the call ends, in reverse order. With
-        `call.on_outcome` a plugin looks at outcomes before they are told.
+        everything that you set up here with `call.on_end`, which calls it however the call ends, in reverse order. With
+        `call.on_outcome` a plugin reviews outcomes before they are delivered.
 
-        What another plugin keeps is torn down meanwhile, and comes here again when its turn has come.
+        If another plugin keeps the submission, it is torn down, and comes here again when its turn comes.
 
         Returns:
-            Whether to go on; False holds the submission back: `Task.submit` then returns None.
+            Whether to continue; False holds the submission back: `Task.submit` then returns None.
         """
         changed = self.pre_submit(call.function, *call.args, **call.kwargs)
         if changed is None:
@@ -66,9 +66,9 @@ class Plugin:
         return True
 
     def calls_left(self) -> int | None:
-        """How many more submissions it lets pass, so that displays can tell how far the task is; None if any number."""
+        """How many more submissions the plugin allows, so that displays can show the progress; None if unlimited."""
         return None
 
     def status(self) -> str:
-        """One short line about its state for displays; empty for none."""
+        """One short line for displays about the plugin's state; empty for none."""
         return ""

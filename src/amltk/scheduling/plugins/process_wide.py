@@ -1,4 +1,4 @@
-"""Settings of a whole process, for calls that overlap in its threads."""
+"""Process-wide settings, for calls that overlap in the threads of a process."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class ProcessWide:
-    """Context managers that change the whole process and put back, when left, what they found when entered.
+    """Shares context managers that change the whole process and restore, on exit, what they found on entry.
 
-    Of two such that overlap in two threads, the first to be left would undo the other's change early, and the last
-    would put back the first one's for ever. Here each different one is entered once, and all of them are left, in
-    reverse order, when nobody needs any of them. Until then they hold for everything in the process.
+    If two of them overlap in two threads, the first to exit would undo the other's change early, and the last would
+    restore the first one's change for good. Here each distinct one is entered once, and all are exited, in reverse
+    order, when no call needs any of them. Until then they apply to the whole process.
     """
 
     def __init__(self) -> None:
@@ -27,11 +27,11 @@ class ProcessWide:
 
     @contextmanager
     def hold(self, make: Callable[[], AbstractContextManager[Any]], key: object) -> Iterator[None]:
-        """Have a context manager entered for as long as this one is, at least.
+        """Keep a context manager entered at least as long as this one.
 
         Args:
-            make: Makes it.
-            key: Equal for equal ones.
+            make: Creates it.
+            key: Identifies it; equal keys share one context manager.
         """
         self._enter(make, key)
         try:

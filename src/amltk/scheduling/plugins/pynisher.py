@@ -1,4 +1,4 @@
-"""Limit what one call may use, by pynisher."""
+"""Limit the resources of a call with pynisher."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.call import Call, Outcome
 
 _PATIENCE = 1.0
-"""Seconds that a process may take to end after its call."""
+"""How many seconds a process may take to end after its call."""
 
 _numbers = itertools.count()
 
@@ -36,7 +36,7 @@ def _pynisher() -> Any:
 
 
 class _Error:
-    """An exception class of pynisher, which is imported when somebody asks for it."""
+    """An exception class of pynisher, imported on first access."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -47,38 +47,38 @@ class _Error:
 
 
 class PynisherPlugin(Plugin):
-    """Limits what a call may use, by [pynisher](https://github.com/automl/pynisher), for programs that use it already.
+    """Limits a call with [pynisher](https://github.com/automl/pynisher), for programs that already use it.
 
-    `Limits` does the same without a further library, ends a call at once and can limit to less than a second.
+    `Limits` does the same without another library, ends a call at once, and allows limits below one second.
 
-    pynisher computes each call in a process of its own, which the worker starts and, at a limit, ends. So it needs
-    workers that may start processes, and is at its best with `Scheduler.with_processes`; with threads of one process
-    it can only be used with `context="spawn"` or `"forkserver"`, since a process with threads must not be forked.
+    pynisher computes each call in a process of its own, which the worker starts and, at a limit, ends. So the workers
+    must be able to start processes; `Scheduler.with_processes` suits best. With threads of one process, use it only
+    with `context="spawn"` or `"forkserver"`, since a process with threads must not be forked.
 
     A call that reaches a limit fails with one of pynisher's errors, which are attributes of this class. Its event comes
-    before the `@exception` of the call.
+    before the call's `@exception`.
 
     Args:
         memory_limit: Bytes, or a number and a unit as in `(2, "GB")`: `"B"`, `"KB"`, `"MB"` or `"GB"` (1024³ bytes);
-            None for no limit. What is limited is the address space, which is larger than what is used.
+            None for no limit. It limits the address space, which is larger than the memory in use.
         cputime_limit: Seconds of CPU, at least 1, or a number and a unit as in `(1.5, "h")`: `"s"`, `"m"` or `"h"`;
             pynisher rounds to whole seconds; None for no limit.
-        walltime_limit: The same of time that passes.
+        walltime_limit: Wall-clock time in the same form.
         context: How the process is started: `"fork"`, `"spawn"`, `"forkserver"` or a context of multiprocessing; None
-            for Python's own choice, which on Linux is `"fork"` before CPython 3.14 and `"forkserver"` from then on. All
-            but `"fork"` need a function of a module that can be imported, not of the program's `__main__`.
-        disable_trial_handling: Taken so that older programs run, and without effect: there are no trials here.
+            for Python's default, which on Linux is `"fork"` before CPython 3.14 and `"forkserver"` from then on. All
+            but `"fork"` need a function from an importable module, not from the program's `__main__`.
+        disable_trial_handling: Accepted so that older programs run, and ignored: there are no trials here.
 
     Raises:
         MissingExtraError: pynisher is not installed. Workers need it too.
-        ValueError: A limit is too small, has an unknown unit, or the context is unknown.
-        RuntimeError: This system has no such limit; `supports` tells.
+        ValueError: A limit is too small or has an unknown unit, or the context is unknown.
+        RuntimeError: This system does not support the limit; see `supports`.
     """
 
     name = "pynisher-plugin"
 
     TIMEOUT: Event[[Exception], Any] = Event("pynisher-timeout")
-    """A call reached a limit of time. Callbacks take the error; the event of that very limit follows."""
+    """A call reached a time limit. Callbacks take the error; the event of the specific limit follows."""
 
     MEMORY_LIMIT_REACHED: Event[[Exception], Any] = Event("pynisher-memory-limit")
     """A call reached `memory_limit`. Callbacks take the error."""
@@ -90,10 +90,10 @@ class PynisherPlugin(Plugin):
     """A call reached `walltime_limit`. Callbacks take the error."""
 
     PynisherException: _Error = _Error("PynisherException")
-    """The base of the errors of pynisher."""
+    """The base class of pynisher's errors."""
 
     TimeoutException: _Error = _Error("TimeoutException")
-    """The base of the two errors of time."""
+    """The base class of the two time limit errors."""
 
     MemoryLimitException: _Error = _Error("MemoryLimitException")
     """A call reached `memory_limit`."""
@@ -117,7 +117,7 @@ class PynisherPlugin(Plugin):
         self.cputime_limit: int | tuple[float, str] | None = cputime_limit
         self.walltime_limit: int | tuple[float, str] | None = walltime_limit
         self.context: str | None = (
-            context if isinstance(context, str | None) else context.get_start_method()  # a name can travel
+            context if isinstance(context, str | None) else context.get_start_method()  # a name can be sent
         )
         limits = {"memory": memory_limit, "cpu_time": cputime_limit, "wall_time": walltime_limit}
         self._limits: dict[str, Any] = {kind: limit for kind, limit in limits.items() if limit is not None}
@@ -125,7 +125,7 @@ class PynisherPlugin(Plugin):
             if not _pynisher().supports(kind):
                 raise RuntimeError(f"pynisher cannot limit the {kind.replace('_', ' ')} of a process on this system")
         try:
-            _pynisher().Pynisher(_check, context=self.context, **self._limits)  # it looks at its arguments already
+            _pynisher().Pynisher(_check, context=self.context, **self._limits)  # it checks its arguments at once
         except KeyError as error:
             raise ValueError(
                 f"PynisherPlugin knows no unit {error}: see its arguments for those of each limit"
@@ -133,7 +133,7 @@ class PynisherPlugin(Plugin):
 
     @classmethod
     def supports(cls, kind: Literal["wall_time", "cpu_time", "memory"]) -> bool:
-        """Whether there is such a limit on this system."""
+        """Whether this system supports the limit."""
         supported: bool = _pynisher().supports(kind)
         return supported
 
@@ -142,7 +142,7 @@ class PynisherPlugin(Plugin):
         return [self.TIMEOUT, self.MEMORY_LIMIT_REACHED, self.CPU_TIME_LIMIT_REACHED, self.WALL_TIME_LIMIT_REACHED]
 
     def prepare(self, call: Call) -> bool:
-        """Have it computed within the limits."""
+        """Compute the call within the limits."""
         if self._limits:
             call.function = _Limited(call.function, partial(_limiter, {"context": self.context, **self._limits}))
             call.on_outcome(partial(self._tell, call))
@@ -160,40 +160,40 @@ class PynisherPlugin(Plugin):
             call.task.emit(self.MEMORY_LIMIT_REACHED, error)
 
     def status(self) -> str:
-        """The limits, as they were given."""
+        """The limits as given."""
         return " · ".join(f"{kind.replace('_', ' ')} {limit}" for kind, limit in self._limits.items())
 
 
 class _Limited(Wrapper):
-    """A function that pynisher calls, in a process that the worker starts."""
+    """A function that pynisher calls in a process that the worker starts."""
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         with self.around() as limit:
             try:
                 return limit(Wrapper(self.function, _until_sigterm))(*args, **kwargs)
             except BaseException as error:
-                traceback.clear_frames(error.__traceback__)  # pynisher's hold the pipes to its process
+                traceback.clear_frames(error.__traceback__)  # pynisher's frames hold the pipes to its process
                 raise
 
 
 @contextmanager
 def _limiter(options: dict[str, Any]) -> Iterator[Callable[..., Any]]:
-    """Give pynisher's limits, and take back what it leaves: its process, and a handler in the worker's main thread."""
+    """Apply pynisher's limits, and clean up what it leaves behind: its process, and a handler in the main thread."""
     name = f"pynisher-{next(_numbers)}"
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     settings: dict[str, Any] = getattr(multiprocessing.current_process(), "_config", {})
     daemon = settings.get("daemon", False)
     try:
-        settings["daemon"] = False  # a daemon, as Dask's workers are, may start none; this one is ended below
+        settings["daemon"] = False  # a daemonic process, such as a Dask worker, may start none; ended below
         yield partial(_pynisher().Pynisher, name=name, **options)
     finally:
         settings["daemon"] = daemon
         for process in multiprocessing.active_children():
             if process.name == name:
                 process.join(_PATIENCE)
-                # pynisher has taken its status away from multiprocessing, which would keep it, and two descriptors a
-                # call, for ever, since it never learns that the process has ended.
+                # pynisher has reaped it, so multiprocessing never learns that it has ended, and would keep it and two
+                # descriptors per call forever.
                 getattr(processes, "_children", set()).discard(process)
         if in_main:
             signal.signal(signal.SIGTERM, before)
@@ -201,11 +201,11 @@ def _limiter(options: dict[str, Any]) -> Iterator[Callable[..., Any]]:
 
 @contextmanager
 def _until_sigterm() -> Iterator[None]:
-    """Have pynisher's process end when, and not before, it is told to by SIGTERM, which follows its answer.
+    """Make pynisher's process end on SIGTERM, which follows its answer, and not earlier.
 
-    With the handler that pynisher sets it would outlive the signal by five seconds. And of a process that ends by
-    itself just after pynisher has looked for an answer and before it looks whether the process is alive, pynisher says
-    that there was no answer.
+    With pynisher's own handler the process would outlive the signal by five seconds. And if the process ended on its
+    own between pynisher's check for an answer and its check whether the process is alive, pynisher would report that
+    there was no answer.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     Finalize(None, time.sleep, (_PATIENCE,), exitpriority=0)
@@ -213,4 +213,4 @@ def _until_sigterm() -> Iterator[None]:
 
 
 def _check() -> None:
-    """Stands for the function where pynisher looks at its arguments."""
+    """A stand-in for the function when pynisher checks its arguments."""

@@ -1,4 +1,4 @@
-"""What experiment trackers are told of a call: plain names, numbers and texts, taken at once and kept."""
+"""The data of a call for experiment trackers: plain names, numbers and texts, taken at once and kept."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     Scalar = bool | int | float | str | None
 
 TEXT_LENGTH = 500
-"""Characters of a text that are kept; what the strictest tracker takes."""
+"""How many characters of a text are kept; the limit of the strictest tracker."""
 
 _DEPTH = 3
-"""How deep mappings are looked into."""
+"""How many levels of nested mappings are expanded."""
 
 _WORD = 1 << 63
 
@@ -31,17 +31,17 @@ _short.maxlist = _short.maxtuple = _short.maxset = _short.maxdict = 20
 
 @dataclass(frozen=True)
 class Record:
-    """A call that has ended.
+    """The record of a call that has ended.
 
     Attributes:
         task: The name of its task.
         parameters: Its arguments by name.
-        submitted: When it was submitted, in seconds since the epoch, as the other times.
-        began: When a worker began it; None if it never began, or its executor does not tell.
+        submitted: When it was submitted, in seconds since the epoch, like all times here.
+        began: When a worker began it; None if it never began, or its executor does not report it.
         ended: When it ended.
         outcome: How it ended.
         metrics: Its result, if that is a number or a mapping of numbers.
-        exception: Type and text of what it has raised, or None.
+        exception: The type and message of its exception, or None.
     """
 
     task: str
@@ -55,7 +55,7 @@ class Record:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """How long it took in all and, where that is known, how long it waited and was computed."""
+        """The total time of the call and, if known, how long it waited and how long it was computed."""
         found = {"seconds.total": self.ended - self.submitted}
         if self.began is not None:
             found["seconds.waited"] = self.began - self.submitted
@@ -66,8 +66,8 @@ class Record:
 def parameters(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Scalar]:
     """The arguments of a call by name, defaults included.
 
-    A mapping gives a parameter for each entry, named `config.rate`. Whatever is no number, text, bool or None is told
-    by its shortened `repr`.
+    A mapping gives one parameter per entry, with names such as `config.rate`. Anything but a number, text, bool or None
+    is given as its shortened `repr`.
     """
     return {key: value for name, given in _by_name(function, args, kwargs) for key, value in _flat(name, given, _DEPTH)}
 
@@ -77,7 +77,7 @@ def _by_name(
 ) -> Iterator[tuple[str, object]]:
     try:
         bound = inspect.signature(function).bind(*args, **kwargs)
-    except (TypeError, ValueError):  # it has no signature, or another one than the call
+    except (TypeError, ValueError):  # there is no signature, or the call does not match it
         yield from _numbered("args", args)
         yield from kwargs.items()
         return
@@ -100,7 +100,7 @@ def _numbered(name: str, values: tuple[object, ...]) -> Iterator[tuple[str, obje
 def _flat(name: str, value: object, depth: int) -> Iterator[tuple[str, Scalar]]:
     try:
         entries = list(value.items()) if depth and isinstance(value, Mapping) else []
-    except Exception:  # noqa: BLE001 - of the user's own mapping; its repr is told instead
+    except Exception:  # noqa: BLE001 - the user's own mapping failed; its repr is used instead
         entries = []
     if not entries:
         yield name, scalar(value)
@@ -109,51 +109,51 @@ def _flat(name: str, value: object, depth: int) -> Iterator[tuple[str, Scalar]]:
 
 
 def scalar(value: object) -> Scalar:
-    """A value as trackers take it: a number, a bool or None as it is, everything else as a text of bounded length."""
+    """A value as trackers accept it: numbers, bools and None as they are, everything else as text of bounded length."""
     try:
         if value is None or isinstance(value, bool):
             return value
-        if isinstance(value, numbers.Integral) and -_WORD <= int(value) < _WORD:  # numpy's as well
+        if isinstance(value, numbers.Integral) and -_WORD <= int(value) < _WORD:  # also numpy's
             return int(value)
         if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
             return float(value)
-    except Exception:  # noqa: BLE001 - of the user's own number
+    except Exception:  # noqa: BLE001 - the user's own number failed
         return text(value)
     return value[:TEXT_LENGTH] if type(value) is str else text(value)
 
 
 def text(value: object) -> str:
-    """The `repr` of anything, short, also where that raises."""
+    """The shortened `repr` of anything, even if that raises."""
     try:
         return _short.repr(value)[:TEXT_LENGTH]
-    except Exception:  # noqa: BLE001 - of the user's own __repr__
+    except Exception:  # noqa: BLE001 - the user's own __repr__ failed
         return safe_repr(value)[:TEXT_LENGTH]
 
 
 def metrics(result: object) -> dict[str, float]:
-    """The numbers of a result: itself as `result`, or those entries of a mapping that are numbers."""
+    """The numbers of a result: the result itself as `result`, or the numeric entries of a mapping."""
     try:
         entries = list(result.items()) if isinstance(result, Mapping) else [("result", result)]
-    except Exception:  # noqa: BLE001 - of the user's own mapping
+    except Exception:  # noqa: BLE001 - the user's own mapping failed
         return {}
     named = ((key if isinstance(key, str) else text(key), _number(value)) for key, value in entries)
     return {name: number for name, number in named if number is not None}
 
 
 def _number(value: Any) -> float | None:
-    """Also of what only behaves like a number, such as an array of one element."""
+    """The value as a float, also if it only behaves like a number, such as an array of one element."""
     if not hasattr(type(value), "__float__") and not hasattr(type(value), "__index__"):
         return None
     try:
         return float(value)
-    except Exception:  # noqa: BLE001 - it is no number then
+    except Exception:  # noqa: BLE001 - then it is not a number
         return None
 
 
 def exception_text(error: BaseException) -> str:
-    """Type and text of an exception, also where the latter raises."""
+    """The type and message of an exception, even if its `str()` raises."""
     try:
         message = str(error)
-    except Exception as failure:  # noqa: BLE001 - of the user's own __str__; told in its place
-        message = f"whose text raises {type(failure).__name__}"
+    except Exception as failure:  # noqa: BLE001 - the user's own __str__ failed; reported instead
+        message = f"its str() raises {type(failure).__name__}"
     return f"{type(error).__qualname__}: {message}"[:TEXT_LENGTH]

@@ -1,4 +1,4 @@
-"""Try again what has failed."""
+"""Retry failed calls."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 
 
 class Retry(Plugin):
-    """Has a call that failed computed again; to the outside it is one submission with one future and one ending.
+    """Retries failed calls; from outside, all attempts are one submission with one future and one end.
 
-    What the function raises and the loss of a worker are counted apart: the latter is no fault of the call, so it is
-    tried again at once, while the former is tried again after a wait that grows by `factor` with each failure of the
-    call. Waits are timers of the run's loop. From the moment that the end of the run is asked for no further attempt
-    is begun: the last failure is the outcome. Errors that break the executor are never tried again.
+    Exceptions of the function and lost workers are counted separately. A lost worker is not the call's fault, so the
+    call is retried at once; after an exception it is retried after a wait, which grows by `factor` with each failure of
+    the call. Waits are timers of the run's loop. Once a stop is requested, no further attempt begins: the last failure
+    is the outcome. Errors that break the executor are never retried.
 
-    For each further attempt `@retry` is told, and `@gave-up` before the `@exception` of a call that could have been
-    tried again but was so too often already. Other plugins follow each attempt.
+    `@retry` is emitted before each further attempt, and `@gave-up` before the `@exception` of a call that has used up
+    its attempts. Other plugins follow each attempt.
 
     Args:
-        on: Which exceptions of the function are tried again: a class or a tuple of classes.
-        attempts: How often the function may be begun, counting what it raises, at least 1.
+        on: The exceptions of the function to retry: a class or a tuple of classes.
+        attempts: How many attempts may end with an exception of the function, at least 1.
         lost_workers: How many lost workers a call survives, at least 0.
         wait: Seconds before the second attempt, 0 or more.
-        factor: What the wait is multiplied with each time, at least 1.
-        max_wait: Seconds that it grows to at most, 0 or more.
-        jitter: Up to which share a wait is shortened at random, from 0 to 1, so that calls which failed together are
-            not tried again together.
-        seed: For the random numbers; None for others each time.
+        factor: The factor by which the wait grows each time, at least 1.
+        max_wait: The longest wait in seconds, 0 or more.
+        jitter: The largest share by which a wait is randomly shortened, from 0 to 1, so that calls which failed
+            together are not retried together.
+        seed: The seed of the random numbers; None for different ones each time.
 
     Raises:
         ValueError: A number is out of its range.
@@ -50,10 +50,10 @@ class Retry(Plugin):
     name = "retry"
 
     RETRY: Event[[Future[Any], BaseException, int], Any] = Event("retry")
-    """A call is to be tried again. Callbacks take the future, why, and the number of the next attempt, from 2 on."""
+    """A call will be retried. Callbacks take the future, the error, and the number of the next attempt, from 2 on."""
 
     GAVE_UP: Event[[Future[Any], BaseException, int], Any] = Event("gave-up")
-    """A call is not tried again any more. Callbacks take the future, why, and how many attempts were made."""
+    """A call will not be retried any more. Callbacks take the future, the error, and the number of attempts made."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Retry(Plugin):
         self._retried = self._given_up = 0
 
     def attach_task(self, task: Task[..., Any]) -> None:
-        """Try calls of this task again. One plugin may serve several tasks."""
+        """Retry the calls of this task. One plugin may serve several tasks."""
         task.scheduler.on_finishing(hidden=True)(partial(self._give_up_waiting, task))
 
     def events(self) -> list[Event[..., Any]]:
@@ -110,7 +110,7 @@ class Retry(Plugin):
         return attempts.failed >= self.attempts
 
     def _pause(self, attempts: _Attempts, error: BaseException) -> float:
-        """Seconds to wait before the next attempt."""
+        """How many seconds to wait before the next attempt."""
         if isinstance(error, WorkerLostError):
             return 0.0
         longest = min(self.wait if attempts.failed == 1 else self.factor * attempts.longest, self.max_wait)
@@ -118,12 +118,12 @@ class Retry(Plugin):
         return longest * (1 - self.jitter * self._random.random())
 
     def _again(self, attempts: _Attempts, pause: float) -> asyncio.Future[bool]:
-        """What is done with True after the pause, or with False when the run ends before."""
+        """A future that is done with True after the pause, or with False if the run ends first."""
         loop = attempts.future.get_loop()
         hold = self._waiting[attempts] = loop.create_future()
 
         def go_on() -> None:
-            if not hold.done():  # it may be done in this very turn of the loop
+            if not hold.done():  # it may have been done in the same turn of the loop
                 hold.set_result(True)
 
         timer = loop.call_later(pause, go_on)
@@ -146,19 +146,19 @@ class Retry(Plugin):
         attempts.call.task.emit(self.GAVE_UP, attempts.future, attempts.error, attempts.call.attempt)
 
     def status(self) -> str:
-        """How often it was tried again, and how often in vain."""
+        """How many attempts were retries, and how many calls gave up."""
         waiting = f" · waiting {len(self._waiting)}" if self._waiting else ""
         return f"retried {self._retried} · gave up {self._given_up}{waiting}"
 
 
 class _Attempts:
-    """What has become of one call so far."""
+    """The attempts of one call so far."""
 
     def __init__(self, call: Call) -> None:
         self.call = call
         self.failed = 0
         self.lost = 0
-        self.longest = 0.0  # that the last wait could be
+        self.longest = 0.0  # the upper bound of the last wait
         self.error: BaseException = RuntimeError("no attempt has failed")
 
     @property

@@ -1,4 +1,4 @@
-"""Limit the threads of numerical libraries while a call is computed, by threadpoolctl."""
+"""Limit the threads of numerical libraries during a call with threadpoolctl."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ _LIMITS = ProcessWide()
 
 
 class ThreadPoolCTLPlugin(Plugin):
-    """Limits the threads that BLAS and OpenMP use, in the worker, while it computes a call.
+    """Limits the threads of BLAS and OpenMP in the worker while it computes a call.
 
-    Without a limit each of several workers takes as many threads as there are cores, and they get in each other's way.
-    Limited is what is loaded when a call begins, and what the call loads by an import as soon as this has ended; not
-    what is loaded otherwise, by `ctypes` for instance. When the call has ended, each library may use as many threads as
-    before it, or as it would have used without a limit. Where calls are computed in threads of one process, the limit
-    holds for all of it while any of them is computed.
+    Without a limit each of several workers uses as many threads as there are cores, and they slow each other down. The
+    limit applies to libraries loaded when a call begins, and to libraries that the call imports, as soon as the import
+    has ended; not to those loaded in other ways, for example by `ctypes`. After the call each library may use as many
+    threads as before, or as it would have used without a limit. If calls are computed in threads of one process, the
+    limit applies to the whole process while any of them is computed.
 
     Args:
-        max_threads: How many threads a library may use, or how many each one may, as in `{"blas": 1, "openmp": 2}`;
-            None for no limit. As `limits` of [threadpoolctl](https://github.com/joblib/threadpoolctl).
-        user_api: Limit `"blas"` or `"openmp"` only; None for both.
+        max_threads: How many threads each library may use, or a limit for each kind, such as
+            `{"blas": 1, "openmp": 2}`; None for no limit. Like `limits` of
+            [threadpoolctl](https://github.com/joblib/threadpoolctl).
+        user_api: Limit only `"blas"` or only `"openmp"`; None for both.
 
     Raises:
         MissingExtraError: threadpoolctl is not installed. Workers need it too.
-        ValueError: There is no such `user_api`.
+        ValueError: `user_api` is unknown.
     """
 
     name = "threadpoolctl-plugin"
@@ -51,7 +52,7 @@ class ThreadPoolCTLPlugin(Plugin):
         self.user_api: str | None = user_api
 
     def pre_submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Submission | None:
-        """Have it computed within the limit."""
+        """Compute the call within the limit."""
         return Wrapper(fn, partial(_limited, self.max_threads, self.user_api)), args, kwargs
 
     def status(self) -> str:
@@ -67,7 +68,7 @@ def _limited(max_threads: int | dict[str, int] | None, user_api: str | None) -> 
 
 @contextmanager
 def _limits(max_threads: int | dict[str, int], user_api: str | None) -> Iterator[None]:
-    """Limit what is loaded, and what imports load later; in the end each library has what it had."""
+    """Limit the loaded libraries, and those that imports load later; in the end restore all of them."""
     from threadpoolctl import ThreadpoolController, threadpool_limits
 
     limited: set[str] = set()

@@ -1,4 +1,4 @@
-"""What the bridges to experiment trackers have in common."""
+"""The common base of the bridges to experiment trackers."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _log = logging.getLogger(__name__)
 
 
 class Tracker(Plugin):
-    """Hands a `Record` of each call of its tasks to an experiment tracker, when the call has ended.
+    """Passes a `Record` of each call of its tasks to an experiment tracker, when the call has ended.
 
-    Arguments and results are looked at on the loop's thread; everything that may take time is done in a thread, which
-    exists only while there is something to write. A run waits at its `@finished` until all is written; a further Ctrl-C
-    gives up what is not. One tracker may serve several tasks of a scheduler.
+    Arguments and results are read on the loop's thread; everything that may take time runs in another thread, which
+    exists only while there is something to write. A run waits at its `@finished` until everything is written; another
+    Ctrl-C drops what is left. One tracker may serve several tasks of a scheduler.
 
-    A tracker that fails is never the run's concern: the first failure is logged and told by `@tracking-failed`, and
-    nothing more is written in this run. The next run tries again.
+    A failing tracker never affects the run: the first failure is logged and emitted as `@tracking-failed`, and nothing
+    more is written in this run. The next run tries again.
 
-    Subclasses override `open`, `write` and `close`, which are called one after the other in that thread.
+    Subclasses override `open`, `write` and `close`, which are called one at a time in that thread.
     """
 
     TRACKING_FAILED: Event[[Exception], Any] = Event("tracking-failed")
-    """Something could not be written, and nothing more will be in this run. Callbacks take what the tracker raised.
+    """Writing failed, and nothing more will be written in this run. Callbacks take the exception of the tracker.
 
-    It may come while `@finished` is told, since the run waits there for what is not written yet.
+    It may come while `@finished` is delivered, since the run waits there for pending writes.
     """
 
     def __init__(self) -> None:
@@ -49,20 +49,20 @@ class Tracker(Plugin):
         self._written = 0
 
     def open(self) -> None:
-        """Get ready to write; called before the first record of a run."""
+        """Prepare for writing; called before the first record of a run."""
 
     def write(self, record: Record) -> None:
         """Write a record."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Give back what `open` has acquired; called at the end of the run, also after a failure."""
+        """Release what `open` has acquired; called at the end of the run, also after a failure."""
 
     def attach_task(self, task: Task[..., Any]) -> None:
-        """Track the calls of this task as well.
+        """Also track the calls of this task.
 
         Raises:
-            ValueError: It tracks tasks of another scheduler, whose runs are not the same.
+            ValueError: The tracker already serves tasks of another scheduler, which has other runs.
         """
         if not self._tasks:
             task.scheduler.on_finished.register(self._finish, hidden=True)
@@ -79,7 +79,7 @@ class Tracker(Plugin):
         return [self.TRACKING_FAILED]
 
     def status(self) -> str:
-        """How many calls were written."""
+        """How many calls have been written."""
         return f"{self._written} written" + (", then it failed" if self._failed else "")
 
     # ------------------------------------------------------------------ on the loop's thread
@@ -119,11 +119,11 @@ class Tracker(Plugin):
             return
         try:
             if not self._is_open:
-                self._is_open = True  # what is half open is closed as well
+                self._is_open = True  # also close it if `open` fails halfway
                 self.open()
             self.write(record)
             self._written += 1
-        except Exception as error:  # noqa: BLE001 - of whatever library; told, and never the run's
+        except Exception as error:  # noqa: BLE001 - of any library; reported, and must not affect the run
             self._failed = True
             _log.exception("%s failed: calls are not tracked until the end of this run", self.name)
             for task in self._tasks:
@@ -134,5 +134,5 @@ class Tracker(Plugin):
             if self._is_open:
                 self.close()
         except Exception:  # noqa: BLE001 - as above
-            _log.exception("%s failed to end", self.name)
+            _log.exception("%s failed to close", self.name)
         self._is_open = self._failed = False

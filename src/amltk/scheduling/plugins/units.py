@@ -1,18 +1,18 @@
-"""Seconds and bytes, written as people write them."""
+"""Seconds and bytes as numbers or as strings with units."""
 
 from __future__ import annotations
 
 import re
 
 SECONDS: dict[str, float] = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-"""How many seconds each unit of time is."""
+"""The seconds in each unit of time."""
 
 BYTES: dict[str, float] = {
     "B": 1.0,
     **{f"{prefix}B": 1000.0**n for n, prefix in enumerate("kMGT", start=1)},
     **{f"{prefix}iB": 1024.0**n for n, prefix in enumerate("KMGT", start=1)},
 }
-"""How many bytes each unit of memory is."""
+"""The bytes in each unit of memory."""
 
 _QUANTITY = re.compile(r"\s*([0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*")
 
@@ -21,13 +21,13 @@ def amount(name: str, value: object, units: dict[str, float]) -> float | None:
     """A number of seconds or bytes; None stays None.
 
     Args:
-        name: Of the argument, for messages.
+        name: The name of the argument, for messages.
         value: A number above 0, a string such as `"2 GB"` or `"1.5 h"`, or None.
-        units: `SECONDS` or `BYTES`. The case of letters does not matter.
+        units: `SECONDS` or `BYTES`. Letter case does not matter.
 
     Raises:
         TypeError: It is neither a number nor a string.
-        ValueError: It is not above 0 or not finite, or no such string.
+        ValueError: It is not above 0, not finite, or not such a string.
     """
     if value is None:
         return None

@@ -17,30 +17,31 @@ if TYPE_CHECKING:
 _EXIT_CODES = {"result": 0, "exception": 1, "cancelled": 255}  # shown as finished, failed and killed
 
 _lock = Lock()
-_open = 0  # how many plugins of this process write; they share one service
+_open = 0  # how many plugins of this process are writing; they share one service
 
 
 class WandbPlugin(Tracker):
-    """Makes a run in [Weights & Biases](https://wandb.ai) of each call of a task, when the call has ended.
+    """Creates a [Weights & Biases](https://wandb.ai) run for each call of a task, when the call has ended.
 
-    A run has the call's arguments as its config; its summary has the result if that is a number or a mapping of
-    numbers, `outcome` (`result`, `exception` or `cancelled`), `exception`, the times `submitted`, `began` and `ended`,
-    `seconds.total` and, where the executor tells, `seconds.waited` and `seconds.computed`.
+    A run has the call's arguments as its config. Its summary has the result, if that is a number or a mapping of
+    numbers; `outcome` (`result`, `exception` or `cancelled`); `exception`; the times `submitted`, `began` and `ended`;
+    `seconds.total` and, if the executor reports them, `seconds.waited` and `seconds.computed`.
 
-    All of it is written in a thread, about a fifth of a second a call; a run of the scheduler waits for that at its
-    end. wandb's service process is ended then, unless the program has a run of its own. See `Tracker` for failures.
+    Runs are written in a thread, about a fifth of a second per call; a run of the scheduler waits for it at its end.
+    Then wandb's service process is ended, unless the program has a run of its own. `Tracker` explains what happens on
+    failures.
 
     Args:
         project: The project.
         group: The group of the runs, or None.
         entity: The user or team, or None for the default one.
-        dir: The folder in which `wandb/` is made; None for the current one.
-        mode: `"offline"` writes files only, which `wandb sync` sends later; `"online"` sends at once; `"disabled"`
+        dir: The folder in which `wandb/` is created; None for the current one.
+        mode: `"offline"` only writes files, which `wandb sync` sends later; `"online"` sends at once; `"disabled"`
             writes nothing.
 
     Raises:
         MissingExtraError: wandb is not installed.
-        ValueError: There is no such mode.
+        ValueError: The mode is unknown.
     """
 
     name = "wandb"
@@ -64,17 +65,17 @@ class WandbPlugin(Tracker):
             "entity": entity,
             "dir": dir,
             "mode": mode,
-            "reinit": "create_new",  # beside a run that the program may have
+            "reinit": "create_new",  # next to a run that the program may have
         }
 
     def open(self) -> None:
-        """Count as one who needs the service."""
+        """Count this plugin as a user of the service."""
         global _open  # noqa: PLW0603 - the service is the process's
         with _lock:
             _open += 1
 
     def write(self, record: Record) -> None:
-        """Make the run of a call."""
+        """Create the run of a call."""
         settings = self._wandb.Settings(silent=True, console="off")
         run = self._wandb.init(name=record.task, config=record.parameters, settings=settings, **self._options)
         summary = {"outcome": record.outcome, "exception": record.exception, **_times(record), **record.seconds}
@@ -82,7 +83,7 @@ class WandbPlugin(Tracker):
         run.finish(exit_code=_EXIT_CODES[record.outcome])
 
     def close(self) -> None:
-        """End the service when nobody needs it any more."""
+        """End the service when no plugin needs it any more."""
         global _open  # noqa: PLW0603 - see above
         with _lock:
             _open -= 1

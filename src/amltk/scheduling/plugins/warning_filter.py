@@ -22,19 +22,19 @@ _FILTERS = ProcessWide()
 
 
 class WarningFilter(Plugin):
-    """Filters the warnings of calls, in the worker, as [`warnings.filterwarnings`][warnings.filterwarnings] does.
+    """Filters the warnings of calls in the worker, like [`warnings.filterwarnings`][warnings.filterwarnings].
 
-    Python's filters belong to a process. Where calls are computed in threads of one process, the filters hold for all
-    of it while any of them is computed; afterwards they are as they were before. From CPython 3.14 on, an interpreter
-    that runs with `-X context_aware_warnings` keeps them to the thread of the call.
+    Python's filters are process-wide. If calls are computed in threads of one process, the filters apply to the whole
+    process while any of them is computed; afterwards the previous filters are restored. From CPython 3.14 on, an
+    interpreter that runs with `-X context_aware_warnings` limits them to the thread of the call.
 
     Args:
         *args: The arguments of `warnings.filterwarnings`, such as `"ignore"`.
         **kwargs: Its keyword arguments, such as `category=FutureWarning`.
 
     Raises:
-        ValueError: Python takes no such filter.
-        TypeError: It has no such argument.
+        ValueError: Python does not accept the filter.
+        TypeError: Python does not accept the argument.
     """
 
     name = "warning-filter"
@@ -46,10 +46,10 @@ class WarningFilter(Plugin):
             with _filtered(args, kwargs):
                 pass
         except AssertionError as error:  # CPython 3.11
-            raise ValueError(f"WarningFilter takes no such filter: {error}") from None
+            raise ValueError(f"WarningFilter does not accept this filter: {error}") from None
 
     def pre_submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Submission | None:
-        """Have it computed with the filter."""
+        """Compute the call with the filter."""
         return Wrapper(fn, partial(_filtered, self.warning_args, self.warning_kwargs)), args, kwargs
 
     def status(self) -> str:
@@ -60,7 +60,7 @@ class WarningFilter(Plugin):
 
 def _filtered(args: tuple[Any, ...], kwargs: dict[str, Any]) -> AbstractContextManager[None]:
     filters = partial(_filters, args, kwargs)
-    # Where a thread has filters of its own there is nothing to share.
+    # With filters per thread there is nothing to share.
     return filters() if getattr(sys.flags, "context_aware_warnings", False) else _FILTERS.hold(filters, (args, kwargs))
 
 

@@ -1,4 +1,4 @@
-"""What plugins put around a call where it is computed."""
+"""Wraps a call in a context manager where it is computed."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ if TYPE_CHECKING:
 
 
 class Wrapper:
-    """A function within a context manager, which is made and entered anew for each call, in the worker.
+    """A function within a context manager, which is created and entered for each call, in the worker.
 
-    It is named like the function, so that messages name what the user wrote, and it travels as no more than the
-    function and `around`. Wrappers may be nested.
+    It has the name of the function, so that messages show what the user wrote, and only the function and `around` are
+    sent to the worker. Wrappers may be nested.
 
     ```python
     Wrapper(train, functools.partial(threadpool_limits, limits=1))
     ```
 
     Args:
-        function: What is called; anything that the executor can send.
-        around: Makes the context manager, without arguments. It must travel too: a function of a module, a class, or a
-            `functools.partial` of one. What it or the context manager raises is the outcome of the call.
+        function: The function to call; anything that the executor can send.
+        around: Creates the context manager, without arguments. It must be sendable too: a function of a module, a
+            class, or a `functools.partial` of one. If it or the context manager raises, the call fails with that
+            exception.
 
     Attributes:
-        function: What is called.
-        around: Makes the context manager.
+        function: The function to call.
+        around: Creates the context manager.
     """
 
     def __init__(self, function: Callable[..., Any], around: Callable[[], AbstractContextManager[Any]]) -> None:
-        functools.update_wrapper(self, function, updated=())  # an object's own attributes are not the wrapper's
+        functools.update_wrapper(self, function, updated=())  # not the attributes of an object
         self.__qualname__: str = callback_name(function)  # a partial has none
         self.function: Callable[..., Any] = function
         self.around: Callable[[], AbstractContextManager[Any]] = around

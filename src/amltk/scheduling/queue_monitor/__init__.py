@@ -1,4 +1,4 @@
-"""How many calls waited and ran, and how many workers had nothing to do, over the time of a run."""
+"""How many calls were waiting and running, and how many workers were idle, over the time of a run."""
 
 from amltk.scheduling.queue_monitor.monitor import QueueMonitor
 

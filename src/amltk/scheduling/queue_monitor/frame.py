@@ -1,4 +1,4 @@
-"""What a queue monitor has recorded, as a DataFrame. Loaded only where pandas is."""
+"""The data of a queue monitor as a DataFrame. Loaded only when pandas is installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLUMNS = ("queue_size", "queued", "running", "finished", "cancelled", "idle")
 
 
 def frame(history: History, *, n_workers: int | None, knows_running: bool) -> pd.DataFrame:
-    """A row for each moment; see `QueueMonitor.df`."""
+    """One row per moment; see `QueueMonitor.df`."""
     steps = list(history.steps())
     times = pd.to_datetime([time for time, _ in steps], unit="ns")
     table: Any = pd.DataFrame([values for _, values in steps], columns=list(RECORDED), index=times, dtype="float64")

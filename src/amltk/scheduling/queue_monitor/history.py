@@ -1,4 +1,4 @@
-"""How some numbers have changed over time, in bounded memory."""
+"""The history of some numbers over time, in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ if TYPE_CHECKING:
 
 
 class History:
-    """Numbers that begin at 0, and the moments at which they change. Times are whole nanoseconds.
+    """Numbers that start at 0, and the moments at which they change. Times are whole nanoseconds.
 
-    Changes may be noted in any order. Each takes the same little time, however many there were: what happens within
-    one *span* of time is kept as one sum. A span is a nanosecond at first, so that everything is exact. Whenever there
-    are too many, the spans become longer, by a power of two; then what is known of each is the mean over its time.
+    Changes may be recorded in any order, each in the same short time. All changes within one *span* of time are kept as
+    one sum. A span is initially one nanosecond, so that everything is exact. When there are too many spans, they are
+    lengthened by a power of two; from then on only the mean over each span is known.
 
     Args:
         numbers: How many numbers there are.
         most: How many spans are kept, at least 2.
 
     Attributes:
-        span: How long a span is now; 1 if all is exact.
+        span: The current length of a span; 1 while everything is exact.
     """
 
     def __init__(self, numbers: int, most: int) -> None:
         self.span: int = 1
         self._numbers = numbers
         self._most = most
-        # By the number of the span, for each number: by how much it has changed within, and the sum of changes times
-        # what was left of the span.
+        # For each span number: the change within the span, and the sum of changes weighted with the time left in the
+        # span.
         self._changes: dict[int, tuple[list[int], list[int]]] = {}
 
     def change(self, at: int, number: int, by: int) -> None:
-        """Note that a number has changed."""
+        """Record that a number has changed."""
         key = at // self.span
         if key not in self._changes:
             self._changes[key] = ([0] * self._numbers, [0] * self._numbers)
@@ -46,14 +46,14 @@ class History:
         weighted[number] += by * ((key + 1) * self.span - at)
 
     def copy(self) -> Self:
-        """Another one, which changes independently."""
+        """An independent copy."""
         other = type(self)(self._numbers, self._most)
         other.span = self.span
         other._changes = {key: (by_much[:], weighted[:]) for key, (by_much, weighted) in self._changes.items()}
         return other
 
     def steps(self) -> Iterator[tuple[int, list[float]]]:
-        """From which moment on the numbers had which values, in order; the last values hold for ever."""
+        """The moments of change in order, each with the values from then on; the last values hold forever."""
         levels = [0] * self._numbers
         keys = sorted(self._changes)
         for key, following in zip_longest(keys, keys[1:]):
@@ -64,14 +64,14 @@ class History:
                 yield (key + 1) * self.span, list(map(float, levels))
 
     def _lengthen(self) -> None:
-        """Make spans so long that half as many as there may be would cover all the time."""
+        """Lengthen the spans until half of the allowed number covers all the time."""
         covered = (max(self._changes) - min(self._changes) + 1) * self.span
         factor = 2
         while covered > self._most // 2 * self.span * factor:
             factor *= 2
         old, self._changes = self._changes, {}
         for key, (by_much, weighted) in old.items():
-            left = (factor - 1 - key % factor) * self.span  # of the longer span, when the shorter one is over
+            left = (factor - 1 - key % factor) * self.span  # left in the longer span when the shorter one ends
             sums = self._changes.setdefault(key // factor, ([0] * self._numbers, [0] * self._numbers))
             for n, by in enumerate(by_much):
                 sums[0][n] += by

@@ -1,4 +1,4 @@
-"""Watches the queue of a scheduler."""
+"""Monitors the queue of a scheduler."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from amltk.scheduling.scheduler import Scheduler
 
 MOST = 4096
-"""Moments that are told apart; about 2 MB."""
+"""How many moments are kept apart; they take about 2 MB."""
 
 QUEUE_SIZE, RUNNING, FINISHED, CANCELLED = range(4)
 
 
 class _Open:
-    """A call that is in the queue."""
+    """A call in the queue."""
 
     __slots__ = ("done", "submitted", "work")
 
     def __init__(self) -> None:
         self.work: Work[Any] | None = None  # its latest attempt
-        self.submitted: int = 0  # when the executor was given that
-        self.done: int | None = None  # when the executor has ended it
+        self.submitted: int = 0  # when that was submitted to the executor
+        self.done: int | None = None  # when the executor ended it
 
     def note_done(self, work: Work[Any]) -> None:
         """The executor has ended an attempt. Called on any thread."""
@@ -42,7 +42,7 @@ class _Open:
 
 
 class QueueMonitor:
-    """Records how many calls wait and run in a scheduler, over time.
+    """Records how many calls are waiting and running in a scheduler, over time.
 
     ```python
     monitor = QueueMonitor(scheduler)
@@ -50,16 +50,16 @@ class QueueMonitor:
     monitor.plot(interval=(50, "ms"), n_workers=4)
     ```
 
-    Make it before the run; it goes on through all runs of the scheduler. What it costs for each event does not depend
-    on how many calls there are, and its memory is bounded: about 4,000 moments are told apart. While there were no
-    more, everything is exact. From then on what happens within some span of time is known by its mean only; the span
-    grows with the time that is watched, and is at most a two-thousandth of it.
+    Create it before the run; it records all runs of the scheduler. The cost per event does not depend on the number of
+    calls, and memory is bounded: about 4,000 moments are kept apart. Up to that many, everything is exact. After that,
+    changes within a span of time are known only by their mean; the span grows with the recorded time, and is at most a
+    two-thousandth of it.
 
-    When a call began and ended is what its worker tells, afterwards. Where the executor tells nothing (one that is not
-    made by `Scheduler.with_...`), it is not known what is running: `running` is empty then, and `queued` includes it.
+    The worker reports when a call began and ended, after its end. If the executor reports nothing (one not created by
+    `Scheduler.with_...`), it is unknown which calls are running: `running` is empty then, and `queued` includes them.
 
     Args:
-        scheduler: Whose queue is watched.
+        scheduler: The scheduler to monitor.
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -74,24 +74,24 @@ class QueueMonitor:
             scheduler.emitter.register(ending, self._ended, hidden=True)
 
     def df(self, *, n_workers: int | None = None) -> pd.DataFrame:
-        """What was recorded, as a DataFrame by time in UTC. Needs pandas.
+        """The recorded numbers as a DataFrame indexed by time in UTC. Needs pandas.
 
-        Each row holds until the next one. Its columns are
+        Each row holds until the next one. The columns are
 
-        - `queue_size`: the calls whose ending was not told yet; the sum of the next four,
-        - `queued`: those that no worker has begun,
-        - `running`: those that a worker is at; NaN if that is not known,
-        - `finished`: those that were computed and wait for their callbacks to be called,
-        - `cancelled`: those that were cancelled and wait likewise,
-        - `idle`: the workers that have nothing to do.
+        - `queue_size`: calls whose end has not been delivered yet; the sum of the next four,
+        - `queued`: calls that no worker has begun,
+        - `running`: calls that a worker is running; NaN if unknown,
+        - `finished`: calls that were computed and whose callbacks have not run yet,
+        - `cancelled`: calls that were cancelled and whose callbacks have not run yet,
+        - `idle`: idle workers.
 
         Args:
-            n_workers: How many workers there are; None for as many as were ever seen to be busy at once.
+            n_workers: How many workers there are; None for the most that were ever busy at once.
 
         Raises:
             MissingExtraError: pandas is not installed.
             ValueError: `n_workers` is below 1.
-            TypeError: `n_workers` is no whole number.
+            TypeError: `n_workers` is not a whole number.
         """
         check_optional_count("n_workers", n_workers)
         load = _extras.load("amltk.scheduling.queue_monitor.frame", needs="pandas", extra="monitor")
@@ -101,21 +101,21 @@ class QueueMonitor:
     def plot(
         self, *, ax: Axes | None = None, interval: tuple[float, str] | None = None, n_workers: int | None = None
     ) -> Axes:
-        """Draw what was recorded, as areas one on the other over time. Needs matplotlib and pandas.
+        """Draw the recorded numbers as stacked areas over time. Needs matplotlib and pandas.
 
         Args:
-            ax: What to draw on; None for a figure of its own.
-            interval: Draw means over intervals of this length, as in `(50, "ms")`, in a unit that pandas knows; None
-                for everything that is known.
+            ax: The axes to draw on; None for a new figure.
+            interval: Draw means over intervals of this length, such as `(50, "ms")`, in a unit that pandas knows; None
+                to draw all moments.
             n_workers: As in `df`.
 
         Returns:
-            What was drawn on.
+            The axes.
 
         Raises:
             MissingExtraError: A library is not installed.
-            ValueError: `interval` is no length of time above 0, or `n_workers` is below 1.
-            TypeError: `n_workers` is no whole number.
+            ValueError: `interval` is not a length of time above 0, or `n_workers` is below 1.
+            TypeError: `n_workers` is not a whole number.
         """
         frame = self.df(n_workers=n_workers)
         load = _extras.load("amltk.scheduling.queue_monitor.plot", needs="matplotlib", extra="monitor")
@@ -146,7 +146,7 @@ class QueueMonitor:
     def _ended(self, future: Future[Any], *_: Any) -> None:
         call = self._open.pop(future, None)
         if call is None:
-            return  # submitted before there was this monitor
+            return  # submitted before this monitor was created
         now = self._now()
         ended = self._count_running(call, now)
         number = CANCELLED if future.cancelled() else FINISHED
@@ -155,14 +155,14 @@ class QueueMonitor:
         self._history.change(now, QUEUE_SIZE, -1)
 
     def _count_running(self, call: _Open, now: int) -> int:
-        """Count an attempt that has ended as running while it was; returns when it ended.
+        """Count an attempt that has ended as running for its time; returns when it ended.
 
-        Clocks of other machines may differ: nothing ran before it was submitted, or later than now.
+        Clocks of other machines may differ: no call runs before its submission, or after now.
         """
         where = whereabouts(call.work)
         done = now if call.done is None else _between(call.submitted, call.done, now)
         if where is None:
-            return done  # lost before anything was heard of it, or its executor never tells
+            return done  # lost before its worker reported, or its executor never reports
         self._knows_running = True
         ended = done if where.ended is None else _between(call.submitted, round(where.ended * 1e9), done)
         if where.began is not None:
@@ -172,7 +172,7 @@ class QueueMonitor:
         return ended
 
     def _up_to_now(self) -> History:
-        """What was recorded, and what is running now."""
+        """The history, including what is running now."""
         history = self._history.copy()
         for call in self._open.values():
             where = whereabouts(call.work)

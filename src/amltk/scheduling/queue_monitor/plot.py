@@ -1,4 +1,4 @@
-"""The picture of a queue. Loaded only where matplotlib is."""
+"""The plot of a queue. Loaded only when matplotlib is installed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ COLOURS = {
     "finished": "#2aa57e",
     "cancelled": "#74808f",
 }
-"""What is drawn, from below; what runs and who is idle are together all workers."""
+"""The areas, from the bottom; running calls and idle workers together are all workers."""
 
 
 def plot(frame: Any, ax: Axes | None, interval: Any) -> Axes:
     """Draw a DataFrame of `QueueMonitor.df`; see `QueueMonitor.plot`."""
     if interval is not None:
         frame = means(frame, _length(interval))
-    beside: dict[str, Any] = {}  # where others laid the figure out there is no room for it
+    beside: dict[str, Any] = {}  # in a figure laid out by the user there is no room beside it
     if ax is None:
         ax = plt.subplots(figsize=(8, 3.6), layout="constrained")[1]
         beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "frameon": False}
@@ -44,7 +44,7 @@ def plot(frame: Any, ax: Axes | None, interval: Any) -> Axes:
 
 
 def means(frame: Any, length: pd.Timedelta) -> Any:
-    """The means over intervals of time, by when those begin; the last one once more, at its end."""
+    """The means over intervals, indexed by their beginnings; the last mean is repeated at its end."""
     if frame.empty:
         return frame
     times = (frame.index - frame.index[0]).total_seconds().to_numpy()
@@ -53,7 +53,7 @@ def means(frame: Any, length: pd.Timedelta) -> Any:
         return frame
     means: dict[str, Any] = {}
     for name, values in frame.items():
-        # Each value holds until the next one: between two moments the sum over time grows evenly.
+        # Each value holds until the next one: between two moments the time integral grows linearly.
         sums: Any = np.append(0.0, np.cumsum(values.to_numpy()[:-1] * np.diff(times)))
         of_each = np.diff(np.interp(edges, times, sums)) / np.diff(edges)
         means[name] = np.append(of_each, of_each[-1])
@@ -64,7 +64,7 @@ def _length(interval: Any) -> pd.Timedelta:
     problem = f"interval={interval!r}: must be a number above 0 and a unit of time, such as (50, 'ms')"
     try:
         number, unit = interval
-        length: Any = pd.Timedelta(number + 0.0, unit=unit)  # a string has no sum, though pandas would take it
+        length: Any = pd.Timedelta(number + 0.0, unit=unit)  # pandas would accept a string; adding 0.0 rejects it
     except (TypeError, ValueError) as error:
         raise ValueError(problem) from error
     if not length > pd.Timedelta(0):

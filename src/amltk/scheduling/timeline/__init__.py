@@ -1,6 +1,6 @@
-"""Which call was computed on which worker, from when to when, and how it ended.
+"""Which call was computed on which worker, when, and how it ended.
 
-`Timeline` records; what was recorded is a DataFrame, a page of HTML, a Chrome trace, or spans of OpenTelemetry.
+`Timeline` records; its records export as a DataFrame, an HTML page, a Chrome trace, or OpenTelemetry spans.
 """
 
 from amltk.scheduling.timeline.record import OUTCOMES, Record

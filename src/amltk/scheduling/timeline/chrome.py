@@ -1,4 +1,4 @@
-"""The records in the format that Chrome's tracing had and Perfetto reads.
+"""The records in the trace format of Chrome, which Perfetto reads.
 
 Its description: "Trace Event Format", https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
 """
@@ -26,14 +26,14 @@ COLOURS = {
     "retried": "bad",
     "running": "thread_state_running",
 }
-"""By outcome: a name that Chrome knows; Perfetto has colours of its own."""
+"""For each outcome, a colour name that Chrome knows; Perfetto picks its own colours."""
 
 LARGEST_PID = 1 << 22
-"""On Linux."""
+"""The largest process ID on Linux."""
 
 
 def trace(records: Sequence[Record]) -> dict[str, Any]:
-    """A trace: names (M) of processes and threads, a slice (X) for what has begun, and a counter (C) of what runs."""
+    """A trace: process and thread names (M), slices (X) for calls that began, and a counter (C) of running calls."""
     drawn = lanes(records)
     start = min((record.submitted for lane in drawn for record in lane.records), default=0.0)
     start = min([start, *(lane.records[0].began or start for lane in drawn)])
@@ -43,7 +43,7 @@ def trace(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def write(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
-    """Write a trace into a file."""
+    """Write a trace to a file."""
     Path(path).write_text(json.dumps(trace(records), separators=(",", ":")), encoding="utf-8")
 
 
@@ -60,7 +60,7 @@ def _names(drawn: Iterable[Lane]) -> Iterator[dict[str, Any]]:
 
 def _process_name(lane: Lane, number: int) -> str:
     if not lane.known:
-        return "workers that are not known"
+        return "unknown workers"
     return f"{lane.host}" if number == lane.pid else f"{lane.host}, process {lane.pid}"  # viewers add the number
 
 
@@ -106,7 +106,8 @@ def _running(drawn: Iterable[Lane], start: float) -> Iterator[dict[str, Any]]:
 def _numbered(drawn: Iterable[Lane]) -> Iterator[tuple[tuple[int, int], Lane]]:
     """Each lane with a number for its process and one for its thread.
 
-    Processes of two machines may have the same number, and the format has no machines: one of them gets another then.
+    Processes on two machines may have the same ID, and the format has no machines: then one of them gets another
+    number.
     """
     processes: dict[tuple[str | None, int | None, bool], int] = {}
     others = count(LARGEST_PID + 1)

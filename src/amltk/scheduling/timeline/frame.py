@@ -1,4 +1,4 @@
-"""The records as a DataFrame. Loaded only where pandas is."""
+"""The records as a DataFrame. Loaded only when pandas is installed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIMES = ("submitted", "began", "ended")
 
 
 def frame(records: Sequence[Record]) -> pd.DataFrame:
-    """A row for each record; see `Timeline.df`."""
+    """One row per record; see `Timeline.df`."""
     table = pd.DataFrame.from_records(records, columns=list(Record._fields))
     workers = dict.fromkeys((r.host, r.pid, r.thread) for r in records if r.pid is not None)
     names = worker_names(list(workers))

@@ -1,4 +1,4 @@
-"""Who gets which line of the picture: one for each worker, and as many as are needed where workers are not known."""
+"""Assigns calls to the lanes of the picture: one per known worker, and as many as needed for unknown workers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Worker = tuple[str | None, int | None, str | None]
 
 
 class Lane(NamedTuple):
-    """One line of the picture.
+    """One lane of the picture.
 
     Attributes:
-        name: What stands before it.
-        host: The machine; None if the worker is not known.
-        pid: The process; None if it is not known.
-        known: Whether it is one worker. Otherwise it is there only so that what overlaps can be seen.
-        records: What was computed there, in order of time.
+        name: Its label.
+        host: The machine; None if the worker is unknown.
+        pid: The process; None if unknown.
+        known: Whether it is a single worker. Otherwise the lane only serves to show overlapping calls.
+        records: The calls computed there, in order of time.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Lane(NamedTuple):
 
 
 def lanes(records: Iterable[Record]) -> list[Lane]:
-    """Sort what has begun into lanes: those of workers first, by machine and by when they first computed something."""
+    """Sort calls that began into lanes: known workers first, by machine and by the start of their first call."""
     workers: dict[Worker, list[Record]] = defaultdict(list)
     unknown: list[Record] = []
     for record in records:
@@ -53,7 +53,7 @@ def lanes(records: Iterable[Record]) -> list[Lane]:
 
 
 def worker_names(workers: Sequence[Worker]) -> dict[Worker, str]:
-    """A short name for each: without the machine if there is but one, without the thread if its process has but one."""
+    """A short name for each: without the machine if there is only one, without the thread if a process has only one."""
     hosts = {host for host, _, _ in workers}
     threads: dict[tuple[str | None, int | None], set[str | None]] = defaultdict(set)
     for host, pid, thread in workers:
@@ -70,9 +70,9 @@ def worker_names(workers: Sequence[Worker]) -> dict[Worker, str]:
 
 
 def apart(records: Iterable[Record]) -> list[list[Record]]:
-    """Spread records over as few lanes as possible, so that none overlaps another one in its lane."""
+    """Spread records over as few lanes as possible, so that no two in a lane overlap."""
     found: list[list[Record]] = []
-    free: list[tuple[float, int]] = []  # when each lane is free again, and its number
+    free: list[tuple[float, int]] = []  # when each lane becomes free, and its number
     numbers = count()
     for record in sorted(records, key=_began):
         if free and free[0][0] <= _began(record):

@@ -1,4 +1,4 @@
-"""The records as one page of HTML that needs nothing else: style, script and data are in it."""
+"""The records as one self-contained HTML page, with style, script and data embedded."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from amltk.scheduling.timeline.record import Record
 
 SCRIPTS = ("data.js", "words.js", "drawing.js", "pointing.js")
-"""What the script of the page is made of, in this order; each uses those before it."""
+"""The parts of the page's script, in order; each uses those before it."""
 
-# Pixels of a frame, so that a notebook shows all of the page without another bar to scroll with.
+# Heights of a frame in pixels, so that a notebook shows the whole page without a second scroll bar.
 LANE, MOST_FOR_LANES = 26, 330  # the latter is in page.css as well
 FUNCTION, MOST_FUNCTIONS = 34, 6
 BESIDE = 500
 
 
 def page(records: Sequence[Record], *, title: str, dropped: int) -> str:
-    """The page.
+    """Make the page.
 
     Args:
-        records: What it shows.
+        records: The records to show.
         title: Its heading.
-        dropped: How many records there were besides, which are not shown.
+        dropped: How many further records are not shown.
     """
     parts = {
         "title": html.escape(title),
@@ -47,7 +47,7 @@ def page(records: Sequence[Record], *, title: str, dropped: int) -> str:
 
 
 def frame(records: Sequence[Record], *, title: str, dropped: int) -> str:
-    """The page as an element of another one, such as a notebook: in a frame, whose script reaches nothing else."""
+    """The page as an element of another one, such as a notebook: in a frame whose script is isolated."""
     functions = min(len({record.function for record in records}), MOST_FUNCTIONS)
     height = BESIDE + min(LANE * len(lanes(records)), MOST_FOR_LANES) + FUNCTION * functions
     source = html.escape(page(records, title=title, dropped=dropped))
@@ -61,13 +61,13 @@ def _asset(name: str) -> str:
 
 
 def _embedded(data: dict[str, Any]) -> str:
-    """JSON that may stand in a page: nothing in it can end the element that it stands in."""
+    """JSON that is safe to embed in a page: nothing in it can close the surrounding element."""
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _data(records: Sequence[Record], dropped: int) -> dict[str, Any]:
-    """What the script draws. Times are whole microseconds from the first one on; what was computed is in columns."""
+    """The data that the script draws. Times are whole microseconds since the first one; calls are stored in columns."""
     drawn = lanes(records)
     start, end = span(records)
     everything, *functions = totals(records)
@@ -105,7 +105,7 @@ def _rows(drawn: Sequence[Lane], functions: Sequence[str], start: float, end: fl
         "outcome": [OUTCOMES.index(row.outcome) for row in rows],
         "function": [numbers[row.function] for row in rows],
         "arguments": [row.arguments for row in rows],
-        # Few have one, and fewer have another attempt: by number of the row.
+        # Few rows have an error, and fewer a further attempt: stored by row number.
         "error": {n: row.error for n, row in enumerate(rows) if row.error},
         "attempt": {n: row.attempt for n, row in enumerate(rows) if row.attempt > 1},
     }

@@ -1,4 +1,4 @@
-"""What is noted of one attempt to compute a call."""
+"""The record of one attempt to compute a call."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OUTCOMES = ("succeeded", "failed", "cancelled", "retried", "running", "pending")
-"""What can have become of an attempt. One that was retried has failed, and its call was computed again."""
+"""How an attempt can end. An attempt that was retried has failed, and its call was computed again."""
 
 LONGEST = 200
-"""Characters that are kept of arguments and of an error, each."""
+"""How many characters are kept of the arguments, and of an error."""
 
 _ELSEWHERE = 40
-"""Characters that are kept of one value within arguments."""
+"""How many characters are kept of one argument value."""
 
 _MOST = 20
-"""Arguments of each kind that are looked at; more would not fit."""
+"""How many positional and how many keyword arguments are looked at; more would not fit."""
 
 
 class Record(NamedTuple):
@@ -29,18 +29,18 @@ class Record(NamedTuple):
 
     Attributes:
         function: The name of the function.
-        arguments: What it was called with, shortened.
+        arguments: Its arguments, shortened.
         outcome: One of `OUTCOMES`.
-        error: What it has raised, shortened; empty if nothing.
-        attempt: Which attempt it is, from 1 on; only the plugin `Retry` makes more than one.
-        submitted: When the executor was given it, in seconds since the epoch, on this program's clock.
-        began: When it began; None if it has not.
-        ended: When it ended; None if it has not.
-        host: The machine that computed it; None if that is not known.
-        pid: The process that computed it; None if that is not known.
-        thread: The thread that computed it; None if that is not known, or if workers have one only.
-        by_worker: Whether the worker has told its times, and not only this program what it saw: from the submission to
-            the end.
+        error: The exception that it raised, shortened; empty if none.
+        attempt: The number of the attempt, from 1; only the plugin `Retry` makes more than one.
+        submitted: When it was submitted to the executor, in seconds since the epoch, on this program's clock.
+        began: When it began; None if it has not begun.
+        ended: When it ended; None if it has not ended.
+        host: The machine that computed it; None if unknown.
+        pid: The process that computed it; None if unknown.
+        thread: The thread that computed it; None if unknown, or if workers have only one.
+        by_worker: Whether the worker reported the times. Otherwise they are what this program saw: from the submission
+            to the end.
     """
 
     function: str
@@ -58,7 +58,7 @@ class Record(NamedTuple):
 
 
 class _Brief(reprlib.Repr):
-    """Looks at as much of a value as is shown, and no more."""
+    """Shows a value without looking at more of it than is shown."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ _PLAIN = frozenset({float, bool, type(None)})
 
 
 def arguments_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """The arguments of a call as one writes them, shortened; takes little time, however large they are."""
+    """The arguments of a call as written in code, shortened; fast, however large they are."""
     parts = [_show(value) for value in args[:_MOST]]
     if len(args) > _MOST:
         parts.append("...")
@@ -86,15 +86,15 @@ def error_of(error: BaseException | None) -> str:
 
 
 def safe_str(error: BaseException) -> str:
-    """The message of an exception of the user's, also where making it raises."""
+    """The message of a user's exception, even if creating it raises."""
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - of the user's own __str__; its repr is told in its place
+    except Exception:  # noqa: BLE001 - the user's own __str__ failed; its repr is used instead
         return safe_repr(error)
 
 
 def shortened(text: str) -> str:
-    """At most `LONGEST` characters of it, on one line."""
+    """The text on one line, cut to `LONGEST` characters."""
     if len(text) > LONGEST:
         text = text[: LONGEST - 3] + "..."
     return " ".join(text.split()) if "\n" in text else text
@@ -105,5 +105,5 @@ def _show(value: Any) -> str:
         return repr(value)
     try:
         return _brief(value)
-    except Exception:  # noqa: BLE001 - of a class that bears the name of a built-in one; told as any other
+    except Exception:  # noqa: BLE001 - a class with the name of a built-in one; shown as any other
         return safe_repr(value)[:_ELSEWHERE]

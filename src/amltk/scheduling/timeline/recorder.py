@@ -1,4 +1,4 @@
-"""Notes what was computed where and when, while a scheduler runs."""
+"""Records which call was computed where and when, while a scheduler runs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from amltk.scheduling.scheduler import Scheduler
 
 MAX_RECORDS = 250_000
-"""How many attempts are kept by default; about 80 MB."""
+"""How many attempts are kept by default; they take about 80 MB."""
 
 SHOWN_IN_NOTEBOOK = 20_000
-"""How many records, the latest, a notebook shows; about 2 MB, which it keeps in its file."""
+"""How many of the latest records a notebook shows; about 2 MB, which is stored in the notebook file."""
 
 
 class _Open:
@@ -41,11 +41,11 @@ class _Open:
         self.function: str = function
         self.arguments: str = arguments
         self.submitted: float = submitted
-        self.reviewed: Record | None = None  # its last attempt, whose meaning depends on whether there is another
+        self.reviewed: Record | None = None  # its last attempt; its outcome depends on whether another follows
 
 
 class Timeline:
-    """Records what a scheduler has computed: which call, on which worker, from when to when, and how it ended.
+    """Records the calls that a scheduler computes: on which worker, when, and how each ended.
 
     ```python
     timeline = Timeline(scheduler)
@@ -53,26 +53,26 @@ class Timeline:
     timeline.write_html("timeline.html")
     ```
 
-    In a notebook it shows itself, as the last expression of a cell.
+    In a notebook, the last expression of a cell shows it.
 
-    Make it before the run; it goes on through all runs of the scheduler. One attempt to compute a call is one record;
-    a call has several only where the plugin `Retry` has tried it again.
+    Create it before the run; it records all runs of the scheduler. Each attempt to compute a call is one record; a call
+    has several only if the plugin `Retry` has tried it again.
 
-    The times are those of the worker, where the executor tells them, on the clock of the worker's machine: on another
-    host it may differ from this one's. All executors that are made by `Scheduler.with_...` tell them. Of any other
-    executor the timeline knows what this program sees, the time from the submission to the end with all waiting in
-    it, and not the worker; `Record.by_worker` says so.
+    If the executor reports the worker's times, as all executors of `Scheduler.with_...` do, the times are on the clock
+    of the worker's machine; on another host that may differ from this one's. For any other executor the timeline has
+    only what this program sees: the time from submission to end, waiting included, and not the worker;
+    `Record.by_worker` tells which.
 
     Args:
-        scheduler: Whose calls are recorded.
-        max_records: How many records are kept, the latest, at least 1; None for all. A record takes about 300 bytes.
+        scheduler: The scheduler whose calls are recorded.
+        max_records: How many of the latest records are kept, at least 1; None for all. A record takes about 300 bytes.
 
     Raises:
         ValueError: `max_records` is below 1.
-        TypeError: `max_records` is no whole number.
+        TypeError: `max_records` is not a whole number.
 
     Attributes:
-        dropped: How many records were given up for later ones.
+        dropped: How many records were dropped in favour of later ones.
     """
 
     def __init__(self, scheduler: Scheduler, *, max_records: int | None = MAX_RECORDS) -> None:
@@ -91,7 +91,7 @@ class Timeline:
     # ------------------------------------------------------------------ what was recorded
 
     def records(self) -> list[Record]:
-        """What was recorded so far, in order of the endings; then what has not ended, with `ended` None."""
+        """The records so far, in order of their ends; then the calls that have not ended, with `ended` None."""
         unended = []
         for future, call in self._open.items():
             where = None if future.work is None else whereabouts(future.work)
@@ -100,10 +100,10 @@ class Timeline:
         return [*self._ended, *unended]
 
     def df(self) -> pd.DataFrame:
-        """The records as a DataFrame, a row each. Needs pandas.
+        """The records as a DataFrame, one row each. Needs pandas.
 
-        The columns are those of `Record`, with times in UTC, and besides: `worker` is a name for host, process and
-        thread; `waited` and `duration` are seconds, from the submission to the beginning and from there to the end.
+        The columns are those of `Record`, with times in UTC, plus `worker`, a name for host, process and thread, and
+        `waited` and `duration`, the seconds from submission to beginning and from there to the end.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -113,33 +113,33 @@ class Timeline:
         return frame
 
     def chrome_trace(self) -> dict[str, Any]:
-        """The records in Chrome's trace format, for `json.dump`: Perfetto, Speedscope and others show it."""
+        """The records in Chrome's trace format, for `json.dump`; Perfetto, Speedscope and others show it."""
         from amltk.scheduling.timeline.chrome import trace
 
         return trace(self._up_to_now())
 
     def write_chrome_trace(self, path: str | os.PathLike[str]) -> None:
-        """Write `chrome_trace()` into a file, which opens at ui.perfetto.dev or in `chrome://tracing`."""
+        """Write `chrome_trace()` to a file; open it at ui.perfetto.dev or in `chrome://tracing`."""
         from amltk.scheduling.timeline.chrome import write
 
         write(self._up_to_now(), path)
 
     def html(self, *, title: str = "Timeline") -> str:
-        """The records as one HTML page, which needs nothing from the network.
+        """The records as one HTML page, which loads nothing from the network.
 
         Args:
-            title: Its heading.
+            title: The heading of the page.
         """
         from amltk.scheduling.timeline.page import page
 
         return page(self._up_to_now(), title=title, dropped=self.dropped)
 
     def write_html(self, path: str | os.PathLike[str], *, title: str = "Timeline") -> None:
-        """Write `html()` into a file."""
+        """Write `html()` to a file."""
         Path(path).write_text(self.html(title=title), encoding="utf-8")
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the page, in a frame."""
+        """The page in a frame, for notebooks."""
         from amltk.scheduling.timeline.page import frame
 
         records = self._up_to_now()
@@ -155,15 +155,15 @@ class Timeline:
         return f"<Timeline: {', '.join(told) or 'nothing was recorded'}>"
 
     def export_spans(self, provider: TracerProvider | None = None) -> int:
-        """Give the records to OpenTelemetry, a span each, with the times at which they were computed.
+        """Export the records to OpenTelemetry, one span each, with the times at which they were computed.
 
-        Call it once, after the run: what was exported before is exported again. What never began is left out.
+        Call it once, after the run: each call exports everything again. Calls that never began are left out.
 
         Args:
-            provider: Where the spans go; None for the provider that the program has set.
+            provider: Receives the spans; None for the program's current provider.
 
         Returns:
-            How many spans.
+            The number of spans.
 
         Raises:
             MissingExtraError: OpenTelemetry is not installed.
@@ -173,7 +173,7 @@ class Timeline:
         return exported
 
     def _up_to_now(self) -> list[Record]:
-        """The records as pictures show them: what is running has been computed until now."""
+        """The records as the pictures show them: running calls end now."""
         now = time()
         return [
             record._replace(ended=max(now, record.began or now)) if record.outcome == "running" else record
@@ -195,14 +195,14 @@ class Timeline:
             call.on_outcome(partial(self._reviewed, future))
 
     def _retried(self, call: _Open) -> None:
-        """Another attempt of it was handed over."""
+        """Another attempt was submitted."""
         if call.reviewed is not None:
             self._keep(call.reviewed._replace(outcome="retried"))
             call.reviewed = None
         call.submitted = time()
 
     def _reviewed(self, future: Future[Any], outcome: Outcome) -> None:
-        """An attempt has ended, though not the call, perhaps."""
+        """An attempt has ended; the call may not have."""
         call = self._open.get(future)
         if call is not None:
             how = "cancelled" if outcome.cancelled else "succeeded" if outcome.error is None else "failed"
@@ -221,7 +221,7 @@ class Timeline:
     def _end(self, future: Future[Any], outcome: str, error: BaseException | None) -> None:
         call = self._open.pop(future, None)
         if call is None:
-            return  # submitted before there was this timeline
+            return  # submitted before this timeline was created
         if call.reviewed is not None:
             self._keep(call.reviewed._replace(outcome=outcome))
         else:
@@ -237,20 +237,20 @@ class Timeline:
 def _record(
     future: Future[Any], call: _Open, outcome: str, where: Whereabouts | None, *, ended: float | None, error: str = ""
 ) -> Record:
-    """What is to be kept of an attempt.
+    """Make the record of an attempt.
 
     Args:
-        future: What `submit` returned.
-        call: What is known about it.
+        future: The future that `submit` returned.
+        call: The details noted at submission.
         outcome: How it ended.
-        where: What its executor tells.
-        ended: When this program saw the end; what is lost with its worker has no other. None if it has not ended.
-        error: What it has raised.
+        where: The worker and times that its executor reports.
+        ended: When this program saw the end, the only end time if the worker was lost; None if it has not ended.
+        error: The exception that it raised.
     """
     attempt = 1 if future.call is None else future.call.attempt
     about = (call.function, call.arguments, outcome, error, attempt, call.submitted)
     if where is None:
-        # Nobody knows whether what was cancelled had begun.
+        # It is unknown whether a cancelled call had begun.
         began = None if outcome in {"cancelled", "pending"} else call.submitted
         return Record(*about, began, None if began is None else ended, None, None, None, by_worker=False)
     if where.began is None:

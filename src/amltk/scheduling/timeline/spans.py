@@ -1,4 +1,4 @@
-"""The records as spans of OpenTelemetry. Loaded only where it is."""
+"""The records as OpenTelemetry spans. Loaded only when OpenTelemetry is installed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAILURES = frozenset({"failed", "retried"})
 
 
 def export(records: Iterable[Record], provider: TracerProvider | None) -> int:
-    """Make a span of each record that has begun and ended; see `Timeline.export_spans`."""
+    """Export a span for each record that has begun and ended; see `Timeline.export_spans`."""
     tracer = trace.get_tracer("amltk", tracer_provider=provider)
     exported = 0
     for record in records:
@@ -35,7 +35,7 @@ def export(records: Iterable[Record], provider: TracerProvider | None) -> int:
 
 
 def attributes(record: Record) -> dict[str, str | int | float | bool]:
-    """What a span tells besides its name and times, by OpenTelemetry's own names where it has one."""
+    """The attributes of a span, under OpenTelemetry's own names where it has them."""
     known = {"host.name": record.host, "process.pid": record.pid, "thread.name": record.thread}
     return {
         "code.function.name": record.function,

@@ -1,4 +1,4 @@
-"""What the records add up to."""
+"""Totals over the records."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Total(NamedTuple):
-    """What became of the calls of one function, or of all.
+    """The totals of one function's calls, or of all calls.
 
     Attributes:
         function: Its name; empty for all functions.
-        attempts: How many there are of each outcome.
-        computed: How many have begun and ended.
-        seconds: How long those took, together.
+        attempts: The number of attempts by outcome.
+        computed: How many attempts have begun and ended.
+        seconds: How long those took in total.
         longest: How long the longest of them took.
     """
 
@@ -31,12 +31,12 @@ class Total(NamedTuple):
 
     @property
     def calls(self) -> int:
-        """How many calls: an attempt that was retried is not the last of its call."""
+        """The number of calls: an attempt that was retried is not the last of its call."""
         return self.attempts.total() - self.attempts["retried"]
 
 
 def totals(records: Sequence[Record]) -> list[Total]:
-    """The totals of each function, the one that took longest first, after those of all."""
+    """The totals of all functions together, then of each function, by descending time."""
     by_function: dict[str, list[Record]] = {}
     for record in records:
         by_function.setdefault(record.function, []).append(record)
@@ -52,13 +52,13 @@ def _total(function: str, records: Sequence[Record]) -> Total:
 
 
 def span(records: Sequence[Record]) -> tuple[float, float]:
-    """From when to when there is something to see; both 0 if there is nothing."""
+    """The first and the last time in the records; both 0 if there are none."""
     times = [time for r in records for time in (r.submitted, r.began, r.ended) if time is not None]
     return (min(times), max(times)) if times else (0.0, 0.0)
 
 
 def utilisation(drawn: Sequence[Lane], seconds: float) -> float | None:
-    """Which share of the time the workers were busy, from 0 to 1; None if no worker is known, or no time has passed."""
+    """The share of time the workers were busy, from 0 to 1; None if no worker is known or no time has passed."""
     workers = [lane for lane in drawn if lane.known]
     busy = sum(
         r.ended - r.began for lane in workers for r in lane.records if r.began is not None and r.ended is not None

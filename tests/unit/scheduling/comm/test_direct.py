@@ -102,7 +102,7 @@ def test_what_callbacks_send_is_received() -> None:
             comm.send("go")
             while comm.poll():
                 got.append(comm.receive())
-            with pytest.raises(Comm.TimeoutError, match="holds the run's thread"):
+            with pytest.raises(Comm.TimeoutError, match="occupy the run's thread"):
                 comm.receive(timeout=1000)
             return got
 
@@ -130,7 +130,7 @@ def test_a_request_that_nobody_hears() -> None:
     results: list[str] = []
     task.on_result(lambda _, result: results.append(result))
     scheduler.run()
-    assert "nobody has subscribed to @comm-request" in results[0]
+    assert "no callback is subscribed to @comm-request" in results[0]
     assert "comm-request" in told(recorder)
 
 
@@ -162,14 +162,14 @@ def test_a_request_that_is_answered_too_late() -> None:
 
     @task.on("comm-request")
     async def answer(msg: Comm.Msg[Any]) -> None:
-        with pytest.raises(CommError, match="given up"):
+        with pytest.raises(CommError, match="no callback seemed to answer"):
             msg.respond(1)
         results.append("late")
 
     task.on_result(lambda _, result: results.append(result))
     scheduler.run()
     assert results[0] == "late"
-    assert "holds the run's thread" in results[1]
+    assert "occupy the run's thread" in results[1]
 
 
 def test_a_second_response_is_an_error() -> None:
@@ -190,7 +190,7 @@ def test_a_second_response_is_an_error() -> None:
 
     @task.on("comm-open")
     def not_asked(msg: Comm.Msg[Any]) -> None:
-        with pytest.raises(CommError, match=r"this open expects no response; msg\.comm\.send"):
+        with pytest.raises(CommError, match=r"this open expects no response; use msg\.comm\.send"):
             msg.respond(1)
 
     task.on_result(lambda _, result: results.append(result))
@@ -306,7 +306,7 @@ def test_bad_input_of_the_plugin() -> None:
         Comm.Plugin("not a name")
     with pytest.raises(TypeError, match="interface=1: must be a string"):
         Comm.Plugin(interface=1)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"interface='nowhere0': must be the name .*there are 'lo"):
+    with pytest.raises(ValueError, match=r"interface='nowhere0': must be the name .*the interfaces are 'lo"):
         Comm.Plugin(interface="nowhere0")
     with pytest.raises(ValueError, match=r"interface='0\.0\.0\.0': must be the address by which workers reach"):
         Comm.Plugin(interface="0.0.0.0")
@@ -330,7 +330,7 @@ def test_the_comm_is_not_to_be_submitted() -> None:
     """It would be ambiguous which one the function gets."""
     scheduler, task, _ = make(lambda *, comm: None, calls=0)
     scheduler.on_start(lambda: task.submit(comm=1))
-    with pytest.raises(ValueError, match="leave it out"):
+    with pytest.raises(ValueError, match="do not submit it"):
         scheduler.run()
 
 

@@ -79,7 +79,7 @@ def test_garbage_is_refused_without_a_byte(garbage: bytes) -> None:
 
 def test_another_protocol_is_refused_by_its_first_byte() -> None:
     """A browser, say, is not listened to for long."""
-    with pytest.raises(ProtocolError, match="speaks something else"):
+    with pytest.raises(ProtocolError, match="speaks another protocol"):
         DriverHandshake(KEY).receive(b"G")
 
 

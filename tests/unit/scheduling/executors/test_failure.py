@@ -297,8 +297,8 @@ def test_what_cannot_travel_is_left_out_and_noted() -> None:
     assert "lock object" in back.args[1]
     assert not hasattr(back, "lock")
     assert [note.partition(",")[0] for note in back.__notes__] == [
-        "left out on the way: args[1]",
-        "left out on the way: lock",
+        "left out in transit: args[1]",
+        "left out in transit: lock",
         "raised by a test",
     ]
     assert type(back.__cause__) is Slotted

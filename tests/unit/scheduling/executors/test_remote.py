@@ -64,7 +64,7 @@ def test_what_cannot_be_pickled_fails_its_future_only() -> None:
     library = Library()
     error = library.submit(abs, threading.Lock()).exception(0)
     assert isinstance(error, TypeError)
-    assert any("a call of abs was pickled" in note for note in error.__notes__)
+    assert any("while pickling a call of abs" in note for note in error.__notes__)
     assert library.sent == []
     library.shutdown()
 

@@ -111,7 +111,7 @@ def test_the_place_is_told_as_one_would_write_it(args: Any, kwargs: dict[str, An
     error = explained(take, *args, **kwargs)
     assert type(error) is TypeError
     assert str(error).startswith(f"cannot send {place}")
-    assert " to a worker process: it cannot be pickled (cannot pickle '_thread.lock' object); make it where" in str(
+    assert " to a worker process: it cannot be pickled (cannot pickle '_thread.lock' object); create it where" in str(
         error
     )
     assert "cannot pickle '_thread.lock'" in str(error.__cause__)
@@ -154,10 +154,10 @@ def test_variables_of_closures_and_globals_are_told() -> None:
         (lambda folder: (folder / "file").open("wb"), "send the path"),
         (lambda folder: (folder / "file").open("rb", buffering=0), "send the path"),
         (lambda folder: socket.socket(), "with_processes can send it"),
-        (lambda folder: sqlite3.connect(folder / "x.db"), "make it where it is used"),
+        (lambda folder: sqlite3.connect(folder / "x.db"), "create it where it is used"),
         (lambda folder: tempfile.NamedTemporaryFile(dir=folder), "send the path"),  # noqa: SIM115 - closed below
         (lambda folder: (n for n in range(3)), "send a list"),
-        (lambda folder: [*os.scandir(folder)].pop(), "make it where it is used"),
+        (lambda folder: [*os.scandir(folder)].pop(), "create it where it is used"),
         (lambda folder: multiprocessing.get_context("spawn").RLock(), "initargs"),
         (lambda folder: multiprocessing.get_context("spawn").SimpleQueue(), "initargs"),
     ],
@@ -198,7 +198,7 @@ def test_what_an_object_says_itself_stays_what_it_is() -> None:
     """With a note that names it; a `TypeError` is one more way to say that there is no way."""
     error = explained(take, [SaysNo()])
     assert repr(error) == "ValueError('not this one')"
-    assert "it is args[0][0], a " in error.__notes__[-1]
+    assert "cannot send args[0][0], a " in error.__notes__[-1]
     error = explained(take, [CannotBeMade()])
     assert str(error).startswith("cannot send args[0][0], a ")
     assert "h5py" in str(error)

@@ -57,7 +57,7 @@ def test_bad_limits(given: dict[str, Any], error: type[Exception], says: str) ->
 def test_threads_are_refused() -> None:
     """Threads cannot be ended: that is said when the task is made, with the way out."""
     scheduler = Scheduler.with_threads(1)
-    with pytest.raises(ValueError, match=r"no way to end a thread; use Scheduler.with_processes"):
+    with pytest.raises(ValueError, match=r"cannot end a thread. Use Scheduler.with_processes"):
         scheduler.task(abs, plugins=Limits(wall_time=1))
 
 

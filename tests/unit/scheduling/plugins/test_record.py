@@ -112,7 +112,7 @@ def test_numbers_that_are_not_finite_stay() -> None:
 def test_texts_of_exceptions() -> None:
     """Type and text, bounded, also where the text raises."""
     assert exception_text(ValueError("bad rate")) == "ValueError: bad rate"
-    assert exception_text(RudeError()) == "RudeError: whose text raises RuntimeError"
+    assert exception_text(RudeError()) == "RudeError: its str() raises RuntimeError"
     assert len(exception_text(ValueError("x" * 10_000))) == TEXT_LENGTH
 
 

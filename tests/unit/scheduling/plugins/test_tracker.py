@@ -160,7 +160,7 @@ def test_the_next_run_tries_again(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_failure_to_close_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """What `close` raises is not the run's concern either."""
     three_endings(Notes("close")).run(on_exception="continue", on_cancelled="continue")
-    assert [record.getMessage() for record in caplog.records] == ["notes failed to end"]
+    assert [record.getMessage() for record in caplog.records] == ["notes failed to close"]
 
 
 def test_several_tasks_of_one_scheduler() -> None:

@@ -76,5 +76,5 @@ def test_what_came_before_it_counts(garbage: bytes) -> None:
     stream: Any = Stream(b"".join(bytes(piece) for piece in encode(*Frame(9, 1))) + garbage, [])
     decoder.receive(stream)
     assert [frame.key for frame in decoder.frames()] == [1]
-    with pytest.raises(ProtocolError, match="begins no frame"):
+    with pytest.raises(ProtocolError, match="not the beginning of a frame"):
         decoder.frames()

@@ -41,7 +41,7 @@ def test_processes_of_two_hosts_are_two_processes() -> None:
     slices, names = events("X"), events("M")
     assert len({event["pid"] for event in slices}) == 4
     named = {event["pid"]: event["args"]["name"] for event in names if event["name"] == "process_name"}
-    assert {"node", "other, process 7", "workers that are not known"} <= set(named.values())
+    assert {"node", "other, process 7", "unknown workers"} <= set(named.values())
     threads = {(event["pid"], event["tid"]) for event in names if event["name"] == "thread_name"}
     assert {(event["pid"], event["tid"]) for event in slices} == threads
 

@@ -1,1 +1,1 @@
-"""The local engine: worker processes, of which a lost one costs one call."""
+"""The local process pool: losing a worker costs only the call that it was running."""

@@ -1,18 +1,18 @@
-"""The book-keeping of the pool: which call waits, which one was sent to which worker, who gets the next one.
+"""The book-keeping of the pool: which calls are waiting, which were sent to which worker, and which worker is next.
 
-A state machine without I/O, clock or thread: `engine` tells it what has happened and does what it decides.
+A state machine without I/O, clock or thread: `engine` reports what happened and carries out its decisions.
 
-**Tokens.** Calls are sent to a worker ahead of time, several where they are short, so that it need not wait for the
-next one. With each call goes a token, one byte through a socket of its own that both sides read from. A worker takes a
-token before it begins a call; the pool takes tokens back. The operating system gives each byte to one of them only, so
-a call either begins in its worker or is free to be given to another one, and never both, whatever the timing.
+**Tokens.** Calls are sent to a worker ahead of time, several if they are short, so that it need not wait for the next
+one. With each call goes a token: one byte through a separate channel that both sides read from. A worker takes a token
+before it begins a call; the pool takes tokens back. The operating system gives each byte to only one of them, so a call
+either begins in its worker or is free to be sent to another, and never both, whatever the timing.
 
 Invariants, after every method:
 
 - A call is in exactly one place: in `queue`, in the `sent` of one seat, or gone.
-- Calls end in the order in which they were sent; what was begun and has not ended is at most the first of `sent`.
-- Tokens are taken back all at once, which ends a *generation*: the worker drops the calls of a generation that it has
-  received but gets no token for. No call is sent until what it is at has ended, so two generations never mix.
+- Calls end in the order in which they were sent; only the first of `sent` can have begun.
+- Tokens are taken back all at once, which ends a *generation*: the worker drops received calls of a generation that it
+  gets no token for. No call is sent until the worker's current call has ended, so two generations never mix.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool.future import PoolFuture
 
 SPAN = 0.004
-"""Seconds of work that a worker is to have in advance."""
+"""How many seconds of work a worker should have in advance."""
 
 MOST = 128
-"""Calls that are sent to a worker in advance, at most."""
+"""How many calls are sent to a worker in advance at most."""
 
 WAKING = 0.0001
-"""Seconds of work, done one call after the other, for which it is worth waking a second worker.
+"""The seconds of waiting work above which it is worth waking a second worker.
 
-To wake one was measured to cost the pool some 15 microseconds, and takes the worker longer. With greater values than
-this one, calls that do nothing gained no more.
+Waking one was measured to cost the pool about 15 microseconds, and takes the worker longer. Larger values did not make
+no-op calls any faster.
 """
 
 LONG = 0.02
-"""Seconds from which on a call is long: nothing is sent in advance then."""
+"""The seconds from which on a call is long: then nothing is sent in advance."""
 
 INERTIA = 0.75
-"""How much the expected duration depends on the past rather than on the last call."""
+"""The weight of the past in the expected duration; the rest is the weight of the last call."""
 
 
 class Seat:
-    """A place for a worker, from its start to its end.
+    """A worker's place in the book, from its start to its end.
 
     Attributes:
-        sent: The calls that it was sent and that have not ended, in order.
-        ready: It is initialised.
-        closed: Nothing is to be sent to it now.
-        retired: Nothing is to be sent to it any more.
-        generation: Of the tokens that it is sent.
+        sent: The calls that were sent to it and have not ended, in order.
+        ready: Whether it is initialised.
+        closed: Whether nothing is to be sent to it now.
+        retired: Whether nothing is to be sent to it any more.
+        generation: The generation of its tokens.
         begun: How many calls were sent to it and not taken back.
     """
 
@@ -73,37 +73,37 @@ class Seat:
 
     @property
     def open(self) -> bool:
-        """Whether it may be sent calls."""
+        """Whether calls may be sent to it."""
         return self.ready and not self.closed and not self.retired
 
 
 class Book:
-    """See the module.
+    """See the module's docstring.
 
     Args:
-        max_workers: How many workers there may be.
-        max_tasks_per_child: After how many calls a worker is replaced; None for never.
+        max_workers: The maximum number of workers.
+        max_tasks_per_child: The number of calls after which a worker is replaced; None for never.
     """
 
     def __init__(self, max_workers: int, max_tasks_per_child: int | None) -> None:
         self.queue: deque[PoolFuture] = deque()
         self.seats: dict[int, Seat] = {}
-        self.expected: float = math.inf  # seconds that a call takes
+        self.expected: float = math.inf  # seconds per call
         self._max_workers = max_workers
         self._most_calls = max_tasks_per_child or math.inf
         self._last_seat = 0
-        self.failed_starts: int = 0  # in succession
+        self.failed_starts: int = 0  # in a row
 
     # ------------------------------------------------------------------ workers
 
     def add_seat(self) -> Seat:
-        """Make a place for a worker that is being started."""
+        """Add a seat for a worker that is being started."""
         self._last_seat += 1
         seat = self.seats[self._last_seat] = Seat(self._last_seat)
         return seat
 
     def wants_seat(self) -> bool:
-        """Whether another worker would find something to do."""
+        """Whether another worker would have something to do."""
         if len(self.seats) >= self._max_workers:
             return False
         free = waiting = 0
@@ -120,10 +120,10 @@ class Book:
         self.failed_starts = 0
 
     def remove_seat(self, seat: Seat) -> list[PoolFuture]:
-        """Take out a worker that has ended, after what it had not begun was taken back.
+        """Remove a worker that has ended, after the calls that it had not begun were taken back.
 
         Returns:
-            What is lost with it: at most one call.
+            The calls lost with it: at most one.
         """
         del self.seats[seat.number]
         lost = list(seat.sent)
@@ -135,18 +135,18 @@ class Book:
     # ------------------------------------------------------------------ calls
 
     def depth(self) -> int:
-        """How many calls a worker is to have, the one that it is at included."""
+        """How many calls a worker should have, including the current one."""
         if self.expected >= LONG:
             return 1
         return max(2, min(MOST, int(SPAN / max(self.expected, 1e-9))))
 
     def room(self) -> int:
-        """How many calls the workers could be sent now."""
+        """How many calls could be sent to the workers now."""
         depth = self.depth()
         return sum(max(0, depth - len(seat.sent)) for seat in self.seats.values() if seat.open)
 
     def hungry(self) -> bool:
-        """Whether a new call would be sent, or a worker started for it, at once."""
+        """Whether a new call would be sent at once, or a worker started for it."""
         depth = self.depth()
         return not self.queue and (
             len(self.seats) < self._max_workers
@@ -154,14 +154,14 @@ class Book:
         )
 
     def urgent(self) -> bool:
-        """Whether a worker may have nothing to do soon, unless it is sent the calls that wait at once."""
+        """Whether a worker may soon be idle unless the waiting calls are sent at once."""
         if not self.queue:
             return False
         depth = self.depth()
         return any(seat.open and 2 * len(seat.sent) < depth for seat in self.seats.values())
 
     def assign(self) -> Iterator[tuple[Seat, list[PoolFuture]]]:
-        """Give packed calls to the workers that have room, the ones with the least to do first."""
+        """Assign packed calls to the workers with room, those with the least to do first."""
         self._drop_cancelled()
         if not self.queue:
             return
@@ -185,9 +185,9 @@ class Book:
                 queue.popleft()
                 continue
             if call.parcel is None:
-                break  # it has to be packed first
+                break  # it must be packed first
             if call.limits is not None and (seat.sent or calls):
-                break  # what is limited is alone with its worker, which may be killed
+                break  # a call with limits is sent alone, since its worker may be killed
             calls.append(queue.popleft())
             call.seat = seat
             if call.limits is not None:
@@ -205,7 +205,7 @@ class Book:
         """Note that a call has ended.
 
         Returns:
-            The call; None if it is not what the worker can be at.
+            The call; None if the worker cannot be running it.
         """
         if not seat.sent or seat.sent[0].key != key:
             return None
@@ -220,9 +220,9 @@ class Book:
         return call
 
     def take_back(self, seat: Seat, tokens: int) -> None:
-        """Put what the worker will not begin, since so many tokens were taken back, at the front of the queue."""
+        """Return calls that the worker will not begin, since `tokens` were taken back, to the front of the queue."""
         calls = [seat.sent.pop() for _ in range(tokens)]
-        for call in calls:  # the last one first
+        for call in calls:  # last one first
             call.seat = None
         self.queue.extendleft(calls)
         seat.begun -= tokens
@@ -230,7 +230,7 @@ class Book:
         seat.closed = bool(seat.sent)
 
     def to_share(self) -> Seat | None:
-        """Who has calls waiting behind one that takes long, while another worker has nothing to do or is not there."""
+        """A worker with prefetched calls queued behind a long one, while another is idle or could be started."""
         if self.queue:
             return None
         is_one_free = len(self.seats) < self._max_workers
@@ -238,16 +238,16 @@ class Book:
         for seat in self.seats.values():
             if not seat.sent:
                 is_one_free = is_one_free or seat.open
-            # The oldest call stays the oldest, however many short ones come and go elsewhere meanwhile.
+            # The oldest call stays the oldest, however many short ones come and go in other workers meanwhile.
             elif len(seat.sent) > 1 and (blocked is None or seat.sent[0].key < blocked.sent[0].key):
                 blocked = seat
         return blocked if is_one_free else None
 
     def drop(self, call: PoolFuture) -> Seat | None:
-        """Forget a call that was cancelled.
+        """Forget a cancelled call.
 
         Returns:
-            The worker that is at it and has to be ended, or None.
+            The worker that is running it and must be ended, or None.
         """
         seat = call.seat
         call.dropped = True
@@ -258,12 +258,12 @@ class Book:
         return seat
 
     def pending(self) -> Iterable[PoolFuture]:
-        """Everything that has not ended."""
+        """All calls that have not ended."""
         for seat in self.seats.values():
             yield from seat.sent
         yield from (call for call in self.queue if not call.dropped)
 
     def idle(self) -> bool:
-        """Whether there is nothing to do."""
+        """Whether no calls are pending."""
         self._drop_cancelled()
         return not self.queue and not any(seat.sent for seat in self.seats.values())

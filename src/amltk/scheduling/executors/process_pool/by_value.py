@@ -1,6 +1,6 @@
-"""A pickler that takes apart what a worker could not import.
+"""A pickler that sends by value what a worker could not import.
 
-What a function uses of a module that travels is not in its pickle: it is found there under its name, see `definitions`.
+Globals of a by-value module that a function uses are not in its pickle: they are looked up by name, see `definitions`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool.names import Names
 
 DEFINED: tuple[Any, ...] = (FunctionType, type, *BY_NAME)
-"""What workers are told once: what programs define."""
+"""The types of definitions that are sent to each worker only once."""
 
 _ABOUT_MODULE = ("__package__", "__name__", "__path__", "__file__")
 """Globals that relative imports need."""
 
 
 class _Globals:
-    """Stands for the globals of a module that travels: a worker takes its own for it."""
+    """Stands for the globals of a by-value module: a worker replaces it by its own."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -49,12 +49,12 @@ class _Globals:
 
 
 class ByValue(pickle.Pickler):
-    """See the module.
+    """See the module's docstring.
 
     Args:
-        file: Where it writes.
-        buffer_callback: As of `pickle.Pickler`.
-        modules: Takes the names of the modules from which something is imported where the pickle is loaded.
+        file: The file to write to.
+        buffer_callback: As in `pickle.Pickler`.
+        modules: Receives the names of the modules that loading the pickle imports from.
     """
 
     dispatch_table: Any = REDUCERS
@@ -62,10 +62,10 @@ class ByValue(pickle.Pickler):
     def __init__(self, file: Any, buffer_callback: Any, modules: set[str]) -> None:
         super().__init__(file, 5, buffer_callback=buffer_callback)
         self._modules = modules
-        self._globals: dict[int, tuple[Any, Any]] = {}  # what stands for which, by id
+        self._globals: dict[int, tuple[Any, Any]] = {}  # by id: the globals, and what stands for them
 
     def reducer_override(self, obj: Any) -> Any:
-        """Take apart what could not be imported, what has only a name, and what has a descriptor."""
+        """Take apart objects that cannot be imported, that have only a name, or that have a descriptor."""
         if (rule := RULES.get(type(obj))) is not None:
             return rule(obj, self.lend)
         if isinstance(obj, DEFINED):
@@ -80,11 +80,11 @@ class ByValue(pickle.Pickler):
         return NotImplemented
 
     def lend(self, descriptor: int) -> Ticket:
-        """Lend a descriptor for as long as the pickle is needed."""
+        """Lend a descriptor while the pickle is needed."""
         return refuse(descriptor)
 
     def take_apart(self, obj: Any) -> Any:
-        """Reduce a function, a class or what has only a name."""
+        """Reduce a function, a class or an object that has only a name."""
         if isinstance(obj, type):
             self.note_class(obj)
             return reduce_class(obj)
@@ -103,7 +103,7 @@ class ByValue(pickle.Pickler):
                 if isinstance(cell.cell_contents, ModuleType):
                     modules.append(cell.cell_contents)
             except ValueError:
-                pass  # it is empty
+                pass  # the cell is empty
         submodules = [found for module in modules for found in _submodules(module.__name__, names.attributes)]
         imported = (*names.imports, *submodules)
         self._modules.update(name for name in imported if name in sys.modules and not travels(name))
@@ -115,7 +115,7 @@ class ByValue(pickle.Pickler):
         return reduce_function(function, self._stand_in(present, home), used, submodules, source)
 
     def _stand_in(self, present: dict[str, Any], home: str | None) -> Any:
-        """What is pickled for the globals of functions: the same for all that share them."""
+        """What is pickled for functions' globals: the same object for all functions that share them."""
         known = self._globals.get(id(present))
         if known is None:
             stand_in: Any = {key: present[key] for key in _ABOUT_MODULE if key in present}
@@ -126,7 +126,7 @@ class ByValue(pickle.Pickler):
         name = module.__name__
         if sys.modules.get(name) is not module:
             main = sys.modules[MAIN]
-            if module is not main:  # it is nobody's by now, or never was
+            if module is not main:  # no longer in sys.modules, or never was
                 state = {key: value for key, value in vars(module).items() if key != "__builtins__"}
                 return ModuleType, (name,), state
             name = MAIN
@@ -136,19 +136,19 @@ class ByValue(pickle.Pickler):
         return import_module, (name,)
 
     def carried(self, home: str, names: Names) -> dict[str, Any]:
-        """What of the globals of a module that travels goes with a function: nothing, it is found there."""
+        """The globals of a by-value module that are pickled with a function: none here, they are looked up by name."""
         del home, names
         return {}
 
     def note_function(self, function: FunctionType, names: Names, home: str | None) -> None:
-        """Told of each function that is taken apart."""
+        """Called for each function that is taken apart."""
 
     def note_class(self, cls: type) -> None:
-        """Told of each class that is taken apart."""
+        """Called for each class that is taken apart."""
 
 
 def _submodules(package: str, attributes: Iterable[str]) -> Iterator[str]:
-    """The submodules that code with these attributes may mean when it uses a package, as far as they are imported."""
+    """The imported submodules that code with these attributes may refer to when it uses a package."""
     for attribute in attributes:
         name = f"{package}.{attribute}"
         if sys.modules.get(name) is not None:

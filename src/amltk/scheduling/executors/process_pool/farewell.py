@@ -1,12 +1,12 @@
-"""The end of a worker that is not needed any more: what any Python program does at its end.
+"""The end of a worker that is no longer needed: what every Python program does when it ends.
 
-Threads that are no daemons are waited for (those of a `ThreadPoolExecutor` among them), what was registered with
-`atexit` is called (finalizers of `weakref` and `multiprocessing`, whose children are ended or joined by it), and files
-are written to their ends. All this is done here, step by step, so that the pool can be told what it takes time for.
+It waits for non-daemon threads (including those of a `ThreadPoolExecutor`), calls the functions registered with
+`atexit` (among them finalizers of `weakref` and `multiprocessing`, which end or join child processes), and flushes
+files. All this is done here, step by step, so that the pool can be informed of what takes time.
 
-Afterwards a worker in an interpreter of its own goes on to the interpreter's end, which is known to hang or crash for
-some libraries: by then nothing depends on it. A worker that is a copy of the user's process must not do that, since it
-would also end, and write to its end, what belongs to that process. It does the steps for what is its own, and is gone.
+After that, a worker in its own interpreter continues to the interpreter's end, which is known to hang or crash for some
+libraries: by then nothing depends on it. A worker that is a copy of the user's process must not do that, since it would
+also end and flush what belongs to that process. It does the steps for its own objects only, and exits.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ if TYPE_CHECKING:
     from types import FrameType
 
 QUICK = 0.05
-"""Seconds that an end may take before the pool is told what it waits for; afterwards, how often that is looked at."""
+"""How many seconds an end may take before the pool is informed what it waits for, and the interval of later checks."""
 
 INTERPRETER = 2.0
-"""Seconds that the interpreter's own end may take, after all steps; then the system ends the process."""
+"""How many seconds the interpreter's own end may take, after all steps; then the system ends the process."""
 
 MOST_NAMED = 3
-"""Threads and processes that are named one by one."""
+"""How many threads and processes are named individually."""
 
 _BUFFERS = (io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)
 
 _INSTALLED = (str(Path(os.__file__).parent), str(Path(amltk.__file__).parent), "<frozen")
-"""What the names of files begin with that are part of Python or of this package."""
+"""The prefixes of file names that are part of Python or of this package."""
 
 _LIBRARIES = ("site-packages", "dist-packages")
 
 
 def forget_parent() -> None:
-    """Let go of what the parent would do at its end, in a copy of it that was just made by `os.fork`.
+    """Drop what the parent would do at its end, in a copy of it that was just made by `os.fork`.
 
-    `multiprocessing` does the same in its children, but for finalizers of `weakref` (python/cpython#88887): without it,
-    a worker would remove the parent's temporary directories, and not its own.
+    `multiprocessing` does the same in its children, except for finalizers of `weakref` (python/cpython#88887): without
+    it, a worker would remove the parent's temporary directories, and not its own.
     """
-    # The pool's thread has become the main one, whose threads must not be daemons because it was.
+    # The pool's thread, a daemon, has become the main thread; threads that it starts must not inherit that.
     threading.current_thread()._daemonic = False  # type: ignore[attr-defined]
     atexit._clear()
     for info in weakref.finalize._registry.values():  # type: ignore[attr-defined]
@@ -66,26 +66,26 @@ def forget_parent() -> None:
     multiprocessing.process._children = set()  # type: ignore[attr-defined]
     atexit.register(util._exit_function)  # type: ignore[attr-defined]
     util._run_after_forkers()  # type: ignore[attr-defined]
-    gc.freeze()  # `_write_files` finds only what was made since
+    gc.freeze()  # `_write_files` then finds only later objects
 
 
 def end_worker(tell: Callable[[str], None], *, is_copy: bool) -> NoReturn:
-    """End this process in order; on its main thread.
+    """End this process in order. Must be called on its main thread.
 
     Args:
-        tell: Is called, on a thread, with what is being waited for, as text, if the end takes some time; and again
+        tell: Called on a thread with a text that says what is being waited for, if the end takes some time, and again
             whenever that changes.
         is_copy: Whether the process is a copy of the user's, see `forget_parent`.
 
     Raises:
-        SystemExit: The steps are done; to be handed on to the interpreter, unless this is a copy.
+        SystemExit: The steps are done; the interpreter must handle it, unless this is a copy.
     """
     watch = _Watch(tell)
     watch.start()
     threading._shutdown()  # type: ignore[attr-defined]
     watch.threads_are_done = True
     atexit._run_exitfuncs()
-    if not is_copy and not watch.sees_threads():  # a daemon may use them
+    if not is_copy and not watch.sees_threads():  # a daemon thread may use them
         _drop_globals()
     _write_files(close=is_copy)
     _flush_streams()
@@ -94,12 +94,12 @@ def end_worker(tell: Callable[[str], None], *, is_copy: bool) -> NoReturn:
         os._exit(0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, INTERPRETER)
-    gc.freeze()  # or collections take most of the interpreter's end, a second with scikit-learn
+    gc.freeze()  # otherwise collections take most of the interpreter's end, a second with scikit-learn
     raise SystemExit(0)
 
 
 class _Watch:
-    """Tells what the end of this process waits for."""
+    """Reports what the end of this process waits for."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self.threads_are_done: bool = False
@@ -112,7 +112,7 @@ class _Watch:
         try:
             self._thread.start()
         except RuntimeError:
-            pass  # no thread can be started: the end is as orderly without
+            pass  # no thread can be started; the end is orderly even without it
 
     def stop(self) -> None:
         self._over.set()
@@ -120,7 +120,7 @@ class _Watch:
             self._thread.join()
 
     def sees_threads(self) -> bool:
-        """Whether there is another thread than the main one, daemons included."""
+        """Whether there is any thread besides the main one, daemons included."""
         return any(thread not in {threading.main_thread(), self._thread} for thread in threading.enumerate())
 
     def _look(self) -> None:
@@ -139,7 +139,7 @@ class _Watch:
         found = [] if self.threads_are_done else list(_threads(frames))
         found += [f"process {child.pid} ({child.name})" for child in list(multiprocessing.process._children)]  # type: ignore[attr-defined]
         if not found:
-            return f"what was registered to be called at its end ({_place(frames[self._main])})"
+            return f"a function registered to run at exit ({_place(frames[self._main])})"
         more = len(found) - MOST_NAMED
         return ", ".join(found[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
@@ -152,7 +152,7 @@ def _threads(frames: dict[int, FrameType]) -> Iterable[str]:
 
 
 def _place(frame: FrameType) -> str:
-    """The innermost function of the user's that there is, in words."""
+    """A description of the innermost frame, preferably of the user's code."""
     innermost, users = frame, None
     current: FrameType | None = frame
     while current is not None and users is None:
@@ -164,13 +164,13 @@ def _place(frame: FrameType) -> str:
 
 
 def _drop_globals() -> None:
-    """Let go of what users' modules hold, the latest first, so that it is finalized while it finds its functions.
+    """Drop the globals of users' modules, the latest first, so that finalizers still find their functions.
 
-    The interpreter's end would do so with collections that take long where large libraries are loaded.
+    The interpreter's end would do so with garbage collections that take long if large libraries are loaded.
     """
     main = sys.modules["__main__"]
     for module in [main, *reversed(list(sys.modules.values()))]:
-        names: dict[str, Any] = getattr(module, "__dict__", {})  # asked for nothing: it may be one that loads lazily
+        names: dict[str, Any] = getattr(module, "__dict__", {})  # no attribute access: the module may load lazily
         if module is main or _is_users(names.get("__file__")):
             for name, value in reversed(list(names.items())):
                 if not name.startswith("__") and not isinstance(value, types.FunctionType | type | types.ModuleType):
@@ -178,16 +178,16 @@ def _drop_globals() -> None:
 
 
 def _is_users(file: object) -> bool:
-    """Whether this is the name of a file that is neither part of Python nor of an installed library."""
+    """Whether a file name is neither part of Python nor of an installed library."""
     return isinstance(file, str) and not (file.startswith(_INSTALLED) or any(folder in file for folder in _LIBRARIES))
 
 
 def _write_files(*, close: bool) -> None:
-    """Write what buffers of files hold, those first that write into others; `gc.freeze` excepts what there was before.
+    """Flush files, first those that write into others; `gc.freeze` excludes earlier ones.
 
     Args:
-        close: Close them as well, as the interpreter's end would do; also files that are made of others, such as
-            archives, which write their ends only then.
+        close: Also close them, as the interpreter's end would; including files built on other files, such as archives,
+            which write their ends only then.
     """
     files = [obj for obj in gc.get_objects() if issubclass(type(obj), _IOBase)]
     ranks: list[Callable[[Any], bool]] = [lambda file: isinstance(file, io.TextIOWrapper)]
@@ -199,16 +199,16 @@ def _write_files(*, close: bool) -> None:
         if is_of_rank(file) and id(file) not in streams:
             try:
                 file.close() if close else file.flush()
-            except Exception:  # noqa: BLE001 - it was closed, or the interpreter's end would do nothing about it
+            except Exception:  # noqa: BLE001 - it is closed, or the interpreter's end would ignore it too
                 pass
 
 
 def _flush_streams() -> None:
-    """Write what was printed; what nobody can read any more must not be an error at the interpreter's end."""
+    """Flush printed text; if no one can read it any more, that must not raise at the interpreter's end."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError, AttributeError):  # nobody reads it; it was closed, or replaced by something
+        except (OSError, ValueError, AttributeError):  # no one reads it; or it was closed, or replaced
             _discard(stream)
 
 
@@ -218,4 +218,4 @@ def _discard(stream: object) -> None:
         os.dup2(descriptor, stream.fileno())  # type: ignore[attr-defined]
         os.close(descriptor)
     except (OSError, ValueError, AttributeError):
-        pass  # it has no descriptor, so that it does no harm
+        pass  # it has no descriptor, so it does no harm

@@ -1,4 +1,4 @@
-"""What `ProcessPool.submit` returns."""
+"""The future that `ProcessPool.submit` returns."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_init = LightFuture.__init__  # found once, as `super()` takes longer than it
+_init = LightFuture.__init__  # looked up once, since `super()` takes longer than the call
 
 
 class Owner(Protocol):
     """The engine, as a future sees it."""
 
     def cancel(self, call: PoolFuture) -> bool:
-        """Give up a call; False if it has ended."""
+        """Cancel a call; False if it has ended."""
         ...
 
     def has_begun(self, call: PoolFuture) -> bool:
-        """Whether a worker is at it."""
+        """Whether a worker has begun a call."""
         ...
 
 
 class PoolFuture(LightFuture[Any]):
     """The outcome of one call in a `ProcessPool`.
 
-    Unlike other futures it can be cancelled while it runs, which ends its worker, and `running()` is true only once the
-    worker has begun.
+    Unlike other futures it can be cancelled while it runs, which ends its worker, and `running()` is true only after
+    the worker has begun.
 
     Attributes:
         fn: The function; None once it has ended.
-        limits: What it may use, or None.
-        pid: The worker that ran it; None before that is known.
-        began: When the worker began, in seconds since the epoch, on the worker's clock. Known at the end, and for calls
-            that are not very short as soon as they begin; None before.
+        limits: The limits of the call, or None.
+        pid: The worker that ran it; None until known.
+        began: When the worker began, in seconds since the epoch on the worker's clock. Known at the end, and for calls
+            that are not very short as soon as they begin; None before that.
         ended: When the worker ended it; None if it has not.
     """
 
@@ -60,19 +60,19 @@ class PoolFuture(LightFuture[Any]):
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
         self.limits: CallLimits | None = limits
-        self.parcel: Parcel | None = None  # it, pickled
+        self.parcel: Parcel | None = None  # the pickled call
         self.key: int = 0  # its number, once it is in the book
-        self.seat: Seat | None = None  # where it was sent
-        self.dropped: bool = False  # it has ended, or was cancelled: nobody is to begin it
+        self.seat: Seat | None = None  # the worker that it was sent to
+        self.dropped: bool = False  # it has ended or was cancelled, and must not begin
         self.pid: int | None = None
         self.began: float | None = None
         self.ended: float | None = None
 
     def cancel(self) -> bool:
-        """Cancel it. If it waits, it never begins; if it runs, its worker is ended and replaced.
+        """Cancel it. If it is waiting, it never begins; if it is running, its worker is ended and replaced.
 
         Returns:
-            False if it had ended before.
+            False if it had already ended.
         """
         if not self._owner.cancel(self):
             return self.cancelled()
@@ -82,16 +82,16 @@ class PoolFuture(LightFuture[Any]):
         return True
 
     def running(self) -> bool:
-        """Whether a worker is at it right now."""
+        """Whether a worker is running it now."""
         return self.seat is not None and self._owner.has_begun(self)
 
     @property
     def whereabouts(self) -> Whereabouts:
-        """Where and when it was computed, as far as that is known by now."""
+        """Where and when it was computed, as far as known."""
         return Whereabouts(this_host(), self.pid, None, self.began, self.ended)
 
     def release(self) -> None:
-        """Let go of what only the call needed."""
+        """Release what only the call needed."""
         self.fn = self.parcel = None
         self.args = ()
         self.kwargs = {}

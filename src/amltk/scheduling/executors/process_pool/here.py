@@ -1,4 +1,4 @@
-"""What a worker knows of its parent's program. Pickles refer to these functions; in the parent they are not called."""
+"""A worker's view of its parent's program. Pickles refer to these functions; they are not called in the parent."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FunctionType
 
-_objects: dict[int, Any] = {}  # what was defined, by number
-_pieces: dict[int, tuple[int, ...]] = {}  # which numbers came together, by the number of their piece
+_objects: dict[int, Any] = {}  # defined objects by number
+_pieces: dict[int, tuple[int, ...]] = {}  # the numbers in each piece, by the number of the piece
 _versions: dict[tuple[str, str], int] = {}  # of globals, by module and name
-_inherited: dict[str, dict[str, Any]] = {}  # what modules had when this worker was forked from the program itself
+_inherited: dict[str, dict[str, Any]] = {}  # globals of modules when this worker was forked from the program
 _ask: Callable[[str, str | None], tuple[int, bytes]] | None = None
 
 _MISSING = object()
 
 
 class _Broken:
-    """Stands for what could not be unpickled."""
+    """Stands for an object that could not be unpickled."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickles what refers to objects that were defined before."""
+    """Unpickles pickles that refer to previously defined objects."""
 
     def persistent_load(self, number: Any) -> Any:
         return definition(number)
 
 
-# ---------------------------------------------------------------------------------------------- what the program has
+# ---------------------------------------------------------------------------------------------- names of the program
 
 
 def connect(ask: Callable[[str, str | None], tuple[int, bytes]] | None) -> None:
-    """Say how to ask the program for a name of a module, or for a module; None: nobody can be asked.
+    """Set how to ask the program for a name of a module, or for a module; None if that is not possible.
 
     Args:
-        ask: Is given the module and the name (None for the module itself), and gives back the number of a definition
-            and a pickle; 0 and nothing if the program does not have it.
+        ask: Called with the module and the name (None for the module itself); returns the number of a definition and a
+            pickle, or 0 and nothing if the program does not have it.
     """
     global _ask  # noqa: PLW0603 - a worker has one parent
     _ask = ask
 
 
 def fetch(module: str, name: str) -> bool:
-    """Have the program's value of a global be here; False if the program does not have it.
+    """Set a global to the program's value; False if the program does not have it.
 
     Raises:
         AttributeError: It cannot be pickled.
-        BaseException: What was raised when it was unpickled.
+        BaseException: Whatever unpickling it raised.
     """
     if _ask is None:
         return False
@@ -67,7 +67,7 @@ def fetch(module: str, name: str) -> bool:
 
 
 def fetch_module(name: str) -> Any:
-    """What the program says of a module that was not found; None if it does not have it either."""
+    """The program's answer about a module that was not found; None if it does not have it either."""
     if _ask is None:
         return None
     _, answer = _ask(name, None)
@@ -78,17 +78,17 @@ def fetch_module(name: str) -> Any:
 
 
 def inherit(main: dict[str, Any]) -> None:
-    """Note what `__main__` had when this worker was forked from the program itself; forget what that knew."""
+    """Record the contents of `__main__` when this worker was forked from the program; forget what the program knew."""
     for known in (_objects, _pieces, _versions, _inherited):
         known.clear()
     _inherited["__main__"] = dict(main)
 
 
 def definition(number: int) -> Any:
-    """What was defined under that number.
+    """The object defined under a number.
 
     Raises:
-        BaseException: What was raised when it was unpickled.
+        BaseException: Whatever unpickling it raised.
     """
     obj = _objects[number]
     if type(obj) is _Broken:
@@ -104,7 +104,7 @@ def attribute(obj: Any, names: str) -> Any:
 
 
 def load(number: int, payload: bytes) -> None:
-    """Take in a piece: objects that were pickled together, see `definitions.Piece`."""
+    """Load a piece: objects that were pickled together, see `definitions.Piece`."""
     file = io.BytesIO(payload)
     entries = pickle.load(file)
     at = file.tell()
@@ -114,7 +114,7 @@ def load(number: int, payload: bytes) -> None:
         at += size
         try:
             obj = unpickler.load()
-        except BaseException as error:  # noqa: BLE001 - raised by the calls that use it
+        except BaseException as error:  # noqa: BLE001 - raised again by the calls that use it
             obj = _Broken(error)
             memo = unpickler.memo
             unpickler = _Unpickler(file)
@@ -126,21 +126,21 @@ def load(number: int, payload: bytes) -> None:
 
 
 def define(number: int, payload: bytes) -> None:
-    """Take in a definition: an object that calls name, if all that it needs could be unpickled."""
+    """Load a definition: an object that calls refer to, if everything that it needs could be unpickled."""
     root, needed = pickle.loads(payload)
     broken = (_objects[need] for need in (root, *needed) if type(_objects.get(need)) is _Broken)
     _objects[number] = next(broken, None) or _objects[root]
 
 
 def forget(number: int) -> None:
-    """Let go of an object, a definition or a piece."""
+    """Release an object, a definition or a piece."""
     _objects.pop(number, None)
     for entry in _pieces.pop(number, ()):
         _objects.pop(entry, None)
 
 
 def _place(module: str, name: str, version: int, obj: Any) -> None:
-    """Let a global have a value, unless this worker has set it by itself and the program has not set it since."""
+    """Set a global, unless this worker has set it itself and the program has not set it since."""
     if module not in sys.modules:
         importlib.import_module(module)
     globals_ = vars(sys.modules[module])
@@ -160,12 +160,12 @@ def _is_inherited(module: str, name: str, globals_: dict[str, Any]) -> bool:
 
 
 def is_of_the_program(module: str, name: str) -> bool:
-    """Whether the program has told this worker of a global."""
+    """Whether the program has sent this worker a global."""
     return (module, name) in _versions
 
 
 def look_up(module: Any, qualname: str) -> Any:
-    """What a module has under that name; None if nothing."""
+    """The object with a qualified name in a module; None if there is none."""
     found = module
     for part in qualname.split("."):
         found = getattr(found, part, None)
@@ -178,7 +178,7 @@ def look_up(module: Any, qualname: str) -> Any:
 
 
 def set_function(function: FunctionType, state: dict[str, Any]) -> None:
-    """Give a function what was not there yet when it was made: it may refer to itself."""
+    """Set the parts of a function that were missing when it was created, since it may refer to itself."""
     for name in state.pop("submodules"):
         importlib.import_module(name)
     if source := state.pop("source"):
@@ -194,6 +194,6 @@ def set_function(function: FunctionType, state: dict[str, Any]) -> None:
 
 
 def _show_source(filename: str, lines: list[str]) -> None:
-    """Have tracebacks show lines of a file that is none, such as a cell of a notebook."""
+    """Make tracebacks show the lines of code that is not in a file, such as a notebook's cell."""
     linecache = importlib.import_module("linecache")
     linecache.cache.setdefault(filename, (sum(map(len, lines)), None, lines, filename))

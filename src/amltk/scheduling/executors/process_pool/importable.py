@@ -1,7 +1,7 @@
-"""Which modules of this process a fresh interpreter would find.
+"""Which modules of this process a fresh interpreter could import.
 
-Those that it would not *travel*: the program's `__main__`, which is never run again, and modules that were made by
-hand, or loaded from a file under a name by which nobody finds it. What they define goes to workers by value.
+The others *travel*, that is, go to workers by value: the program's `__main__`, which is never run again, and modules
+that were created by hand, or loaded from a file under a name by which they cannot be found.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 MAIN = "__main__"
 MAIN_OF_A_CHILD = "__mp_main__"
-"""What `multiprocessing` calls the user's program in a process that it has started; pools may be made there, too."""
+"""The name that `multiprocessing` gives the user's program in its child processes; they may create pools, too."""
 
 _verdicts: dict[str, tuple[ModuleType, bool]] = {}
-"""Whether a module travels, by its name; with the module, since another one may take its name."""
+"""Whether a module travels, by name; stored with the module, since another one may take its name."""
 
 
 def travels(name: str) -> bool:
-    """Whether what this module of `sys.modules` defines goes to workers by value."""
+    """Whether the definitions of this module of `sys.modules` go to workers by value."""
     module = sys.modules.get(name)
     if module is None:
         return False
@@ -36,19 +36,19 @@ def travels(name: str) -> bool:
 
 
 def have_travel(name: str) -> None:
-    """Have a module travel: a worker did not find it."""
+    """Make a module travel, since a worker did not find it."""
     _verdicts[name] = (sys.modules[name], True)
 
 
 def is_importable(obj: Any) -> bool:
-    """Whether a fresh interpreter would find this function or class under its name."""
+    """Whether a fresh interpreter could import this function or class by its name."""
     name = getattr(obj, "__module__", None)
     module = sys.modules.get(name) if isinstance(name, str) else None
     return module is not None and look_up(module, _name_of(obj)) is obj and not travels(str(name))
 
 
 def home_of(obj: Any) -> tuple[str, str] | None:
-    """The module that travels in which this is found under its name, and that name; None if there is none."""
+    """The travelling module that has this object, and its name there; None if there is none."""
     name = getattr(obj, "__module__", None)
     if not isinstance(name, str) or not travels(name):
         return None
@@ -57,17 +57,17 @@ def home_of(obj: Any) -> tuple[str, str] | None:
 
 
 def module_of_globals(globals_: dict[str, Any]) -> str | None:
-    """The name of the module that travels whose globals these are; None if there is none."""
+    """The name of the travelling module with these globals; None if there is none."""
     name = globals_.get("__name__")
     module = sys.modules.get(name) if isinstance(name, str) else None
     if module is None or getattr(module, "__dict__", None) is not globals_:
-        main = sys.modules[MAIN]  # whatever its `__name__` says
+        main = sys.modules[MAIN]  # whatever its `__name__` is
         return MAIN if main.__dict__ is globals_ else None
     return name if travels(str(name)) else None
 
 
 def _name_of(obj: Any) -> str:
-    """The name of something in its module; type parameters and aliases have only a `__name__`."""
+    """The name of an object in its module; type parameters and aliases have only a `__name__`."""
     name: str = getattr(obj, "__qualname__", None) or obj.__name__
     return name
 
@@ -81,7 +81,7 @@ def _is_found_again(name: str, module: ModuleType) -> bool:
     spec = getattr(module, "__spec__", None)
     origin = getattr(spec, "origin", None)
     if parent and not getattr(spec, "has_location", False):
-        return True  # it is made when its package is imported, as `os.path` is
+        return True  # created when its package is imported, like `os.path`
     path = getattr(sys.modules[parent], "__path__", None) if parent else None
     found = _search(name, path)
     if found is None:
@@ -92,7 +92,7 @@ def _is_found_again(name: str, module: ModuleType) -> bool:
 def _search(name: str, path: Any) -> Any:
     """Look for a module as if it had not been imported."""
     for finder in sys.meta_path:
-        with suppress(Exception):  # of finders that others have written
+        with suppress(Exception):  # third-party finders may raise anything
             found = finder.find_spec(name, path)
             if found is not None:
                 return found
@@ -104,4 +104,4 @@ def _is_same(here: Any, found: Any) -> bool:
         return True
     with suppress(OSError):
         return Path(here).samefile(found)
-    return not Path(here).is_file() or not Path(found).is_file()  # such as "frozen", or within an archive
+    return not Path(here).is_file() or not Path(found).is_file()  # for example "frozen", or within an archive

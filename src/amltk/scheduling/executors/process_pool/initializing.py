@@ -1,8 +1,8 @@
-"""The initializer of a pool's workers and its arguments, on their way there.
+"""The pool's initializer and its arguments, and how they get to the workers.
 
-They are tried when the pool is made, so that an error is raised where they are given, and pickled for each worker, as
-`multiprocessing` pickles what a process that it spawns is given: locks, queues and shared values travel by their names
-and descriptors.
+They are pickled once when the pool is created, so that errors are raised there, and then for each worker, in the way in
+which `multiprocessing` pickles the arguments of a spawned process: locks, queues and shared values are sent by name and
+descriptor.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool.pickles import Parcel
 
 _SHARED = {"multiprocessing.heap", "multiprocessing.sharedctypes"}
-"""The modules of `multiprocessing` that have registered how the memory is pickled that processes share."""
+"""The modules of `multiprocessing` that register how shared memory is pickled."""
 
 _inherited: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-"""Semaphores of the fork context, by their ids: a worker that is forked has them already."""
+"""Semaphores of the fork context, by id: a forked worker already has them."""
 
 
 class Initializer:
-    """What each worker calls before its first call.
+    """The function that each worker calls before its first call.
 
     Args:
-        function: It.
+        function: The function.
         args: Its arguments.
-        forks: Whether workers are copies of this process, and have what it has.
+        forks: Whether workers are copies of this process, and have its objects.
 
     Raises:
-        TypeError: Something of it cannot travel; the message names it.
+        TypeError: The function or an argument cannot be pickled; the message names it.
     """
 
     def __init__(self, function: Callable[..., object], args: tuple[Any, ...], *, forks: bool) -> None:
@@ -53,16 +53,16 @@ class Initializer:
         with _as_if_spawning([]):
             try:
                 make_pickler(io.BytesIO()).dump(function)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is explained
+            except Exception as error:  # noqa: BLE001 - any error is explained
                 _refuse(error, [("initializer", function)], make_pickler)
             make_probe = partial(_Probe, forks=forks)
             try:
                 make_probe(io.BytesIO()).dump(args)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is explained
+            except Exception as error:  # noqa: BLE001 - any error is explained
                 _refuse(error, [(f"initargs[{n}]", arg) for n, arg in enumerate(args)], make_probe)
 
     def parcel(self, definitions: Definitions) -> Parcel:
-        """It as it is now, as a call without arguments, for one worker.
+        """The initializer in its present state, as a call without arguments, for one worker.
 
         Raises:
             Exception: Whatever the methods of the user's objects raise, or a `pickle.PicklingError`.
@@ -74,7 +74,7 @@ class Initializer:
         return parcel
 
     def close(self) -> None:
-        """Take back what was lent: no more workers are started."""
+        """Release lent descriptors: no more workers are started."""
         self._loans.clear()
         self._args = ()
 
@@ -84,12 +84,12 @@ def _refuse(error: Exception, named: list[tuple[str, Any]], make_pickler: Callab
 
 
 class _Sharing(ByValue):
-    """Pickles what processes can share only from their beginning, too."""
+    """Also pickles objects that processes can share only from their start."""
 
     forks: bool
 
     def reducer_override(self, obj: Any) -> Any:
-        """Let `multiprocessing` share memory, and workers that are forked find what they have."""
+        """Let `multiprocessing` share memory, and let forked workers find what they inherited."""
         if self.forks and getattr(obj, "_is_fork_ctx", False) and type(obj).__module__ == "multiprocessing.synchronize":
             _inherited[id(obj)] = obj
             return _inherit, (id(obj),)
@@ -108,7 +108,7 @@ class _InitializerPickler(_Sharing, CallPickler):
 
 
 class _Probe(_Sharing, Probing):
-    """Finds what of the arguments cannot travel."""
+    """Finds which argument cannot be pickled."""
 
     def __init__(self, file: io.BytesIO, *, forks: bool) -> None:
         super().__init__(file, None, set())
@@ -120,7 +120,7 @@ def _inherit(number: int) -> Any:
 
 
 class _Detachable(NamedTuple):
-    """A ticket as `multiprocessing` takes it."""
+    """A ticket in the form that `multiprocessing` expects."""
 
     ticket: Ticket
 
@@ -130,7 +130,7 @@ class _Detachable(NamedTuple):
 
 
 class _Spawning:
-    """Stands for a process that `multiprocessing` is about to start, with which it shares things."""
+    """Stands for a process that `multiprocessing` is about to start and shares things with."""
 
     DupFd = _Detachable
 
@@ -138,7 +138,7 @@ class _Spawning:
         self._loans = loans
 
     def duplicate_for_child(self, descriptor: int) -> Ticket:
-        """Have a descriptor be there."""
+        """Lend a descriptor to the process."""
         self._loans.append(Loan(descriptor))
         return self._loans[-1].ticket
 

@@ -1,9 +1,9 @@
-"""Hands file descriptors to the processes that are to have them: those of the pools of this program, and their workers.
+"""Sends file descriptors between the processes of this program's pools and their workers.
 
-What travels in a pickle is a *ticket*: where to ask, and a key that nobody can guess. Whoever unpickles it asks at the
-*desk*, a socket of the process that has lent it, and is given a descriptor of its own. A descriptor is duplicated when
-it is lent, so that its owner may close it; the duplicate is closed when the *loan* is given back, which is when nobody
-needs the pickle any more. The desk is open as long as something is lent.
+A pickle contains a *ticket*: an address to ask, and a key that cannot be guessed. The process that unpickles it asks at
+the *desk*, a socket of the lending process, and receives a descriptor of its own. A descriptor is duplicated when it is
+lent, so that its owner may close it; the duplicate is closed when the *loan* is released, which is when the pickle is
+no longer needed. The desk is open as long as something is lent.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 KEY = 16
-"""Bytes of a key."""
+"""The length of a key in bytes."""
 
 PATIENCE = 60.0
-"""Seconds for which an answer is waited for."""
+"""How many seconds to wait for an answer."""
 
 _CLOSE_ON_EXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
@@ -35,10 +35,10 @@ class Ticket(NamedTuple):
     key: bytes
 
     def redeem(self) -> int:
-        """Get a descriptor of one's own.
+        """Get a separate descriptor.
 
         Raises:
-            OSError: The process that has lent it is gone, or has taken it back.
+            OSError: The lending process is gone, or has taken the descriptor back.
         """
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(PATIENCE)
@@ -46,17 +46,17 @@ class Ticket(NamedTuple):
             sock.sendall(self.key)
             _, descriptors, _, _ = socket.recv_fds(sock, 1, 1, _CLOSE_ON_EXEC)
         if not descriptors:
-            raise ConnectionError("the file descriptor was taken back by the process that has lent it")
+            raise ConnectionError("the lending process has taken the file descriptor back")
         os.set_inheritable(descriptors[0], False)
         return descriptors[0]
 
 
 class Loan:
-    """A descriptor that is lent as long as this is alive, and given to everybody who has the ticket.
+    """A descriptor that is lent as long as this object is alive, to every process that has the ticket.
 
     Attributes:
-        number: As of a definition that every worker knows, so that it is kept with those that a call needs.
-        payload: Nothing has to be loaded for it.
+        number: Like that of a definition that every worker knows, so that it is kept with the definitions of a call.
+        payload: Empty: nothing needs to be loaded for it.
     """
 
     number: int = 0
@@ -71,18 +71,18 @@ class Loan:
 
 
 def lend_once(descriptor: int) -> Ticket:
-    """Lend a descriptor until somebody has taken it, or this process ends."""
+    """Lend a descriptor until it has been taken once, or this process ends."""
     return _lender.lend(descriptor, once=True)
 
 
 class _Desk:
-    """Where descriptors are asked for."""
+    """The socket where descriptors are requested."""
 
     def __init__(self) -> None:
         self._listener = socket.socket(socket.AF_UNIX)
         self._folder: str | None = None
         if sys.platform == "linux":
-            self._listener.bind(f"\0amltk-{os.getpid()}-{os.urandom(KEY).hex()}")  # a name that is no file
+            self._listener.bind(f"\0amltk-{os.getpid()}-{os.urandom(KEY).hex()}")  # an abstract name, without a file
             self.address: str = "\0" + self._listener.getsockname()[1:].decode()
         else:
             self._folder = tempfile.mkdtemp(prefix="amltk-")
@@ -98,12 +98,12 @@ class _Desk:
         self._visitors: set[socket.socket] = set()
 
     def ring(self) -> None:
-        """Have `wait` return; from any thread."""
-        with contextlib.suppress(OSError):  # it rings already, or is closed
+        """Make `wait` return. May be called from any thread."""
+        with contextlib.suppress(OSError):  # already ringing, or closed
             self._bell.send(b".")
 
     def wait(self) -> list[socket.socket]:
-        """Wait until somebody asks for something, or it rings; who asks."""
+        """Wait for a request or a ring; returns the connections with requests."""
         asking = []
         for key, _ in self._selector.select():
             if key.fileobj is self._listener:
@@ -117,20 +117,20 @@ class _Desk:
     def _let_in(self) -> None:
         try:
             visitor, _ = self._listener.accept()
-        except OSError:  # gone, or no more descriptors are allowed: it is told by its own end
+        except OSError:  # the peer is gone, or no more descriptors are allowed: the peer sees its own end
             return
         visitor.setblocking(False)
         self._visitors.add(visitor)
         self._selector.register(visitor, selectors.EVENT_READ)
 
     def let_out(self, visitor: socket.socket) -> None:
-        """Be done with somebody."""
+        """Close a connection."""
         self._selector.unregister(visitor)
         self._visitors.discard(visitor)
         visitor.close()
 
     def close(self) -> None:
-        """Close it."""
+        """Close the desk."""
         self._selector.close()
         for sock in (self._listener, self._bell, self._ear, *self._visitors):
             sock.close()
@@ -141,7 +141,7 @@ class _Desk:
 
 
 class _Lender:
-    """What this process has lent."""
+    """The descriptors that this process has lent."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -165,7 +165,7 @@ class _Lender:
             return Ticket(self._desk.address, key)
 
     def take_back(self, key: bytes) -> None:
-        """Close what was lent. Called by the garbage collector at any moment, so it takes no lock."""
+        """Close a lent descriptor. The garbage collector may call this at any moment, so it takes no lock."""
         self._given_back.append(key)
         desk = self._desk
         if desk is not None:
@@ -185,7 +185,7 @@ class _Lender:
                     return
 
     def _answer(self, visitor: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # it is gone
+        with contextlib.suppress(OSError):  # the peer is gone
             key = visitor.recv(KEY)
             descriptor, once = self._lent.get(key, (None, False))
             if descriptor is not None:
@@ -199,7 +199,7 @@ class _Lender:
             os.close(descriptor)
 
     def forget(self) -> None:
-        """Close everything in a process that was just forked: it is its parent's."""
+        """Close everything in a process that was just forked, since it belongs to the parent."""
         for key in list(self._lent):
             self._close(key)
         if self._desk is not None:

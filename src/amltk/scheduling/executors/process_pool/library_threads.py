@@ -1,4 +1,4 @@
-"""How many threads numerical libraries use in each worker: in all of them together, as many as there are CPUs."""
+"""The number of threads of numerical libraries in each worker: over all workers, as many as there are CPUs."""
 
 from __future__ import annotations
 
@@ -13,29 +13,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 OPENMP = "OMP_NUM_THREADS"
-"""Read by OpenMP, and by OpenBLAS, MKL, BLIS, numexpr and PyTorch where a variable of their own is not set."""
+"""Read by OpenMP; and by OpenBLAS, MKL, BLIS, numexpr and PyTorch if their own variable is not set."""
 
 ACCELERATE = "VECLIB_MAXIMUM_THREADS"
-"""Read by the BLAS of macOS, which knows no other."""
+"""Read by the BLAS of macOS, which reads no other."""
 
 OWN = {"openblas": "OPENBLAS_NUM_THREADS", "mkl": "MKL_NUM_THREADS", "blis": "BLIS_NUM_THREADS"}
-"""Of libraries, by threadpoolctl's names: the variable of their own."""
+"""The own variable of each library, by threadpoolctl's name for it."""
 
 
 def thread_environment(max_workers: int) -> dict[str, str]:
-    """The variables that limit the threads of libraries in each of so many workers.
+    """The variables that limit the threads of libraries in each of `max_workers` workers.
 
-    The number is that of `usable_cpus` divided by the workers, and at least 1. Libraries read it when they are loaded.
-    A variable that is set already is left out: `OMP_NUM_THREADS` says it for all, and that of one library for this one.
+    The number is `usable_cpus` divided by the number of workers, and at least 1. Libraries read it when they are
+    loaded. A variable that is already set is left out: `OMP_NUM_THREADS` counts for all, and a library's own variable
+    for that library.
     """
     number = str(max(1, usable_cpus() // max_workers))
     return {name: number for name in (OPENMP, ACCELERATE) if name not in os.environ}
 
 
 def limit_forked(variables: Mapping[str, str]) -> None:
-    """Do the same in a worker that was forked: for what it loads later, and by threadpoolctl for what is loaded.
+    """Do the same in a forked worker: for libraries it loads later, and with threadpoolctl for loaded ones.
 
-    What uses fewer threads already or has a variable of its own is left alone; so is everything without threadpoolctl.
+    A library that already uses fewer threads, or has a variable of its own, is left alone; so is everything without
+    threadpoolctl.
     """
     os.environ.update(variables)
     if OPENMP in variables:
@@ -44,10 +46,10 @@ def limit_forked(variables: Mapping[str, str]) -> None:
 
 @contextlib.contextmanager
 def following() -> Iterator[None]:
-    """Have libraries that are loaded already follow what an initializer says by `OMP_NUM_THREADS`.
+    """Apply the `OMP_NUM_THREADS` that an initializer sets to libraries that are already loaded.
 
-    They have read the variable before, in the warm process that this worker was forked from. Nothing is done without
-    threadpoolctl, and where the variable stays as it is.
+    They read the variable earlier, in the warm process that this worker was forked from. Nothing is done without
+    threadpoolctl, or if the variable does not change.
     """
     before = os.environ.get(OPENMP)
     yield
@@ -57,11 +59,11 @@ def following() -> Iterator[None]:
 
 
 def _set_loaded(number: int, *, may_be_more: bool) -> None:
-    """Set the threads of the libraries that are loaded and have no variable of their own."""
+    """Set the threads of loaded libraries that have no variable of their own."""
     with contextlib.suppress(ImportError), warnings.catch_warnings():
         import threadpoolctl
 
-        warnings.simplefilter("ignore", RuntimeWarning)  # of libraries that do not go together
+        warnings.simplefilter("ignore", RuntimeWarning)  # warns about incompatible libraries
         for library in threadpoolctl.ThreadpoolController().lib_controllers:
             is_other = library.num_threads != number if may_be_more else (library.num_threads or 0) > number
             if is_other and not os.environ.get(OWN.get(library.internal_api, "")):
@@ -69,6 +71,6 @@ def _set_loaded(number: int, *, may_be_more: bool) -> None:
 
 
 def prepare_to_fork() -> None:
-    """Load what `limit_forked` needs, where it is installed: imports are not safe in a process that was just forked."""
+    """Import what `limit_forked` needs, if installed: imports are not safe in a process that was just forked."""
     with contextlib.suppress(ImportError):
         import threadpoolctl  # noqa: F401

@@ -1,4 +1,4 @@
-"""What one call may use."""
+"""The limits of one call."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, kw_only=True)
 class CallLimits:
-    """What one call may use before its worker is ended; None for no limit.
+    """The resources that one call may use before its worker is ended; None for no limit.
 
-    CPU time and memory are looked at 20 times a second, less often where there are thousands of processes. An excess
-    counts if the next look, a hundredth of a second later, confirms it.
+    CPU time and memory are checked 20 times a second, less often if there are thousands of processes. An excess counts
+    if the next check, a hundredth of a second later, confirms it.
 
     Attributes:
-        wall_time: Seconds from the moment that the worker begins it.
-        cpu_time: Seconds of CPU that the worker and its processes have used since the call began: those that it and
-            they have started, in this call or, as joblib's, in an earlier one. What they used before is not counted;
-            what the call's have used stays counted when they end. Not seen is a process that begins and ends between
-            two looks and that its parent does not wait for; on macOS, any that begins and ends between two looks.
-        memory: Bytes of memory that the worker and its processes have at the moment, whichever call has started them: a
-            worker that has done nothing yet takes some 20 MB. Memory that several processes share, forked ones for
-            instance, counts once, and shared with others in part, where the system tells (Linux: PSS); the resident
-            memory counts of a process of which it does not.
+        wall_time: Seconds from the moment that the worker begins the call.
+        cpu_time: Seconds of CPU that the worker and its processes have used since the call began: all processes that it
+            and its processes have started, in this call or, like joblib's, in an earlier one. Earlier usage does not
+            count; usage of processes that end during the call does. A process is missed if it begins and ends between
+            two checks and its parent does not wait for it; on macOS, any process that begins and ends between two
+            checks.
+        memory: Bytes of memory that the worker and its processes currently use, whichever call has started them: an
+            idle worker takes about 20 MB. Memory shared by these processes, for example after a fork, counts once, and
+            memory shared with others counts in part, if the system reports that (Linux: PSS); otherwise the resident
+            memory of each process counts.
 
     Raises:
         ValueError: A limit is not above 0.
-        TypeError: A limit is no number.
+        TypeError: A limit is not a number.
     """
 
     wall_time: float | None = None
@@ -45,5 +46,5 @@ class CallLimits:
                 raise ValueError(f"{field.name}={value!r}: must be finite and above 0, or None for no limit")
 
     def __bool__(self) -> bool:
-        """Whether anything is limited."""
+        """Whether there is any limit."""
         return any(getattr(self, field.name) is not None for field in fields(self))

@@ -1,4 +1,4 @@
-"""A worker as the pool knows it: its place in the book, its process and its sockets."""
+"""A worker as the pool sees it: its seat in the book, its process and its sockets."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 SMALL = 1 << 18
-"""Bytes up to which a piece is not worth being queued."""
+"""The size in bytes up to which a piece is not worth queueing."""
 
 
 SLOW_START_SECONDS = 10.0
-"""How long a worker may take to be ready before that is said."""
+"""How long a worker may take to be ready before that is logged."""
 
 
 class Link:
     """One worker, from its start to its end.
 
     Attributes:
-        seat: Its place in the book.
-        pid: Its process; 0 until that is started.
-        knows: The numbers of the definitions that it was sent.
+        seat: Its seat in the book.
+        pid: Its process ID; 0 until it is started.
+        knows: The numbers of the definitions that were sent to it.
     """
 
     def __init__(self, seat: Seat) -> None:
@@ -50,52 +50,52 @@ class Link:
         self.decoder: Decoder = Decoder()
         self.unsent: deque[memoryview] = deque()
         self.waits_to_send: bool = False
-        self.knows: set[int] = {0}  # what is no definition needs no telling
+        self.knows: set[int] = {0}  # 0 is no definition, and need not be sent
         self.reason: BaseException | None = None  # why it is being ended
-        self.requested_at: float = time.monotonic()  # its start
-        self.slow_at: float | None = self.requested_at + SLOW_START_SECONDS  # when that is said
-        self.failed_start: bool = False  # it was given up, since it was not ready in time
-        self.hung_up_at: float | None = None  # by the pool: it is to end
-        self.ending: str = ""  # what it waits for at its end, if that takes some time
-        self.silent_since: float | None = None  # it has closed its socket, on the monotonic clock
+        self.requested_at: float = time.monotonic()  # when its start was requested
+        self.slow_at: float | None = self.requested_at + SLOW_START_SECONDS  # when its slow start is logged
+        self.failed_start: bool = False  # it was abandoned, since it was not ready in time
+        self.hung_up_at: float | None = None  # when the pool hung up, so that it ends
+        self.ending: str = ""  # what its end waits for, if that takes some time
+        self.silent_since: float | None = None  # when it closed its socket, on the monotonic clock
         self.failure: Failure | None = None  # what its initializer raised
 
     def take_tokens(self) -> int:
-        """Take back the tokens that the worker has not taken."""
+        """Take back the tokens that the worker has not yet taken."""
         return 0 if self.hung_up_at is not None else self.tokens.take()
 
     def hang_up(self) -> None:
-        """Have the worker end, once it has done what it was sent."""
+        """Make the worker end, once it has done what it was sent."""
         self.tokens.put(END)
         self.hung_up_at = time.monotonic()
 
     def close_theirs(self) -> None:
-        """Close the worker's ends here, once the worker has them."""
+        """Close the worker's ends in this process, once the worker has them."""
         self.their_frames.close()
         self.tokens.close_theirs()
 
     def send(self, pieces: list[Buffer]) -> None:
-        """Send a single small piece, as much of it as goes in at once; what is left is `unsent`, to be flushed."""
+        """Send a single small piece, as much as fits at once; the rest is `unsent`, to be flushed."""
         if not self.unsent and len(pieces) == 1 and len(pieces[0]) <= SMALL:
             piece = pieces[0]
             try:
                 sent = self.frames.send(piece)
             except OSError:
-                sent = 0  # it is full; or the worker is gone, which flushing finds out
+                sent = 0  # the buffer is full; or the worker is gone, which flushing detects
             if sent == len(piece):
                 return
             pieces = [memoryview(piece)[sent:]]
         self.unsent.extend(memoryview(piece).cast("B") for piece in pieces if len(piece))
 
     def flush(self) -> None:
-        """Send as much as goes in."""
+        """Send as much as fits."""
         while self.unsent:
             pieces = list(itertools.islice(self.unsent, 64))
             try:
                 sent = self.frames.sendmsg(pieces)
             except BlockingIOError:
                 return
-            except OSError:  # the worker is gone, or has closed its end: its death is noticed elsewhere
+            except OSError:  # the worker is gone, or has closed its end: its end is noticed elsewhere
                 self.unsent.clear()
                 return
             for piece in pieces:

@@ -1,19 +1,20 @@
 """The program's `__main__` in a worker, and other modules that a worker cannot import.
 
-The program is never run again in a worker: its `__main__` there has the attributes of the real one, so that relative
-imports, `importlib.resources` and tracebacks do what they do in the program, and the names that calls use. A name that
-is missing is asked for: the pool answers with what the program has under it.
+The program is never run again in a worker: the worker's `__main__` has the attributes of the real one, so that relative
+imports, `importlib.resources` and tracebacks work as in the program, and the names that calls use. A missing name is
+requested from the pool, which answers with the program's value.
 
-An example. The program is started by `python -m app.train` and says
+For example, the program is started by `python -m app.train` and contains
 
     RATE = 0.1
     def step(x): return RATE * x
     pool.submit(step, 2)
 
-The worker makes a module `__main__` with `__package__ = "app"` and a `__spec__` of that name. Before the call comes a
-definition with two objects: `step`, whose globals are those of the worker's `__main__`, and `RATE`, which is set there
-unless the worker has set it itself. Should the call do `pickle.load(file)`, and the file name `__main__.Model`, then
-`Model` is not there yet: the module's `__getattr__` sends "fetch Model of `__main__`", waits, and gets its definition.
+The worker creates a module `__main__` with `__package__ = "app"` and a `__spec__` of that name. Before the call, a
+definition with two objects arrives: `step`, whose globals are those of the worker's `__main__`, and `RATE`, which is
+set there unless the worker has set it itself. If the call does `pickle.load(file)`, and the file names
+`__main__.Model`, then `Model` is missing: the module's `__getattr__` sends "fetch Model of `__main__`", waits, and gets
+its definition.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PROGRAM = os.urandom(16).hex()
-"""Marks this process: a copy of it, made by fork, has the same."""
+"""Identifies this process; a copy made by fork has the same value."""
 
 _ATTRIBUTES = ("__name__", "__doc__", "__package__", "__file__", "__cached__", "__path__")
 
@@ -41,7 +42,7 @@ _NEVER_ASKED = frozenset({
     *_ATTRIBUTES, "__spec__", "__loader__", "__builtins__", "__annotations__", "__annotate__", "__wrapped__",
     "__getattr__",
 })  # fmt: skip
-"""What is described, or what nobody gives a module; much code looks whether it is there."""
+"""Attributes in the description, or never requested from the program; much code checks for them."""
 
 _FILE_LOADERS = (
     importlib.machinery.SourceFileLoader,
@@ -51,11 +52,11 @@ _FILE_LOADERS = (
 
 
 class Loader(NamedTuple):
-    """What loads a module, so that it can be made again elsewhere.
+    """The loader of a module, so that it can be created again elsewhere.
 
     Attributes:
         kind: Its class.
-        arguments: What that is called with; None if the class itself is the loader.
+        arguments: The arguments of the class; None if the class itself is the loader.
     """
 
     kind: Any
@@ -63,14 +64,14 @@ class Loader(NamedTuple):
 
 
 class Description(NamedTuple):
-    """A module without what it defines.
+    """A module without its definitions.
 
     Attributes:
         name: Its name in `sys.modules`.
-        attributes: Those of `_ATTRIBUTES` that it has.
-        loader: Its `__loader__`; None if it has none that can be made again.
-        spec: The name, the origin, whether that is a place, where submodules are looked for and what loads it, of its
-            `__spec__`; None if it has none.
+        attributes: Its attributes among `_ATTRIBUTES`.
+        loader: Its `__loader__`; None if it has none that can be created again.
+        spec: Of its `__spec__`: the name, the origin, whether that is a location, the submodule search path, and the
+            loader; None if it has no `__spec__`.
     """
 
     name: str
@@ -93,7 +94,7 @@ def describe(name: str) -> Description:
 
 
 def describe_all(name: str) -> list[Description]:
-    """Describe a module and, before it, the packages that it is in, as far as they travel; nothing for `__main__`."""
+    """Describe a module, preceded by its travelling parent packages; nothing for `__main__`."""
     if name == MAIN:
         return []
     parent = name.rpartition(".")[0]
@@ -101,7 +102,7 @@ def describe_all(name: str) -> list[Description]:
 
 
 def module_of(*descriptions: Description) -> types.ModuleType:
-    """The module of the last description; `__main__` if there is none. Those that are missing are made."""
+    """The module of the last description; `__main__` if there is none. Missing modules are created."""
     for description in descriptions:
         if description.name not in sys.modules:
             make(description)
@@ -124,7 +125,7 @@ def _plain(value: Any) -> Any:
 
 
 def _describe_loader(loader: Any) -> Loader | None:
-    if isinstance(loader, type):  # of what is built in, and of `python -c`
+    if isinstance(loader, type):  # for built-in modules and `python -c`
         return Loader(loader, None) if loader.__module__.startswith("_frozen_importlib") else None
     if isinstance(loader, zipimport.zipimporter):
         return Loader(zipimport.zipimporter, (f"{loader.archive}/{loader.prefix}".rstrip("/"),))
@@ -147,10 +148,10 @@ def _make_loader(loader: Loader | None) -> Any:
 
 
 class TravellingModule(types.ModuleType):
-    """A module whose names come from the program: what is missing is asked for."""
+    """A module whose names come from the program: missing names are requested."""
 
     def __getattr__(self, name: str) -> Any:
-        """Ask the program for a name.
+        """Request a name from the program.
 
         Raises:
             AttributeError: The program's module does not have it.
@@ -167,7 +168,7 @@ def _key(module: types.ModuleType) -> str:
 
 
 def make(description: Description) -> types.ModuleType:
-    """Make a module of its description, and put it where it is found."""
+    """Create a module from its description, and register it."""
     module = TravellingModule(description.name)
     fill(module, description)
     sys.modules[description.name] = module
@@ -179,7 +180,7 @@ def make(description: Description) -> types.ModuleType:
 
 
 def fill(module: types.ModuleType, description: Description) -> None:
-    """Give a module the attributes of the one that was described."""
+    """Set the attributes of a module from a description."""
     module.__dict__.update(description.attributes, __builtins__=__builtins__)
     module.__loader__ = _make_loader(description.loader)
     if description.spec is None:
@@ -196,20 +197,20 @@ def fill(module: types.ModuleType, description: Description) -> None:
 
 
 def begin(program: str, description: Description) -> None:
-    """Have this worker's `__main__` be the program's.
+    """Make this worker's `__main__` that of the program.
 
     Args:
-        program: The `PROGRAM` of the process that has the program.
-        description: Of its `__main__`.
+        program: The `PROGRAM` of the process that runs the program.
+        description: The description of its `__main__`.
     """
-    if program == PROGRAM:  # this worker was forked from it, and has the real one
+    if program == PROGRAM:  # this worker was forked from it, and has the real `__main__`
         main = sys.modules[MAIN]
         here.inherit(vars(main))
         if type(main) is types.ModuleType:
             main.__class__ = TravellingModule
     else:
         main = sys.modules[MAIN]
-        if isinstance(main, TravellingModule):  # made in the warm process: what was imported there may know it
+        if isinstance(main, TravellingModule):  # created in the warm process: modules imported there may refer to it
             fill(main, description)
         else:
             main = make(description)
@@ -220,12 +221,12 @@ def begin(program: str, description: Description) -> None:
 
 
 class Finder:
-    """Finds modules that nobody else finds in a worker: asks the program for them."""
+    """Finds modules that no other finder finds in a worker: it asks the program for them."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """As the import system calls it."""
+        """Called by the import system."""
         del target
         told = here.fetch_module(name)
         if told is None:
@@ -242,10 +243,10 @@ class Finder:
 
 
 def answer(name: str) -> Description | tuple[list[str], str, list[str] | None] | None:
-    """What the program says of a module that a worker did not find; None if it does not have it either.
+    """The program's answer about a module that a worker did not find; None if the program does not have it either.
 
     Returns:
-        Its description if it travels; otherwise where it was found: the path, its file, and where its submodules are.
+        Its description if it travels; otherwise where it was found: the path, its file, and its submodule search path.
     """
     if name not in sys.modules:
         return None
@@ -259,17 +260,17 @@ def answer(name: str) -> Description | tuple[list[str], str, list[str] | None] |
 
 
 class _Made:
-    """Loads a module that travels: makes it, and lets what is looked up be asked for."""
+    """Loads a travelling module: creates it, and lets missing names be requested."""
 
     def __init__(self, description: Description) -> None:
         self._description = description
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        """As the import system calls it."""
+        """Called by the import system."""
         del spec
         return TravellingModule(self._description.name)
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """As the import system calls it."""
+        """Called by the import system."""
         fill(module, self._description)
         have_travel(self._description.name)

@@ -1,4 +1,4 @@
-"""What code refers to: names of globals, names that it has as text, and modules that it imports."""
+"""The names that code refers to: globals, names in its strings, and imported modules."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _GLOBALS = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
-"""Instructions that look up globals, those of class bodies and of annotations among them."""
+"""Instructions that look up globals, including those of class bodies and annotations."""
 
 _LOOKS_UP = frozenset({"globals", "eval", "exec", "vars", "locals"})
-"""Built-in functions by which code may find any global. As attributes they are others, such as `model.eval()`."""
+"""Built-in functions through which code may find any global. As attributes they differ, for example `model.eval()`."""
 
 _LOOKS_UP_FRAMES = frozenset({
     "get_type_hints", "get_annotations", "query", "_getframe", "currentframe", "f_globals", "__globals__",
 })  # fmt: skip
-"""What looks at the globals of those who call it, or of a function, whatever it is an attribute of."""
+"""Functions that look at the globals of their caller or of a function, on whatever object they are looked up."""
 
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
-_HAS_DOCSTRING = 0x4000000  # of co_flags, from CPython 3.14 on
+_HAS_DOCSTRING = 0x4000000  # in co_flags, from CPython 3.14 on
 _OPTIMIZED = 0x1
 
 _known: WeakKeyDictionary[CodeType, Names] = WeakKeyDictionary()
 
 
 class Names(NamedTuple):
-    """What code refers to, the code within it included.
+    """The names that code refers to, including nested code.
 
     Attributes:
-        globals: Names that it looks up among its globals.
-        attributes: All names in it, those of attributes and of what it imports among them.
-        text: Identifiers within its strings, docstrings left out.
-        imports: Modules that it imports by their absolute names; what it imports from one as if it were a submodule.
-        is_open: It may look up any global, by a name that is made at run time.
+        globals: Names looked up among its globals.
+        attributes: All names in it, including those of attributes and imports.
+        text: Identifiers within its strings, except docstrings.
+        imports: Absolute names of imported modules; names imported from a module count as submodules.
+        is_open: Whether it may look up any global, by a name computed at run time.
     """
 
     globals: frozenset[str]
@@ -48,7 +48,7 @@ class Names(NamedTuple):
 
 
 def names_of(code: CodeType) -> Names:
-    """What code refers to."""
+    """The names that code refers to."""
     names = _known.get(code)
     if names is None:
         names = _known[code] = _find(code)
@@ -56,7 +56,7 @@ def names_of(code: CodeType) -> Names:
 
 
 def identifiers(texts: Iterable[Any]) -> Iterator[str]:
-    """The identifiers within those that are strings; in tuples and sets of them, too."""
+    """The identifiers within strings, also within tuples and sets of strings."""
     for text in texts:
         if isinstance(text, str):
             yield from _IDENTIFIER.findall(text)

@@ -1,4 +1,4 @@
-"""How the workers of a pool are started and ended."""
+"""How the pool's workers are started and ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool.initializing import Initializer
 
 AUTO: Literal["auto"] = "auto"
-"""Import ahead what calls turn out to need."""
+"""Preload the modules that calls turn out to need."""
 
 EXIT_SECONDS = 10.0
 """How long a worker may take to end."""
@@ -18,14 +18,14 @@ EXIT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """See `ProcessPool`, whose arguments these are.
+    """The arguments of `ProcessPool` that concern its workers.
 
     Attributes:
         method: How workers are started, one of `starters.METHODS`.
-        directory: Where they begin; None where this process began to have no folder.
-        initialize: What each worker calls first; or None.
-        preload: The modules that are imported ahead, or `AUTO`.
-        exit_timeout: Seconds that a worker may take to end.
+        directory: Their working directory; None if that of this process does not exist.
+        initialize: The function that each worker calls first; or None.
+        preload: The modules to import ahead, or `AUTO`.
+        exit_timeout: How many seconds a worker may take to end.
     """
 
     method: str
@@ -36,24 +36,22 @@ class WorkerOptions:
 
 
 def check_preload(preload: Iterable[str] | Literal["auto"] | None, method: str) -> tuple[str, ...] | Literal["auto"]:
-    """What `preload=` means.
+    """Check and normalise `preload=`.
 
     Raises:
-        TypeError: It is no collection of names.
-        ValueError: It names modules, and there is no process that could import them ahead.
+        TypeError: It is not a collection of names.
+        ValueError: It names modules, but no process can import them ahead.
     """
     if preload is None or (isinstance(preload, str) and preload == AUTO):
         return AUTO
     if isinstance(preload, str | bytes) or not isinstance(preload, Iterable):
-        raise TypeError(
-            f"preload={preload!r}: must be 'auto' or a list of the names of modules, such as ['sklearn.svm']"
-        )
+        raise TypeError(f"preload={preload!r}: must be 'auto' or a list of module names, such as ['sklearn.svm']")
     modules = tuple(preload)
     for module in modules:
         if not all(part.isidentifier() for part in str(module).split(".")):
             raise TypeError(f"preload={preload!r}: {module!r} is not the name of a module, such as 'sklearn.svm'")
     if modules and method != "forkserver":
         raise ValueError(
-            f"preload={preload!r}: modules are imported ahead with mp_context='forkserver' only, not {method!r}"
+            f"preload={preload!r}: modules can be imported ahead only with mp_context='forkserver', not {method!r}"
         )
     return modules

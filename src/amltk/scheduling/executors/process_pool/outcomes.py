@@ -1,4 +1,4 @@
-"""What a future is told of a call that has failed."""
+"""The outcomes of calls, and how futures receive them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def tell(outcomes: Iterable[Outcome]) -> None:
-    """Give futures their outcomes. This calls users' code: their callbacks, and what unpickles their objects.
+    """Set the outcomes of futures. This runs users' code: their callbacks, and the unpickling of their objects.
 
     Raises:
-        BaseException: The first one that got through a future, such as a callback's `SystemExit`; all are told before.
+        BaseException: The first one to escape from a future, such as `SystemExit` of a callback; raised at the end.
     """
     torn: BaseException | None = None
     for call, frame, why in outcomes:
@@ -47,8 +47,8 @@ def _read(frame: Frame, call: PoolFuture) -> tuple[Any, BaseException | None]:
         return None, restore(pickle.loads(frame.payload), f"raised in worker {call.pid} by a call of {_name(call)}")
     try:
         return pickle.loads(frame.payload, buffers=frame.buffers), None
-    except BaseException as error:  # noqa: BLE001 - it is the call's outcome
-        add_note(error, "this was raised when the result was unpickled, in the process that has the pool")
+    except BaseException as error:  # noqa: BLE001 - this is the call's outcome
+        add_note(error, "raised while unpickling the result, in the process of the pool")
         return None, error
 
 
@@ -59,23 +59,23 @@ def _name(call: PoolFuture) -> str:
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:  # of those for real-time use only the first and the last one have names
+    except ValueError:  # only the first and last real-time signals have names
         return f"signal {number}"
 
 
 def lost(call: PoolFuture, pid: int, code: int, reason: BaseException | None) -> BaseException:
-    """Why a call was lost with its worker."""
+    """The error of a call that was lost with its worker."""
     if isinstance(reason, TaskLimitError):
         reason.pid = pid
         return reason
     if reason is not None:
         how = f"was killed, because {reason}"
     elif code == UNKNOWN:
-        how = "has ended, together with the process that had started it"
+        how = "ended together with the process that had started it"
     elif code < 0:
         how = f"was ended by {_signal_name(-code)}"
     else:
         how = f"ended with exit code {code}"
-    error = WorkerLostError(f"worker {pid} {how}, while it computed {_name(call)}; only this call is lost")
+    error = WorkerLostError(f"worker {pid} {how}, while it was computing {_name(call)}; only this call is lost")
     error.pid, error.exit_code = pid, None if code == UNKNOWN else code
     return error

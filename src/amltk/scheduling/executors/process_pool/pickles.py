@@ -1,12 +1,13 @@
-"""How calls and their outcomes are pickled.
+"""Pickling of calls and their outcomes.
 
-A worker is a fresh interpreter that does not run the user's program. What its `__main__`, a notebook, a closure or
-another module that travels defines goes there by value, once a worker: it is *defined* there under a number, which
-calls then name. Functions of `__main__` share the worker's `__main__` as their globals, so what they use is found there
-under its name: an instance of a class of `__main__` comes back by that name, and is one of the very class that it was.
+A worker is a fresh interpreter that does not run the user's program. Definitions of the program's `__main__`, of a
+notebook, a closure or another travelling module are sent by value, once per worker: each is *defined* there under a
+number, which calls then use. Functions of `__main__` share the worker's `__main__` as their globals, so what they use
+is looked up there by name. An instance of a class of `__main__` comes back by that name, as an instance of the original
+class.
 
-A later cell of a notebook may define again what a function uses. That is then told to the workers before the next call:
-a worker takes what was set anew, and keeps what an initializer or a call has made of the others.
+A later cell of a notebook may redefine what a function uses. The new definition is sent to the workers before the next
+call: a worker takes the new values, and keeps changes that an initializer or a call has made to the others.
 """
 
 from __future__ import annotations
@@ -34,22 +35,22 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool.names import Names
 
     Parcel: TypeAlias = tuple[int, bytes, list[memoryview], list[Definition | Loan]]
-    """A call as it travels: the number of the function (0 where it is in the pickle), its pickle, what that has out of
-    band, and which definitions and descriptors it refers to."""
+    """A pickled call: the number of the function (0 if it is in the pickle), the pickle, its out-of-band buffers, and
+    the definitions and descriptors that it refers to."""
 
 OUT_OF_BAND = 1 << 14
-"""Bytes from which on a buffer travels by itself."""
+"""The size in bytes from which on a buffer is sent out of band."""
 
 _CONNECTIONS = "multiprocessing.connection"
 
 _refuses_connections = False
 """Whether the plain `pickle` of this process, a worker, refuses the ends of pipes."""
 
-_dump = pickle.Pickler.dump  # found once
+_dump = pickle.Pickler.dump  # looked up once
 
 
 def _keeper(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
-    """A callback for picklers that keeps large buffers out of band."""
+    """A pickler's callback that keeps large buffers out of band."""
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
@@ -62,17 +63,17 @@ def _keeper(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
 
 
 class _Pieces(list[Any]):
-    """A file of what is written into it, in memory; short pickles are one piece."""
+    """An in-memory file that keeps the written pieces; short pickles are one piece."""
 
     write = list.append
 
 
 _NOTHING: list[Definition | Loan] = []
-"""What is used between two calls."""
+"""The value between two calls."""
 
 
 class CallPickler(ByValue):
-    """Pickles calls, one after the other, for workers. Not for several threads at once."""
+    """Pickles calls for workers, one at a time. Not thread-safe."""
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
@@ -82,19 +83,19 @@ class CallPickler(ByValue):
         super().__init__(self._pieces, _keeper(self._buffers), definitions.modules)
 
     def take_apart(self, obj: Any) -> Any:
-        """Name by its number what the worker cannot import."""
+        """Refer by number to objects that the worker cannot import."""
         definition = self._definitions.of(obj)
         self._uses.append(definition)
         return here.definition, (definition.number,)
 
     def lend(self, descriptor: int) -> Ticket:
-        """Lend a descriptor for as long as the call is pending."""
+        """Lend a descriptor while the call is pending."""
         loan = Loan(descriptor)
         self._uses.append(loan)
         return loan.ticket
 
     def parcel(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parcel:
-        """Pickle a call. A plain function or class is only named, by its number.
+        """Pickle a call. A plain function or class is referred to by number.
 
         Raises:
             Exception: Whatever the methods of the user's objects raise, or a `pickle.PicklingError`.
@@ -105,7 +106,7 @@ class CallPickler(ByValue):
                 definition = self._definitions.of(fn)
                 number = definition.number
                 uses: list[Definition | Loan] = [definition]
-                self._uses = uses  # takes what is met in the pickle
+                self._uses = uses  # collects what the pickle refers to
                 _dump(self, (args, kwargs))
             else:
                 number = 0
@@ -114,9 +115,9 @@ class CallPickler(ByValue):
             payload = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             return number, payload, self._buffers[:], uses
         except BaseException:
-            self._uses.clear()  # the error keeps this frame, but what was lent for the call is given back
+            self._uses.clear()  # the error keeps this frame alive, but loans of the call are released
             raise
-        finally:  # calls share nothing, and keep nothing
+        finally:  # calls share no state, and keep none
             self._uses = _NOTHING
             self.clear_memo()
             pieces.clear()
@@ -124,7 +125,7 @@ class CallPickler(ByValue):
 
 
 class _ReturnPickler(ByValue):
-    """Names what lies in the modules of the program, which the parent has under the same names."""
+    """Refers by name to objects in the program's modules, which the parent has under the same names."""
 
     def __init__(self, file: Any, buffers: list[memoryview] | None) -> None:
         super().__init__(file, None if buffers is None else _keeper(buffers), set())
@@ -134,11 +135,11 @@ class _ReturnPickler(ByValue):
         return lending.lend_once(descriptor)
 
     def take_apart(self, obj: Any) -> Any:
-        """Let the names of `__main__` be names."""
+        """Keep the names of `__main__` as names."""
         return NotImplemented if home_of(obj) is not None else super().take_apart(obj)
 
     def carried(self, home: str, names: Names) -> dict[str, Any]:
-        """What only this worker has: a call has set it."""
+        """The globals that only this worker has, since a call has set them."""
         present = vars(sys.modules[home])
         return {
             name: present[name] for name in names.globals if name in present and not here.is_of_the_program(home, name)
@@ -146,15 +147,15 @@ class _ReturnPickler(ByValue):
 
 
 class Probing(ByValue):
-    """Lends nothing, but looks as if it would; has functions carry what they use, since that is to be looked at."""
+    """Lends nothing, but pretends to; pickles what functions use with them, since that is to be examined."""
 
     def lend(self, descriptor: int) -> Ticket:
-        """Look as if the descriptor were lent."""
+        """Pretend to lend the descriptor."""
         del descriptor
         return lending.Ticket("", b"")
 
     def carried(self, home: str, names: Names) -> dict[str, Any]:
-        """What a function uses."""
+        """The globals that a function uses."""
         present = vars(sys.modules[home])
         return {name: present[name] for name in names.globals if name in present}
 
@@ -164,26 +165,26 @@ class _ProbingReturn(Probing, _ReturnPickler):
 
 
 def make_pickler(file: io.BytesIO) -> ByValue:
-    """A pickler that lets the same pass as that of calls, to find what does not."""
+    """A pickler that accepts the same as that of calls, to find what it refuses."""
     return Probing(file, None, set())
 
 
 def make_return_pickler(file: io.BytesIO) -> ByValue:
-    """A pickler that lets the same pass as that of results."""
+    """A pickler that accepts the same as that of results."""
     return _ProbingReturn(file, None)
 
 
 def pickle_outcome(outcome: Any) -> tuple[bytes, list[memoryview]]:
-    """Pickle what a call has returned or raised, in a worker."""
+    """Pickle the result or exception of a call, in a worker."""
     buffers: list[memoryview] = []
 
-    global _refuses_connections  # noqa: PLW0603 - asked for each outcome, so it has to be quick
+    global _refuses_connections  # noqa: PLW0603 - checked for each outcome, so it must be fast
     if not _refuses_connections and _CONNECTIONS in sys.modules:
         refuse_connections()
         _refuses_connections = True
     try:
         return pickle.dumps(outcome, 5, buffer_callback=_keeper(buffers)), buffers
-    except (pickle.PicklingError, AttributeError, TypeError):  # something local: by value
+    except (pickle.PicklingError, AttributeError, TypeError):  # contains something local: by value
         buffers.clear()
         file = io.BytesIO()
         _ReturnPickler(file, buffers).dump(outcome)
@@ -191,11 +192,11 @@ def pickle_outcome(outcome: Any) -> tuple[bytes, list[memoryview]]:
 
 
 class _PartPickler(Refers, _ReturnPickler):
-    """Pickles what an exception is made of."""
+    """Pickles the parts of an exception."""
 
 
 def pickle_part(obj: Any, refer: Refer) -> bytes:
-    """Pickle what an exception is made of, in a worker; `refer` says what is named by a number."""
+    """Pickle a part of an exception, in a worker; `refer` returns the numbers of objects sent separately."""
     file = io.BytesIO()
     pickler = _PartPickler(file, None)
     pickler.refer = refer

@@ -1,4 +1,4 @@
-"""The pool of local processes, as users see it."""
+"""The pool of local processes: its public interface."""
 
 from __future__ import annotations
 
@@ -32,38 +32,38 @@ _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 class ProcessPool(Executor):
-    """Computes in processes of this machine; a lost one costs the call that it ran and is replaced. Linux and macOS.
+    """Computes in local processes; a lost process fails only the call that it ran, and is replaced. Linux and macOS.
 
-    Workers are fresh interpreters, started as they are needed from a small process that is started first. No
-    `if __name__ == "__main__":` is needed: functions and classes of `__main__`, of a notebook and of closures travel by
-    value, once a worker, and once more when they or what they use of `__main__` is defined anew.
+    Workers are fresh interpreters, started on demand from a small process that is started first. No
+    `if __name__ == "__main__":` is needed: functions and classes of `__main__`, of a notebook and of closures are sent
+    by value, once per worker, and again when they or the globals of `__main__` that they use are redefined.
 
-    Numerical libraries use as many threads in each worker as there are CPUs for it: `OMP_NUM_THREADS` is set to the
-    number of CPUs that this process may use, divided by `max_workers`, unless it is set already.
+    Numerical libraries use as many threads in each worker as it has CPUs: `OMP_NUM_THREADS` is set to the number of
+    CPUs that this process may use, divided by `max_workers`, unless it is already set.
 
     Args:
-        max_workers: How many processes, at least 1; None for one for each CPU that this process may use: no more than
-            its affinity, the quota of its container, what Slurm gives the job and `LOKY_MAX_CPU_COUNT` allow;
-            `PYTHON_CPU_COUNT`, which CPython knows from 3.13 on, overrides all of that.
-        mp_context: How they are started. None or `"forkserver"` as above, `"spawn"` each as a fresh interpreter,
-            `"fork"` as copies of this process, with all that a lock held by another thread can do to them. Or a context
-            of `multiprocessing`, whose start method is taken.
-        initializer: Called in each worker before its first call. If it raises in three workers in succession, the
-            pool is broken: all calls fail with `PoolBrokenError`, whose cause has the traceback.
-        initargs: The arguments of the initializer, pickled now. They may hold locks, queues and shared values that
-            `multiprocessing` makes, of the context by which workers are started or of `"forkserver"`.
-        max_tasks_per_child: After how many calls a worker is replaced; None for never.
-        preload: Which modules are imported once, ahead of the workers, by a process that the workers are then forked
-            from: however many workers there are, there is one import, and a worker that replaces another one is ready
-            in milliseconds. `"auto"` for the modules that calls turn out to need, a list of names for these and no
-            others, `()` for none. A module that leaves a thread, an event loop, a connection, a process or an open
-            file behind cannot be imported ahead: the log names it, and workers import it themselves. On Linux, with
-            `"forkserver"`; elsewhere each worker imports.
-        exit_timeout: Seconds that a worker may take to end, for its threads, `atexit` handlers and the like. One that
+        max_workers: How many processes, at least 1; None for one per CPU that this process may use: no more than its
+            affinity, the quota of its container, what Slurm gives the job and `LOKY_MAX_CPU_COUNT` allow;
+            `PYTHON_CPU_COUNT`, which CPython reads from 3.13 on, overrides all of these.
+        mp_context: How workers are started: None or `"forkserver"` as above; `"spawn"` each as a fresh interpreter;
+            `"fork"` as copies of this process, which may deadlock on a lock that another thread holds. Or a context of
+            `multiprocessing`, whose start method is used.
+        initializer: Called in each worker before its first call. If it raises in three workers in a row, the pool is
+            broken: all calls fail with `PoolBrokenError`, whose cause has the traceback.
+        initargs: The arguments of the initializer, pickled now. They may contain locks, queues and shared values of
+            `multiprocessing`, created with the workers' start method or with `"forkserver"`.
+        max_tasks_per_child: The number of calls after which a worker is replaced; None for never.
+        preload: The modules to import once, ahead of the workers, in a process that the workers are then forked from:
+            there is one import for all workers, and a replacement worker is ready in milliseconds. `"auto"` for the
+            modules that calls turn out to need; a list of names for only these; `()` for none. A module that leaves a
+            thread, an event loop, a connection, a process or an open file behind cannot be imported ahead: the log
+            names it, and workers import it themselves. Only on Linux, with `"forkserver"`; otherwise each worker
+            imports on its own.
+        exit_timeout: How many seconds a worker may take to end, for its threads, `atexit` handlers and so on. One that
             takes longer is killed, and a warning says what it was waiting for.
 
     Raises:
-        ValueError: `max_workers` or `max_tasks_per_child` is below 1, or there is no such `mp_context`.
+        ValueError: `max_workers` or `max_tasks_per_child` is below 1, or `mp_context` is unknown.
         TypeError: An argument has a type that is not allowed, or the initializer or something in `initargs` cannot be
             pickled; the message names it.
     """
@@ -96,12 +96,12 @@ class ProcessPool(Executor):
             ),
         )
         _engines.add(self._engine)
-        # A pool that nobody knows any more does what it was given, and ends.
+        # A pool without references finishes its calls, and ends.
         self._finalizer = weakref.finalize(self, self._engine.close, cancel=False)
         self._finalizer.atexit = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> PoolFuture:
-        """Have `fn(*args, **kwargs)` computed. What cannot be pickled fails its future by a `TypeError` that names it.
+        """Submit `fn(*args, **kwargs)`. If something cannot be pickled, the future fails with a `TypeError` naming it.
 
         Raises:
             PoolBrokenError: No worker can be initialised.
@@ -114,13 +114,13 @@ class ProcessPool(Executor):
     def submit_limited(
         self, limits: CallLimits, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> PoolFuture:
-        """Have `fn(*args, **kwargs)` computed within limits.
+        """Submit `fn(*args, **kwargs)` with limits.
 
-        A call that exceeds one fails with `WallTimeLimitError`, `CpuTimeLimitError` or `MemoryLimitError`; its
-        worker is ended with everything that it has started, and replaced.
+        A call that exceeds one fails with `WallTimeLimitError`, `CpuTimeLimitError` or `MemoryLimitError`; its worker
+        is ended with all processes that it has started, and replaced.
 
         Raises:
-            TypeError: `limits` are no `CallLimits`.
+            TypeError: `limits` is not a `CallLimits`.
             PoolBrokenError: No worker can be initialised.
             RuntimeError: The pool was shut down.
         """
@@ -131,12 +131,12 @@ class ProcessPool(Executor):
         return call
 
     def map(self, fn: Callable[..., T], *iterables: Iterable[Any], chunksize: int = 1, **options: Any) -> Iterator[T]:
-        """As `Executor.map`.
+        """Like `Executor.map`.
 
         Args:
             fn: The function.
             *iterables: Its arguments.
-            chunksize: Without effect, and checked as the standard library does: short calls travel together anyway.
+            chunksize: Checked as in the standard library, but has no effect: short calls are sent together anyway.
             **options: `timeout`, and `buffersize` from CPython 3.14 on.
 
         Raises:
@@ -147,10 +147,10 @@ class ProcessPool(Executor):
         return super().map(fn, *iterables, **options)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Accept no more calls, and end when those that were accepted have ended.
+        """Accept no more calls, and end when all accepted calls have ended.
 
         Args:
-            wait: Return when everything has ended and no process is left.
+            wait: Return only when everything has ended and no process is left.
             cancel_futures: Cancel the calls that have not begun.
         """
         self._engine.close(cancel=cancel_futures)
@@ -158,23 +158,23 @@ class ProcessPool(Executor):
             self._engine.join()
 
     def kill_workers(self) -> None:
-        """Cancel what has not begun, kill the workers with all that they have started, and wait until they are gone.
+        """Cancel calls that have not begun, kill the workers and all their descendants, and wait until they are gone.
 
-        Calls that ran fail with `WorkerLostError`.
+        Running calls fail with `WorkerLostError`.
         """
         self._engine.kill()
 
     def attach(self, loop: asyncio.AbstractEventLoop, gather: Callable[[Callable[[], None]], None]) -> bool:
-        """Have a loop send calls and receive outcomes, which saves a change of threads for each. Used by a run.
+        """Let a loop send calls and receive outcomes, which saves a thread switch for each. Used by a run.
 
-        Futures are then told their outcomes on the loop's thread, or by the pool's own where the loop is kept busy.
+        Outcomes are then set on the loop's thread, or on the pool's own while the loop is busy.
 
         Args:
-            loop: The loop; to be called on its thread.
-            gather: Called with a function that tells futures their outcomes; calls it, and handles what it raises.
+            loop: The loop; this must be called on its thread.
+            gather: Called with a function that sets the outcomes of futures; it calls that, and handles what it raises.
 
         Returns:
-            Whether it does so until `detach` is called; False if another loop does, or this one cannot.
+            True if the loop does so until `detach` is called; False if another loop does, or this one cannot.
         """
         return self._engine.attach(loop, gather)
 
@@ -183,24 +183,24 @@ class ProcessPool(Executor):
         self._engine.detach()
 
     def expect_end(self) -> None:
-        """Do not wait long for workers that do not become ready, since the run is about to end. Used by a run.
+        """Stop waiting long for workers that do not become ready, since the run is about to end. Used by a run.
 
-        A worker gets ten seconds then. After that the pool is broken, which ends the calls that wait for it.
+        A worker then has ten seconds. After that the pool is broken, which ends the calls that are waiting.
         """
         self._engine.expect_end()
 
     def running_calls(self) -> list[PoolFuture]:
-        """The calls that workers are at right now; takes the same time however many wait."""
+        """The calls that workers are running now; takes the same time however many calls are waiting."""
         return self._engine.running_calls()
 
     @property
     def worker_pids(self) -> list[int]:
-        """The processes of the workers that there are right now."""
+        """The process IDs of the current workers."""
         return self._engine.pids()
 
     @property
     def _broken(self) -> bool:
-        """As the standard library's executors have it."""
+        """The attribute of the standard library's executors."""
         return self._engine.broken is not None
 
     def __repr__(self) -> str:
@@ -209,9 +209,9 @@ class ProcessPool(Executor):
 
 def _current_folder() -> str | None:
     try:
-        return os.getcwd()  # noqa: PTH109 - a string, as it travels
+        return os.getcwd()  # noqa: PTH109 - a string, since it is sent to workers
     except OSError:
-        return None  # it was removed: workers begin where this process is, too
+        return None  # it was removed: workers start in the folder of this process
 
 
 def _method(mp_context: Any) -> str:
@@ -231,7 +231,7 @@ os.register_at_fork(after_in_child=_note_fork)
 
 @atexit.register
 def _finish() -> None:
-    """Let pools that nobody has shut down do what they were given before Python exits, as the standard library does."""
+    """Let pools that were not shut down finish their calls before Python exits, as the standard library does."""
     for engine in list(_engines):
         engine.close(cancel=False)
     for engine in list(_engines):

@@ -1,4 +1,4 @@
-"""What the processes of this machine have used until now: one look at all of them."""
+"""A snapshot of the resources that the processes of this machine have used."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Process(NamedTuple):
-    """A process, and what it had used when it was looked at."""
+    """A process, and its usage at the time of the snapshot."""
 
     pid: int
     parent: int
     group: int
     started: float
-    """On `clock`; pids are used again, and the two together are not."""
+    """On `clock`. Process IDs are reused, but not together with the start time."""
     own: float
-    """Seconds of CPU of its own."""
+    """The CPU seconds of the process itself."""
     reaped: float
-    """Seconds of CPU of the processes that it has waited for, and of those that these have waited for. 0 where the
-    system does not tell, as macOS."""
+    """The CPU seconds of the processes that it has waited for, and of those that these have waited for. 0 if the system
+    does not report it, like macOS."""
     resident: int
-    """Bytes of its memory that are there, those that it shares with others included."""
+    """The bytes of its resident memory, including shared memory."""
     virtual: int
-    """Bytes of its address space."""
+    """The bytes of its address space."""
 
     @property
     def key(self) -> Key:
-        """What no other process has, now or later."""
+        """A key that is unique among all processes over time."""
         return self.pid, self.started
 
     @property
     def cpu(self) -> float:
-        """Seconds of CPU, of its own and reaped."""
+        """CPU seconds, its own and reaped."""
         return self.own + self.reaped
 
 
 def clock() -> float:
-    """The time now, on the clock by which processes start."""
+    """The current time, on the clock of process start times."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if ON_LINUX else time.time()
 
 
 def snapshot() -> dict[int, Process]:
-    """All processes that can be seen, by pid. They are looked at one after the other, so that it may be torn."""
+    """All visible processes, by pid. They are read one after the other, so the snapshot is not atomic."""
     return {process.pid: process for process in (_by_proc() if ON_LINUX else by_psutil())}
 
 
@@ -63,7 +63,7 @@ def me() -> Process:
     """This process, with exact times.
 
     Raises:
-        LookupError: The system does not tell.
+        LookupError: The system does not report it.
     """
     if not ON_LINUX:
         pid = os.getpid()
@@ -76,13 +76,13 @@ def me() -> Process:
 
 
 def _by_proc() -> Iterator[Process]:
-    for name in os.listdir("/proc"):  # noqa: PTH208 - names are all that is needed
+    for name in os.listdir("/proc"):  # noqa: PTH208 - only names are needed
         if name.isdecimal() and (process := _stat(name)) is not None:
             yield process
 
 
 def _stat(name: str) -> Process | None:
-    """What `/proc/…/stat` says; None if the process has ended. A third of the time that psutil takes."""
+    """Read `/proc/…/stat`; None if the process has ended. Takes a third of psutil's time."""
     try:
         descriptor = os.open(f"/proc/{name}/stat", os.O_RDONLY)
         try:
@@ -91,7 +91,7 @@ def _stat(name: str) -> Process | None:
             os.close(descriptor)
     except OSError:
         return None
-    fields = line[line.rindex(b")") + 2 :].split()  # the name of the program may hold anything
+    fields = line[line.rindex(b")") + 2 :].split()  # the program's name may contain anything
     parent, group = fields[1:3]
     user, system, children_user, children_system = map(int, fields[11:15])
     started, virtual, resident = map(int, fields[19:22])
@@ -112,7 +112,7 @@ def by_psutil() -> Iterator[Process]:
     import psutil
 
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError), process.oneshot():  # it has ended, or is not to be seen
+        with contextlib.suppress(psutil.Error, OSError), process.oneshot():  # it has ended, or is not visible
             times, memory = process.cpu_times(), process.memory_info()
             yield Process(
                 process.pid,
@@ -127,32 +127,32 @@ def by_psutil() -> Iterator[Process]:
 
 
 class Footprint(NamedTuple):
-    """The memory of a process, without counting twice what it shares."""
+    """The memory of a process, without counting shared memory twice."""
 
     its: int
-    """Bytes that are its own, and its share of those that it shares where the system tells."""
+    """The bytes of its private memory, plus its share of shared memory if the system reports it."""
     common: int
-    """Other bytes, which it has in common with other processes."""
+    """The other bytes, which it shares with other processes."""
 
 
 def footprint(process: Process) -> Footprint:
-    """The memory of a process: what the system knows of it. Takes some milliseconds for each GB."""
+    """The memory of a process, as precisely as the system knows it. Takes some milliseconds per GB."""
     return _proportional(process) if ON_LINUX else by_psutil_private(process)
 
 
 def _proportional(process: Process) -> Footprint:
-    """Each page divided by the number of processes that have it; all of it where that cannot be read."""
+    """Each page divided by the number of processes that share it; the whole page if that cannot be read."""
     try:
         with open(f"/proc/{process.pid}/{_SMAPS}", "rb") as file:  # noqa: PTH123 - takes a third of the time
             return Footprint(sum(int(line.split()[1]) * 1024 for line in file if line.startswith(b"Pss:")), 0)
-    except (FileNotFoundError, ProcessLookupError):  # it has ended, or this system has no such file
+    except (FileNotFoundError, ProcessLookupError):  # the process has ended, or this system has no such file
         return Footprint(process.resident if _SMAPS is None else 0, 0)
-    except OSError:  # of another user
+    except OSError:  # a process of another user
         return Footprint(process.resident, 0)
 
 
 def by_psutil_private(process: Process) -> Footprint:
-    """What no other process has, and the rest, on any system; all of it where that is not told."""
+    """Private memory, and the rest, on any system; all of it as private if the system does not tell."""
     import psutil
 
     try:
@@ -165,7 +165,7 @@ def by_psutil_private(process: Process) -> Footprint:
 
 
 def _smaps() -> str | None:
-    """The file of a process's memory: the short one from Linux 4.14 on, and none where the kernel is built without."""
+    """The name of the memory file: the short one from Linux 4.14 on, or None if the kernel lacks it."""
     return next((name for name in ("smaps_rollup", "smaps") if os.path.exists(f"/proc/self/{name}")), None)  # noqa: PTH110
 
 

@@ -1,8 +1,8 @@
-"""What the pool and its workers say to each other: frames over a socket.
+"""The messages between the pool and its workers: frames over a socket.
 
 A frame is a header, a table of the lengths of its buffers, and a body: the buffers, each padded so that the next one is
-aligned, and then the payload, a pickle. Buffers are what pickle 5 hands out of band: they are sent from where they
-lie and used where they were received.
+aligned, and then the payload, a pickle. Buffers are the out-of-band buffers of pickle 5: they are sent from where they
+are stored, and used where they were received.
 """
 
 from __future__ import annotations
@@ -21,43 +21,43 @@ HEADER = struct.Struct("<BBBxIIIQQdd")
 """Mark, kind, generation, definition, number of buffers, (unused), key, length of the body, began, ended."""
 
 MARK = 0xA7
-"""The first byte of every frame: what else is written into a worker's socket is noticed."""
+"""The first byte of every frame, to detect foreign data in a worker's socket."""
 
 ALIGNMENT = 64
 """Buffers begin at multiples of this many bytes, as numpy's own do."""
 
 CHUNK = 1 << 18
-"""Bytes that are received at once; larger frames are received right into the memory that they stay in."""
+"""How many bytes are received at once; larger frames are received directly into their final memory."""
 
 MOST_BUFFERS = CHUNK // 16
-"""The table of their lengths takes half of a chunk at most."""
+"""Their table of lengths takes at most half of a chunk."""
 
 LONGEST = 1 << 46
-"""No frame is as long as this."""
+"""No frame is this long."""
 
 
 class ProtocolError(Exception):
-    """What was received is no frame: somebody else has written into the socket."""
+    """The received data is not a frame: something else has written into the socket."""
 
 
 class Kind:
-    """What a frame says. No enum: before CPython 3.12 it takes long to look up its members."""
+    """The kinds of frames. Not an enum, whose members are slow to look up before CPython 3.12."""
 
-    INIT = 1  # to a worker: how to begin
-    DEFINE = 2  # to a worker: what calls name by the number `key`
-    FORGET = 3  # to a worker: what was told under the number `key` is not needed any more
+    INIT = 1  # to a worker: how to start
+    DEFINE = 2  # to a worker: what calls refer to by the number `key`
+    FORGET = 3  # to a worker: what was sent under the number `key` is no longer needed
     TASK = 4  # to a worker: a call
-    ANNOUNCED_TASK = 5  # to a worker: a call; say when it begins
+    ANNOUNCED_TASK = 5  # to a worker: a call; report when it begins
     READY = 6  # from a worker: it is initialised
     INIT_FAILED = 7  # from a worker: its initializer raised
-    BEGUN = 8  # from a worker: the call `key` has begun; the payload is what it says of the time before, see `usage`
+    BEGUN = 8  # from a worker: the call `key` has begun; the payload has the usage before it, see `usage`
     RESULT = 9  # from a worker: what the call `key` returned
     EXCEPTION = 10  # from a worker: what the call `key` raised
     LOAD = 11  # to a worker: a piece, under the number `key`: objects that definitions refer to
-    FETCH = 12  # from a worker: the question `key`: what the program has under a name
+    FETCH = 12  # from a worker: the question `key`: the program's value of a name
     FETCHED = 13  # to a worker: the answer to the question `key`: the number `definition`, or 0, and a payload
-    ENDING = 14  # from a worker that is hung up on: what it waits for, as text
-    MEASURED_TASK = 15  # to a worker: a call; say when it begins, and what was used before, see `usage.baseline`
+    ENDING = 14  # from a worker that is ending: what it is waiting for, as text
+    MEASURED_TASK = 15  # to a worker: a call; report when it begins, and the usage before it, see `usage.baseline`
 
 
 class Frame(NamedTuple):
@@ -67,9 +67,9 @@ class Frame(NamedTuple):
     key: int = 0
     """The number of the call."""
     generation: int = 0
-    """Which tokens let the call begin, see `book`."""
+    """The generation of the call's token, see `book`."""
     definition: int = 0
-    """The function to call, or 0 where the payload holds it."""
+    """The function to call, or 0 if the payload contains it."""
     began: float = 0.0
     """Seconds since the epoch."""
     ended: float = 0.0
@@ -77,14 +77,14 @@ class Frame(NamedTuple):
     buffers: Sequence[Buffer] = ()
 
 
-_frame: Callable[[tuple[Any, ...]], Frame] = partial(tuple.__new__, Frame)  # half the time of a call of `Frame`
+_frame: Callable[[tuple[Any, ...]], Frame] = partial(tuple.__new__, Frame)  # takes half the time of calling `Frame`
 
 
 def _padding(length: int) -> int:
     return -length % ALIGNMENT
 
 
-def encode(  # noqa: PLR0917 - as a frame has them
+def encode(  # noqa: PLR0917 - the fields of a frame
     kind: int,
     key: int = 0,
     generation: int = 0,
@@ -94,7 +94,7 @@ def encode(  # noqa: PLR0917 - as a frame has them
     payload: Buffer = b"",
     buffers: Sequence[Buffer] = (),
 ) -> list[Buffer]:
-    """What a `Frame` would hold, as pieces to be sent one after the other; payload and buffers are not copied."""
+    """The fields of a `Frame`, as pieces to send one after the other; payload and buffers are not copied."""
     if not buffers:
         return [HEADER.pack(MARK, kind, generation, definition, 0, 0, key, len(payload), began, ended), payload]
     views = [memoryview(buffer).cast("B") for buffer in buffers]
@@ -107,14 +107,14 @@ def encode(  # noqa: PLR0917 - as a frame has them
 
 
 class Decoder:
-    """Makes frames of what a socket receives."""
+    """Decodes the frames that a socket receives."""
 
     def __init__(self) -> None:
         self._chunk = bytearray(CHUNK)
         self._view = memoryview(self._chunk)
-        self._begin = self._end = 0  # what of the chunk is not decoded yet
-        self._large: bytearray | None = None  # a body that does not fit, or that stays where it is
-        self._filled = 0  # how much of it has been received
+        self._begin = self._end = 0  # the part of the chunk that is not yet decoded
+        self._large: bytearray | None = None  # a body that does not fit, or is not copied
+        self._filled = 0  # how many bytes of it have been received
         self._fields: tuple[Any, ...] = ()
         self._sizes: tuple[int, ...] = ()
 
@@ -122,10 +122,10 @@ class Decoder:
         """Receive once.
 
         Returns:
-            False if the other side has closed the connection.
+            False if the peer has closed the connection.
 
         Raises:
-            BlockingIOError: The socket is not blocking, and there is nothing.
+            BlockingIOError: The socket is non-blocking, and nothing is there.
         """
         if self._large is not None and self._begin == self._end:
             count = sock.recv_into(memoryview(self._large)[self._filled :])
@@ -140,10 +140,10 @@ class Decoder:
         return count > 0
 
     def frames(self) -> list[Frame]:
-        """The frames that are complete, up to something that is none; to be called until there are no more.
+        """The complete frames, up to the first invalid data; call it until it returns none.
 
         Raises:
-            ProtocolError: This is no frame.
+            ProtocolError: The data is not a frame.
         """
         frames: list[Frame] = []
         while True:
@@ -157,7 +157,7 @@ class Decoder:
             frames.append(frame)
 
     def _take_small(self, frames: list[Frame]) -> None:
-        """Take the frames that are complete, until one begins `_large`."""
+        """Take complete frames, until one starts `_large`."""
         chunk, begin, end, size = self._chunk, self._begin, self._end, HEADER.size
         unpack = HEADER.unpack_from
         while begin + size <= end:
@@ -184,10 +184,10 @@ class Decoder:
         self._begin = begin
 
     def _refuse(self, begin: int, frames: list[Frame]) -> None:
-        """Raise an error that shows what begins no frame, unless there are frames before it: they count."""
+        """Raise an error that shows the invalid data, unless there are frames before it, which count first."""
         if not frames:
             shown = bytes(self._chunk[begin : begin + HEADER.size])
-            raise ProtocolError(f"received {shown!r}, which begins no frame")
+            raise ProtocolError(f"received {shown!r}, which is not the beginning of a frame")
 
     def _take_rest(self) -> None:
         assert self._large is not None

@@ -1,8 +1,8 @@
-"""How single objects are pickled by value: functions, their code, classes, and what pickle would only name.
+"""Pickles single objects by value: functions, their code, classes, and objects that pickle would refer to by name.
 
-What reaches into the inside of cloudpickle is here, and nowhere else: `_dynamic_class_reduce` and `_class_reduce`,
-which take classes apart, and its table of reducers. `tests/unit/scheduling/process_pool/test_reducers.py` fails where a
-new version of it has changed one of these.
+All uses of cloudpickle's internals are here: `_dynamic_class_reduce` and `_class_reduce`, which take classes apart, and
+its table of reducers. `tests/unit/scheduling/process_pool/test_reducers.py` fails if a new version of cloudpickle
+changes one of these.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 _HAS_LAZY_ANNOTATIONS = sys.version_info >= (3, 14)
 
 CACHES = (type(functools.lru_cache(lambda: None)),)
-"""Types of what `functools.lru_cache` makes of a function."""
+"""The types of functions decorated with `functools.lru_cache`."""
 
 _ALIAS: Any = getattr(typing, "TypeAliasType", None)
-"""The type of what `type` defines, from CPython 3.12 on."""
+"""The type of aliases that the `type` statement defines, from CPython 3.12 on."""
 
 ALIASES: tuple[Any, ...] = (typing.NewType, typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple)
-"""Types of what the standard library pickles by its name, as it is usually a global; besides functions and classes."""
+"""Types that the standard library pickles by name, like functions and classes, since they are usually globals."""
 
 BY_NAME: tuple[Any, ...] = (*CACHES, *ALIASES, *([_ALIAS] if _ALIAS is not None else []))
 
 _dispatcher: Any = functools.singledispatch(lambda _: None)
 _DISPATCH = _dispatcher.__code__
 _OWN = frozenset(_dispatcher.__dict__) - {"__wrapped__"}
-"""Attributes that every dispatcher has of its own."""
+"""The attributes that every dispatcher has itself."""
 
 
 # ------------------------------------------------------------------------------------------------------------ code
@@ -61,9 +61,9 @@ def _reduce_code(code: CodeType) -> Reduced:
 
 
 def source_of(code: CodeType) -> tuple[str, list[str]] | None:
-    """The name and the lines of what code was compiled from where a worker finds no such file; None if none are known.
+    """The name and lines of the source of code without a file that a worker can read; None if they are unknown.
 
-    These are cells of notebooks, input of an interactive interpreter, `python -c`, doctests.
+    Examples are notebook cells, input of an interactive interpreter, `python -c`, and doctests.
     """
     filename = code.co_filename
     if Path(filename).is_file():
@@ -79,7 +79,7 @@ def source_of(code: CodeType) -> tuple[str, list[str]] | None:
 
 
 def make_function(code: CodeType, globals_: dict[str, Any], cells: int | None) -> FunctionType:
-    """A function of which only the code is there yet."""
+    """A function with only its code, to be completed later."""
     globals_.setdefault("__builtins__", __builtins__)
     closure = None if cells is None else tuple(CellType() for _ in range(cells))
     return FunctionType(code, globals_, None, None, closure)
@@ -96,10 +96,10 @@ def reduce_function(
 
     Args:
         function: The function.
-        globals_: Is pickled for its globals.
-        used: Globals that travel with it.
-        submodules: What is to be imported where it goes.
-        source: As of `source_of`.
+        globals_: What to pickle for its globals.
+        used: The globals to pickle with it.
+        submodules: The submodules to import in the worker.
+        source: The result of `source_of`.
     """
     closure = function.__closure__
     state = {
@@ -123,7 +123,7 @@ def reduce_function(
 
 
 def _contents(cell: CellType) -> tuple[Any, ...]:
-    """What is in a cell; nothing if it is empty."""
+    """The contents of a cell; nothing if it is empty."""
     try:
         return (cell.cell_contents,)
     except ValueError:
@@ -131,24 +131,24 @@ def _contents(cell: CellType) -> tuple[Any, ...]:
 
 
 def annotations_of(obj: Any) -> dict[str, Any]:
-    """The annotations of a function or class; as text where they speak of what is not there, from CPython 3.14 on."""
+    """The annotations of a function or class; from CPython 3.14 on as text if they refer to undefined names."""
     if not _HAS_LAZY_ANNOTATIONS:
         return inspect.get_annotations(obj)
     try:
         return dict(obj.__annotations__)
-    except Exception:  # noqa: BLE001 - it is the user's code that is evaluated
+    except Exception:  # noqa: BLE001 - annotations are the user's code
         annotationlib: Any = import_module("annotationlib")
         texts: dict[str, Any] = annotationlib.get_annotations(obj, format=annotationlib.Format.STRING)
         return texts
 
 
 def is_dispatcher(function: FunctionType) -> bool:
-    """Whether `functools.singledispatch` has made this function."""
+    """Whether this function was created by `functools.singledispatch`."""
     return function.__code__ is _DISPATCH
 
 
 def reduce_dispatcher(function: Any) -> Reduced:
-    """Take apart what `functools.singledispatch` has made; its caches refer to classes weakly."""
+    """Take apart a function created by `functools.singledispatch`, whose caches refer to classes weakly."""
     registry = dict(function.registry)
     base = registry.pop(object)
     state = {key: value for key, value in function.__dict__.items() if key not in _OWN}
@@ -157,7 +157,7 @@ def reduce_dispatcher(function: Any) -> Reduced:
 
 
 def set_dispatcher(function: Any, state: Any) -> None:
-    """Register what was registered."""
+    """Register the implementations again."""
     registry, attributes, names = state
     for kind, implementation in registry.items():
         function.register(kind, implementation)
@@ -169,13 +169,13 @@ def set_dispatcher(function: Any, state: Any) -> None:
 
 
 def reduce_class(cls: type) -> Reduced:
-    """Take a class apart; types of the interpreter that have no name, such as that of None, are made again."""
+    """Take a class apart; nameless types of the interpreter, such as that of None, are looked up again."""
     if cls.__module__ == "builtins":
         reduced = cloudpickle._class_reduce(cls)
         if isinstance(reduced, tuple):
             return reduced
     make, made, (attributes, slots), _, _, setter = cloudpickle._dynamic_class_reduce(cls)
-    if make is cloudpickle._make_skeleton_class:  # that of an enumeration takes it already
+    if make is cloudpickle._make_skeleton_class:  # the reducer of enums already takes it
         kind, name, bases, namespace, *rest = made
         made = (kind, name, bases, {**namespace, "__qualname__": cls.__qualname__}, *rest)
     if _HAS_LAZY_ANNOTATIONS:
@@ -186,13 +186,13 @@ def reduce_class(cls: type) -> Reduced:
     return make, made, (attributes, slots), None, None, setter
 
 
-# ------------------------------------------------------------------------------------------------- what has a name
+# ------------------------------------------------------------------------------------------------- objects with a name
 
 
 def reduce_named(obj: Any) -> Reduced:
-    """Take apart what pickle only names.
+    """Take apart an object that pickle would only refer to by name.
 
-    Whatever says of itself that it is a global, by a `__reduce__` that gives its name, is an instance with a state.
+    An object whose `__reduce__` returns a name, and so claims to be a global, is an instance with a state.
     """
     kind = type(obj)
     if kind in CACHES:
@@ -223,7 +223,7 @@ def _update(obj: Any, state: dict[str, Any]) -> None:
 
 
 def _make_alias(name: str, value: Any, parameters: tuple[Any, ...], module: str) -> Any:
-    """An alias, made in the module that it was made in: its `__module__` cannot be set."""
+    """Create an alias in its original module, since its `__module__` cannot be set."""
     make: Callable[..., Any] = FunctionType(_call_alias.__code__, {"__name__": module})
     return make(_ALIAS, name, value, parameters)
 
@@ -233,7 +233,7 @@ def _call_alias(kind: Any, name: str, value: Any, parameters: tuple[Any, ...]) -
 
 
 def _arguments_of_parameter(obj: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The constraints of a type parameter, and how it was made."""
+    """The constraints of a type parameter, and its other arguments."""
     options: dict[str, Any] = {}
     if hasattr(obj, "has_default") and obj.has_default():  # from 3.13 on
         options["default"] = obj.__default__
@@ -250,7 +250,7 @@ def _make_parameter(kind: Any, name: str, constraints: tuple[Any, ...], options:
     return parameter
 
 
-# --------------------------------------------------------------------------------------------- tables for picklers
+# --------------------------------------------------------------------------------------------- table for picklers
 
 
 def _reduce_cached_property(descriptor: Any) -> Reduced:
@@ -283,4 +283,4 @@ REDUCERS: MutableMapping[type, Callable[[Any], Any]] = ChainMap(
     },
     copyreg.dispatch_table,
 )
-"""Of types that pickle itself cannot pickle, or not as it is needed here."""
+"""The reducers of types that pickle cannot handle, or not in the way needed here."""

@@ -1,4 +1,4 @@
-"""What to say where the system has not got what it takes to start a process."""
+"""Error messages for a system that lacks the resources to start a process."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import errno
 import resource
 
 MOST = 1 << 62
-"""A limit that is none."""
+"""Values from here on mean no limit."""
 
 
 def explain(error: OSError) -> str:
-    """What has run out, and what to do about it."""
+    """Which resource has run out, and the remedy."""
     return f"{error}{_REMEDIES.get(error.errno or 0, _nothing)()}"
 
 
@@ -25,15 +25,15 @@ def _limit(number: int) -> str:
 
 def _processes() -> str:
     return (
-        "; the limit of processes and threads is reached: that of the user (ulimit -u: "
+        "; the limit of processes and threads is reached, of the user (ulimit -u: "
         f"{_limit(resource.RLIMIT_NPROC)}) or of the job (pids.max of its cgroup). Use fewer workers, or raise it"
     )
 
 
 def _descriptors() -> str:
     return (
-        f"; this process has as many files open as it may (ulimit -n: {_limit(resource.RLIMIT_NOFILE)}), and a worker "
-        "takes two. Close files, use fewer workers, or raise the limit, for instance by resource.setrlimit"
+        f"; the limit of open files is reached (ulimit -n: {_limit(resource.RLIMIT_NOFILE)}), and a worker "
+        "takes two. Close files, use fewer workers, or raise the limit, for example with resource.setrlimit"
     )
 
 

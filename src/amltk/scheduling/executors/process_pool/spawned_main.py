@@ -1,14 +1,14 @@
-"""What processes that a call starts have as `__main__`: what the worker's has, without running the program again.
+"""The `__main__` of processes that a call starts: the contents of the worker's, without running the program again.
 
-A child that `multiprocessing` starts by spawn or forkserver is told in its *preparation data* which program its parent
-runs, and runs that as `__mp_main__`. In a worker this would be the user's program, with its search and without a need
-for a main guard. So in workers, and in what they start, the preparation data names no program, but brings along an
-object that installs a module as `__main__`. The module holds nothing until a name is looked for in it; then it gets
-everything that the parent's `__main__` had when the child was started: functions, classes and what else says that it
-is defined there, and the globals that these use.
+The *preparation data* of a child that `multiprocessing` starts by spawn or forkserver name the program of its parent,
+which the child runs as `__mp_main__`. In a worker this would run the user's program, which may have no main guard. So
+in workers, and in processes that they start, the preparation data name no program, but contain an object that installs
+a module as `__main__`. The module is empty until a name is looked up in it; then it gets everything that the parent's
+`__main__` had when the child was started: functions, classes, other objects defined there, and the globals that these
+use.
 
-`multiprocessing.spawn.get_preparation_data` is not documented, but it is what all of `multiprocessing` asks. loky has
-its own. The tests notice when one of them changes.
+`multiprocessing.spawn.get_preparation_data` is not documented, but all of `multiprocessing` uses it. loky has its own.
+The tests notice if one of them changes.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
     PreparationData = dict[str, Any]
 
 PROGRAM = ("init_main_from_name", "init_main_from_path")
-"""What names the program in preparation data."""
+"""The keys of preparation data that name the program."""
 
 LOKY = ("loky.backend.spawn", "joblib.externals.loky.backend.spawn")
-"""The modules of loky, and of the copy that joblib has, that make preparation data."""
+"""The modules that create preparation data in loky, and in the copy within joblib."""
 
 INSTALL = f"import sys; sys.path[:] = path; from {__name__} import install; install(own, contents, parent)"
-"""Run by a child when it reads its preparation data; before that, it may not find this module."""
+"""Run by a child when it reads its preparation data; until then, it may not find this module."""
 
 _contents: bytes | None = None
-"""What this process's `__main__` has not got yet."""
+"""The contents that this process's `__main__` has not received yet."""
 
 
 def replace() -> None:
-    """Have no child of this process run the program, from now on. To be called in a worker."""
+    """From now on, let no child of this process run the program. Call this in a worker."""
     if not hasattr(spawn.get_preparation_data, "__wrapped__"):
         spawn.get_preparation_data = _without_program(spawn.get_preparation_data, brings_main=True)
     replace_of_loky()
@@ -57,7 +57,7 @@ def replace_of_loky() -> None:
         module = sys.modules.get(name)
         get = getattr(module, "get_preparation_data", None)
         if module is not None and get is not None and not hasattr(get, "__wrapped__"):
-            # Most of its processes need no `__main__`: it sends what is defined there by value.
+            # Most of loky's processes need no `__main__`: loky sends its definitions by value.
             module.get_preparation_data = _without_program(get, brings_main=False)  # type: ignore[attr-defined]
 
 
@@ -74,7 +74,7 @@ def _without_program(get: Callable[..., PreparationData], *, brings_main: bool) 
 
 
 class _Main:
-    """This process's `__main__`, as part of the preparation data of a child; pickled when that is started."""
+    """This process's `__main__` in the preparation data of a child; pickled when the child is started."""
 
     def __reduce__(self) -> tuple[Callable[..., None], tuple[str, dict[str, Any]]]:
         main = sys.modules["__main__"]
@@ -83,7 +83,7 @@ class _Main:
 
 
 def _snapshot(main: types.ModuleType) -> bytes:
-    _fill(main)  # a child may have children before it has looked into its `__main__`
+    _fill(main)  # a child may start children before it has used its `__main__`
     contents = {name: value for name, value in list(vars(main).items()) if _is_defined_in_main(value)}
     whole = _pickled(contents, lambda _: True)
     return _pickle_what_can_be(contents) if whole is None else whole
@@ -92,12 +92,12 @@ def _snapshot(main: types.ModuleType) -> bytes:
 def _is_defined_in_main(value: Any) -> bool:
     try:
         return getattr(value, "__module__", None) in {"__main__", "__mp_main__"}
-    except Exception:  # noqa: BLE001 - of an object that makes up its attributes
+    except Exception:  # noqa: BLE001 - an object may compute its attributes
         return False
 
 
 def _pickle_what_can_be(contents: dict[str, Any]) -> bytes:
-    """Leave out what cannot be pickled, also where functions use it: they may well do without."""
+    """Leave out what cannot be pickled, even if functions use it: they may not need it."""
     values: dict[int, Any] = {}
 
     @functools.cache
@@ -106,7 +106,7 @@ def _pickle_what_can_be(contents: dict[str, Any]) -> bytes:
 
     def can_be_pickled(value: Any) -> bool:
         if isinstance(value, types.FunctionType | type | types.ModuleType):
-            return True  # if not, whatever uses it is left out as well
+            return True  # if not, its users are left out too
         values[id(value)] = value
         return can_be_pickled_by_id(id(value))
 
@@ -115,8 +115,8 @@ def _pickle_what_can_be(contents: dict[str, Any]) -> bytes:
 
 
 def _pickled(obj: Any, takes_along: Callable[[Any], bool]) -> bytes | None:
-    """Pickle an object with what its functions use, as far as that is to be taken along; None if it cannot be."""
-    # Late: it takes its time to import, and most processes start no others.
+    """Pickle an object with the globals that its functions use, if `takes_along` allows; None if that fails."""
+    # Imported late: it is slow to import, and most processes start no others.
     from amltk.scheduling.executors.process_pool.by_value import ByValue
 
     class Snapshot(ByValue):
@@ -127,13 +127,13 @@ def _pickled(obj: Any, takes_along: Callable[[Any], bool]) -> bytes | None:
     file = io.BytesIO()
     try:
         Snapshot(file, None, set()).dump(obj)
-    except Exception:  # noqa: BLE001 - whatever the methods of the user's objects raise
+    except Exception:  # noqa: BLE001 - the user's objects may raise anything
         return None
     return file.getvalue()
 
 
 class LateMain(types.ModuleType):
-    """A `__main__` that gets its contents when something is looked for that it does not have."""
+    """A `__main__` that gets its contents when a missing name is looked up."""
 
     parent: int
 
@@ -144,17 +144,17 @@ class LateMain(types.ModuleType):
                 return vars(self)[name]
         raise AttributeError(
             f"module '__main__' of this process has no attribute {name!r}. It does not run the program, but has what "
-            f"process {self.parent} had in its `__main__` when it started this one, as far as that can be pickled"
+            f"the `__main__` of process {self.parent} had when that started this one, as far as it can be pickled"
         )
 
 
 def install(own: bytes, contents: bytes, parent: int) -> None:
-    """Be such a child: have a `__main__` that is filled later.
+    """Set up such a child, with a `__main__` that is filled later.
 
     Args:
-        own: A pickle of what the import system says of the program, which it has at once.
-        contents: A pickle of the others.
-        parent: The process that has started this one.
+        own: A pickle of the import attributes, which are set at once.
+        contents: A pickle of all other contents.
+        parent: The process that started this one.
     """
     global _contents  # noqa: PLW0603 - a process has one `__main__`
     _contents = contents
@@ -162,7 +162,7 @@ def install(own: bytes, contents: bytes, parent: int) -> None:
     main_module.fill(main, pickle.loads(own))
     main.__name__ = "__mp_main__"
     LateMain.parent = parent
-    spawn.old_main_modules.append(sys.modules["__main__"])  # as `multiprocessing` does, so that it stays alive
+    spawn.old_main_modules.append(sys.modules["__main__"])  # like `multiprocessing`, so that it stays alive
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main
     replace()
 

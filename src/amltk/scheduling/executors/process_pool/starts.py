@@ -1,8 +1,8 @@
-"""What a worker lets be started: nothing on behalf of a module that it imports, see `amltk._guard`.
+"""What a worker may start: nothing on behalf of a module that it is importing, see `amltk._guard`.
 
-The pool and the scheduler ask by themselves. Processes and threads of the standard library are made to ask, since there
-is no hook that others could use: `multiprocessing.process.BaseProcess.start` is what every process of `multiprocessing`
-goes through, whatever its context (those of pools, managers, `ProcessPoolExecutor`, loky and PyTorch as well).
+The pool and the scheduler check that themselves. Processes and threads of the standard library are patched to check,
+since there is no hook: every process of `multiprocessing` goes through `multiprocessing.process.BaseProcess.start`,
+whatever its context (also those of pools, managers, `ProcessPoolExecutor`, loky and PyTorch).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from amltk.scheduling.executors.process_pool import spawned_main
 
 
 def loading() -> _guard.Loading:
-    """The context manager to be used around everything that a worker, or a process that it is forked from, loads.
+    """The context manager around everything that a worker, or a process that it is forked from, loads.
 
-    It may be entered again and again. The first call changes what `start` of processes and threads does in this
-    process, so it is for processes that are not the user's own.
+    It may be entered many times. The first call patches `start` of processes and threads in this process, so it is not
+    meant for the user's own processes.
     """
     if not hasattr(BaseProcess.start, "__wrapped__"):
         _have_processes_ask()
@@ -33,7 +33,7 @@ def _have_processes_ask() -> None:
     @functools.wraps(start)
     def ask_and_start(self: BaseProcess) -> None:
         _guard.check_import("a process of multiprocessing")
-        spawned_main.replace_of_loky()  # it may have been imported since
+        spawned_main.replace_of_loky()  # it may have been imported meanwhile
         start(self)
 
     BaseProcess.start = ask_and_start  # type: ignore[method-assign]

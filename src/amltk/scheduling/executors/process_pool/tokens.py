@@ -1,7 +1,7 @@
-"""The tokens of a worker: bytes that its process and the pool both take from the same end, see `book`.
+"""The tokens of a worker: bytes that its process and the pool both read from the same end, see `book`.
 
-On Linux they go through a pipe that the pool opens again for both reading and writing: that takes one descriptor, and
-the pool's end does not block although the worker's does. Elsewhere they go through a pair of sockets.
+On Linux they go through a pipe that the pool reopens for both reading and writing: that takes one descriptor, and the
+pool's end is non-blocking although the worker's is blocking. Elsewhere they go through a pair of sockets.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import sys
 import termios
 
 GENERATIONS = 255
-"""How many kinds of tokens there are; each is one byte."""
+"""How many different tokens there are; each is one byte."""
 
 END = bytes((GENERATIONS,))
-"""What a worker takes instead of a token when it is to end. It is sent, since the end of a pipe is not noticed while a
-forked copy of the pool's process has the pipe open as well."""
+"""What a worker reads instead of a token when it should end. It is sent explicitly, since the end of a pipe goes
+unnoticed while a forked copy of the pool's process also holds the pipe open."""
 
 MAX_TOKENS = 1 << 16
 
 
 class PipeTokens:
-    """See the module.
+    """See the module's docstring.
 
     Attributes:
         theirs: The descriptor that the worker reads from, until `close_theirs`.
@@ -47,22 +47,22 @@ class PipeTokens:
         os.write(self._ours, tokens)
 
     def take(self) -> int:
-        """Take back what the worker has not taken: how many there were."""
+        """Take back the tokens that the worker has not taken; returns how many."""
         with contextlib.suppress(BlockingIOError):
             return len(os.read(self._ours, MAX_TOKENS))
         return 0
 
     def count(self) -> int:
-        """How many there are that the worker has not taken."""
+        """How many tokens the worker has not yet taken."""
         size: int = struct.unpack("i", fcntl.ioctl(self._ours, termios.FIONREAD, bytes(4)))[0]
         return size
 
     def descriptors(self) -> list[int]:
-        """What a forked worker must not keep."""
+        """The descriptors that a forked worker must not keep."""
         return [self._ours]
 
     def close_theirs(self) -> None:
-        """Close the worker's end here, once the worker has it."""
+        """Close the worker's end in this process, once the worker has it."""
         os.close(self.theirs)
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class PipeTokens:
 
 
 class SocketTokens:
-    """As `PipeTokens`, where a pipe cannot be opened again."""
+    """Like `PipeTokens`, for systems where a pipe cannot be reopened."""
 
     def __init__(self) -> None:
         self._ours, self._theirs = socket.socketpair()
@@ -79,27 +79,27 @@ class SocketTokens:
 
     def put(self, tokens: bytes) -> None:
         """Let the worker begin calls."""
-        with contextlib.suppress(OSError):  # the worker is gone: nothing of this is begun
+        with contextlib.suppress(OSError):  # the worker is gone: none of these calls begins
             self._ours.send(tokens)
 
     def take(self) -> int:
-        """Take back what the worker has not taken: how many there were."""
+        """Take back the tokens that the worker has not taken; returns how many."""
         with contextlib.suppress(BlockingIOError):
             return len(self._theirs.recv(MAX_TOKENS, socket.MSG_DONTWAIT))
         return 0
 
     def count(self) -> int:
-        """How many there are that the worker has not taken."""
+        """How many tokens the worker has not yet taken."""
         with contextlib.suppress(BlockingIOError):
             return len(self._theirs.recv(MAX_TOKENS, socket.MSG_DONTWAIT | socket.MSG_PEEK))
         return 0
 
     def descriptors(self) -> list[int]:
-        """What a forked worker must not keep."""
+        """The descriptors that a forked worker must not keep."""
         return [self._ours.fileno()]
 
     def close_theirs(self) -> None:
-        """Tokens are taken back from the worker's end, so it stays open here."""
+        """Do nothing: tokens are taken back from the worker's end, so it stays open here."""
 
     def close(self) -> None:
         """Close both ends."""
@@ -108,5 +108,5 @@ class SocketTokens:
 
 
 def make_tokens() -> PipeTokens | SocketTokens:
-    """The tokens of a new worker."""
+    """Create the tokens of a new worker."""
     return PipeTokens() if sys.platform == "linux" else SocketTokens()

@@ -1,10 +1,10 @@
-"""One resource tracker for the driver and its workers, as for `multiprocessing` and its children.
+"""One resource tracker for the driver and its workers, like that of `multiprocessing` and its children.
 
-The tracker of `multiprocessing` is a process that destroys what was left behind in shared memory by those who have its
-pipe, once all of them have ended. A worker with a tracker of its own would thus destroy, at its end, whatever it has
-used. So it writes into the pipe of the driver's; or, if that has none so far, into a pipe whose lines the pool
-forwards, so that a tracker is started only for those who use it. The descriptors are not documented; `multiprocessing`
-itself hands them to its children in this way.
+The tracker of `multiprocessing` is a process that destroys leftover shared memory once all processes that have its pipe
+have ended. A worker with its own tracker would thus destroy, at its end, whatever it has used. So it writes into the
+pipe of the driver's tracker; or, if the driver has none so far, into a pipe whose lines the pool forwards, so that a
+tracker is started only if it is needed. The descriptors are not documented; `multiprocessing` itself passes them to its
+children in this way.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 PROBES = (b"PROBE:", b'{"cmd":"PROBE"')
-"""What lines begin with that only ask whether there is a tracker, from CPython 3.14 on perhaps in JSON."""
+"""The beginnings of lines that only probe for a tracker; in JSON they may be from CPython 3.14 on."""
 
 
 class Forwarding:
-    """The driver's side, for one pool. Not for several threads at once.
+    """The driver's side, for one pool. Not thread-safe.
 
     Attributes:
-        descriptor: What workers write into.
+        descriptor: The descriptor that workers write to.
     """
 
     def __init__(self) -> None:
@@ -29,18 +29,18 @@ class Forwarding:
         self._rest = b""
         running = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
         if running is not None:
-            # Another descriptor: from 3.14 on, that of the tracker is closed in processes that were forked.
+            # A duplicate: from 3.14 on, forked processes close the tracker's descriptor.
             self.descriptor: int = os.dup(running)
         else:
             self._reader, self.descriptor = os.pipe()
             os.set_blocking(self._reader, False)
 
     def fileno(self) -> int:
-        """What is readable when there is something to forward; -1 if workers write to the tracker themselves."""
+        """The descriptor that signals something to forward; -1 if workers write to the tracker directly."""
         return -1 if self._reader is None else self._reader
 
     def forward(self) -> None:
-        """Give the tracker what workers have written; to be called before anybody learns what they have returned."""
+        """Forward the lines of workers to the tracker; must be called before their results are delivered."""
         if self._reader is None:
             return
         while True:
@@ -54,15 +54,15 @@ class Forwarding:
             wanted = [line for line in lines if not line.startswith(PROBES)]
             try:
                 while wanted:
-                    running: Any = resource_tracker.getfd()  # it is started, if need be
+                    running: Any = resource_tracker.getfd()  # starts the tracker if necessary
                     os.write(running, wanted[0] + b"\n")
                     del wanted[0]
-            except OSError:  # it cannot be started now: with the next lines
+            except OSError:  # it cannot be started now; tried again with the next lines
                 self._rest = b"\n".join((*wanted, self._rest))
                 return
 
     def close(self) -> None:
-        """Forward the rest, and close everything; once the workers have ended."""
+        """Forward the rest, and close everything. Call this once the workers have ended."""
         self.forward()
         os.close(self.descriptor)
         if self._reader is not None:
@@ -71,8 +71,8 @@ class Forwarding:
 
 
 def use(descriptor: int) -> None:
-    """Have this process, a worker, and whatever it starts use the tracker behind a descriptor of `Forwarding`."""
-    os.set_inheritable(descriptor, False)  # by programs; a process of `multiprocessing` is told of it
+    """Make this process, a worker, and whatever it starts use the tracker behind a descriptor of `Forwarding`."""
+    os.set_inheritable(descriptor, False)  # for programs; `multiprocessing` passes it to its processes
     tracker: Any = resource_tracker._resource_tracker
     tracker._fd = descriptor
-    tracker._pid = None  # it is not this process's child
+    tracker._pid = None  # the tracker is not a child of this process

@@ -1,6 +1,6 @@
-"""What goes to the workers and comes from them: calls, the definitions that these need, and outcomes.
+"""The traffic with the workers: calls, the definitions that these need, and outcomes.
 
-Nothing here blocks or calls users' code. All of it happens under the engine's lock, but for `pack`.
+Nothing here blocks or runs users' code. Everything happens under the engine's lock, except `pack`.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool.tracker import Forwarding
 
     Outcome: TypeAlias = tuple[PoolFuture, Frame | None, BaseException | None]
-    """How a call has ended: with what a worker has sent, or with an error of the pool's own."""
+    """How a call ended: with a frame from a worker, or with an error of the pool."""
 
 SHARING_DELAY = 0.001
-"""Seconds that calls wait behind another one before they are given to a worker that has nothing to do."""
+"""How many seconds calls wait behind another one before they are given to an idle worker."""
 
 OUTCOMES = frozenset({Kind.RESULT, Kind.EXCEPTION})
 """The kinds of frames that end a call."""
 
 JOINED = 1 << 18
-"""Bytes up to which what is sent at once is joined to one piece."""
+"""The size in bytes up to which frames sent together are joined."""
 
 
 class Question(NamedTuple):
-    """What a worker asks for: a global of a module, or the module itself where `name` is None."""
+    """A worker's question: a global of a module, or the module itself if `name` is None."""
 
     link: Link
     key: int
@@ -54,7 +54,7 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the program has."""
+    """The program's answer."""
 
     question: Question
     definition: Definition | None
@@ -62,20 +62,20 @@ class Answer(NamedTuple):
 
 
 class Traffic:
-    """See the module.
+    """See the module's docstring.
 
     Args:
-        book: Says who gets which call.
-        selector: Where the workers' sockets are registered, each with what handles it.
+        book: Decides which worker gets which call.
+        selector: The selector where the workers' sockets are registered, each with its handler.
 
     Attributes:
         links: The workers, by the numbers of their seats.
-        warden: Looks after the calls that have limits.
-        outcomes: Calls that have ended and were not told so.
-        questions: What workers wait for: names that they miss.
-        staff_wanted: Whether something has happened that is not for the traffic but for the staff to handle.
-        slowest_start: Seconds that a worker has taken to be ready, at most; 0.0 if none has been yet.
-        share_at: When calls that wait behind another one are to be taken back, on the monotonic clock; None for never.
+        warden: Enforces the limits of calls.
+        outcomes: Outcomes of calls that have not been delivered yet.
+        questions: Questions of workers about missing names.
+        staff_wanted: Whether something has happened that the staff must handle, not the traffic.
+        slowest_start: The most seconds that a worker has taken to be ready; 0.0 if none has been yet.
+        share_at: When to take back calls that wait behind another one, on the monotonic clock; None for never.
     """
 
     def __init__(self, book: Book, selector: selectors.BaseSelector) -> None:
@@ -86,21 +86,21 @@ class Traffic:
         self.staff_wanted: bool = False
         self.slowest_start: float = 0.0
         self.share_at: float | None = None
-        self.forwarding: Forwarding | None = None  # of workers' lines for the resource tracker
-        self._blocking: int | None = None  # behind which call they wait
+        self.forwarding: Forwarding | None = None  # forwards workers' lines to the resource tracker
+        self._blocking: int | None = None  # the call that they wait behind
         self._book = book
         self._selector = selector
         self._definitions = Definitions()
-        self._known_modules: set[str] = set()  # that calls need
+        self._known_modules: set[str] = set()  # needed by calls
         self._pickler = CallPickler(self._definitions)
-        self._pickling = threading.Lock()  # held while users' code is called, so never together with the engine's
+        self._pickling = threading.Lock()  # held while users' code runs, so never together with the engine's
 
     # ------------------------------------------------------------------ to the workers
 
     def unpacked(self) -> list[PoolFuture]:
-        """The calls that have to be packed before they can be sent, as far as workers have room for them."""
+        """The calls that must be packed before they can be sent, as many as workers have room for."""
         calls: list[PoolFuture] = []
-        # While there is no worker, the first one: what it needs is imported ahead of all workers.
+        # Without any worker, the first call: the modules that it needs are imported ahead of all workers.
         room = self._book.room() if self._book.seats else 1
         for call in self._book.queue:
             if not room:
@@ -112,16 +112,16 @@ class Traffic:
         return calls
 
     def take_modules(self) -> set[str]:
-        """The modules that calls have turned out to need since: a worker imports them."""
+        """The modules that calls have turned out to need since the last time."""
         new = self._definitions.modules.copy() - self._known_modules
         self._known_modules |= new
         return new
 
     def pack(self, calls: Iterable[PoolFuture]) -> list[tuple[PoolFuture, BaseException]]:
-        """Pickle calls, which calls users' code: not to be done under the lock, nor by two threads at once.
+        """Pickle calls, which runs users' code: not under the lock, and not on two threads at once.
 
         Returns:
-            Those that could not be pickled, and why.
+            The calls that could not be pickled, with the errors.
         """
         problems: list[tuple[PoolFuture, BaseException]] = []
         with self._pickling:
@@ -129,16 +129,16 @@ class Traffic:
                 fn = call.fn
                 try:
                     call.parcel = self._pickler.parcel(fn, call.args, call.kwargs)
-                except BaseException as raised:  # noqa: BLE001 - it is the call's outcome
+                except BaseException as raised:  # noqa: BLE001 - this is the call's outcome
                     error = explain_call(raised, fn, call.args, call.kwargs, make_pickler)
-                    add_note(error, f"this was raised when a call of {safe_repr(fn)} was pickled for a worker process")
+                    add_note(error, f"raised while pickling a call of {safe_repr(fn)} for a worker process")
                     problems.append((call, error))
         if len(self._definitions.modules) > len(self._known_modules):
             self.staff_wanted = True  # they may be imported ahead
         return problems
 
     def pack_initializer(self, link: Link, initialize: Initializer) -> bytes:
-        """Pickle what a new worker calls first, with what it has to be told before; not under the lock, as `pack`.
+        """Pickle the initializer for a new worker, with the definitions that it needs; not under the lock, like `pack`.
 
         Raises:
             Exception: Whatever the methods of the user's objects raise, or a `pickle.PicklingError`.
@@ -148,7 +148,7 @@ class Traffic:
         return pickle.dumps((list(self._news(link, _definitions(uses))), payload, list(map(bytes, buffers))), 5)
 
     def find_answers(self, questions: Iterable[Question]) -> list[Answer]:
-        """Find what workers have asked for; not under the lock, as `pack`."""
+        """Find the answers to workers' questions; not under the lock, like `pack`."""
         return [self._find_answer(question) for question in questions]
 
     def _find_answer(self, question: Question) -> Answer:
@@ -161,12 +161,12 @@ class Traffic:
                 definition = self._definitions.of_global(module, name)
                 needed = [] if definition is None else [piece.number for piece in definition.pieces]
                 return Answer(question, definition, pickle.dumps(needed) if needed else b"")
-            except BaseException as error:  # noqa: BLE001 - it is raised where the name is looked up
+            except BaseException as error:  # noqa: BLE001 - raised where the name is looked up
                 problem = f"{name!r} of the program's {module} cannot be sent to a worker: {safe_repr(error)}"
                 return Answer(question, None, problem.encode())
 
     def send_answers(self, answers: Iterable[Answer]) -> None:
-        """Tell workers what they have asked for, as far as they are there."""
+        """Send answers to the workers that still exist."""
         for (link, key, _, _), definition, payload in answers:
             if self.links.get(link.seat.number) is link:
                 pieces = [] if definition is None else self._definition_frames(link, [definition])
@@ -174,7 +174,7 @@ class Traffic:
                 self.send(link, [*pieces, *encode(Kind.FETCHED, key, 0, number, payload=payload)])
 
     def send_calls(self) -> None:
-        """Give workers what they have room for."""
+        """Send workers as many calls as they have room for."""
         for seat, calls in self._book.assign():
             link = self.links[seat.number]
             pieces = self._encode(link, calls, self._kind_of(calls[0]))
@@ -183,7 +183,7 @@ class Traffic:
             link.tokens.put(bytes((seat.generation,)) * len(calls))
 
     def _kind_of(self, call: PoolFuture) -> int:
-        """Who may run for some time says when it begins; so do calls that have limits, which are sent alone."""
+        """Calls that may run for some time report when they begin; so do calls with limits, which are sent alone."""
         if call.limits is not None:
             return Kind.ANNOUNCED_TASK if call.limits.cpu_time is None else Kind.MEASURED_TASK
         return Kind.ANNOUNCED_TASK if self._book.expected >= SHARING_DELAY else Kind.TASK
@@ -196,7 +196,7 @@ class Traffic:
             assert call.parcel is not None, "only packed calls are assigned"
             number, payload, buffers, uses = call.parcel
             for definition in uses:
-                if definition.number not in knows:  # 0, of what is lent, is known
+                if definition.number not in knows:  # 0, the number of loans, is always known
                     frames += self._definition_frames(link, _definitions([definition]))
             frames += encode(kind, call.key, generation, number, 0.0, 0.0, payload, buffers)
         return frames
@@ -209,7 +209,7 @@ class Traffic:
         ]
 
     def _news(self, link: Link, definitions: Iterable[Definition]) -> Iterator[tuple[int, int, bytes]]:
-        """What a worker has to be told before it can use these: kinds of frames, numbers and payloads."""
+        """What to send to a worker before it can use these definitions: kinds of frames, numbers and payloads."""
         knows = link.knows
         for definition in definitions:
             for piece in definition.pieces:
@@ -224,12 +224,12 @@ class Traffic:
         while self._definitions.forgotten:
             number = self._definitions.forgotten.popleft()
             for link in self.links.values():
-                if number in link.knows and link.seat.ready:  # nothing comes before how it begins
+                if number in link.knows and link.seat.ready:  # nothing may be sent before the INIT frame
                     link.knows.discard(number)
                     self.send(link, encode(Kind.FORGET, number))
 
     def send(self, link: Link, pieces: list[Buffer]) -> None:
-        """Send frames, or as much of them as goes now and the rest when it goes."""
+        """Send frames: as much as possible now, and the rest when the socket is writable."""
         if sum(map(len, pieces)) < JOINED:
             pieces = [b"".join(pieces)]
         link.send(pieces)
@@ -247,7 +247,7 @@ class Traffic:
             self._selector.modify(link.frames, events, link)
 
     def share(self) -> None:
-        """Take calls back from a worker that has been at one for some time, while another one has nothing to do."""
+        """Take calls back from a worker that has been running one for some time, while another is idle."""
         if self.share_at is None or time.monotonic() < self.share_at:
             return
         self.share_at = self._blocking = None
@@ -256,7 +256,7 @@ class Traffic:
             self.take_back(self.links[seat.number])
 
     def plan_sharing(self) -> bool:
-        """Note when calls that wait behind the one that a worker is at are to be shared; whether that is new."""
+        """Set when to share the calls that wait behind a worker's current one; returns whether that is new."""
         seat = self._book.to_share()
         blocking = None if seat is None else seat.sent[0].key
         if blocking == self._blocking:
@@ -273,7 +273,7 @@ class Traffic:
     # ------------------------------------------------------------------ from the workers
 
     def begun(self, seat: Seat) -> PoolFuture | None:
-        """The call that a worker is at; None if it is at none."""
+        """The call that a worker is running; None if there is none."""
         if not seat.sent:
             return None
         first = seat.sent[0]
@@ -281,11 +281,11 @@ class Traffic:
         return first if is_begun else None
 
     def handle(self, events: Iterable[tuple[selectors.SelectorKey, int]]) -> None:
-        """Handle what the selector has found."""
+        """Handle the events of the selector."""
         for key, mask in events:
             if key.data is self.forwarding and key.data is not None:
                 continue  # see below
-            if key.data is None:  # somebody wants to be noticed
+            if key.data is None:  # a wake-up
                 with contextlib.suppress(BlockingIOError):
                     key.fileobj.recv(4096)  # type: ignore[union-attr]
                 continue
@@ -296,7 +296,7 @@ class Traffic:
         self.forward()
 
     def forward(self) -> None:
-        """Forward what workers have written for the resource tracker, before what came after it is told."""
+        """Forward workers' lines to the resource tracker, before later outcomes are delivered."""
         if self.forwarding is not None:
             self.forwarding.forward()
 
@@ -308,21 +308,21 @@ class Traffic:
         except BlockingIOError:
             return
         except OSError:
-            pass  # reset, since it was killed with something unread
+            pass  # reset: it was killed with unread data
         except ProtocolError as error:
             self.condemn(link, error)
             return
-        # Nothing more comes from the worker: it has ended, or its function has closed the socket.
+        # Nothing more arrives from the worker: it has ended, or its function has closed the socket.
         self._selector.unregister(link.frames)
         link.unsent.clear()
         link.silent_since = time.monotonic()
         self.staff_wanted = True
 
     def handle_frames(self, link: Link) -> None:
-        """Handle what was received from a worker.
+        """Handle the frames received from a worker.
 
         Raises:
-            ProtocolError: No worker sends that.
+            ProtocolError: A worker cannot have sent this.
         """
         while frames := link.decoder.frames():
             for frame in frames:
@@ -369,12 +369,12 @@ class Traffic:
         self.outcomes.append((call, frame, None))
 
     def end(self, call: PoolFuture, error: BaseException) -> None:
-        """Note that a call has ended with an error of the pool's own."""
+        """Record that a call has ended with an error of the pool."""
         call.dropped = True
         self.outcomes.append((call, None, error))
 
     def condemn(self, link: Link, reason: BaseException) -> None:
-        """Have a worker ended; the first reason counts."""
+        """Mark a worker to be ended; the first reason counts."""
         link.reason = link.reason or reason
         self.staff_wanted = True
 

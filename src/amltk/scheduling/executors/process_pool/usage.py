@@ -1,6 +1,6 @@
-"""What a call uses, it and the processes that it starts, of what all processes have used until now.
+"""The resources that a call and its processes use, computed from the usage of all processes.
 
-No I/O but for `baseline`: tests make up processes.
+No I/O except in `baseline`, so that tests can invent processes.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool.processes import Footprint, Key, Process
 
 EARLIER = 0.02
-"""Seconds before a call by which a process was started to be none of the call's: systems count in hundredths."""
+"""A process started up to this many seconds before a call may be the call's: systems count in hundredths."""
 
 
 def baseline() -> list[Process]:
-    """This process, first, and those that were started by it or by them: what they have used before a call.
+    """This process, first, and its descendants: their usage before a call.
 
-    Empty where the system does not tell.
+    Empty if the system does not report it.
     """
     others = list(processes.snapshot().values()) if _has_children() else []
     try:
@@ -33,7 +33,7 @@ def baseline() -> list[Process]:
 
 
 def _has_children() -> bool:
-    """Whether this process has children that it has not waited for, dead or alive. In a microsecond."""
+    """Whether this process has children that it has not waited for, dead or alive. Takes a microsecond."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -44,15 +44,15 @@ def _has_children() -> bool:
 
 
 def family_of(now: Mapping[int, Process], worker: int, known: Collection[Key]) -> list[Process]:
-    """The processes of a worker, each after its parent: the worker, and what it and they have started.
+    """The processes of a worker, each after its parent: the worker and its descendants.
 
-    One whose parent has ended has another parent, outside. It is found if it is in the worker's process group, or if it
-    was seen before.
+    A process whose parent has ended is adopted by an outside process. It is found if it is in the worker's process
+    group, or if it was seen before.
 
     Args:
         now: All processes.
         worker: The pid of the worker.
-        known: Processes that were seen before.
+        known: The processes seen before.
     """
     children: dict[int, list[Process]] = {}
     for process in now.values():
@@ -79,33 +79,33 @@ def family_of(now: Mapping[int, Process], worker: int, known: Collection[Key]) -
 
 
 class Usage:
-    """What one call uses.
+    """The usage of one call.
 
-    CPU: what the worker and its family have used since the call began. What they used before is not counted, and what
-    they have used is not lost when they end, whoever waits for them. A process that both began and ended between two
-    looks counts if its parent, or its parent's, has waited for it, and the system tells.
+    CPU: what the worker and its family have used since the call began. Earlier usage does not count, and usage is not
+    lost when a process ends, whoever waits for it. A process that both began and ended between two looks counts if its
+    parent, or its parent's, has waited for it, and the system reports that.
 
-    Memory: what the family has now, whoever started it. What its processes share counts once.
+    Memory: what the family uses now, whoever started it. Memory shared within the family counts once.
 
     Args:
         worker: The pid of the worker.
-        before: What the worker has said to be its `baseline` when the call began. Where there is none, what is found
-            at the first look counts as used before.
+        before: The worker's `baseline` when the call began. If it is empty, everything found at the first look counts
+            as used before.
         began: When the call began, on the processes' clock.
 
     Attributes:
-        cpu: Seconds of CPU, as of the last look.
+        cpu: The CPU seconds at the last look.
     """
 
     def __init__(self, worker: int, before: Sequence[Process], began: float) -> None:
         self.cpu: float = 0.0
         self._worker = worker
         self._began = began
-        self._family: dict[int, Process] = {}  # as of the last look
+        self._family: dict[int, Process] = {}  # at the last look
         self._reaped_before: dict[Key, float] = {}
         self._used_before = 0.0
-        self._owed: dict[Key, float] = {}  # what has ended since is to be found in what its parent has reaped
-        self._lost = 0.0  # of processes that no one in the family has waited for
+        self._owed: dict[Key, float] = {}  # usage of ended processes, expected in what their parents reap
+        self._lost = 0.0  # usage of processes that no one in the family has waited for
         for process in before:
             self._note_used_before(process)
         self._family = {process.pid: process for process in before}
@@ -115,7 +115,7 @@ class Usage:
         self._reaped_before[process.key] = process.reaped
 
     def look(self, now: Mapping[int, Process]) -> None:
-        """Take note of what all processes have used until now."""
+        """Update from the current usage of all processes."""
         family = {one.pid: one for one in family_of(now, self._worker, self._reaped_before)}
         for process in family.values():
             if process.key not in self._reaped_before:
@@ -131,12 +131,12 @@ class Usage:
         self.cpu = used + self._lost - self._used_before
 
     def _missing(self, process: Process) -> float:
-        """What has ended and is owed by this one, as far as it has not reaped as much."""
+        """The usage of ended processes that this one still has to reap."""
         owed = self._owed.get(process.key, 0.0)
         return max(0.0, owed - (process.reaped - self._reaped_before[process.key]))
 
     def _bury(self, process: Process, family: Mapping[int, Process]) -> None:
-        """One has ended: the nearest of those that have started it and are left is to have reaped what it has used."""
+        """Handle the end of a process: its nearest remaining ancestor is expected to reap its usage."""
         used = process.cpu + self._missing(process)
         for ancestor in self._ancestors(process):
             if _is_among(ancestor, family):
@@ -150,18 +150,18 @@ class Usage:
             process = parent
 
     def memory(self, limit: int, footprint: Callable[[Process], Footprint]) -> int:
-        """Bytes of memory as of the last look.
+        """The bytes of memory at the last look.
 
         Args:
-            limit: What is not more than this is not looked at closely, which takes its time: then it is too large
-                where memory is shared.
-            footprint: Looks closely.
+            limit: At or below this, no close look is taken, since that takes time; the number is then too large if
+                memory is shared.
+            footprint: Takes the close look.
         """
         own = [process for process in self._family.values() if not self._is_in_its_parents_memory(process)]
         rest = sum(process.resident for process in own)
         its = common = 0
-        # Parents first: if a child has become another program meanwhile, its parent was taken for too small, and what
-        # is no excess is never taken for one.
+        # Parents first: if a child has started another program meanwhile, its parent counts too little, which can never
+        # lead to a false excess.
         for process in own:
             if its + common + rest < limit:
                 break
@@ -172,9 +172,9 @@ class Usage:
         return its + common + rest
 
     def _is_in_its_parents_memory(self, process: Process) -> bool:
-        """Whether it is about to become another program, and uses its parent's memory until then: see vfork(2).
+        """Whether it is about to start another program, and uses its parent's memory until then: see vfork(2).
 
-        No system says so, but then both are equal to the byte, which a copy is not.
+        No system reports that, but then both sizes are equal to the byte, unlike those of a copy.
         """
         parent = self._family.get(process.parent)
         return parent is not None and (parent.resident, parent.virtual) == (process.resident, process.virtual)

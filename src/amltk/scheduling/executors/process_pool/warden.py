@@ -1,4 +1,4 @@
-"""Enforces the limits of calls that run, by looking at their processes."""
+"""Enforces the limits of running calls, by checking their processes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool.protocol import Frame
 
 INTERVAL = 0.05
-"""Seconds between two looks at the CPU time and the memory of processes."""
+"""Seconds between two checks of CPU time and memory."""
 
 DOUBT = 0.01
-"""Seconds from a look that found an excess to the one that confirms it: processes are looked at one after the other, so
-that one that has ended or has become another program in the meantime may have been counted twice."""
+"""Seconds from a check that found an excess to the one that confirms it: processes are read one after the other, so one
+that ended or started another program in the meantime may have been counted twice."""
 
 SHARE = 0.1
-"""How much of a CPU looks may take: where there are thousands of processes they are less frequent."""
+"""The largest share of a CPU for checks: with thousands of processes they are less frequent."""
 
 
 @dataclass(eq=False, slots=True)
@@ -38,11 +38,11 @@ class _Watched:
     usage: Usage | None
     """None if neither CPU time nor memory is limited."""
     in_doubt: bool = False
-    """Whether the last look has found an excess."""
+    """Whether the last check found an excess."""
 
 
 class Excess(NamedTuple):
-    """A call that has used more than it may."""
+    """A call that has exceeded a limit."""
 
     link: Link
     watched: _Watched
@@ -50,14 +50,14 @@ class Excess(NamedTuple):
 
 
 class Warden:
-    """Keeps the calls that have limits."""
+    """Watches the calls with limits."""
 
     def __init__(self) -> None:
         self._watched: dict[Link, _Watched] = {}
         self._next_look = 0.0  # on the monotonic clock
 
     def watch(self, link: Link, limits: CallLimits, fn: Callable[..., Any], frame: Frame) -> None:
-        """Look after a call that has begun now, as its worker has told by a frame."""
+        """Watch a call that has just begun, as its worker reported in a frame."""
         usage = None
         if limits.cpu_time is not None or limits.memory is not None:
             before = pickle.loads(frame.payload) if frame.payload else []
@@ -70,7 +70,7 @@ class Warden:
         return any(watched.usage is not None for watched in list(self._watched.values()))
 
     def forget(self, link: Link) -> None:
-        """The call has ended."""
+        """Stop watching a call that has ended."""
         self._watched.pop(link, None)
 
     def due(self) -> float | None:
@@ -85,7 +85,7 @@ class Warden:
         return min(times, default=None)
 
     def check(self) -> list[Excess]:
-        """The calls that have used more than they may. Looks at processes, so it is not to be done under a lock."""
+        """The calls that have exceeded a limit. Reads processes, so it must not be called under a lock."""
         watched = dict(self._watched)
         errors: dict[Link, TaskLimitError | None] = {link: _too_long(call) for link, call in watched.items()}
         if self._measures() and time.monotonic() >= self._next_look:
@@ -94,7 +94,7 @@ class Warden:
         return [Excess(link, watched[link], error) for link, error in errors.items() if error is not None]
 
     def _look(self, calls: Mapping[Link, _Watched]) -> dict[Link, TaskLimitError]:
-        """One look at all processes."""
+        """Check all processes once."""
         found: dict[Link, TaskLimitError] = {}
         before = time.thread_time()
         now = processes.snapshot()
@@ -109,7 +109,7 @@ class Warden:
         return found
 
     def confirm(self, excess: Excess) -> bool:
-        """Whether that call has not ended meanwhile; it is not watched any more then."""
+        """Whether that call is still running; if so, it is no longer watched."""
         if self._watched.get(excess.link) is not excess.watched:
             return False
         del self._watched[excess.link]

@@ -1,4 +1,4 @@
-"""What a worker process does: take a token, begin the next call, send its outcome, and so on."""
+"""The loop of a worker process: take a token, make the next call, send its outcome, and so on."""
 
 from __future__ import annotations
 
@@ -33,37 +33,37 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool.main_module import Description
 
 LOST_CONNECTION = 83
-"""The exit code of a worker whose sockets were closed or written into by the function that it ran."""
+"""The exit code of a worker whose sockets were closed or written to by the function that it ran."""
 
 _CALLS = frozenset({Kind.TASK, Kind.ANNOUNCED_TASK, Kind.MEASURED_TASK})
 
 _TELLING = frozenset({Kind.LOAD, Kind.DEFINE})
-"""Kinds of frames that an answer may refer to."""
+"""The kinds of frames that an answer may refer to."""
 
 
 class Start(NamedTuple):
-    """How a worker begins."""
+    """What a worker needs to start."""
 
     path: list[str]
     argv: list[str]
     program: str
-    """Which process has the program, see `main_module.begin`."""
+    """Identifies the process that runs the program, see `main_module.begin`."""
     main: Description
-    """Of its `__main__`."""
+    """The description of its `__main__`."""
     directory: str | None
     initialize: bytes | None
-    """A pickle of what is to be told before, and of the initializer and its arguments as a call has them."""
+    """A pickle of the needed definitions, and of the initializer and its arguments as a call."""
     authkey: bytes
-    """Of the parent: with it, proxies of a `multiprocessing.Manager` can be used."""
+    """The parent's authentication key, with which proxies of a `multiprocessing.Manager` work."""
 
 
 class Inheritance(NamedTuple):
-    """What a worker has of the process that has started it.
+    """What a worker gets from the process that started it.
 
     Attributes:
-        parent: Its pid.
+        parent: The pid of that process.
         tracker: The descriptor of the resource tracker, see `tracker`.
-        is_copy: Whether the worker is a copy of the user's program, and must not end as that would.
+        is_copy: Whether the worker is a copy of the user's program, and must not end like it.
     """
 
     parent: int
@@ -72,7 +72,7 @@ class Inheritance(NamedTuple):
 
 
 def prepare(path: list[str], argv: list[str], program: str, main: Description) -> None:
-    """Have modules find what they find in the user's program, and see what they see of it."""
+    """Set up `sys` and `__main__` like those of the user's program."""
     sys.path[:] = path
     sys.argv[:] = argv
     main_module.begin(program, main)
@@ -83,12 +83,12 @@ def main(frames: socket.socket, tokens: int, inherited: Inheritance) -> NoReturn
     """Work until the parent hangs up, then end the process in order.
 
     Args:
-        frames: For frames, both ways.
+        frames: The socket for frames, in both directions.
         tokens: A descriptor to take tokens from; the parent takes them back from the same end.
-        inherited: What this process has of the one that has started it.
+        inherited: What this process got from the one that started it.
 
     Raises:
-        SystemExit: To be handed on to the interpreter, whose end is part of an orderly one; never for a copy.
+        SystemExit: To be passed on to the interpreter, whose end is part of an orderly one; never for a copy.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C does
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -112,10 +112,10 @@ class Worker:
         self._incoming = self._frames()
         self._loading = loading()
         self._outermost: FrameType
-        self._waiting: deque[Frame] = deque()  # what has come while an answer was waited for
+        self._waiting: deque[Frame] = deque()  # frames that arrived while waiting for an answer
         self._answers: dict[int, Frame] = {}
         self._questions = itertools.count(1)
-        self._receiving = threading.RLock()  # held while frames are received, and while what they tell is taken in
+        self._receiving = threading.RLock()  # held while frames are received and taken in
         self._sending = threading.Lock()
         self._pid = os.getpid()
 
@@ -154,7 +154,7 @@ class Worker:
             self._call(self._next_call(token[0]))
 
     def tell_ending(self, awaited: str) -> None:
-        """Tell the parent what this process waits for at its end."""
+        """Report to the parent what the end of this process waits for."""
         self._send(Kind.ENDING, 0, 0, 0, 0.0, 0.0, awaited.encode())
 
     def _begin(self, start: Start) -> bool:
@@ -163,7 +163,7 @@ class Worker:
         try:
             _guard.go_deeper()
             if start.directory is not None:
-                with contextlib.suppress(OSError):  # it is gone: stay where the process was started
+                with contextlib.suppress(OSError):  # it is gone: stay in the folder where the process was started
                     os.chdir(start.directory)
             multiprocessing.process.current_process().authkey = start.authkey
             if start.initialize is not None:
@@ -183,23 +183,23 @@ class Worker:
         initialize()
 
     def _next_call(self, generation: int) -> Frame:
-        """The call that a token of this generation is for. What was taken back is left out."""
+        """The call that a token of this generation is for. Calls that were taken back are dropped."""
         with self._receiving:
             while True:
-                if self._waiting:  # also if it has come while the one before was taken in
+                if self._waiting:  # even if it arrived while the one before was taken in
                     frame = self._waiting.popleft()
                 else:
-                    for frame in self._incoming:  # noqa: B007 - the next one; takes less time than `next`
+                    for frame in self._incoming:  # noqa: B007 - takes the next one; faster than `next`
                         break
                     else:
-                        raise ConnectionError("the parent has hung up")
+                        raise ConnectionError("the parent has closed the connection")
                 if frame.kind not in _CALLS:
                     self._take_in(frame)
                 elif frame.generation == generation:
                     return frame
 
     def _take_in(self, frame: Frame) -> None:
-        """Take in what is no call."""
+        """Take in a frame that is not a call."""
         kind, number, payload = frame.kind, frame.key, bytes(frame.payload)
         if kind == Kind.LOAD:
             with self._loading:
@@ -212,12 +212,12 @@ class Worker:
             self._answers[number] = frame
 
     def _ask(self, module: str, name: str | None) -> tuple[int, bytes]:
-        """Ask the program for a name that is missing here, see `here.connect`; on any thread, whatever is computed.
+        """Ask the program for a name that is missing here, see `here.connect`; works on any thread of a call.
 
-        What comes meanwhile waits: it is the next calls, and what is to be forgotten when they begin.
+        Other frames wait: the next calls, and what to forget when they begin.
         """
         if os.getpid() != self._pid:
-            return 0, b""  # the call has forked, and this is the child: the connection is its parent's
+            return 0, b""  # the call has forked, and this is the child: the connection belongs to its parent
         key = next(self._questions)
         try:
             self._send(Kind.FETCH, key, 0, 0, 0.0, 0.0, pickle.dumps((module, name)))
@@ -232,14 +232,14 @@ class Worker:
     def _receive_for_answer(self) -> None:
         frame = next(self._incoming, None)
         if frame is None:
-            raise ConnectionError("the parent has hung up")
+            raise ConnectionError("the parent has closed the connection")
         if frame.kind == Kind.FETCHED:
             self._answers[frame.key] = frame
         else:
             self._waiting.append(frame)
 
     def _take_answer(self, answer: Frame) -> tuple[int, bytes]:
-        """Take in what an answer refers to. All else stays in order: it may refer to what is being taken in already."""
+        """Take in what an answer refers to. All else stays in order: it may refer to what is already being loaded."""
         number, payload = answer.definition, bytes(answer.payload)
         if not number:
             return 0, payload
@@ -260,7 +260,7 @@ class Worker:
         try:
             args: tuple[Any, ...]
             outcome: tuple[Any, ...]
-            self._loading.frame = self._outermost  # as `with` does it, but for less
+            self._loading.frame = self._outermost  # like `with`, but cheaper
             try:
                 loaded = pickle.loads(frame.payload, buffers=frame.buffers)
             finally:
@@ -281,29 +281,29 @@ class Worker:
                 note_result(unsent, result)
                 outcome = (Kind.EXCEPTION, key, 0, 0, began, ended, _failure(unsent))
         if os.getpid() != self._pid:
-            os._exit(0)  # the call has forked, and this is the child: the outcome is its parent's to tell
+            os._exit(0)  # the call has forked, and this is the child: its parent sends the outcome
         self._send(*outcome)
 
 
 def _failure(error: BaseException) -> bytes:
-    """An exception, pickled for its way to the parent."""
+    """An exception, pickled for the parent."""
     return pickle.dumps(describe(error, pickle_part))
 
 
 def run(frames: int, tokens: int, parent: int, tracker_descriptor: int) -> NoReturn:
-    """Be a worker, in a fresh interpreter of its own."""
+    """Run a worker in its own fresh interpreter."""
     _join_family(parent)
     main(socket.socket(fileno=frames), tokens, Inheritance(parent, tracker_descriptor, is_copy=False))
 
 
 def run_forked(inherited: Inheritance, frames: int, tokens: int) -> NoReturn:
-    """Be a worker from now on, in a process that was just forked.
+    """Run a worker in a process that was just forked.
 
     Raises:
-        SystemExit: To be handed on to the interpreter; never for a copy.
+        SystemExit: To be passed on to the interpreter; never for a copy.
     """
     try:
-        os.setpgid(0, 0)  # a terminal's Ctrl-C is for the parent
+        os.setpgid(0, 0)  # Ctrl-C in a terminal is for the parent only
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _join_family(inherited.parent)
@@ -312,19 +312,19 @@ def run_forked(inherited: Inheritance, frames: int, tokens: int) -> NoReturn:
     except SystemExit:
         if not inherited.is_copy:
             raise
-    except BaseException:  # noqa: BLE001 - a defect, and nothing of the parent's may run in a copy of it
+    except BaseException:  # noqa: BLE001 - a defect; none of the parent's code may run in a copy of it
         pass
     os._exit(1)
 
 
 def _join_family(parent: int) -> None:
-    """End with the parent, and be the parent of whatever this process's children leave behind."""
+    """End with the parent, and adopt the processes that this process's children leave behind."""
     die_with_parent(parent)
     become_subreaper()
 
 
 def _seed() -> None:
-    """Give a copy of a process random numbers of its own, as Python does for `random`."""
+    """Give a copy of a process its own random numbers, as Python does for `random`."""
     random = sys.modules.get("numpy.random")
     if random is not None:
         random.seed()

@@ -1,6 +1,6 @@
 """Two-way messages with running compute, on every executor.
 
-`Comm` is what the function is given, `Comm.Plugin` gives it, and `Comm.Msg` is what callbacks take.
+`Comm` is passed to the function, `Comm.Plugin` passes it, and `Comm.Msg` is passed to callbacks.
 """
 
 from amltk.scheduling.plugins.comm.comm import Comm

@@ -1,4 +1,4 @@
-"""What the running call has in hand, and the plugin that gives it."""
+"""The comm object that a running call uses."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ T = TypeVar("T")
 
 
 class Link(Protocol):
-    """What brings the words of a call to its run, such as a `SocketLink`."""
+    """Connects a call to its run, for example a `SocketLink`."""
 
     def is_here(self) -> bool:
-        """Whether this is the process that has made it, and not a fork."""
+        """Whether this is the process that created the link, and not a fork of it."""
         ...
 
     def tell(self, kind: MsgKind, data: Any) -> None:
-        """Say something that needs no answer."""
+        """Send a message that needs no answer."""
         ...
 
     def request(self, data: Any, timeout: float | None, /) -> Any:
-        """Say something and wait for the answer."""
+        """Send a request and wait for the answer."""
         ...
 
     def receive(self, timeout: float | None, /) -> Any:
-        """Wait for what a callback says."""
+        """Wait for a message from a callback."""
         ...
 
     def poll(self) -> bool:
-        """Whether a callback has said something."""
+        """Whether a message from a callback has arrived."""
         ...
 
     def end(self) -> None:
-        """The call has ended."""
+        """Note that the call has ended."""
         ...
 
 
 class Source(Protocol):
-    """Where a comm gets its link from, such as a `Ticket`."""
+    """Provides the link of a comm, for example a `Ticket`."""
 
     def connect(self) -> Link:
-        """Make a link, in the call."""
+        """Create a link, within the call."""
         ...
 
 
 class State(enum.Enum):
-    """The life of a comm."""
+    """The states of a comm."""
 
     CLOSED = "is not open: use it within `with comm.open():`"
     OPEN = "is open"
@@ -69,7 +69,7 @@ class State(enum.Enum):
 class Comm:
     """Two-way messages between a running call and the callbacks of its run.
 
-    A task that has the plugin `Comm.Plugin` hands one to its function, as the keyword argument `comm`:
+    A task with the plugin `Comm.Plugin` passes a comm to its function, as the keyword argument `comm`:
 
     ```python
     def train(config, *, comm):
@@ -84,22 +84,21 @@ class Comm:
         print(msg.data)
     ```
 
-    Whatever executor the run has, messages come in the order in which they were sent, and all of them come before the
-    events of the call's ending. Data are pickled. All methods may be used by several threads of the call; a fork of its
-    process cannot use it.
+    On every executor, messages arrive in the order in which they were sent, and before the events of the call's end.
+    Data are pickled. Several threads of the call may use a comm; a fork of its process cannot.
     """
 
     OPEN: Event[[messages.Msg[Any]], Any] = EVENTS[MsgKind.OPEN]
-    """A call has opened its comm. Callbacks take a `Comm.Msg`, as those of the others do."""
+    """A call has opened its comm. Callbacks take a `Comm.Msg`, as for all these events."""
 
     MESSAGE: Event[[messages.Msg[Any]], Any] = EVENTS[MsgKind.MESSAGE]
-    """A call has sent something."""
+    """A call has sent a message."""
 
     REQUEST: Event[[messages.Msg[Any]], Any] = EVENTS[MsgKind.REQUEST]
-    """A call waits for a response: see `Comm.Msg.respond`."""
+    """A call is waiting for a response; see `Comm.Msg.respond`."""
 
     CLOSE: Event[[messages.Msg[Any]], Any] = EVENTS[MsgKind.CLOSE]
-    """A call has closed its comm or has ended, was lost or cancelled. Once for each `OPEN`, and after all messages."""
+    """A call has closed its comm, ended, was lost or cancelled. Once for each `OPEN`, and after all messages."""
 
     if TYPE_CHECKING:
         Msg = messages.Msg[T]
@@ -117,23 +116,23 @@ class Comm:
         self._source = source
         self._link: Link | None = None
         self._state = State.CLOSED
-        self._lock = threading.Lock()  # opening and closing
+        self._lock = threading.Lock()  # guards opening and closing
 
     def open(self, opening_msg: Any = None) -> Self:
-        """Open it, for `with comm.open():` or until `close` or the end of the call.
+        """Open the comm, for `with comm.open():` or until `close` or the end of the call.
 
-        The first time in a call this connects with the run, and waits while a callback keeps the run busy. A comm that
-        was closed can be opened again.
+        The first time in a call this connects to the run, and waits while a callback keeps the run busy. A closed comm
+        can be opened again.
 
         Args:
-            opening_msg: The data of the message that callbacks of `OPEN` take.
+            opening_msg: The data of the message to callbacks of `OPEN`.
 
         Returns:
             The comm itself.
 
         Raises:
             CommConnectError: The run cannot be reached, or the call was cancelled meanwhile.
-            CommError: It is open.
+            CommError: The comm is already open.
         """
         with self._lock:
             if self._state is not State.CLOSED:
@@ -145,61 +144,60 @@ class Comm:
         return self
 
     def close(self, msg: Any = None) -> None:
-        """Close it; does nothing if it is not open.
+        """Close the comm; does nothing if it is not open.
 
         Args:
-            msg: The data of the message that callbacks of `CLOSE` take.
+            msg: The data of the message to callbacks of `CLOSE`.
         """
         with self._lock:
             if self._state is State.OPEN and self._link is not None and self._link.is_here():
-                with suppress(CommClosedError, CloseRequestError):  # it is closed already, or about to be
+                with suppress(CommClosedError, CloseRequestError):  # it is already closed, or about to be
                     self._link.tell(MsgKind.CLOSE, msg)
                 self._state = State.CLOSED
 
     def send(self, msg: Any) -> None:
-        """Send something, for callbacks of `MESSAGE`. Waits while they have too much to do.
+        """Send a message to the callbacks of `MESSAGE`. Waits while they are too busy.
 
         Raises:
-            CommClosedError: It is not open, or the run is gone, or the call was cancelled.
-            CloseRequestError: A callback has closed it: the call is to come to its end.
+            CommClosedError: The comm is not open, the run is gone, or the call was cancelled.
+            CloseRequestError: A callback has closed the comm: the call should finish.
             Exception: `msg` cannot be pickled.
         """
         self._opened().tell(MsgKind.MESSAGE, msg)
 
     def request(self, msg: Any = None, *, timeout: float | None = None) -> Any:
-        """Ask for something, and wait for the response of a callback of `REQUEST`.
+        """Send a request, and wait for the response of a callback of `REQUEST`.
 
         Args:
-            msg: What the callback finds in `Comm.Msg.data`.
-            timeout: Seconds after which it is given up, 0 or more; a response that comes later is dropped. None to
-                wait for as long as it takes.
+            msg: The `Comm.Msg.data` of the callback's message.
+            timeout: How many seconds to wait, 0 or more; a later response is dropped. None to wait without limit.
 
         Returns:
-            What was given to `Comm.Msg.respond`.
+            The argument of `Comm.Msg.respond`.
 
         Raises:
             CommTimeoutError: There was no response in time.
-            CloseRequestError: There will be none: nobody has subscribed, a callback has raised, or nobody has kept the
+            CloseRequestError: There will be no response: no callback is subscribed, one raised, or none has kept the
                 message. Or a callback has closed the comm.
-            CommClosedError: It is not open, or the run is gone, or the call was cancelled.
+            CommClosedError: The comm is not open, the run is gone, or the call was cancelled.
         """
         return self._opened().request(msg, _check_timeout(timeout))
 
     def receive(self, *, timeout: float | None = None) -> Any:
-        """Take the next thing that a callback has sent with `msg.comm.send`, waiting for it if need be.
+        """Return the next message that a callback sent with `msg.comm.send`, waiting for it if necessary.
 
         Args:
-            timeout: Seconds to wait, 0 or more; None to wait for as long as it takes.
+            timeout: How many seconds to wait, 0 or more; None to wait without limit.
 
         Raises:
-            CommTimeoutError: Nothing has come in time.
-            CloseRequestError: A callback has closed the comm, and what was sent before was taken.
-            CommClosedError: It is not open, or the run is gone, or the call was cancelled.
+            CommTimeoutError: Nothing arrived in time.
+            CloseRequestError: A callback has closed the comm, and all earlier messages have been received.
+            CommClosedError: The comm is not open, the run is gone, or the call was cancelled.
         """
         return self._opened().receive(_check_timeout(timeout))
 
     def poll(self) -> bool:
-        """Whether `receive` would return at once. Raises as that does where nothing can come any more."""
+        """Whether `receive` would return at once. Raises like `receive` if nothing more can arrive."""
         return self._opened().poll()
 
     def __enter__(self) -> Self:
@@ -211,9 +209,7 @@ class Comm:
 
     def __reduce__(self) -> tuple[type[Self], tuple[Source]]:
         if self._link is not None:
-            raise TypeError(
-                "a comm that was opened cannot be sent elsewhere: it belongs to the call that has opened it"
-            )
+            raise TypeError("an opened comm cannot be sent elsewhere: it belongs to the call that opened it")
         return type(self), (self._source,)
 
     def __repr__(self) -> str:
@@ -227,8 +223,8 @@ class Comm:
 
     @contextmanager
     def lasting(self) -> Iterator[None]:
-        """For as long as its call lasts, in the worker: what the plugin puts around the function."""
-        self._state = State.CLOSED  # a further attempt may have the very same comm
+        """For the lifetime of the call, in the worker: the plugin wraps the function in this context manager."""
+        self._state = State.CLOSED  # a further attempt may get the same comm object
         try:
             yield
         finally:

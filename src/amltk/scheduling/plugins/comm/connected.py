@@ -1,4 +1,4 @@
-"""The driver's side of the comm of a call that is made elsewhere: in a process, a thread or on another machine."""
+"""The driver's side of the comm of a call that runs elsewhere: in a process, a thread or on another machine."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ if TYPE_CHECKING:
     from amltk.scheduling.run import Run
 
 PATIENCE = 5.0
-"""Seconds for which the connection of a call that has ended may be silent; somebody else may hold it open: a fork."""
+"""How many seconds the connection of an ended call may be silent; a fork may hold it open."""
 
 KINDS = {FrameKind[kind.name]: kind for kind in MsgKind}
-"""What workers may say."""
+"""The kinds of frames that workers may send."""
 
 
 class ConnectedConversation(Conversation):
-    """A conversation over the connection that the call makes when it opens its comm.
+    """A conversation over the connection that the call creates when it opens its comm.
 
-    Every attempt to compute the call may make one, one at a time. It is over when the call has ended.
+    Each attempt to compute the call may connect, one at a time. The conversation is over when the call has ended.
     """
 
     def __init__(self, call: Call, run: Run, server: Server) -> None:
         super().__init__(call, run)
         self._server = server
         self._connection: Connection | None = None
-        self._attempt = 0  # that the connection belongs to
+        self._attempt = 0  # of the connection
         self._hold: _Hold | None = None
         self.ticket: Ticket = server.ticket(self)
 
-    # ------------------------------------------------------------------ to the server, on the loop's thread
+    # ------------------------------------------------------------------ for the server, on the loop's thread
 
     def connected(self, connection: Connection) -> str:
-        """Take the connection of this attempt; there can be only one."""
+        """Accept the connection of this attempt; there can be only one."""
         if self._connection is not None:
             if self._attempt == self._call.attempt:
-                return "the comm of this call is connected already"
-            self._connection.close()  # whoever still holds it, the attempt that it belongs to is over
+                return "the comm of this call is already connected"
+            self._connection.close()  # someone may still hold it, but its attempt is over
         self._connection = connection
         self._attempt = self._call.attempt
         return ""
 
     def received(self, frame: Frame) -> None:
-        """Tell what a frame says.
+        """Deliver the message in a frame.
 
         Raises:
-            ProtocolError: A worker does not say such things, or not now.
+            ProtocolError: A worker may not send this kind of frame, or not now.
         """
         kind = KINDS.get(frame.kind)
         if (
@@ -65,14 +65,14 @@ class ConnectedConversation(Conversation):
             or (kind is MsgKind.OPEN) is self.is_open
             or (kind is MsgKind.REQUEST) is not bool(frame.number)
         ):
-            raise ProtocolError(f"{frame.kind.name} makes no sense now")
-        assert self._connection is not None  # it brings the frame
+            raise ProtocolError(f"{frame.kind.name} is not valid now")
+        assert self._connection is not None  # the frame came over it
         request = Request(frame.number, self._connection) if frame.number else None
         done = partial(self._connection.delivered, frame)
         self._tell(kind, partial(payloads.load, frame.payload), request, done=done)
 
     def disconnected(self, connection: Connection) -> None:
-        """Tell that it is closed, if the call has not, and let the ending of the call be told."""
+        """Deliver the closing of the comm if the call has not closed it, and stop holding back the call's end."""
         if connection is not self._connection:
             return
         self._connection = None
@@ -81,13 +81,13 @@ class ConnectedConversation(Conversation):
         if self._hold is not None and not self._hold.done():
             self._hold.set_result(False)
 
-    # ------------------------------------------------------------------ to the call's life
+    # ------------------------------------------------------------------ for the life of the call
 
     def review(self, outcome: Outcome) -> asyncio.Future[bool] | None:
-        """Hold the ending of an attempt back until everything that it has said was told."""
+        """Hold back the end of an attempt until all of its messages have been delivered."""
         if self._connection is None:
             return None
-        if outcome.cancelled:  # it may go on unseen
+        if outcome.cancelled:  # it may keep running unnoticed
             self._connection.close()
             return None
         self._hold = _Hold(self._run.loop, self._connection.close)
@@ -95,12 +95,12 @@ class ConnectedConversation(Conversation):
         return self._hold
 
     def drop(self) -> None:
-        """Let nobody connect any more, and part with who is connected: the call has ended."""
+        """Refuse new connections and close the current one: the call has ended."""
         self._server.forget(self.ticket.number)
         if self._connection is not None:
             self._connection.close()
 
-    # ------------------------------------------------------------------ to users
+    # ------------------------------------------------------------------ for users
 
     def send(self, data: Any) -> bool:
         """See `Conversation.send`."""
@@ -111,7 +111,7 @@ class ConnectedConversation(Conversation):
         return self._say(self._connection, Frame(FrameKind.CLOSE, payload=(reason or CLOSED).encode()))
 
     def _say(self, connection: object, frame: Frame) -> bool:
-        here = self._connection  # read once: it may go on the loop's thread meanwhile
+        here = self._connection  # read once: the loop's thread may drop it meanwhile
         if here is None or here is not connection:
             return False
         here.check_room()
@@ -134,16 +134,16 @@ class ConnectedConversation(Conversation):
     def _fail(self, request: Request, reason: str) -> None:
         connection = self._connection
         if connection is not None and connection is request.connection:
-            # Not at once, even on the loop's thread: a finalizer may call this in the middle of anything.
+            # Deferred even on the loop's thread: a finalizer may call this at any point.
             self._say_soon(connection, Frame(FrameKind.FAILURE, request.number, reason.encode()))
 
 
 class _Hold(asyncio.Future[bool]):
-    """Holds an ending back; to cancel it is to wait no longer.
+    """Holds an end back; cancelling it means waiting no longer.
 
     Args:
         loop: The loop of the run.
-        give_up: Called when it is cancelled, before anything else: what this tells is told before the ending.
+        give_up: Called when this is cancelled, before anything else, so that its events come before the end.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, give_up: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""One connection as the driver sees it: first a stranger, then the worker of a call."""
+"""One connection as the driver sees it: unauthenticated at first, then the worker of a call."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 CHUNK = 1 << 16
-"""Bytes that are received at once."""
+"""How many bytes are received at once."""
 
 HANDSHAKE_PATIENCE = 10.0
-"""Seconds in which a stranger has to show the key, counted anew once it has said hello with it."""
+"""How many seconds a peer has to prove that it knows the key; counted again once it has sent a valid hello."""
 
 ROOM = 1 << 20
-"""How much of one call may be undelivered before no more of it is read; what a frame takes is `weight`."""
+"""How much of one call may be undelivered before reading from it pauses; `weight` gives the share of a frame."""
 
 MOST_UNREAD = 1 << 26
-"""Bytes that callbacks may have sent to a call that does not read them."""
+"""How many bytes callbacks may send to a call that does not read them."""
 
 
 def weight(frame: Frame) -> int:
-    """What a frame counts while it is undelivered: at most 64 are at a time, and fewer where they are long."""
+    """What a frame counts while it is undelivered: at most 64 frames fit, and fewer if they are long."""
     return len(frame.payload) + (ROOM >> 6)
 
 
@@ -47,35 +47,35 @@ class Receiver(Protocol):
     """The channel of a call."""
 
     def connected(self, connection: Connection) -> str:
-        """Take a connection that has shown the key; if not empty, the text says why it is not wanted."""
+        """Accept an authenticated connection; a non-empty text is the reason for refusing it."""
         ...
 
     def received(self, frame: Frame) -> None:
-        """Take a frame, and call `Connection.delivered` with it when it is dealt with.
+        """Take a frame; `Connection.delivered` must be called with it when it has been handled.
 
         Raises:
-            ProtocolError: It makes no sense.
+            ProtocolError: The frame is not valid now.
         """
         ...
 
     def disconnected(self, connection: Connection) -> None:
-        """Nothing more comes on this connection, which is closed."""
+        """The connection is closed; nothing more arrives on it."""
         ...
 
 
 class House(Protocol):
-    """Whoever lets connections in, and knows the channels."""
+    """Accepts connections, and knows the channels."""
 
     def announced(self, connection: Connection) -> None:
-        """Note that it has said hello with the key."""
+        """Note that the connection has sent a valid hello."""
         ...
 
     def known(self, connection: Connection, number: int) -> Receiver | None:
-        """Note that it has shown the key; the channel of that number, if there is one."""
+        """Note that the connection is authenticated; returns the channel of that number, if there is one."""
         ...
 
     def gone(self, connection: Connection) -> None:
-        """Note that it was closed."""
+        """Note that the connection was closed."""
         ...
 
 
@@ -84,9 +84,9 @@ class Connection:
 
     Args:
         loop: The loop.
-        accepted: The socket; closed at the end.
-        key: What the other side has to know.
-        house: Where it was let in.
+        accepted: The socket; closed with the connection.
+        key: The key that the peer must know.
+        house: The server that accepted it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, accepted: socket.socket, key: bytes, house: House) -> None:
@@ -104,44 +104,44 @@ class Connection:
         self._is_reading = False
         self._outgoing: deque[memoryview] = deque()
         self._unsent = 0
-        self._is_deaf = False  # the other side reads no more, but what it has sent still counts
+        self._is_deaf = False  # the peer no longer reads, but what it has sent still counts
         self._closed = False
         self._idle_limit: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._expect(HANDSHAKE_PATIENCE)
         self._read_on()
 
-    # ------------------------------------------------------------------ what channels do with it
+    # ------------------------------------------------------------------ for channels
 
     def send(self, frame: Frame) -> None:
-        """Send a frame, as fast as the other side takes it."""
+        """Send a frame, as fast as the peer reads."""
         self._write(encode(frame))
 
     def check_room(self) -> None:
-        """Make sure that the other side reads what is sent. May be called from any thread.
+        """Check that the peer reads what it is sent. May be called from any thread.
 
         Raises:
-            CommError: It does not.
+            CommError: The peer does not read.
         """
         if self._unsent > MOST_UNREAD:
             raise CommError(
-                f"{self._unsent:,} bytes wait for the call to read them: have it use comm.receive() or comm.poll()"
+                f"{self._unsent:,} bytes wait for the call to read them: it must call comm.receive() or comm.poll()"
             )
 
     def delivered(self, frame: Frame) -> None:
-        """Note that a frame was dealt with, and read on if there was no room for more."""
+        """Note that a frame has been handled, and resume reading if it was paused for lack of room."""
         self._undelivered -= weight(frame)
         if not self._closed:
             self._take_frames()
 
     def expect_end(self, patience: float) -> None:
-        """Close it once nothing has come for so many seconds: its call has ended, and it should soon, too."""
+        """Close the connection once it was silent for `patience` seconds: its call has ended, so it should end soon."""
         self._idle_limit = patience
         if self._is_reading:
             self._expect(patience)
 
     def close(self) -> None:
-        """Close it at once; what was not read is lost."""
+        """Close the connection at once; unread data is lost."""
         if self._closed:
             return
         self._closed = True
@@ -170,7 +170,7 @@ class Connection:
             data = self._socket.recv(CHUNK)
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:  # reset: it ends all the same
+        except OSError:  # reset: treated like a normal end
             data = b""
         if not data:
             self.close()
@@ -189,7 +189,7 @@ class Connection:
         self.close()
 
     def _take_frames(self) -> None:
-        """Hand over what there is room for, and read on if there still is."""
+        """Hand over as many frames as fit, and continue reading if there is still room."""
         try:
             self._hand_over()
         except ProtocolError as error:
@@ -202,7 +202,7 @@ class Connection:
         else:
             self._stop_reading()
         if self._idle_limit is not None:
-            self._expect(self._idle_limit if has_room else None)  # else it is we who do not read
+            self._expect(self._idle_limit if has_room else None)  # while we do not read, silence means nothing
 
     def _hand_over(self) -> None:
         while not self._closed and self._undelivered < ROOM:
@@ -210,16 +210,16 @@ class Connection:
             if frame is None:
                 break
             self._undelivered += weight(frame)
-            assert self._receiver is not None  # only who is known can send frames
+            assert self._receiver is not None  # only an authenticated peer can send frames
             self._receiver.received(frame)
 
     def _expect(self, patience: float | None) -> None:
-        """Close it after so many seconds, unless this is called again before."""
+        """Close the connection after `patience` seconds, unless this is called again before."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None if patience is None else self._loop.call_later(patience, self.close)
 
-    # ------------------------------------------------------------------ who it is
+    # ------------------------------------------------------------------ authentication
 
     def _shake_hands(self, data: bytes) -> None:
         before = self._handshake.stage

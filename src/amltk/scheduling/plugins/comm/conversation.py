@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-UNKEPT = "no callback of @comm-request has responded, and none has kept the message to respond later"
-UNHEARD = "nobody has subscribed to @comm-request: answer it in a callback, as in @task.on('comm-request')"
+UNKEPT = "no callback of @comm-request responded, and none kept the message to respond later"
+UNHEARD = "no callback is subscribed to @comm-request: answer it in one, as in @task.on('comm-request')"
 
 
 class Conversation(ABC):
-    """What callbacks know as `msg.comm`: it says something to the call that a message comes from.
+    """The `msg.comm` of callbacks: it talks to the call that a message came from.
 
-    May be used from any thread, and be kept for later.
+    May be used from any thread, and kept for later.
 
     Args:
         call: The call.
         run: Its run.
 
     Attributes:
-        is_open: Whether the call has opened its comm and not closed it.
+        is_open: Whether the call has opened its comm and not yet closed it.
     """
 
     def __init__(self, call: Call, run: Run) -> None:
@@ -51,67 +51,67 @@ class Conversation(ABC):
 
     @property
     def future(self) -> asyncio.Future[Any]:
-        """The future of the call, as `submit` returned it."""
-        assert self._call.future is not None  # it was submitted before it could say something
+        """The future that `submit` returned for the call."""
+        assert self._call.future is not None  # it was submitted before it could send anything
         return self._call.future
 
-    # ------------------------------------------------------------------ what users say to the call
+    # ------------------------------------------------------------------ from users to the call
 
     @abstractmethod
     def send(self, data: Any) -> bool:
-        """Send something to the call, which takes it with `comm.receive()`.
+        """Send a message to the call, which reads it with `comm.receive()`.
 
         Returns:
-            False if the call has ended, or its comm is not connected any more.
+            False if the call has ended, or its comm is no longer connected.
 
         Raises:
-            CommError: The call does not read what it is sent, and much of that waits already.
-            Exception: It cannot be pickled.
+            CommError: The call does not read its messages, and many are already waiting.
+            Exception: The data cannot be pickled.
         """
 
     @abstractmethod
     def close(self, reason: str = "") -> bool:
-        """Ask the call to come to its end: its next use of the comm raises `Comm.CloseRequestError`.
+        """Ask the call to finish: its next use of the comm raises `Comm.CloseRequestError`.
 
-        What was sent to it before can still be received.
+        The call can still receive earlier messages.
 
         Args:
-            reason: The text of that error.
+            reason: The message of that error.
 
         Returns:
-            False if the call has ended, or its comm is not connected any more.
+            False if the call has ended, or its comm is no longer connected.
         """
 
     def respond(self, request: Request, response: Any) -> bool:
         """See `Msg.respond`, which calls this."""
         answer = self._answer_with(response)
         if not request.take():
-            raise CommError("this request was answered before, or was given up because nobody seemed to answer it")
+            raise CommError("this request was answered before, or failed because no callback seemed to answer it")
         if answer(request):
             return True
         _log.debug("a response to a call of %s came too late: the call has ended", self.task.name)
         return False
 
     def leave_unanswered(self, request: Request) -> None:
-        """Take note that nobody is going to answer a request. May be called from anywhere, as finalizers are."""
+        """Note that a request will not be answered. May be called from any place, as finalizers are."""
         if request.take():
             self._fail(request, UNKEPT)
 
-    # ------------------------------------------------------------------ what a subclass says
+    # ------------------------------------------------------------------ for subclasses
 
     @abstractmethod
     def _answer_with(self, response: Any) -> Callable[[Request], bool]:
-        """Make a response ready; returns what gives it to a request, if the call is still there.
+        """Prepare a response; the returned function sends it to a request, and returns False if the call is gone.
 
         Raises:
-            Exception: It cannot be pickled.
+            Exception: The response cannot be pickled.
         """
 
     @abstractmethod
     def _fail(self, request: Request, reason: str) -> None:
-        """Have a request raise. May be called from anywhere."""
+        """Make a request raise. May be called from any place."""
 
-    # ------------------------------------------------------------------ telling, on the loop's thread
+    # ------------------------------------------------------------------ delivery, on the loop's thread
 
     def _tell(
         self,
@@ -122,7 +122,7 @@ class Conversation(ABC):
         at_once: bool = False,
         done: Callable[[], None] = lambda: None,
     ) -> None:
-        """Have callbacks called; `done` is called when they have dealt with it, coroutines included."""
+        """Deliver a message to its callbacks; `done` is called when all have finished, coroutines included."""
         if kind in {MsgKind.OPEN, MsgKind.CLOSE}:
             self.is_open = kind is MsgKind.OPEN
         channel = self.task.channel(EVENTS[kind])
@@ -133,7 +133,7 @@ class Conversation(ABC):
         self._run.deliver(channel, (Msg(kind, self, load, request),), telling, at_once=at_once)
 
     def give_up(self, request: Request, error: BaseException) -> None:
-        """Take note that a callback has failed which may have been to answer a request."""
+        """Note that a callback failed which might have answered a request."""
         if request.take():
             self._fail(request, f"a callback of @comm-request raised {safe_repr(error)}")
 

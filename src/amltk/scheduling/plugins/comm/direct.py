@@ -1,4 +1,4 @@
-"""A comm without a connection: for calls that are made on the run's own thread."""
+"""A comm without a connection, for calls that run on the run's own thread."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from amltk.scheduling.call import Call, Outcome
     from amltk.scheduling.run import Run
 
-HELD = "the call holds the run's thread, as calls of a SequentialExecutor do, so that {} cannot come later"
+HELD = "calls of a SequentialExecutor occupy the run's thread, so that {} cannot arrive later"
 
 
 class DirectConversation(Conversation):
-    """Both sides of the comm of a call on the loop's thread: what it says has been answered when it has been told.
+    """Both sides of the comm of a call on the loop's thread: a message has been answered when it has been delivered.
 
-    The data of messages are the very objects. To the call this is a `Link`.
+    Data are passed without a copy. To the call this is a `Link`.
     """
 
     def __init__(self, call: Call, run: Run) -> None:
@@ -40,21 +40,21 @@ class DirectConversation(Conversation):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "a comm of a SequentialExecutor cannot leave its thread: leave out Limits and the like, or use"
+            "the comm of a SequentialExecutor cannot leave its thread: leave out plugins such as Limits, or use"
             " Scheduler.with_processes()"
         )
 
     # ------------------------------------------------------------------ to the call
 
     def connect(self) -> DirectConversation:
-        """Begin; the thread that does is the only one that can use it.
+        """Connect; only the thread that does can use the comm.
 
         Raises:
             CommConnectError: The call was cancelled, or this is a fork.
         """
         if os.getpid() != self._pid:
             raise CommConnectError(
-                "a comm of a SequentialExecutor cannot be opened by a fork of its process, which nobody hears; use"
+                "a fork of the process cannot open the comm of a SequentialExecutor, as nothing would receive; use"
                 " Scheduler.with_processes()"
             )
         if self.future.cancelled():
@@ -65,50 +65,50 @@ class DirectConversation(Conversation):
         return self
 
     def is_here(self) -> bool:
-        """Whether this is the process of the run: that of every thread that gets as far as this."""
+        """Whether this is the process of the run; every thread that gets this far is in that process."""
         return True
 
     def tell(self, kind: MsgKind, data: Any) -> None:
-        """Have callbacks called before this returns. Raises as a `Link` does."""
-        if kind is not MsgKind.CLOSE:  # which is said also when a callback has asked for it
+        """Deliver a message before returning. Raises like any `Link`."""
+        if kind is not MsgKind.CLOSE:  # which is also sent if a callback has closed the comm
             self._check()
         elif not self.is_open:
             return  # it was cancelled
         self._tell(kind, lambda: data, at_once=True)
 
     def request(self, data: Any, _timeout: float | None) -> Any:
-        """Have callbacks called, and return what one of them responds; there is nothing to wait for.
+        """Deliver a request, and return the response of a callback; there is nothing to wait for.
 
         Raises:
-            CloseRequestError: None has.
+            CloseRequestError: No callback responded.
         """
         self._check()
         request = Request(next(self._numbers))
         self._tell(MsgKind.REQUEST, lambda: data, request, at_once=True)
         if request.take():
-            raise CloseRequestError(f"no callback of @comm-request has responded, and {HELD.format('a response')}")
+            raise CloseRequestError(f"no callback of @comm-request responded, and {HELD.format('a response')}")
         return self._answers.pop(request.number)()
 
     def receive(self, _timeout: float | None) -> Any:
-        """What a callback has sent.
+        """The next message from a callback.
 
         Raises:
-            CommTimeoutError: Nothing, and there is nothing to wait for.
+            CommTimeoutError: There is no message, and nothing to wait for.
         """
         if not self._messages:
             self._check()
-            raise CommTimeoutError(f"no message is there, and {HELD.format('one')}")
+            raise CommTimeoutError(f"there is no message, and {HELD.format('one')}")
         return self._messages.popleft()
 
     def poll(self) -> bool:
-        """Whether a callback has sent something."""
+        """Whether a callback has sent a message."""
         if not self._messages:
             self._check()
         return bool(self._messages)
 
     def end(self) -> None:
-        """Take note that the call has ended."""
-        self._over = CommClosedError("the call that this comm belongs to has ended")
+        """Note that the call has ended."""
+        self._over = CommClosedError("the call of this comm has ended")
 
     def _check(self) -> None:
         if threading.get_ident() != self._thread:
@@ -116,25 +116,25 @@ class DirectConversation(Conversation):
         if self._over is not None:
             raise self._over
 
-    # ------------------------------------------------------------------ to the call's life
+    # ------------------------------------------------------------------ for the life of the call
 
     def review(self, outcome: Outcome) -> None:
-        """Close it where the call was cancelled, which goes on unseen."""
+        """Close the comm if the call was cancelled, since the call keeps running unnoticed."""
         if outcome.cancelled:
             self._over = CommClosedError(GONE)
             if self.is_open:
                 self._tell(MsgKind.CLOSE, nothing)
 
-    # ------------------------------------------------------------------ to callbacks
+    # ------------------------------------------------------------------ for callbacks
 
     def send(self, data: Any) -> bool:
-        """Put it where the call finds it."""
+        """Queue a message for the call."""
         if self._over is None:
             self._messages.append(data)
         return self._over is None
 
     def close(self, reason: str = "") -> bool:
-        """Have its next use raise."""
+        """Make the call's next use of the comm raise."""
         is_there = self._over is None
         if is_there:
             self._over = CloseRequestError(reason or CLOSED)

@@ -1,4 +1,4 @@
-"""The worker's end of a connection: blocking, and for several threads at a time."""
+"""The worker's end of a connection: blocking, and usable by several threads at once."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHUNK = 1 << 16
-"""Bytes that are received at once."""
+"""How many bytes are received at once."""
 
 
 class SocketLink:
-    """A connection with the run.
+    """A connection to the run.
 
-    Several threads may use it: sending is one at a time, and of those who wait for something one reads for all.
+    Several threads may use it: one sends at a time, and of the threads that wait, one reads for all.
 
     Args:
-        connection: Is closed by `end`.
-        decoder: Has what has come already.
-        is_remote: Whether closing the connection may lose what is on its way.
+        connection: The socket; closed by `end`.
+        decoder: The decoder, with the data received so far.
+        is_remote: Whether closing the connection may lose data in transit.
     """
 
     def __init__(self, connection: socket.socket, decoder: Decoder, *, is_remote: bool) -> None:
@@ -42,35 +42,35 @@ class SocketLink:
         self._changed = threading.Condition()
         self._is_reading = False
         self._numbers = 0
-        self._answers: dict[int, Frame | None] = {}  # of each request that waits; None while there is none
+        self._answers: dict[int, Frame | None] = {}  # by request; None until the answer arrives
         self._messages: deque[bytes] = deque()
-        self._over: Exception | None = None  # why nothing can be sent any more
+        self._over: Exception | None = None  # why nothing can be sent any more; None while it can
         self._sort()
 
-    # ------------------------------------------------------------------ what a call does
+    # ------------------------------------------------------------------ for the call
 
     def is_here(self) -> bool:
-        """Whether this is the process that has made it, and not a fork."""
+        """Whether this is the process that created the link, and not a fork of it."""
         return os.getpid() == self._pid
 
     def tell(self, kind: MsgKind, data: Any) -> None:
-        """Send something that needs no answer; waits while the driver has enough to do.
+        """Send a message that needs no answer; waits while the driver is busy.
 
         Raises:
             CloseRequestError: A callback has closed the comm.
             CommClosedError: The driver is gone.
         """
         payload = payloads.for_driver(data)
-        if kind is not MsgKind.CLOSE:  # which is said also when the driver has asked for it
+        if kind is not MsgKind.CLOSE:  # which is also sent if the driver has asked for it
             self._glance()
         self._send(Frame(FrameKind[kind.name], 0, payload))
 
     def request(self, data: Any, timeout: float | None) -> Any:
-        """Send something and wait for the answer.
+        """Send a request and wait for the answer.
 
         Raises:
-            CommTimeoutError: There is none in time.
-            CloseRequestError: There will be none, or a callback has closed the comm.
+            CommTimeoutError: No answer arrived in time.
+            CloseRequestError: There will be no answer, or a callback has closed the comm.
             CommClosedError: The driver is gone.
         """
         payload = payloads.for_driver(data)
@@ -95,7 +95,7 @@ class SocketLink:
         """Wait for the next message from the driver.
 
         Raises:
-            CommTimeoutError: There is none in time.
+            CommTimeoutError: No message arrived in time.
             CloseRequestError: A callback has closed the comm, after the last message.
             CommClosedError: The driver is gone.
         """
@@ -108,37 +108,37 @@ class SocketLink:
         return payloads.load(payload)
 
     def poll(self) -> bool:
-        """Whether a message is there. If none is and none can come any more, it raises as `receive` does."""
+        """Whether a message is there. If none is and no more can arrive, it raises like `receive`."""
         if not self._messages:
             self._glance()
         return bool(self._messages)
 
     def end(self) -> None:
-        """Close the connection: the call has ended. What it has sent still arrives."""
+        """Close the connection: the call has ended. Sent data still arrives."""
         if self.is_here():
-            self._finish(CommClosedError("the call that this comm belongs to has ended"))
+            self._finish(CommClosedError("the call of this comm has ended"))
             try:
-                self._socket.shutdown(socket.SHUT_WR)  # also where a fork has the socket as well
+                self._socket.shutdown(socket.SHUT_WR)  # effective even if a fork also holds the socket
                 while self._is_remote and self._socket.recv(CHUNK):
-                    pass  # to close it with something unread would take back what has not arrived
+                    pass  # closing with unread data would discard data in transit
             except OSError:
-                pass  # the driver was faster
+                pass  # the driver closed first
         self._socket.close()
 
     # ------------------------------------------------------------------ sending
 
     def _send(self, frame: Frame, until: float | None = None) -> None:
-        """Send a frame. It may have to wait, before it is begun only `until` a time."""
+        """Send a frame. Waits if it must, but only `until` that time before the frame has begun."""
         data = encode(frame)
         if not self._sending.acquire(timeout=-1 if until is None else _left(until)):
-            raise CommTimeoutError("the run did not take the request in time: other messages are before it")
+            raise CommTimeoutError("the run did not take the request in time: other messages are ahead of it")
         try:
             if until is not None and not _is_ready(self._socket, select.POLLOUT, _left(until)):
                 raise CommTimeoutError("the run did not take the request in time: its callbacks are busy")
             try:
                 self._socket.sendall(data)
             except OSError:
-                # Nobody reads any more. We may have been told why.
+                # The peer no longer reads. It may have sent the reason.
                 self._wait(lambda: False, None, "")
             except BaseException:
                 self._finish(CommClosedError("sending was interrupted in the middle of a message"))
@@ -149,7 +149,7 @@ class SocketLink:
     # ------------------------------------------------------------------ receiving
 
     def _glance(self) -> None:
-        """Take what has come, without waiting; then raise if nothing more can be said."""
+        """Read what has arrived, without waiting; then raise if nothing more can be sent."""
         self._check_process()
         with self._changed:
             is_first = not self._is_reading and self._over is None
@@ -159,7 +159,7 @@ class SocketLink:
         self._check_over()
 
     def _wait(self, is_there: Callable[[], object], until: float | None, late: str) -> None:
-        """Wait until something is there, reading for all threads unless another one does that."""
+        """Wait until `is_there()`, reading for all threads unless another one does."""
         self._check_process()
         while True:
             with self._changed:
@@ -176,7 +176,7 @@ class SocketLink:
             self._read(left)
 
     def _read(self, timeout: float | None) -> None:
-        """Receive once, for at most so many seconds. Only for the thread that has noted that it is reading."""
+        """Receive once, for at most `timeout` seconds. Only for the thread that has set `_is_reading`."""
         over: Exception | None = None
         try:
             if _is_ready(self._socket, select.POLLIN, timeout):
@@ -194,14 +194,14 @@ class SocketLink:
                 self._changed.notify_all()
 
     def _sort(self) -> None:
-        """Put what has come where it is waited for."""
+        """Sort the received frames to the threads that wait for them."""
         try:
             while (frame := self._decoder.next()) is not None:
                 if frame.kind is FrameKind.MESSAGE:
                     self._messages.append(frame.payload)
                 elif frame.kind is FrameKind.CLOSE:
                     self._over = self._over or CloseRequestError(frame.payload.decode())
-                elif frame.number in self._answers:  # else nobody waits for it any more
+                elif frame.number in self._answers:  # else no thread waits for it any more
                     self._answers[frame.number] = frame
         except ProtocolError as error:
             self._over = self._over or CommClosedError(f"the connection is out of step: {error}")
@@ -213,13 +213,13 @@ class SocketLink:
 
     def _check_over(self) -> None:
         if self._over is not None:
-            raise type(self._over)(*self._over.args)  # a new one: several threads may raise it
+            raise type(self._over)(*self._over.args)  # a new exception each time: several threads may raise
 
     def _check_process(self) -> None:
         if not self.is_here():
             raise CommClosedError(
-                f"this comm was opened by process {self._pid} and cannot be used by its fork {os.getpid()}: hand the"
-                " data to the former"
+                f"process {self._pid} opened this comm, so its fork {os.getpid()} cannot use it: pass the"
+                " data to that process"
             )
 
 
@@ -232,7 +232,7 @@ def _left(until: float) -> float:
 
 
 def _is_ready(connection: socket.socket, event: int, timeout: float | None) -> bool:
-    """Whether something can be received or sent, or the connection is broken, within so many seconds."""
+    """Whether the socket can be read or written, or is broken, within `timeout` seconds."""
     poll = select.poll()
     poll.register(connection, event)
     return bool(poll.poll(None if timeout is None else timeout * 1000))

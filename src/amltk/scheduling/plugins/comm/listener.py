@@ -1,4 +1,4 @@
-"""Where the driver of a run listens."""
+"""The listening socket of a run's driver."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ Address = str | tuple[str, int]
 """The path of a Unix socket, or the host and port of a TCP one."""
 
 BACKLOG = 128
-"""How many may wait to be let in."""
+"""How many connections may wait to be accepted."""
 
 LONGEST_PATH = 100
-"""Bytes; the system's own limit is 104 to 108."""
+"""The longest socket path in bytes; the system's own limit is 104 to 108."""
 
 LOOPBACK = "127.0.0.1"
 
 
 class Listener:
-    """A socket that listens.
+    """A listening socket.
 
     Args:
-        bound: The socket; it listens from now on.
+        bound: The socket; it starts listening.
         address: Where it can be reached.
-        clean_up: Called after it was closed.
+        clean_up: Called after the socket was closed.
     """
 
     def __init__(self, bound: socket.socket, address: Address, clean_up: Callable[[], object] = lambda: None) -> None:
@@ -42,29 +42,29 @@ class Listener:
         bound.listen(BACKLOG)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         hang_up(self.socket)
         self._clean_up()
 
 
 def hang_up(connection: socket.socket) -> None:
-    """Close a socket, also where a fork of this process has it, as workers may be."""
-    with contextlib.suppress(OSError):  # the other side was faster
+    """Close a connection, even if a fork of this process, such as a worker, also holds the socket."""
+    with contextlib.suppress(OSError):  # the peer closed first
         connection.shutdown(socket.SHUT_RDWR)
     connection.close()
 
 
 def listen(interface: str | None, *, remote: bool) -> Listener:
-    """Listen on a Unix socket that nobody else may open, or on TCP.
+    """Listen on a Unix socket that only this user can open, or on TCP.
 
     Args:
-        interface: Where to listen by TCP: the name of a network interface or an IP address of this machine; None for
-            a Unix socket, or for the loopback interface where workers may be `remote`.
+        interface: Where to listen on TCP: the name of a network interface or an IP address of this machine; None for
+            a Unix socket, or for the loopback interface if workers may be `remote`.
         remote: Whether workers may be on other machines.
 
     Raises:
-        ValueError: There is no such interface, or it has no address.
-        OSError: The system does not let us.
+        ValueError: The interface does not exist, or has no address.
+        OSError: The operating system refuses.
     """
     if interface is None and not remote:
         return _listen_locally()
@@ -93,17 +93,17 @@ def _listen_locally() -> Listener:
 
 
 def _make_folder() -> str:
-    """A new folder that is only ours, with a path that is short enough for a socket in it."""
+    """A new folder that only this user can open, with a path short enough for a socket in it."""
     usual = Path(tempfile.gettempdir())
     parent = usual if len(bytes(usual / "amltk-comm-xxxxxxxx" / "comm")) <= LONGEST_PATH else Path("/tmp")
     return tempfile.mkdtemp(prefix="amltk-comm-", dir=parent)
 
 
 def address_of(interface: str) -> str:
-    """The IP address that an interface of this machine has, IPv4 before IPv6; an IP address is one already.
+    """The IP address of an interface of this machine, IPv4 preferred; an IP address is returned as it is.
 
     Raises:
-        ValueError: There is no such interface, it has no address, or the address does not say which interface.
+        ValueError: There is no such interface, it has no address, or the address is not specific to an interface.
     """
     try:
         given = ipaddress.ip_address(interface)
@@ -121,11 +121,11 @@ def _look_up(interface: str) -> str:
     found = [
         (entry.family != socket.AF_INET, entry.address)
         for entry in known.get(interface, ())
-        if entry.family in {socket.AF_INET, socket.AF_INET6} and "%" not in entry.address  # one of this link only
+        if entry.family in {socket.AF_INET, socket.AF_INET6} and "%" not in entry.address  # valid on this link only
     ]
     if not found:
         raise ValueError(
-            f"interface={interface!r}: must be the name of a network interface of this machine that has an address, or"
-            f" such an address; there are {', '.join(repr(name) for name in known)}"
+            f"interface={interface!r}: must be the name of a network interface of this machine with an address, or"
+            f" such an address; the interfaces are {', '.join(repr(name) for name in known)}"
         )
     return min(found)[1]

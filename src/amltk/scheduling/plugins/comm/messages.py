@@ -1,4 +1,4 @@
-"""What callbacks of a comm's events are called with."""
+"""The messages that are passed to callbacks of a comm's events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class MsgKind(enum.Enum):
-    """What a message says; each kind has its event."""
+    """The kinds of messages; each has its event."""
 
     OPEN = "open"
     MESSAGE = "message"
@@ -30,11 +30,11 @@ class MsgKind(enum.Enum):
 
 
 class Request:
-    """Something that a call waits for; one answer goes to it.
+    """A request that a call is waiting on; it is answered once.
 
     Args:
-        number: How the call knows it.
-        connection: What has brought it, so that nothing else is answered in its place.
+        number: The call's number for it.
+        connection: The connection that it came over, so that no other is answered in its place.
     """
 
     __slots__ = ("_untaken", "connection", "number")
@@ -45,7 +45,7 @@ class Request:
         self._untaken = [True]
 
     def take(self) -> bool:
-        """Whether the caller is the one to answer it: whoever comes first, from whatever thread."""
+        """Whether the caller may answer it: only the first caller, on any thread, may."""
         try:
             return self._untaken.pop()
         except IndexError:
@@ -53,11 +53,11 @@ class Request:
 
 
 class Msg(Generic[T]):
-    """What a running call has said. Made by the comm; callbacks of its events take one.
+    """A message from a running call. Callbacks of the comm's events take one.
 
     Attributes:
-        kind: What it is.
-        comm: The call's comm, to say something to it.
+        kind: The kind of message.
+        comm: The call's comm, for messages to the call.
     """
 
     Kind: TypeAlias = MsgKind
@@ -72,14 +72,14 @@ class Msg(Generic[T]):
 
     @cached_property
     def data(self) -> T:
-        """What the call has sent; None for `@comm-close` of a call that was lost.
+        """The data that the call sent; None for `@comm-close` of a call that was lost.
 
         Raises:
-            Exception: It cannot be unpickled here.
+            Exception: The data cannot be unpickled here.
         """
-        assert self._load is not None  # it is there until it has succeeded
+        assert self._load is not None  # it is kept until it has succeeded
         data = self._load()
-        self._load = None  # the bytes are not needed any more
+        self._load = None  # the bytes are no longer needed
         return data
 
     @property
@@ -89,37 +89,35 @@ class Msg(Generic[T]):
 
     @property
     def future(self) -> asyncio.Future[Any]:
-        """The future of the call, as `submit` returned it."""
+        """The future that `submit` returned for the call."""
         return self.comm.future
 
     def respond(self, response: Any = None) -> bool:
         """Answer a request, now or later, from any thread.
 
         Args:
-            response: What `comm.request` returns in the call.
+            response: The value that `comm.request` returns in the call.
 
         Returns:
-            False if the call has ended meanwhile, so that nobody waits for it; this is logged.
+            False if the call has ended meanwhile, so that nothing waits for the response; this is logged.
 
         Raises:
-            CommError: This is no request, or it was answered before.
+            CommError: This is not a request, or it has already been answered.
             Exception: The response cannot be pickled.
         """
         if self._request is None:
-            raise CommError(
-                f"this {self.kind.value} expects no response; msg.comm.send(...) says something to the call"
-            )
+            raise CommError(f"this {self.kind.value} expects no response; use msg.comm.send(...) to send to the call")
         return self.comm.respond(self._request, response)
 
     def __del__(self) -> None:
-        # Nobody has kept it, so nobody can answer any more: the call must not wait for ever.
+        # No one kept the message, so no one can answer it any more: the call must not wait forever.
         if self._request is not None:
             self.comm.leave_unanswered(self._request)
 
     def __repr__(self) -> str:
         try:
             data = safe_repr(self.data)
-        except Exception as error:  # noqa: BLE001 - of the user's own class; told in its place
+        except Exception as error:  # noqa: BLE001 - the user's own class failed; reported instead
             data = f"<cannot be unpickled: {safe_repr(error)}>"
         return f"Msg({self.kind.value}, {data})"
 

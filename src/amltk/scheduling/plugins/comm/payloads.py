@@ -1,4 +1,4 @@
-"""How the data of messages is pickled. Only what comes from a side that has shown the key is ever unpickled."""
+"""Pickles the data of messages. Only data from an authenticated peer is ever unpickled."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from amltk._notes import add_note
 
 _PLAIN = (type(None), bool, int, float, str, bytes)
-"""Types that every worker has: for them the quicker pickle will do."""
+"""Types that every worker has; the faster pickle is enough for them."""
 
 
 def for_worker(data: Any) -> bytes:
-    """Pickle what a callback sends: by value where a worker could not import it.
+    """Pickle a callback's data: by value if a worker could not import it.
 
     Raises:
-        Exception: It cannot be pickled.
+        Exception: The data cannot be pickled.
     """
     if type(data) in _PLAIN:
         return pickle.dumps(data, 5)
@@ -23,14 +23,14 @@ def for_worker(data: Any) -> bytes:
 
 
 def for_driver(data: Any) -> bytes:
-    """Pickle what a call sends: by value where it has no name that the driver knows as well.
+    """Pickle a call's data: by value if it has no name that the driver knows.
 
     Raises:
-        Exception: It cannot be pickled.
+        Exception: The data cannot be pickled.
     """
     try:
         return pickle.dumps(data, 5)
-    except (pickle.PicklingError, AttributeError, TypeError):  # something of `__main__`, or local
+    except (pickle.PicklingError, AttributeError, TypeError):  # defined in `__main__`, or local
         return _by_value(data)
 
 
@@ -40,19 +40,19 @@ def _by_value(data: Any) -> bytes:
     try:
         pickled: bytes = cloudpickle.dumps(data, 5)
     except Exception as error:
-        add_note(error, f"this was raised when a message, a {type(data).__name__}, was pickled")
+        add_note(error, f"raised while pickling a message of type {type(data).__name__}")
         raise
     return pickled
 
 
 def load(payload: bytes) -> Any:
-    """Unpickle what the other side has sent.
+    """Unpickle data from the peer.
 
     Raises:
-        Exception: It cannot be unpickled here.
+        Exception: The data cannot be unpickled here.
     """
     try:
         return pickle.loads(payload)
     except Exception as error:
-        add_note(error, "this was raised when the data of a message was unpickled")
+        add_note(error, "raised while unpickling the data of a message")
         raise

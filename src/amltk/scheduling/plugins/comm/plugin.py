@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 class CommPlugin(Plugin):
     """Gives each call of a task a comm, and adds the events `OPEN`, `MESSAGE`, `REQUEST` and `CLOSE` to the task.
 
-    All tasks of a run share one listener, which is there from the first such submission to the end of the run: a
-    Unix socket that only this user can open; or TCP where workers may be on other machines, or an interface is
-    given. Both sides prove that they know a key which is made for the run and travels with the calls. What they say
-    then is not encrypted. A call that does not open its comm costs no connection.
+    All tasks of a run share one listener, which exists from the first such submission to the end of the run: a Unix
+    socket that only this user can open; or TCP if workers may be on other machines, or an interface is set. Both sides
+    prove that they know a key, which is created for the run and sent with the calls. What they send after that is not
+    encrypted. A call that does not open its comm needs no connection.
 
     One plugin may serve several tasks.
 
     Args:
         parameter_name: The keyword argument of the function that takes the comm.
-        interface: Where to listen by TCP: the name of a network interface such as `"eth0"`, or an IP address of this
-            machine, by which workers reach it. None for a Unix socket, or for the loopback interface where the
-            executor may have workers on other machines.
+        interface: Where to listen on TCP: the name of a network interface such as `"eth0"`, or an IP address of this
+            machine, by which workers reach it. None for a Unix socket, or for the loopback interface if the executor
+            may have workers on other machines.
 
     Raises:
-        ValueError: `parameter_name` is no name of a parameter, or there is no such interface.
-        TypeError: An argument is no string.
+        ValueError: `parameter_name` is not a valid parameter name, or the interface does not exist.
+        TypeError: An argument is not a string.
     """
 
     name = "comm"
@@ -50,19 +50,19 @@ class CommPlugin(Plugin):
             raise ValueError(f"{parameter_name=}: must be the name of a parameter")
         self.interface: str | None = None if interface is None else _check_text("interface", interface)
         if interface is not None:
-            address_of(interface)  # what is wrong with it is an error here already
+            address_of(interface)  # so that a wrong interface raises here
         self._tasks: list[Task[..., Any]] = []
 
     def attach_task(self, task: Task[..., Any]) -> None:
-        """Get to know a task.
+        """Prepare for a task.
 
         Raises:
-            ValueError: Its function does not take the parameter.
+            ValueError: The task's function does not take the parameter.
         """
         if not _takes_keyword(task.function, self.parameter_name):
             raise ValueError(
                 f"{task.name} must take a keyword argument {self.parameter_name!r} for its comm, as in"
-                f" `def {task.name}(..., *, {self.parameter_name})`; or give another name to Comm.Plugin"
+                f" `def {task.name}(..., *, {self.parameter_name})`; or pass another name to Comm.Plugin"
             )
         self._tasks.append(task)
 
@@ -71,14 +71,14 @@ class CommPlugin(Plugin):
         return list(EVENTS.values())
 
     def prepare(self, call: Call) -> bool:
-        """Give the call its comm.
+        """Pass a comm to the call.
 
         Raises:
-            ValueError: The submission has an argument of that name.
+            ValueError: The submission already has an argument of that name.
         """
         if self.parameter_name in call.kwargs:
-            raise ValueError(f"{self.parameter_name}=...: the comm of a call is not to be submitted; leave it out")
-        from amltk.scheduling.plugins.comm.comm import Comm  # which has this class as its `Plugin`
+            raise ValueError(f"{self.parameter_name}=...: the plugin passes the comm of a call; do not submit it")
+        from amltk.scheduling.plugins.comm.comm import Comm  # imported here, since it refers to this class
 
         comm = Comm(self._source(call, call.task.scheduler.current_run))
         call.kwargs[self.parameter_name] = comm
@@ -118,7 +118,7 @@ def _takes_keyword(function: Any, name: str) -> bool:
     try:
         parameters = inspect.signature(function).parameters
     except (ValueError, TypeError):
-        return True  # it does not tell
+        return True  # it has no signature
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return True
     return name in parameters and parameters[name].kind in {

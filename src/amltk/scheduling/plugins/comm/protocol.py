@@ -1,4 +1,4 @@
-"""What the two sides of a comm say to each other, without I/O: first who they are, then frames.
+"""The protocol between the two sides of a comm, without I/O: first a handshake, then frames.
 
 ```text
 worker → driver    HELLO       magic, number of the channel, nonce, proof
@@ -7,9 +7,9 @@ worker → driver    ANSWER      proof
 worker ↔ driver    frames      kind, number of the request, length of the payload, payload
 ```
 
-A proof is an HMAC under the key of the run. Who does not know the key is not sent a single byte; nothing before the
-frames has a length that the other side could choose; and each side adds a nonce of its own, so that what was recorded
-once proves nothing later. Frames are as the transport brings them: neither hidden nor sealed.
+A proof is an HMAC under the key of the run. A peer that does not know the key is not sent a single byte; nothing before
+the frames has a length that the peer could choose; and each side adds its own nonce, so that a recorded handshake
+cannot be replayed. Frames are neither encrypted nor authenticated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import struct
 from typing import NamedTuple
 
 MAGIC = b"amltk-comm-1\n"
-"""What a worker says first: with whom it wants to speak, and in which version."""
+"""The first bytes that a worker sends: the protocol and its version."""
 
 KEY_SIZE = NONCE_SIZE = PROOF_SIZE = 32
 _NUMBER = struct.Struct("!Q")
@@ -31,36 +31,36 @@ ANSWER_SIZE = PROOF_SIZE
 
 _HEADER = struct.Struct("!BQI")
 LONGEST = (1 << 32) - 1
-"""The most bytes that a payload can have."""
+"""The maximum length of a payload in bytes."""
 
 OVER = "the call has ended, or was cancelled"
-GONE = "the other side is gone: the run has ended, or this call was cancelled"
-CLOSED = "a callback has closed the comm: the call is to come to its end"
+GONE = "the connection is closed: the run has ended, or this call was cancelled"
+CLOSED = "a callback has closed the comm: the call should finish"
 
 
 class ProtocolError(Exception):
-    """The other side does not know the key, or does not speak this protocol."""
+    """The peer does not know the key, or does not speak this protocol."""
 
 
 def make_key() -> bytes:
-    """A key for one run."""
+    """A new key for one run."""
     return secrets.token_bytes(KEY_SIZE)
 
 
 def _proof(key: bytes, role: bytes, number: int, *nonces: bytes) -> bytes:
-    """Each role signs another text, so that no proof of one can be sent back as that of another."""
+    """A proof. Each role signs a different text, so that the proof of one cannot be sent back as that of the other."""
     return hmac.digest(key, b"".join((MAGIC, role, _NUMBER.pack(number), *nonces)), "sha256")
 
 
 class WorkerHandshake:
-    """The worker's part: send `hello`, then the answer to what comes back.
+    """The worker's part: send `hello`, then the answer to the challenge.
 
     Args:
         key: The key of the run.
-        number: Of the channel that the worker belongs to.
+        number: The number of the worker's channel.
 
     Attributes:
-        hello: What is sent first.
+        hello: The first bytes to send.
     """
 
     def __init__(self, key: bytes, number: int) -> None:
@@ -71,35 +71,35 @@ class WorkerHandshake:
         self.hello: bytes = b"".join((MAGIC, _NUMBER.pack(number), self._nonce, proof))
 
     def answer(self, challenge: bytes) -> bytes:
-        """What is sent back for a challenge of `CHALLENGE_SIZE` bytes.
+        """The answer to a challenge of `CHALLENGE_SIZE` bytes.
 
         Raises:
-            ProtocolError: It does not come from the run.
+            ProtocolError: The challenge does not come from the run.
         """
         nonce, proof = challenge[:NONCE_SIZE], challenge[NONCE_SIZE:]
         if not hmac.compare_digest(proof, _proof(self._key, b"driver", self._number, self._nonce, nonce)):
-            raise ProtocolError("the other side does not know the key of the run")
+            raise ProtocolError("the peer does not know the key of the run")
         return _proof(self._key, b"worker", self._number, self._nonce, nonce)
 
 
 class Stage(enum.Enum):
-    """How far the driver believes the other side."""
+    """How far the driver trusts the peer."""
 
-    STRANGER = "has shown nothing"
-    ANNOUNCED = "has said hello with the key, or has recorded somebody who did"
-    KNOWN = "has the key"
+    STRANGER = "has proved nothing"
+    ANNOUNCED = "has sent a valid hello, which may be a recorded one"
+    KNOWN = "has proved that it knows the key"
 
 
 class DriverHandshake:
-    """The driver's part: hand it what comes in, and send what it gives back.
+    """The driver's part: pass it the received bytes, and send what it returns.
 
     Args:
         key: The key of the run.
 
     Attributes:
-        stage: How far it is.
-        number: The channel that the worker belongs to; to be believed when it is known.
-        rest: What came after the handshake.
+        stage: How far the handshake is.
+        number: The channel that the worker claims; trustworthy once the stage is `KNOWN`.
+        rest: The bytes received after the handshake.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -111,25 +111,25 @@ class DriverHandshake:
         self.rest: bytes = b""
 
     def receive(self, data: bytes) -> bytes:
-        """Take what has come in, however it was cut.
+        """Process received bytes, in pieces of any size.
 
         Returns:
-            What is to be sent; may be empty.
+            The bytes to send; may be empty.
 
         Raises:
-            ProtocolError: This is nobody to speak with.
+            ProtocolError: The peer is not one of the run's workers.
         """
         self._buffer += data
         reply = b""
         if self.stage is Stage.STRANGER:
             if not MAGIC.startswith(self._buffer[: len(MAGIC)]):
-                raise ProtocolError("it speaks something else")
+                raise ProtocolError("the peer speaks another protocol")
             if len(self._buffer) < HELLO_SIZE:
                 return b""
             reply = self._challenge(self._take(HELLO_SIZE)[len(MAGIC) :])
         if self.stage is Stage.ANNOUNCED and len(self._buffer) >= ANSWER_SIZE:
             if not hmac.compare_digest(self._take(ANSWER_SIZE), self._expected):
-                raise ProtocolError("its answer is wrong")
+                raise ProtocolError("the peer's answer is wrong")
             self.stage = Stage.KNOWN
             self.rest = self._take(len(self._buffer))
         return reply
@@ -143,7 +143,7 @@ class DriverHandshake:
         (number,) = _NUMBER.unpack_from(hello)
         nonce, proof = hello[_NUMBER.size : -PROOF_SIZE], hello[-PROOF_SIZE:]
         if not hmac.compare_digest(proof, _proof(self._key, b"hello", number, nonce)):
-            raise ProtocolError("its hello is signed with another key")
+            raise ProtocolError("the peer's hello is signed with another key")
         mine = secrets.token_bytes(NONCE_SIZE)
         self.number = number
         self._expected = _proof(self._key, b"worker", number, nonce, mine)
@@ -152,24 +152,24 @@ class DriverHandshake:
 
 
 class FrameKind(enum.IntEnum):
-    """What a frame says."""
+    """The kinds of frames."""
 
-    WELCOME = 1  # to a worker: come in
-    REFUSAL = 2  # to a worker: why not, as text
+    WELCOME = 1  # to a worker: accepted
+    REFUSAL = 2  # to a worker: the reason for the refusal, as text
     OPEN = 3  # from a worker: it has opened its comm
-    MESSAGE = 4  # either way
-    REQUEST = 5  # from a worker: it waits for an answer of this number
+    MESSAGE = 4  # in both directions
+    REQUEST = 5  # from a worker: it waits for the answer with this number
     RESPONSE = 6  # to a worker: the answer
     FAILURE = 7  # to a worker: why there will be no answer, as text
-    CLOSE = 8  # from a worker: it has closed its comm; to a worker: it should come to its end, and why, as text
+    CLOSE = 8  # from a worker: it has closed its comm; to a worker: it should finish, and why, as text
 
 
 class Frame(NamedTuple):
-    """One thing that is said."""
+    """One message of the protocol."""
 
     kind: FrameKind
     number: int = 0
-    """Of the request, from 1 on; 0 where there is none."""
+    """The number of the request, from 1 on; 0 if there is none."""
     payload: bytes = b""
 
 
@@ -188,34 +188,34 @@ def encode(frame: Frame) -> bytes:
 
 
 class Decoder:
-    """Cuts what comes in into frames; one is taken out at a time, so that the reader decides how many it can use."""
+    """Splits received bytes into frames, taken out one at a time, so that the reader decides how many it can use."""
 
     def __init__(self, data: bytes = b"") -> None:
         self._buffer = bytearray(data)
         self._position = 0
 
     def __len__(self) -> int:
-        """How many bytes wait here."""
+        """How many bytes are buffered."""
         return len(self._buffer) - self._position
 
     def feed(self, data: bytes) -> None:
-        """Add what has come in."""
+        """Add received bytes."""
         if self._position:
             del self._buffer[: self._position]
             self._position = 0
         self._buffer += data
 
     def next(self) -> Frame | None:
-        """Take out the next frame; None if it is not complete.
+        """Take out the next frame; None if it is incomplete.
 
         Raises:
-            ProtocolError: It is no frame.
+            ProtocolError: The bytes are not a frame.
         """
         if len(self) < _HEADER.size:
             return None
         kind, number, size = _HEADER.unpack_from(self._buffer, self._position)
         if kind not in _KINDS:
-            raise ProtocolError(f"it sends frames of the kind {kind}, which does not exist")
+            raise ProtocolError(f"the peer sent a frame of kind {kind}, which does not exist")
         begin = self._position + _HEADER.size
         if len(self._buffer) < begin + size:
             return None

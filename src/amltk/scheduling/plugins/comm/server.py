@@ -1,7 +1,7 @@
-"""The driver's end: one listener for a run, on the run's own loop, without a thread.
+"""The driver's end: one listener per run, on the run's own loop, without a thread.
 
-The sockets are read by the loop directly and not through its transports: these drop what has arrived but was not read
-as soon as something cannot be written, and so would lose the last messages of a call that has ended.
+The loop reads the sockets directly and not through its transports: as soon as a write fails, these drop data that has
+arrived but was not read, and so would lose the last messages of a call that has ended.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MOST_STRANGERS = 4 * BACKLOG
-"""How many connections may be there that have said nothing, and as many that have only said hello with the key.
+"""How many connections that have sent nothing may be open, and as many again that have only sent a valid hello.
 
-Of more, the one goes that has been there for longest. It would have to be pushed out by a crowd that comes within a few
-turns of the loop, for so long a worker takes, and no more than `BACKLOG` are let in in each.
+Beyond that, the oldest is closed. To push out a worker that way, a crowd would have to arrive within the few turns of
+the loop that the worker's handshake takes, and each turn accepts no more than `BACKLOG` connections.
 """
 
 RESPITE = 1.0
-"""Seconds for which nobody is let in when the system has no descriptor left."""
+"""How many seconds to stop accepting connections when the system has no descriptors left."""
 
 
 class Server:
-    """Lets workers in that have the key of the run, and brings each together with the channel that it belongs to.
+    """Accepts workers that know the key of the run, and connects each to its channel.
 
-    Made and asked for tickets from any thread; everything else happens on the loop's.
+    It is created, and tickets are requested, on any thread; everything else happens on the loop's.
 
     Args:
         loop: The loop of the run.
@@ -57,20 +57,20 @@ class Server:
         self._known: set[Connection] = set()
         self._respite: asyncio.TimerHandle | None = None
         self._closed = False
-        loop.call_soon_threadsafe(self._open)  # who connects before that waits at the door
+        loop.call_soon_threadsafe(self._open)  # earlier connections wait in the backlog
 
     def ticket(self, channel: Receiver) -> Ticket:
-        """Register a channel; what its worker needs to connect to it."""
+        """Register a channel; returns what its worker needs to connect to it."""
         number = next(self._numbers)
         self._channels[number] = channel
         return Ticket(self._listener.address, number, self._key, self._host)
 
     def forget(self, number: int) -> None:
-        """Let nobody in any more for a channel."""
+        """Accept no more connections for a channel."""
         self._channels.pop(number, None)
 
     def close(self) -> None:
-        """Let nobody in any more, and part with those who are there."""
+        """Accept no more connections, and close the existing ones."""
         self._closed = True
         self._close_door()
         if self._respite is not None:
@@ -83,12 +83,12 @@ class Server:
     # ------------------------------------------------------------------ for connections
 
     def announced(self, connection: Connection) -> None:
-        """Note that a stranger has said hello with the key."""
+        """Note that a connection has sent a valid hello."""
         del self._waiting[Stage.STRANGER][connection]
         self._let_wait(connection, Stage.ANNOUNCED)
 
     def known(self, connection: Connection, number: int) -> Receiver | None:
-        """Note that a connection has shown the key; the channel that it belongs to, if there is one."""
+        """Note that a connection is authenticated; returns the channel that it belongs to, if there is one."""
         del self._waiting[Stage.ANNOUNCED][connection]
         self._known.add(connection)
         return self._channels.get(number)
@@ -105,7 +105,7 @@ class Server:
             next(iter(waiting)).close()
         waiting[connection] = None
 
-    # ------------------------------------------------------------------ the door
+    # ------------------------------------------------------------------ accepting
 
     def _open(self) -> None:
         self._respite = None
@@ -116,14 +116,14 @@ class Server:
         self._loop.remove_reader(self._listener.socket)
 
     def _accept(self) -> None:
-        """Let in who waits; not more at a time than there is room for, so that workers can say hello in between."""
+        """Accept waiting connections; only as many at once as fit, so that workers can send their hello in between."""
         for _ in range(BACKLOG):
             try:
                 accepted, _address = self._listener.socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                _log.warning("a worker cannot be let in now, and waits: %s", error)
+                _log.warning("cannot accept the connection of a worker now, will try again: %s", error)
                 self._close_door()
                 self._respite = self._loop.call_later(RESPITE, self._open)
                 return

@@ -1,4 +1,4 @@
-"""How a call finds its run: what travels with it to the worker, and what it does with it there."""
+"""How a call reaches its run: the data sent to the worker, and how it connects there."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from amltk.scheduling.plugins.comm.listener import Address
 
 CONNECT_PATIENCE = 30.0
-"""Seconds after which a host that does not answer is given up."""
+"""How many seconds to wait for a host that does not answer."""
 
 REMEDY = (
-    "; where workers are on other machines, say by which network interface of the driver's machine they reach it, as in"
+    "; if workers are on other machines, set the network interface by which they reach the driver's machine, as in"
     " Comm.Plugin(interface='eth0')"
 )
 
 SERVED: dict[Address, asyncio.AbstractEventLoop] = {}
-"""The loops of this process that listen, by where they do."""
+"""The loops of this process that listen, by address."""
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """What a call needs to connect with its run. Good for as long as the call is pending.
+    """What a call needs to connect to its run. Valid while the call is pending.
 
     Attributes:
         address: Where the driver listens.
@@ -43,23 +43,23 @@ class Ticket:
     host: str
 
     def connect(self) -> SocketLink:
-        """Connect with the run; waits while a callback keeps the run's loop busy.
+        """Connect to the run; waits while a callback keeps the run's loop busy.
 
         Raises:
-            CommConnectError: Nobody is there, or nobody who knows the key, or the call is not known there any more; or
-                this is the thread that would have to answer.
+            CommConnectError: Nothing answers, the peer does not know the key, the run does not know the call any more,
+                or this is the thread that would have to answer.
         """
         if self.address in SERVED and SERVED[self.address] is _running_loop():
             raise CommConnectError(
-                "this call is computed on the thread of its run, which has to stay free to answer it: use"
-                " Scheduler.with_sequential(), which makes allowance for that, or another executor"
+                "this call is computed on the thread of its run, which must stay free to answer: use"
+                " Scheduler.with_sequential(), which allows for that, or another executor"
             )
         try:
             connection = _reach(self.address)
         except OSError as error:
             here = socket.gethostname()
             raise CommConnectError(
-                f"the run cannot be reached at {self.address!r} on {self.host!r}, from {here!r}: {error}"
+                f"cannot reach the run at {self.address!r} on {self.host!r}, from {here!r}: {error}"
                 + ("" if here == self.host else REMEDY)
             ) from error
         try:
@@ -70,7 +70,7 @@ class Ticket:
             raise
 
     def _shake_hands(self, connection: socket.socket) -> Decoder:
-        """Prove the call's right, and have the other side prove its own; returns what has come after that."""
+        """Run the handshake; returns a decoder with the data received after it."""
         handshake = WorkerHandshake(self.key, self.number)
         try:
             connection.sendall(handshake.hello)
@@ -79,7 +79,9 @@ class Ticket:
             while (frame := decoder.next()) is None:
                 decoder.feed(_receive(connection, CHUNK))
         except (OSError, ProtocolError) as error:
-            raise CommConnectError(f"{self.address!r} on {self.host!r} is not, or no more, the run: {error}") from error
+            raise CommConnectError(
+                f"the run is not, or no longer, at {self.address!r} on {self.host!r}: {error}"
+            ) from error
         if frame.kind is not FrameKind.WELCOME:
             raise CommConnectError(frame.payload.decode())
         return decoder
@@ -111,7 +113,7 @@ def _reach(address: Address) -> socket.socket:
 def _receive(connection: socket.socket, size: int) -> bytes:
     data = connection.recv(size)
     if not data:
-        raise ConnectionError("it has hung up")
+        raise ConnectionError("the peer has closed the connection")
     return data
 
 

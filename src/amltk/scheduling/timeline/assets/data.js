@@ -1,5 +1,5 @@
 "use strict";
-// What there is to draw, and how what lies within some time is found in it.
+// The data to draw, and searches for the part of it within a span of time.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const { outcomes, lanes, rows } = data;
@@ -8,7 +8,7 @@ const ended = Float64Array.from(rows.ended);
 const outcomeOf = Uint8Array.from(rows.outcome);
 const size = began.length;
 
-// The outcome that is shown where several share a pixel: the one that one would not want to miss.
+// If several outcomes share a pixel, the first in this list is shown: the one that must not be missed.
 const BY_URGENCY = ["failed", "retried", "cancelled", "running", "succeeded", "pending"].map((name) => outcomes.indexOf(name));
 
 const sums = (values) => {
@@ -17,11 +17,11 @@ const sums = (values) => {
   return result;
 };
 
-// countsOf[outcome][n]: how many of the first n rows have it. workOf[n]: the microseconds that those took.
+// countsOf[outcome][n]: how many of the first n rows have that outcome. workOf[n]: their total microseconds.
 const countsOf = outcomes.map((_, outcome) => sums(outcomeOf.map((other) => other === outcome)));
 const workOf = sums(ended.map((end, n) => end - began[n]));
 
-// reach[n]: when the last of the rows of that lane, up to n, has ended. Sorted, which `ended` need not be quite.
+// reach[n]: the latest end of the rows of that lane, up to n. Sorted, unlike `ended`, which may not be.
 const reach = ended.slice();
 let rowsBefore = 0;
 for (const lane of lanes) {
@@ -39,12 +39,12 @@ function bisect(values, limit, low = 0, high = values.length) {
   return low;
 }
 
-/** The largest value of each stretch, so that the next value of at least some size is found without looking at all. */
+/** A tree of the maxima of stretches, to find the next value of a minimum size without looking at all values. */
 class Peaks {
   constructor(values) {
     this.size = 1;
     while (this.size < values.length) this.size *= 2;
-    this.tree = new Float64Array(2 * this.size).fill(-Infinity); // of node n the parts are 2 n and 2 n + 1
+    this.tree = new Float64Array(2 * this.size).fill(-Infinity); // the children of node n are 2 n and 2 n + 1
     this.tree.set(values, this.size);
     for (let node = this.size - 1; node > 0; node--) this.tree[node] = Math.max(this.tree[2 * node], this.tree[2 * node + 1]);
   }
@@ -54,7 +54,7 @@ class Peaks {
     if (low >= high) return high;
     let node = this.size + low;
     while (this.tree[node] < limit) {
-      while (node % 2) node >>= 1; // the other part of its whole comes before it
+      while (node % 2) node >>= 1; // its sibling comes before it
       if (!node) return high;
       node++;
     }
@@ -90,7 +90,7 @@ const ends = ended.slice().sort();
 const sumOfBegins = sums(begins);
 const sumOfEnds = sums(ends);
 
-/** How many microseconds all workers together have worked until then. */
+/** How many microseconds all workers together have worked until a time. */
 function workUntil(time) {
   const begun = bisect(begins, time);
   const over = bisect(ends, time);

@@ -1,17 +1,17 @@
-// Which part of it is in the window, and how that is drawn. What one frame costs depends on the size of the window, not on
-// how much was computed: within a lane, what is narrower than a pixel is found by bisection and drawn as one.
+// The visible part of the data, and how it is drawn. The cost of a frame depends on the size of the window, not on the
+// amount of data: within a lane, bars narrower than a pixel are found by bisection and drawn as one.
 
 const chart = find("chart");
 const scroller = find("lanes");
 const [overview, busy, bars] = ["overview", "busy", "bars"].map(find);
 const LANE = lanes.length > 40 ? 15 : lanes.length > 12 ? 20 : 26; // pixels
-const SHORTEST = 20; // microseconds that can fill the window
+const SHORTEST = 20; // the fewest microseconds that can fill the window
 const MARGIN = Math.max(1, data.span * 0.008);
 const view = { from: -MARGIN, to: data.span + MARGIN };
 let selected = -1; // a row
-let width = 0; // of the canvases, in pixels, as is
-let gutter = 0; // what the names of the lanes take of it
-let due = false; // a frame was asked for
+let width = 0; // of the canvases, in pixels
+let gutter = 0; // the part of the width for the names of the lanes
+let due = false; // whether a frame has been requested
 
 const x = (time) => gutter + (time - view.from) / (view.to - view.from) * (width - gutter);
 const timeAt = (pixel) => view.from + (pixel - gutter) / (width - gutter) * (view.to - view.from);
@@ -28,7 +28,7 @@ function show(from, to) {
 const fit = () => show(-MARGIN, data.span + MARGIN);
 const move = (time) => show(view.from + time, view.to + time);
 
-/** Make what takes one pixel take `factor` pixels; what is at `time` stays where it is. */
+/** Zoom by `factor`; `time` stays where it is. */
 function zoom(factor, time = (view.from + view.to) / 2) {
   const whole = data.span + 2 * MARGIN;
   const length = Math.min(whole, Math.max(SHORTEST, (view.to - view.from) / factor));
@@ -45,7 +45,7 @@ function readColours() {
   }
 }
 
-/** Make a canvas as sharp as the screen is, and empty. */
+/** Clear a canvas, and match its resolution to the screen. */
 function cleared(canvas, height) {
   const ratio = window.devicePixelRatio || 1;
   const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
@@ -60,7 +60,7 @@ function cleared(canvas, height) {
   return pen;
 }
 
-/** Write what fits into so many pixels. */
+/** Write as much of a text as fits into some pixels. */
 function write(pen, text, left, y, room) {
   if (pen.measureText(text).width > room) {
     let length = text.length;
@@ -71,7 +71,7 @@ function write(pen, text, left, y, room) {
   pen.fillText(text, left, y);
 }
 
-/** A step of the axis that is easy to read, for labels at least so many pixels apart. */
+/** A readable step of the axis, with a minimum distance of labels in pixels. */
 function tickStep(pixels) {
   const least = (view.to - view.from) / (width - gutter) * pixels;
   const clock = [60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400].map((seconds) => seconds * 1e6);
@@ -80,7 +80,7 @@ function tickStep(pixels) {
   return Math.max(1, [1, 2, 5, 10].map((n) => n * power).find((step) => step >= least));
 }
 
-/** A column for each pixel: how many workers are busy, of all. */
+/** A column for each pixel: the share of busy workers. */
 function drawLoad(pen, top, height, from, to, left, right) {
   const perPixel = (to - from) / (right - left);
   pen.fillStyle = colours.busy;
@@ -135,25 +135,25 @@ function drawBusy() {
   pen.fillRect(gutter, top + height, width - gutter, 1);
 }
 
-/** How long a row takes that is as wide as a pixel. */
+/** The duration of one pixel. */
 const pixelTime = () => (view.to - view.from) / (width - gutter);
 
-/** The rows of a lane that are in the window; `long` says which are drawn as bars of their own: those of a pixel or more. */
+/** The visible rows of a lane; those of at least `long`, one pixel, are drawn as separate bars. */
 function inWindow(lane) {
   const long = pixelTime();
   const first = bisect(reach, view.from, lane.first, lane.end);
   const end = bisect(began, view.to, first, lane.end);
-  return { long, first, end, firstShort: bisect(began, view.from - long, first, end) }; // those before have ended before
+  return { long, first, end, firstShort: bisect(began, view.from - long, first, end) }; // earlier ones have ended before the window
 }
 
-/** The pixel that a row is drawn in if it is shorter than that: the one that `timeAt` says its beginning is in. */
+/** The pixel in which a row shorter than a pixel is drawn: the one in which it begins, according to `timeAt`. */
 function pixelOf(row) {
   const pixel = Math.floor(x(began[row]));
   const rounded = began[row] < timeAt(pixel) ? -1 : began[row] >= timeAt(pixel + 1) ? 1 : 0;
   return Math.max(gutter, pixel + rounded);
 }
 
-/** Those of some rows that are too short for bars: how many, their microseconds, and the first that one would not want to miss. */
+/** The rows of a range that are too short for bars: their number, total microseconds, and first most urgent row. */
 function shortOnes({ long }, first, end) {
   const found = { size: 0, work: 0, row: -1, urgency: BY_URGENCY.length };
   for (let low = first; low < end;) {
@@ -181,9 +181,9 @@ function drawLong(pen, { long, first, end }, top) {
   for (let row = durations.next(long, first, end); row < end; row = durations.next(long, row + 1, end)) {
     const left = Math.max(gutter, x(began[row]));
     const right = Math.min(width, x(ended[row]));
-    if (right <= left) continue; // it ended before; one that it overlaps has not
+    if (right <= left) continue; // it ended before the window; one that it overlaps has not
     pen.fillStyle = colours[outcomes[outcomeOf[row]]];
-    const gap = right - left > 3 ? 0.7 : 0; // neighbours can be told apart
+    const gap = right - left > 3 ? 0.7 : 0; // keeps neighbours apart
     pen.fillRect(left, top, right - left - gap, LANE - 5);
     if (right - left > 42) label(pen, row, left, right, top);
     drawn++;
@@ -191,7 +191,7 @@ function drawLong(pen, { long, first, end }, top) {
   return drawn;
 }
 
-/** What begins within one pixel and is shorter than that is one column, above the bars that it may share the pixel with. */
+/** Rows that begin in the same pixel and are shorter than it are one column, drawn over the bars in that pixel. */
 function drawShort(pen, shown, top) {
   let drawn = 0;
   for (let row = shown.firstShort, next; row < shown.end; row = next) {
@@ -201,7 +201,7 @@ function drawShort(pen, shown, top) {
     if (!found.size) continue;
     const outcome = outcomes[outcomeOf[found.row]];
     pen.fillStyle = colours[outcome];
-    // The more of the pixel they take, the more solid; but what one would not want to miss is seen in any case.
+    // The more of the pixel they take, the more solid the column; but urgent outcomes are always solid.
     pen.globalAlpha = outcome === "succeeded" ? Math.min(1, 0.45 + 0.55 * found.work / shown.long) : 1;
     pen.fillRect(pixel, top, 1, LANE - 5);
     pen.globalAlpha = 1;
@@ -217,7 +217,7 @@ function label(pen, row, left, right, top) {
 }
 
 const nameOf = (row) => `${data.functions[rows.function[row]].function}(${rows.arguments[row]})`;
-const labelOf = (row) => (data.functions.length === 1 && rows.arguments[row]) || nameOf(row); // the name tells nothing
+const labelOf = (row) => (data.functions.length === 1 && rows.arguments[row]) || nameOf(row); // the name is the same for all
 
 function drawBars() {
   const all = lanes.length * LANE + 8;
@@ -267,7 +267,7 @@ function draw() {
     drawBusy();
     drawOverview();
     follow();
-    // What a program that looks at the page can know of it.
+    // For programs that inspect the page, such as tests.
     Object.assign(chart.dataset, { drawn, frames: 1 + Number(chart.dataset.frames || 0), from: view.from, to: view.to });
   });
 }

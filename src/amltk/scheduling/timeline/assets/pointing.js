@@ -1,13 +1,13 @@
-// What mouse and keys do.
+// Mouse and keyboard.
 
 const tip = find("tip");
 const NEAR = 4; // pixels
 const isFramed = window.parent !== window;
-let isEntered = !isFramed; // whether the wheel is for the page: who scrolls through a notebook passes it, until a click
+let isEntered = !isFramed; // whether the wheel zooms; in a notebook it scrolls past the page until a click
 
-let pointer = null; // where it is over the bars, in the window; null if what is told was found by a key
+let pointer = null; // position over the bars, in the window; null if the row was selected with a key
 
-/** The row that is seen there, or nearly; -1 if there is none. */
+/** The row at or near a position; -1 if there is none. */
 function rowAt(pixel, y) {
   const lane = lanes[Math.floor((y + scroller.scrollTop - 2.5) / LANE)];
   if (!lane || pixel < gutter) return -1;
@@ -16,13 +16,13 @@ function rowAt(pixel, y) {
   return column.size ? column.row : barAt(lane, shown, pixel);
 }
 
-/** What is drawn as one column in that pixel. */
+/** The rows drawn as one column in a pixel. */
 function columnAt(shown, pixel) {
   const first = pixel > gutter ? bisect(began, timeAt(pixel), shown.firstShort, shown.end) : shown.firstShort;
   return shortOnes(shown, first, bisect(began, timeAt(pixel + 1), first, shown.end));
 }
 
-/** The bar in that pixel, the last to begin if there are several; or else what is nearest to it. */
+/** The bar in a pixel, the last to begin if there are several; otherwise the nearest row. */
 function barAt(lane, shown, pixel) {
   const time = timeAt(Math.floor(pixel) + 0.5);
   const after = bisect(began, time, lane.first, lane.end);
@@ -39,7 +39,7 @@ function barAt(lane, shown, pixel) {
 
 const isShort = (row, shown) => ended[row] - began[row] < shown.long;
 
-/** How many rows are drawn as one with it. */
+/** How many rows share a column with a row. */
 function crowd(row) {
   const shown = inWindow(lanes[laneOf(row)]);
   return isShort(row, shown) ? columnAt(shown, pixelOf(row)).size : 1;
@@ -56,13 +56,13 @@ function describe(row) {
   const lane = lanes[laneOf(row)];
   parts.push(element("div", lane.known ? `${took}, after ${duration(waited)} of waiting` : `${took}, waiting included`));
   const at = `${moment(began[row], 1000)} after the start`;
-  parts.push(element("div", lane.known ? `${lane.name}, ${at}` : `worker not known, ${at}`, { className: "soft" }));
+  parts.push(element("div", lane.known ? `${lane.name}, ${at}` : `unknown worker, ${at}`, { className: "soft" }));
   const others = crowd(row) - 1;
   if (others > 0) parts.push(element("div", `and ${number.format(others)} more in this pixel: zoom in`, { className: "soft" }));
   tip.replaceChildren(...parts);
 }
 
-/** Tell of a row, at that place of the window; of none if it is -1. */
+/** Select a row and show its details at a position of the window; nothing if it is -1. */
 function point(row, left, top) {
   if (row !== selected) {
     selected = row;
@@ -76,13 +76,13 @@ function point(row, left, top) {
   tip.style.top = `${top + 16 + high < window.innerHeight ? top + 16 : Math.max(6, top - high - 12)}px`;
 }
 
-/** Tell of nothing, until the pointer moves. */
+/** Select nothing until the pointer moves. */
 function forget() {
   pointer = null;
   point(-1);
 }
 
-/** Bars move below the pointer, and away from what is told of them: after each frame, tell what is right now. */
+/** Bars move below the pointer, and away from their details: update the details after each frame. */
 function follow() {
   const box = bars.getBoundingClientRect();
   if (pointer) {
@@ -99,7 +99,7 @@ function follow() {
 const failures = Array.from(began.keys()).filter((row) => outcomes[outcomeOf[row]] === "failed");
 failures.sort((one, other) => began[one] - began[other]);
 
-/** Show the next failure, or the one before: from the one that is selected, or from the middle of the view. */
+/** Show the next or previous failure, from the selected one or from the middle of the view. */
 function goToFailure(step) {
   if (!failures.length) return;
   const here = failures.indexOf(selected);

@@ -1,8 +1,8 @@
-// What is written on the page: totals, legend, functions.
+// The texts of the page: totals, legend, functions.
 
 const number = new Intl.NumberFormat("en");
 
-/** A duration in microseconds, as one writes it. */
+/** A readable duration, from microseconds. */
 function duration(us) {
   if (us < 1000) return `${Math.round(us)} µs`;
   if (us < 1e6) return `${(us / 1000).toPrecision(3)} ms`;
@@ -13,7 +13,7 @@ function duration(us) {
   return hours ? `${hours}:${clock} h` : `${clock} min`;
 }
 
-/** A point of time, in microseconds from the start, as exact as `step` needs it. */
+/** A point in time, in microseconds from the start, with the precision of `step`. */
 function moment(us, step) {
   if (step >= 60e6) return duration(us);
   const digits = Math.max(0, Math.ceil(-Math.log10(step / 1e6)));
@@ -43,7 +43,7 @@ function writeTotals() {
     ["failed", number.format(failed)],
     ["elapsed", duration(data.span)],
     ["computed", duration(1e6 * total.seconds)],
-    ["workers", workers || "not known"],
+    ["workers", workers || "unknown"],
   ];
   if (data.utilisation !== null) facts.push(["utilisation", percent(data.utilisation)]);
   for (const [name, value] of facts) {
@@ -59,7 +59,7 @@ function writeTotals() {
   if (drawn > size) notes.push(`${number.format(drawn - size)} ${begun} and are not drawn.`);
   if (data.dropped) notes.push(`${number.format(data.dropped)} earlier ones were not kept.`);
   if (lanes.some((lane) => !lane.known)) {
-    const whose = workers ? "Of some calls no worker is known" : "The executor does not tell its workers";
+    const whose = workers ? "For some calls the worker is unknown" : "The executor does not report its workers";
     notes.push(`${whose}: bars go from the submission to the end, waiting included.`);
   }
   find("notes").textContent = notes.join(" ");
@@ -68,7 +68,7 @@ function writeTotals() {
 function writeLegend() {
   outcomes.forEach((outcome, n) => {
     const count = data.total.attempts[n];
-    if (!count && n > 1) return; // what is usual is always explained
+    if (!count && n > 1) return; // the usual outcomes are always in the legend
     const item = document.createElement("li");
     const sample = document.createElement("i");
     sample.style.background = `var(--${outcome})`;
