@@ -10,6 +10,7 @@ from concurrent.futures import Future as Work
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from amltk import _clock
 from amltk._notes import add_note, safe_repr
 from amltk.exceptions import ExecutorBrokenError, FutureCancelledError
 from amltk.scheduling.call import Outcome
@@ -331,6 +332,7 @@ class Run:
             self._release()
 
     def _open(self) -> None:
+        _clock.hold(self)
         self._backend.attach(self._run_step, None if may_be_torn() else self._inbox.gather)
         if self._options.timeout is not None:
             self._deadline = self.loop.time() + self._options.timeout
@@ -413,6 +415,7 @@ class Run:
         self._inbox.close()
         self._backend.release()
         self._watch.stop()
+        _clock.release(self)
         _log.info("run is over: %s", self.ending.code.name)
 
     # ------------------------------------------------------------------ submissions, on the loop's thread

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from amltk import _clock
 from amltk._checks import check_count, check_seconds
 from amltk.scheduling.executors.light_future import LightFuture
 from amltk.scheduling.executors.whereabouts import Whereabouts
@@ -156,7 +156,7 @@ class SimulatedExecutor(Executor):
             raise RuntimeError("this SimulatedExecutor has served another loop; make a new one for each run")
         self._loop = loop
         self._began = self._last_end = loop.time()
-        self.epoch = time.time() - self._began
+        self.epoch = _clock.now() - self._began
         return loop
 
     def _begin(self, future: SimulatedFuture, now: float) -> None:

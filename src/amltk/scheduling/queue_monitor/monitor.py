@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from amltk import _extras
+from amltk import _clock, _extras
 from amltk._checks import check_optional_count
 from amltk.scheduling.executors.whereabouts import whereabouts
 from amltk.scheduling.queue_monitor.history import History
@@ -38,7 +37,7 @@ class _Open:
     def note_done(self, work: Work[Any]) -> None:
         """The executor has ended an attempt. Called on any thread."""
         if work is self.work:
-            self.done = time_ns()
+            self.done = _clock.now_ns()
 
 
 class QueueMonitor:
@@ -66,7 +65,6 @@ class QueueMonitor:
         self._history = History(4, MOST)
         self._open: dict[Future[Any], _Open] = {}
         self._knows_running = scheduler.executor_kind.capabilities.tells_whereabouts
-        self._latest = 0
         scheduler.witnesses.append(self._submitted)
         for event in (scheduler.STARTED, scheduler.FINISHED):
             scheduler.emitter.register(event, self._mark, hidden=True)
@@ -125,8 +123,7 @@ class QueueMonitor:
     # ------------------------------------------------------------------ what happens, on the loop's thread
 
     def _now(self) -> int:
-        self._latest = max(self._latest, time_ns())  # the clock may be set back
-        return self._latest
+        return _clock.now_ns()
 
     def _mark(self) -> None:
         self._history.change(self._now(), QUEUE_SIZE, 0)
@@ -157,7 +154,7 @@ class QueueMonitor:
     def _count_running(self, call: _Open, now: int) -> int:
         """Count an attempt that has ended as running while it was; returns when it ended.
 
-        Clocks of other machines may differ: nothing ran before it was submitted, or later than now.
+        What runs in other threads may be told a little late: nothing ran before it was submitted, or later than now.
         """
         where = whereabouts(call.work)
         done = now if call.done is None else _between(call.submitted, call.done, now)
