@@ -412,10 +412,10 @@ class Scheduler(SchedulerEvents, Factories):
 
     def stop(
         self,
-        *args: Any,  # noqa: ARG002 - taken so that it can be a callback
+        *args: Any,
         stop_msg: str | None = None,
         exception: BaseException | None = None,
-        **kwargs: Any,  # noqa: ARG002
+        **kwargs: Any,  # noqa: ARG002 - taken so that it can be a callback
     ) -> None:
         """Ask the run to end. May be called from any thread, or be a callback: `task.on_result(scheduler.stop)`.
 
@@ -423,8 +423,9 @@ class Scheduler(SchedulerEvents, Factories):
         that is pending, then `@finished`. When the scheduler is not running, nothing happens.
 
         Args:
-            *args: Not used, so that it can be a callback of any event.
-            stop_msg: The message for `@stop`.
+            *args: A text alone is the message: `scheduler.stop("good enough")`. Anything else is not used, so that it
+                can be a callback of any event.
+            stop_msg: The message: `@stop`, the log, the display and `ExitState.reason` tell it.
             exception: Why. With it the run ends as `on_exception` says of this exception: "raise" raises it, "end"
                 and "continue" report it in the `ExitState`.
             **kwargs: Not used.
@@ -436,8 +437,10 @@ class Scheduler(SchedulerEvents, Factories):
             raise TypeError(f"exception={exception!r}: must be an instance of an exception, or None")
         if stop_msg is not None and not isinstance(stop_msg, str):
             raise TypeError(f"stop_msg={stop_msg!r}: must be a string, or None")
+        if stop_msg is None:
+            stop_msg = args[0] if len(args) == 1 and isinstance(args[0], str) else ""
         if self._run is not None:
-            self._run.stop(stop_msg or "stop() was called", exception)
+            self._run.stop(stop_msg, exception)
 
     def running(self) -> bool:
         """Whether submissions are accepted: from `@start` until an end is asked for or the time is up."""
