@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from inspect import CO_VARKEYWORDS
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -13,6 +14,28 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def as_whole(value: object) -> int | None:
+    """A whole number of whatever type, numpy's for instance, as an int; None for anything else, also for a bool."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:  # an array that is no number, or numpy's bool
+        return None
+
+
+def as_real(value: object) -> float | None:
+    """A number of whatever type as a float, infinite if it is too large; None for anything else, also for a bool."""
+    if isinstance(value, float):
+        return float(value)
+    if (number := as_whole(value)) is None and (isinstance(value, bool) or not isinstance(value, Real)):
+        return None
+    try:
+        return float(value if number is None else number)  # type: ignore[arg-type]
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf  # type: ignore[operator]
 
 
 def check_bool(name: str, value: object) -> bool:
@@ -27,7 +50,7 @@ def check_bool(name: str, value: object) -> bool:
 
 
 def check_count(name: str, value: object, *, least: int = 1, or_none: str = "") -> int:
-    """Return `value` if it is a whole number of at least `least`.
+    """Return `value` as an int if it is a whole number of at least `least`, of whatever type.
 
     Args:
         name: Of the argument.
@@ -39,12 +62,13 @@ def check_count(name: str, value: object, *, least: int = 1, or_none: str = "") 
         TypeError: It is no whole number.
         ValueError: It is too small.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    number = as_whole(value)
+    if number is None:
         kind = "" if value is None else f", not {type(value).__name__}"
         raise TypeError(f"{name}={value!r}: must be a whole number, at least {least}{or_none}{kind}")
-    if value < least:
+    if number < least:
         raise ValueError(f"{name}={value!r}: must be at least {least}{or_none}")
-    return value
+    return number
 
 
 def check_optional_count(name: str, value: object) -> int | None:
@@ -52,37 +76,20 @@ def check_optional_count(name: str, value: object) -> int | None:
     return None if value is None else check_count(name, value, or_none=", or None")
 
 
-def check_seconds(name: str, value: object) -> float:
-    """Return `value` if it is a finite number of seconds that is not negative.
-
-    Raises:
-        TypeError: It is no number.
-        ValueError: It is negative, infinite or NaN.
-    """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name}={value!r}: must be a number of seconds, not {type(value).__name__}")
-    try:
-        seconds = float(value)
-    except OverflowError:
-        seconds = math.inf
-    if not math.isfinite(seconds) or seconds < 0:
-        raise ValueError(f"{name}={value!r}: must be a finite number of seconds, 0 or more")
-    return seconds
-
-
 def check_between(name: str, value: object, least: float, most: float = math.inf) -> float:
-    """Return `value` if it is a finite number in a range.
+    """Return `value` as a float if it is a finite number in a range, of whatever type.
 
     Raises:
         TypeError: It is no number.
         ValueError: It is out of the range, infinite or NaN.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    number = as_real(value)
+    if number is None:
         raise TypeError(f"{name}={value!r}: must be a number, not {type(value).__name__}")
-    if not least <= value <= most or value == math.inf:
+    if not least <= number <= most or number == math.inf:
         allowed = f"at least {least:g} and finite" if most == math.inf else f"from {least:g} to {most:g}"
         raise ValueError(f"{name}={value!r}: must be {allowed}")
-    return float(value)
+    return number
 
 
 def explains_options(**instead: str) -> Callable[[Callable[P, T]], Callable[P, T]]:

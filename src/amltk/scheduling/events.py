@@ -9,7 +9,7 @@ from inspect import CO_COROUTINE, iscoroutinefunction
 from types import CoroutineType, GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, overload
 
-from amltk._checks import check_bool, check_count
+from amltk._checks import check_bool, check_count, check_optional_count
 from amltk._notes import safe_repr
 from amltk.exceptions import EventNotKnownError
 
@@ -298,7 +298,7 @@ class Emitter:
         channel = self.channel(event)
         if not callable(callback):
             raise TypeError(f"callback={callback!r} for {channel.event}: must be callable")
-        _check_options(when, every, repeat, max_calls, hidden)
+        every, repeat, max_calls = _check_options(when, every, repeat, max_calls, hidden)
         subscription = Subscription(
             channel, callback, when=when, every=every, repeat=repeat, max_calls=max_calls, hidden=hidden
         )
@@ -410,14 +410,14 @@ class Subscriber(Generic[P, R]):
         return f"<{self.emitter.name} {self.event}>"
 
 
-def _check_options(when: object, every: object, repeat: object, max_calls: object, hidden: object) -> None:
+def _check_options(
+    when: object, every: object, repeat: object, max_calls: object, hidden: object
+) -> tuple[int, int, int | None]:
+    """The numbers, as they are to be used."""
     if when is not None and not callable(when):
         raise TypeError(f"when={when!r}: must be callable and return a bool, or None")
-    check_count("every", every)
-    check_count("repeat", repeat)
-    if max_calls is not None:
-        check_count("max_calls", max_calls)
     check_bool("hidden", hidden)
+    return check_count("every", every), check_count("repeat", repeat), check_optional_count("max_calls", max_calls)
 
 
 def check_computable(fn: object, name: str) -> None:

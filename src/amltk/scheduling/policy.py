@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast, get_args
 
-from amltk._checks import check_bool, check_seconds
+from amltk._checks import check_bool
+from amltk._quantities import check_optional_seconds
 
 Reaction: TypeAlias = Literal["raise", "end", "continue"]
 """`"raise"` ends the run and raises, `"end"` ends it and reports in the `ExitState`, `"continue"` goes on."""
@@ -100,7 +101,7 @@ class RunOptions:
             TypeError: One has a type that is not allowed.
         """
         return cls(
-            timeout=None if timeout is None else check_seconds("timeout", timeout),
+            timeout=check_optional_seconds("timeout", timeout),
             end_on_empty=check_bool("end_on_empty", end_on_empty),
             wait=check_bool("wait", wait),
             on_exception=ExceptionPolicy(on_exception),

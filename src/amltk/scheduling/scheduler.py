@@ -15,7 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeAlias, TypeVar
 
 from amltk import _extras
-from amltk._checks import check_bool, check_count, check_seconds, explains_options
+from amltk._checks import check_bool, check_count, explains_options
+from amltk._quantities import check_seconds
 from amltk.exceptions import ExecutorShutdownError, SchedulerNotRunningError, SchedulerRunningError
 from amltk.scheduling import loops
 from amltk.scheduling.ending import Phase
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.steps import Steps
     from amltk.scheduling.timer import Timer
     from amltk.scheduling.watch import View
+    from amltk.types import Duration
 
 _log = logging.getLogger(__name__)
 
@@ -201,7 +203,7 @@ class Scheduler(SchedulerEvents, Factories):
             TypeError: `in_flight` is no whole number.
             ValueError: It is below 1.
         """
-        check_count("in_flight", in_flight)
+        in_flight = check_count("in_flight", in_flight)
         while self.running() and self.n_running >= in_flight:
             ended = asyncio.get_running_loop().create_future()
             subscriptions = [
@@ -215,14 +217,14 @@ class Scheduler(SchedulerEvents, Factories):
                     subscription.end()
         return self.running()
 
-    def call_later(self, delay: float, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
+    def call_later(self, delay: Duration, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
         """Call `fn(*args, **kwargs)` on the loop's thread later. May be called from any thread during a run.
 
         It is not computed by the executor: submit something from it for that. A pending call does not keep the run
         going; see `end_on_empty`. What it raises goes to `on_callback_exception`.
 
         Args:
-            delay: Seconds, 0 or more.
+            delay: After how long: seconds, a text such as `"1.5 h"`, or a `timedelta`.
             fn: A function, or an `async def`, which is awaited as part of the run.
             *args: Its arguments.
             **kwargs: Its keyword arguments.
@@ -266,7 +268,7 @@ class Scheduler(SchedulerEvents, Factories):
     def run(
         self,
         *,
-        timeout: float | None = None,
+        timeout: Duration | None = None,
         end_on_empty: bool = True,
         wait: bool = True,
         on_exception: OnException = "raise",
@@ -283,7 +285,8 @@ class Scheduler(SchedulerEvents, Factories):
         Ctrl-C and SIGTERM end the run in order, without waiting for compute, and take effect afterwards.
 
         Args:
-            timeout: Seconds from `@start` after which the run ends, 0 or more; None for no limit.
+            timeout: How long after `@start` the run ends: seconds, a text such as `"1.5 h"`, or a `timedelta`; None for
+                no limit.
             end_on_empty: End when nothing is pending and the callbacks of `@empty` have submitted nothing. If False,
                 the run goes on until `stop`, the timeout or an error ends it.
             wait: When the run ends, let all accepted work be computed and deliver its events. If False, cancel what has
@@ -341,7 +344,7 @@ class Scheduler(SchedulerEvents, Factories):
     async def async_run(
         self,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 - the run ends in order, which a cancellation does not
+        timeout: Duration | None = None,  # noqa: ASYNC109 - the run ends in order, which a cancellation does not
         end_on_empty: bool = True,
         wait: bool = True,
         on_exception: OnException = "raise",

@@ -8,13 +8,16 @@ from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from amltk import _clock
-from amltk._checks import check_count, check_seconds
+from amltk._checks import check_count
+from amltk._quantities import check_seconds
 from amltk.scheduling.executors.light_future import LightFuture
 from amltk.scheduling.executors.whereabouts import Whereabouts
 from amltk.testing.virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from amltk.types import Duration
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -81,13 +84,14 @@ class SimulatedExecutor(Executor):
 
     Args:
         n_workers: How many calls run at a time, at least 1.
-        duration: Seconds that each call takes, 0 or more; or what tells it, called as `duration(fn, *args, **kwargs)`
-            when a worker begins the call. What it raises is the call's exception, at once.
+        duration: How long each call takes: seconds, a text such as `"1.5 h"`, or a `timedelta`; or what tells it,
+            called as `duration(fn, *args, **kwargs)` when a worker begins the call. What it raises is the call's
+            exception, at once.
         outcome: Called as `outcome(fn, *args, **kwargs)` when the call ends; what it returns or raises is the call's.
             `operator.call` really calls the function. By default, the result is None.
 
     Raises:
-        TypeError: `n_workers` is no whole number, or `duration` neither a number nor callable.
+        TypeError: `n_workers` is no whole number, or `duration` neither a duration nor callable.
         ValueError: `n_workers` is below 1; `duration` is negative or not finite.
 
     Attributes:
@@ -101,7 +105,7 @@ class SimulatedExecutor(Executor):
     def __init__(
         self,
         n_workers: int,
-        duration: float | Callable[..., float] = 1.0,
+        duration: Duration | Callable[..., Duration] = 1.0,
         *,
         outcome: Callable[..., Any] | None = None,
     ) -> None:

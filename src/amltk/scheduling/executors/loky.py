@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from loky import ProcessPoolExecutor
 
+from amltk._checks import check_optional_count
 from amltk._cpus import usable_cpus
+from amltk._quantities import check_optional_seconds
 from amltk.scheduling.executors.pooled import PooledExecutor
 from amltk.scheduling.executors.process_pool.library_threads import thread_environment
 from amltk.scheduling.executors.termination import drop_cancelled
@@ -15,8 +17,15 @@ from amltk.scheduling.executors.termination import drop_cancelled
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from amltk.types import Duration
 
-def make(max_workers: int | None = None, env: Mapping[str, str] | None = None, **options: Any) -> LokyExecutor:
+
+def make(
+    max_workers: int | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: Duration | None = None,
+    **options: Any,
+) -> LokyExecutor:
     """Make an executor with a pool of its own; arguments as in `loky.ProcessPoolExecutor`.
 
     Libraries use as many threads in each worker as in those of a `ProcessPool`, unless `env` says otherwise.
@@ -24,9 +33,10 @@ def make(max_workers: int | None = None, env: Mapping[str, str] | None = None, *
     Not loky's reusable executor: that is one for the whole program, so that the end of one scheduler's run would shut
     down another's, joblib's included.
     """
-    workers = usable_cpus() if max_workers is None else max_workers
-    env = {**thread_environment(max(1, workers)), **(env or {})}
-    return LokyExecutor(ProcessPoolExecutor(workers, env=env, **options))
+    workers = check_optional_count("max_workers", max_workers) or usable_cpus()
+    seconds = check_optional_seconds("timeout", timeout)
+    env = {**thread_environment(workers), **(env or {})}
+    return LokyExecutor(ProcessPoolExecutor(workers, env=env, timeout=seconds, **options))
 
 
 class LokyExecutor(PooledExecutor):

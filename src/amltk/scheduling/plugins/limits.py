@@ -9,7 +9,6 @@ from amltk.exceptions import CpuTimeLimitError, MemoryLimitError, TaskLimitError
 from amltk.scheduling.events import Event, callback_name
 from amltk.scheduling.executors.process_pool.limits import CallLimits
 from amltk.scheduling.plugins.plugin import Plugin
-from amltk.scheduling.plugins.units import BYTES, SECONDS, amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.call import Call, Outcome
     from amltk.scheduling.future import Future
     from amltk.scheduling.task import Task
+    from amltk.types import Duration
 
 
 class Limits(Plugin):
@@ -30,8 +30,8 @@ class Limits(Plugin):
     The event comes before the call's `@exception`; what the error does to the run is up to `on_exception`.
 
     Args:
-        wall_time: Seconds from the moment that the call is begun, or a string such as `"90 s"`, `"1.5 h"`; None for no
-            limit.
+        wall_time: How long the call may take from the moment that it is begun: seconds, a text such as `"90 s"` or
+            `"1.5 h"`, or a `timedelta`; None for no limit.
         cpu_time: The same of CPU, which the worker and the processes that it has started have used since the call
             began. `CallLimits` says what is counted.
         memory: Bytes of memory of the worker and of the processes that it has started, or a string such as `"2 GB"`
@@ -40,7 +40,7 @@ class Limits(Plugin):
 
     Raises:
         ValueError: No limit is given, or one is not above 0, not finite or has no such unit.
-        TypeError: A limit is neither a number nor a string.
+        TypeError: A limit is neither a number nor a text, nor a `timedelta` where it is a duration.
     """
 
     name = "limits"
@@ -57,16 +57,11 @@ class Limits(Plugin):
     def __init__(
         self,
         *,
-        wall_time: float | str | None = None,
-        cpu_time: float | str | None = None,
+        wall_time: Duration | None = None,
+        cpu_time: Duration | None = None,
         memory: float | str | None = None,
     ) -> None:
-        size = amount("memory", memory, BYTES)
-        self.limits: CallLimits = CallLimits(
-            wall_time=amount("wall_time", wall_time, SECONDS),
-            cpu_time=amount("cpu_time", cpu_time, SECONDS),
-            memory=None if size is None else int(size),
-        )
+        self.limits: CallLimits = CallLimits(wall_time=wall_time, cpu_time=cpu_time, memory=memory)
         if not self.limits:
             raise ValueError("Limits() limits nothing: give wall_time, cpu_time or memory")
         self._reached: dict[type[TaskLimitError], Event[..., Any]] = {

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from amltk import _extras
+from amltk._checks import check_count, check_optional_count
 from amltk.scheduling.plugins.imports import ImportWatch
 from amltk.scheduling.plugins.plugin import Plugin
 from amltk.scheduling.plugins.process_wide import ProcessWide
@@ -38,7 +39,8 @@ class ThreadPoolCTLPlugin(Plugin):
 
     Raises:
         MissingExtraError: threadpoolctl is not installed. Workers need it too.
-        ValueError: There is no such `user_api`.
+        ValueError: There is no such `user_api`, or a number of threads is below 1.
+        TypeError: A number of threads is no whole number.
     """
 
     name = "threadpoolctl-plugin"
@@ -47,6 +49,10 @@ class ThreadPoolCTLPlugin(Plugin):
         _extras.load("threadpoolctl", needs="threadpoolctl", extra="plugins")
         if user_api not in (None, "blas", "openmp"):
             raise ValueError(f"user_api={user_api!r}: must be 'blas', 'openmp', or None for both")
+        if isinstance(max_threads, dict):
+            max_threads = {api: check_count(f"max_threads[{api!r}]", n) for api, n in max_threads.items()}
+        else:
+            max_threads = check_optional_count("max_threads", max_threads)
         self.max_threads: int | dict[str, int] | None = max_threads
         self.user_api: str | None = user_api
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from amltk.scheduling.future import Future
     from amltk.scheduling.scheduler import Scheduler
+    from amltk.types import Duration
 
 MOST = 4096
 """Moments that are told apart; about 2 MB."""
@@ -91,20 +92,24 @@ class QueueMonitor:
             ValueError: `n_workers` is below 1.
             TypeError: `n_workers` is no whole number.
         """
-        check_optional_count("n_workers", n_workers)
+        n_workers = check_optional_count("n_workers", n_workers)
         load = _extras.load("amltk.scheduling.queue_monitor.frame", needs="pandas", extra="monitor")
         frame: pd.DataFrame = load.frame(self._up_to_now(), n_workers=n_workers, knows_running=self._knows_running)
         return frame
 
     def plot(
-        self, *, ax: Axes | None = None, interval: tuple[float, str] | None = None, n_workers: int | None = None
+        self,
+        *,
+        ax: Axes | None = None,
+        interval: Duration | tuple[float, str] | None = None,
+        n_workers: int | None = None,
     ) -> Axes:
         """Draw what was recorded, as areas one on the other over time. Needs matplotlib and pandas.
 
         Args:
             ax: What to draw on; None for a figure of its own.
-            interval: Draw means over intervals of this length, as in `(50, "ms")`, in a unit that pandas knows; None
-                for everything that is known.
+            interval: Draw means over intervals of this length: seconds, a text such as `"50 ms"`, a `timedelta`, or a
+                number and a unit that pandas knows, as in `(50, "ms")`; None for everything that is known.
             n_workers: As in `df`.
 
         Returns:

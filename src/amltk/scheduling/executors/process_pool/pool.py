@@ -9,8 +9,9 @@ from concurrent.futures import Executor
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-from amltk._checks import check_optional_count, check_seconds
+from amltk._checks import check_optional_count
 from amltk._cpus import usable_cpus
+from amltk._quantities import check_seconds
 from amltk.scheduling.executors.descriptors import know_connections
 from amltk.scheduling.executors.process_pool.engine import Engine
 from amltk.scheduling.executors.process_pool.future import PoolFuture
@@ -22,6 +23,8 @@ from amltk.scheduling.executors.process_pool.starters import METHODS
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Iterator
+
+    from amltk.types import Duration
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,8 +62,9 @@ class ProcessPool(Executor):
             others, `()` for none. A module that leaves a thread, an event loop, a connection, a process or an open
             file behind cannot be imported ahead: the log names it, and workers import it themselves. On Linux, with
             `"forkserver"`; elsewhere each worker imports.
-        exit_timeout: Seconds that a worker may take to end, for its threads, `atexit` handlers and the like. One that
-            takes longer is killed, and a warning says what it was waiting for.
+        exit_timeout: How long a worker may take to end, for its threads, `atexit` handlers and the like: seconds, a
+            text such as `"1 min"`, or a `timedelta`. One that takes longer is killed, and a warning says what it was
+            waiting for.
 
     Raises:
         ValueError: `max_workers` or `max_tasks_per_child` is below 1, or there is no such `mp_context`.
@@ -77,7 +81,7 @@ class ProcessPool(Executor):
         *,
         max_tasks_per_child: int | None = None,
         preload: Iterable[str] | Literal["auto"] = AUTO,
-        exit_timeout: float = EXIT_SECONDS,
+        exit_timeout: Duration = EXIT_SECONDS,
     ) -> None:
         workers = check_optional_count("max_workers", max_workers)
         if initializer is not None and not callable(initializer):
