@@ -293,8 +293,9 @@ class Scheduler(SchedulerEvents, Factories):
                 not begun and terminate what runs, see `terminate` of `Scheduler`.
             on_exception: What to do about an exception that a call raises: `"raise"` ends the run and raises it,
                 `"end"` ends it and reports in the `ExitState`, `"continue"` goes on. Or a mapping from types to one of
-                these, tried in order with `isinstance`; what matches no type is raised. Whatever a call raises is its
-                outcome, SystemExit and CancelledError included. A broken executor always ends the run.
+                these, tried in order with `isinstance`, so that a group is matched by `ExceptionGroup` and not by what
+                is in it; what matches no type is raised. Whatever a call raises is its outcome, SystemExit and
+                CancelledError included. A broken executor always ends the run.
             on_callback_exception: The same about what callbacks and plugins raise, whatever `on_exception` says; with
                 `"continue"` it is logged, and what the callback had still to do is not done. KeyboardInterrupt and
                 SystemExit that are raised in this process always end the run.

@@ -34,7 +34,8 @@ class Retry(Plugin):
     tried again but was so too often already. Other plugins follow each attempt.
 
     Args:
-        on: Which exceptions of the function are tried again: a class or a tuple of classes.
+        on: Which exceptions of the function are tried again: a class or a tuple of classes. A group is matched by
+            `ExceptionGroup`, as in `except`, and not by the classes of what is in it.
         attempts: How often the function may be begun, counting what it raises, at least 1.
         lost_workers: How many lost workers a call survives, at least 0.
         wait: How long to wait before the second attempt: seconds, a text such as `"1 min"`, or a `timedelta`.

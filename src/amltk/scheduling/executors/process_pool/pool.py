@@ -108,7 +108,7 @@ class ProcessPool(Executor):
         """Have `fn(*args, **kwargs)` computed. What cannot be pickled fails its future by a `TypeError` that names it.
 
         Raises:
-            PoolBrokenError: No worker can be initialised.
+            PoolBrokenError: No worker can be started or initialised.
             RuntimeError: The pool was shut down.
         """
         call = PoolFuture(self._engine, fn, args, kwargs)
@@ -125,7 +125,7 @@ class ProcessPool(Executor):
 
         Raises:
             TypeError: `limits` are no `CallLimits`.
-            PoolBrokenError: No worker can be initialised.
+            PoolBrokenError: No worker can be started or initialised.
             RuntimeError: The pool was shut down.
         """
         if not isinstance(limits, CallLimits):
