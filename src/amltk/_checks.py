@@ -16,7 +16,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def as_whole(value: object) -> int | None:
+def as_whole(value: Any) -> int | None:
     """A whole number of whatever type, numpy's for instance, as an int; None for anything else, also for a bool."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         return None

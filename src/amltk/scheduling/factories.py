@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
 from amltk._checks import explains_options
 
@@ -45,7 +45,11 @@ _of_batch_systems = explains_options(
 )
 
 
-class ClusterFactory(Protocol):
+S_co = TypeVar("S_co", covariant=True)
+S = TypeVar("S")
+
+
+class ClusterFactory(Protocol[S_co]):
     """What `Scheduler.with_slurm` and its like are: `with_dask_jobqueue` for one batch system."""
 
     def __call__(
@@ -57,7 +61,7 @@ class ClusterFactory(Protocol):
         cancel_command: str | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
         **options: Any,
-    ) -> Any:
+    ) -> S_co:
         """Make a scheduler; arguments as in `with_dask_jobqueue`."""
         ...
 
@@ -69,8 +73,9 @@ class _OnCluster:
         self._name = name
         self.__doc__ = f"`with_dask_jobqueue({name!r}, ...)`."
 
-    def __get__(self, instance: object, owner: type[Factories]) -> ClusterFactory:
-        return partial(owner.with_dask_jobqueue, self._name)  # type: ignore[arg-type]
+    def __get__(self, instance: object, owner: type[S]) -> ClusterFactory[S]:
+        made: Any = owner  # of `Factories`, which is below
+        return partial(made.with_dask_jobqueue, self._name)
 
 
 class Factories:

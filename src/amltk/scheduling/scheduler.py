@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeAlias, TypeVar, overload
 
 from amltk import _extras
 from amltk._checks import check_bool, check_count, explains_options
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future, Witness
-    from amltk.scheduling.plugins.plugin import Plugin
+    from amltk.scheduling.plugins.plugin import GivingPlugin, HoldingPlugin, PassingPlugin, Plugin
     from amltk.scheduling.steps import Steps
     from amltk.scheduling.timer import Timer
     from amltk.scheduling.watch import View
@@ -170,12 +170,41 @@ class Scheduler(SchedulerEvents, Factories):
         """What `submit_for` is when there is no run."""
         raise self._not_started(f"submit {callback_name(fn)}")
 
+    # The first one that fits counts: no plugin at all is no iterable of those that hold calls back.
+    @overload
+    def task(  # type: ignore[overload-overlap]
+        self,
+        function: Callable[P, R],
+        *,
+        plugins: PassingPlugin | Iterable[PassingPlugin] = ...,
+        init_plugins: bool = ...,
+    ) -> Task[P, R, Future[R]]: ...
+    @overload
+    def task(
+        self,
+        function: Callable[..., R],
+        *,
+        plugins: GivingPlugin | Iterable[GivingPlugin | PassingPlugin],
+        init_plugins: bool = ...,
+    ) -> Task[..., R, Future[R]]: ...
+    @overload
+    def task(  # type: ignore[overload-overlap]
+        self,
+        function: Callable[P, R],
+        *,
+        plugins: Plugin | Iterable[HoldingPlugin | PassingPlugin],
+        init_plugins: bool = ...,
+    ) -> Task[P, R]: ...
+    @overload
+    def task(
+        self, function: Callable[..., R], *, plugins: Iterable[Plugin], init_plugins: bool = ...
+    ) -> Task[..., R]: ...
     @explains_options(plugin="plugins")
     def task(
-        self, function: Callable[P, R], *, plugins: Plugin | Iterable[Plugin] = (), init_plugins: bool = True
-    ) -> Task[P, R]:
+        self, function: Callable[..., Any], *, plugins: Plugin | Iterable[Plugin] = (), init_plugins: bool = True
+    ) -> Any:
         """Make a `Task`: a function that is submitted many times, with events of its own. Arguments as in `Task`."""
-        task = Task(function, self, plugins=plugins, init_plugins=init_plugins)
+        task: Task[..., Any] = Task(function, self, plugins=plugins, init_plugins=init_plugins)
         self.tasks.append(task)
         return task
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from amltk import _extras
-from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.plugin import PassingPlugin
 from amltk.scheduling.plugins.wrapping import Wrapper
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _OF_OFFLINE = {"country_iso_code", "country_2letter_iso_code", "region", "cloud_
 """What only codecarbon's offline tracker is told; the other one asks servers for it."""
 
 
-class EmissionsTrackerPlugin(Plugin):
+class EmissionsTrackerPlugin(PassingPlugin):
     """Measures the energy that a call takes and the carbon dioxide that this costs, in the worker, by codecarbon.
 
     Each call has a tracker of its own. Its numbers go where codecarbon puts them: by default a line is added to

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, get_args
 from amltk._checks import check_optional_count
 from amltk.exceptions import SchedulerNotRunningError
 from amltk.scheduling.events import Event
-from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.plugin import HoldingPlugin
 from amltk.scheduling.task import Task
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 OnLimit = Literal["drop", "queue"]
 
 
-class Limiter(Plugin):
+class Limiter(HoldingPlugin):
     """Holds submissions of a task back: `Task.submit` returns None and an event of the task says why.
 
     The reasons are looked at in this order, and the first one counts. With `on_limit="drop"` that was all: keep what

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from amltk.exceptions import CpuTimeLimitError, MemoryLimitError, TaskLimitError, WallTimeLimitError
 from amltk.scheduling.events import Event, callback_name
 from amltk.scheduling.executors.process_pool.limits import CallLimits
-from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.plugin import PassingPlugin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from amltk.types import Duration
 
 
-class Limits(Plugin):
+class Limits(PassingPlugin):
     """Ends calls that take too long or use too much: each fails with an error and an event of its own.
 
     On the executor of `Scheduler.with_processes` the pool sees to it: the worker is ended, with every process that it

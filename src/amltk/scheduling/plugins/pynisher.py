@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from amltk import _extras
 from amltk._quantities import check_seconds
 from amltk.scheduling.events import Event
-from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.plugin import PassingPlugin
 from amltk.scheduling.plugins.wrapping import Wrapper
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class _Error:
         return error
 
 
-class PynisherPlugin(Plugin):
+class PynisherPlugin(PassingPlugin):
     """Limits what a call may use, by [pynisher](https://github.com/automl/pynisher), for programs that use it already.
 
     `Limits` does the same without a further library, ends a call at once and can limit to less than a second.

@@ -11,7 +11,7 @@ from amltk._checks import as_whole, check_between, check_count
 from amltk._quantities import check_seconds
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.events import Event
-from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.plugin import PassingPlugin
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from amltk.types import Duration
 
 
-class Retry(Plugin):
+class Retry(PassingPlugin):
     """Has a call that failed computed again; to the outside it is one submission with one future and one ending.
 
     What the function raises and the loss of a worker are counted apart: the latter is no fault of the call, so it is

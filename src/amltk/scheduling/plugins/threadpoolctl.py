@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from amltk import _extras
 from amltk._checks import check_count, check_optional_count
 from amltk.scheduling.plugins.imports import ImportWatch
-from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.plugin import PassingPlugin
 from amltk.scheduling.plugins.process_wide import ProcessWide
 from amltk.scheduling.plugins.wrapping import Wrapper
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LIMITS = ProcessWide()
 
 
-class ThreadPoolCTLPlugin(Plugin):
+class ThreadPoolCTLPlugin(PassingPlugin):
     """Limits the threads that BLAS and OpenMP use, in the worker, while it computes a call.
 
     Without a limit each of several workers takes as many threads as there are cores, and they get in each other's way.

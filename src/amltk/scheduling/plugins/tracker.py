@@ -10,7 +10,7 @@ from amltk import _clock
 from amltk.scheduling.events import Event
 from amltk.scheduling.executors.whereabouts import Whereabouts, whereabouts
 from amltk.scheduling.plugins.background import Background
-from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.plugin import PassingPlugin
 from amltk.scheduling.plugins.record import Record, exception_text, metrics, parameters
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class Tracker(Plugin):
+class Tracker(PassingPlugin):
     """Hands a `Record` of each call of its tasks to an experiment tracker, when the call has ended.
 
     Arguments and results are looked at on the loop's thread; everything that may take time is done in a thread, which

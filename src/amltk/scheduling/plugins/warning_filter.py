@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.plugin import PassingPlugin
 from amltk.scheduling.plugins.process_wide import ProcessWide
 from amltk.scheduling.plugins.wrapping import Wrapper
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _FILTERS = ProcessWide()
 
 
-class WarningFilter(Plugin):
+class WarningFilter(PassingPlugin):
     """Filters the warnings of calls, in the worker, as [`warnings.filterwarnings`][warnings.filterwarnings] does.
 
     Python's filters belong to a process. Where calls are computed in threads of one process, the filters hold for all

@@ -64,7 +64,8 @@ def means(frame: Any, length: pd.Timedelta) -> Any:
 
 def _length(interval: Any) -> pd.Timedelta:
     if not isinstance(interval, tuple):
-        return pd.Timedelta(check_seconds("interval", interval, above_zero=True), unit="s")
+        seconds: pd.Timedelta = pd.Timedelta(check_seconds("interval", interval, above_zero=True), unit="s")  # pyright: ignore[reportAssignmentType] - it is no NaT
+        return seconds
     problem = f"interval={interval!r}: must be a number above 0 and a unit of time, such as (50, 'ms')"
     try:
         number, unit = interval
