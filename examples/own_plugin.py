@@ -56,7 +56,7 @@ class Scratch(GivingPlugin):
 
     def _look(self, call, directory, outcome):
         if left := sizes_in(directory):
-            self.task.emit(self.SCRATCH_LEFT, call.future, left)
+            call.task.emit(self.SCRATCH_LEFT, call.future, left)
 
     def _remove_root(self):
         """At the end of the run, when its workers have ended."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from inspect import CO_COROUTINE, iscoroutinefunction
 from types import CoroutineType, GenericAlias
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Never, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
 from amltk._checks import check_bool, check_count, check_optional_count
 from amltk._notes import safe_repr
@@ -16,6 +16,7 @@ from amltk.exceptions import EventNotKnownError
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 T = TypeVar("T")
+X = TypeVar("X")
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault
@@ -30,7 +31,7 @@ class _TakesAnything(Protocol):
 
 
 class _TakesOneAndAnything(Protocol):
-    def __call__(self, first: Any, /, *args: object) -> Any: ...
+    def __call__(self, first: Never, /, *args: object) -> Any: ...  # whatever the first one is
 
 
 A = TypeVar("A", bound=_TakesAnything)
@@ -46,10 +47,12 @@ class Decorator(Protocol[P]):
     Python's types have no word for "what is given, as long as it takes these arguments".
     """
 
+    __slots__ = ()
+
     @overload
     def __call__(self, callback: A, /) -> A: ...
     @overload
-    def __call__(self: Decorator[Concatenate[Any, Q]], callback: B, /) -> B: ...
+    def __call__(self: Decorator[Concatenate[X, Q]], callback: B, /) -> B: ...
     @overload
     def __call__(  # pyright: ignore[reportOverlappingOverload] - of those before it, which take less
         self, callback: Callable[P, T], /
@@ -395,7 +398,7 @@ class Emitter:
             channel.count += 1
 
 
-class Subscriber(Generic[P, R]):
+class Subscriber(Decorator[P], Generic[P, R]):
     """What `on_...` attributes are: the object to subscribe to one event with.
 
     Use it as a decorator, with options or without, or call it with a function. The function stays the function, so
@@ -420,7 +423,7 @@ class Subscriber(Generic[P, R]):
     @overload
     def __call__(self, callback: A, /) -> A: ...
     @overload
-    def __call__(self: Subscriber[Concatenate[Any, Q], Any], callback: B, /) -> B: ...
+    def __call__(self: Decorator[Concatenate[X, Q]], callback: B, /) -> B: ...
     @overload
     def __call__(  # pyright: ignore[reportOverlappingOverload] - of those before it, which take less
         self, callback: Callable[P, T], /

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 from amltk._checks import check_bool
 from amltk._quantities import check_optional_seconds
@@ -12,8 +12,12 @@ from amltk._quantities import check_optional_seconds
 Reaction: TypeAlias = Literal["raise", "end", "continue"]
 """`"raise"` ends the run and raises, `"end"` ends it and reports in the `ExitState`, `"continue"` goes on."""
 
-OnException: TypeAlias = "Reaction | Mapping[type[BaseException], Reaction]"
-"""One reaction for all exceptions, or one for each type, tried in order; a type that is not named is raised."""
+OnException: TypeAlias = "Reaction | Mapping[type[Any], Reaction]"
+"""One reaction for all exceptions, or one for each type, tried in order; a type that is not named is raised.
+
+The keys are types of exception; of any, since to checkers a mapping from `type[OSError]` is none from
+`type[Exception]`.
+"""
 
 REACTIONS: tuple[str, ...] = get_args(Reaction)
 

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from amltk.scheduling.events import Event
     from amltk.types import Duration
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    T = TypeVarWithDefault("T", default=Any)
+else:
+    T = TypeVar("T")
 
 
 class Link(Protocol):
