@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from amltk._checks import check_between, check_count
-from amltk._quantities import check_seconds
+from amltk._checks import check_between, check_count, check_seconds
 from amltk.scheduling import Limiter, Scheduler
 from amltk.scheduling.queue_monitor import QueueMonitor
 

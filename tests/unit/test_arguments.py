@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from amltk._quantities import check_optional_bytes, check_optional_seconds, check_seconds
+from amltk._checks import check_optional_bytes, check_optional_seconds, check_seconds
 from amltk.scheduling import Limiter, Limits, Retry, Scheduler
 from amltk.scheduling.executors import CallLimits, ProcessPool
 from amltk.scheduling.executors.registry import workers_of

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast, get_args
 
-from amltk._checks import check_bool
-from amltk._quantities import check_optional_seconds
+from amltk._checks import check_bool, check_optional_seconds
 
 Reaction: TypeAlias = Literal["raise", "end", "continue"]
 """`"raise"` ends the run and raises, `"end"` ends it and reports in the `ExitState`, `"continue"` goes on."""

@@ -15,8 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeAlias, TypeVar, overload
 
 from amltk import _extras
-from amltk._checks import check_bool, check_count, explains_options
-from amltk._quantities import check_seconds
+from amltk._checks import check_bool, check_count, check_seconds, explains_options
 from amltk.exceptions import ExecutorShutdownError, SchedulerNotRunningError, SchedulerRunningError
 from amltk.scheduling import loops
 from amltk.scheduling.ending import Phase

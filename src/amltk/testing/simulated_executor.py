@@ -8,8 +8,7 @@ from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from amltk import _clock
-from amltk._checks import check_count
-from amltk._quantities import check_seconds
+from amltk._checks import check_count, check_seconds
 from amltk.scheduling.executors.light_future import LightFuture
 from amltk.scheduling.executors.whereabouts import Whereabouts
 from amltk.testing.virtual_time import VirtualTimeLoop

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from loky import ProcessPoolExecutor
 
-from amltk._checks import check_optional_count
+from amltk._checks import check_optional_count, check_optional_seconds
 from amltk._cpus import usable_cpus
-from amltk._quantities import check_optional_seconds
 from amltk.scheduling.executors.pooled import PooledExecutor
 from amltk.scheduling.executors.process_pool.library_threads import thread_environment
 from amltk.scheduling.executors.termination import drop_cancelled

@@ -15,7 +15,7 @@ from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any, Literal
 
 from amltk import _extras
-from amltk._quantities import check_seconds
+from amltk._checks import check_seconds
 from amltk.scheduling.events import Event
 from amltk.scheduling.plugins.plugin import PassingPlugin
 from amltk.scheduling.plugins.wrapping import Wrapper

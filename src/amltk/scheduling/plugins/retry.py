@@ -7,8 +7,7 @@ from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from amltk._checks import as_whole, check_between, check_count
-from amltk._quantities import check_seconds
+from amltk._checks import as_whole, check_between, check_count, check_seconds
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.events import Event
 from amltk.scheduling.plugins.plugin import PassingPlugin

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
-from amltk._quantities import check_seconds
+from amltk._checks import check_seconds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from amltk._quantities import check_optional_bytes, check_optional_seconds
+from amltk._checks import check_optional_bytes, check_optional_seconds
 
 if TYPE_CHECKING:
     from amltk.types import Duration

@@ -9,9 +9,8 @@ from concurrent.futures import Executor
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-from amltk._checks import check_optional_count
+from amltk._checks import check_optional_count, check_seconds
 from amltk._cpus import usable_cpus
-from amltk._quantities import check_seconds
 from amltk.scheduling.executors.descriptors import know_connections
 from amltk.scheduling.executors.process_pool.engine import Engine
 from amltk.scheduling.executors.process_pool.future import PoolFuture

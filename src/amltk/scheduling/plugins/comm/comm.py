@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar
 
 from amltk import exceptions
-from amltk._quantities import check_optional_seconds
+from amltk._checks import check_optional_seconds
 from amltk.exceptions import CloseRequestError, CommClosedError, CommError
 from amltk.scheduling.plugins.comm import messages
 from amltk.scheduling.plugins.comm.messages import EVENTS, MsgKind
