@@ -218,9 +218,12 @@ def _until_sigterm() -> Iterator[None]:
     yield
 
 
-def _time(name: str, limit: Duration | tuple[float, str] | None) -> tuple[float, str] | None:
+def _time(name: str, limit: Duration | tuple[float, str] | None) -> int | tuple[float, str] | None:
     """A limit of time as pynisher takes it."""
-    return limit if limit is None or isinstance(limit, tuple) else (check_seconds(name, limit, above_zero=True), "s")
+    if limit is None or isinstance(limit, tuple):
+        return limit
+    seconds = check_seconds(name, limit, above_zero=True)
+    return int(seconds) if seconds.is_integer() else (seconds, "s")
 
 
 def _check() -> None:
