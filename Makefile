@@ -63,10 +63,11 @@ format: $(DEV) ## ruff: mend what can be mended
 	@$(BIN)/ruff check --fix --show-fixes . || true
 	@$(BIN)/ruff format .
 
-types: $(DEV) ## mypy, pyright, and the completeness of the public types
+types: $(DEV) ## mypy, pyright, the completeness of the public types, and what both say of the programs of the docs
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@PATH="$(abspath $(BIN)):$$PATH" pyright --verifytypes amltk --ignoreexternal
+	@$(BIN)/python tests/typing/programs.py
 
 contracts: $(DEV) ## import-linter: imports point down
 	@$(BIN)/lint-imports --no-logo

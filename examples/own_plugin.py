@@ -5,7 +5,6 @@ Four calls leave something there: one returns, one raises, one loses its worker,
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
@@ -14,10 +13,11 @@ import time
 from functools import partial
 from pathlib import Path
 
-from amltk.scheduling import Event, Plugin, Scheduler
+from amltk.scheduling import Event, Future, Scheduler
+from amltk.scheduling.plugins import GivingPlugin
 
 
-class Scratch(Plugin):
+class Scratch(GivingPlugin):
     """Gives each call a directory of its own, as its keyword argument `scratch`, and removes it at the end.
 
     Args:
@@ -26,7 +26,7 @@ class Scratch(Plugin):
 
     name = "scratch"
 
-    SCRATCH_LEFT: Event[[asyncio.Future, dict[str, int]]] = Event("scratch-left")
+    SCRATCH_LEFT: Event[[Future, dict[str, int]]] = Event("scratch-left")
     """A call has left files. Callbacks take its future and the size of each file; the call's ending follows."""
 
     def __init__(self, parent=None):
@@ -56,7 +56,7 @@ class Scratch(Plugin):
 
     def _look(self, call, directory, outcome):
         if left := sizes_in(directory):
-            self.task.emit(self.SCRATCH_LEFT, call.future, left)
+            call.task.emit(self.SCRATCH_LEFT, call.future, left)
 
     def _remove_root(self):
         """At the end of the run, when its workers have ended."""

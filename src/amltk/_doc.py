@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from amltk import _extras
+from amltk._checks import check_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,8 +90,7 @@ def doc_print(
     """
     if output not in get_args(Output):
         raise ValueError(f"output={output!r}: must be one of {', '.join(map(repr, get_args(Output)))}")
-    if width < 1:
-        raise ValueError(f"width={width!r}: must be at least 1")
+    width = check_count("width", width)
     export = _extras.load("amltk.display.export", needs="rich", extra="rich")
     draw = export.to_html if output == "html" else export.to_svg
     for renderable in renderables:

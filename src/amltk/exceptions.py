@@ -72,10 +72,14 @@ class MissingExtraError(SchedulerError, ImportError):
 
 
 class PoolBrokenError(SchedulerError, BrokenExecutor):
-    """A `ProcessPool` can no longer compute: its workers could not be initialised.
+    """An executor of this package can compute nothing any more, and all its calls fail with this.
 
-    Not raised when a worker is lost: that fails only its own call, with `WorkerLostError`. `__cause__` has the
-    initializer's traceback.
+    A `ProcessPool` breaks when its workers fail to begin, one after the other: `__cause__` has the traceback of an
+    initializer that has raised. Or when the system can start no process for some time, and there is none that goes on:
+    `__cause__` is what the system has said. Or when a handler of signals raises in the midst of the pool's own work. An
+    executor over Dask or Ray breaks when the connection is lost.
+
+    It is not raised for a worker that was lost: that costs one call, which fails with `WorkerLostError`.
     """
 
 

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypeVar
+
+from amltk._checks import check_count
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 T = TypeVar("T")
+
+Duration: TypeAlias = "float | str | timedelta"
+"""How durations are given: a number of seconds, a text with a unit such as `"90 s"` or `"1.5 h"`, or a `timedelta`.
+
+The units are `ms`, `s`, `min`, `h` and `d`; a text without one means seconds.
+"""
 
 
 class Requeue(Iterator[T], Generic[T]):
@@ -49,9 +60,10 @@ class Requeue(Iterator[T], Generic[T]):
 
         Raises:
             ValueError: `n` is negative.
+            TypeError: `n` is no whole number.
         """
-        if n is not None and n < 0:
-            raise ValueError(f"n={n!r}: must be at least 0, or None for no limit")
+        if n is not None:
+            n = check_count("n", n, least=0, or_none=", or None for no limit")
 
         def calls() -> Iterator[T]:
             made = 0

@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections import defaultdict
+from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
@@ -278,3 +279,13 @@ def test_limits_of_pynisher_are_shown() -> None:
     assert PynisherPlugin(walltime_limit=1, memory_limit=(2, "GB")).status() == "memory (2, 'GB') · wall time 1"
     assert PynisherPlugin().status() == ""
     assert PynisherPlugin.supports("wall_time")
+
+
+@pytest.mark.parametrize(
+    ("limit", "shown"), [("1 h", "3600"), (timedelta(minutes=1), "60"), (1.5, "(1.5, 's')"), ((2, "m"), "(2, 'm')")]
+)
+def test_pynisher_takes_durations_as_everything_does(limit: Any, shown: str) -> None:
+    """Texts and timedeltas besides its own pairs."""
+    assert PynisherPlugin(walltime_limit=limit).status() == f"wall time {shown}"
+    with pytest.raises(ValueError, match=r"cputime_limit='1 parsec': must be finite and above 0"):
+        PynisherPlugin(cputime_limit="1 parsec")

@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any, assert_type
 
-from amltk.scheduling import Comm, Emitter, Event, ExitState, Future, Limiter, Scheduler, Subscriber, Subscription
+from amltk.scheduling import (
+    Comm,
+    Emitter,
+    Event,
+    ExitState,
+    Future,
+    Limiter,
+    Limits,
+    Plugin,
+    Retry,
+    Scheduler,
+    Subscriber,
+    Subscription,
+    Task,
+)
+from amltk.types import Duration
 
 
 def train(depth: int, *, rate: float = 0.1) -> str:
@@ -91,3 +107,116 @@ async def check_results_in_a_loop() -> None:
 
 with Scheduler.with_processes(2) as warm:
     assert_type(warm, Scheduler)
+
+
+# ------------------------------------------------------------------ decorators that are stacked
+
+
+@scheduler.on_start(repeat=2)
+@task.on_result(when=scheduler.running)
+@task.on_exception
+@task.on_cancelled(every=2)
+def launch(*_: object) -> int:
+    task.submit(1)
+    return 1
+
+
+assert_type(launch(), int)  # exactly what it was
+assert_type(launch("anything", 2), int)
+
+
+@task.on_result
+@task.on_exception(max_calls=3)
+@task.on_done
+@scheduler.on_future_cancelled
+def note(future: Future[str], *more: object, limit: int = 3) -> int:
+    return len(more) + limit
+
+
+assert_type(note(scheduler.submit(train, 1), limit=2), int)
+
+
+@scheduler.on_start  # pyright: ignore[reportArgumentType, reportCallIssue] - mypy does not see it
+def needs_one(future: Future[str], *_: object) -> None: ...
+
+
+@task.on_result
+async def wait(future: Future[str], result: str) -> None:
+    assert_type(await future, str)
+
+
+task.on_result(lambda future, result: len(future.label + result.upper()))  # a lambda knows what it takes
+task.on_result(lambda future, result: len(result + 1))  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
+task.on_exception(every=2)(lambda future, error: (error.__cause__, future.number))
+
+# ------------------------------------------------------------------ events as objects are checked, as names are not
+
+
+@task.on(Retry.RETRY)
+def again(future: Future[Any], error: BaseException, attempt: int) -> None: ...
+
+
+@task.on(Retry.RETRY)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+def wrong(future: Future[Any], attempt: int) -> None: ...
+
+
+@task.on("retry", every=2)
+def named(future: Future[Any], *, n: int = 3) -> int:
+    return n
+
+
+assert_type(named(scheduler.submit(train, 1), n=2), int)
+
+# ------------------------------------------------------------------ what submit takes and returns
+
+
+class Own(Plugin): ...
+
+
+hour = Limits(wall_time="1 h")
+assert_type(scheduler.task(train).submit(1), Future[str])
+assert_type(scheduler.task(train).submit(1).args, tuple[Any, ...])
+assert_type(scheduler.task(train, plugins=hour).submit(1), Future[str])
+assert_type(scheduler.task(train, plugins=[hour, Retry()]).submit(1), Future[str])
+assert_type(scheduler.task(train, plugins=(hour, Limiter(max_calls=1))).submit(1), Future[str] | None)
+assert_type(scheduler.task(train, plugins=Own()).submit(1), Future[str] | None)
+assert_type(scheduler.task(train, plugins=[Own(), Retry()]).submit(1), Future[str] | None)
+scheduler.task(train, plugins=[hour]).submit("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+scheduler.task(train, plugins=[Limiter()]).submit("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+assert_type(scheduler.task(talk, plugins=Comm.Plugin()).submit(1), Future[None])
+assert_type(scheduler.task(talk, plugins=[Comm.Plugin(), Retry()]).submit(1), Future[None])
+assert_type(scheduler.task(talk, plugins=[Limiter(), Comm.Plugin()]).submit(1), Future[None] | None)
+
+
+def with_a_task(one: Task[[int], str], any_one: Task[..., Any]) -> None:
+    assert_type(one.submit(1), Future[str] | None)  # whatever plugins it has
+
+
+def square(n: int) -> str:
+    return str(n * n)
+
+
+def check_messages(msg: Comm.Msg) -> None:
+    assert_type(msg.data, Any)
+
+
+# ------------------------------------------------------------------ clusters, durations, policies
+
+
+class Mine(Scheduler): ...
+
+
+assert_type(Scheduler.with_slurm(n_workers=2, queue="debug"), Scheduler)
+assert_type(Mine.with_pbs(n_workers=2), Mine)
+Scheduler.with_slurm("debug")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
+
+durations: list[Duration] = [1, 1.5, "1.5 h", timedelta(hours=1)]
+for duration in durations:
+    scheduler.run(timeout=duration)
+    Limits(wall_time=duration, cpu_time=duration)
+    Retry(wait=duration)
+scheduler.run(timeout=[1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+errors: dict[type[OSError], Any] = {FileNotFoundError: "continue"}
+scheduler.run(on_exception=errors)

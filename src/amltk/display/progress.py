@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from amltk.display import wording
 from amltk.display.pace import Pace
+from amltk.scheduling.scheduler_events import STOP_MESSAGE
 from amltk.scheduling.snapshot import Counts, Snapshot
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.events import Subscription
     from amltk.scheduling.future import Future
     from amltk.scheduling.scheduler import Scheduler
-    from amltk.scheduling.snapshot import RunningCall, TaskSnapshot
+from amltk.scheduling.snapshot import RunningCall, TaskSnapshot
 
 KEPT_FAILURES = 5
 """How many of the last failures are kept."""
@@ -125,8 +126,9 @@ class Observer:
         self._events_before = scheduler.event_counts
         self._running_since: dict[Future[Any], float] = {}
         self._failures: deque[tuple[Future[Any], BaseException, float]] = deque(maxlen=KEPT_FAILURES)
-        self._labels: dict[Future[Any], str] = {}  # of the calls shown: the repr of an argument may be slow
-        self._subscription: Subscription | None = None
+        self._labels: dict[Future[Any], str] = {}  # of what is shown: the repr of an argument may be slow
+        self._reason = ""  # why it was stopped, in the words of whoever has done it
+        self._subscriptions: list[Subscription] = []
 
     @property
     def elapsed(self) -> float:
@@ -136,12 +138,15 @@ class Observer:
     def open(self) -> None:
         """Start following it."""
         self._begin = self._clock()
-        self._subscription = self._scheduler.on_future_exception.register(self._note_failure, hidden=True)
+        self._subscriptions = [
+            self._scheduler.on_future_exception.register(self._note_failure, hidden=True),
+            self._scheduler.on_stop.register(self._note_reason, hidden=True),
+        ]
 
     def close(self) -> None:
-        """Stop following it. May be called repeatedly."""
-        if self._subscription is not None:
-            self._subscription.end()
+        """Stop following it. Harmless when repeated."""
+        for subscription in self._subscriptions:
+            subscription.end()
 
     def observe(self) -> Progress:
         """The progress now."""
@@ -179,7 +184,9 @@ class Observer:
         state = "finished" if happened[scheduler.FINISHED] else "finishing"
         if happened[scheduler.TIMEOUT]:
             return f"{state}: timeout"
-        return f"{state}: stopped" if happened[scheduler.STOP] else state
+        if not happened[scheduler.STOP]:
+            return state
+        return f"{state}: stopped ({self._reason})" if self._reason else f"{state}: stopped"
 
     def _counts_of(self, task: TaskSnapshot) -> Counts:
         before = self._tasks_before.get(task.task)  # None if it was created during the run
@@ -219,6 +226,9 @@ class Observer:
         if call.since is not None:
             return now - max(0.0, wall - call.since)  # the worker's clock may differ
         return self._running_since.get(call.future, now)
+
+    def _note_reason(self, message: str, _: BaseException | None) -> None:
+        self._reason = "" if message == STOP_MESSAGE else wording.printable(message.partition("\n")[0])
 
     def _note_failure(self, future: Future[Any], error: BaseException) -> None:
         # The error is formatted only when it is drawn: the user's own `__str__` may be slow.

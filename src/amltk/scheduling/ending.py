@@ -35,6 +35,7 @@ class Ending:
         phase: How far the run is.
         running: Whether the run accepts work: whether it is in that phase.
         code: The reason for the end.
+        message: The same in the words of whoever asked for it; empty if there are none.
         exception: What went wrong.
         raises: Whether the exception is to be raised to the caller of the run.
         abandon: Whether compute is not waited for.
@@ -44,6 +45,7 @@ class Ending:
         self.phase: Phase = Phase.IDLE
         self.running: bool = False
         self.code: ExitState.Code = ExitState.Code.UNKNOWN
+        self.message: str = ""
         self.exception: BaseException | None = None
         self.raises: bool = False
         self.abandon: bool = False
@@ -70,7 +72,7 @@ class Ending:
                 self.check_running(what())
             note()
 
-    def request(self, code: ExitState.Code, *, abandon: bool = False) -> bool:
+    def request(self, code: ExitState.Code, message: str = "", *, abandon: bool = False) -> bool:
         """Ask for the end.
 
         Returns:
@@ -82,6 +84,7 @@ class Ending:
                 return False
             self.move_to(Phase.FINISHING)
             self.code = code
+            self.message = message
             return True
 
     def keep(self, exception: BaseException, *, raises: bool) -> bool:
@@ -100,4 +103,6 @@ class Ending:
     @property
     def reason(self) -> str:
         """Why it ends, in words; for messages."""
-        return self.code.name if self.exception is None else safe_repr(self.exception)
+        if self.exception is not None:
+            return safe_repr(self.exception)
+        return f"{self.code.name}: {self.message}" if self.message else self.code.name

@@ -7,14 +7,16 @@ from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from inspect import CO_COROUTINE, iscoroutinefunction
 from types import CoroutineType, GenericAlias
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Never, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
-from amltk._checks import check_bool, check_count
+from amltk._checks import check_bool, check_count, check_optional_count
 from amltk._notes import safe_repr
 from amltk.exceptions import EventNotKnownError
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 T = TypeVar("T")
+X = TypeVar("X")
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault
@@ -22,6 +24,41 @@ if TYPE_CHECKING:
     R = TypeVarWithDefault("R", default=Any)
 else:
     R = TypeVar("R")
+
+
+class _TakesAnything(Protocol):
+    def __call__(self, *args: object) -> Any: ...
+
+
+class _TakesOneAndAnything(Protocol):
+    def __call__(self, first: Never, /, *args: object) -> Any: ...  # whatever the first one is
+
+
+A = TypeVar("A", bound=_TakesAnything)
+B = TypeVar("B", bound=_TakesOneAndAnything)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Decorator(Protocol[P]):
+    """Subscribes a function to an event and gives it back, so that decorators can be stacked.
+
+    To type checkers a function that takes `*_`, alone or after its first parameter, stays exactly what it is, for
+    events of any other kind as well. Any other is from then on known by its parameters' positions, not by their names:
+    Python's types have no word for "what is given, as long as it takes these arguments".
+    """
+
+    __slots__ = ()
+
+    @overload
+    def __call__(self, callback: A, /) -> A: ...
+    @overload
+    def __call__(self: Decorator[Concatenate[X, Q]], callback: B, /) -> B: ...
+    @overload
+    def __call__(  # pyright: ignore[reportOverlappingOverload] - of those before it, which take less
+        self, callback: Callable[P, T], /
+    ) -> Callable[P, T]: ...
+    def __call__(self, callback: Any, /) -> Any:
+        """Subscribe it."""
 
 
 def canonical_name(name: str) -> str:
@@ -298,23 +335,45 @@ class Emitter:
         channel = self.channel(event)
         if not callable(callback):
             raise TypeError(f"callback={callback!r} for {channel.event}: must be callable")
-        _check_options(when, every, repeat, max_calls, hidden)
+        every, repeat, max_calls = _check_options(when, every, repeat, max_calls, hidden)
         subscription = Subscription(
             channel, callback, when=when, every=every, repeat=repeat, max_calls=max_calls, hidden=hidden
         )
         channel.add(subscription)
         return subscription
 
+    @overload
     def on(
         self,
-        event: Event[..., Any] | str,
+        event: Event[P, Any],
+        *,
+        when: Callable[[], bool] | None = ...,
+        every: int = ...,
+        repeat: int = ...,
+        max_calls: int | None = ...,
+        hidden: bool = ...,
+    ) -> Decorator[P]: ...
+    @overload
+    def on(
+        self,
+        event: str,
+        *,
+        when: Callable[[], bool] | None = ...,
+        every: int = ...,
+        repeat: int = ...,
+        max_calls: int | None = ...,
+        hidden: bool = ...,
+    ) -> Callable[[F], F]: ...
+    def on(
+        self,
+        event: Any,
         *,
         when: Callable[[], bool] | None = None,
         every: int = 1,
         repeat: int = 1,
         max_calls: int | None = None,
         hidden: bool = False,
-    ) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    ) -> Any:
         """Decorate a callback of `event`; options and errors as in `register`. The function stays the function."""
         self.channel(event)  # what is wrong is an error here already, not where the function is given
         _check_options(when, every, repeat, max_calls, hidden)
@@ -339,7 +398,7 @@ class Emitter:
             channel.count += 1
 
 
-class Subscriber(Generic[P, R]):
+class Subscriber(Decorator[P], Generic[P, R]):
     """What `on_...` attributes are: the object to subscribe to one event with.
 
     Use it as a decorator, with options or without, or call it with a function. The function stays the function, so
@@ -362,7 +421,13 @@ class Subscriber(Generic[P, R]):
         self.event: Event[P, R] = event
 
     @overload
-    def __call__(self, callback: Callable[P, T], /) -> Callable[P, T]: ...
+    def __call__(self, callback: A, /) -> A: ...
+    @overload
+    def __call__(self: Decorator[Concatenate[X, Q]], callback: B, /) -> B: ...
+    @overload
+    def __call__(  # pyright: ignore[reportOverlappingOverload] - of those before it, which take less
+        self, callback: Callable[P, T], /
+    ) -> Callable[P, T]: ...
     @overload
     def __call__(
         self,
@@ -372,7 +437,7 @@ class Subscriber(Generic[P, R]):
         repeat: int = ...,
         max_calls: int | None = ...,
         hidden: bool = ...,
-    ) -> Callable[[Callable[P, T]], Callable[P, T]]: ...
+    ) -> Decorator[P]: ...
     def __call__(self, *callbacks: Any, **options: Any) -> Any:
         """Subscribe a callback, or give the decorator that does. Options and errors as in `register`."""
         if len(callbacks) == 0:
@@ -410,14 +475,14 @@ class Subscriber(Generic[P, R]):
         return f"<{self.emitter.name} {self.event}>"
 
 
-def _check_options(when: object, every: object, repeat: object, max_calls: object, hidden: object) -> None:
+def _check_options(
+    when: object, every: object, repeat: object, max_calls: object, hidden: object
+) -> tuple[int, int, int | None]:
+    """The numbers, as they are to be used."""
     if when is not None and not callable(when):
         raise TypeError(f"when={when!r}: must be callable and return a bool, or None")
-    check_count("every", every)
-    check_count("repeat", repeat)
-    if max_calls is not None:
-        check_count("max_calls", max_calls)
     check_bool("hidden", hidden)
+    return check_count("every", every), check_count("repeat", repeat), check_optional_count("max_calls", max_calls)
 
 
 def check_computable(fn: object, name: str) -> None:

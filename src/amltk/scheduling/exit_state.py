@@ -16,8 +16,9 @@ class ExitState:
         exception: What went wrong, where something did and the policy was not to raise it; else None.
         exceptions: How many calls ended with an exception in this run, whatever `on_exception` made of them.
         callback_exceptions: How often a callback or a plugin raised, whatever `on_callback_exception` made of it.
+        reason: Why, in words: what `Scheduler.stop` was told, or what has raised; empty if there is nothing to say.
 
-    Two states are equal when their codes and exceptions are, whatever was counted.
+    Two states are equal when their codes and exceptions are, whatever was counted and said.
     """
 
     class Code(enum.Enum):
@@ -45,11 +46,13 @@ class ExitState:
     exception: BaseException | None = None
     exceptions: int = field(default=0, compare=False)
     callback_exceptions: int = field(default=0, compare=False)
+    reason: str = field(default="", compare=False, kw_only=True)
 
     def __repr__(self) -> str:
         counts = f", exceptions={self.exceptions}, callback_exceptions={self.callback_exceptions}"
         shown = counts if self.exceptions or self.callback_exceptions else ""
-        return f"ExitState(code={self.code!r}, exception={self.exception!r}{shown})"
+        reason = f", reason={self.reason!r}" if self.reason else ""
+        return f"ExitState(code={self.code!r}, exception={self.exception!r}{shown}{reason})"
 
     def __iter__(self) -> NoReturn:
         """Refused: a run gives no results.

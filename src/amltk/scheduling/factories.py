@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
 from amltk._checks import explains_options
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from concurrent.futures import Executor
     from multiprocessing.context import BaseContext
+
+    from amltk.types import Duration
 
 
 _WORKERS = ("n_jobs", "n_workers", "num_workers", "n_processes", "num_processes", "processes", "threads", "workers")
@@ -43,7 +45,11 @@ _of_batch_systems = explains_options(
 )
 
 
-class ClusterFactory(Protocol):
+S_co = TypeVar("S_co", covariant=True)
+S = TypeVar("S")
+
+
+class ClusterFactory(Protocol[S_co]):
     """What `Scheduler.with_slurm` and its like are: `with_dask_jobqueue` for one batch system."""
 
     def __call__(
@@ -55,7 +61,7 @@ class ClusterFactory(Protocol):
         cancel_command: str | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
         **options: Any,
-    ) -> Any:
+    ) -> S_co:
         """Make a scheduler; arguments as in `with_dask_jobqueue`."""
         ...
 
@@ -67,8 +73,9 @@ class _OnCluster:
         self._name = name
         self.__doc__ = f"`with_dask_jobqueue({name!r}, ...)`."
 
-    def __get__(self, instance: object, owner: type[Factories]) -> ClusterFactory:
-        return partial(owner.with_dask_jobqueue, self._name)  # type: ignore[arg-type]
+    def __get__(self, instance: object, owner: type[S]) -> ClusterFactory[S]:
+        made: Any = owner  # of `Factories`, which is below
+        return partial(made.with_dask_jobqueue, self._name)
 
 
 class Factories:
@@ -90,7 +97,7 @@ class Factories:
         *,
         max_tasks_per_child: int | None = None,
         preload: Iterable[str] | Literal["auto"] = "auto",
-        exit_timeout: float = 10.0,
+        exit_timeout: Duration = 10.0,
         terminate: Callable[[Executor], Any] | bool = True,
     ) -> Self:
         """A scheduler over local processes: a `ProcessPool`. A lost process costs the call that it ran.
@@ -107,7 +114,8 @@ class Factories:
             max_tasks_per_child: After how many calls a process is replaced; None for never.
             preload: Which modules are imported once, ahead of all processes: `"auto"` for those that calls turn out to
                 need, a list of names, or `()` for none; see `ProcessPool`.
-            exit_timeout: Seconds that a process may take to end in order, before it is killed.
+            exit_timeout: How long a process may take to end in order, before it is killed: seconds, a text such as
+                `"1 min"`, or a `timedelta`.
             terminate: As in `Scheduler(executor, terminate=...)`.
 
         Raises:
@@ -177,7 +185,7 @@ class Factories:
         cls,
         max_workers: int | None = None,
         context: BaseContext | Literal["loky", "loky_init_main", "spawn"] | None = None,
-        timeout: float | None = None,
+        timeout: Duration | None = None,
         initializer: Callable[..., Any] | None = None,
         initargs: tuple[Any, ...] = (),
         *,
@@ -192,7 +200,8 @@ class Factories:
             max_workers: How many processes, at least 1; None for one for each CPU that this process may use, as in
                 `ProcessPool`.
             context: How they are started; see loky.
-            timeout: Seconds after which an idle process ends; None for never.
+            timeout: After how long an idle process ends: seconds, a text such as `"5 min"`, or a `timedelta`; None for
+                never.
             initializer: Called in each process before its first work.
             initargs: The arguments of the initializer.
             env: Environment variables of the processes.
@@ -266,7 +275,7 @@ class Factories:
         Raises:
             MissingExtraError: dask-jobqueue is not installed.
             ValueError: There is no such batch system, `n_workers` is below 1, or an option is missing or not known.
-            TypeError: `n_workers` is no int.
+            TypeError: `n_workers` is no whole number.
         """
         return cls._made_by(
             "dask_jobqueue",

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
-from amltk._checks import check_bool, check_seconds
+from amltk._checks import check_bool, check_optional_seconds
 
 Reaction: TypeAlias = Literal["raise", "end", "continue"]
 """`"raise"` ends the run and raises, `"end"` ends it and reports in the `ExitState`, `"continue"` goes on."""
 
-OnException: TypeAlias = "Reaction | Mapping[type[BaseException], Reaction]"
-"""One reaction for all exceptions, or one for each type, tried in order; a type that is not named is raised."""
+OnException: TypeAlias = "Reaction | Mapping[type[Any], Reaction]"
+"""One reaction for all exceptions, or one for each type, tried in order; a type that is not named is raised.
+
+The keys are types of exception; of any, since to checkers a mapping from `type[OSError]` is none from
+`type[Exception]`.
+"""
 
 REACTIONS: tuple[str, ...] = get_args(Reaction)
 
@@ -100,7 +104,7 @@ class RunOptions:
             TypeError: One has a type that is not allowed.
         """
         return cls(
-            timeout=None if timeout is None else check_seconds("timeout", timeout),
+            timeout=check_optional_seconds("timeout", timeout),
             end_on_empty=check_bool("end_on_empty", end_on_empty),
             wait=check_bool("wait", wait),
             on_exception=ExceptionPolicy(on_exception),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from amltk.exceptions import ExecutorBrokenError, FutureCancelledError, SchedulerRunningError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from amltk.scheduling.ending import Ending
     from amltk.scheduling.events import Subscription
@@ -76,7 +76,7 @@ class Results(Generic[R]):
         self._display = display
         self._ending: Ending | None = None  # of the run
 
-    def __iter__(self) -> Iterator[Future[R]]:
+    def __iter__(self) -> Generator[Future[R]]:
         """Run the scheduler and give the calls as they end.
 
         Between two items the run stands still, as it does while a callback is called. When the loop is left early, the
@@ -136,7 +136,7 @@ class Results(Generic[R]):
             await driver.aclose()
             del driver
 
-    def __aiter__(self) -> AsyncIterator[Future[R]]:
+    def __aiter__(self) -> AsyncGenerator[Future[R]]:
         """Run the scheduler in the loop that is running, and give the calls as they end.
 
         The run goes on while the body of `async for` awaits something. Where a run goes on already, wherever it is, it

@@ -10,6 +10,7 @@ from concurrent.futures import Future as Work
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from amltk import _clock
 from amltk._notes import add_note, safe_repr
 from amltk.exceptions import ExecutorBrokenError, FutureCancelledError
 from amltk.scheduling.call import Outcome
@@ -23,6 +24,7 @@ from amltk.scheduling.interrupts import may_be_torn
 from amltk.scheduling.ledger import Ledger
 from amltk.scheduling.policy import ends_program, note_outcome
 from amltk.scheduling.reviews import Reviews
+from amltk.scheduling.scheduler_events import STOP_MESSAGE
 from amltk.scheduling.scheduler_events import SchedulerEvents as Events
 from amltk.scheduling.shared import Shared
 from amltk.scheduling.timer import Timer, Timers
@@ -153,7 +155,10 @@ class Run:
     @property
     def state(self) -> ExitState:
         """How it has ended, as it is returned to the user."""
-        return ExitState(self.ending.code, self.ending.exception, self.ledger.exceptions, self.callback_exceptions)
+        ending = self.ending
+        return ExitState(
+            ending.code, ending.exception, self.ledger.exceptions, self.callback_exceptions, reason=ending.message
+        )
 
     def conclude(self) -> ExitState:
         """What the run returns; raises what is to be raised."""
@@ -300,7 +305,7 @@ class Run:
     def _end(
         self, code: ExitState.Code, message: str = "", exception: BaseException | None = None, *, abandon: bool = False
     ) -> None:
-        if self.ending.request(code, abandon=abandon):
+        if self.ending.request(code, message, abandon=abandon):
             self._inbox.put_and_wake(self._announce_end, message, exception)
         else:
             self._inbox.wake()  # `live` may wait for less now; put in, it would count as something to deliver
@@ -331,6 +336,7 @@ class Run:
             self._release()
 
     def _open(self) -> None:
+        _clock.hold(self)
         self._backend.attach(self._run_step, None if may_be_torn() else self._inbox.gather)
         if self._options.timeout is not None:
             self._deadline = self.loop.time() + self._options.timeout
@@ -351,7 +357,7 @@ class Run:
             if code is Code.TIMEOUT:
                 self._tell(self._channel(Events.TIMEOUT), ())
             elif code is not Code.EXHAUSTED:
-                self._tell(self._channel(Events.STOP), (message, exception))
+                self._tell(self._channel(Events.STOP), (message or STOP_MESSAGE, exception))
             self._tell(self._channel(Events.FINISHING), ())
         finally:
             self._announced = True  # torn or not: what comes after must not wait for ever
@@ -413,6 +419,7 @@ class Run:
         self._inbox.close()
         self._backend.release()
         self._watch.stop()
+        _clock.release(self)
         _log.info("run is over: %s", self.ending.code.name)
 
     # ------------------------------------------------------------------ submissions, on the loop's thread

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeAlias, TypeVar, overload
 
 from amltk import _extras
 from amltk._checks import check_bool, check_count, check_seconds, explains_options
@@ -45,10 +45,11 @@ if TYPE_CHECKING:
 
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future, Witness
-    from amltk.scheduling.plugins.plugin import Plugin
+    from amltk.scheduling.plugins.plugin import GivingPlugin, HoldingPlugin, PassingPlugin, Plugin
     from amltk.scheduling.steps import Steps
     from amltk.scheduling.timer import Timer
     from amltk.scheduling.watch import View
+    from amltk.types import Duration
 
 _log = logging.getLogger(__name__)
 
@@ -168,12 +169,41 @@ class Scheduler(SchedulerEvents, Factories):
         """What `submit_for` is when there is no run."""
         raise self._not_started(f"submit {callback_name(fn)}")
 
+    # The first one that fits counts: no plugin at all is no iterable of those that hold calls back.
+    @overload
+    def task(  # type: ignore[overload-overlap]
+        self,
+        function: Callable[P, R],
+        *,
+        plugins: PassingPlugin | Iterable[PassingPlugin] = ...,
+        init_plugins: bool = ...,
+    ) -> Task[P, R, Future[R]]: ...
+    @overload
+    def task(
+        self,
+        function: Callable[..., R],
+        *,
+        plugins: GivingPlugin | Iterable[GivingPlugin | PassingPlugin],
+        init_plugins: bool = ...,
+    ) -> Task[..., R, Future[R]]: ...
+    @overload
+    def task(  # type: ignore[overload-overlap]
+        self,
+        function: Callable[P, R],
+        *,
+        plugins: Plugin | Iterable[HoldingPlugin | PassingPlugin],
+        init_plugins: bool = ...,
+    ) -> Task[P, R]: ...
+    @overload
+    def task(
+        self, function: Callable[..., R], *, plugins: Iterable[Plugin], init_plugins: bool = ...
+    ) -> Task[..., R]: ...
     @explains_options(plugin="plugins")
     def task(
-        self, function: Callable[P, R], *, plugins: Plugin | Iterable[Plugin] = (), init_plugins: bool = True
-    ) -> Task[P, R]:
+        self, function: Callable[..., Any], *, plugins: Plugin | Iterable[Plugin] = (), init_plugins: bool = True
+    ) -> Any:
         """Make a `Task`: a function that is submitted many times, with events of its own. Arguments as in `Task`."""
-        task = Task(function, self, plugins=plugins, init_plugins=init_plugins)
+        task: Task[..., Any] = Task(function, self, plugins=plugins, init_plugins=init_plugins)
         self.tasks.append(task)
         return task
 
@@ -201,7 +231,7 @@ class Scheduler(SchedulerEvents, Factories):
             TypeError: `in_flight` is no whole number.
             ValueError: It is below 1.
         """
-        check_count("in_flight", in_flight)
+        in_flight = check_count("in_flight", in_flight)
         while self.running() and self.n_running >= in_flight:
             ended = asyncio.get_running_loop().create_future()
             subscriptions = [
@@ -215,14 +245,14 @@ class Scheduler(SchedulerEvents, Factories):
                     subscription.end()
         return self.running()
 
-    def call_later(self, delay: float, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
+    def call_later(self, delay: Duration, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
         """Call `fn(*args, **kwargs)` on the loop's thread later. May be called from any thread during a run.
 
         It is not computed by the executor: submit something from it for that. A pending call does not keep the run
         going; see `end_on_empty`. What it raises goes to `on_callback_exception`.
 
         Args:
-            delay: Seconds, 0 or more.
+            delay: After how long: seconds, a text such as `"1.5 h"`, or a `timedelta`.
             fn: A function, or an `async def`, which is awaited as part of the run.
             *args: Its arguments.
             **kwargs: Its keyword arguments.
@@ -266,7 +296,7 @@ class Scheduler(SchedulerEvents, Factories):
     def run(
         self,
         *,
-        timeout: float | None = None,
+        timeout: Duration | None = None,
         end_on_empty: bool = True,
         wait: bool = True,
         on_exception: OnException = "raise",
@@ -283,15 +313,17 @@ class Scheduler(SchedulerEvents, Factories):
         Ctrl-C and SIGTERM end the run in order, without waiting for compute, and take effect afterwards.
 
         Args:
-            timeout: Seconds from `@start` after which the run ends, 0 or more; None for no limit.
+            timeout: How long after `@start` the run ends: seconds, a text such as `"1.5 h"`, or a `timedelta`; None for
+                no limit.
             end_on_empty: End when nothing is pending and the callbacks of `@empty` have submitted nothing. If False,
                 the run goes on until `stop`, the timeout or an error ends it.
             wait: When the run ends, let all accepted work be computed and deliver its events. If False, cancel what has
                 not begun and terminate what runs, see `terminate` of `Scheduler`.
             on_exception: What to do about an exception that a call raises: `"raise"` ends the run and raises it,
                 `"end"` ends it and reports in the `ExitState`, `"continue"` goes on. Or a mapping from types to one of
-                these, tried in order with `isinstance`; what matches no type is raised. Whatever a call raises is its
-                outcome, SystemExit and CancelledError included. A broken executor always ends the run.
+                these, tried in order with `isinstance`, so that a group is matched by `ExceptionGroup` and not by what
+                is in it; what matches no type is raised. Whatever a call raises is its outcome, SystemExit and
+                CancelledError included. A broken executor always ends the run.
             on_callback_exception: The same about what callbacks and plugins raise, whatever `on_exception` says; with
                 `"continue"` it is logged, and what the callback had still to do is not done. KeyboardInterrupt and
                 SystemExit that are raised in this process always end the run.
@@ -341,7 +373,7 @@ class Scheduler(SchedulerEvents, Factories):
     async def async_run(
         self,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 - the run ends in order, which a cancellation does not
+        timeout: Duration | None = None,  # noqa: ASYNC109 - the run ends in order, which a cancellation does not
         end_on_empty: bool = True,
         wait: bool = True,
         on_exception: OnException = "raise",
@@ -412,10 +444,10 @@ class Scheduler(SchedulerEvents, Factories):
 
     def stop(
         self,
-        *args: Any,  # noqa: ARG002 - taken so that it can be a callback
+        *args: Any,
         stop_msg: str | None = None,
         exception: BaseException | None = None,
-        **kwargs: Any,  # noqa: ARG002
+        **kwargs: Any,  # noqa: ARG002 - taken so that it can be a callback
     ) -> None:
         """Ask the run to end. May be called from any thread, or be a callback: `task.on_result(scheduler.stop)`.
 
@@ -423,8 +455,9 @@ class Scheduler(SchedulerEvents, Factories):
         that is pending, then `@finished`. When the scheduler is not running, nothing happens.
 
         Args:
-            *args: Not used, so that it can be a callback of any event.
-            stop_msg: The message for `@stop`.
+            *args: A text alone is the message: `scheduler.stop("good enough")`. Anything else is not used, so that it
+                can be a callback of any event.
+            stop_msg: The message: `@stop`, the log, the display and `ExitState.reason` tell it.
             exception: Why. With it the run ends as `on_exception` says of this exception: "raise" raises it, "end"
                 and "continue" report it in the `ExitState`.
             **kwargs: Not used.
@@ -436,8 +469,10 @@ class Scheduler(SchedulerEvents, Factories):
             raise TypeError(f"exception={exception!r}: must be an instance of an exception, or None")
         if stop_msg is not None and not isinstance(stop_msg, str):
             raise TypeError(f"stop_msg={stop_msg!r}: must be a string, or None")
+        if stop_msg is None:
+            stop_msg = args[0] if len(args) == 1 and isinstance(args[0], str) else ""
         if self._run is not None:
-            self._run.stop(stop_msg or "stop() was called", exception)
+            self._run.stop(stop_msg, exception)
 
     def running(self) -> bool:
         """Whether submissions are accepted: from `@start` until an end is asked for or the time is up."""

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from amltk.scheduling.events import Emitter
     from amltk.scheduling.future import Future
 
+STOP_MESSAGE = "stop() was called"
+"""What callbacks of `@stop` are told where nobody has given a reason."""
+
 
 class SchedulerEvents:
     """The events that a `Scheduler` emits: each is a constant, and an attribute to subscribe with.

@@ -7,11 +7,11 @@ any thread.
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from amltk import _clock
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors.whereabouts import this_host, whereabouts
 
@@ -152,7 +152,7 @@ class Snapshot:
             for event in (scheduler.FUTURE_RESULT, scheduler.FUTURE_EXCEPTION, scheduler.FUTURE_CANCELLED)
         )
         return cls(
-            time=time.time(),
+            time=_clock.now(),
             accepting=scheduler.running(),
             counts=_counts(scheduler.n_running, None if calls is None else len(calls), done, failed, cancelled),
             calls=tuple(map(_running_call, calls or ())),

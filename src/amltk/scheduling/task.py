@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
 
 from amltk import _extras
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    # What `submit` returns: always a future where no plugin can hold a call back.
+    S_co = TypeVarWithDefault("S_co", bound="Future[Any] | None", default="Future[R] | None", covariant=True)
+else:
+    S_co = TypeVar("S_co", covariant=True)
+
 
 def _name_of(plugin: object) -> str:
     return plugin.__name__ if isinstance(plugin, type) else safe_repr(plugin)
@@ -56,7 +65,7 @@ class TaskChannels(NamedTuple):
     cancelled: Channel
 
 
-class Task(Emitter, Generic[P, R]):
+class Task(Emitter, Generic[P, R, S_co]):
     """A function to be computed by a scheduler, with events for its own submissions only. Made by `Scheduler.task`.
 
     For each submission `@submitted` is followed by exactly one ending: `@done` and then `@result` or `@exception`, or
@@ -81,6 +90,10 @@ class Task(Emitter, Generic[P, R]):
         maps: What `map` has returned and is not over.
         name: The name of the function.
     """
+
+    if not TYPE_CHECKING:
+        # Two parameters or three: TypeVar has defaults at run time only from CPython 3.13 on.
+        __class_getitem__ = classmethod(GenericAlias)
 
     SUBMITTED: Event[..., Any] = Event("submitted")
     DONE: Event[[Future[Any]], Any] = Event("done")
@@ -137,7 +150,7 @@ class Task(Emitter, Generic[P, R]):
         for plugin in given:
             self._add_plugin(plugin, attach=init_plugins)
 
-    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R] | None:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> S_co:
         """Have the function computed. May be called from any thread while the scheduler is running.
 
         Returns:
@@ -147,9 +160,8 @@ class Task(Emitter, Generic[P, R]):
             SchedulerNotRunningError: Before `@start`, or after an end was asked for.
         """
         if not self.plugins:
-            return self.scheduler.submit_for(self, self.function, args, kwargs)
-        future: Future[R] | None = self.offer(args, kwargs).future
-        return future
+            return self.scheduler.submit_for(self, self.function, args, kwargs)  # type: ignore[return-value]
+        return self.offer(args, kwargs).future  # type: ignore[return-value]
 
     def offer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Submit through the plugins; what `submit` does, for code that has to know what became of the call.

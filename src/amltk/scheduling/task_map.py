@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
-from amltk._checks import check_bool, check_count, explains_options
+from amltk._checks import check_bool, check_optional_count, explains_options
 from amltk._notes import safe_repr
 from amltk.exceptions import SchedulerNotRunningError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.results import Results
     from amltk.scheduling.scheduler import Display
     from amltk.scheduling.task import Task
+    from amltk.types import Duration
 
 R = TypeVar("R")
 
@@ -55,8 +56,7 @@ class TaskMap(Generic[R]):
     ) -> None:
         if not iterables:
             raise TypeError("map() needs an iterable of arguments; submit() calls a function without any")
-        if in_flight is not None:
-            check_count("in_flight", in_flight, or_none=", or None")
+        in_flight = check_optional_count("in_flight", in_flight)
         if unpack not in {None, "args", "kwargs"}:
             raise ValueError(f"unpack={unpack!r}: must be 'args', 'kwargs' or None")
         if unpack is not None and len(iterables) > 1:
@@ -85,7 +85,7 @@ class TaskMap(Generic[R]):
         self,
         *,
         ordered: bool = False,
-        timeout: float | None = None,
+        timeout: Duration | None = None,
         wait: bool = True,
         on_exception: OnException = "raise",
         on_callback_exception: OnException = "raise",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from amltk import _clock
 from amltk._checks import check_count, check_seconds
 from amltk.scheduling.executors.light_future import LightFuture
 from amltk.scheduling.executors.whereabouts import Whereabouts
@@ -15,6 +15,8 @@ from amltk.testing.virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from amltk.types import Duration
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -80,15 +82,15 @@ class SimulatedExecutor(Executor):
     and no process is started; `shutdown` never waits. Each executor serves one run.
 
     Args:
-        n_workers: How many calls run at once, at least 1.
-        duration: How many seconds each call takes, 0 or more; or a function that returns it, called as
-            `duration(fn, *args, **kwargs)` when a worker begins the call. If it raises, the call fails with that
-            exception at once.
-        outcome: Called as `outcome(fn, *args, **kwargs)` when the call ends; the call returns or raises what it does.
-            Pass `operator.call` to really call the function. By default the result is None.
+        n_workers: How many calls run at a time, at least 1.
+        duration: How long each call takes: seconds, a text such as `"1.5 h"`, or a `timedelta`; or what tells it,
+            called as `duration(fn, *args, **kwargs)` when a worker begins the call. What it raises is the call's
+            exception, at once.
+        outcome: Called as `outcome(fn, *args, **kwargs)` when the call ends; what it returns or raises is the call's.
+            `operator.call` really calls the function. By default, the result is None.
 
     Raises:
-        TypeError: `n_workers` is not a whole number, or `duration` is neither a number nor callable.
+        TypeError: `n_workers` is no whole number, or `duration` neither a duration nor callable.
         ValueError: `n_workers` is below 1; `duration` is negative or not finite.
 
     Attributes:
@@ -103,7 +105,7 @@ class SimulatedExecutor(Executor):
     def __init__(
         self,
         n_workers: int,
-        duration: float | Callable[..., float] = 1.0,
+        duration: Duration | Callable[..., Duration] = 1.0,
         *,
         outcome: Callable[..., Any] | None = None,
     ) -> None:
@@ -158,7 +160,7 @@ class SimulatedExecutor(Executor):
             raise RuntimeError("this SimulatedExecutor has served another loop; make a new one for each run")
         self._loop = loop
         self._began = self._last_end = loop.time()
-        self.epoch = time.time() - self._began
+        self.epoch = _clock.now() - self._began
         return loop
 
     def _begin(self, future: SimulatedFuture, now: float) -> None:

@@ -83,9 +83,14 @@ def test_a_misspelt_event_lists_those_that_there_are() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"timeout": -1}, ValueError, "timeout=-1: must be a finite number of seconds, 0 or more"),
+        ({"timeout": -1}, ValueError, "timeout=-1: must be finite and 0 or more: a number of seconds, a text"),
         ({"timeout": float("nan")}, ValueError, "timeout=nan"),
-        ({"timeout": "1"}, TypeError, "timeout='1': must be a number of seconds"),
+        (
+            {"timeout": "1 parsec"},
+            ValueError,
+            "timeout='1 parsec': must be .* a text with a unit \\(ms, s, min, h, d\\)",
+        ),
+        ({"timeout": [1]}, TypeError, "timeout=\\[1\\]: must be .*; not list"),
         ({"wait": 1}, TypeError, "wait=1: must be True or False"),
         ({"end_on_empty": None}, TypeError, "end_on_empty=None"),
         ({"on_exception": "ignore"}, ValueError, "on_exception='ignore': must be one of 'raise', 'end', 'continue'"),

@@ -11,6 +11,7 @@ from distributed import Client, Future, LocalCluster, Nanny
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 
+from amltk import _clock
 from amltk._cpus import usable_cpus
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.dask_replacer import keep_workers
@@ -159,15 +160,15 @@ class DaskExecutor(RemoteExecutor):
         return lost
 
     def _hear(self, event: tuple[float, tuple[Any, ...]]) -> None:
-        """Handle an event of the tracker."""
-        at, (kind, key, worker, *rest) = event
+        """Take an event of the tracker."""
+        _, (kind, key, worker, *rest) = event
         call = self._calls.get(key)
         if call is None:
             return
         if kind == "begun":
             pid, host = rest
             call.place = f"the Dask worker {worker} (process {pid})"
-            call.whereabouts = Whereabouts(host, pid, began=at)
+            call.whereabouts = Whereabouts(host, pid, began=_clock.now())  # the scheduler's clock may differ
             call.begin()
             self._running[call] = None
             if call.done():  # cancelled by another thread meanwhile

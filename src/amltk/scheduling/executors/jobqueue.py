@@ -7,6 +7,7 @@ from typing import Any
 
 from distributed.core import Status
 
+from amltk._checks import check_count
 from amltk.scheduling.executors.dask import ANY_PORT, OwnDaskExecutor
 from amltk.scheduling.executors.dask_replacer import keep_workers
 from amltk.scheduling.executors.handlers import kept_handlers
@@ -49,15 +50,12 @@ def make(
         **options: The options of the class in dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, ...
 
     Raises:
-        ValueError: The batch system is unknown, `n_workers` is below 1, or an option is unknown or missing.
-        TypeError: `n_workers` is not an int.
+        ValueError: There is no such batch system, or `n_workers` is below 1, or an option is unknown or missing.
+        TypeError: `n_workers` is no whole number.
     """
     if name not in CLUSTERS:
         raise ValueError(f"name={name!r}: must be one of {', '.join(repr(known) for known in CLUSTERS)}")
-    if type(n_workers) is not int:
-        raise TypeError(f"n_workers={n_workers!r}: must be an int")
-    if n_workers < 1:
-        raise ValueError(f"n_workers={n_workers!r}: must be at least 1")
+    n_workers = check_count("n_workers", n_workers)
     cluster_class = getattr(dask_jobqueue, CLUSTERS[name])
     job_class = cluster_class.job_cls
     commands = {"submit_command": submit_command, "cancel_command": cancel_command}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from loky import ProcessPoolExecutor
 
+from amltk._checks import check_optional_count, check_optional_seconds
 from amltk._cpus import usable_cpus
 from amltk.scheduling.executors.pooled import PooledExecutor
 from amltk.scheduling.executors.process_pool.library_threads import thread_environment
@@ -15,18 +16,26 @@ from amltk.scheduling.executors.termination import drop_cancelled
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from amltk.types import Duration
 
-def make(max_workers: int | None = None, env: Mapping[str, str] | None = None, **options: Any) -> LokyExecutor:
-    """Create an executor with its own pool; takes the arguments of `loky.ProcessPoolExecutor`.
+
+def make(
+    max_workers: int | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: Duration | None = None,
+    **options: Any,
+) -> LokyExecutor:
+    """Make an executor with a pool of its own; arguments as in `loky.ProcessPoolExecutor`.
 
     The number of library threads in each worker is set as in a `ProcessPool`, unless `env` says otherwise.
 
     It does not use loky's reusable executor: that is shared by the whole program, so the end of one scheduler's run
     would shut down another's, and joblib's.
     """
-    workers = usable_cpus() if max_workers is None else max_workers
-    env = {**thread_environment(max(1, workers)), **(env or {})}
-    return LokyExecutor(ProcessPoolExecutor(workers, env=env, **options))
+    workers = check_optional_count("max_workers", max_workers) or usable_cpus()
+    seconds = check_optional_seconds("timeout", timeout)
+    env = {**thread_environment(workers), **(env or {})}
+    return LokyExecutor(ProcessPoolExecutor(workers, env=env, timeout=seconds, **options))
 
 
 class LokyExecutor(PooledExecutor):

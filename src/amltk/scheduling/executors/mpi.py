@@ -11,6 +11,7 @@ from typing import Any
 from mpi4py import MPI
 from mpi4py.futures import MPIPoolExecutor
 
+from amltk._checks import check_optional_count
 from amltk.scheduling.executors.pooled import PooledExecutor
 
 
@@ -26,6 +27,7 @@ def make(max_workers: int | None = None, **options: Any) -> MPIExecutor:
         ValueError: `max_workers` is below 1.
         FileNotFoundError: There is no `mpiexec` to start workers.
     """
+    max_workers = check_optional_count("max_workers", max_workers)
     _find_mpiexec()
     return MPIExecutor(MPIPoolExecutor(max_workers, **{"main": False, "path": list(sys.path), **options}))
 

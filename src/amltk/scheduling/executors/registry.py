@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from amltk import _extras
+from amltk._checks import as_whole
 from amltk.scheduling.executors import processes, sequential, termination, threads
 
 Terminator = Callable[[Executor], None]
@@ -264,7 +265,7 @@ SIZES = ("n_workers", "max_workers", "_max_workers")
 def workers_of(executor: Any) -> int | None:
     """How many calls an executor currently computes at once; None if it does not report that."""
     for name in SIZES:
-        number = getattr(executor, name, None)
-        if isinstance(number, int) and not isinstance(number, bool) and number > 0:
+        number = as_whole(getattr(executor, name, None))
+        if number is not None and number > 0:
             return number
     return None

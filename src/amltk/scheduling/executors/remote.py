@@ -15,6 +15,7 @@ from concurrent.futures import Executor, Future, InvalidStateError
 from concurrent.futures._base import CANCELLED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from amltk import _clock
 from amltk._notes import add_note
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.events import callback_name
@@ -72,6 +73,11 @@ class RemoteFuture(LightFuture[Any]):
         self.handle: Any = None
         self.place: str = ""
         self.whereabouts: Whereabouts | None = None
+        self._submitted = _clock.now()
+
+    def tell_whereabouts(self, told: Whereabouts) -> None:
+        """Take a worker's word, on its clock, for where and when it was computed."""
+        self.whereabouts = told.within(self._submitted, _clock.now())
 
     def begin(self) -> None:
         """Note that a worker has begun it."""
@@ -242,7 +248,7 @@ def _read(outcome: bytes, call: RemoteFuture) -> tuple[Any, BaseException | None
     except BaseException as error:  # noqa: BLE001 - this is the call's outcome
         add_note(error, "raised while unpickling the result, in the process of the executor")
         return None, error
-    call.whereabouts = Whereabouts(*where)
+    call.tell_whereabouts(Whereabouts(*where))
     if isinstance(failure, Failure):
         at = call.place or "a worker"
         return None, restore(failure, f"raised on {at} by a call of {call.name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from amltk._checks import check_optional_count
 from amltk.scheduling.executors.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def make(
         ValueError: `max_workers` is below 1.
         TypeError: `initializer` is not callable.
     """
+    max_workers = check_optional_count("max_workers", max_workers)
     if max_workers is None:
         from amltk._cpus import usable_cpus
 

@@ -6,9 +6,10 @@ import functools
 import os
 import socket
 import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from amltk import _clock
 
 if TYPE_CHECKING:
     from typing import Self
@@ -19,11 +20,12 @@ class Whereabouts:
     """Where and when one call was computed, as far as its executor knows by now.
 
     Attributes:
-        host: The name of the machine; None if unknown.
-        pid: The process; None if no worker has begun it, or if unknown.
-        thread: The name of the thread, if a worker may have several; None otherwise.
-        began: When a worker began it, in seconds since the epoch on its machine's clock; None if none has.
-        ended: When the function ended, on the same clock; None if it has not, or was lost with its worker.
+        host: The name of the machine; None if that is not known.
+        pid: The process; None if no worker has begun it, or if that is not known.
+        thread: The name of the thread, where a worker may have several; None elsewhere.
+        began: When a worker began it, in seconds since the epoch; None if none has. What lies between this and `ended`
+            is a true duration, on whichever machine and whoever sets its clock.
+        ended: When the function had ended; None if it has not, or was lost with its worker.
     """
 
     host: str | None = None
@@ -35,12 +37,18 @@ class Whereabouts:
     def begin(self) -> Self:
         """Record that the call begins here, now."""
         self.host, self.pid, self.thread = this_host(), os.getpid(), threading.current_thread().name
-        self.began = time.time()
+        self.began = _clock.now()
         return self
 
     def end(self) -> None:
-        """Record that the call has ended."""
-        self.ended = time.time()
+        """It has ended."""
+        self.ended = _clock.now()
+
+    def within(self, earliest: float, latest: float) -> Self:
+        """The same where its times are possible, else moved so that it ends at the latest: for clocks that differ."""
+        if self.began is not None and self.ended is not None and not earliest <= self.began <= self.ended <= latest:
+            self.began, self.ended = latest - (self.ended - self.began), latest
+        return self
 
     def as_tuple(self) -> tuple[str | None, int | None, str | None, float | None, float | None]:
         """The fields as a tuple, for sending."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.plugins.limiter import Limiter
     from amltk.scheduling.plugins.limits import Limits
     from amltk.scheduling.plugins.mlflow import MLflowPlugin
-    from amltk.scheduling.plugins.plugin import Plugin
+    from amltk.scheduling.plugins.plugin import GivingPlugin, HoldingPlugin, PassingPlugin, Plugin
     from amltk.scheduling.plugins.pynisher import PynisherPlugin
     from amltk.scheduling.plugins.retry import Retry
     from amltk.scheduling.plugins.threadpoolctl import ThreadPoolCTLPlugin
@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Comm",
     "EmissionsTrackerPlugin",
+    "GivingPlugin",
+    "HoldingPlugin",
     "Limiter",
     "Limits",
     "MLflowPlugin",
+    "PassingPlugin",
     "Plugin",
     "PynisherPlugin",
     "Retry",
@@ -39,9 +42,12 @@ __all__ = [
 _HOMES = {
     "Comm": "amltk.scheduling.plugins.comm",
     "EmissionsTrackerPlugin": "amltk.scheduling.plugins.emissions_tracker_plugin",
+    "GivingPlugin": "amltk.scheduling.plugins.plugin",
+    "HoldingPlugin": "amltk.scheduling.plugins.plugin",
     "Limiter": "amltk.scheduling.plugins.limiter",
     "Limits": "amltk.scheduling.plugins.limits",
     "MLflowPlugin": "amltk.scheduling.plugins.mlflow",
+    "PassingPlugin": "amltk.scheduling.plugins.plugin",
     "Plugin": "amltk.scheduling.plugins.plugin",
     "PynisherPlugin": "amltk.scheduling.plugins.pynisher",
     "Retry": "amltk.scheduling.plugins.retry",

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from amltk import _extras
-from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.plugin import PassingPlugin
 from amltk.scheduling.plugins.wrapping import Wrapper
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ _OF_OFFLINE = {"country_iso_code", "country_2letter_iso_code", "region", "cloud_
 """Arguments that only codecarbon's offline tracker takes; the online one asks servers for these values."""
 
 
-class EmissionsTrackerPlugin(Plugin):
-    """Measures the energy that a call uses and the carbon dioxide this emits, in the worker, with codecarbon.
+class EmissionsTrackerPlugin(PassingPlugin):
+    """Measures the energy that a call takes and the carbon dioxide that this costs, in the worker, by codecarbon.
 
     Each call has its own tracker. Results go where codecarbon writes them: by default a line is added to
     `emissions.csv` in `output_dir`, which defaults to the worker's current folder and must exist on the worker's

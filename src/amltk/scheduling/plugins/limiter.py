@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, get_args
 from amltk._checks import check_optional_count
 from amltk.exceptions import SchedulerNotRunningError
 from amltk.scheduling.events import Event
-from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.plugin import HoldingPlugin
 from amltk.scheduling.task import Task
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 OnLimit = Literal["drop", "queue"]
 
 
-class Limiter(Plugin):
-    """Holds back submissions of a task: `Task.submit` returns None, and an event of the task gives the reason.
+class Limiter(HoldingPlugin):
+    """Holds submissions of a task back: `Task.submit` returns None and an event of the task says why.
 
     The reasons are checked in the order below, and the first that applies counts. With `on_limit="drop"` a submission
     that is held back is dropped: keep it in an `amltk.types.Requeue` if it must not be lost. With `"queue"` the limiter

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from amltk.exceptions import CpuTimeLimitError, MemoryLimitError, TaskLimitError, WallTimeLimitError
 from amltk.scheduling.events import Event, callback_name
 from amltk.scheduling.executors.process_pool.limits import CallLimits
-from amltk.scheduling.plugins.plugin import Plugin
-from amltk.scheduling.plugins.units import BYTES, SECONDS, amount
+from amltk.scheduling.plugins.plugin import PassingPlugin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,10 +16,11 @@ if TYPE_CHECKING:
     from amltk.scheduling.call import Call, Outcome
     from amltk.scheduling.future import Future
     from amltk.scheduling.task import Task
+    from amltk.types import Duration
 
 
-class Limits(Plugin):
-    """Ends calls that take too long or use too much: each fails with its own error and event.
+class Limits(PassingPlugin):
+    """Ends calls that take too long or use too much: each fails with an error and an event of its own.
 
     On the executor of `Scheduler.with_processes` the pool enforces the limits: it ends the worker with all processes
     that the worker has started, and replaces it. On other executors each call is computed in a process of its own,
@@ -31,16 +31,17 @@ class Limits(Plugin):
     The event comes before the call's `@exception`; `on_exception` decides what the error does to the run.
 
     Args:
-        wall_time: Seconds from the moment that the call begins, or a string such as `"90 s"`, `"1.5 h"`; None for no
-            limit.
-        cpu_time: CPU time in the same form, of the worker and the processes it has started, counted from the beginning
-            of the call. `CallLimits` says what is counted.
-        memory: Bytes of memory of the worker and the processes it has started, or a string such as `"2 GB"` (1000³
-            bytes), `"2 GiB"` (1024³); None for no limit. Shared memory counts once. An idle process takes about 20 MB.
+        wall_time: How long the call may take from the moment that it is begun: seconds, a text such as `"90 s"` or
+            `"1.5 h"`, or a `timedelta`; None for no limit.
+        cpu_time: The same of CPU, which the worker and the processes that it has started have used since the call
+            began. `CallLimits` says what is counted.
+        memory: Bytes of memory of the worker and of the processes that it has started, or a string such as `"2 GB"`
+            (1000³ bytes), `"2 GiB"` (1024³); None for no limit. What they share counts once. A process that has done
+            nothing yet takes some 20 MB.
 
     Raises:
-        ValueError: No limit is given, or one is not above 0, not finite or has an unknown unit.
-        TypeError: A limit is neither a number nor a string.
+        ValueError: No limit is given, or one is not above 0, not finite or has no such unit.
+        TypeError: A limit is neither a number nor a text, nor a `timedelta` where it is a duration.
     """
 
     name = "limits"
@@ -57,16 +58,11 @@ class Limits(Plugin):
     def __init__(
         self,
         *,
-        wall_time: float | str | None = None,
-        cpu_time: float | str | None = None,
+        wall_time: Duration | None = None,
+        cpu_time: Duration | None = None,
         memory: float | str | None = None,
     ) -> None:
-        size = amount("memory", memory, BYTES)
-        self.limits: CallLimits = CallLimits(
-            wall_time=amount("wall_time", wall_time, SECONDS),
-            cpu_time=amount("cpu_time", cpu_time, SECONDS),
-            memory=None if size is None else int(size),
-        )
+        self.limits: CallLimits = CallLimits(wall_time=wall_time, cpu_time=cpu_time, memory=memory)
         if not self.limits:
             raise ValueError("Limits() limits nothing: set wall_time, cpu_time or memory")
         self._reached: dict[type[TaskLimitError], Event[..., Any]] = {

@@ -72,3 +72,22 @@ class Plugin:
     def status(self) -> str:
         """One short line for displays about the plugin's state; empty for none."""
         return ""
+
+
+class PassingPlugin(Plugin):
+    """A plugin that lets every call pass with the arguments that it was submitted with.
+
+    Derive from this one what does no more than follow calls: type checkers then know that `Task.submit` returns a
+    future in any case.
+    """
+
+
+class HoldingPlugin(Plugin):
+    """A plugin that may hold calls back, and lets those that pass have the arguments that they were submitted with."""
+
+
+class GivingPlugin(Plugin):
+    """A plugin that lets every call pass, and gives it arguments that are not submitted, as `Comm.Plugin` does.
+
+    Type checkers cannot tell which ones these are: they do not check what `Task.submit` is called with.
+    """

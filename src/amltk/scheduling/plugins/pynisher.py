@@ -15,8 +15,9 @@ from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any, Literal
 
 from amltk import _extras
+from amltk._checks import check_seconds
 from amltk.scheduling.events import Event
-from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.plugin import PassingPlugin
 from amltk.scheduling.plugins.wrapping import Wrapper
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
     from amltk.scheduling.call import Call, Outcome
+    from amltk.types import Duration
 
 _PATIENCE = 1.0
 """How many seconds a process may take to end after its call."""
@@ -46,8 +48,8 @@ class _Error:
         return error
 
 
-class PynisherPlugin(Plugin):
-    """Limits a call with [pynisher](https://github.com/automl/pynisher), for programs that already use it.
+class PynisherPlugin(PassingPlugin):
+    """Limits what a call may use, by [pynisher](https://github.com/automl/pynisher), for programs that use it already.
 
     `Limits` does the same without another library, ends a call at once, and allows limits below one second.
 
@@ -60,10 +62,10 @@ class PynisherPlugin(Plugin):
 
     Args:
         memory_limit: Bytes, or a number and a unit as in `(2, "GB")`: `"B"`, `"KB"`, `"MB"` or `"GB"` (1024³ bytes);
-            None for no limit. It limits the address space, which is larger than the memory in use.
-        cputime_limit: Seconds of CPU, at least 1, or a number and a unit as in `(1.5, "h")`: `"s"`, `"m"` or `"h"`;
-            pynisher rounds to whole seconds; None for no limit.
-        walltime_limit: Wall-clock time in the same form.
+            None for no limit. What is limited is the address space, which is larger than what is used.
+        cputime_limit: Seconds of CPU, at least 1, a text such as `"1.5 h"`, a `timedelta`, or a number and a unit as in
+            `(1.5, "h")`: `"s"`, `"m"` or `"h"`; pynisher rounds to whole seconds; None for no limit.
+        walltime_limit: The same of time that passes.
         context: How the process is started: `"fork"`, `"spawn"`, `"forkserver"` or a context of multiprocessing; None
             for Python's default, which on Linux is `"fork"` before CPython 3.14 and `"forkserver"` from then on. All
             but `"fork"` need a function from an importable module, not from the program's `__main__`.
@@ -108,18 +110,22 @@ class PynisherPlugin(Plugin):
         self,
         *,
         memory_limit: int | tuple[float, str] | None = None,
-        cputime_limit: int | tuple[float, str] | None = None,
-        walltime_limit: int | tuple[float, str] | None = None,
+        cputime_limit: Duration | tuple[float, str] | None = None,
+        walltime_limit: Duration | tuple[float, str] | None = None,
         context: BaseContext | str | None = None,
         disable_trial_handling: bool = False,  # noqa: ARG002 - see above
     ) -> None:
         self.memory_limit: int | tuple[float, str] | None = memory_limit
-        self.cputime_limit: int | tuple[float, str] | None = cputime_limit
-        self.walltime_limit: int | tuple[float, str] | None = walltime_limit
+        self.cputime_limit: Duration | tuple[float, str] | None = cputime_limit
+        self.walltime_limit: Duration | tuple[float, str] | None = walltime_limit
         self.context: str | None = (
             context if isinstance(context, str | None) else context.get_start_method()  # a name can be sent
         )
-        limits = {"memory": memory_limit, "cpu_time": cputime_limit, "wall_time": walltime_limit}
+        limits = {
+            "memory": memory_limit,
+            "cpu_time": _time("cputime_limit", cputime_limit),
+            "wall_time": _time("walltime_limit", walltime_limit),
+        }
         self._limits: dict[str, Any] = {kind: limit for kind, limit in limits.items() if limit is not None}
         for kind in self._limits:
             if not _pynisher().supports(kind):
@@ -210,6 +216,14 @@ def _until_sigterm() -> Iterator[None]:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     Finalize(None, time.sleep, (_PATIENCE,), exitpriority=0)
     yield
+
+
+def _time(name: str, limit: Duration | tuple[float, str] | None) -> int | tuple[float, str] | None:
+    """A limit of time as pynisher takes it."""
+    if limit is None or isinstance(limit, tuple):
+        return limit
+    seconds = check_seconds(name, limit, above_zero=True)
+    return int(seconds) if seconds.is_integer() else (seconds, "s")
 
 
 def _check() -> None:

@@ -7,10 +7,10 @@ from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from amltk._checks import check_between, check_count, check_seconds
+from amltk._checks import as_whole, check_between, check_count, check_seconds
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.events import Event
-from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.plugin import PassingPlugin
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from amltk.scheduling.call import Call, Outcome
     from amltk.scheduling.future import Future
     from amltk.scheduling.task import Task
+    from amltk.types import Duration
 
 
-class Retry(Plugin):
-    """Retries failed calls; from outside, all attempts are one submission with one future and one end.
+class Retry(PassingPlugin):
+    """Has a call that failed computed again; to the outside it is one submission with one future and one ending.
 
     Exceptions of the function and lost workers are counted separately. A lost worker is not the call's fault, so the
     call is retried at once; after an exception it is retried after a wait, which grows by `factor` with each failure of
@@ -32,15 +33,16 @@ class Retry(Plugin):
     its attempts. Other plugins follow each attempt.
 
     Args:
-        on: The exceptions of the function to retry: a class or a tuple of classes.
-        attempts: How many attempts may end with an exception of the function, at least 1.
+        on: Which exceptions of the function are tried again: a class or a tuple of classes. A group is matched by
+            `ExceptionGroup`, as in `except`, and not by the classes of what is in it.
+        attempts: How often the function may be begun, counting what it raises, at least 1.
         lost_workers: How many lost workers a call survives, at least 0.
-        wait: Seconds before the second attempt, 0 or more.
-        factor: The factor by which the wait grows each time, at least 1.
-        max_wait: The longest wait in seconds, 0 or more.
-        jitter: The largest share by which a wait is randomly shortened, from 0 to 1, so that calls which failed
-            together are not retried together.
-        seed: The seed of the random numbers; None for different ones each time.
+        wait: How long to wait before the second attempt: seconds, a text such as `"1 min"`, or a `timedelta`.
+        factor: What the wait is multiplied with each time, at least 1.
+        max_wait: What it grows to at most, given likewise.
+        jitter: Up to which share a wait is shortened at random, from 0 to 1, so that calls which failed together are
+            not tried again together.
+        seed: For the random numbers; None for others each time.
 
     Raises:
         ValueError: A number is out of its range.
@@ -61,9 +63,9 @@ class Retry(Plugin):
         *,
         attempts: int = 3,
         lost_workers: int = 3,
-        wait: float = 0.1,
+        wait: Duration = 0.1,
         factor: float = 2.0,
-        max_wait: float = 60.0,
+        max_wait: Duration = 60.0,
         jitter: float = 0.5,
         seed: int | None = None,
     ) -> None:
@@ -74,7 +76,7 @@ class Retry(Plugin):
         self.factor: float = check_between("factor", factor, 1)
         self.max_wait: float = check_seconds("max_wait", max_wait)
         self.jitter: float = check_between("jitter", jitter, 0, 1)
-        self._random = random.Random(seed)
+        self._random = random.Random(seed if (number := as_whole(seed)) is None else number)
         self._waiting: dict[_Attempts, asyncio.Future[bool]] = {}
         self._retried = self._given_up = 0
 

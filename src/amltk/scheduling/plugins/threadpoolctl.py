@@ -8,8 +8,9 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from amltk import _extras
+from amltk._checks import check_count, check_optional_count
 from amltk.scheduling.plugins.imports import ImportWatch
-from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.plugin import PassingPlugin
 from amltk.scheduling.plugins.process_wide import ProcessWide
 from amltk.scheduling.plugins.wrapping import Wrapper
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 _LIMITS = ProcessWide()
 
 
-class ThreadPoolCTLPlugin(Plugin):
-    """Limits the threads of BLAS and OpenMP in the worker while it computes a call.
+class ThreadPoolCTLPlugin(PassingPlugin):
+    """Limits the threads that BLAS and OpenMP use, in the worker, while it computes a call.
 
     Without a limit each of several workers uses as many threads as there are cores, and they slow each other down. The
     limit applies to libraries loaded when a call begins, and to libraries that the call imports, as soon as the import
@@ -39,7 +40,8 @@ class ThreadPoolCTLPlugin(Plugin):
 
     Raises:
         MissingExtraError: threadpoolctl is not installed. Workers need it too.
-        ValueError: `user_api` is unknown.
+        ValueError: There is no such `user_api`, or a number of threads is below 1.
+        TypeError: A number of threads is no whole number.
     """
 
     name = "threadpoolctl-plugin"
@@ -48,6 +50,10 @@ class ThreadPoolCTLPlugin(Plugin):
         _extras.load("threadpoolctl", needs="threadpoolctl", extra="plugins")
         if user_api not in (None, "blas", "openmp"):
             raise ValueError(f"user_api={user_api!r}: must be 'blas', 'openmp', or None for both")
+        if isinstance(max_threads, dict):
+            max_threads = {api: check_count(f"max_threads[{api!r}]", n) for api, n in max_threads.items()}
+        else:
+            max_threads = check_optional_count("max_threads", max_threads)
         self.max_threads: int | dict[str, int] | None = max_threads
         self.user_api: str | None = user_api
 

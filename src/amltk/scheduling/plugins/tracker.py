@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
+from amltk import _clock
 from amltk.scheduling.events import Event
 from amltk.scheduling.executors.whereabouts import Whereabouts, whereabouts
 from amltk.scheduling.plugins.background import Background
-from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.plugin import PassingPlugin
 from amltk.scheduling.plugins.record import Record, exception_text, metrics, parameters
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class Tracker(Plugin):
-    """Passes a `Record` of each call of its tasks to an experiment tracker, when the call has ended.
+class Tracker(PassingPlugin):
+    """Hands a `Record` of each call of its tasks to an experiment tracker, when the call has ended.
 
     Arguments and results are read on the loop's thread; everything that may take time runs in another thread, which
     exists only while there is something to write. A run waits at its `@finished` until everything is written; another
@@ -85,7 +85,7 @@ class Tracker(Plugin):
     # ------------------------------------------------------------------ on the loop's thread
 
     def _submitted(self, future: Any, /, *args: Any, **kwargs: Any) -> None:
-        self._pending[future] = time.time(), parameters(future.function, args, kwargs)
+        self._pending[future] = _clock.now(), parameters(future.function, args, kwargs)
 
     def _returned(self, future: Any, result: Any) -> None:
         self._ended(future, outcome="result", metrics=metrics(result))
@@ -101,7 +101,9 @@ class Tracker(Plugin):
         if submitted is None:
             return  # it was submitted before the plugin was attached
         told = whereabouts(future.work) or Whereabouts()
-        record = Record(future.task.name, given, submitted, told.began, told.ended or time.time(), **how)
+        if told.began is not None:
+            submitted = min(submitted, told.began)  # a worker may be faster than who notes the submission
+        record = Record(future.task.name, given, submitted, told.began, told.ended or _clock.now(), **how)
         self._background.put(self._write, record)
 
     async def _finish(self) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.plugin import PassingPlugin
 from amltk.scheduling.plugins.process_wide import ProcessWide
 from amltk.scheduling.plugins.wrapping import Wrapper
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _FILTERS = ProcessWide()
 
 
-class WarningFilter(Plugin):
-    """Filters the warnings of calls in the worker, like [`warnings.filterwarnings`][warnings.filterwarnings].
+class WarningFilter(PassingPlugin):
+    """Filters the warnings of calls, in the worker, as [`warnings.filterwarnings`][warnings.filterwarnings] does.
 
     Python's filters are process-wide. If calls are computed in threads of one process, the filters apply to the whole
     process while any of them is computed; afterwards the previous filters are restored. From CPython 3.14 on, an

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from amltk import _extras
+from amltk import _clock, _extras
 from amltk._checks import check_optional_count
 from amltk.scheduling.executors.whereabouts import whereabouts
 from amltk.scheduling.queue_monitor.history import History
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from amltk.scheduling.future import Future
     from amltk.scheduling.scheduler import Scheduler
+    from amltk.types import Duration
 
 MOST = 4096
 """How many moments are kept apart; they take about 2 MB."""
@@ -38,7 +38,7 @@ class _Open:
     def note_done(self, work: Work[Any]) -> None:
         """The executor has ended an attempt. Called on any thread."""
         if work is self.work:
-            self.done = time_ns()
+            self.done = _clock.now_ns()
 
 
 class QueueMonitor:
@@ -66,7 +66,6 @@ class QueueMonitor:
         self._history = History(4, MOST)
         self._open: dict[Future[Any], _Open] = {}
         self._knows_running = scheduler.executor_kind.capabilities.tells_whereabouts
-        self._latest = 0
         scheduler.witnesses.append(self._submitted)
         for event in (scheduler.STARTED, scheduler.FINISHED):
             scheduler.emitter.register(event, self._mark, hidden=True)
@@ -93,20 +92,24 @@ class QueueMonitor:
             ValueError: `n_workers` is below 1.
             TypeError: `n_workers` is not a whole number.
         """
-        check_optional_count("n_workers", n_workers)
+        n_workers = check_optional_count("n_workers", n_workers)
         load = _extras.load("amltk.scheduling.queue_monitor.frame", needs="pandas", extra="monitor")
         frame: pd.DataFrame = load.frame(self._up_to_now(), n_workers=n_workers, knows_running=self._knows_running)
         return frame
 
     def plot(
-        self, *, ax: Axes | None = None, interval: tuple[float, str] | None = None, n_workers: int | None = None
+        self,
+        *,
+        ax: Axes | None = None,
+        interval: Duration | tuple[float, str] | None = None,
+        n_workers: int | None = None,
     ) -> Axes:
         """Draw the recorded numbers as stacked areas over time. Needs matplotlib and pandas.
 
         Args:
-            ax: The axes to draw on; None for a new figure.
-            interval: Draw means over intervals of this length, such as `(50, "ms")`, in a unit that pandas knows; None
-                to draw all moments.
+            ax: What to draw on; None for a figure of its own.
+            interval: Draw means over intervals of this length: seconds, a text such as `"50 ms"`, a `timedelta`, or a
+                number and a unit that pandas knows, as in `(50, "ms")`; None for everything that is known.
             n_workers: As in `df`.
 
         Returns:
@@ -125,8 +128,7 @@ class QueueMonitor:
     # ------------------------------------------------------------------ what happens, on the loop's thread
 
     def _now(self) -> int:
-        self._latest = max(self._latest, time_ns())  # the clock may be set back
-        return self._latest
+        return _clock.now_ns()
 
     def _mark(self) -> None:
         self._history.change(self._now(), QUEUE_SIZE, 0)
@@ -157,7 +159,7 @@ class QueueMonitor:
     def _count_running(self, call: _Open, now: int) -> int:
         """Count an attempt that has ended as running for its time; returns when it ended.
 
-        Clocks of other machines may differ: no call runs before its submission, or after now.
+        What runs in other threads may be told a little late: nothing ran before it was submitted, or later than now.
         """
         where = whereabouts(call.work)
         done = now if call.done is None else _between(call.submitted, call.done, now)

@@ -9,6 +9,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
+from amltk._checks import check_seconds
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -61,6 +63,9 @@ def means(frame: Any, length: pd.Timedelta) -> Any:
 
 
 def _length(interval: Any) -> pd.Timedelta:
+    if not isinstance(interval, tuple):
+        seconds: pd.Timedelta = pd.Timedelta(check_seconds("interval", interval, above_zero=True), unit="s")  # pyright: ignore[reportAssignmentType] - it is no NaT
+        return seconds
     problem = f"interval={interval!r}: must be a number above 0 and a unit of time, such as (50, 'ms')"
     try:
         number, unit = interval

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter, deque
 from functools import partial
 from pathlib import Path
-from time import time
 from typing import TYPE_CHECKING, Any
 
-from amltk import _extras
+from amltk import _clock, _extras
 from amltk._checks import check_optional_count
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors.whereabouts import Whereabouts, whereabouts
@@ -58,10 +57,11 @@ class Timeline:
     Create it before the run; it records all runs of the scheduler. Each attempt to compute a call is one record; a call
     has several only if the plugin `Retry` has tried it again.
 
-    If the executor reports the worker's times, as all executors of `Scheduler.with_...` do, the times are on the clock
-    of the worker's machine; on another host that may differ from this one's. For any other executor the timeline has
-    only what this program sees: the time from submission to end, waiting included, and not the worker;
-    `Record.by_worker` tells which.
+    Durations are true, also where somebody sets the clock during the run. The times are those of the worker, where
+    the executor tells them; what a clock of another machine says to be before the submission or after the end ends
+    when this program heard of it. All executors that are made by `Scheduler.with_...` tell them. Of any other executor
+    the timeline knows what this program sees, the time from the submission to the end with all waiting in it, and not
+    the worker; `Record.by_worker` says so.
 
     Args:
         scheduler: The scheduler whose calls are recorded.
@@ -173,8 +173,8 @@ class Timeline:
         return exported
 
     def _up_to_now(self) -> list[Record]:
-        """The records as the pictures show them: running calls end now."""
-        now = time()
+        """The records as pictures show them: what is running has been computed until now."""
+        now = _clock.now()
         return [
             record._replace(ended=max(now, record.began or now)) if record.outcome == "running" else record
             for record in self.records()
@@ -190,7 +190,7 @@ class Timeline:
             return
         task = future.task
         name = callback_name(future.function) if task is None else task.name
-        self._open[future] = _Open(name, arguments_of(args, kwargs), time())
+        self._open[future] = _Open(name, arguments_of(args, kwargs), _clock.now())
         if call is not None:
             call.on_outcome(partial(self._reviewed, future))
 
@@ -199,7 +199,7 @@ class Timeline:
         if call.reviewed is not None:
             self._keep(call.reviewed._replace(outcome="retried"))
             call.reviewed = None
-        call.submitted = time()
+        call.submitted = _clock.now()
 
     def _reviewed(self, future: Future[Any], outcome: Outcome) -> None:
         """An attempt has ended; the call may not have."""
@@ -207,7 +207,7 @@ class Timeline:
         if call is not None:
             how = "cancelled" if outcome.cancelled else "succeeded" if outcome.error is None else "failed"
             where = whereabouts(future.work)
-            call.reviewed = _record(future, call, how, where, ended=time(), error=error_of(outcome.error))
+            call.reviewed = _record(future, call, how, where, ended=_clock.now(), error=error_of(outcome.error))
 
     def _succeeded(self, future: Future[Any], _: Any) -> None:
         self._end(future, "succeeded", None)
@@ -226,7 +226,7 @@ class Timeline:
             self._keep(call.reviewed._replace(outcome=outcome))
         else:
             where = whereabouts(future.work)
-            self._keep(_record(future, call, outcome, where, ended=time(), error=error_of(error)))
+            self._keep(_record(future, call, outcome, where, ended=_clock.now(), error=error_of(error)))
 
     def _keep(self, record: Record) -> None:
         if len(self._ended) == self._ended.maxlen:
@@ -248,7 +248,10 @@ def _record(
         error: The exception that it raised.
     """
     attempt = 1 if future.call is None else future.call.attempt
-    about = (call.function, call.arguments, outcome, error, attempt, call.submitted)
+    submitted = call.submitted
+    if where is not None and where.began is not None:
+        submitted = min(submitted, where.began)  # a worker may be faster than who notes the submission
+    about = (call.function, call.arguments, outcome, error, attempt, submitted)
     if where is None:
         # It is unknown whether a cancelled call had begun.
         began = None if outcome in {"cancelled", "pending"} else call.submitted
@@ -257,5 +260,5 @@ def _record(
         return Record(*about, None, None, where.host, where.pid, where.thread, by_worker=True)
     ended = where.ended or ended
     if ended is not None:
-        ended = max(ended, where.began)  # this program's clock may be behind, and a worker's may have been set back
+        ended = max(ended, where.began)  # where a worker was lost, this is the program's word against the worker's
     return Record(*about, where.began, ended, where.host, where.pid, where.thread, by_worker=True)

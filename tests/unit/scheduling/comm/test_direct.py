@@ -251,7 +251,7 @@ def test_misuse_in_the_call() -> None:
         with comm.open(), pytest.raises(CommError, match="is open"):
             comm.open()
         with comm.open():
-            for timeout, error in ((-1, ValueError), ("1", TypeError)):
+            for timeout, error in ((-1, ValueError), ("1 parsec", ValueError), ([1], TypeError)):
                 with pytest.raises(error, match=r"timeout="):
                     comm.request(timeout=timeout)  # type: ignore[arg-type]
             with pytest.raises(TypeError, match="belongs to the call"):

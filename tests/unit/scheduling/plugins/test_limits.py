@@ -37,14 +37,14 @@ def test_units(given: dict[str, Any], limit: str, expected: float) -> None:
     ("given", "error", "says"),
     [
         ({}, ValueError, "limits nothing"),
-        ({"wall_time": 0}, ValueError, "wall_time=0: must be above 0, in s"),
+        ({"wall_time": 0}, ValueError, "wall_time=0: must be finite and above 0: a number of seconds"),
         ({"wall_time": "2 parsecs"}, ValueError, "(ms, s, min, h, d)"),
         ({"wall_time": "soon"}, ValueError, "wall_time='soon'"),
         ({"wall_time": "-1 s"}, ValueError, "wall_time='-1 s'"),
         ({"cpu_time": float("inf")}, ValueError, "cpu_time=inf"),
         ({"cpu_time": True}, TypeError, "cpu_time=True"),
         ({"memory": "2 G"}, ValueError, "GB"),
-        ({"memory": [1]}, TypeError, "memory=[1]: must be above 0, in B"),
+        ({"memory": [1]}, TypeError, "memory=[1]: must be finite and above 0: a number of bytes"),
     ],
 )
 def test_bad_limits(given: dict[str, Any], error: type[Exception], says: str) -> None:

@@ -207,7 +207,7 @@ def test_one_plugin_for_several_tasks() -> None:
         ({"wait": float("nan")}, ValueError, "wait=nan"),
         ({"factor": 0.5}, ValueError, "factor=0.5: must be at least 1"),
         ({"jitter": 2}, ValueError, "jitter=2: must be from 0 to 1"),
-        ({"max_wait": "1 s"}, TypeError, "number of seconds"),
+        ({"max_wait": "1 parsec"}, ValueError, "number of seconds"),
     ],
 )
 def test_bad_arguments(options: dict[str, Any], error: type[Exception], says: str) -> None:

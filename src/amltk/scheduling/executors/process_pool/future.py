@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from amltk import _clock
 from amltk.scheduling.executors.light_future import LightFuture
 from amltk.scheduling.executors.whereabouts import Whereabouts, this_host
 
@@ -39,11 +40,11 @@ class PoolFuture(LightFuture[Any]):
 
     Attributes:
         fn: The function; None once it has ended.
-        limits: The limits of the call, or None.
-        pid: The worker that ran it; None until known.
-        began: When the worker began, in seconds since the epoch on the worker's clock. Known at the end, and for calls
-            that are not very short as soon as they begin; None before that.
-        ended: When the worker ended it; None if it has not.
+        limits: What it may use, or None.
+        pid: The worker that ran it; None before that is known.
+        begun_at: When the worker began, in seconds on the monotonic clock. Known at the end, and for calls that are not
+            very short as soon as they begin; None before.
+        ended_at: When the worker ended it; None if it has not.
     """
 
     def __init__(
@@ -65,8 +66,8 @@ class PoolFuture(LightFuture[Any]):
         self.seat: Seat | None = None  # the worker that it was sent to
         self.dropped: bool = False  # it has ended or was cancelled, and must not begin
         self.pid: int | None = None
-        self.began: float | None = None
-        self.ended: float | None = None
+        self.begun_at: float | None = None
+        self.ended_at: float | None = None
 
     def cancel(self) -> bool:
         """Cancel it. If it is waiting, it never begins; if it is running, its worker is ended and replaced.
@@ -84,6 +85,16 @@ class PoolFuture(LightFuture[Any]):
     def running(self) -> bool:
         """Whether a worker is running it now."""
         return self.seat is not None and self._owner.has_begun(self)
+
+    @property
+    def began(self) -> float | None:
+        """When the worker began, in seconds since the epoch; None as for `begun_at`."""
+        return None if self.begun_at is None else _clock.time_of(self.begun_at)
+
+    @property
+    def ended(self) -> float | None:
+        """When the worker ended it, in seconds since the epoch; None if it has not."""
+        return None if self.ended_at is None else _clock.time_of(self.ended_at)
 
     @property
     def whereabouts(self) -> Whereabouts:

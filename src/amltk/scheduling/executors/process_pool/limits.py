@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from amltk._checks import check_optional_bytes, check_optional_seconds
+
+if TYPE_CHECKING:
+    from amltk.types import Duration
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, init=False)
 class CallLimits:
     """The resources that one call may use before its worker is ended; None for no limit.
 
     CPU time and memory are checked 20 times a second, less often if there are thousands of processes. An excess counts
     if the next check, a hundredth of a second later, confirms it.
+
+    Durations are given as seconds, as texts such as `"1.5 h"`, or as a `timedelta`, memory as bytes or as in `"2 GB"`.
 
     Attributes:
         wall_time: Seconds from the moment that the worker begins the call.
@@ -26,24 +33,28 @@ class CallLimits:
             memory of each process counts.
 
     Raises:
-        ValueError: A limit is not above 0.
-        TypeError: A limit is not a number.
+        ValueError: A limit is not above 0 or not finite, or has no such unit.
+        TypeError: A limit is neither a number nor a text, nor a `timedelta` where it is a duration.
     """
 
-    wall_time: float | None = None
-    cpu_time: float | None = None
-    memory: int | None = None
+    wall_time: float | None
+    cpu_time: float | None
+    memory: int | None
 
-    def __post_init__(self) -> None:
-        """Check the values."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"{field.name}={value!r}: must be a number above 0, or None for no limit")
-            if not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{field.name}={value!r}: must be finite and above 0, or None for no limit")
+    def __init__(
+        self,
+        *,
+        wall_time: Duration | None = None,
+        cpu_time: Duration | None = None,
+        memory: float | str | None = None,
+    ) -> None:
+        limits = {
+            "wall_time": check_optional_seconds("wall_time", wall_time, above_zero=True),
+            "cpu_time": check_optional_seconds("cpu_time", cpu_time, above_zero=True),
+            "memory": check_optional_bytes("memory", memory),
+        }
+        for name, limit in limits.items():
+            object.__setattr__(self, name, limit)  # it is frozen
 
     def __bool__(self) -> bool:
         """Whether there is any limit."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Iterator
 
+    from amltk.types import Duration
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -42,25 +44,26 @@ class ProcessPool(Executor):
     CPUs that this process may use, divided by `max_workers`, unless it is already set.
 
     Args:
-        max_workers: How many processes, at least 1; None for one per CPU that this process may use: no more than its
-            affinity, the quota of its container, what Slurm gives the job and `LOKY_MAX_CPU_COUNT` allow;
-            `PYTHON_CPU_COUNT`, which CPython reads from 3.13 on, overrides all of these.
-        mp_context: How workers are started: None or `"forkserver"` as above; `"spawn"` each as a fresh interpreter;
-            `"fork"` as copies of this process, which may deadlock on a lock that another thread holds. Or a context of
-            `multiprocessing`, whose start method is used.
-        initializer: Called in each worker before its first call. If it raises in three workers in a row, the pool is
-            broken: all calls fail with `PoolBrokenError`, whose cause has the traceback.
-        initargs: The arguments of the initializer, pickled now. They may contain locks, queues and shared values of
-            `multiprocessing`, created with the workers' start method or with `"forkserver"`.
-        max_tasks_per_child: The number of calls after which a worker is replaced; None for never.
-        preload: The modules to import once, ahead of the workers, in a process that the workers are then forked from:
-            there is one import for all workers, and a replacement worker is ready in milliseconds. `"auto"` for the
-            modules that calls turn out to need; a list of names for only these; `()` for none. A module that leaves a
-            thread, an event loop, a connection, a process or an open file behind cannot be imported ahead: the log
-            names it, and workers import it themselves. Only on Linux, with `"forkserver"`; otherwise each worker
-            imports on its own.
-        exit_timeout: How many seconds a worker may take to end, for its threads, `atexit` handlers and so on. One that
-            takes longer is killed, and a warning says what it was waiting for.
+        max_workers: How many processes, at least 1; None for one for each CPU that this process may use: no more than
+            its affinity, the quota of its container, what Slurm gives the job and `LOKY_MAX_CPU_COUNT` allow;
+            `PYTHON_CPU_COUNT`, which CPython knows from 3.13 on, overrides all of that.
+        mp_context: How they are started. None or `"forkserver"` as above, `"spawn"` each as a fresh interpreter,
+            `"fork"` as copies of this process, with all that a lock held by another thread can do to them. Or a context
+            of `multiprocessing`, whose start method is taken.
+        initializer: Called in each worker before its first call. If it raises in three workers in succession, the
+            pool is broken: all calls fail with `PoolBrokenError`, whose cause has the traceback.
+        initargs: The arguments of the initializer, pickled now. They may hold locks, queues and shared values that
+            `multiprocessing` makes, of the context by which workers are started or of `"forkserver"`.
+        max_tasks_per_child: After how many calls a worker is replaced; None for never.
+        preload: Which modules are imported once, ahead of the workers, by a process that the workers are then forked
+            from: however many workers there are, there is one import, and a worker that replaces another one is ready
+            in milliseconds. `"auto"` for the modules that calls turn out to need, a list of names for these and no
+            others, `()` for none. A module that leaves a thread, an event loop, a connection, a process or an open
+            file behind cannot be imported ahead: the log names it, and workers import it themselves. On Linux, with
+            `"forkserver"`; elsewhere each worker imports.
+        exit_timeout: How long a worker may take to end, for its threads, `atexit` handlers and the like: seconds, a
+            text such as `"1 min"`, or a `timedelta`. One that takes longer is killed, and a warning says what it was
+            waiting for.
 
     Raises:
         ValueError: `max_workers` or `max_tasks_per_child` is below 1, or `mp_context` is unknown.
@@ -77,7 +80,7 @@ class ProcessPool(Executor):
         *,
         max_tasks_per_child: int | None = None,
         preload: Iterable[str] | Literal["auto"] = AUTO,
-        exit_timeout: float = EXIT_SECONDS,
+        exit_timeout: Duration = EXIT_SECONDS,
     ) -> None:
         workers = check_optional_count("max_workers", max_workers)
         if initializer is not None and not callable(initializer):
@@ -104,7 +107,7 @@ class ProcessPool(Executor):
         """Submit `fn(*args, **kwargs)`. If something cannot be pickled, the future fails with a `TypeError` naming it.
 
         Raises:
-            PoolBrokenError: No worker can be initialised.
+            PoolBrokenError: No worker can be started or initialised.
             RuntimeError: The pool was shut down.
         """
         call = PoolFuture(self._engine, fn, args, kwargs)
@@ -120,8 +123,8 @@ class ProcessPool(Executor):
         is ended with all processes that it has started, and replaced.
 
         Raises:
-            TypeError: `limits` is not a `CallLimits`.
-            PoolBrokenError: No worker can be initialised.
+            TypeError: `limits` are no `CallLimits`.
+            PoolBrokenError: No worker can be started or initialised.
             RuntimeError: The pool was shut down.
         """
         if not isinstance(limits, CallLimits):

@@ -71,7 +71,7 @@ class Frame(NamedTuple):
     definition: int = 0
     """The function to call, or 0 if the payload contains it."""
     began: float = 0.0
-    """Seconds since the epoch."""
+    """On the monotonic clock, which all processes of a machine share."""
     ended: float = 0.0
     payload: Buffer = b""
     buffers: Sequence[Buffer] = ()

@@ -277,7 +277,7 @@ class Traffic:
         if not seat.sent:
             return None
         first = seat.sent[0]
-        is_begun = first.began is not None or self.links[seat.number].tokens.count() < len(seat.sent)
+        is_begun = first.begun_at is not None or self.links[seat.number].tokens.count() < len(seat.sent)
         return first if is_begun else None
 
     def handle(self, events: Iterable[tuple[selectors.SelectorKey, int]]) -> None:
@@ -350,7 +350,7 @@ class Traffic:
         if not sent or sent[0].key != frame.key:
             return  # cancelled
         call = sent[0]
-        call.pid, call.began = link.pid, frame.began
+        call.pid, call.begun_at = link.pid, frame.began
         if call.limits is not None and call.fn is not None:
             self.warden.watch(link, call.limits, call.fn, frame)
             self.staff_wanted = True
@@ -364,7 +364,7 @@ class Traffic:
             self.warden.forget(link)
         if link.seat.retired:
             self.staff_wanted = True
-        call.pid, call.began, call.ended = link.pid, began, ended
+        call.pid, call.begun_at, call.ended_at = link.pid, began, ended
         call.dropped = True
         self.outcomes.append((call, frame, None))
 

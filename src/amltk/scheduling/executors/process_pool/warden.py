@@ -61,7 +61,7 @@ class Warden:
         usage = None
         if limits.cpu_time is not None or limits.memory is not None:
             before = pickle.loads(frame.payload) if frame.payload else []
-            usage = Usage(link.pid, before, processes.clock() - (time.time() - frame.began))
+            usage = Usage(link.pid, before, processes.clock() - (time.monotonic() - frame.began))
             if not self._measures():
                 self._next_look = max(self._next_look, time.monotonic() + INTERVAL)
         self._watched[link] = _Watched(limits, callback_name(fn), time.monotonic(), usage)

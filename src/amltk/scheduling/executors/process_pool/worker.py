@@ -252,7 +252,7 @@ class Worker:
         return number, b""
 
     def _call(self, frame: Frame) -> None:
-        began = time.time()
+        began = time.monotonic()
         key = frame.key
         if frame.kind != Kind.TASK:
             used = pickle.dumps(baseline()) if frame.kind == Kind.MEASURED_TASK else b""
@@ -270,9 +270,9 @@ class Worker:
             result = fn(*args, **kwargs)
             del fn, args, kwargs
         except BaseException as error:  # noqa: BLE001 - sent to the parent
-            outcome = (Kind.EXCEPTION, key, 0, 0, began, time.time(), _failure(error))
+            outcome = (Kind.EXCEPTION, key, 0, 0, began, time.monotonic(), _failure(error))
         else:
-            ended = time.time()
+            ended = time.monotonic()
             try:
                 payload, buffers = pickle_outcome(result)
                 outcome = (Kind.RESULT, key, 0, 0, began, ended, payload, buffers)

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar
 
 from amltk import exceptions
-from amltk._checks import check_seconds
+from amltk._checks import check_optional_seconds
 from amltk.exceptions import CloseRequestError, CommClosedError, CommError
 from amltk.scheduling.plugins.comm import messages
 from amltk.scheduling.plugins.comm.messages import EVENTS, MsgKind
@@ -18,8 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from amltk.scheduling.events import Event
+    from amltk.types import Duration
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    T = TypeVarWithDefault("T", default=Any)
+else:
+    T = TypeVar("T")
 
 
 class Link(Protocol):
@@ -165,12 +171,13 @@ class Comm:
         """
         self._opened().tell(MsgKind.MESSAGE, msg)
 
-    def request(self, msg: Any = None, *, timeout: float | None = None) -> Any:
-        """Send a request, and wait for the response of a callback of `REQUEST`.
+    def request(self, msg: Any = None, *, timeout: Duration | None = None) -> Any:
+        """Ask for something, and wait for the response of a callback of `REQUEST`.
 
         Args:
-            msg: The `Comm.Msg.data` of the callback's message.
-            timeout: How many seconds to wait, 0 or more; a later response is dropped. None to wait without limit.
+            msg: What the callback finds in `Comm.Msg.data`.
+            timeout: After how long it is given up: seconds, a text such as `"1 min"`, or a `timedelta`; a response that
+                comes later is dropped. None to wait for as long as it takes.
 
         Returns:
             The argument of `Comm.Msg.respond`.
@@ -181,20 +188,21 @@ class Comm:
                 message. Or a callback has closed the comm.
             CommClosedError: The comm is not open, the run is gone, or the call was cancelled.
         """
-        return self._opened().request(msg, _check_timeout(timeout))
+        return self._opened().request(msg, check_optional_seconds("timeout", timeout))
 
-    def receive(self, *, timeout: float | None = None) -> Any:
-        """Return the next message that a callback sent with `msg.comm.send`, waiting for it if necessary.
+    def receive(self, *, timeout: Duration | None = None) -> Any:
+        """Take the next thing that a callback has sent with `msg.comm.send`, waiting for it if need be.
 
         Args:
-            timeout: How many seconds to wait, 0 or more; None to wait without limit.
+            timeout: How long to wait: seconds, a text such as `"1 min"`, or a `timedelta`; None to wait for as long as
+                it takes.
 
         Raises:
             CommTimeoutError: Nothing arrived in time.
             CloseRequestError: A callback has closed the comm, and all earlier messages have been received.
             CommClosedError: The comm is not open, the run is gone, or the call was cancelled.
         """
-        return self._opened().receive(_check_timeout(timeout))
+        return self._opened().receive(check_optional_seconds("timeout", timeout))
 
     def poll(self) -> bool:
         """Whether `receive` would return at once. Raises like `receive` if nothing more can arrive."""
@@ -237,7 +245,3 @@ class Comm:
             link, self._link = self._link, None
         if link is not None:
             link.end()
-
-
-def _check_timeout(timeout: float | None) -> float | None:
-    return None if timeout is None else check_seconds("timeout", timeout)

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from amltk.scheduling.plugins.comm.conversation import Conversation
     from amltk.scheduling.task import Task
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    T = TypeVarWithDefault("T", default=Any)
+else:
+    T = TypeVar("T")
 
 
 class MsgKind(enum.Enum):

@@ -10,7 +10,7 @@ from amltk.scheduling.plugins.comm.direct import DirectConversation
 from amltk.scheduling.plugins.comm.listener import address_of
 from amltk.scheduling.plugins.comm.messages import EVENTS, MsgKind
 from amltk.scheduling.plugins.comm.server import Server
-from amltk.scheduling.plugins.plugin import Plugin
+from amltk.scheduling.plugins.plugin import GivingPlugin
 from amltk.scheduling.plugins.wrapping import Wrapper
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.task import Task
 
 
-class CommPlugin(Plugin):
+class CommPlugin(GivingPlugin):
     """Gives each call of a task a comm, and adds the events `OPEN`, `MESSAGE`, `REQUEST` and `CLOSE` to the task.
 
     All tasks of a run share one listener, which exists from the first such submission to the end of the run: a Unix

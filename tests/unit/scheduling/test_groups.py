@@ -1,0 +1,65 @@
+"""An exception group is a type of its own, as for `except`: what is in it is not looked at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from amltk.scheduling import Retry, Scheduler
+from amltk.testing import SimulatedExecutor, run_in_virtual_time
+
+GROUP = ExceptionGroup("two parts failed", [ValueError("one"), ValueError("other")])
+INTERRUPTED = BaseExceptionGroup("two parts ended", [SystemExit(1), ValueError("other")])
+
+
+def run(error: BaseException, plugins: Any = (), **options: Any) -> tuple[Any, Scheduler, int]:
+    """Run a task whose calls raise `error`."""
+    attempts = 0
+
+    def outcome(*_: Any) -> None:
+        nonlocal attempts
+        attempts += 1
+        raise error
+
+    scheduler = Scheduler(SimulatedExecutor(1, outcome=outcome))
+    task = scheduler.task(print, plugins=plugins)
+    scheduler.on_start(lambda: task.submit())
+    return run_in_virtual_time(scheduler.async_run(**options)), scheduler, attempts
+
+
+def test_a_group_of_value_errors_is_no_value_error() -> None:
+    """It is raised, as whatever matches no type, and keeps its members."""
+    with pytest.raises(ExceptionGroup) as caught:
+        run(GROUP, on_exception={ValueError: "continue"})
+    assert caught.value is GROUP
+
+
+@pytest.mark.parametrize(
+    ("policy", "code"),
+    [
+        ({ExceptionGroup: "continue"}, "EXHAUSTED"),
+        ({BaseExceptionGroup: "continue"}, "EXHAUSTED"),
+        ({Exception: "continue"}, "EXHAUSTED"),
+        ({ValueError: "continue", ExceptionGroup: "end"}, "EXCEPTION"),
+        ({ExceptionGroup: "end", Exception: "continue"}, "EXCEPTION"),
+    ],
+)
+def test_a_group_is_matched_by_its_own_type(policy: Any, code: str) -> None:
+    """`ExceptionGroup` and what is above it match, in the order in which they are given."""
+    state, _, _ = run(GROUP, on_exception=policy)
+    assert state.code.name == code
+    assert state.exceptions == 1
+
+
+def test_a_group_with_more_than_exceptions_is_an_outcome_too() -> None:
+    """`BaseExceptionGroup` is its type: `Exception` does not match it, nor does `ExceptionGroup`."""
+    state, _, _ = run(INTERRUPTED, on_exception={ExceptionGroup: "end", BaseExceptionGroup: "continue"})
+    assert state.code.name == "EXHAUSTED"
+
+
+@pytest.mark.parametrize(("on", "attempts"), [(ValueError, 1), (ExceptionGroup, 3), ((KeyError, ExceptionGroup), 3)])
+def test_retry_does_as_the_policies_do(on: Any, attempts: int) -> None:
+    """A call is tried again for the group's type, not for what is in it."""
+    _, _, made = run(GROUP, plugins=Retry(on, wait=0), on_exception="continue")
+    assert made == attempts

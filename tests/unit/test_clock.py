@@ -1,0 +1,128 @@
+"""Times of day whose differences are true durations, whoever sets the clock."""
+
+from __future__ import annotations
+
+import ast
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import amltk
+from amltk import _clock
+from amltk.scheduling import Scheduler, SequentialExecutor
+from amltk.scheduling.executors.whereabouts import Whereabouts
+from amltk.scheduling.queue_monitor import QueueMonitor
+from amltk.scheduling.timeline import Timeline
+
+HOUR = 3600.0
+MUCH = 60.0
+"""Seconds that no machine is busy for."""
+
+
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
+    """Set the clock of this process by so many seconds from what it would be."""
+    monotonic = time.monotonic_ns
+    real = time.time_ns() - monotonic()
+
+    def set_clock(by: float) -> None:
+        def time_ns() -> int:
+            return monotonic() + real + round(by * 1e9)
+
+        monkeypatch.setattr(_clock, "time_ns", time_ns)
+        monkeypatch.setattr(time, "time_ns", time_ns)
+        monkeypatch.setattr(time, "time", lambda: time_ns() / 1e9)
+
+    monkeypatch.setattr(_clock, "_ahead", _clock._ahead)  # given back at the end
+    monkeypatch.setattr(_clock, "_ahead_ns", _clock._ahead_ns)
+    set_clock(0)
+    return set_clock
+
+
+def test_it_tells_the_time_of_day() -> None:
+    """Where nobody has set the clock, it is what `time.time()` says."""
+    _clock.hold("a test")
+    _clock.release("a test")
+    assert _clock.now() == pytest.approx(time.time(), abs=MUCH)
+    assert _clock.now_ns() / 1e9 == pytest.approx(time.time(), abs=MUCH)
+    assert _clock.time_of(time.monotonic()) == pytest.approx(time.time(), abs=MUCH)
+
+
+@pytest.mark.parametrize("by", [HOUR, -HOUR])
+def test_it_stays_while_a_run_holds_it(set_clock: Callable[[float], None], by: float) -> None:
+    """Who sets the clock changes nothing that is told during a run, nor what a run beside it is told."""
+    before = _clock.now()
+    _clock.hold("first")
+    set_clock(by)
+    _clock.hold("second")
+    assert 0 <= _clock.now() - before < MUCH
+    for holder in ("first", "second", "second"):
+        _clock.release(holder)
+
+
+def test_it_follows_a_clock_that_has_gone_ahead_from_the_next_run_on(set_clock: Callable[[float], None]) -> None:
+    """A machine that has slept has another time of day; one that was set back does not bring moments twice."""
+    before = _clock.now()
+    for by in (HOUR, -HOUR):
+        set_clock(by)
+        _clock.hold("next")
+        _clock.release("next")
+        assert _clock.now() == pytest.approx(before + HOUR, abs=MUCH)
+
+
+@pytest.mark.parametrize("by", [HOUR, -HOUR])
+def test_who_sets_the_clock_changes_no_duration(set_clock: Callable[[float], None], by: float) -> None:
+    """A call in which the clock is set takes as long as it took: in the timeline and for the monitor of the queue."""
+    scheduler = Scheduler(SequentialExecutor())
+    timeline, monitor = Timeline(scheduler), QueueMonitor(scheduler)
+    scheduler.on_start(lambda: [scheduler.submit(set_clock, by), scheduler.submit(int)])
+    scheduler.run(display=False)
+    records = timeline.records()
+    times = [at for r in records for at in (r.submitted, r.began, r.ended) if at is not None]
+    assert len(times) == 6
+    assert max(times) - min(times) < MUCH
+    assert all(r.submitted <= (r.began or 0) <= (r.ended or 0) for r in records)
+    steps = [at for at, _ in monitor._history.steps()]
+    assert max(steps) - min(steps) < MUCH * 1e9
+
+
+@pytest.mark.parametrize(
+    ("began", "ended", "expected"),
+    [
+        (101.0, 103.0, (101.0, 103.0)),
+        (100.0, 110.0, (100.0, 110.0)),
+        (90.0, 92.0, (108.0, 110.0)),  # behind
+        (3700.0, 3702.0, (108.0, 110.0)),  # ahead
+        (109.0, 111.0, (108.0, 110.0)),
+        (50.0, None, (50.0, None)),
+    ],
+)
+def test_of_a_clock_that_differs_only_durations_are_believed(
+    began: float, ended: float | None, expected: tuple[float, float | None]
+) -> None:
+    """What cannot have been between the submission and the arrival of the outcome ended when that arrived."""
+    told = Whereabouts("elsewhere", 1, None, began, ended).within(100.0, 110.0)
+    assert (told.began, told.ended) == expected
+
+
+def test_nothing_else_reads_the_time_of_day() -> None:
+    """Durations come from the monotonic clock: `_clock` reads the time of day, and who compares processes' starts."""
+    allowed = {"_clock.py", "processes.py"}
+    root = Path(amltk.__file__).parent
+    readers = [
+        f"{path.relative_to(root)}:{node.lineno}"
+        for path in root.rglob("*.py")
+        if path.name not in allowed
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute | ast.ImportFrom) and _reads_time_of_day(node)
+    ]
+    assert readers == []
+
+
+def _reads_time_of_day(node: ast.Attribute | ast.ImportFrom) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return node.module == "time" and bool({name.name for name in node.names} & {"time", "time_ns"})
+    name = ast.unparse(node)
+    return name in {"time.time", "time.time_ns"} or ("datetime" in name and node.attr in {"now", "utcnow", "today"})
