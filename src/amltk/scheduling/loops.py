@@ -45,13 +45,17 @@ def drive(
     `SystemExit` of a task and `loop.stop()`, as a `RuntimeError`. It is handed to `interrupt`, and the loop goes on, so
     that `main` can end in order.
     """
+    error: BaseException | None = None
     while not main.done():
         try:
+            if error is not None:
+                raised, error = error, None
+                interrupt(raised)  # here, since that may be interrupted as well
             loop.run_until_complete(main)
-        except BaseException as error:
+        except BaseException as raised:
             if main.done():
                 raise
-            interrupt(error)
+            error = raised
 
 
 async def attend(

@@ -44,6 +44,10 @@ _log = logging.getLogger(__name__)
 
 Code = ExitState.Code
 
+KILLING_SECONDS = 2.0
+"""How long an executor that really kills may take for it, even if a user insists: giving it up half-way would leave
+processes behind."""
+
 COMPUTE: Event[[], Any] = Event("compute")
 """What a step of an executor that computes on the loop's thread counts as in messages."""
 
@@ -136,7 +140,12 @@ class Run:
     @property
     def interrupted(self) -> bool:
         """Whether somebody from outside has ended it, so that an exception comes out of it."""
-        return self._interrupts + self._cancellations > 0
+        return self.n_interruptions > 0
+
+    @property
+    def n_interruptions(self) -> int:
+        """How often somebody has."""
+        return self._interrupts + self._cancellations
 
     def is_here(self) -> bool:
         """Whether the caller is on the loop's thread."""
@@ -382,7 +391,10 @@ class Run:
                 self._backend.withdraw(future.work)
             if n % 1000 == 0:
                 await self._uncancelled(asyncio.sleep(0))
-        await self._in_thread(self._backend.end_calls, unless=lambda: self._insisted() and not self._backend.kills)
+        patience_until = self.loop.time() + (KILLING_SECONDS if self._backend.kills else 0.0)
+        await self._in_thread(
+            self._backend.end_calls, unless=lambda: self._insisted() and self.loop.time() >= patience_until
+        )
         self._write_off()
         self._delivery.cancel_coroutines()
         await self._until_quiet()
@@ -639,12 +651,9 @@ class Run:
 
     async def _until_quiet(self) -> None:
         """Wait until nothing is in progress; another interrupt gives up coroutines of callbacks that refuse to end."""
-        interrupts = self._interrupts + self._cancellations
+        interruptions = self.n_interruptions
         await self._until(
-            lambda: (
-                self._quiet()
-                or (self._interrupts + self._cancellations > interrupts and not self.ledger and not self._inbox)
-            )
+            lambda: self._quiet() or (self.n_interruptions > interruptions and not self.ledger and not self._inbox)
         )
         self._delivery.give_up()
 

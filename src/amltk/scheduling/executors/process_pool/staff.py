@@ -41,8 +41,8 @@ from amltk.scheduling.executors.termination import kill_trees
 
 if TYPE_CHECKING:
     import socket
-    import threading
     from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
     from amltk.scheduling.executors.process_pool.book import Book
     from amltk.scheduling.executors.process_pool.fork_server.messages import Message
@@ -105,7 +105,7 @@ class Staff:
         traffic: Traffic,
         selector: selectors.BaseSelector,
         control: selectors.BaseSelector,
-        lock: threading.Lock,
+        lock: AbstractContextManager[object],
         own: list[socket.socket],
     ) -> None:
         self._options = options
@@ -182,9 +182,10 @@ class Staff:
     def close(self) -> None:
         """End what was needed to start workers, once these have ended."""
         with self._lock:
-            for link in self._links.values():
-                link.close()
+            links = list(self._links.values())
             self._links.clear()
+        for link in links:
+            link.close()
         if self._starter is not None:
             self._starter.close()
             self._starter = None
@@ -350,12 +351,17 @@ class Staff:
 
     def _kill_condemned(self) -> None:
         """Kill the workers that are to be ended, with everything that they have started."""
-        now = time.monotonic()
+        now, late = time.monotonic(), []
         with self._lock:
             for link in self._links.values():
                 if link.reason is None:
                     link.reason = self._overdue(link, now)
+                    late += [link] if isinstance(link.reason, TimeoutError) else []
             condemned = [link for link in self._links.values() if link.reason is not None]
+        for link in late:
+            waits = f": it waits for {link.ending}" if link.ending else ""
+            limit = self._options.exit_timeout
+            _log.warning("worker %d did not end in %g s, and is killed%s", link.pid, limit, waits)
         for link in condemned:
             if not link.pid and self._starter is not None:
                 self._starter.abandon(link.seat.number)
@@ -368,8 +374,6 @@ class Staff:
         limit = self._options.exit_timeout
         if link.hung_up_at is None or now - link.hung_up_at < limit:
             return None
-        waits = f": it waits for {link.ending}" if link.ending else ""
-        _log.warning("worker %d did not end in %g s, and is killed%s", link.pid, limit, waits)
         return TimeoutError(f"it did not end in {limit:g} s")
 
     def _note_reports(self) -> bool:
@@ -456,8 +460,8 @@ class Staff:
         if link.silent_since is None:
             self._selector.unregister(link.frames)
         self._traffic.take_back(link)
+        del self._links[link.seat.number]  # first: who asks in between, on this thread, must not find what is closed
         link.close()
-        del self._links[link.seat.number]
 
     def _replace_starter(self) -> None:
         """Forget a process that starts workers and was killed; its workers end with it. The next one gets another."""

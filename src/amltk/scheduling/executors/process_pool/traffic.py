@@ -276,8 +276,10 @@ class Traffic:
         """The call that a worker is at; None if it is at none."""
         if not seat.sent:
             return None
-        first = seat.sent[0]
-        is_begun = first.began is not None or self.links[seat.number].tokens.count() < len(seat.sent)
+        first, link = seat.sent[0], self.links.get(seat.number)
+        if link is None:
+            return None  # who asks, on this thread, has come in between two steps
+        is_begun = first.began is not None or link.tokens.count() < len(seat.sent)
         return first if is_begun else None
 
     def handle(self, events: Iterable[tuple[selectors.SelectorKey, int]]) -> None:
