@@ -41,7 +41,7 @@ from amltk.scheduling.executors.termination import kill_trees
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection
     from contextlib import AbstractContextManager
 
     from amltk.scheduling.executors.process_pool.book import Book
@@ -145,7 +145,7 @@ class Staff:
                 if warden.confirm(excess):
                     self._traffic.condemn(excess.link, excess.error)
         changed = self._note_reports()
-        self._kill_condemned()
+        changed = self._kill_condemned() or changed
         with self._lock:
             self._hang_up(everybody=closing and self._book.idle())
         self._watch_starts()
@@ -349,8 +349,12 @@ class Staff:
                 if not link.pid and self._starter is not None:
                     self._starter.abandon(link.seat.number)
 
-    def _kill_condemned(self) -> None:
-        """Kill the workers that are to be ended, with everything that they have started."""
+    def _kill_condemned(self) -> bool:
+        """Kill the workers that are to be ended, with everything that they have started.
+
+        Returns:
+            Whether some were given up that cannot be killed: they have become another user's.
+        """
         now, late = time.monotonic(), []
         with self._lock:
             for link in self._links.values():
@@ -365,7 +369,17 @@ class Staff:
         for link in condemned:
             if not link.pid and self._starter is not None:
                 self._starter.abandon(link.seat.number)
-        _kill(link.pid for link in condemned if link.pid)
+        denied = _kill({link.pid for link in condemned if link.pid})
+        for link in condemned:
+            if link.pid in denied:
+                _log.warning(
+                    "worker %d is to be ended, because %s, and this user may not do that: it is left alone, and ends "
+                    "when its call does",
+                    link.pid,
+                    link.reason,
+                )
+                self._bury(link, UNKNOWN)
+        return bool(denied)
 
     def _overdue(self, link: Link, now: float) -> Exception | None:
         """Why a worker has to be killed that should have ended by itself; None if it has time."""
@@ -502,14 +516,23 @@ class Staff:
             self._start_failed(f"worker {link.pid} ended with exit code {code} before it was initialised", None)
 
 
-def _kill(pids: Iterable[int]) -> None:
-    """Kill workers. What they have started is ended by the process that is their parent, where that finds it."""
+def _kill(pids: Collection[int]) -> set[int]:
+    """Kill workers. What they have started is ended by the process that is their parent, where that finds it.
+
+    Returns:
+        Those that this user may not kill.
+    """
     if not ON_LINUX:
         kill_trees(pids)
-        return
+    denied = set()
     for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
+        try:
             os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            denied.add(pid)
+    return denied
 
 
 def _kill_group(pid: int) -> None:

@@ -220,8 +220,9 @@ class ForkServer:
         try:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            with contextlib.suppress(PermissionError):  # this process has become another user's: they end by themselves
+                self._process.kill()
+                self._process.wait()
 
 
 class Fork:
@@ -302,11 +303,14 @@ def _has_ended(pid: int) -> bool:
 
 
 def _reap(pid: int) -> None:
-    """Wait for a process, and kill it if it takes too long."""
+    """Wait for a process, and kill it if it takes too long and that is allowed."""
     give_up = time.monotonic() + END_SECONDS
     while not _has_ended(pid):
         if time.monotonic() > give_up:
-            os.kill(pid, signal.SIGKILL)
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except PermissionError:  # this process has become another user's
+                return
         time.sleep(0.001)
 
 
