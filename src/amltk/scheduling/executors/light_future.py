@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from concurrent.futures._base import FINISHED, PENDING
+from concurrent.futures._base import FINISHED, PENDING, RUNNING
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_UNENDED = (PENDING, RUNNING)
 
 _RLock: Any = type(threading.RLock())
 
@@ -46,15 +48,22 @@ class LightFuture(Future[T]):
         self._waiters: list[Any] = []
         self._done_callbacks: list[Any] = []
 
+    def check_waiting(self) -> None:
+        """Called before this thread waits for the end; a subclass raises where that would not come."""
+
     def result(self, timeout: float | None = None) -> T:
         """As `concurrent.futures.Future.result`."""
         if self._state == FINISHED and self._exception is None:
             return self._result  # type: ignore[return-value] # it was set before the state
         try:
+            if self._state in _UNENDED:
+                self.check_waiting()
             return super().result(timeout)
         finally:
             del self  # as there: what is raised has this frame in its traceback, and would keep its own future alive
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """As `concurrent.futures.Future.exception`."""
+        if self._state in _UNENDED:
+            self.check_waiting()
         return self._exception if self._state == FINISHED else super().exception(timeout)

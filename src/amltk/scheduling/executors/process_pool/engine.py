@@ -146,7 +146,7 @@ class Engine:
         """
         with self._gate:
             if self._closing or self._thread is None:
-                self._open()
+                self._open()  # also in a forked copy, where there is no thread
             self._arrivals.append(call)
         if self._asleep and self._hungry:
             courier = self._courier
@@ -158,9 +158,9 @@ class Engine:
 
     def _open(self) -> None:
         """Start the thread, if calls are accepted."""
-        if self._is_copy():
+        if self.is_copy():
             raise RuntimeError(
-                f"this ProcessPool is that of process {self._pid}, which has forked this one: make another"
+                f"this ProcessPool is that of process {self._pid}, which has forked this one: make another one here"
             )
         if self.broken is not None:
             raise PoolBrokenError(str(self.broken)) from self.broken
@@ -179,7 +179,7 @@ class Engine:
 
     def cancel(self, call: PoolFuture) -> bool:
         """Give up a call; False if it has ended, or is given up already. A worker that is at it is ended."""
-        if self._is_copy():
+        if self.is_copy():
             return False
         if self._lock._is_owned():
             if not call.dropped and not call.unwanted:
@@ -227,24 +227,47 @@ class Engine:
     def expect_end(self) -> None:
         """Give up workers that take long to be ready, until a loop is attached again."""
         self._staff.is_hurried = True
-        self._summons.set()
+        if not self.is_copy():
+            self._summons.set()
 
-    def note_fork(self) -> None:
-        """Note, in a forked copy of the process, that the thread of the pool is not there."""
+    def note_fork(self, *, is_worker: bool) -> None:
+        """Let go, in a forked copy of the process, of what is its parent's; nothing is said to anybody.
+
+        Args:
+            is_worker: Whether the copy is to be a worker, or to make one: it needs some of that, and closes the rest.
+        """
         self._thread = None
+        # Other threads may have had them, which are not there any more.
+        self._lock, self._turn_lock, self._gate = threading.RLock(), threading.Lock(), threading.RLock()
+        self._turner = 0
+        self._put_off.clear()
+        courier, self._courier = self._courier, None
+        if courier is not None:
+            courier.disown()
+        if not is_worker:
+            self._staff.disown(self._lock)
+            self._close_selectors()
 
-    def _is_copy(self) -> bool:
+    def owner(self) -> int:
+        """The process that has the workers."""
+        return self._pid
+
+    def is_copy(self) -> bool:
         """Whether this process is a forked copy of the one that has the workers: their connections are not its own."""
         return os.getpid() != self._pid
 
     def has_begun(self, call: PoolFuture) -> bool:
         """Whether a worker is at it."""
+        if self.is_copy():
+            return False
         with self._lock:
             return call.seat is not None and self._traffic.begun(call.seat) is call
 
     def running_calls(self) -> list[PoolFuture]:
         """What the workers are at; takes as long as there are workers, whatever waits."""
-        calls = []
+        calls: list[PoolFuture] = []
+        if self.is_copy():
+            return calls
         with self._lock:
             for seat in self._book.seats.values():
                 if (call := self._traffic.begun(seat)) is not None:
@@ -254,7 +277,7 @@ class Engine:
 
     def close(self, *, cancel: bool) -> None:
         """Accept nothing more; end when everything has ended."""
-        if self._is_copy():
+        if self.is_copy():
             return
         with self._gate:
             self._closing = True
@@ -277,7 +300,7 @@ class Engine:
 
     def kill(self) -> None:
         """End all workers at once; what ran fails, what waited is cancelled."""
-        if self._is_copy():
+        if self.is_copy():
             return
         self.close(cancel=True)
         self._unless_held(partial(self._condemn_all, WorkerLostError("the pool's workers were killed")))
@@ -291,12 +314,16 @@ class Engine:
 
     def join(self) -> None:
         """Wait for the end; not where the end waits for the caller, in the middle of a turn or on the pool's thread."""
+        if self.is_copy():
+            return
         thread, caller = self._thread, get_ident()
         if thread is not None and caller not in {thread.ident, self._turner} and not self._lock._is_owned():
             thread.join()
 
     def pids(self) -> list[int]:
         """The workers' processes."""
+        if self.is_copy():
+            return []
         with self._lock:
             return [link.pid for link in self._traffic.links.values() if link.pid]
 
@@ -310,6 +337,8 @@ class Engine:
         Returns:
             False if that is impossible, since another loop does it, or this one cannot.
         """
+        if self.is_copy():
+            return False
         with self._gate:
             if self._courier is not None or self._over:
                 return False
@@ -322,7 +351,7 @@ class Engine:
 
     def detach(self) -> None:
         """Undo `attach`."""
-        if self._is_copy():
+        if self.is_copy():
             return
         with self._gate:
             if self._courier is not None:
@@ -464,7 +493,8 @@ class Engine:
         except BaseException as error:  # noqa: BLE001 - whatever it is, no call may be left without an end
             self.fail(error)
         finally:
-            self._release()
+            if not self.is_copy():
+                self._release()
 
     def _patience(self) -> float | None:
         """Seconds to wait for something to happen; None for as long as it takes."""
@@ -500,6 +530,8 @@ class Engine:
 
     def fail(self, error: BaseException) -> None:
         """Give up, since a turn was torn in the middle: by a defect, or by the handler of a signal that raises."""
+        if self.is_copy():
+            return  # users' code has forked in the middle of it
         self._break(PoolBrokenError(f"the pool's own work was torn by {error!r}"), error)
         self._summons.set()
 
@@ -615,6 +647,10 @@ class Courier:
     def _share(self) -> None:
         self._timer = None
         self._turn()
+
+    def disown(self) -> None:
+        """Do nothing any more, in a forked copy of the process: what the loop watches is its parent's as well."""
+        self._is_closed = True
 
     def close(self) -> None:
         """Leave the loop alone."""

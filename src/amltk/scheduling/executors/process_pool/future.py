@@ -31,6 +31,14 @@ class Owner(Protocol):
         """Whether a worker is at it."""
         ...
 
+    def is_copy(self) -> bool:
+        """Whether this process was forked from the one that has the workers."""
+        ...
+
+    def owner(self) -> int:
+        """The pid of that process."""
+        ...
+
 
 class PoolFuture(LightFuture[Any]):
     """The outcome of one call in a `ProcessPool`.
@@ -97,6 +105,14 @@ class PoolFuture(LightFuture[Any]):
             self._condition.notify_all()
         self._invoke_callbacks()  # type: ignore[attr-defined]
         self.release()
+
+    def check_waiting(self) -> None:
+        """See `LightFuture.check_waiting`."""
+        if self._owner.is_copy():
+            raise RuntimeError(
+                f"this future is told its outcome in process {self._owner.owner()} only, which has forked this one: "
+                "ask for it there, or submit the call to a ProcessPool that was made here"
+            )
 
     def running(self) -> bool:
         """Whether a worker is at it right now."""

@@ -197,6 +197,22 @@ class Staff:
                 self._selector.unregister(forwarding)
             forwarding.close()
 
+    def disown(self, lock: AbstractContextManager[object]) -> None:
+        """Close, in a forked copy of the process, its copies of all connections. Nothing is sent or ended.
+
+        Args:
+            lock: The engine's new one.
+        """
+        self._lock = lock
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+        self._book.seats.clear()
+        if self._starter is not None:
+            self._starter.disown()
+            self._starter = None
+        self._traffic.disown()
+
     # ------------------------------------------------------------------ starts
 
     def _start_workers(self) -> bool:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -84,6 +85,9 @@ class Starter(Protocol):
 
     def close(self) -> None:
         """End what was needed to start workers, and what is left of them."""
+
+    def disown(self) -> None:
+        """Close what this process has of it, a forked copy of the one that has made it."""
 
 
 def importable_path() -> list[str]:
@@ -224,6 +228,12 @@ class ForkServer:
                 self._process.kill()
                 self._process.wait()
 
+    def disown(self) -> None:
+        """See `Starter`."""
+        self.control.close()
+        if self._process is not None:
+            self._process.returncode = 0  # it is no child of this process, which cannot wait for it
+
 
 class Fork:
     """Starts workers as copies of this process, as `mp_context="fork"` asks for, each under a supervisor."""
@@ -274,8 +284,21 @@ class Fork:
         self.control.shutdown(socket.SHUT_RDWR)  # those whose workers are still there end them
         for pid in (*self._supervisors.values(), *self._leaving):
             _reap(pid)
+        self.disown()
+
+    def disown(self) -> None:
+        """See `Starter`."""
         self.control.close()
         self._theirs.close()
+
+
+_forking: set[int] = set()
+"""The threads that fork workers, or what starts them."""
+
+
+def is_forking() -> bool:
+    """Whether it is this thread that makes a fork, for a pool."""
+    return threading.get_ident() in _forking
 
 
 def _fork() -> int:
@@ -286,7 +309,11 @@ def _fork() -> int:
     with warnings.catch_warnings():
         # CPython 3.12 and later warn of forking where there are threads; the user has asked for it.
         warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
+        _forking.add(threading.get_ident())
+        try:
+            return os.fork()
+        finally:
+            _forking.discard(threading.get_ident())
 
 
 def _close_all(descriptors: Iterable[int]) -> None:

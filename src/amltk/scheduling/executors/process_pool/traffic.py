@@ -95,6 +95,14 @@ class Traffic:
         self._pickler = CallPickler(self._definitions)
         self._pickling = threading.Lock()  # held while users' code is called, so never together with the engine's
 
+    def disown(self) -> None:
+        """Let go, in a forked copy of the process, of what is its parent's."""
+        self._pickling = threading.Lock()
+        self.outcomes, self.questions = [], []
+        if self.forwarding is not None:
+            self.forwarding.disown()
+            self.forwarding = None
+
     # ------------------------------------------------------------------ to the workers
 
     def unpacked(self) -> list[PoolFuture]:
