@@ -162,3 +162,39 @@ def test_the_error_says_what_to_do() -> None:
         "this ProcessPool is that of process PARENT, which has forked this one: make another one here",
         "7 4950 9",
     ]
+
+
+@pytest.mark.parametrize("executor", ["with_processes(2)", "with_threads(2)"])
+@pytest.mark.parametrize(
+    ("leave", "said"),
+    [("sys.exit(3)", "SystemExit"), ("1 / 0", "ZeroDivisionError"), ("return", "RuntimeError")],
+)
+def test_a_callback_that_forks_and_comes_back_in_the_child(leave: str, said: str, executor: str) -> None:
+    """The run ends there with an error, and goes on in the parent as if nothing had happened."""
+    ended = run_script(f"""
+    import os, sys
+    from amltk.scheduling import Scheduler
+
+    scheduler, told, parent = Scheduler.{executor}, [], os.getpid()
+
+    @scheduler.on_start
+    def begin():
+        for n in range(40):
+            scheduler.submit(abs, n)
+
+    @scheduler.on_future_result
+    def fork(future, result):
+        told.append(result)
+        if len(told) == 10:
+            child = os.fork()
+            if not child:
+                {leave}
+            told.append(os.waitpid(child, 0) and 0)
+
+    try:
+        print(scheduler.run().code.name, sum(told), flush=True)
+    except BaseException as error:
+        print(type(error).__name__, os.getpid() != parent, flush=True)
+    """)
+    assert ended.lines == [f"{said} True", "EXHAUSTED 780"], ended.errors
+    assert ended.code == 0

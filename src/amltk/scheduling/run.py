@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
+import weakref
 from concurrent.futures import BrokenExecutor, CancelledError
 from concurrent.futures import Future as Work
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +53,17 @@ processes behind."""
 
 COMPUTE: Event[[], Any] = Event("compute")
 """What a step of an executor that computes on the loop's thread counts as in messages."""
+
+
+_going_on: weakref.WeakSet[Run] = weakref.WeakSet()
+
+
+def _note_fork() -> None:
+    for run in list(_going_on):
+        run.note_fork()
+
+
+os.register_at_fork(after_in_child=_note_fork)
 
 
 class Run:
@@ -339,7 +353,16 @@ class Run:
         finally:
             self._release()
 
+    def note_fork(self) -> None:
+        """End in a forked copy of the process, if a callback that has forked comes back there: nothing is computed."""
+        text = (
+            f"this process, {os.getpid()}, was forked during a run, which goes on in process {os.getppid()} only: "
+            "end it by os._exit() before the callback returns, or start it by multiprocessing"
+        )
+        self._inbox.put_first(partial(self._fail, text, RuntimeError(text), raises=True, abandon=True))
+
     def _open(self) -> None:
+        _going_on.add(self)
         self._backend.attach(self._run_step, None if may_be_torn() else self._inbox.gather)
         if self._options.timeout is not None:
             self._deadline = self.loop.time() + self._options.timeout
@@ -417,6 +440,7 @@ class Run:
 
     def _release(self) -> None:
         """Leave nothing behind, however the run ended."""
+        _going_on.discard(self)
         self.ending.move_to(Phase.OVER)
         self._attempt(self.shared.close, "teardown of what plugins share")
         self._timers.clear()
