@@ -8,10 +8,17 @@ import os
 import signal
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 if TYPE_CHECKING:
     from types import FrameType
+
+
+INSISTING = 3
+STUCK_SECONDS = 0.05
+"""How many signals have to come, and within how many seconds at least, while the run hears of none of them, until one
+is raised although no callback is being called."""
 
 
 class Interruptible(Protocol):
@@ -25,6 +32,11 @@ class Interruptible(Protocol):
     @property
     def interrupted(self) -> bool:
         """Whether an interruption has reached it."""
+        ...
+
+    @property
+    def n_interruptions(self) -> int:
+        """How many have."""
         ...
 
     def interrupt_from_signal(self, exception: BaseException) -> None:
@@ -85,6 +97,9 @@ class Interrupts:
     One handler serves all runs of the process: the first one to enter installs it, the last one to leave puts back
     what was there. Signals can be handled in the main thread only, so elsewhere this does nothing.
 
+    Where the main thread is stuck, so that the run hears of no signal, the third one is raised where it is: whatever
+    has gone wrong there, a user can end the program.
+
     Args:
         run: What a signal ends.
         life: The task that the run goes on in.
@@ -106,6 +121,9 @@ class Interrupts:
         self._held_up: list[Interrupts] = []  # by this one
         self._is_held_up = False
         self._is_told = False
+        self._n_heard = 0  # by the run, when a signal came last
+        self._n_unheard = 0  # those that came since
+        self._unheard_since = 0.0
         self._entered = False
 
     @property
@@ -181,8 +199,16 @@ class Interrupts:
             else:
                 entry._is_told = True
                 entry._run.interrupt_from_signal(exception)
-        if any(entry._run.in_user_code for entry in concerned):
-            raise exception  # in the callback: it must not keep the user waiting
+        if any([entry._run.in_user_code or entry._is_stuck() for entry in concerned]):  # noqa: C419 - all take note
+            raise exception  # in the callback, or in whatever it is that keeps the user waiting
+
+    def _is_stuck(self) -> bool:
+        """Whether a user has insisted, and the run has heard nothing of it. Called once for each signal."""
+        now, n_heard = time.monotonic(), self._run.n_interruptions
+        if n_heard != self._n_heard or not self._n_unheard:
+            self._n_heard, self._n_unheard, self._unheard_since = n_heard, 0, now
+        self._n_unheard += 1
+        return self._n_unheard >= INSISTING and now - self._unheard_since >= STUCK_SECONDS
 
     @staticmethod
     def _handle_in_child(signum: int) -> None:

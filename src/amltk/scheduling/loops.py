@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
+import selectors
 import sys
+import weakref
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,6 +40,33 @@ def running_loop_set_aside() -> Iterator[None]:
             asyncio.tasks._enter_task(loop, task)
 
 
+_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """A new event loop, which a forked copy of the process does not share with its parent."""
+    loop = asyncio.new_event_loop()
+    _loops.add(loop)
+    return loop
+
+
+def _part_with_parent() -> None:
+    """Give the loops of a process that was just forked something of their own to wait with.
+
+    What epoll waits for, and what wakes a loop, is the parent's as well: a callback that forks, and leaves the run in
+    the child by an exception, would otherwise take away what the parent waits for. asyncio does nothing about that.
+    """
+    for loop in list(_loops):
+        selector: Any = getattr(loop, "_selector", None)
+        if not loop.is_closed() and hasattr(select, "epoll") and isinstance(selector, selectors.EpollSelector):
+            selector._selector = select.epoll()  # type: ignore[attr-defined]
+            loop._close_self_pipe()  # type: ignore[attr-defined]
+            loop._make_self_pipe()  # type: ignore[attr-defined]
+
+
+os.register_at_fork(after_in_child=_part_with_parent)
+
+
 def drive(
     loop: asyncio.AbstractEventLoop, main: asyncio.Future[None], interrupt: Callable[[BaseException], None]
 ) -> None:
@@ -45,13 +76,17 @@ def drive(
     `SystemExit` of a task and `loop.stop()`, as a `RuntimeError`. It is handed to `interrupt`, and the loop goes on, so
     that `main` can end in order.
     """
+    error: BaseException | None = None
     while not main.done():
         try:
+            if error is not None:
+                raised, error = error, None
+                interrupt(raised)  # here, since that may be interrupted as well
             loop.run_until_complete(main)
-        except BaseException as error:
+        except BaseException as raised:
             if main.done():
                 raise
-            interrupt(error)
+            error = raised
 
 
 async def attend(

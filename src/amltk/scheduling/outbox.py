@@ -28,7 +28,7 @@ class Outbox:
 
     def __init__(self, wake: Callable[[], object], calls: Iterable[Call] | None) -> None:
         self.wake: Callable[[], object] = wake
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may call `close` while it is held
         self._ended: deque[Future[Any]] = deque()
         self._order: deque[Call] | None = None if calls is None else deque(calls)
         self._early: set[Future[Any]] = set()  # they have ended, and it is not their turn
@@ -94,11 +94,11 @@ class Outbox:
         with self._lock:
             if self._order is not None:
                 self._advance(self._order)
-            self._at_work = bool(self._ended)
-            if self._ended:
-                return self._ended.popleft()
-            self._release()
-            return None
+            next_one = self._ended.popleft() if self._ended else None
+            self._at_work = next_one is not None
+            if next_one is None:
+                self._release()
+            return next_one
 
     def finish(self) -> None:
         """Do not hold the run any more: it ends."""

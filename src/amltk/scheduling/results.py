@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import logging
 import sys
-import threading
 from concurrent.futures import BrokenExecutor
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from amltk.exceptions import ExecutorBrokenError, FutureCancelledError, SchedulerRunningError
@@ -300,17 +300,18 @@ class Elsewhere(Joined):
     """Waits for what comes of a run in another thread."""
 
     def __init__(self, scheduler: Scheduler, task_map: TaskMap[Any]) -> None:
-        self._event = threading.Event()
+        self._wakes: SimpleQueue[None] = SimpleQueue()  # may be used by what interrupts this very thread
         super().__init__(scheduler, task_map, self.wake)
 
     def wake(self) -> None:
         """End the wait; from any thread."""
-        self._event.set()
+        self._wakes.put(None)
 
     def wait(self) -> None:
         """Wait."""
-        self._event.wait()
-        self._event.clear()
+        self._wakes.get()
+        while not self._wakes.empty():
+            self._wakes.get()
 
 
 def _waker(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> Callable[[], None]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
+import weakref
 from concurrent.futures import BrokenExecutor, CancelledError
 from concurrent.futures import Future as Work
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +49,23 @@ _log = logging.getLogger(__name__)
 
 Code = ExitState.Code
 
+KILLING_SECONDS = 2.0
+"""How long an executor that really kills may take for it, even if a user insists: giving it up half-way would leave
+processes behind."""
+
 COMPUTE: Event[[], Any] = Event("compute")
 """What a step of an executor that computes on the loop's thread counts as in messages."""
+
+
+_going_on: weakref.WeakSet[Run] = weakref.WeakSet()
+
+
+def _note_fork() -> None:
+    for run in list(_going_on):
+        run.note_fork()
+
+
+os.register_at_fork(after_in_child=_note_fork)
 
 
 class Run:
@@ -138,7 +156,12 @@ class Run:
     @property
     def interrupted(self) -> bool:
         """Whether somebody from outside has ended it, so that an exception comes out of it."""
-        return self._interrupts + self._cancellations > 0
+        return self.n_interruptions > 0
+
+    @property
+    def n_interruptions(self) -> int:
+        """How often somebody has."""
+        return self._interrupts + self._cancellations
 
     def is_here(self) -> bool:
         """Whether the caller is on the loop's thread."""
@@ -335,8 +358,17 @@ class Run:
         finally:
             self._release()
 
+    def note_fork(self) -> None:
+        """End in a forked copy of the process, if a callback that has forked comes back there: nothing is computed."""
+        text = (
+            f"this process, {os.getpid()}, was forked during a run, which goes on in process {os.getppid()} only: "
+            "end it by os._exit() before the callback returns, or start it by multiprocessing"
+        )
+        self._inbox.put_first(partial(self._fail, text, RuntimeError(text), raises=True, abandon=True))
+
     def _open(self) -> None:
         _clock.hold(self)
+        _going_on.add(self)
         self._backend.attach(self._run_step, None if may_be_torn() else self._inbox.gather)
         if self._options.timeout is not None:
             self._deadline = self.loop.time() + self._options.timeout
@@ -388,7 +420,10 @@ class Run:
                 self._backend.withdraw(future.work)
             if n % 1000 == 0:
                 await self._uncancelled(asyncio.sleep(0))
-        await self._in_thread(self._backend.end_calls, unless=lambda: self._insisted() and not self._backend.kills)
+        patience_until = self.loop.time() + (KILLING_SECONDS if self._backend.kills else 0.0)
+        await self._in_thread(
+            self._backend.end_calls, unless=lambda: self._insisted() and self.loop.time() >= patience_until
+        )
         self._write_off()
         self._delivery.cancel_coroutines()
         await self._until_quiet()
@@ -411,6 +446,7 @@ class Run:
 
     def _release(self) -> None:
         """Leave nothing behind, however the run ended."""
+        _going_on.discard(self)
         self.ending.move_to(Phase.OVER)
         self._attempt(self.shared.close, "teardown of what plugins share")
         self._timers.clear()
@@ -646,12 +682,9 @@ class Run:
 
     async def _until_quiet(self) -> None:
         """Wait until nothing is in progress; another interrupt gives up coroutines of callbacks that refuse to end."""
-        interrupts = self._interrupts + self._cancellations
+        interruptions = self.n_interruptions
         await self._until(
-            lambda: (
-                self._quiet()
-                or (self._interrupts + self._cancellations > interrupts and not self.ledger and not self._inbox)
-            )
+            lambda: self._quiet() or (self.n_interruptions > interruptions and not self.ledger and not self._inbox)
         )
         self._delivery.give_up()
 

@@ -361,7 +361,7 @@ class Scheduler(SchedulerEvents, Factories):
         with (
             self._exclusively(),
             loops.running_loop_set_aside(),
-            asyncio.Runner(debug=asyncio_debug_mode or None, loop_factory=asyncio.new_event_loop) as runner,
+            asyncio.Runner(debug=asyncio_debug_mode or None, loop_factory=loops.new_loop) as runner,
         ):
             loop = runner.get_loop()
             run = loop.run_until_complete(self._make_run(options, view))

@@ -30,7 +30,7 @@ class Shared:
         self._things: dict[Hashable, Any] = {}
         self._closing = ExitStack()
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may call what asks, too
 
     def get(self, key: Hashable, make: Callable[[], S]) -> S:
         """The thing that is shared under `key`; made now if there is none.
@@ -42,8 +42,9 @@ class Shared:
             if self._closed:
                 raise SchedulerNotRunningError("the run is over; guard submissions with `if scheduler.running():`")
             if key not in self._things:
-                thing = self._things[key] = make()
+                thing = make()
                 self._closing.callback(thing.close)
+                self._things.setdefault(key, thing)
             found: S = self._things[key]
             return found
 

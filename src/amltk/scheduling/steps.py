@@ -43,7 +43,7 @@ class Steps:
         self.ends: ExitStack = ExitStack()
         self._thread = get_ident()
         self._pid = os.getpid()
-        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._runner = asyncio.Runner(loop_factory=loops.new_loop)
         with loops.running_loop_set_aside():
             self._loop = self._runner.get_loop()
             self.run: Run = self._loop.run_until_complete(make_run())

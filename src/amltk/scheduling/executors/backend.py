@@ -68,7 +68,7 @@ class Backend:
 
     @property
     def kills(self) -> bool:
-        """Whether `kill` really kills, and quickly: abandoning it half-way would leave processes behind."""
+        """Whether `kill` really kills, and in little time."""
         return self.is_own and self.capabilities.kills_running
 
     @property

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from concurrent.futures._base import FINISHED, PENDING
+from concurrent.futures._base import FINISHED, PENDING, RUNNING
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_UNENDED = (PENDING, RUNNING)
 
 _RLock: Any = type(threading.RLock())
 
@@ -46,15 +48,22 @@ class LightFuture(Future[T]):
         self._waiters: list[Any] = []
         self._done_callbacks: list[Any] = []
 
+    def check_waiting(self) -> None:
+        """Called before this thread waits for the end; a subclass raises where that would not come."""
+
     def result(self, timeout: float | None = None) -> T:
         """Like `concurrent.futures.Future.result`."""
         if self._state == FINISHED and self._exception is None:
             return self._result  # type: ignore[return-value] # it was set before the state
         try:
+            if self._state in _UNENDED:
+                self.check_waiting()
             return super().result(timeout)
         finally:
             del self  # as in the original: the traceback holds this frame, and would keep the future alive
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Like `concurrent.futures.Future.exception`."""
+        """As `concurrent.futures.Future.exception`."""
+        if self._state in _UNENDED:
+            self.check_waiting()
         return self._exception if self._state == FINISHED else super().exception(timeout)

@@ -122,7 +122,7 @@ class RemoteExecutor(Executor, ABC):
 
     def __init__(self) -> None:
         self._pending: set[RemoteFuture] = set()
-        self._changed = threading.Condition()
+        self._changed: Any = threading.Condition()  # Any: for `_is_owned`, as its own methods use it
         self._shut_down = False
         self._waits = True
         self._closer: threading.Thread | None = None
@@ -195,7 +195,7 @@ class RemoteExecutor(Executor, ABC):
         for call in calls:
             if not call.running():
                 call.cancel()
-        if wait:
+        if wait and not self._changed._is_owned():  # else the garbage collector asks, in the middle of something
             self._closer.join()
 
     def kill_workers(self) -> None:

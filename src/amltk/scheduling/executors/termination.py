@@ -111,7 +111,13 @@ def kill_process_pool(executor: Executor) -> None:
 
 
 def kill_trees(pids: Iterable[int]) -> list[psutil.Process]:
-    """Kill processes and their descendants; each is stopped before it is searched, so that none starts unseen."""
+    """Kill processes and their descendants; each is stopped before it is searched, so that none is started unseen.
+
+    Those that this user may not signal, such as what was started by `sudo`, are logged and left alone.
+
+    Returns:
+        Those that were killed, or had ended.
+    """
     import psutil
 
     wanted = set(pids)
@@ -120,13 +126,20 @@ def kill_trees(pids: Iterable[int]) -> list[psutil.Process]:
     while found:
         for process in found:
             tree[process.pid] = process
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 process.suspend()
         found = [p for p in psutil.process_iter(["ppid"]) if p.info["ppid"] in tree and p.pid not in tree]
+    killed = []
     for process in tree.values():
-        with contextlib.suppress(psutil.NoSuchProcess):
+        try:
             process.kill()
-    return list(tree.values())
+        except psutil.NoSuchProcess:
+            pass
+        except psutil.AccessDenied:
+            _log.warning("process %d may not be ended by this user: it goes on", process.pid)
+            continue
+        killed.append(process)
+    return killed
 
 
 def _wait_until_dead(processes: list[psutil.Process]) -> None:

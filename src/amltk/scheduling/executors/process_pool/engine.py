@@ -5,8 +5,12 @@ it, so that a task costs no change of threads; otherwise the pool's own thread d
 *staff* (starts, deaths, limits), and steps in for a loop that is kept busy by a callback.
 
 What the book, the links and the traffic hold is changed under `_lock`, which is never held while users' code is called
-or something may block. `_turn_lock` is held by the one who makes a turn; `_gate` guards what decides whether a call is
-accepted.
+or something may block: nobody who has it waits for another lock. `_turn_lock` is held by the one who makes a turn;
+`_gate` guards what decides whether a call is accepted.
+
+Users' code can come up anywhere all the same: the garbage collector calls `__del__` methods and finalizers, and Python
+the handlers of signals, in the middle of whatever a thread does. What they ask for while their own thread has `_lock`
+cannot be waited for. It is put off, see `_unless_held`: the pool's thread does it once the lock is free.
 """
 
 from __future__ import annotations
@@ -20,7 +24,8 @@ import threading
 import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
 
 from amltk import _guard
 from amltk.exceptions import PoolBrokenError, WorkerLostError
@@ -92,11 +97,13 @@ class Engine:
     ) -> None:
         self.broken: PoolBrokenError | None = None
         self._pid = os.getpid()  # a forked copy of the process must not touch what is its parent's
-        self._lock = threading.Lock()
+        self._lock: Any = threading.RLock()  # Any: for `_is_owned`, which condition variables use
         self._turn_lock = threading.Lock()
+        self._turner = 0  # the thread that makes a turn
         self._gate = threading.RLock()  # the garbage collector may call `close` while it is held
         self._keys = itertools.count(1)
         self._arrivals: deque[PoolFuture] = deque()
+        self._put_off: deque[Callable[[], object]] = deque()
         self._thread: threading.Thread | None = None
         self._closing = False
         self._over = False
@@ -139,7 +146,7 @@ class Engine:
         """
         with self._gate:
             if self._closing or self._thread is None:
-                self._open()
+                self._open()  # also in a forked copy, where there is no thread
             self._arrivals.append(call)
         if self._asleep and self._hungry:
             courier = self._courier
@@ -151,9 +158,9 @@ class Engine:
 
     def _open(self) -> None:
         """Start the thread, if calls are accepted."""
-        if self._is_copy():
+        if self.is_copy():
             raise RuntimeError(
-                f"this ProcessPool is that of process {self._pid}, which has forked this one: make another"
+                f"this ProcessPool is that of process {self._pid}, which has forked this one: make another one here"
             )
         if self.broken is not None:
             raise PoolBrokenError(str(self.broken)) from self.broken
@@ -171,45 +178,96 @@ class Engine:
         self._thread = thread
 
     def cancel(self, call: PoolFuture) -> bool:
-        """Give up a call; False if it has ended. A worker that is at it is ended."""
-        if self._is_copy():
+        """Give up a call; False if it has ended, or is given up already. A worker that is at it is ended."""
+        if self.is_copy():
+            return False
+        if self._lock._is_owned():
+            if not call.dropped and not call.unwanted:
+                call.mark_cancelled()  # nobody gives it an outcome meanwhile: that takes the lock
+                call.dropped = call.seat is None  # what waits never begins
+                self._unless_held(partial(self._cancel_marked, call))
             return False
         with self._lock:
-            if call.dropped:
-                return False
-            seat = call.seat
-            if seat is not None:
-                self._traffic.take_back(self._traffic.links[seat.number])
-                if call.seat is seat and seat.sent[-1] is not call:
-                    return False  # the worker is at a later one by now: this one's outcome is on its way
-            seat = self._book.drop(call)
-            if seat is not None:
-                self._traffic.condemn(self._traffic.links[seat.number], WorkerLostError("its call was cancelled"))
+            return not call.unwanted and self._give_up(call)
+
+    def _cancel_marked(self, call: PoolFuture) -> None:
+        with self._lock:
+            if call.seat is not None:
+                call.dropped = False  # it was on its way to a worker just then
+            self._give_up(call)
+        call.tell_cancelled()
+
+    def _give_up(self, call: PoolFuture) -> bool:
+        """As `cancel`; under the lock."""
+        if call.dropped:
+            return False
+        seat = call.seat
         if seat is not None:
+            self._traffic.take_back(self._traffic.links[seat.number])
+            if call.seat is seat and seat.sent[-1] is not call:
+                return False  # the worker is at a later one by now: this one's outcome is on its way
+        seat = self._book.drop(call)
+        if seat is not None:
+            self._traffic.condemn(self._traffic.links[seat.number], WorkerLostError("its call was cancelled"))
             self._summons.set()
         return True
+
+    def _unless_held(self, step: Callable[[], object]) -> None:
+        """Do something that needs the lock; later, on the pool's thread, if this one has it: see the module."""
+        if self._lock._is_owned():
+            self._put_off.append(step)
+            self._summons.set()
+        else:
+            step()
+
+    def _do_what_was_put_off(self) -> None:
+        while self._put_off:
+            self._put_off.popleft()()
 
     def expect_end(self) -> None:
         """Give up workers that take long to be ready, until a loop is attached again."""
         self._staff.is_hurried = True
-        self._summons.set()
+        if not self.is_copy():
+            self._summons.set()
 
-    def note_fork(self) -> None:
-        """Note, in a forked copy of the process, that the thread of the pool is not there."""
+    def note_fork(self, *, is_worker: bool) -> None:
+        """Let go, in a forked copy of the process, of what is its parent's; nothing is said to anybody.
+
+        Args:
+            is_worker: Whether the copy is to be a worker, or to make one: it needs some of that, and closes the rest.
+        """
         self._thread = None
+        # Other threads may have had them, which are not there any more.
+        self._lock, self._turn_lock, self._gate = threading.RLock(), threading.Lock(), threading.RLock()
+        self._turner = 0
+        self._put_off.clear()
+        courier, self._courier = self._courier, None
+        if courier is not None:
+            courier.disown()
+        if not is_worker:
+            self._staff.disown(self._lock)
+            self._close_selectors()
 
-    def _is_copy(self) -> bool:
+    def owner(self) -> int:
+        """The process that has the workers."""
+        return self._pid
+
+    def is_copy(self) -> bool:
         """Whether this process is a forked copy of the one that has the workers: their connections are not its own."""
         return os.getpid() != self._pid
 
     def has_begun(self, call: PoolFuture) -> bool:
         """Whether a worker is at it."""
+        if self.is_copy():
+            return False
         with self._lock:
             return call.seat is not None and self._traffic.begun(call.seat) is call
 
     def running_calls(self) -> list[PoolFuture]:
         """What the workers are at; takes as long as there are workers, whatever waits."""
-        calls = []
+        calls: list[PoolFuture] = []
+        if self.is_copy():
+            return calls
         with self._lock:
             for seat in self._book.seats.values():
                 if (call := self._traffic.begun(seat)) is not None:
@@ -219,40 +277,53 @@ class Engine:
 
     def close(self, *, cancel: bool) -> None:
         """Accept nothing more; end when everything has ended."""
-        if self._is_copy():
+        if self.is_copy():
             return
         with self._gate:
             self._closing = True
-            if self._thread is None:
-                self._release()
+            is_unused = self._thread is None and not self._over
+            self._over = self._over or is_unused
+        if is_unused:
+            self._release()
         if cancel:
-            with self._lock:
-                self._take_arrivals()
-                for link in self._traffic.links.values():
-                    self._traffic.take_back(link)
-                waiting = [call for call in self._book.queue if not call.dropped]
-            for call in waiting:
-                call.cancel()
+            self._unless_held(self._cancel_waiting)
         self._summons.set()
+
+    def _cancel_waiting(self) -> None:
+        with self._lock:
+            self._take_arrivals()
+            for link in self._traffic.links.values():
+                self._traffic.take_back(link)
+            waiting = [call for call in self._book.queue if not call.dropped]
+        for call in waiting:
+            call.cancel()
 
     def kill(self) -> None:
         """End all workers at once; what ran fails, what waited is cancelled."""
-        if self._is_copy():
+        if self.is_copy():
             return
         self.close(cancel=True)
-        with self._lock:
-            for link in self._traffic.links.values():
-                self._traffic.condemn(link, WorkerLostError("the pool's workers were killed"))
+        self._unless_held(partial(self._condemn_all, WorkerLostError("the pool's workers were killed")))
         self._summons.set()
         self.join()
 
+    def _condemn_all(self, why: BaseException) -> None:
+        with self._lock:
+            for link in self._traffic.links.values():
+                self._traffic.condemn(link, why)
+
     def join(self) -> None:
-        """Wait for the end."""
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        """Wait for the end; not where the end waits for the caller, in the middle of a turn or on the pool's thread."""
+        if self.is_copy():
+            return
+        thread, caller = self._thread, get_ident()
+        if thread is not None and caller not in {thread.ident, self._turner} and not self._lock._is_owned():
+            thread.join()
 
     def pids(self) -> list[int]:
         """The workers' processes."""
+        if self.is_copy():
+            return []
         with self._lock:
             return [link.pid for link in self._traffic.links.values() if link.pid]
 
@@ -266,6 +337,8 @@ class Engine:
         Returns:
             False if that is impossible, since another loop does it, or this one cannot.
         """
+        if self.is_copy():
+            return False
         with self._gate:
             if self._courier is not None or self._over:
                 return False
@@ -278,7 +351,7 @@ class Engine:
 
     def detach(self) -> None:
         """Undo `attach`."""
-        if self._is_copy():
+        if self.is_copy():
             return
         with self._gate:
             if self._courier is not None:
@@ -308,8 +381,10 @@ class Engine:
                 return False
             try:
                 self._again = False
+                self._turner = get_ident()
                 self._exchange(receive=not again)
             finally:
+                self._turner = 0
                 self._turn_lock.release()
         return True
 
@@ -418,7 +493,8 @@ class Engine:
         except BaseException as error:  # noqa: BLE001 - whatever it is, no call may be left without an end
             self.fail(error)
         finally:
-            self._release()
+            if not self.is_copy():
+                self._release()
 
     def _patience(self) -> float | None:
         """Seconds to wait for something to happen; None for as long as it takes."""
@@ -439,6 +515,7 @@ class Engine:
     def _look_after_staff(self) -> bool:
         """Returns whether everything is over."""
         self._summons.clear()
+        self._do_what_was_put_off()
         closing = self._closing and not self._arrivals
         try:
             changed = self._staff.look_after(closing=closing)
@@ -448,11 +525,13 @@ class Engine:
         if changed:
             self._wake_up.set()
         with self._lock:
-            self._over = closing and self._book.idle() and not self._traffic.links and not self._traffic.outcomes
-        return self._over
+            unsettled = self._traffic.links or self._traffic.outcomes or self._put_off
+            return closing and self._book.idle() and not unsettled
 
     def fail(self, error: BaseException) -> None:
         """Give up, since a turn was torn in the middle: by a defect, or by the handler of a signal that raises."""
+        if self.is_copy():
+            return  # users' code has forked in the middle of it
         self._break(PoolBrokenError(f"the pool's own work was torn by {error!r}"), error)
         self._summons.set()
 
@@ -466,12 +545,12 @@ class Engine:
             for call in list(self._book.pending()):
                 self._book.drop(call)
                 self._traffic.end(call, broken)
-            for link in self._traffic.links.values():
-                self._traffic.condemn(link, broken)
+        self._condemn_all(broken)
 
     def _release(self) -> None:
         try:
             tell(self.take_outcomes())
+            self._do_what_was_put_off()
         finally:
             self._staff.close()
             with self._gate:
@@ -513,7 +592,7 @@ class Courier:
         self._loop = loop
         self._descriptor = descriptor
         self._gather = gather
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
         self._is_at_it = False  # whatever callbacks submit now is sent before the turn ends
         self._is_due = False  # a turn is on its way
         self._is_closed = False
@@ -523,7 +602,7 @@ class Courier:
 
     def call_soon(self) -> bool:
         """Make a turn soon; False if the caller is on another thread, where this cannot be asked for."""
-        if threading.get_ident() != self._thread:
+        if get_ident() != self._thread:
             return False
         if not self._is_at_it and not self._is_due:
             self._loop.call_soon(self._turn_that_was_due)
@@ -568,6 +647,10 @@ class Courier:
     def _share(self) -> None:
         self._timer = None
         self._turn()
+
+    def disown(self) -> None:
+        """Do nothing any more, in a forked copy of the process: what the loop watches is its parent's as well."""
+        self._is_closed = True
 
     def close(self) -> None:
         """Leave the loop alone."""

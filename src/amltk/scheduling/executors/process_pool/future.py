@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from amltk import _clock
@@ -24,11 +25,19 @@ class Owner(Protocol):
     """The engine, as a future sees it."""
 
     def cancel(self, call: PoolFuture) -> bool:
-        """Cancel a call; False if it has ended."""
+        """Give up a call; False if it has ended, or is given up already."""
         ...
 
     def has_begun(self, call: PoolFuture) -> bool:
         """Whether a worker has begun a call."""
+        ...
+
+    def is_copy(self) -> bool:
+        """Whether this process was forked from the one that has the workers."""
+        ...
+
+    def owner(self) -> int:
+        """The pid of that process."""
         ...
 
 
@@ -41,11 +50,14 @@ class PoolFuture(LightFuture[Any]):
     Attributes:
         fn: The function; None once it has ended.
         limits: What it may use, or None.
+        unwanted: It was marked as cancelled: an outcome that comes all the same is dropped.
         pid: The worker that ran it; None before that is known.
         begun_at: When the worker began, in seconds on the monotonic clock. Known at the end, and for calls that are not
             very short as soon as they begin; None before.
         ended_at: When the worker ended it; None if it has not.
     """
+
+    unwanted: bool = False
 
     def __init__(
         self,
@@ -77,10 +89,31 @@ class PoolFuture(LightFuture[Any]):
         """
         if not self._owner.cancel(self):
             return self.cancelled()
-        super().cancel()
-        super().set_running_or_notify_cancel()
-        self.release()
+        self.tell_cancelled()
         return True
+
+    def mark_cancelled(self) -> None:
+        """Be cancelled, though nobody is told yet: `tell_cancelled` follows. Takes no lock."""
+        self.unwanted = True
+        self._state = CANCELLED
+
+    def tell_cancelled(self) -> None:
+        """Be cancelled, and tell those who wait for it."""
+        with self._condition:
+            self._state = CANCELLED_AND_NOTIFIED
+            for waiter in self._waiters:
+                waiter.add_cancelled(self)
+            self._condition.notify_all()
+        self._invoke_callbacks()  # type: ignore[attr-defined]
+        self.release()
+
+    def check_waiting(self) -> None:
+        """See `LightFuture.check_waiting`."""
+        if self._owner.is_copy():
+            raise RuntimeError(
+                f"this future is told its outcome in process {self._owner.owner()} only, which has forked this one: "
+                "ask for it there, or submit the call to a ProcessPool that was made here"
+            )
 
     def running(self) -> bool:
         """Whether a worker is running it now."""

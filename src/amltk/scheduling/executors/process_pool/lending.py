@@ -144,7 +144,7 @@ class _Lender:
     """The descriptors that this process has lent."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may call what lends, too
         self._lent: dict[bytes, tuple[int, bool]] = {}
         self._given_back: deque[bytes] = deque()
         self._desk: _Desk | None = None
@@ -155,14 +155,30 @@ class _Lender:
         with self._lock:
             duplicate = os.dup(descriptor)
             try:
-                if self._desk is None:
-                    self._desk = _Desk()
-                    threading.Thread(target=self._serve, args=(self._desk,), name="amltk-lender", daemon=True).start()
+                desk = self._open()
             except BaseException:
                 os.close(duplicate)
                 raise
             self._lent[key] = duplicate, once
-            return Ticket(self._desk.address, key)
+            return Ticket(desk.address, key)
+
+    def _open(self) -> _Desk:
+        """The desk; opened now if there is none."""
+        if self._desk is not None:
+            return self._desk
+        desk = _Desk()
+        if self._desk is None:  # still: a finalizer may have come in between
+            thread = threading.Thread(target=self._serve, args=(desk,), name="amltk-lender", daemon=True)
+            self._desk = desk
+            try:
+                thread.start()
+            except BaseException:
+                self._desk = None
+                desk.close()
+                raise
+        if desk is not self._desk:
+            desk.close()
+        return self._desk
 
     def take_back(self, key: bytes) -> None:
         """Close a lent descriptor. The garbage collector may call this at any moment, so it takes no lock."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import signal
+from concurrent.futures import InvalidStateError
 from typing import TYPE_CHECKING, Any
 
 from amltk._notes import add_note
@@ -36,7 +37,8 @@ def tell(outcomes: Iterable[Outcome]) -> None:
             else:
                 call.set_exception(error)
         except BaseException as interruption:  # noqa: BLE001 - raised below
-            if torn is None:
+            is_late = call.unwanted and isinstance(interruption, InvalidStateError)
+            if torn is None and not is_late:
                 torn = interruption
     if torn is not None:
         raise torn

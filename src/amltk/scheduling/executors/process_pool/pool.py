@@ -17,7 +17,7 @@ from amltk.scheduling.executors.process_pool.future import PoolFuture
 from amltk.scheduling.executors.process_pool.initializing import Initializer
 from amltk.scheduling.executors.process_pool.limits import CallLimits
 from amltk.scheduling.executors.process_pool.options import AUTO, EXIT_SECONDS, WorkerOptions, check_preload
-from amltk.scheduling.executors.process_pool.starters import METHODS
+from amltk.scheduling.executors.process_pool.starters import METHODS, is_forking
 
 if TYPE_CHECKING:
     import asyncio
@@ -64,6 +64,9 @@ class ProcessPool(Executor):
         exit_timeout: How long a worker may take to end, for its threads, `atexit` handlers and the like: seconds, a
             text such as `"1 min"`, or a `timedelta`. One that takes longer is killed, and a warning says what it was
             waiting for.
+
+    A process that is forked from this one has nothing of the pool: to submit there, and to ask for outcomes that were
+    not there yet, raises `RuntimeError`, and to shut it down does nothing. Make another pool there.
 
     Raises:
         ValueError: `max_workers` or `max_tasks_per_child` is below 1, or `mp_context` is unknown.
@@ -226,7 +229,7 @@ def _method(mp_context: Any) -> str:
 
 def _note_fork() -> None:
     for engine in list(_engines):
-        engine.note_fork()
+        engine.note_fork(is_worker=is_forking())
 
 
 os.register_at_fork(after_in_child=_note_fork)

@@ -41,8 +41,8 @@ from amltk.scheduling.executors.termination import kill_trees
 
 if TYPE_CHECKING:
     import socket
-    import threading
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection
+    from contextlib import AbstractContextManager
 
     from amltk.scheduling.executors.process_pool.book import Book
     from amltk.scheduling.executors.process_pool.fork_server.messages import Message
@@ -105,7 +105,7 @@ class Staff:
         traffic: Traffic,
         selector: selectors.BaseSelector,
         control: selectors.BaseSelector,
-        lock: threading.Lock,
+        lock: AbstractContextManager[object],
         own: list[socket.socket],
     ) -> None:
         self._options = options
@@ -145,7 +145,7 @@ class Staff:
                 if warden.confirm(excess):
                     self._traffic.condemn(excess.link, excess.error)
         changed = self._note_reports()
-        self._kill_condemned()
+        changed = self._kill_condemned() or changed
         with self._lock:
             self._hang_up(everybody=closing and self._book.idle())
         self._watch_starts()
@@ -182,9 +182,10 @@ class Staff:
     def close(self) -> None:
         """End what was needed to start workers, once these have ended."""
         with self._lock:
-            for link in self._links.values():
-                link.close()
+            links = list(self._links.values())
             self._links.clear()
+        for link in links:
+            link.close()
         if self._starter is not None:
             self._starter.close()
             self._starter = None
@@ -195,6 +196,22 @@ class Staff:
             if forwarding.fileno() >= 0:
                 self._selector.unregister(forwarding)
             forwarding.close()
+
+    def disown(self, lock: AbstractContextManager[object]) -> None:
+        """Close, in a forked copy of the process, its copies of all connections. Nothing is sent or ended.
+
+        Args:
+            lock: The engine's new one.
+        """
+        self._lock = lock
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+        self._book.seats.clear()
+        if self._starter is not None:
+            self._starter.disown()
+            self._starter = None
+        self._traffic.disown()
 
     # ------------------------------------------------------------------ starts
 
@@ -348,18 +365,37 @@ class Staff:
                 if not link.pid and self._starter is not None:
                     self._starter.abandon(link.seat.number)
 
-    def _kill_condemned(self) -> None:
-        """Kill the workers that are to be ended, with everything that they have started."""
-        now = time.monotonic()
+    def _kill_condemned(self) -> bool:
+        """Kill the workers that are to be ended, with everything that they have started.
+
+        Returns:
+            Whether some were given up that cannot be killed: they have become another user's.
+        """
+        now, late = time.monotonic(), []
         with self._lock:
             for link in self._links.values():
                 if link.reason is None:
                     link.reason = self._overdue(link, now)
+                    late += [link] if isinstance(link.reason, TimeoutError) else []
             condemned = [link for link in self._links.values() if link.reason is not None]
+        for link in late:
+            waits = f": it waits for {link.ending}" if link.ending else ""
+            limit = self._options.exit_timeout
+            _log.warning("worker %d did not end in %g s, and is killed%s", link.pid, limit, waits)
         for link in condemned:
             if not link.pid and self._starter is not None:
                 self._starter.abandon(link.seat.number)
-        _kill(link.pid for link in condemned if link.pid)
+        denied = _kill({link.pid for link in condemned if link.pid})
+        for link in condemned:
+            if link.pid in denied:
+                _log.warning(
+                    "worker %d is to be ended, because %s, and this user may not do that: it is left alone, and ends "
+                    "when its call does",
+                    link.pid,
+                    link.reason,
+                )
+                self._bury(link, UNKNOWN)
+        return bool(denied)
 
     def _overdue(self, link: Link, now: float) -> Exception | None:
         """Why a worker has to be killed that should have ended by itself; None if it has time."""
@@ -368,8 +404,6 @@ class Staff:
         limit = self._options.exit_timeout
         if link.hung_up_at is None or now - link.hung_up_at < limit:
             return None
-        waits = f": it waits for {link.ending}" if link.ending else ""
-        _log.warning("worker %d did not end in %g s, and is killed%s", link.pid, limit, waits)
         return TimeoutError(f"it did not end in {limit:g} s")
 
     def _note_reports(self) -> bool:
@@ -456,8 +490,8 @@ class Staff:
         if link.silent_since is None:
             self._selector.unregister(link.frames)
         self._traffic.take_back(link)
+        del self._links[link.seat.number]  # first: who asks in between, on this thread, must not find what is closed
         link.close()
-        del self._links[link.seat.number]
 
     def _replace_starter(self) -> None:
         """Forget a process that starts workers and was killed; its workers end with it. The next one gets another."""
@@ -498,14 +532,23 @@ class Staff:
             self._start_failed(f"worker {link.pid} ended with exit code {code} before it was initialised", None)
 
 
-def _kill(pids: Iterable[int]) -> None:
-    """Kill workers. What they have started is ended by the process that is their parent, where that finds it."""
+def _kill(pids: Collection[int]) -> set[int]:
+    """Kill workers. What they have started is ended by the process that is their parent, where that finds it.
+
+    Returns:
+        Those that this user may not kill.
+    """
     if not ON_LINUX:
         kill_trees(pids)
-        return
+    denied = set()
     for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
+        try:
             os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            denied.add(pid)
+    return denied
 
 
 def _kill_group(pid: int) -> None:

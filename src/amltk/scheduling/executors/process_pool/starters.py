@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -84,6 +85,9 @@ class Starter(Protocol):
 
     def close(self) -> None:
         """End what was needed to start workers, and what is left of them."""
+
+    def disown(self) -> None:
+        """Close what this process has of it, a forked copy of the one that has made it."""
 
 
 def importable_path() -> list[str]:
@@ -220,8 +224,15 @@ class ForkServer:
         try:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            with contextlib.suppress(PermissionError):  # this process has become another user's: they end by themselves
+                self._process.kill()
+                self._process.wait()
+
+    def disown(self) -> None:
+        """See `Starter`."""
+        self.control.close()
+        if self._process is not None:
+            self._process.returncode = 0  # it is no child of this process, which cannot wait for it
 
 
 class Fork:
@@ -273,8 +284,21 @@ class Fork:
         self.control.shutdown(socket.SHUT_RDWR)  # those whose workers are still there end them
         for pid in (*self._supervisors.values(), *self._leaving):
             _reap(pid)
+        self.disown()
+
+    def disown(self) -> None:
+        """See `Starter`."""
         self.control.close()
         self._theirs.close()
+
+
+_forking: set[int] = set()
+"""The threads that fork workers, or what starts them."""
+
+
+def is_forking() -> bool:
+    """Whether it is this thread that makes a fork, for a pool."""
+    return threading.get_ident() in _forking
 
 
 def _fork() -> int:
@@ -285,7 +309,11 @@ def _fork() -> int:
     with warnings.catch_warnings():
         # CPython 3.12 and later warn of forking where there are threads; the user has asked for it.
         warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
+        _forking.add(threading.get_ident())
+        try:
+            return os.fork()
+        finally:
+            _forking.discard(threading.get_ident())
 
 
 def _close_all(descriptors: Iterable[int]) -> None:
@@ -302,11 +330,14 @@ def _has_ended(pid: int) -> bool:
 
 
 def _reap(pid: int) -> None:
-    """Wait for a process, and kill it if it takes too long."""
+    """Wait for a process, and kill it if it takes too long and that is allowed."""
     give_up = time.monotonic() + END_SECONDS
     while not _has_ended(pid):
         if time.monotonic() > give_up:
-            os.kill(pid, signal.SIGKILL)
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except PermissionError:  # this process has become another user's
+                return
         time.sleep(0.001)
 
 

@@ -68,6 +68,7 @@ class PipeTokens:
     def close(self) -> None:
         """Close the pool's end."""
         os.close(self._ours)
+        self._ours = -1  # the number may soon be another's
 
 
 class SocketTokens:

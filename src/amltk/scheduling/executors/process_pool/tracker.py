@@ -64,6 +64,10 @@ class Forwarding:
     def close(self) -> None:
         """Forward the rest, and close everything. Call this once the workers have ended."""
         self.forward()
+        self.disown()
+
+    def disown(self) -> None:
+        """Close everything, and forward nothing."""
         os.close(self.descriptor)
         if self._reader is not None:
             os.close(self._reader)

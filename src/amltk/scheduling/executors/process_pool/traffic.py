@@ -95,6 +95,14 @@ class Traffic:
         self._pickler = CallPickler(self._definitions)
         self._pickling = threading.Lock()  # held while users' code runs, so never together with the engine's
 
+    def disown(self) -> None:
+        """Let go, in a forked copy of the process, of what is its parent's."""
+        self._pickling = threading.Lock()
+        self.outcomes, self.questions = [], []
+        if self.forwarding is not None:
+            self.forwarding.disown()
+            self.forwarding = None
+
     # ------------------------------------------------------------------ to the workers
 
     def unpacked(self) -> list[PoolFuture]:
@@ -276,8 +284,10 @@ class Traffic:
         """The call that a worker is running; None if there is none."""
         if not seat.sent:
             return None
-        first = seat.sent[0]
-        is_begun = first.begun_at is not None or self.links[seat.number].tokens.count() < len(seat.sent)
+        first, link = seat.sent[0], self.links.get(seat.number)
+        if link is None:
+            return None  # who asks, on this thread, has come in between two steps
+        is_begun = first.begun_at is not None or link.tokens.count() < len(seat.sent)
         return first if is_begun else None
 
     def handle(self, events: Iterable[tuple[selectors.SelectorKey, int]]) -> None:

@@ -109,14 +109,14 @@ class Worker:
     def __init__(self, frames: socket.socket, tokens: int) -> None:
         self._socket = frames
         self._tokens = tokens
-        self._incoming = self._frames()
+        self._incoming: Any = self._frames()  # Any: for `gi_running`
         self._loading = loading()
         self._outermost: FrameType
         self._waiting: deque[Frame] = deque()  # frames that arrived while waiting for an answer
         self._answers: dict[int, Frame] = {}
         self._questions = itertools.count(1)
-        self._receiving = threading.RLock()  # held while frames are received and taken in
-        self._sending = threading.Lock()
+        self._receiving = threading.RLock()  # held while frames are received, and while what they tell is taken in
+        self._sending: Any = threading.RLock()  # Any: for `_is_owned`, which condition variables use
         self._pid = os.getpid()
 
     def _frames(self) -> Iterator[Frame]:
@@ -217,7 +217,9 @@ class Worker:
         Other frames wait: the next calls, and what to forget when they begin.
         """
         if os.getpid() != self._pid:
-            return 0, b""  # the call has forked, and this is the child: the connection belongs to its parent
+            return 0, b""  # the call has forked, and this is the child: the connection is its parent's
+        if self._sending._is_owned():
+            return 0, b""  # a finalizer or a signal's handler, in the middle of a frame: nothing can be sent now
         key = next(self._questions)
         try:
             self._send(Kind.FETCH, key, 0, 0, 0.0, 0.0, pickle.dumps((module, name)))
@@ -230,6 +232,8 @@ class Worker:
             return 0, b""  # the pool is gone
 
     def _receive_for_answer(self) -> None:
+        if self._incoming.gi_running:
+            raise BlockingIOError("a finalizer or a signal's handler asks in the middle of a frame")
         frame = next(self._incoming, None)
         if frame is None:
             raise ConnectionError("the parent has closed the connection")

@@ -71,13 +71,21 @@ def _supervise(number: int, descriptors: list[int], reports: socket.socket, pare
         os.close(descriptor)
     with contextlib.suppress(BrokenPipeError):  # the pool has gone: the worker is about to be killed
         send(reports, Message(Kind.STARTED, number, pid))
-    if not _wait(pid, parent, reports):
-        os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    with contextlib.suppress(BrokenPipeError):
-        send(reports, Message(Kind.ENDED, number, os.waitstatus_to_exitcode(status)))
+    if _wait(pid, parent, reports) or _kill(pid):
+        _, status = os.waitpid(pid, 0)
+        with contextlib.suppress(BrokenPipeError):
+            send(reports, Message(Kind.ENDED, number, os.waitstatus_to_exitcode(status)))
     reports.close()
     end_all(Strays())
+
+
+def _kill(pid: int) -> bool:
+    """Kill the worker; False if it has become another user's."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except PermissionError:
+        return False
+    return True
 
 
 def _wait(pid: int, parent: int, reports: socket.socket) -> bool:

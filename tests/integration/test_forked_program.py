@@ -1,0 +1,200 @@
+"""A process that the program forks has nothing of its pools, and does nothing to them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.helpers.script import run_script
+
+METHODS = ["forkserver", "spawn", "fork"]
+
+PROGRAM = """
+    import gc, multiprocessing, os, sys, threading, time
+    from amltk.scheduling.executors import ProcessPool
+
+    def wait_for(name):
+        while not os.path.exists(name):
+            time.sleep(0.005)
+        return 7
+
+    def use(pool, future, ended):
+        def tell(what, do):
+            try:
+                print(what, do(), flush=True)
+            except BaseException as error:
+                print(what, type(error).__name__, flush=True)
+
+        tell("ended", ended.result)
+        tell("result", future.result)
+        tell("exception", future.exception)
+        tell("submit", lambda: pool.submit(abs, -1))
+        tell("map", lambda: list(pool.map(abs, [-1])))
+        tell("states", lambda: (future.cancel(), future.done(), future.running()))
+        tell("asked", lambda: (pool.running_calls(), pool.worker_pids))
+        tell("shutdown", lambda: pool.shutdown(cancel_futures=True))
+        tell("killed", pool.kill_workers)
+        tell("left", lambda: pool.__exit__(None, None, None))
+        with ProcessPool(1) as own:
+            tell("own", own.submit(abs, -5).result)
+
+    def begin(method):
+        global pool, running, waiting, ended
+        pool = ProcessPool(1, mp_context=method)
+        ended = pool.submit(abs, -3)
+        ended.result()
+        running = pool.submit(wait_for, "go")
+        while not running.running():
+            time.sleep(0.005)
+        waiting = [pool.submit(abs, -n) for n in range(100)]
+
+    def finish():
+        open("go", "x").close()
+        print(running.result(), sum(one.result() for one in waiting), pool.submit(abs, -9).result(), flush=True)
+        pool.shutdown()
+"""
+
+SAID = [
+    "ended 3",
+    "result RuntimeError",
+    "exception RuntimeError",
+    "submit RuntimeError",
+    "map RuntimeError",
+    "states (False, False, False)",
+    "asked ([], [])",
+    "shutdown None",
+    "killed None",
+    "left False",
+    "own 5",
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("how", ["fork", "fork that unwinds", "process", "daemon"])
+def test_a_fork_that_uses_the_pool(how: str, method: str) -> None:
+    """What it cannot do raises, nothing hangs, and the calls of its parent are computed."""
+    start = {
+        "fork": """
+    child = os.fork()
+    if not child:
+        use(pool, running, ended)
+        del pool, running, waiting, ended
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+        """,
+        "fork that unwinds": """
+    with pool:
+        child = os.fork()
+        if not child:
+            use(pool, running, ended)
+            sys.exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        finish()
+        sys.exit()
+        """,
+        "process": """
+    process = multiprocessing.get_context("fork").Process(target=use, args=(pool, running, ended))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+        """,
+        "daemon": """
+    child = os.fork()
+    if not child:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        use(pool, running, ended)
+        open("daemon", "x").close()
+        sys.exit(0)
+    os.waitpid(child, 0)
+    wait_for("daemon")
+        """,
+    }[how]
+    ended = run_script(PROGRAM + f"    begin({method!r})\n" + start + "\n    finish()\n")
+    assert ended.lines == [*SAID, "7 4950 9"], ended.errors
+    assert ended.code == 0, ended.errors
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_forks_from_many_places_at_any_time(method: str) -> None:
+    """Whatever the pool's thread holds just then, neither the forks nor the program hang, and no call is lost."""
+    ended = run_script(f"""{PROGRAM}
+    pool = ProcessPool(2, mp_context={method!r})
+    futures = [pool.submit(abs, -n) for n in range(20)]
+    for n in range(40):
+        futures += [pool.submit(abs, -k) for k in range(20)]
+        child = os.fork()
+        if not child:
+            pool.worker_pids, pool.running_calls(), [future.cancel() for future in futures]
+            try:
+                pool.submit(abs, -1)
+            except RuntimeError:
+                pool.shutdown()
+                os._exit(17)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 17
+    print(sum(future.result() for future in futures) == 41 * 190)
+    pool.shutdown()
+    """)
+    assert ended.lines == ["True"], ended.errors
+    assert ended.code == 0
+
+
+def test_the_error_says_what_to_do() -> None:
+    """It names the process that has the pool, and another way."""
+    ended = run_script(f"""{PROGRAM}
+    begin("forkserver")
+    child = os.fork()
+    if not child:
+        for ask in (running.result, lambda: pool.submit(abs, -1)):
+            try:
+                ask()
+            except RuntimeError as error:
+                print(str(error).replace(str(os.getppid()), "PARENT"), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    finish()
+    """)
+    assert ended.lines == [
+        "this future is told its outcome in process PARENT only, which has forked this one: "
+        + "ask for it there, or submit the call to a ProcessPool that was made here",
+        "this ProcessPool is that of process PARENT, which has forked this one: make another one here",
+        "7 4950 9",
+    ]
+
+
+@pytest.mark.parametrize("executor", ["with_processes(2)", "with_threads(2)"])
+@pytest.mark.parametrize(
+    ("leave", "said"),
+    [("sys.exit(3)", "SystemExit"), ("1 / 0", "ZeroDivisionError"), ("return", "RuntimeError")],
+)
+def test_a_callback_that_forks_and_comes_back_in_the_child(leave: str, said: str, executor: str) -> None:
+    """The run ends there with an error, and goes on in the parent as if nothing had happened."""
+    ended = run_script(f"""
+    import os, sys
+    from amltk.scheduling import Scheduler
+
+    scheduler, told, parent = Scheduler.{executor}, [], os.getpid()
+
+    @scheduler.on_start
+    def begin():
+        for n in range(40):
+            scheduler.submit(abs, n)
+
+    @scheduler.on_future_result
+    def fork(future, result):
+        told.append(result)
+        if len(told) == 10:
+            child = os.fork()
+            if not child:
+                {leave}
+            told.append(os.waitpid(child, 0) and 0)
+
+    try:
+        print(scheduler.run().code.name, sum(told), flush=True)
+    except BaseException as error:
+        print(type(error).__name__, os.getpid() != parent, flush=True)
+    """)
+    assert ended.lines == [f"{said} True", "EXHAUSTED 780"], ended.errors
+    assert ended.code == 0
