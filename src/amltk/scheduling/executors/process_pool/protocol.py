@@ -48,7 +48,7 @@ class Kind:
     FORGET = 3  # to a worker: what was told under the number `key` is not needed any more
     TASK = 4  # to a worker: a call
     ANNOUNCED_TASK = 5  # to a worker: a call; say when it begins
-    READY = 6  # from a worker: it is initialised
+    READY = 6  # from a worker: it is initialised; `key` is its pid
     INIT_FAILED = 7  # from a worker: its initializer raised
     BEGUN = 8  # from a worker: the call `key` has begun; the payload is what it says of the time before, see `usage`
     RESULT = 9  # from a worker: what the call `key` returned

@@ -342,7 +342,7 @@ class Server:
         if kind == Kind.STARTED:
             self._started(number, value)
         elif kind == Kind.FAILED:
-            self._report(Kind.FAILED, number, value or errno.EAGAIN)
+            self._report(Kind.FAILED, number, value)
         elif kind == Kind.FORKED_WARM and self._next is not None:
             self._next.pid = value
         elif kind == Kind.IMPORTING:

@@ -156,6 +156,7 @@ def _wait(between: int, connection: socket.socket, number: int) -> None:
 
 
 def _leave(status: int) -> NoReturn:
+    farewell.remove_temporary()
     _flush()
     os._exit(status)
 
