@@ -355,9 +355,20 @@ def test_copies_that_end_at_once_are_given_up(folder: Path, caplog: pytest.LogCa
 
 def test_a_module_has_its_own_ideas_of_sigchld(folder: Path) -> None:
     """A handler that it sets, of ends that it knows, is not called for workers."""
-    add_module(folder, "handles", "import signal\nsignal.signal(signal.SIGCHLD, lambda *_: 1 / 0)\n")
+    add_module(
+        folder,
+        "handles",
+        """
+        import signal
+
+        with open("imports", "a") as file:
+            print("imported", file=file)
+        signal.signal(signal.SIGCHLD, lambda *_: 1 / 0)
+        """,
+    )
     with ProcessPool(1, preload=["handles"], max_tasks_per_child=1) as pool:
         assert [pool.submit(imported, "handles").result(GUARD) for _ in range(2)] == [["handles"]] * 2
+    assert (folder / "imports").read_text().split() == ["imported"]  # the process that has done it goes on
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])

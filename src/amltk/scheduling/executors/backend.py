@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import BrokenExecutor
+from functools import partial
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ class Backend:
     ) -> None:
         self.executor = executor
         self.capabilities = capabilities
-        self.submit: Callable[..., Any] = executor.submit
+        self.submit: Callable[..., Any] = executor.submit if capabilities.takes_any_name else self._submit_bound
         self._terminator = terminator
         self.is_own = is_own
         self.keep: bool = keep
@@ -111,6 +112,10 @@ class Backend:
         executor: Any = self.executor  # only those that enforce limits are given any
         return executor.submit_limited(call.limits, call.function, *call.args, **call.kwargs)
 
+    def _submit_bound(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Have a call computed such that the executor takes none of its keyword arguments for one of its own."""
+        return self.executor.submit(partial(function, **kwargs) if kwargs else function, *args)
+
     def withdraw(self, work: Work[Any]) -> None:
         """Cancel it if it has not begun: what runs is the business of `end_calls`, unless the executor is spared."""
         if self._is_spared() or not (self.capabilities.cancels_running and self.is_running(work)):
@@ -153,10 +158,11 @@ class Backend:
         workers = getattr(executor, "_max_workers", None) or 0  # as the standard library's executors have it
         pending = oldest(LOOKED_AT + workers)
         unended = (work for work in pending if not work.done())
-        if not self.capabilities.in_order:
-            return [work for work in unended if self.is_running(work)] if len(pending) < LOOKED_AT else None
+        if not self.capabilities.in_order and len(pending) >= LOOKED_AT:
+            return None
+        running = (takewhile if self.capabilities.in_order else filter)(self.is_running, unended)
         # Pools of processes say so of what lies ready for their workers as well, which can be at one call each only.
-        return list(islice(takewhile(self.is_running, unended), workers or None))
+        return list(islice(running, workers or None))
 
     def is_broken(self) -> bool:
         """Whether a `BrokenExecutor` error is the executor's own and not that of a computed function.
