@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from amltk.testing import EventRecorder
-from tests.contract.backends import BACKENDS, Backend
 from tests.contract import strangers
+from tests.contract.backends import BACKENDS, Backend
 from tests.contract.engines import ENGINES
 from tests.contract.strangers import STRANGERS
 from tests.helpers.gate import Gate

@@ -8,8 +8,6 @@ installed: `pip install executorlib ipyparallel parsl pebble`.
 from __future__ import annotations
 
 import atexit
-import importlib.util
-import sys
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace

@@ -155,7 +155,9 @@ def test_no_policy_applies_to_what_the_end_itself_cancels(
     """What the closing run kills and cancels does not turn a stop into an exception or a cancellation."""
     scheduler = make()
     scheduler.on_start(lambda: [scheduler.submit(work.double, 1) for _ in range(100)])
-    state = end_without_waiting(scheduler, gate, capabilities, scheduler.stop, on_exception="raise", on_cancelled="raise")
+    state = end_without_waiting(
+        scheduler, gate, capabilities, scheduler.stop, on_exception="raise", on_cancelled="raise"
+    )
     assert state == ExitState(Code.STOPPED)
 
 

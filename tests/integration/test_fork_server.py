@@ -732,12 +732,15 @@ UNFIT = {
 
 @pytest.mark.parametrize("kind", UNFIT)
 def test_no_worker_is_a_copy_of_what_forks_badly(kind: str, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The log names the module and the reason once; other modules are imported ahead, and calls are computed."""
+    """The log names the module and the reason once. The process that has imported it is the first worker, so that no
+    import is done twice for that; others have only what is fit, and nothing is left."""
     text, reason = UNFIT[kind]
-    add_module(folder, "unfit", text)
+    add_module(folder, "unfit", f"open('imports', 'a').write('x')\n{textwrap.dedent(text)}")
     add_module(folder, "fit")
-    with ProcessPool(2, preload=["fit", "unfit"]) as pool:
+    with ProcessPool(1, preload=["fit", "unfit"], max_tasks_per_child=1) as pool:
+        assert pool.submit(imported, "unfit", "fit").result(GUARD) == ["unfit", "fit"]
         assert pool.submit(imported, "unfit", "fit").result(GUARD) == ["fit"]
+    assert (folder / "imports").read_text() == "x"
     (told,) = [record.getMessage() for record in caplog.records]
     assert told.startswith("unfit is not imported ahead of the workers")
     assert reason in told
