@@ -342,6 +342,25 @@ def test_another_process_takes_over_when_the_one_that_has_imported_ends(
     assert len((folder / "imports").read_text().split()) == 2
 
 
+def test_nothing_is_imported_again_for_nobody(folder: Path, serve: Callable[..., Served]) -> None:
+    """The process that has imported is lost while no worker is asked for, as at the end of a pool."""
+    add_module(folder, "plain")
+    served = serve()
+    served.starter.preload(["plain"])
+    served.start(1)
+    (worker,) = served.wait(Kind.STARTED, 1)
+    stop(served.warm_process())
+    served.start(2)
+    served.starter.abandon(2)
+    assert served.wait(Kind.FAILED, 2) == [0]
+    served.start_with(3)
+    served.wait(Kind.FAILED, 3)
+    assert [child.pid for child in psutil.Process(served.pid).children()] == [worker]
+    served.start(4)
+    served.wait(Kind.STARTED, 4)
+    assert not has_ended(served.warm_process())
+
+
 def test_copies_that_end_at_once_are_given_up(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A module ends each copy of the process that has imported it: workers do without, and the log says why."""
     add_module(folder, "ends_copies", "import os\nos.register_at_fork(after_in_child=lambda: os._exit(9))\n")
@@ -399,34 +418,38 @@ def test_a_fork_server_that_hangs_is_ended_with_its_pool(
     wait_until(lambda: has_ended(worker), "the worker has ended")
 
 
-def test_a_call_that_had_begun_before_its_worker_was_told_of_is_lost_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fork server is killed before it can tell that it has started the worker, which is at a call by then."""
+@pytest.mark.parametrize("how", ["the fork server", "the warm process"])
+def test_a_call_that_had_begun_before_its_worker_was_told_of_is_lost_once(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has started the worker is killed before it can tell so; the worker, which ends then, is at a call already."""
     hear = ForkServer.reports
-    begun = threading.Event()
 
-    def hear_late(self: ForkServer) -> list[Message]:
+    def hear_nothing_of_the_first(self: ForkServer) -> list[Message]:
         found = hear(self)
-        return found if begun.is_set() else [message for message in found if message.kind != Kind.STARTED]
+        others = [message for message in found if message.number != 1]
+        has_failed = how == "the warm process" and Message(Kind.ENDED, 1, -signal.SIGKILL) in found
+        return [*others, Message(Kind.FAILED, 1)] if has_failed else others
 
-    monkeypatch.setattr(ForkServer, "reports", hear_late)
+    monkeypatch.setattr(ForkServer, "reports", hear_nothing_of_the_first)
     scheduler = Scheduler.with_processes(1)
-    endings: list[tuple[str, Any]] = []
-    scheduler.on_future_exception(lambda _, error: endings.append(("exception", error)))
-    scheduler.on_future_result(lambda _, result: endings.append(("result", result)))
+    endings: list[Any] = []
+    scheduler.on_future_exception(lambda _, error: endings.append(error))
+    scheduler.on_future_result(lambda _, result: endings.append(result))
     with Gate() as gate:
 
         def kill() -> None:
-            begun.set()
-            os.kill(psutil.Process(gate.pids[0]).ppid(), signal.SIGKILL)
+            (worker,) = gate.pids
+            os.kill(psutil.Process(worker).ppid() if how == "the fork server" else worker, signal.SIGKILL)
 
         gate.when_begun(1, kill)
         gate.when_begun(2, gate.open)
         scheduler.on_start(lambda: [scheduler.submit(pass_gate, gate.address, n) for n in range(2)])
         assert scheduler.run(on_exception="continue", display=False).code == ExitState.Code.EXHAUSTED
-        (_, lost), second = endings
+        lost, second = endings
         assert isinstance(lost, WorkerLostError)
         assert lost.pid == gate.pids[0]
-        assert second == ("result", 1)
+        assert second == 1
 
 
 # ------------------------------------------------------------------------------------------------------ in which order

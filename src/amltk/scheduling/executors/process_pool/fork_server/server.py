@@ -171,8 +171,10 @@ class Server:
             self._end()
         is_warming_due = False
         for request, descriptors in requests:
-            if request.kind == Kind.START and is_warming_due and len(descriptors) == MAX_DESCRIPTORS:
+            is_complete = len(descriptors) == MAX_DESCRIPTORS
+            if request.kind == Kind.START and is_complete and (is_warming_due or self._is_cold()):
                 self._waiting[request.number] = descriptors
+                is_warming_due = True
             elif request.kind == Kind.START:
                 self._start(request, descriptors)
             elif request.kind == Kind.ABANDON:
@@ -283,6 +285,11 @@ class Server:
 
     # ------------------------------------------------------------------ the warm process
 
+    def _is_cold(self) -> bool:
+        """Whether there may be no warm process, since it was lost, where one is wanted."""
+        is_wanted = self._can_warm and self._preload is not None and self._attempts < MAX_ATTEMPTS
+        return is_wanted and self._base is None and self._next is None
+
     def _warm_up(self) -> None:
         """Have what is wanted imported in a new warm process, unless one is at it."""
         if not self._can_warm or self._next is not None or self._preload is None or self._attempts == MAX_ATTEMPTS:
@@ -391,7 +398,8 @@ class Server:
         elif not warming.ready and warming.importing:
             self._unfit.add(warming.importing.partition(".")[0])
             self._report_unfit(warming.importing, warming.reason or "the process that imported it has ended")
-        self._warm_up()
+        if not warming.ready:  # else when a worker is asked for, which may be never: the pool may have ended it
+            self._warm_up()
         if self._next is None:
             self._start_waiting()
 
