@@ -422,7 +422,7 @@ def test_a_fork_server_that_hangs_is_ended_with_its_pool(
 def test_a_call_that_had_begun_before_its_worker_was_told_of_is_lost_once(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What has started the worker is killed before it can tell so; the worker, which ends then, is at a call already."""
+    """What has started the worker is killed before it can tell so; the worker ends then, and is at a call already."""
     hear = ForkServer.reports
 
     def hear_nothing_of_the_first(self: ForkServer) -> list[Message]:

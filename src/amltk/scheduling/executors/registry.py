@@ -30,7 +30,9 @@ class Capabilities:
     in_loop: bool = False
     """Work runs on the thread of the run's loop, a call at a time."""
     in_process: bool = False
-    """Work runs in this process: arguments and results are the very objects, and a crash is this process's own."""
+    """Work runs in this process, and a crash is this process's own."""
+    shares_objects: bool = False
+    """Arguments and results are the very objects, and not copies."""
     closures: bool = False
     """Functions that no other process could import, such as lambdas and closures, can be computed."""
     cancels_running: bool = False
@@ -93,6 +95,7 @@ _THREADS = Capabilities(
     isolates_crashes=False,
     remote=False,
     in_process=True,
+    shares_objects=True,
     crash_ends_program=True,
     closures=True,
     in_order=True,
@@ -132,6 +135,21 @@ KINDS: tuple[ExecutorKind, ...] = (
         terminate=termination.shut_down,
     ),
     ExecutorKind(
+        name="interpreter-pool-executor",
+        factory=None,
+        type_name="concurrent.futures.interpreter.InterpreterPoolExecutor",  # of CPython 3.14; it is a pool of threads
+        capabilities=Capabilities(
+            kills_running=False,
+            isolates_crashes=False,
+            remote=False,
+            in_process=True,
+            crash_ends_program=True,
+            tells_whereabouts=False,
+            in_order=True,
+        ),
+        terminate=termination.shut_down,
+    ),
+    ExecutorKind(
         name="thread-pool-executor",
         factory=None,
         type_name="concurrent.futures.thread.ThreadPoolExecutor",
@@ -148,6 +166,7 @@ KINDS: tuple[ExecutorKind, ...] = (
             remote=False,
             in_loop=True,
             in_process=True,
+            shares_objects=True,
             crash_ends_program=True,
             closures=True,
             in_order=True,
