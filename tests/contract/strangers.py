@@ -99,7 +99,9 @@ def parsl_executor(workers: int) -> Executor:
         _shared[key] = parsl.DataFlowKernel(
             parsl.Config(
                 executors=[
-                    parsl.HighThroughputExecutor(max_workers_per_node=workers, address="127.0.0.1", provider=provider)
+                    parsl.HighThroughputExecutor(
+                        cores_per_worker=0.1, max_workers_per_node=workers, address="127.0.0.1", provider=provider
+                    )
                 ],
                 run_dir="/tmp/parsl-runs",
                 exit_mode="cleanup",
@@ -301,5 +303,20 @@ STRANGERS = (
         needs="parsl",
         can=replace(UNKNOWN, isolates_crashes=True, remote=True, closures=True),
         modules=MODULES,
+        lacks={
+            "test_pending_work_never_starts": "it has no way to cancel",
+            "test_what_runs_is_counted_as_claimed": f"hangs: {UNSEEN}",
+            "test_where_and_when_work_is_done_is_told": "leaves descriptors open",
+            "test_a_crash_costs_as_much_as_claimed": "hangs for long: a lost worker is missed after some time only",
+            "test_what_cannot_be_pickled_travels_or_fails_alone": "the error does not say pickle",
+            "test_a_result_that_cannot_be_pickled_is_an_exception": "the error does not say pickle",
+            "test_everything_callable_is_computed[class]": "`submit` itself raises, since `int` has no signature",
+            "test_functions_of_the_main_program_are_computed": "hangs: the program has no workers",
+            "test_an_exception_that_cannot_be_pickled_is_an_event": "the error does not name it",
+            "test_an_exception_that_cannot_be_unpickled_costs_what_a_crash_costs": "hangs",
+            "test_a_future_of_stop_iteration_can_be_awaited": "hangs",
+            "test_stop_iteration_can_be_raised_by_the_run": "hangs",
+            **_of("test_what_is_no_exception_is_an_ordinary_event", "hangs, or costs the worker", *BARE_NAMES),
+        },
     ),
 )

@@ -646,8 +646,8 @@ def test_whatever_runs_out_while_a_worker_is_started_is_asked_for_again(monkeypa
             Once(os, "pipe"),  # for what workers tell the resource tracker
             Once(socket, "socketpair"),  # the connection of the fork server
             Once(subprocess, "Popen"),
-            Once(os, "pipe", at=3),  # the tokens of a worker
-            Once(os, "open"),  # our end of them
+            Once(os, "pipe", at=4),  # the tokens of a worker; the third one is that of `Popen`
+            Once(os, "open", at=2),  # our end of them; likewise
             Once(socket, "socketpair", at=4),  # the connection of a worker
             Once(socket, "send_fds", number=errno.EBADF),
         ]
@@ -676,9 +676,24 @@ def test_an_initializer_that_cannot_be_sent_now_is_sent_later(method: str, monke
     """The worker that was to have it is not started before it can have it."""
     monkeypatch.setattr(staff, "FIRST_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(Scarce, "pickled", 0)
+    started: list[Link] = []
+
+    def make(*args: Any) -> Any:
+        starter: Any = make_starter(*args)
+        start = starter.start
+
+        def start_and_note(link: Link, others: Any) -> None:
+            started.append(link)
+            start(link, others)
+
+        starter.start = start_and_note
+        return starter
+
+    monkeypatch.setattr(staff, "make_starter", make)
     with ProcessPool(1, method, work, (Scarce(),)) as pool:
         assert pool.submit(work, 2).result(GUARD) == 2
         assert Scarce.pickled == 3
+        assert len(started) == 1
         assert len(pool.worker_pids) == 1
 
 

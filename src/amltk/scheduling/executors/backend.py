@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from concurrent.futures import BrokenExecutor
 from functools import partial
@@ -28,6 +29,8 @@ _log = logging.getLogger(__name__)
 
 LOSSES = (BrokenExecutor, WorkerLostError, KeyboardInterrupt, SystemExit)
 """What calls end with whose worker is killed, or has the signal that was meant for all."""
+
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 LOOKED_AT = 500
 """How many pending calls are asked whether they run, at most, beside one for each worker."""
@@ -60,7 +63,7 @@ class Backend:
     ) -> None:
         self.executor = executor
         self.capabilities = capabilities
-        self.submit: Callable[..., Any] = executor.submit if capabilities.takes_any_name else self._submit_bound
+        self.submit: Callable[..., Any] = executor.submit if _takes_any_name(executor) else self._submit_bound
         self._terminator = terminator
         self.is_own = is_own
         self.keep: bool = keep
@@ -197,3 +200,12 @@ class Backend:
             drop_cancelled(self.executor)
             self._terminator(self.executor)
             _log.info("ended %r without waiting for its work", self.executor)
+
+
+def _takes_any_name(executor: Executor) -> bool:
+    """Whether a keyword argument of whatever name is the function's, and none is the executor's, as far as it tells."""
+    try:
+        parameters = inspect.signature(executor.submit).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return not any(parameter.kind in _NAMED for parameter in parameters)

@@ -51,8 +51,6 @@ class Capabilities:
     """A call whose worker is killed fails with `BrokenExecutor`, `WorkerLostError` or a subclass."""
     in_order: bool = False
     """Calls are begun in the order of their submission."""
-    takes_any_name: bool = True
-    """Keyword arguments of any name reach the function; none is taken for an option of the executor's own."""
     driven_by_loop: bool = False
     """It lets the loop of a run do its traffic: it has `attach` and `detach`, as `ProcessPool` has."""
 
@@ -250,12 +248,7 @@ OTHER = ExecutorKind(
     factory=None,
     type_name="concurrent.futures._base.Executor",
     capabilities=Capabilities(
-        kills_running=False,
-        isolates_crashes=False,
-        remote=False,
-        tells_whereabouts=False,
-        names_losses=False,
-        takes_any_name=False,
+        kills_running=False, isolates_crashes=False, remote=False, tells_whereabouts=False, names_losses=False
     ),
     terminate=termination.shut_down,
 )
