@@ -34,6 +34,7 @@ class Backend:
             The rest is run on another entry, which has the same executor on a cluster that is shared.
         can: What it can do, where the registry knows nothing of it.
         needs: A module that is not installed everywhere.
+        warns: How a warning begins that it gives in passing.
         lacks: The tests that it fails, by their names without parameters or with them, and why.
     """
 
@@ -46,6 +47,7 @@ class Backend:
     modules: tuple[str, ...] | None = None
     can: Capabilities | None = None
     needs: str | None = None
+    warns: str | None = None
     lacks: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def make(self, workers: int = 2) -> Scheduler:

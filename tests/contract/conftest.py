@@ -32,6 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         elif not entry.is_installed and entry not in absent:  # once is enough to say so
             absent.add(entry)
             kept.append(item)
+        if entry is not None and entry.warns is not None:
+            item.add_marker(pytest.mark.filterwarnings(f"ignore:{entry.warns}"))
         if entry is not None and (why := _known_failure(entry, item)):
             item.add_marker(pytest.mark.xfail(reason=why, run=not why.startswith("hangs")))
     items[:] = kept

@@ -116,7 +116,11 @@ def parsl_kernel() -> Iterator[None]:
     """Its kernels, which have the workers."""
     for workers in (1, *engines.WORKERS):
         parsl_executor(workers).submit(abs, -1).result()
+    kept = ("socket:", "anon_inode:")  # it opens more as it goes
+    leaks.LIBRARIES.extend(kept)
     yield
+    for target in kept:
+        leaks.LIBRARIES.remove(target)
     while _shared:
         _shared.popitem()[1].cleanup()
 
@@ -224,7 +228,7 @@ STRANGERS = (
             "test_what_runs_is_counted_as_claimed": f"hangs: {UNSEEN}",
             "test_what_cannot_be_pickled_travels_or_fails_alone": "`submit` itself raises",
             "test_a_result_that_cannot_be_pickled_is_an_exception": "hangs: it has no outcome",
-            "test_a_crash_costs_as_much_as_claimed[kill]": "hangs for long: three more workers are lost before",
+            "test_a_crash_costs_as_much_as_claimed": "hangs for long: three more workers are lost before",
             "test_functions_of_the_main_program_are_computed": "hangs: the program has no cluster",
             **_of("test_what_is_no_exception_is_an_ordinary_event", "hangs, or loses its worker", *BARE_NAMES),
         },
@@ -288,7 +292,6 @@ STRANGERS = (
             "test_a_crash_costs_as_much_as_claimed": "its engine is not replaced",
             "test_pending_work_never_starts": "what waits is begun although it was cancelled",
             "test_failed": "every error is a RemoteError",
-            "test_a_timeout_without_waiting": "an engine takes several calls at once",
             "test_no_policy_applies_to_what_the_end_itself_cancels": "hangs",
             "test_the_executor_is_shut_down": "its shutdown leaves it open",
         },
@@ -300,13 +303,13 @@ STRANGERS = (
         HELPERS,
         given=True,
         engine="parsl",
+        warns="Canceling on-going tasks is not supported in Parsl",
         needs="parsl",
         can=replace(UNKNOWN, isolates_crashes=True, remote=True, closures=True),
         modules=MODULES,
         lacks={
             "test_pending_work_never_starts": "it has no way to cancel",
             "test_what_runs_is_counted_as_claimed": f"hangs: {UNSEEN}",
-            "test_where_and_when_work_is_done_is_told": "leaves descriptors open",
             "test_a_crash_costs_as_much_as_claimed": "hangs for long: a lost worker is missed after some time only",
             "test_what_cannot_be_pickled_travels_or_fails_alone": "the error does not say pickle",
             "test_a_result_that_cannot_be_pickled_is_an_exception": "the error does not say pickle",
