@@ -115,7 +115,9 @@ def parsl_executor(workers: int) -> Executor:
 def parsl_kernel() -> Iterator[None]:
     """Its kernels, which have the workers."""
     for workers in (1, *engines.WORKERS):
-        parsl_executor(workers).submit(abs, -1).result()
+        calls = [parsl_executor(workers).submit(abs, -1) for _ in range(30)]  # it has more and more threads
+        for call in calls:
+            call.result()
     kept = ("socket:", "anon_inode:")  # it opens more as it goes
     leaks.LIBRARIES.extend(kept)
     yield

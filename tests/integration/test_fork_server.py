@@ -783,3 +783,13 @@ def test_no_worker_is_a_copy_of_what_forks_badly(kind: str, folder: Path, caplog
     assert told.startswith("unfit is not imported ahead of the workers")
     assert reason in told
     assert not [name for name in os.listdir() if name.startswith("tmp")]
+
+
+def test_what_is_unfit_ends_by_itself_where_nobody_needs_it(folder: Path, serve: Callable[..., Served]) -> None:
+    """Its temporary folder goes with it."""
+    add_module(folder, "unfit", "import tempfile\nFOLDER = tempfile.TemporaryDirectory(dir='.', prefix='temporary-')\n")
+    served = serve()
+    served.starter.preload(["unfit"])
+    served.wait(Kind.UNFIT, 0)
+    assert psutil.Process(served.pid).children() == []
+    assert not list(folder.glob("temporary-*"))
