@@ -27,7 +27,7 @@ HELPERS = (
     ("loky.backend.resource_tracker", "_resource_tracker", "_pid", ("_fd",)),
 )
 
-HELPER_THREADS = ("Dask-Offload", "Dask-Callback-Thread")
+HELPER_THREADS = ("Dask-Offload", "Dask-Callback-Thread", "ThreadPoolExecutor-_parsl_internal")
 """What the names of such threads begin with."""
 
 HELPER_PROCESSES = ("mpiexec", "hydra_pmi_proxy")

@@ -6,12 +6,15 @@ directions: a claim that is not true fails a test, and so does an ability that i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import importlib.util
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from amltk.scheduling.executors.registry import kind_named
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from amltk.scheduling import Scheduler
     from amltk.scheduling.executors import Capabilities
 
@@ -29,6 +32,10 @@ class Backend:
         engine: What has to run before, a name in `engines.ENGINES`: a cluster that tests share.
         modules: The modules of this suite that are run on it, where starting it takes so long that they cannot be all.
             The rest is run on another entry, which has the same executor on a cluster that is shared.
+        can: What it can do, where the registry knows nothing of it.
+        needs: A module that is not installed everywhere.
+        warns: How a warning begins that it gives in passing.
+        lacks: The tests that it fails, by their names without parameters or with them, and why.
     """
 
     name: str
@@ -38,6 +45,10 @@ class Backend:
     given: bool = False
     engine: str | None = None
     modules: tuple[str, ...] | None = None
+    can: Capabilities | None = None
+    needs: str | None = None
+    warns: str | None = None
+    lacks: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def make(self, workers: int = 2) -> Scheduler:
         """Make a scheduler."""
@@ -48,8 +59,13 @@ class Backend:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the registry claims."""
-        return kind_named(self.kind).capabilities
+        """What the registry claims, or was measured."""
+        return self.can or kind_named(self.kind).capabilities
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether there is what it needs."""
+        return self.needs is None or importlib.util.find_spec(self.needs) is not None
 
     def __str__(self) -> str:
         return self.name

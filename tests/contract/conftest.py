@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from amltk.testing import EventRecorder
+from tests.contract import strangers
 from tests.contract.backends import BACKENDS, Backend
 from tests.contract.engines import ENGINES
+from tests.contract.strangers import STRANGERS
 from tests.helpers.gate import Gate
 
 if TYPE_CHECKING:
@@ -20,25 +22,46 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out the modules that an entry does not name."""
+    """Leave out what an entry does not name, or cannot be run on here, and mark what it is known to fail."""
+    kept: list[pytest.Item] = []
+    absent: set[Backend] = set()
+    for item in items:
+        entry = _entry(item)
+        if entry is None or (entry.is_installed and _is_of(entry, item)):
+            kept.append(item)
+        elif not entry.is_installed and entry not in absent:  # once is enough to say so
+            absent.add(entry)
+            kept.append(item)
+        if entry is not None and entry.warns is not None:
+            item.add_marker(pytest.mark.filterwarnings(f"ignore:{entry.warns}"))
+        if entry is not None and (why := _known_failure(entry, item)):
+            item.add_marker(pytest.mark.xfail(reason=why, run=not why.startswith("hangs")))
+    items[:] = kept
 
-    def is_wanted(item: pytest.Item) -> bool:
-        entry = (
-            item.callspec.params.get("backend")
-            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
-            else None
-        )
-        modules = entry.modules if isinstance(entry, Backend) else None
-        return modules is None or item.path.stem in modules
 
-    items[:] = [item for item in items if is_wanted(item)]
+def _entry(item: pytest.Item) -> Backend | None:
+    entry = (
+        item.callspec.params.get("backend") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
+    )
+    return entry if isinstance(entry, Backend) else None
 
 
-@pytest.fixture(params=BACKENDS, ids=str, scope="session")
+def _is_of(entry: Backend, item: pytest.Item) -> bool:
+    return entry.modules is None or item.path.stem in entry.modules
+
+
+def _known_failure(entry: Backend, item: pytest.Item) -> str | None:
+    name = item.name.replace(f"[{entry.name}]", "").replace(f"[{entry.name}-", "[")
+    return entry.lacks.get(name) or entry.lacks.get(name.partition("[")[0])
+
+
+@pytest.fixture(params=(*BACKENDS, *STRANGERS), ids=str, scope="session")
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Each way to get a scheduler. Session-wide: the tests that share a cluster run together."""
     entry: Backend = request.param
-    with nullcontext() if entry.engine is None else ENGINES[entry.engine]():
+    if not entry.is_installed:
+        pytest.skip(f"!!! NOT TESTED AS A GIVEN EXECUTOR: {entry.needs} is not installed")
+    with nullcontext() if entry.engine is None else (ENGINES | strangers.ENGINES)[entry.engine]():
         yield entry
 
 

@@ -151,7 +151,7 @@ def test_keyword_arguments_of_any_name_arrive_through_a_task(scheduler: Schedule
 def test_what_cannot_be_pickled_travels_or_fails_alone(scheduler: Scheduler, capabilities: Capabilities) -> None:
     """An argument that cannot leave the process is an exception of that call, or arrives where nothing leaves."""
     lock = work.make_lock()
-    if capabilities.in_process:
+    if capabilities.shares_objects:
         (arrived,), _ = compute(scheduler, work.echo, lock)
         assert arrived is lock
     else:
@@ -160,7 +160,7 @@ def test_what_cannot_be_pickled_travels_or_fails_alone(scheduler: Scheduler, cap
 
 def test_a_result_that_cannot_be_pickled_is_an_exception(scheduler: Scheduler, capabilities: Capabilities) -> None:
     """A result that cannot leave its process is an exception of that call; the run and its workers go on."""
-    if capabilities.in_process:
+    if capabilities.shares_objects:
         assert compute(scheduler, work.make_lock).acquire(blocking=False)
     else:
         assert "pickle" in str(failure(scheduler, work.make_lock))
@@ -287,7 +287,7 @@ def test_what_is_no_exception_is_an_ordinary_event(
 def test_an_exception_that_cannot_be_pickled_is_an_event(scheduler: Scheduler, capabilities: Capabilities) -> None:
     """An exception that holds a lock is told as it is, or as the failure to bring it here; the run goes on."""
     error = failure(scheduler, work.raise_with_lock)
-    if capabilities.in_process:
+    if capabilities.shares_objects:
         assert type(error) is work.LockedError
     else:
         assert "LockedError" in "".join(traceback.format_exception(error))

@@ -12,6 +12,8 @@ import pytest
 from amltk.scheduling import ExitState, Scheduler
 from amltk.testing import EventRecorder
 from tests.helpers.gate import GUARD, Gate, pass_gate
+from tests.helpers.patches import needs
+from tests.helpers.script import run_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,6 +140,50 @@ def test_a_run_that_does_not_wait(kind: type[Given], end: str, gate: Gate) -> No
     assert recorder.names[-6:] == [*["future-cancelled"] * 5, "finished"]
     assert executor.calls == [KINDS[kind][1]]
     gate.open()
+
+
+class WithOptions(WithAnything):
+    """One whose `submit` has options of its own, as Dask's and Pebble's have."""
+
+    def submit(self, fn: Any, *args: Any, workers: int = 1, **kwargs: Any) -> Future[Any]:  # type: ignore[override]
+        return super().submit(fn, *args, **kwargs)
+
+
+def tell(*args: Any, **kwargs: Any) -> Any:
+    return args, kwargs
+
+
+def test_keyword_arguments_reach_the_function() -> None:
+    """Those that the executor has for its own as well."""
+    scheduler = Scheduler(WithOptions())
+    given = {"self": 1, "fn": 2, "workers": 3}
+    results: list[Any] = []
+    scheduler.on_start(lambda: scheduler.submit(tell, 0, **given))
+    scheduler.on_future_result(lambda _, result: results.append(result))
+    scheduler.run()
+    assert results == [((0,), given)]
+
+
+def test_a_cluster_that_adapts() -> None:
+    """Its workers come with the calls and go after them; the next run finds others."""
+    needs("distributed")
+    ended = run_script("""
+        import logging, time
+        from distributed import Client, LocalCluster
+        from amltk.scheduling import Scheduler
+
+        if __name__ == "__main__":
+            options = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": None}
+            with LocalCluster(n_workers=0, silence_logs=logging.ERROR, **options) as cluster, Client(cluster) as client:
+                cluster.adapt(minimum=0, maximum=2, interval="100ms", wait_count=2)
+                for make in (lambda: Scheduler(client.get_executor(pure=False)), lambda: Scheduler.with_dask(client)):
+                    scheduler = make()
+                    scheduler.on_start(lambda: [scheduler.submit(abs, -n) for n in range(6)])
+                    print(scheduler.run(display=False).code.name, scheduler.event_counts[scheduler.FUTURE_RESULT])
+                    while client.scheduler_info()["workers"]:
+                        time.sleep(0.01)
+        """)
+    assert ended.lines == ["EXHAUSTED 6", "EXHAUSTED 6"], ended
 
 
 def raise_broken() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from concurrent.futures import BrokenExecutor
+from functools import partial
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,8 @@ _log = logging.getLogger(__name__)
 
 LOSSES = (BrokenExecutor, WorkerLostError, KeyboardInterrupt, SystemExit)
 """How calls end when their worker is killed, or gets a signal that was meant for the whole group."""
+
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 LOOKED_AT = 500
 """How many pending calls are checked for running at most, plus one per worker."""
@@ -59,7 +63,7 @@ class Backend:
     ) -> None:
         self.executor = executor
         self.capabilities = capabilities
-        self.submit: Callable[..., Any] = executor.submit
+        self.submit: Callable[..., Any] = executor.submit if _takes_any_name(executor) else self._submit_bound
         self._terminator = terminator
         self.is_own = is_own
         self.keep: bool = keep
@@ -111,6 +115,10 @@ class Backend:
         executor: Any = self.executor  # only executors that enforce limits are given limits
         return executor.submit_limited(call.limits, call.function, *call.args, **call.kwargs)
 
+    def _submit_bound(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Have a call computed such that the executor takes none of its keyword arguments for one of its own."""
+        return self.executor.submit(partial(function, **kwargs) if kwargs else function, *args)
+
     def withdraw(self, work: Work[Any]) -> None:
         """Cancel a call that has not begun; `end_calls` handles running ones, unless the executor is spared."""
         if self._is_spared() or not (self.capabilities.cancels_running and self.is_running(work)):
@@ -153,10 +161,11 @@ class Backend:
         workers = getattr(executor, "_max_workers", None) or 0  # the attribute of the standard library's executors
         pending = oldest(LOOKED_AT + workers)
         unended = (work for work in pending if not work.done())
-        if not self.capabilities.in_order:
-            return [work for work in unended if self.is_running(work)] if len(pending) < LOOKED_AT else None
-        # Process pools also report prefetched calls as running; a worker computes only one at a time.
-        return list(islice(takewhile(self.is_running, unended), workers or None))
+        if not self.capabilities.in_order and len(pending) >= LOOKED_AT:
+            return None
+        running = (takewhile if self.capabilities.in_order else filter)(self.is_running, unended)
+        # Pools of processes say so of what lies ready for their workers as well, which can be at one call each only.
+        return list(islice(running, workers or None))
 
     def is_broken(self) -> bool:
         """Whether a `BrokenExecutor` error is the executor's own and not that of a computed function.
@@ -191,3 +200,12 @@ class Backend:
             drop_cancelled(self.executor)
             self._terminator(self.executor)
             _log.info("ended %r without waiting for its work", self.executor)
+
+
+def _takes_any_name(executor: Executor) -> bool:
+    """Whether a keyword argument of whatever name is the function's, and none is the executor's, as far as it tells."""
+    try:
+        parameters = inspect.signature(executor.submit).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return not any(parameter.kind in _NAMED for parameter in parameters)

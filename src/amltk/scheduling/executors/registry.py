@@ -31,7 +31,9 @@ class Capabilities:
     in_loop: bool = False
     """Calls run on the thread of the run's loop, one at a time."""
     in_process: bool = False
-    """Calls run in this process: arguments and results are not copied, and a crash crashes this process."""
+    """Work runs in this process, and a crash is this process's own."""
+    shares_objects: bool = False
+    """Arguments and results are the very objects, and not copies."""
     closures: bool = False
     """Functions that no other process could import, such as lambdas and closures, can be computed."""
     cancels_running: bool = False
@@ -92,6 +94,7 @@ _THREADS = Capabilities(
     isolates_crashes=False,
     remote=False,
     in_process=True,
+    shares_objects=True,
     crash_ends_program=True,
     closures=True,
     in_order=True,
@@ -131,6 +134,21 @@ KINDS: tuple[ExecutorKind, ...] = (
         terminate=termination.shut_down,
     ),
     ExecutorKind(
+        name="interpreter-pool-executor",
+        factory=None,
+        type_name="concurrent.futures.interpreter.InterpreterPoolExecutor",  # of CPython 3.14; it is a pool of threads
+        capabilities=Capabilities(
+            kills_running=False,
+            isolates_crashes=False,
+            remote=False,
+            in_process=True,
+            crash_ends_program=True,
+            tells_whereabouts=False,
+            in_order=True,
+        ),
+        terminate=termination.shut_down,
+    ),
+    ExecutorKind(
         name="thread-pool-executor",
         factory=None,
         type_name="concurrent.futures.thread.ThreadPoolExecutor",
@@ -147,6 +165,7 @@ KINDS: tuple[ExecutorKind, ...] = (
             remote=False,
             in_loop=True,
             in_process=True,
+            shares_objects=True,
             crash_ends_program=True,
             closures=True,
             in_order=True,

@@ -69,6 +69,11 @@ def forget_parent() -> None:
     gc.freeze()  # `_write_files` then finds only later objects
 
 
+def remove_temporary() -> None:
+    """Remove what is removed at the end of this process, such as temporary folders, where there will be no such end."""
+    weakref.finalize._exitfunc()  # type: ignore[attr-defined]
+
+
 def end_worker(tell: Callable[[str], None], *, is_copy: bool) -> NoReturn:
     """End this process in order. Must be called on its main thread.
 

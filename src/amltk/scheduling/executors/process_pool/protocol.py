@@ -47,8 +47,8 @@ class Kind:
     DEFINE = 2  # to a worker: what calls refer to by the number `key`
     FORGET = 3  # to a worker: what was sent under the number `key` is no longer needed
     TASK = 4  # to a worker: a call
-    ANNOUNCED_TASK = 5  # to a worker: a call; report when it begins
-    READY = 6  # from a worker: it is initialised
+    ANNOUNCED_TASK = 5  # to a worker: a call; say when it begins
+    READY = 6  # from a worker: it is initialised; `key` is its pid
     INIT_FAILED = 7  # from a worker: its initializer raised
     BEGUN = 8  # from a worker: the call `key` has begun; the payload has the usage before it, see `usage`
     RESULT = 9  # from a worker: what the call `key` returned

@@ -480,15 +480,25 @@ class Staff:
     def _drop(self, link: Link) -> None:
         """Take out a worker that was never started."""
         with self._lock:
+            # It may have begun calls all the same, if the process that starts workers was killed before it could tell.
+            self._hear_out(link)
             self._forget(link)
-            # It may have begun one all the same, if the process that starts workers was killed before it could tell.
             for call in self._book.remove_seat(link.seat):
                 self._traffic.end(call, lost(call, link.pid, UNKNOWN, link.reason))
+
+    def _hear_out(self, link: Link) -> None:
+        """Take in what a worker has sent before it has ended; under the lock."""
+        if link.silent_since is None:
+            with contextlib.suppress(BlockingIOError, OSError, ProtocolError):
+                while link.decoder.receive(link.frames):
+                    self._traffic.handle_frames(link)
+        self._traffic.forward()
 
     def _forget(self, link: Link) -> None:
         """Give up the connection to a worker that is no more; under the lock."""
         if link.silent_since is None:
             self._selector.unregister(link.frames)
+        self._traffic.warden.forget(link)
         self._traffic.take_back(link)
         del self._links[link.seat.number]  # first: who asks in between, on this thread, must not find what is closed
         link.close()
@@ -512,13 +522,8 @@ class Staff:
     def _bury(self, link: Link, code: int) -> None:
         """Take out a worker whose process has ended; what it has sent before counts."""
         with self._lock:
-            if link.silent_since is None:
-                with contextlib.suppress(BlockingIOError, OSError, ProtocolError):
-                    while link.decoder.receive(link.frames):
-                        self._traffic.handle_frames(link)
-            self._traffic.forward()
+            self._hear_out(link)
             self._forget(link)
-            self._traffic.warden.forget(link)
             for call in self._book.remove_seat(link.seat):
                 self._traffic.end(call, lost(call, link.pid, code, link.reason))
         _log.debug("worker %d has ended, exit code %d: %s", link.pid, code, link.reason or "not killed by the pool")

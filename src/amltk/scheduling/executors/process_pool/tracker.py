@@ -43,23 +43,21 @@ class Forwarding:
         """Forward the lines of workers to the tracker; must be called before their results are delivered."""
         if self._reader is None:
             return
-        while True:
-            try:
-                received = os.read(self._reader, 1 << 16)
-            except BlockingIOError:
+        try:
+            while received := os.read(self._reader, 1 << 16):
+                self._rest += received
+        except BlockingIOError:
+            if not self._rest:
                 return
-            if not received:
-                return
-            *lines, self._rest = (self._rest + received).split(b"\n")
-            wanted = [line for line in lines if not line.startswith(PROBES)]
-            try:
-                while wanted:
-                    running: Any = resource_tracker.getfd()  # starts the tracker if necessary
-                    os.write(running, wanted[0] + b"\n")
-                    del wanted[0]
-            except OSError:  # it cannot be started now; tried again with the next lines
-                self._rest = b"\n".join((*wanted, self._rest))
-                return
+        *lines, self._rest = self._rest.split(b"\n")
+        wanted = [line for line in lines if not line.startswith(PROBES)]
+        try:
+            while wanted:
+                running: Any = resource_tracker.getfd()  # it is started, if need be
+                os.write(running, wanted[0] + b"\n")
+                del wanted[0]
+        except OSError:  # it cannot be started now: next time
+            self._rest = b"\n".join((*wanted, self._rest))
 
     def close(self) -> None:
         """Forward the rest, and close everything. Call this once the workers have ended."""

@@ -340,6 +340,7 @@ class Traffic:
                 if kind in OUTCOMES:
                     self._finish(link, frame)
                 elif kind == Kind.READY:
+                    link.pid = frame.key  # who has started it may tell that later, or never
                     self._book.welcome(link.seat)
                     link.slow_at = None
                     self.slowest_start = max(self.slowest_start, time.monotonic() - link.requested_at)

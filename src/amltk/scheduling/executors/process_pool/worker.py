@@ -172,7 +172,7 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - sent to the parent
             self._send(Kind.INIT_FAILED, 0, 0, 0, 0.0, 0.0, _failure(error))
             return False
-        self._send(Kind.READY)
+        self._send(Kind.READY, self._pid)
         return True
 
     def _initialize(self, news: list[tuple[int, int, bytes]], payload: bytes, buffers: list[bytes]) -> None:

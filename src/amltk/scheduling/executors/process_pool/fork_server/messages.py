@@ -87,11 +87,10 @@ class Receiver:
         data, ancillary, _, _ = self._socket.recvmsg(CHUNK_BYTES, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS), flags)
         if not data:
             raise EOFError("the other side has gone")
-        descriptors = array.array("i", self._descriptors)
-        self._descriptors = []
+        new = array.array("i")
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+                new.frombytes(content[: len(content) - len(content) % new.itemsize])
         self._data += data
         messages: list[tuple[Message, list[int]]] = []
         while len(self._data) >= HEADER.size:
@@ -101,9 +100,9 @@ class Receiver:
                 break
             messages.append((Message(kind, number, value, self._data[HEADER.size : end]), []))
             self._data = self._data[end:]
+        if messages:  # the first one was begun before
+            messages[0][1].extend(self._descriptors)
+            self._descriptors = []
         # The system hands out nothing that comes after the beginning of a message which carries descriptors.
-        if self._data or not messages:
-            self._descriptors = list(descriptors)
-        else:
-            messages[-1][1].extend(descriptors)
+        (self._descriptors if self._data or not messages else messages[-1][1]).extend(new)
         return messages

@@ -171,8 +171,10 @@ class Server:
             self._end()
         is_warming_due = False
         for request, descriptors in requests:
-            if request.kind == Kind.START and is_warming_due and len(descriptors) == MAX_DESCRIPTORS:
+            is_complete = len(descriptors) == MAX_DESCRIPTORS
+            if request.kind == Kind.START and is_complete and (is_warming_due or self._is_cold()):
                 self._waiting[request.number] = descriptors
+                is_warming_due = True
             elif request.kind == Kind.START:
                 self._start(request, descriptors)
             elif request.kind == Kind.ABANDON:
@@ -283,6 +285,11 @@ class Server:
 
     # ------------------------------------------------------------------ the warm process
 
+    def _is_cold(self) -> bool:
+        """Whether there may be no warm process, since it was lost, where one is wanted."""
+        is_wanted = self._can_warm and self._preload is not None and self._attempts < MAX_ATTEMPTS
+        return is_wanted and self._base is None and self._next is None
+
     def _warm_up(self) -> None:
         """Have what is wanted imported in a new warm process, unless one is at it."""
         if not self._can_warm or self._next is not None or self._preload is None or self._attempts == MAX_ATTEMPTS:
@@ -342,7 +349,7 @@ class Server:
         if kind == Kind.STARTED:
             self._started(number, value)
         elif kind == Kind.FAILED:
-            self._report(Kind.FAILED, number, value or errno.EAGAIN)
+            self._report(Kind.FAILED, number, value)
         elif kind == Kind.FORKED_WARM and self._next is not None:
             self._next.pid = value
         elif kind == Kind.IMPORTING:
@@ -351,6 +358,7 @@ class Server:
             self._report(Kind.SKIPPED, payload=pickle.dumps((warming.importing, payload.decode())))
         elif kind == Kind.UNFIT:
             warming.reason = payload.decode()
+            self._employ(warming)
         elif kind == Kind.READY:
             self._take_over(warming)
 
@@ -366,6 +374,21 @@ class Server:
         self._start_waiting()
         self._warm_up()  # what was asked for meanwhile
 
+    def _employ(self, warming: Warming) -> None:
+        """Have a process that must not be forked from be a worker itself, if one is waited for: it has the imports."""
+        if self._waiting and warming.pid and not warming.ready and not self._inherited.is_copy:
+            number = next(iter(self._waiting))
+            try:
+                send(warming.connection, Message(Kind.START, number), self._waiting[number])
+            except OSError:  # it has ended, which is told soon
+                return
+            _close(self._waiting.pop(number))
+            self._started(number, warming.pid)
+            warming.pid = 0  # it is a worker now, not to be killed
+            self._lost(warming)
+        else:
+            warming.connection.shutdown(socket.SHUT_WR)  # it is to end
+
     def _lost(self, warming: Warming) -> None:
         """A warm process has ended: workers are forked without it."""
         self._forget(warming)
@@ -375,7 +398,8 @@ class Server:
         elif not warming.ready and warming.importing:
             self._unfit.add(warming.importing.partition(".")[0])
             self._report_unfit(warming.importing, warming.reason or "the process that imported it has ended")
-        self._warm_up()
+        if not warming.ready:  # else when a worker is asked for, which may be never: the pool may have ended it
+            self._warm_up()
         if self._next is None:
             self._start_waiting()
 
