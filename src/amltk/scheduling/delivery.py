@@ -126,7 +126,10 @@ class Delivery:
     async def _attend(self, coroutine: Coroutine[Any, Any, Any], name: str, about: About) -> None:
         task = current_task()
         assert task is not None
-        await self._step_through(coroutine, task, name, about)
+        try:
+            await self._step_through(coroutine, task, name, about)
+        finally:
+            del task  # what is raised has this frame in its traceback, and would keep the task that keeps it
 
     @types.coroutine
     def _step_through(
@@ -139,29 +142,33 @@ class Delivery:
         """
         resume: Callable[[Any], Any] = coroutine.send
         value: Any = None
-        while True:
-            self.in_user_code = True
-            try:
-                awaited = resume(value)
-            except StopIteration:
-                return
-            except (KeyboardInterrupt, SystemExit) as error:
-                self._on_error(error, _where(name, about))
-                return
-            except CancelledError as error:
-                if ends_program(error):
-                    raise  # it was cancelled, or has awaited what was cancelled
-                self._on_error(error, _where(name, about))  # a call that it has awaited has raised this
-                return
-            finally:
-                self.in_user_code = False
-            self._turns.at(task, awaited)
-            try:
-                value = yield awaited
-                resume = coroutine.send
-            except BaseException as error:  # noqa: BLE001 - handed to the coroutine
-                value = error
-                resume = coroutine.throw
+        awaited: Any = None
+        try:
+            while True:
+                self.in_user_code = True
+                try:
+                    awaited = resume(value)
+                except StopIteration:
+                    return
+                except (KeyboardInterrupt, SystemExit) as error:
+                    self._on_error(error, _where(name, about))
+                    return
+                except CancelledError as error:
+                    if ends_program(error):
+                        raise  # it was cancelled, or has awaited what was cancelled
+                    self._on_error(error, _where(name, about))  # a call that it has awaited has raised this
+                    return
+                finally:
+                    self.in_user_code = False
+                self._turns.at(task, awaited)
+                try:
+                    value = yield awaited
+                    resume = coroutine.send
+                except BaseException as error:  # noqa: BLE001 - handed to the coroutine
+                    value = error
+                    resume = coroutine.throw
+        finally:
+            del task, value, awaited  # what is raised has this frame in its traceback, and any of them may keep it
 
     def finish(self, task: asyncio.Task[Any]) -> None:
         """Take note of a coroutine that has ended and report what it raised.

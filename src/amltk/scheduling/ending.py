@@ -47,6 +47,7 @@ class Ending:
         self.exception: BaseException | None = None
         self.raises: bool = False
         self.abandon: bool = False
+        self._reason = ""  # why it has ended, where the exception is not kept
         self._pending = pending
         self._lock = threading.RLock()  # a signal's handler may stop the run while its own thread holds it
 
@@ -97,7 +98,16 @@ class Ending:
             self.raises = raises
             return True
 
+    def without_exception(self) -> Ending:
+        """The same without what went wrong, whose traceback has frames that may keep anything."""
+        bare = Ending(self._pending)
+        bare.phase, bare.running, bare.code, bare.abandon = self.phase, self.running, self.code, self.abandon
+        bare._reason = self.reason
+        return bare
+
     @property
     def reason(self) -> str:
         """Why it ends, in words; for messages."""
-        return self.code.name if self.exception is None else safe_repr(self.exception)
+        if self.exception is not None:
+            return safe_repr(self.exception)
+        return self._reason or self.code.name

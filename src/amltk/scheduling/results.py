@@ -101,7 +101,7 @@ class Results(Generic[R]):
                     driver.wait()
             self.state = driver.conclude()
         finally:
-            call = None  # what is raised has this frame in its traceback, and would keep the call
+            call = self._ending = None  # what is raised has this frame in its traceback, and would keep itself
             outbox.close()
             self._map.cancel()
             driver.close()
@@ -130,7 +130,7 @@ class Results(Generic[R]):
                     await woken.wait()
             self.state = driver.conclude()
         finally:
-            call = None
+            call = self._ending = None
             outbox.close()
             self._map.cancel()
             await driver.aclose()

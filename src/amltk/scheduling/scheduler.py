@@ -372,9 +372,13 @@ class Scheduler(SchedulerEvents, Factories):
             with Interrupts(run, life) as interrupts:
                 cancelled = await loops.attend(interrupts.lives, run.interrupt)
             life.result()
-        if cancelled is not None:
+        if cancelled is None:
+            return run.conclude()
+        run.drop_exception()
+        try:
             raise cancelled
-        return run.conclude()
+        finally:
+            del cancelled  # it has this frame in its traceback, and would keep itself
 
     def begin_steps(self, options: RunOptions, display: Display) -> Steps:
         """Begin a run that the caller drives step by step, and closes. For loops over results. Raises as `run` does."""
@@ -569,6 +573,7 @@ class Scheduler(SchedulerEvents, Factories):
 
     async def _make_run(self, options: RunOptions, view: View | None) -> Run:
         self._backend = self._make_backend(keep=self._is_kept)
+        self._begun = None  # it has
         self._run = Run(self.emitter, self._backend, options, view, numbers=self._numbers, witnesses=self.witnesses)
         self.submit_for = self._run.submit
         return self._run

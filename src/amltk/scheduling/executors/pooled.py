@@ -25,19 +25,21 @@ class PooledExecutor(RemoteExecutor):
 
     def _send(self, call: RemoteFuture, parcel: bytes) -> None:
         try:
-            call.handle = self._pool.submit(compute, parcel)
+            call.handle = handle = self._pool.submit(compute, parcel)
         except BrokenExecutor as error:
             self._broken = str(error)
             raise
-        call.handle.add_done_callback(partial(self._arrived, call))
+        handle.add_done_callback(partial(self._arrived, call))
 
     def withdraw(self, call: RemoteFuture) -> bool:
         """Take it back unless a worker has it."""
-        return call.handle is None or bool(call.handle.cancel())
+        handle = call.handle  # read once: its outcome may come meanwhile, on a thread of the pool
+        return handle is None or bool(handle.cancel())
 
     def has_begun(self, call: RemoteFuture) -> bool:
         """As the pool sees it."""
-        return call.handle is not None and bool(call.handle.running())
+        handle = call.handle
+        return handle is not None and bool(handle.running())
 
     def _close(self, *, wait: bool) -> None:
         self._pool.shutdown(wait=wait)
@@ -45,6 +47,7 @@ class PooledExecutor(RemoteExecutor):
 
     def _arrived(self, call: RemoteFuture, outcome: Future[bytes]) -> None:
         """Take what has come of a call, on a thread of the pool."""
+        call.handle = None  # which refers to the call by its callback
         if outcome.cancelled():
             call.cancel()
         elif (error := outcome.exception()) is not None:  # the pool's own: that of the function is in the outcome

@@ -149,6 +149,7 @@ class QueueMonitor:
             return  # submitted before there was this monitor
         now = self._now()
         ended = self._count_running(call, now)
+        call.work = None  # which refers to this by its callback
         number = CANCELLED if future.cancelled() else FINISHED
         self._history.change(ended, number, 1)
         self._history.change(now, number, -1)

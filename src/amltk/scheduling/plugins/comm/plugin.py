@@ -81,6 +81,7 @@ class CommPlugin(Plugin):
         from amltk.scheduling.plugins.comm.comm import Comm  # which has this class as its `Plugin`
 
         comm = Comm(self._source(call, call.task.scheduler.current_run))
+        call.on_end(comm.part)
         call.kwargs[self.parameter_name] = comm
         call.function = Wrapper(call.function, comm.lasting)
         return True
