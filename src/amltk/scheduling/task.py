@@ -222,7 +222,8 @@ class Task(Emitter, Generic[P, R]):
             Exception: What the iterable raises at its first items; later it goes to `on_callback_exception`.
         """
         task_map = TaskMap(self, iterables, in_flight, unpack)
-        self.maps = [*(earlier for earlier in self.maps if not earlier.over), task_map]
+        with self.scheduler.submission_lock:
+            self.maps = [*(earlier for earlier in self.maps if not earlier.over), task_map]
         task_map.start()
         return task_map
 

@@ -284,6 +284,7 @@ class Engine:
             if self._courier is not None:
                 self._courier.close()
                 self._courier = None
+                self._traffic.forget_old_values()
             if self._over:
                 self._close_selectors()
         self._summons.set()
@@ -474,6 +475,7 @@ class Engine:
             tell(self.take_outcomes())
         finally:
             self._staff.close()
+            self._traffic.forget_all()
             with self._gate:
                 self._closing = self._over = True
                 if self._courier is None:
