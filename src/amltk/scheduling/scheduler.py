@@ -78,7 +78,8 @@ class Scheduler(SchedulerEvents, Factories):
     scheduler.run()
     ```
 
-    A scheduler made by one of the `with_...` factories can run again and again, with a fresh executor each time. In a
+    A scheduler made by one of the `with_...` factories can run again and again, with a fresh executor each time. One that
+    is not run after all is to be closed, see `close`. In a
     `with` block, or an `async with`, its runs use the same executor, with workers that are warm, and it is shut down at
     the end of the block:
 
@@ -602,6 +603,19 @@ class Scheduler(SchedulerEvents, Factories):
         return Backend(self._executor, self._kind.capabilities, terminator, is_own=is_own, keep=keep)
 
     # ------------------------------------------------------------------ several runs
+
+    def close(self) -> None:
+        """Shut the executor down now, and wait for that: what the end of a `with` block does.
+
+        For a scheduler that is made and, perhaps, never run: some executors have processes and connections from the
+        beginning, those of Dask and of clusters for instance. A run that goes on is ended as `stop` ends it; called by
+        one of its callbacks, this returns at once and the end of the run does the rest. With `terminate=False` the
+        executor stays open. May be called any number of times.
+
+        A scheduler that was made by a `with_...` factory can run again, with a fresh executor; any other one raises
+        `ExecutorShutdownError` then.
+        """
+        self.__exit__(None)
 
     def __enter__(self) -> Self:
         """Keep the executor from one run to the next, until the end of the block.

@@ -258,6 +258,24 @@ class Task(Emitter, Generic[P, R]):
         """
         self._add_plugin(plugin, attach=True)
 
+    def detach_plugin(self, plugin: Plugin) -> None:
+        """Take a plugin away: it is asked no more, and has ended its subscriptions. The inverse of `attach_plugin`.
+
+        Calls that it has let pass are followed by it to their end, and what a `Limiter` has kept is submitted. Its events
+        stay known, and nothing more happens to those who have subscribed to them. It may be attached again.
+
+        Raises:
+            ValueError: It is no plugin of this task.
+        """
+        with self.scheduler.submission_lock:
+            if not any(other is plugin for other in self.plugins):
+                names = ", ".join(other.name for other in self.plugins) or "none"
+                raise ValueError(f"{_name_of(plugin)} is no plugin of {self!r}; its plugins are: {names}")
+            # Not changed, but replaced: a submission may be on its way through them.
+            self.plugins = [other for other in self.plugins if other is not plugin]
+            if hasattr(plugin, "detach_task"):  # one that is no subclass of Plugin may have no such method
+                plugin.detach_task(self)
+
     def _add_plugin(self, plugin: Plugin, *, attach: bool) -> None:
         if isinstance(plugin, type) or not hasattr(plugin, "prepare"):
             raise TypeError(f"plugins: {_name_of(plugin)} is no Plugin{_what_to_write(plugin)}")

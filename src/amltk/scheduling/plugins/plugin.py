@@ -34,6 +34,12 @@ class Plugin:
             ValueError: The plugin belongs to a task already, and can serve one only; or it cannot do its work there.
         """
 
+    def detach_task(self, task: Task[..., Any]) -> None:
+        """Undo what `attach_task` has done, such as subscriptions. Called once, when the plugin is detached.
+
+        Calls that it has let pass before are followed to their end: `on_end` and `on_outcome` hold for them.
+        """
+
     def events(self) -> list[Event[..., Any]]:
         """The events that it adds to the task; tell them with `task.emit`."""
         return []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import time_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from amltk import _extras
 from amltk._checks import check_optional_count
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from amltk.scheduling.events import Subscription
     from amltk.scheduling.future import Future
     from amltk.scheduling.scheduler import Scheduler
 
@@ -58,6 +60,8 @@ class QueueMonitor:
     When a call began and ended is what its worker tells, afterwards. Where the executor tells nothing (one that is not
     made by `Scheduler.with_...`), it is not known what is running: `running` is empty then, and `queued` includes it.
 
+    It records until it is closed, for instance by the end of a block: `with QueueMonitor(scheduler) as monitor:`.
+
     Args:
         scheduler: Whose queue is watched.
     """
@@ -67,11 +71,32 @@ class QueueMonitor:
         self._open: dict[Future[Any], _Open] = {}
         self._knows_running = scheduler.executor_kind.capabilities.tells_whereabouts
         self._latest = 0
+        self._scheduler = scheduler
         scheduler.witnesses.append(self._submitted)
-        for event in (scheduler.STARTED, scheduler.FINISHED):
-            scheduler.emitter.register(event, self._mark, hidden=True)
-        for ending in (scheduler.FUTURE_RESULT, scheduler.FUTURE_EXCEPTION, scheduler.FUTURE_CANCELLED):
-            scheduler.emitter.register(ending, self._ended, hidden=True)
+        register = partial(scheduler.emitter.register, hidden=True)
+        self._subscriptions: list[Subscription] = [
+            *(register(event, self._mark) for event in (scheduler.STARTED, scheduler.FINISHED)),
+            register(scheduler.FUTURE_RESULT, self._ended),
+            register(scheduler.FUTURE_EXCEPTION, self._ended),
+            register(scheduler.FUTURE_CANCELLED, self._ended),
+        ]
+
+    def close(self) -> None:
+        """Record no more. What was recorded stays; calls that have not ended leave the queue now. Harmless if repeated."""
+        if self._submitted in self._scheduler.witnesses:
+            self._scheduler.witnesses.remove(self._submitted)
+        for subscription in self._subscriptions:
+            subscription.end()
+        while self._open:
+            _, call = self._open.popitem()
+            call.work = None
+            self._history.change(self._now(), QUEUE_SIZE, -1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def df(self, *, n_workers: int | None = None) -> pd.DataFrame:
         """What was recorded, as a DataFrame by time in UTC. Needs pandas.

@@ -66,6 +66,10 @@ class CommPlugin(Plugin):
             )
         self._tasks.append(task)
 
+    def detach_task(self, task: Task[..., Any]) -> None:
+        """Give comms to its calls no more."""
+        self._tasks.remove(task)
+
     def events(self) -> list[Event[..., Any]]:
         """The four events of a comm."""
         return list(EVENTS.values())
