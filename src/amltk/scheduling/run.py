@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from concurrent.futures import BrokenExecutor, CancelledError
 from concurrent.futures import Future as Work
 from threading import get_ident
@@ -16,6 +15,7 @@ from amltk.scheduling.call import Outcome
 from amltk.scheduling.delivery import NOTHING, Delivery
 from amltk.scheduling.ending import Ending, Phase
 from amltk.scheduling.events import Event, callback_name
+from amltk.scheduling.executors.termination import start_daemon
 from amltk.scheduling.exit_state import ExitState
 from amltk.scheduling.future import Future
 from amltk.scheduling.inbox import Inbox
@@ -729,11 +729,9 @@ class Run:
                 # Through the inbox: what has ended until now is told as what it is, before the rest is written off.
                 self._inbox.put(note_end)
 
-        thread = threading.Thread(target=work, name="amltk-shutdown", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # the limit of threads is reached: rather block the loop than leave processes behind
-            work()
+        thread = start_daemon(work, "amltk-shutdown")
+        if thread is None:
+            work()  # rather block the loop than leave processes behind
         await self._until(lambda: ended or unless())
-        if ended and thread.ident is not None:
+        if ended and thread is not None:
             thread.join()

@@ -30,7 +30,9 @@ class Capabilities:
     in_loop: bool = False
     """Work runs on the thread of the run's loop, a call at a time."""
     in_process: bool = False
-    """Work runs in this process: arguments and results are the very objects, and a crash is this process's own."""
+    """Work runs in this process, and a crash is this process's own; arguments and results are the very objects."""
+    in_interpreters: bool = False
+    """It runs in other interpreters of this process: what arguments and results are is pickled after all."""
     closures: bool = False
     """Functions that no other process could import, such as lambdas and closures, can be computed."""
     cancels_running: bool = False
@@ -127,6 +129,22 @@ KINDS: tuple[ExecutorKind, ...] = (
         factory=threads.make,
         type_name="amltk.scheduling.executors.threads.ThreadPool",
         capabilities=_THREADS,
+        terminate=termination.shut_down,
+    ),
+    ExecutorKind(
+        name="interpreter-pool-executor",  # before that of threads, which it is derived from
+        factory=None,
+        type_name="concurrent.futures.interpreter.InterpreterPoolExecutor",
+        capabilities=Capabilities(
+            kills_running=False,
+            isolates_crashes=False,
+            remote=False,
+            in_process=True,
+            in_interpreters=True,
+            crash_ends_program=True,
+            tells_whereabouts=False,
+            in_order=True,
+        ),
         terminate=termination.shut_down,
     ),
     ExecutorKind(

@@ -71,11 +71,28 @@ def shut_down(executor: Executor, *, wait: bool = False) -> None:
         except BaseException as error:  # noqa: BLE001 - raised below
             failures.append(error)
 
-    thread = threading.Thread(target=end, name="amltk-executor-close", daemon=True)
-    thread.start()
-    thread.join(HASTE)
+    thread = start_daemon(end, "amltk-executor-close")
+    if thread is None:
+        end()
+    else:
+        thread.join(HASTE)
     if failures:
         raise failures[0]
+
+
+def start_daemon(work: Callable[[], None], name: str) -> threading.Thread | None:
+    """Do something in a thread that does not keep the program from ending.
+
+    Returns:
+        The thread. None if there can be none: the limit of threads is reached, or this is an interpreter beside the main
+        one, which is allowed no such threads.
+    """
+    try:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        thread.start()
+    except RuntimeError:
+        return None
+    return thread
 
 
 def _parameters(fn: Callable[..., Any]) -> Mapping[str, object] | None:
