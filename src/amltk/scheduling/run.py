@@ -10,12 +10,12 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from amltk._notes import add_note, safe_repr
+from amltk._threads import start_daemon
 from amltk.exceptions import ExecutorBrokenError, FutureCancelledError
 from amltk.scheduling.call import Outcome
 from amltk.scheduling.delivery import NOTHING, Delivery
 from amltk.scheduling.ending import Ending, Phase
 from amltk.scheduling.events import Event, callback_name
-from amltk.scheduling.executors.termination import start_daemon
 from amltk.scheduling.exit_state import ExitState
 from amltk.scheduling.future import Future
 from amltk.scheduling.inbox import Inbox

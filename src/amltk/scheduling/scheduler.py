@@ -78,10 +78,9 @@ class Scheduler(SchedulerEvents, Factories):
     scheduler.run()
     ```
 
-    A scheduler made by one of the `with_...` factories can run again and again, with a fresh executor each time. One that
-    is not run after all is to be closed, see `close`. In a
-    `with` block, or an `async with`, its runs use the same executor, with workers that are warm, and it is shut down at
-    the end of the block:
+    A scheduler made by one of the `with_...` factories can run again and again, with a fresh executor each time. One
+    that is not run after all is to be closed, see `close`. In a `with` block, or an `async with`, its runs use the same
+    executor, with workers that are warm, and it is shut down at the end of the block:
 
     ```python
     with Scheduler.with_processes(4) as scheduler:

@@ -261,8 +261,8 @@ class Task(Emitter, Generic[P, R]):
     def detach_plugin(self, plugin: Plugin) -> None:
         """Take a plugin away: it is asked no more, and has ended its subscriptions. The inverse of `attach_plugin`.
 
-        Calls that it has let pass are followed by it to their end, and what a `Limiter` has kept is submitted. Its events
-        stay known, and nothing more happens to those who have subscribed to them. It may be attached again.
+        Calls that it has let pass are followed by it to their end, and what a `Limiter` has kept is submitted. Its
+        events stay known, and it may be attached again. May be called from any thread.
 
         Raises:
             ValueError: It is no plugin of this task.

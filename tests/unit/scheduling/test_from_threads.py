@@ -36,7 +36,7 @@ def in_threads(work: Callable[[], None]) -> None:
         barrier.wait()
         try:
             work()
-        except BaseException as error:  # noqa: BLE001 - raised below
+        except BaseException as error:
             errors.append(error)
 
     threads = [threading.Thread(target=begin_together) for _ in range(THREADS)]

@@ -15,7 +15,6 @@ from amltk.scheduling import ExitState, Limits, Scheduler
 from amltk.scheduling.executors.registry import kind_of
 from amltk.scheduling.interrupts import may_be_torn
 
-
 # --------------------------------------------------------------------------------------------------------------- loops
 
 
@@ -161,9 +160,7 @@ def test_a_run_in_another_interpreter() -> None:
 
 # ----------------------------------------------------------------------------------------------------------- executors
 
-Interpreters = type(
-    "InterpreterPoolExecutor", (ThreadPoolExecutor,), {"__module__": "concurrent.futures.interpreter"}
-)
+Interpreters = type("InterpreterPoolExecutor", (ThreadPoolExecutor,), {"__module__": "concurrent.futures.interpreter"})
 """As the standard library's, from CPython 3.14 on, which is derived from its pool of threads."""
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-import threading
 import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
+
+from amltk._threads import start_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -78,21 +79,6 @@ def shut_down(executor: Executor, *, wait: bool = False) -> None:
         thread.join(HASTE)
     if failures:
         raise failures[0]
-
-
-def start_daemon(work: Callable[[], None], name: str) -> threading.Thread | None:
-    """Do something in a thread that does not keep the program from ending.
-
-    Returns:
-        The thread. None if there can be none: the limit of threads is reached, or this is an interpreter beside the main
-        one, which is allowed no such threads.
-    """
-    try:
-        thread = threading.Thread(target=work, name=name, daemon=True)
-        thread.start()
-    except RuntimeError:
-        return None
-    return thread
 
 
 def _parameters(fn: Callable[..., Any]) -> Mapping[str, object] | None:

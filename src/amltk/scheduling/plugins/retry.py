@@ -95,7 +95,7 @@ class Retry(Plugin):
 
     def _follow_no_more(self, task: Task[..., Any]) -> None:
         """End the subscription of a task that was detached, once nothing waits for another attempt."""
-        if task in self._detached and all(attempts.call.task is not task for attempts in self._waiting):
+        if task in self._detached and all(a.call.task is not task for a in list(self._waiting)):
             self._detached.discard(task)
             self._subscriptions.pop(task).end()
 

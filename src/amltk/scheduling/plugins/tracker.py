@@ -81,8 +81,8 @@ class Tracker(Plugin):
         """Track the calls of this task no more; those that have not ended are not written."""
         for subscription in self._tasks.pop(task):
             subscription.end()
-        for future in [future for future in self._pending if future.task is task]:
-            del self._pending[future]
+        for future in [future for future in list(self._pending) if future.task is task]:
+            self._pending.pop(future, None)
         if not task.scheduler.has_run():
             self._end_with_last_task()
 

@@ -82,7 +82,7 @@ class QueueMonitor:
         ]
 
     def close(self) -> None:
-        """Record no more. What was recorded stays; calls that have not ended leave the queue now. Harmless if repeated."""
+        """Record no more. What was recorded stays; calls that have not ended leave the queue. Harmless if repeated."""
         if self._submitted in self._scheduler.witnesses:
             self._scheduler.witnesses.remove(self._submitted)
         for subscription in self._subscriptions:
