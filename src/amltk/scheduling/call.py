@@ -41,7 +41,8 @@ class Call:
         task: The task.
         number: Its place in the order of all submissions, which it keeps while a plugin keeps it.
         given: The arguments and keyword arguments that `Task.submit` was called with; what events tell.
-        function: What is computed; plugins may set it, as `args` and `kwargs`.
+        function: What is computed; plugins may set it, as `args` and `kwargs`. After the end all three are as they were
+            given.
         args: Its arguments.
         kwargs: Its keyword arguments; a dictionary of this call's own.
         limits: What it may use, for executors that enforce limits; None for no limits.
@@ -76,12 +77,16 @@ class Call:
 
     def begin(self) -> None:
         """Be as no plugin has seen it. For the task alone, which asks them all anew about what one has kept."""
+        self._forget_plugins()
+        self.kept: bool = False
+
+    def _forget_plugins(self) -> None:
+        """Let go of what plugins have made of it, which refers to the call itself more often than not."""
         args, kwargs = self.given
         self.function: Callable[..., Any] = self.task.function
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = dict(kwargs)
         self.limits: CallLimits | None = None
-        self.kept: bool = False
         self._reviews: list[Review] = []
 
     def on_end(self, fn: Callable[..., object], /, *args: Any) -> None:
@@ -110,13 +115,16 @@ class Call:
         return self._reviews[::-1]
 
     def end(self) -> None:
-        """Tear down what plugins have set up, once. For the task and the run alone.
+        """Tear down what plugins have set up, once, and let go of it. For the task and the run alone.
 
         Raises:
             BaseException: What a teardown has raised, after all were done.
         """
-        with self.task.scheduler.submission_lock:
-            self._ends.close()
+        try:
+            with self.task.scheduler.submission_lock:
+                self._ends.close()
+        finally:
+            self._forget_plugins()
 
     def __repr__(self) -> str:
         return f"<Call of {self.task.name}, attempt {self.attempt}>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import types
 import weakref
-from asyncio import CancelledError, current_task
+from asyncio import CancelledError, current_task, sleep
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -56,7 +56,16 @@ class Delivery:
         in_user_code: Whether a callback is at work right now, so that a signal handler may raise in it.
     """
 
-    __slots__ = ("_abandoned", "_coroutines", "_loop", "_on_coroutine_end", "_on_error", "_turns", "in_user_code")
+    __slots__ = (
+        "_abandoned",
+        "_coroutines",
+        "_is_spawning",
+        "_loop",
+        "_on_coroutine_end",
+        "_on_error",
+        "_turns",
+        "in_user_code",
+    )
 
     def __init__(
         self,
@@ -71,6 +80,7 @@ class Delivery:
         self._on_error = on_error
         self._on_coroutine_end = on_coroutine_end
         self._coroutines: dict[asyncio.Task[Any], tuple[str, Coroutine[Any, Any, Any], About]] = {}
+        self._is_spawning = False
         self._abandoned = False  # coroutines go on to their first `await` only
         self.in_user_code: bool = False
 
@@ -115,7 +125,9 @@ class Delivery:
         self.tell(channel, args, kwargs)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str, about: About) -> asyncio.Task[Any]:
+        self._is_spawning = True
         task = self._loop.create_task(self._attend(coroutine, name, about), name=name)
+        self._is_spawning = False
         self._coroutines[task] = (name, coroutine, about)
         self._turns.at(task, None)
         task.add_done_callback(self._on_coroutine_end)
@@ -124,9 +136,15 @@ class Delivery:
         return task
 
     async def _attend(self, coroutine: Coroutine[Any, Any, Any], name: str, about: About) -> None:
+        if self._is_spawning:
+            # The loop's tasks are eager. This callback is not to run within the delivery to the others.
+            await sleep(0)
         task = current_task()
         assert task is not None
-        await self._step_through(coroutine, task, name, about)
+        try:
+            await self._step_through(coroutine, task, name, about)
+        finally:
+            del task  # what is raised has this frame in its traceback, and would keep the task that keeps it
 
     @types.coroutine
     def _step_through(
@@ -139,29 +157,33 @@ class Delivery:
         """
         resume: Callable[[Any], Any] = coroutine.send
         value: Any = None
-        while True:
-            self.in_user_code = True
-            try:
-                awaited = resume(value)
-            except StopIteration:
-                return
-            except (KeyboardInterrupt, SystemExit) as error:
-                self._on_error(error, _where(name, about))
-                return
-            except CancelledError as error:
-                if ends_program(error):
-                    raise  # it was cancelled, or has awaited what was cancelled
-                self._on_error(error, _where(name, about))  # a call that it has awaited has raised this
-                return
-            finally:
-                self.in_user_code = False
-            self._turns.at(task, awaited)
-            try:
-                value = yield awaited
-                resume = coroutine.send
-            except BaseException as error:  # noqa: BLE001 - handed to the coroutine
-                value = error
-                resume = coroutine.throw
+        awaited: Any = None
+        try:
+            while True:
+                self.in_user_code = True
+                try:
+                    awaited = resume(value)
+                except StopIteration:
+                    return
+                except (KeyboardInterrupt, SystemExit) as error:
+                    self._on_error(error, _where(name, about))
+                    return
+                except CancelledError as error:
+                    if ends_program(error):
+                        raise  # it was cancelled, or has awaited what was cancelled
+                    self._on_error(error, _where(name, about))  # a call that it has awaited has raised this
+                    return
+                finally:
+                    self.in_user_code = False
+                self._turns.at(task, awaited)
+                try:
+                    value = yield awaited
+                    resume = coroutine.send
+                except BaseException as error:  # noqa: BLE001 - handed to the coroutine
+                    value = error
+                    resume = coroutine.throw
+        finally:
+            del task, value, awaited  # what is raised has this frame in its traceback, and any of them may keep it
 
     def finish(self, task: asyncio.Task[Any]) -> None:
         """Take note of a coroutine that has ended and report what it raised.

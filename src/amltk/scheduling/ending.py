@@ -49,6 +49,7 @@ class Ending:
         self.exception: BaseException | None = None
         self.raises: bool = False
         self.abandon: bool = False
+        self._reason = ""  # why it has ended, where the exception is not kept
         self._pending = pending
         self._lock = threading.RLock()  # a signal's handler may stop the run while its own thread holds it
 
@@ -100,9 +101,16 @@ class Ending:
             self.raises = raises
             return True
 
+    def without_exception(self) -> Ending:
+        """The same without what went wrong, whose traceback has frames that may keep anything."""
+        bare = Ending(self._pending)
+        bare.phase, bare.running, bare.code, bare.abandon = self.phase, self.running, self.code, self.abandon
+        bare.message, bare._reason = self.message, self.reason
+        return bare
+
     @property
     def reason(self) -> str:
         """Why it ends, in words; for messages."""
         if self.exception is not None:
             return safe_repr(self.exception)
-        return f"{self.code.name}: {self.message}" if self.message else self.code.name
+        return self._reason or (f"{self.code.name}: {self.message}" if self.message else self.code.name)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from inspect import CO_COROUTINE, iscoroutinefunction
+from threading import RLock
 from types import CoroutineType, GenericAlias
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Never, NoReturn, ParamSpec, Protocol, TypeVar, overload
 
@@ -112,7 +113,7 @@ class Subscription:
         hidden: Whether displays leave it out.
     """
 
-    __slots__ = ("_channel", "_deliver", "_every", "_max_calls", "_repeat", "_seen", "_when", "callback", "hidden")
+    __slots__ = ("_channel", "_every", "_is_plain", "_max_calls", "_repeat", "_seen", "_when", "callback", "hidden")
 
     def __init__(
         self,
@@ -133,9 +134,12 @@ class Subscription:
         self._repeat = repeat
         self._max_calls = max_calls
         self._seen = 0
-        plain = when is None and every == 1 and repeat == 1 and max_calls is None
-        # A subscription without options costs nothing: its callback is called directly.
-        self._deliver = callback if plain else self._deliver_by_options
+        self._is_plain = when is None and every == 1 and repeat == 1 and max_calls is None
+
+    @property
+    def call(self) -> Callable[..., Any]:
+        """What is called: without options the callback itself, so that it costs nothing more."""
+        return self.callback if self._is_plain else self._deliver_by_options
 
     @property
     def event(self) -> Event[..., Any]:
@@ -192,16 +196,22 @@ class Channel:
         self.calls: tuple[Callable[..., Any], ...] = ()
 
     def add(self, subscription: Subscription) -> None:
-        """Call it from the next delivery on."""
-        self._set((*self.subscriptions, subscription))
+        """Call it from the next delivery on. From any thread."""
+        with _subscribing:
+            self._set((*self.subscriptions, subscription))
 
     def remove(self, subscription: Subscription) -> None:
-        """Call it no more from the next delivery on."""
-        self._set(tuple(s for s in self.subscriptions if s is not subscription))
+        """Call it no more from the next delivery on. From any thread."""
+        with _subscribing:
+            self._set(tuple(s for s in self.subscriptions if s is not subscription))
 
     def _set(self, subscriptions: tuple[Subscription, ...]) -> None:
         self.subscriptions = subscriptions
-        self.calls = tuple(s._deliver for s in subscriptions)
+        self.calls = tuple(s.call for s in subscriptions)
+
+
+_subscribing = RLock()
+"""One for all channels, since it is held for a moment only; the garbage collector may end a subscription meanwhile."""
 
 
 Dispatch = Callable[[Channel, tuple[Any, ...], dict[str, Any]], None]
@@ -249,12 +259,12 @@ class Emitter:
     @property
     def events(self) -> list[Event[..., Any]]:
         """The events that can be subscribed to."""
-        return [channel.event for channel in self._channels.values()]
+        return [channel.event for channel in list(self._channels.values())]  # another thread may add one
 
     @property
     def event_counts(self) -> Counter[Event[..., Any]]:
         """How often each event was delivered since this emitter was made; events that never happened are left out."""
-        return Counter({c.event: c.count for c in self._channels.values() if c.count})
+        return Counter({c.event: c.count for c in list(self._channels.values()) if c.count})
 
     def add_event(self, *events: Event[..., Any]) -> None:
         """Make further events known by name and in displays; one that is known already stays as it is.

@@ -48,7 +48,7 @@ class Future(asyncio.Future[R]):
         args: The arguments that it was submitted with, whatever plugins make of them.
         number: Its place in the order of the scheduler's submissions, over all runs, from 0 on; -1 if it was refused.
         task: The `Task` it was submitted through, or None.
-        call: What the task's plugins make of it; None without plugins.
+        call: What the task's plugins make of it; None without plugins, and after the callbacks of its last event.
         work: The executor's own future; None until the executor has it, and after the callbacks of its last event.
     """
 
@@ -122,7 +122,10 @@ class Future(asyncio.Future[R]):
                 f"the call {self.label} has not ended: take its result in a callback of @result"
                 " (task.on_result) or @future-result, or await the future in an `async def` callback"
             )
-        return super().result()
+        try:
+            return super().result()
+        finally:
+            del self  # what is raised has this frame in its traceback, and would keep its own future
 
     def set_result(self, result: R) -> None:  # noqa: ARG002 - asyncio's interface
         """Refused: only the run says how a submission has ended.

@@ -21,6 +21,10 @@ STUCK_SECONDS = 0.05
 is raised although no callback is being called."""
 
 
+NOTING = frozenset({"asyncio.unix_events", "uvloop._noop", "uvicorn.server"})
+"""Modules whose handlers only take note of a signal: asyncio's and uvloop's loops, and uvicorn."""
+
+
 class Interruptible(Protocol):
     """A run, as a signal handler sees it."""
 
@@ -95,7 +99,8 @@ class Interrupts:
     """While entered, signals whose handling is Python's default end `run` in order; others stay the user's business.
 
     One handler serves all runs of the process: the first one to enter installs it, the last one to leave puts back
-    what was there. Signals can be handled in the main thread only, so elsewhere this does nothing.
+    what was there. Signals can be handled in the main thread of the main interpreter only, so elsewhere this does
+    nothing.
 
     Where the main thread is stuck, so that the run hears of no signal, the third one is raised where it is: whatever
     has gone wrong there, a user can end the program.
@@ -141,7 +146,7 @@ class Interrupts:
         return [life for life in (self._life, *others) if not life.done() and life.get_loop() is loop]
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is not threading.main_thread():
+        if not _handles_signals():
             return self
         self._entered = True
         self._take_over()
@@ -225,17 +230,38 @@ def may_be_torn() -> bool:
     """Whether what this thread does may be torn anywhere, by the handler of a signal that is the user's own.
 
     Such a handler may raise. Those of Python, asyncio and Jupyter, and this module's, do not, or only when
-    a user insists.
+    a user insists. Nor do those by which event loops and servers take note of a signal.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not _handles_signals():
         return False
     harmless = (None, signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler)
     handlers = map(signal.getsignal, signal.valid_signals())
-    return any(handler not in harmless and not _is_ours(handler) and not _only_cancels(handler) for handler in handlers)
+    return any(
+        handler not in harmless and not (_is_ours(handler) or _only_cancels(handler) or _only_notes(handler))
+        for handler in handlers
+    )
+
+
+def _handles_signals() -> bool:
+    """Whether this thread is the one that handles signals: the main one of the main interpreter."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    try:
+        signal.set_wakeup_fd(-2)  # there is no such descriptor, which only that thread gets as far as to find out
+    except OSError:
+        return True
+    except ValueError:
+        return False  # another interpreter, which has a main thread as well
+    return True
 
 
 def _is_ours(handler: Any) -> bool:
     return getattr(handler, "__func__", None) is Interrupts._handle
+
+
+def _only_notes(handler: Any) -> bool:
+    """Whether this is what `loop.add_signal_handler`, or a server, has installed: the loop does the rest later."""
+    return getattr(handler, "__module__", None) in NOTING
 
 
 def _only_cancels(handler: Any) -> bool:

@@ -110,7 +110,10 @@ async def attend(
                     stack.enter_context(_shield())
                 cancelled = error
                 interrupt(error)
-    return cancelled
+    try:
+        return cancelled
+    finally:
+        del cancelled  # its traceback has this frame, and would keep it
 
 
 def _shield() -> AbstractContextManager[object]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.future import Future
     from amltk.scheduling.outbox import Outbox
     from amltk.scheduling.policy import RunOptions
+    from amltk.scheduling.run import Run
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.steps import Steps
     from amltk.scheduling.task_map import TaskMap
@@ -101,7 +102,7 @@ class Results(Generic[R]):
                     driver.wait()
             self.state = driver.conclude()
         finally:
-            call = None  # what is raised has this frame in its traceback, and would keep the call
+            call = self._ending = None  # what is raised has this frame in its traceback, and would keep itself
             outbox.close()
             self._map.cancel()
             driver.close()
@@ -114,8 +115,10 @@ class Results(Generic[R]):
         wake = _waker(asyncio.get_running_loop(), woken)
         while self._scheduler.is_beginning():  # noqa: ASYNC110 - by another loop over results, in this turn
             await asyncio.sleep(0)
-        if self._scheduler.has_run():
-            driver: AsyncOwn | Joined = Joined(self._scheduler, self._map, wake)
+        run = self._scheduler.find_run()
+        if run is not None:
+            driver: AsyncOwn | Joined = Joined(self._scheduler, self._map, wake, run)
+            del run
         else:
             driver = AsyncOwn(self._scheduler, self._run_options, wake)
         outbox = self._map.give_to(wake, ordered=self._ordered)
@@ -130,7 +133,7 @@ class Results(Generic[R]):
                     await woken.wait()
             self.state = driver.conclude()
         finally:
-            call = None
+            call = self._ending = None
             outbox.close()
             self._map.cancel()
             await driver.aclose()
@@ -159,8 +162,9 @@ class Results(Generic[R]):
 
     def _next(self, outbox: Outbox) -> Future[R] | None:
         """The next call, if there is one: what is to be raised is raised in its place."""
-        if self._scheduler.has_run():
-            self._ending = self._scheduler.current_run.ending
+        run = self._scheduler.find_run()
+        if run is not None:
+            self._ending = run.ending
         call = outbox.take()
         try:
             try:
@@ -173,7 +177,7 @@ class Results(Generic[R]):
                 self._check(call)
             return call
         finally:
-            call = None
+            call = run = None
 
     def _check(self, call: Future[R]) -> None:
         error: BaseException | None = None
@@ -194,17 +198,18 @@ class Results(Generic[R]):
 
     def _driver(self) -> Driver:
         scheduler = self._scheduler
-        if not scheduler.has_run():
+        run = scheduler.find_run()
+        if run is None:
             return Own(scheduler, self._options, self._display)
         steps = scheduler.steps
         if steps is not None and steps.can_step():
             return Nested(scheduler, self._map, steps)
-        if scheduler.current_run.is_here():
+        if run.is_here():
             raise SchedulerRunningError(
                 "the scheduler runs in this thread, and a plain loop would hold it up: write `async for call in ...`,"
                 " or use the callbacks of the task"
             )
-        return Elsewhere(scheduler, self._map)
+        return Elsewhere(scheduler, self._map, run)
 
 
 class Own:
@@ -264,9 +269,9 @@ class AsyncOwn:
 class Joined:
     """Follows a run that was begun by somebody else, from wherever."""
 
-    def __init__(self, scheduler: Scheduler, task_map: TaskMap[Any], wake: Callable[[], None]) -> None:
+    def __init__(self, scheduler: Scheduler, task_map: TaskMap[Any], wake: Callable[[], None], run: Run) -> None:
         self._map = task_map
-        self._run = scheduler.current_run
+        self._run = run
         if self._run.is_ending() and not task_map.n_taken:
             scheduler.check_running(f"compute {task_map!r}")
         self._subscription: Subscription = scheduler.on_finished.register(wake, hidden=True)
@@ -291,7 +296,7 @@ class Nested(Joined):
     """Drives, for a loop in the body of another one, the run that the outer one has begun."""
 
     def __init__(self, scheduler: Scheduler, task_map: TaskMap[Any], steps: Steps) -> None:
-        super().__init__(scheduler, task_map, steps.wake)
+        super().__init__(scheduler, task_map, steps.wake, steps.run)
         self.wake: Callable[[], None] = steps.wake
         self.wait: Callable[[], None] = steps.step
 
@@ -299,9 +304,9 @@ class Nested(Joined):
 class Elsewhere(Joined):
     """Waits for what comes of a run in another thread."""
 
-    def __init__(self, scheduler: Scheduler, task_map: TaskMap[Any]) -> None:
+    def __init__(self, scheduler: Scheduler, task_map: TaskMap[Any], run: Run) -> None:
         self._wakes: SimpleQueue[None] = SimpleQueue()  # may be used by what interrupts this very thread
-        super().__init__(scheduler, task_map, self.wake)
+        super().__init__(scheduler, task_map, self.wake, run)
 
     def wake(self) -> None:
         """End the wait; from any thread."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
 import weakref
 from concurrent.futures import BrokenExecutor, CancelledError
 from concurrent.futures import Future as Work
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from amltk import _clock
 from amltk._notes import add_note, safe_repr
+from amltk._threads import start_daemon
 from amltk.exceptions import ExecutorBrokenError, FutureCancelledError
 from amltk.scheduling.call import Outcome
 from amltk.scheduling.delivery import NOTHING, Delivery
@@ -175,19 +175,23 @@ class Run:
             self._end(Code.TIMEOUT)
         return self.ending.running
 
-    @property
-    def state(self) -> ExitState:
-        """How it has ended, as it is returned to the user."""
-        ending = self.ending
-        return ExitState(
+    def conclude(self) -> ExitState:
+        """What the run returns; raises what is to be raised. Once."""
+        ending = self.drop_exception()
+        state = ExitState(
             ending.code, ending.exception, self.ledger.exceptions, self.callback_exceptions, reason=ending.message
         )
+        if ending.raises and ending.exception is not None:
+            try:
+                raise ending.exception
+            finally:
+                del ending, state  # what is raised has this frame in its traceback, and would keep itself
+        return state
 
-    def conclude(self) -> ExitState:
-        """What the run returns; raises what is to be raised."""
-        if self.ending.raises and self.ending.exception is not None:
-            raise self.ending.exception
-        return self.state
+    def drop_exception(self) -> Ending:
+        """Keep no longer what it has ended with, as many refer to a run; returns how it has ended."""
+        ending, self.ending = self.ending, self.ending.without_exception()
+        return ending
 
     def running_calls(self) -> list[Future[Any]] | None:
         """Carry out `Scheduler.running_calls`."""
@@ -568,6 +572,7 @@ class Run:
             self._settle_exception(future, error)
         if future.call is not None:
             self._attempt(future.call.end, f"teardown of a plugin of {future.task.name}")
+            future.call = None  # it refers to the future: neither is to wait for the garbage collector
         future.work = None
         if not self.ledger:
             self._check_empty(due=was_running)
@@ -585,10 +590,15 @@ class Run:
         if not isinstance(error, Exception):
             note_outcome(error)
         future.fail(error)
+        traceback = error.__traceback__
         self._tell_outcome(self._done, self._channel(Events.FUTURE_EXCEPTION), future, error)
         if future.task is not None:
             channels = future.task.channels
             self._tell_outcome(channels.done, channels.exception, future, error)
+        if error is not self.ending.exception:
+            # Callbacks that have asked for the result have put frames into it, and around these are some with the
+            # future: it would wait for the garbage collector.
+            error.__traceback__ = traceback
         if self._abandoning:
             return  # it was killed, or nobody waits for it
         if isinstance(error, BrokenExecutor):
@@ -758,11 +768,9 @@ class Run:
                 # Through the inbox: what has ended until now is told as what it is, before the rest is written off.
                 self._inbox.put(note_end)
 
-        thread = threading.Thread(target=work, name="amltk-shutdown", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # the limit of threads is reached: rather block the loop than leave processes behind
-            work()
+        thread = start_daemon(work, "amltk-shutdown")
+        if thread is None:
+            work()  # rather block the loop than leave processes behind
         await self._until(lambda: ended or unless())
-        if ended and thread.ident is not None:
+        if ended and thread is not None:
             thread.join()

@@ -79,9 +79,9 @@ class Scheduler(SchedulerEvents, Factories):
     scheduler.run()
     ```
 
-    A scheduler made by one of the `with_...` factories can run again and again, with a fresh executor each time. In a
-    `with` block, or an `async with`, its runs use the same executor, with workers that are warm, and it is shut down at
-    the end of the block:
+    A scheduler made by one of the `with_...` factories can run again and again, with a fresh executor each time. One
+    that is not run after all is to be closed, see `close`. In a `with` block, or an `async with`, its runs use the same
+    executor, with workers that are warm, and it is shut down at the end of the block:
 
     ```python
     with Scheduler.with_processes(4) as scheduler:
@@ -268,15 +268,17 @@ class Scheduler(SchedulerEvents, Factories):
         seconds = check_seconds("delay", delay)
         if not callable(fn):
             raise TypeError(f"fn={fn!r}: must be callable")
-        if self._run is None:
+        run = self._run  # here and below read once: it may end on another thread meanwhile
+        if run is None:
             raise self._not_started(f"call {callback_name(fn)} later")
-        return self._run.call_later(seconds, fn, args, kwargs)
+        return run.call_later(seconds, fn, args, kwargs)
 
     def check_running(self, what: str) -> None:
         """Raise a `SchedulerNotRunningError` that says `what` cannot be done, unless the scheduler is running."""
-        if self._run is None:
+        run = self._run
+        if run is None:
             raise self._not_started(what)
-        self._run.ending.check_running(what)
+        run.ending.check_running(what)
 
     def _not_started(self, what: str) -> SchedulerNotRunningError:
         if self._last_end:
@@ -404,9 +406,13 @@ class Scheduler(SchedulerEvents, Factories):
             with Interrupts(run, life) as interrupts:
                 cancelled = await loops.attend(interrupts.lives, run.interrupt)
             life.result()
-        if cancelled is not None:
+        if cancelled is None:
+            return run.conclude()
+        run.drop_exception()
+        try:
             raise cancelled
-        return run.conclude()
+        finally:
+            del cancelled  # it has this frame in its traceback, and would keep itself
 
     def begin_steps(self, options: RunOptions, display: Display) -> Steps:
         """Begin a run that the caller drives step by step, and closes. For loops over results. Raises as `run` does."""
@@ -427,20 +433,27 @@ class Scheduler(SchedulerEvents, Factories):
 
     def is_beginning(self) -> bool:
         """Whether `begin_async` was called and its run is not there yet."""
-        return self._begun is not None and not self._begun.done() and self._run is None
+        begun = self._begun
+        return begun is not None and not begun.done() and self._run is None
 
     def has_run(self) -> bool:
         """Whether there is a run, be it ending."""
         return self._run is not None
 
+    def find_run(self) -> Run | None:
+        """The run, be it ending; None if there is none."""
+        return self._run
+
     def is_elsewhere(self) -> bool:
         """Whether it is running, in another thread than the caller's."""
-        return self._run is not None and self._run.running() and not self._run.is_here()
+        run = self._run
+        return run is not None and run.running() and not run.is_here()
 
     def leave(self, why: str) -> None:
         """End the run of the loop that is running, without waiting for compute: nobody waits for what it brings."""
-        if self._run is not None:
-            self._run.loop.call_soon(self._run.leave, why)  # not before it has begun
+        run = self._run
+        if run is not None:
+            run.loop.call_soon(run.leave, why)  # not before it has begun
 
     def stop(
         self,
@@ -471,26 +484,31 @@ class Scheduler(SchedulerEvents, Factories):
             raise TypeError(f"stop_msg={stop_msg!r}: must be a string, or None")
         if stop_msg is None:
             stop_msg = args[0] if len(args) == 1 and isinstance(args[0], str) else ""
-        if self._run is not None:
-            self._run.stop(stop_msg, exception)
+        run = self._run
+        if run is not None:
+            run.stop(stop_msg, exception)
 
     def running(self) -> bool:
         """Whether submissions are accepted: from `@start` until an end is asked for or the time is up."""
-        return self._run is not None and self._run.running()
+        run = self._run
+        return run is not None and run.running()
 
     def empty(self) -> bool:
         """Whether nothing is pending."""
-        return self._run is None or not self._run.ledger
+        run = self._run
+        return run is None or not run.ledger
 
     @property
     def queue(self) -> list[Future[Any]]:
         """The futures that have not ended, oldest first."""
-        return [] if self._run is None else list(self._run.ledger)
+        run = self._run
+        return [] if run is None else list(run.ledger)
 
     @property
     def n_running(self) -> int:
         """How many submissions have not ended; takes the same time however many they are."""
-        return 0 if self._run is None else len(self._run.ledger)
+        run = self._run
+        return 0 if run is None else len(run.ledger)
 
     def running_calls(self) -> list[Future[Any]] | None:
         """The futures whose compute a worker has begun. May be called from any thread.
@@ -501,7 +519,8 @@ class Scheduler(SchedulerEvents, Factories):
             The futures; their `work` is the executor's own. None if the executor does not tell: Ray, and one that this
             package knows nothing about, while some hundred calls are pending there.
         """
-        return [] if self._run is None else self._run.running_calls()
+        run = self._run
+        return [] if run is None else run.running_calls()
 
     @property
     def unique_ref(self) -> str:
@@ -526,9 +545,10 @@ class Scheduler(SchedulerEvents, Factories):
         Raises:
             SchedulerNotRunningError: There is none.
         """
-        if self._run is None:
+        run = self._run
+        if run is None:
             raise self._not_started("use the run")
-        return self._run
+        return run
 
     def report(self, error: Exception, where: str) -> None:
         """Have `on_callback_exception` decide about what a plugin has met with where nobody can catch it.
@@ -538,9 +558,10 @@ class Scheduler(SchedulerEvents, Factories):
         Raises:
             Exception: It is raised if there is no run.
         """
-        if self._run is None:
+        run = self._run
+        if run is None:
             raise error
-        self._run.report(error, where)
+        run.report(error, where)
 
     @property
     def executor(self) -> Executor:
@@ -604,6 +625,7 @@ class Scheduler(SchedulerEvents, Factories):
 
     async def _make_run(self, options: RunOptions, view: View | None) -> Run:
         self._backend = self._make_backend(keep=self._is_kept)
+        self._begun = None  # it has
         self._run = Run(self.emitter, self._backend, options, view, numbers=self._numbers, witnesses=self.witnesses)
         self.submit_for = self._run.submit
         return self._run
@@ -615,6 +637,19 @@ class Scheduler(SchedulerEvents, Factories):
         return Backend(self._executor, self._kind.capabilities, terminator, is_own=is_own, keep=keep)
 
     # ------------------------------------------------------------------ several runs
+
+    def close(self) -> None:
+        """Shut the executor down now, and wait for that: what the end of a `with` block does.
+
+        For a scheduler that is made and, perhaps, never run: some executors have processes and connections from the
+        beginning, those of Dask and of clusters for instance. A run that goes on is ended as `stop` ends it; called by
+        one of its callbacks, this returns at once and the end of the run does the rest. With `terminate=False` the
+        executor stays open. May be called any number of times.
+
+        A scheduler that was made by a `with_...` factory can run again, with a fresh executor; any other one raises
+        `ExecutorShutdownError` then.
+        """
+        self.__exit__(None)
 
     def __enter__(self) -> Self:
         """Keep the executor from one run to the next, until the end of the block.
@@ -655,8 +690,9 @@ class Scheduler(SchedulerEvents, Factories):
         """Have the run end that goes on, if there is one; whether it is over, or must not be waited for here."""
         self._is_kept = False
         why = "the block of the scheduler was left"
-        if self.steps is not None and self.steps.can_step():
-            self.steps.close(why)
+        steps = self.steps
+        if steps is not None and steps.can_step():
+            steps.close(why)
         run, backend = self._run, self._backend
         if run is None or backend is None:
             return True

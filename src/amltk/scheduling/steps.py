@@ -115,6 +115,7 @@ class Steps:
             finally:
                 with loops.running_loop_set_aside():
                     self._runner.close()
+                self.run.drop_exception()
 
     def _leave(self, why: str) -> None:
         raised = sys.exc_info()[1]

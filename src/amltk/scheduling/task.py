@@ -234,7 +234,8 @@ class Task(Emitter, Generic[P, R, S_co]):
             Exception: What the iterable raises at its first items; later it goes to `on_callback_exception`.
         """
         task_map = TaskMap(self, iterables, in_flight, unpack)
-        self.maps = [*(earlier for earlier in self.maps if not earlier.over), task_map]
+        with self.scheduler.submission_lock:
+            self.maps = [*(earlier for earlier in self.maps if not earlier.over), task_map]
         task_map.start()
         return task_map
 
@@ -268,6 +269,24 @@ class Task(Emitter, Generic[P, R, S_co]):
             ValueError: The plugin belongs to another task and can serve one only.
         """
         self._add_plugin(plugin, attach=True)
+
+    def detach_plugin(self, plugin: Plugin) -> None:
+        """Take a plugin away: it is asked no more, and has ended its subscriptions. The inverse of `attach_plugin`.
+
+        Calls that it has let pass are followed by it to their end, and what a `Limiter` has kept is submitted. Its
+        events stay known, and it may be attached again. May be called from any thread.
+
+        Raises:
+            ValueError: It is no plugin of this task.
+        """
+        with self.scheduler.submission_lock:
+            if not any(other is plugin for other in self.plugins):
+                names = ", ".join(other.name for other in self.plugins) or "none"
+                raise ValueError(f"{_name_of(plugin)} is no plugin of {self!r}; its plugins are: {names}")
+            # Not changed, but replaced: a submission may be on its way through them.
+            self.plugins = [other for other in self.plugins if other is not plugin]
+            if hasattr(plugin, "detach_task"):  # one that is no subclass of Plugin may have no such method
+                plugin.detach_task(self)
 
     def _add_plugin(self, plugin: Plugin, *, attach: bool) -> None:
         if isinstance(plugin, type) or not hasattr(plugin, "prepare"):

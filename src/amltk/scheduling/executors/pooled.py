@@ -25,26 +25,29 @@ class PooledExecutor(RemoteExecutor):
 
     def _send(self, call: RemoteFuture, parcel: bytes) -> None:
         try:
-            call.handle = self._pool.submit(compute, parcel)
+            call.handle = handle = self._pool.submit(compute, parcel)
         except BrokenExecutor as error:
             self._broken = str(error)
             raise
-        call.handle.add_done_callback(partial(self._arrived, call))
+        handle.add_done_callback(partial(self._arrived, call))
 
     def withdraw(self, call: RemoteFuture) -> bool:
-        """Withdraw a call unless a worker has it."""
-        return call.handle is None or bool(call.handle.cancel())
+        """Take it back unless a worker has it."""
+        handle = call.handle  # read once: its outcome may come meanwhile, on a thread of the pool
+        return handle is None or bool(handle.cancel())
 
     def has_begun(self, call: RemoteFuture) -> bool:
-        """Whether the pool says that the call has begun."""
-        return call.handle is not None and bool(call.handle.running())
+        """As the pool sees it."""
+        handle = call.handle
+        return handle is not None and bool(handle.running())
 
     def _close(self, *, wait: bool) -> None:
         self._pool.shutdown(wait=wait)
         self._pool = None  # a broken pool holds descriptors
 
     def _arrived(self, call: RemoteFuture, outcome: Future[bytes]) -> None:
-        """Take the outcome of a call, on a thread of the pool."""
+        """Take what has come of a call, on a thread of the pool."""
+        call.handle = None  # which refers to the call by its callback
         if outcome.cancelled():
             call.cancel()
         elif (error := outcome.exception()) is not None:  # the pool's own error; the function's is in the outcome

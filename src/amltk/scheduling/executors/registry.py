@@ -134,9 +134,9 @@ KINDS: tuple[ExecutorKind, ...] = (
         terminate=termination.shut_down,
     ),
     ExecutorKind(
-        name="interpreter-pool-executor",
+        name="interpreter-pool-executor",  # before that of threads, which it is derived from
         factory=None,
-        type_name="concurrent.futures.interpreter.InterpreterPoolExecutor",  # of CPython 3.14; it is a pool of threads
+        type_name="concurrent.futures.interpreter.InterpreterPoolExecutor",
         capabilities=Capabilities(
             kills_running=False,
             isolates_crashes=False,

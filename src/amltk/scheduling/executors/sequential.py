@@ -70,7 +70,10 @@ class SequentialExecutor(Executor):
         else:
             self._waiting.append((future, fn, args, kwargs))
             self._schedule_step()
-        return future
+        try:
+            return future
+        finally:
+            del future  # as in `_compute`
 
     def _schedule_step(self) -> None:
         if self._schedule is not None and self._waiting and not self._step_is_due:
@@ -81,9 +84,8 @@ class SequentialExecutor(Executor):
         """Make the call that has waited longest. The next is a separate step, so that the loop has a turn between."""
         self._step_is_due = False
         if self._waiting:
-            call = self._waiting.popleft()
             try:
-                _compute(*call)
+                _compute(*self._waiting.popleft())
             finally:
                 self._schedule_step()  # after the outcome is reported, so that its events come before the next call
 
@@ -115,3 +117,5 @@ def _compute(future: Future[Any], fn: Callable[..., Any], args: tuple[Any, ...],
     else:
         here.end()
         future.set_result(result)
+    finally:
+        del future  # what was raised has this frame in its traceback, and would keep its own future

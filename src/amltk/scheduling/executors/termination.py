@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-import threading
 import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
+
+from amltk._threads import start_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -71,9 +72,11 @@ def shut_down(executor: Executor, *, wait: bool = False) -> None:
         except BaseException as error:  # noqa: BLE001 - raised below
             failures.append(error)
 
-    thread = threading.Thread(target=end, name="amltk-executor-close", daemon=True)
-    thread.start()
-    thread.join(HASTE)
+    thread = start_daemon(end, "amltk-executor-close")
+    if thread is None:
+        end()
+    else:
+        thread.join(HASTE)
     if failures:
         raise failures[0]
 

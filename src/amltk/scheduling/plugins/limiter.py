@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, get_args
 
@@ -13,7 +14,10 @@ from amltk.scheduling.plugins.plugin import HoldingPlugin
 from amltk.scheduling.task import Task
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from amltk.scheduling.call import Call
+    from amltk.scheduling.events import Subscription
 
 OnLimit = Literal["drop", "queue"]
 
@@ -68,6 +72,7 @@ class Limiter(HoldingPlugin):
         self.on_limit: OnLimit = on_limit
         self.n_calls: int = 0
         self.task: Task[..., Any] | None = None
+        self._subscriptions: list[Subscription] = []
         self._kept: list[tuple[int, Call]] = []  # a heap, with the earliest submission on top
 
     @property
@@ -92,10 +97,30 @@ class Limiter(HoldingPlugin):
             raise ValueError(f"not_while_running={task!r}: a task cannot wait for itself; use max_concurrent=1")
         self.task = task
         if self.on_limit == "queue":
-            task.scheduler.on_start(hidden=True)(self._release)
+            self._subscriptions = [task.scheduler.on_start.register(self._release, hidden=True)]
             for other in (task, *self.not_while_running):
-                other.on_done(hidden=True)(self._release)
-                other.on_cancelled(hidden=True)(self._release)
+                self._subscriptions += [
+                    other.on_done.register(self._release, hidden=True),
+                    other.on_cancelled.register(self._release, hidden=True),
+                ]
+
+    def detach_task(self, task: Task[..., Any]) -> None:
+        """Limit it no more: what is kept is submitted now or, where there is no run, after the next `@start`."""
+        for subscription in self._subscriptions:
+            subscription.end()
+        self._subscriptions = []
+        self.task = None
+        kept, self._kept = self._kept, []
+        submit = partial(self._submit_kept, task, kept, lambda: True)
+        submit()
+        if kept:
+
+            def submit_all() -> None:
+                submit()
+                if not kept:
+                    late.end()
+
+            late = task.scheduler.on_start.register(submit_all, hidden=True)
 
     def events(self) -> list[Event[..., Any]]:
         """The three events above."""
@@ -113,7 +138,7 @@ class Limiter(HoldingPlugin):
             return True
         args, kwargs = call.given
         if self.on_limit == "queue" and not self._calls_are_used_up(kept=self.n_kept):
-            self._keep(call)
+            _keep(call, self._kept)
         elif self.on_limit == "queue":
             reason = (self.CALL_LIMIT_REACHED, task)
         event, *tasks = reason
@@ -141,21 +166,19 @@ class Limiter(HoldingPlugin):
 
     def _release(self, *_: object) -> None:
         """Submit the kept calls while there is room."""
-        task = self._attached()
+        self._submit_kept(self._attached(), self._kept, lambda: self._reason() is None)
+
+    def _submit_kept(self, task: Task[..., Any], kept: list[tuple[int, Call]], has_room: Callable[[], bool]) -> None:
         with task.scheduler.submission_lock:
-            while self._kept and task.scheduler.running() and self._reason() is None:
-                call = heappop(self._kept)[1]
+            while kept and task.scheduler.running() and has_room():
+                call = heappop(kept)[1]
                 try:
                     task.offer_again(call)
                 except Exception as error:  # noqa: BLE001 - reported; the calls behind it must not wait forever
                     if isinstance(error, SchedulerNotRunningError) and not task.scheduler.running():
-                        self._keep(call)  # a stop was requested meanwhile
+                        _keep(call, kept)  # a stop was requested meanwhile
                         return
                     task.scheduler.report(error, f"submission of {task.name} that was kept by {self.name}")
-
-    def _keep(self, call: Call) -> None:
-        call.kept = True
-        heappush(self._kept, (call.number, call))
 
     def _attached(self) -> Task[..., Any]:
         if self.task is None:
@@ -178,6 +201,11 @@ class Limiter(HoldingPlugin):
         if self._kept:
             parts.append(f"kept {self.n_kept}")
         return " · ".join(parts)
+
+
+def _keep(call: Call, kept: list[tuple[int, Call]]) -> None:
+    call.kept = True
+    heappush(kept, (call.number, call))
 
 
 def _check_tasks(given: object) -> tuple[Task[..., Any], ...]:

@@ -75,7 +75,7 @@ class Limits(PassingPlugin):
         """Limit the calls of this task. One plugin may serve several tasks.
 
         Raises:
-            ValueError: Its scheduler computes in threads, which cannot be ended.
+            ValueError: Its scheduler computes in threads, or in interpreters of this process, which cannot be ended.
         """
         kind = task.scheduler.executor_kind
         if kind.capabilities.in_process and not kind.capabilities.in_loop:

@@ -34,6 +34,12 @@ class Plugin:
             ValueError: The plugin already belongs to a task and can serve only one, or it cannot work with this task.
         """
 
+    def detach_task(self, task: Task[..., Any]) -> None:
+        """Undo what `attach_task` has done, such as subscriptions. Called once, when the plugin is detached.
+
+        Calls that it has let pass before are followed to their end: `on_end` and `on_outcome` hold for them.
+        """
+
     def events(self) -> list[Event[..., Any]]:
         """The events that the plugin adds to the task; emit them with `task.emit`."""
         return []

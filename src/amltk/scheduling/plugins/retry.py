@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from amltk.scheduling.call import Call, Outcome
+    from amltk.scheduling.events import Subscription
     from amltk.scheduling.future import Future
     from amltk.scheduling.task import Task
     from amltk.types import Duration
@@ -78,11 +79,27 @@ class Retry(PassingPlugin):
         self.jitter: float = check_between("jitter", jitter, 0, 1)
         self._random = random.Random(seed if (number := as_whole(seed)) is None else number)
         self._waiting: dict[_Attempts, asyncio.Future[bool]] = {}
+        self._subscriptions: dict[Task[..., Any], Subscription] = {}
+        self._detached: set[Task[..., Any]] = set()
         self._retried = self._given_up = 0
 
     def attach_task(self, task: Task[..., Any]) -> None:
-        """Retry the calls of this task. One plugin may serve several tasks."""
-        task.scheduler.on_finishing(hidden=True)(partial(self._give_up_waiting, task))
+        """Try calls of this task again. One plugin may serve several tasks."""
+        self._detached.discard(task)
+        if task not in self._subscriptions:
+            on_finishing = task.scheduler.on_finishing
+            self._subscriptions[task] = on_finishing.register(partial(self._give_up_waiting, task), hidden=True)
+
+    def detach_task(self, task: Task[..., Any]) -> None:
+        """Try calls that are submitted from now on no more again."""
+        self._detached.add(task)
+        self._follow_no_more(task)
+
+    def _follow_no_more(self, task: Task[..., Any]) -> None:
+        """End the subscription of a task that was detached, once nothing waits for another attempt."""
+        if task in self._detached and all(a.call.task is not task for a in list(self._waiting)):
+            self._detached.discard(task)
+            self._subscriptions.pop(task).end()
 
     def events(self) -> list[Event[..., Any]]:
         """The two events above."""
@@ -133,6 +150,7 @@ class Retry(PassingPlugin):
         def forget(_: object) -> None:
             timer.cancel()
             self._waiting.pop(attempts, None)
+            self._follow_no_more(attempts.call.task)
 
         hold.add_done_callback(forget)
         return hold

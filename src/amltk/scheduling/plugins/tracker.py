@@ -14,6 +14,7 @@ from amltk.scheduling.plugins.plugin import PassingPlugin
 from amltk.scheduling.plugins.record import Record, exception_text, metrics, parameters
 
 if TYPE_CHECKING:
+    from amltk.scheduling.events import Subscription
     from amltk.scheduling.future import Future
     from amltk.scheduling.plugins.record import Scalar
     from amltk.scheduling.task import Task
@@ -42,7 +43,8 @@ class Tracker(PassingPlugin):
 
     def __init__(self) -> None:
         self._background = Background(f"amltk-{self.name}")
-        self._tasks: list[Task[..., Any]] = []
+        self._tasks: dict[Task[..., Any], list[Subscription]] = {}
+        self._end_of_runs: Subscription | None = None
         self._pending: dict[Future[Any], tuple[float, dict[str, Scalar]]] = {}
         self._is_open = False
         self._failed = False
@@ -64,15 +66,30 @@ class Tracker(PassingPlugin):
         Raises:
             ValueError: The tracker already serves tasks of another scheduler, which has other runs.
         """
-        if not self._tasks:
-            task.scheduler.on_finished.register(self._finish, hidden=True)
-        elif task.scheduler is not self._tasks[0].scheduler:
+        if self._tasks and task.scheduler is not next(iter(self._tasks)).scheduler:
             raise ValueError(f"this {type(self).__name__} tracks tasks of another scheduler: make a new one")
-        self._tasks.append(task)
-        task.on_submitted.register(self._submitted, hidden=True)
-        task.on_result.register(self._returned, hidden=True)
-        task.on_exception.register(self._raised, hidden=True)
-        task.on_cancelled.register(self._cancelled, hidden=True)
+        if self._end_of_runs is None:
+            self._end_of_runs = task.scheduler.on_finished.register(self._finish, hidden=True)
+        self._tasks[task] = [
+            task.on_submitted.register(self._submitted, hidden=True),
+            task.on_result.register(self._returned, hidden=True),
+            task.on_exception.register(self._raised, hidden=True),
+            task.on_cancelled.register(self._cancelled, hidden=True),
+        ]
+
+    def detach_task(self, task: Task[..., Any]) -> None:
+        """Track the calls of this task no more; those that have not ended are not written."""
+        for subscription in self._tasks.pop(task):
+            subscription.end()
+        for future in [future for future in list(self._pending) if future.task is task]:
+            self._pending.pop(future, None)
+        if not task.scheduler.has_run():
+            self._end_with_last_task()
+
+    def _end_with_last_task(self) -> None:
+        if not self._tasks and self._end_of_runs is not None:
+            self._end_of_runs.end()
+            self._end_of_runs = None
 
     def events(self) -> list[Event[..., Any]]:
         """The event above."""
@@ -108,6 +125,7 @@ class Tracker(PassingPlugin):
 
     async def _finish(self) -> None:
         self._pending.clear()
+        self._end_with_last_task()
         try:
             await asyncio.wrap_future(self._background.put(self._close))
         except asyncio.CancelledError:
@@ -128,7 +146,7 @@ class Tracker(PassingPlugin):
         except Exception as error:  # noqa: BLE001 - of any library; reported, and must not affect the run
             self._failed = True
             _log.exception("%s failed: calls are not tracked until the end of this run", self.name)
-            for task in self._tasks:
+            for task in list(self._tasks):
                 task.emit(self.TRACKING_FAILED, error)
 
     def _close(self) -> None:

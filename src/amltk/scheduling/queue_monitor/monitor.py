@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 from amltk import _clock, _extras
 from amltk._checks import check_optional_count
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from amltk.scheduling.events import Subscription
     from amltk.scheduling.future import Future
     from amltk.scheduling.scheduler import Scheduler
     from amltk.types import Duration
@@ -58,6 +60,8 @@ class QueueMonitor:
     The worker reports when a call began and ended, after its end. If the executor reports nothing (one not created by
     `Scheduler.with_...`), it is unknown which calls are running: `running` is empty then, and `queued` includes them.
 
+    It records until it is closed, for instance by the end of a block: `with QueueMonitor(scheduler) as monitor:`.
+
     Args:
         scheduler: The scheduler to monitor.
     """
@@ -66,11 +70,32 @@ class QueueMonitor:
         self._history = History(4, MOST)
         self._open: dict[Future[Any], _Open] = {}
         self._knows_running = scheduler.executor_kind.capabilities.tells_whereabouts
+        self._scheduler = scheduler
         scheduler.witnesses.append(self._submitted)
-        for event in (scheduler.STARTED, scheduler.FINISHED):
-            scheduler.emitter.register(event, self._mark, hidden=True)
-        for ending in (scheduler.FUTURE_RESULT, scheduler.FUTURE_EXCEPTION, scheduler.FUTURE_CANCELLED):
-            scheduler.emitter.register(ending, self._ended, hidden=True)
+        register = partial(scheduler.emitter.register, hidden=True)
+        self._subscriptions: list[Subscription] = [
+            *(register(event, self._mark) for event in (scheduler.STARTED, scheduler.FINISHED)),
+            register(scheduler.FUTURE_RESULT, self._ended),
+            register(scheduler.FUTURE_EXCEPTION, self._ended),
+            register(scheduler.FUTURE_CANCELLED, self._ended),
+        ]
+
+    def close(self) -> None:
+        """Record no more. What was recorded stays; calls that have not ended leave the queue. Harmless if repeated."""
+        if self._submitted in self._scheduler.witnesses:
+            self._scheduler.witnesses.remove(self._submitted)
+        for subscription in self._subscriptions:
+            subscription.end()
+        while self._open:
+            _, call = self._open.popitem()
+            call.work = None
+            self._history.change(self._now(), QUEUE_SIZE, -1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def df(self, *, n_workers: int | None = None) -> pd.DataFrame:
         """The recorded numbers as a DataFrame indexed by time in UTC. Needs pandas.
@@ -151,6 +176,7 @@ class QueueMonitor:
             return  # submitted before this monitor was created
         now = self._now()
         ended = self._count_running(call, now)
+        call.work = None  # which refers to this by its callback
         number = CANCELLED if future.cancelled() else FINISHED
         self._history.change(ended, number, 1)
         self._history.change(now, number, -1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from amltk import _clock, _extras
 from amltk._checks import check_optional_count
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from amltk.scheduling.call import Outcome
+    from amltk.scheduling.events import Subscription
     from amltk.scheduling.future import Future
     from amltk.scheduling.scheduler import Scheduler
 
@@ -63,6 +64,8 @@ class Timeline:
     the timeline knows what this program sees, the time from the submission to the end with all waiting in it, and not
     the worker; `Record.by_worker` says so.
 
+    It records until it is closed, for instance by the end of a block: `with Timeline(scheduler) as timeline:`.
+
     Args:
         scheduler: The scheduler whose calls are recorded.
         max_records: How many of the latest records are kept, at least 1; None for all. A record takes about 300 bytes.
@@ -79,14 +82,30 @@ class Timeline:
         self._ended: deque[Record] = deque(maxlen=check_optional_count("max_records", max_records))
         self._open: dict[Future[Any], _Open] = {}
         self.dropped: int = 0
+        self._scheduler = scheduler
         scheduler.witnesses.append(self._submitted)
         endings: tuple[tuple[Any, Callable[..., None]], ...] = (
             (scheduler.FUTURE_RESULT, self._succeeded),
             (scheduler.FUTURE_EXCEPTION, self._failed),
             (scheduler.FUTURE_CANCELLED, self._cancelled),
         )
-        for event, note in endings:
-            scheduler.emitter.register(event, note, hidden=True)
+        self._subscriptions: list[Subscription] = [
+            scheduler.emitter.register(event, note, hidden=True) for event, note in endings
+        ]
+
+    def close(self) -> None:
+        """Record no more. What was recorded stays; calls that have not ended are left out. Harmless if repeated."""
+        if self._submitted in self._scheduler.witnesses:
+            self._scheduler.witnesses.remove(self._submitted)
+        for subscription in self._subscriptions:
+            subscription.end()
+        self._open.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # ------------------------------------------------------------------ what was recorded
 

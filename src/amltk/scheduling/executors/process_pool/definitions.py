@@ -232,7 +232,7 @@ class Definitions:
         return definition
 
     def _define(self, obj: Any, place: Global | None) -> Definition:
-        self._prune()
+        self.prune()
         first: list[Global] = []
         shared: dict[int, Entry] = {}
         while True:
@@ -258,10 +258,22 @@ class Definitions:
         }
         return {key: known[key] for key in known.keys() & met.keys()}
 
-    def _prune(self) -> None:
-        """Let go of what is no global any more."""
+    def prune(self) -> None:
+        """Let go of what is no global any more: a program that sets one anew wants to be rid of the old value."""
         for key in [key for key, entry in self._globals.items() if not _is_there(key, entry.value)]:
             del self._globals[key]
+        for key, (version, value) in list(self._versions.items()):
+            if not _is_there(key, value):
+                self._versions[key] = version, _MISSING
+        for key in [key for key, (value, _) in self._left_out.items() if not _is_there(key, value)]:
+            del self._left_out[key]
+        for number in [number for number, known in list(self._known.items()) if not known[1].is_current()]:
+            self._known.pop(number, None)
+
+    def clear(self) -> None:
+        """Let go of everything: nothing is defined any more."""
+        for known in (self._known, self._roots, self._globals, self._versions, self._left_out, self._watched):
+            known.clear()
 
     def current(self, key: Global) -> Entry | None:
         """The entry of a global, if workers were told of it as it is now."""

@@ -357,6 +357,7 @@ class Engine:
             if self._courier is not None:
                 self._courier.close()
                 self._courier = None
+                self._traffic.forget_old_values()
             if self._over:
                 self._close_selectors()
         self._summons.set()
@@ -553,6 +554,7 @@ class Engine:
             self._do_what_was_put_off()
         finally:
             self._staff.close()
+            self._traffic.forget_all()
             with self._gate:
                 self._closing = self._over = True
                 if self._courier is None:

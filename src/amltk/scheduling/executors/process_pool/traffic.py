@@ -228,6 +228,20 @@ class Traffic:
                 knows.add(definition.number)
                 yield Kind.DEFINE, definition.number, definition.payload
 
+    def forget_old_values(self) -> None:
+        """Keep no value of the program's that is no global any more, unless calls are being packed right now."""
+        if self._pickling.acquire(blocking=False):
+            try:
+                self._definitions.prune()
+            finally:
+                self._pickling.release()
+
+    def forget_all(self) -> None:
+        """Keep nothing of the program's: nothing is sent any more."""
+        with self._pickling:
+            self._definitions.clear()
+            self._pickler = CallPickler(self._definitions)
+
     def _forget_definitions(self) -> None:
         while self._definitions.forgotten:
             number = self._definitions.forgotten.popleft()

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar
 
 from amltk import exceptions
 from amltk._checks import check_optional_seconds
-from amltk.exceptions import CloseRequestError, CommClosedError, CommError
+from amltk.exceptions import CloseRequestError, CommClosedError, CommConnectError, CommError
 from amltk.scheduling.plugins.comm import messages
 from amltk.scheduling.plugins.comm.messages import EVENTS, MsgKind
 from amltk.scheduling.plugins.comm.plugin import CommPlugin
+from amltk.scheduling.plugins.comm.protocol import OVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,7 +120,7 @@ class Comm:
     ConnectError: TypeAlias = exceptions.CommConnectError
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        self._source: Source | None = source  # None once its call is over, in this process
         self._link: Link | None = None
         self._state = State.CLOSED
         self._lock = threading.Lock()  # guards opening and closing
@@ -144,10 +145,16 @@ class Comm:
             if self._state is not State.CLOSED:
                 raise CommError(f"this comm {self._state.value}: it cannot be opened")
             if self._link is None:
-                self._link = self._source.connect()
+                self._link = self._connect()
             self._link.tell(MsgKind.OPEN, opening_msg)
             self._state = State.OPEN
         return self
+
+    def _connect(self) -> Link:
+        source = self._source  # read once: the call may be cancelled meanwhile, on another thread
+        if source is None:
+            raise CommConnectError(OVER)
+        return source.connect()
 
     def close(self, msg: Any = None) -> None:
         """Close the comm; does nothing if it is not open.
@@ -217,7 +224,11 @@ class Comm:
 
     def __reduce__(self) -> tuple[type[Self], tuple[Source]]:
         if self._link is not None:
-            raise TypeError("an opened comm cannot be sent elsewhere: it belongs to the call that opened it")
+            raise TypeError(
+                "a comm that was opened cannot be sent elsewhere: it belongs to the call that has opened it"
+            )
+        if self._source is None:
+            raise TypeError("the comm of a call that has ended cannot be sent elsewhere: it is of no use any more")
         return type(self), (self._source,)
 
     def __repr__(self) -> str:
@@ -237,6 +248,10 @@ class Comm:
             yield
         finally:
             self._end()
+
+    def part(self) -> None:
+        """Know the run no more, which knows the call: that is over, and frames of what it has raised may have this."""
+        self._source = None
 
     def _end(self) -> None:
         self.close()

@@ -150,8 +150,9 @@ class Connection:
         self._loop.remove_writer(self._socket)
         hang_up(self._socket)
         self._house.gone(self)
-        if self._receiver is not None:
-            self._receiver.disconnected(self)
+        receiver, self._receiver = self._receiver, None  # which knows this one
+        if receiver is not None:
+            receiver.disconnected(self)
 
     # ------------------------------------------------------------------ reading
 

@@ -34,7 +34,7 @@ class DirectConversation(Conversation):
         self._numbers = itertools.count(1)
         self._answers: dict[int, Callable[[], Any]] = {}
         self._messages: deque[Any] = deque()
-        self._over: Exception | None = None
+        self._over: Exception | None = None  # why nothing can be said any more
         self._thread: int | None = None
         self._pid = os.getpid()
 
@@ -114,7 +114,7 @@ class DirectConversation(Conversation):
         if threading.get_ident() != self._thread:
             raise CommError("on a SequentialExecutor only the thread of the call itself can use its comm")
         if self._over is not None:
-            raise self._over
+            raise type(self._over)(*self._over.args)  # a new one: its traceback has this frame, and would keep itself
 
     # ------------------------------------------------------------------ for the life of the call
 

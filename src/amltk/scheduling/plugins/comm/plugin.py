@@ -66,6 +66,10 @@ class CommPlugin(GivingPlugin):
             )
         self._tasks.append(task)
 
+    def detach_task(self, task: Task[..., Any]) -> None:
+        """Give comms to its calls no more."""
+        self._tasks.remove(task)
+
     def events(self) -> list[Event[..., Any]]:
         """The four events of a comm."""
         return list(EVENTS.values())
@@ -81,6 +85,7 @@ class CommPlugin(GivingPlugin):
         from amltk.scheduling.plugins.comm.comm import Comm  # imported here, since it refers to this class
 
         comm = Comm(self._source(call, call.task.scheduler.current_run))
+        call.on_end(comm.part)
         call.kwargs[self.parameter_name] = comm
         call.function = Wrapper(call.function, comm.lasting)
         return True
