@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-NOTING = frozenset({"asyncio.unix_events", "uvloop._noop", "uvicorn.server"})
+NOTING = frozenset({"asyncio.unix_events", "uvloop.loop", "uvicorn.server"})
 """Modules whose handlers only take note of a signal: asyncio's and uvloop's loops, and uvicorn."""
 
 
