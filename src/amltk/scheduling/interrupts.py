@@ -21,7 +21,7 @@ STUCK_SECONDS = 0.05
 is raised although no callback is being called."""
 
 
-NOTING = frozenset({"asyncio.unix_events", "uvloop._noop", "uvicorn.server"})
+NOTING = frozenset({"asyncio.unix_events", "uvloop.loop", "uvicorn.server"})
 """Modules whose handlers only take note of a signal: asyncio's and uvloop's loops, and uvicorn."""
 
 

@@ -108,7 +108,8 @@ async def attend(
             except asyncio.CancelledError as error:
                 if cancelled is None:
                     stack.enter_context(_shield())
-                cancelled = error
+                # Without the frames of `wait`, which from CPython 3.14 on know the task that keeps the error.
+                cancelled = error.with_traceback(None)
                 interrupt(error)
     try:
         return cancelled

@@ -75,8 +75,8 @@ def test_a_coroutine_begins_after_the_delivery() -> None:
     assert story(eager=False)[:3] == ["second", "2 submitted", "first begins"]
 
 
-@pytest.mark.parametrize("how", ["add_signal_handler", "uvicorn"])
-def test_handlers_that_only_take_note_tear_nothing(how: str) -> None:
+@pytest.mark.parametrize("whose", ["asyncio", "uvloop.loop", "uvicorn.server"])
+def test_handlers_that_only_take_note_tear_nothing(whose: str) -> None:
     """The loop's thread may do the traffic of a pool beside them; beside those of users it may not."""
 
     def handle(*_: Any) -> None:
@@ -85,11 +85,11 @@ def test_handlers_that_only_take_note_tear_nothing(how: str) -> None:
     async def main() -> tuple[bool, bool]:
         before = signal.getsignal(signal.SIGUSR1)
         try:
-            if how == "uvicorn":
-                handle.__module__ = "uvicorn.server"
-                signal.signal(signal.SIGUSR1, handle)
-            else:
+            if whose == "asyncio":
                 asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, handle)
+            else:
+                handle.__module__ = whose
+                signal.signal(signal.SIGUSR1, handle)
             beside = may_be_torn()
             signal.signal(signal.SIGUSR1, lambda *_: None)
             return beside, may_be_torn()
