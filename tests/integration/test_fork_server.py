@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pickle
 import random
 import select
 import signal
@@ -109,7 +110,7 @@ class Served:
         payload = b""
         if self.starter._spawns:
             command = starters._command(sys.executable, "amltk.scheduling.executors.process_pool.worker", "run")
-            payload = starters.pickle.dumps((command, dict(os.environ)))
+            payload = pickle.dumps((command, dict(os.environ)))
         send(self.starter.control, Message(Kind.START, number, payload=payload), descriptors)
 
     def close(self) -> None:
@@ -770,20 +771,30 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("kind", UNFIT)
-def test_no_worker_is_a_copy_of_what_forks_badly(kind: str, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The log names the module and the reason once. The process that has imported it is the first worker, so that no
-    import is done twice for that; others have only what is fit, and nothing is left."""
+def test_no_worker_is_a_copy_of_what_forks_badly(kind: str, folder: Path, serve: Callable[..., Served]) -> None:
+    """The module and the reason are told once; workers have only what is fit, and nothing is left."""
     text, reason = UNFIT[kind]
-    add_module(folder, "unfit", f"open('imports', 'a').write('x')\n{textwrap.dedent(text)}")
-    add_module(folder, "fit")
-    with ProcessPool(1, preload=["fit", "unfit"], max_tasks_per_child=1) as pool:
-        assert pool.submit(imported, "unfit", "fit").result(GUARD) == ["unfit", "fit"]
-        assert pool.submit(imported, "unfit", "fit").result(GUARD) == ["fit"]
-    assert (folder / "imports").read_text() == "x"
-    (told,) = [record.getMessage() for record in caplog.records]
-    assert told.startswith("unfit is not imported ahead of the workers")
-    assert reason in told
+    note = "import os\nwith open('imports', 'a') as file: print(os.getpid(), __name__, file=file)\n"
+    add_module(folder, "fit", f"{note}if os.path.exists('go'): open('go').read()\n")
+    add_module(folder, "unfit", note + textwrap.dedent(text))
+    os.mkfifo("go")
+    served = serve()
+    served.starter.preload(["fit", "unfit"])
+    served.start(1)
+    served.start(2)
+    served.start_with(3)
+    served.wait(Kind.FAILED, 3)  # it has heard of the others, too
+    with open("go", "w"):
+        os.unlink("go")
+    served.wait(Kind.STARTED, 1, 2)
+    lost, *imports = (folder / "imports").read_text().split()
+    assert imports == ["fit", lost, "unfit", str(served.warm_process()), "fit"]
+    assert has_ended(int(lost))
     assert not [name for name in os.listdir() if name.startswith("tmp")]
+    (told,) = served.find(Kind.UNFIT, 0)
+    module, why = pickle.loads(told.payload)
+    assert module == "unfit"
+    assert reason in why
 
 
 def test_what_is_unfit_ends_by_itself_where_nobody_needs_it(folder: Path, serve: Callable[..., Served]) -> None:
@@ -792,5 +803,5 @@ def test_what_is_unfit_ends_by_itself_where_nobody_needs_it(folder: Path, serve:
     served = serve()
     served.starter.preload(["unfit"])
     served.wait(Kind.UNFIT, 0)
-    assert psutil.Process(served.pid).children() == []
+    wait_until(lambda: not psutil.Process(served.pid).children(), "it has ended")
     assert not list(folder.glob("temporary-*"))

@@ -358,7 +358,6 @@ class Server:
             self._report(Kind.SKIPPED, payload=pickle.dumps((warming.importing, payload.decode())))
         elif kind == Kind.UNFIT:
             warming.reason = payload.decode()
-            self._employ(warming)
         elif kind == Kind.READY:
             self._take_over(warming)
 
@@ -373,21 +372,6 @@ class Server:
             self._forget(old)
         self._start_waiting()
         self._warm_up()  # what was asked for meanwhile
-
-    def _employ(self, warming: Warming) -> None:
-        """Have a process that must not be forked from be a worker itself, if one is waited for: it has the imports."""
-        if self._waiting and warming.pid and not warming.ready and not self._inherited.is_copy:
-            number = next(iter(self._waiting))
-            try:
-                send(warming.connection, Message(Kind.START, number), self._waiting[number])
-            except OSError:  # it has ended, which is told soon
-                return
-            _close(self._waiting.pop(number))
-            self._started(number, warming.pid)
-            warming.pid = 0  # it is a worker now, not to be killed
-            self._lost(warming)
-        else:
-            warming.connection.shutdown(socket.SHUT_WR)  # it is to end
 
     def _lost(self, warming: Warming) -> None:
         """A warm process has ended: workers are forked without it."""

@@ -55,18 +55,14 @@ def main(connection: socket.socket, inherited: Inheritance) -> NoReturn:
         farewell.forget_parent()
     tracker.use(inherited.tracker)
     receiver = Receiver(connection)
-    is_fit = True
     while True:
         try:
             requests = receiver.receive()
         except (EOFError, OSError):
-            _leave(0 if is_fit else UNFIT)  # the server does without
+            os._exit(0)  # the server does without
         for request, descriptors in requests:
             if request.kind == Kind.PRELOAD:
-                is_fit = _preload(pickle.loads(request.payload), connection)
-            elif request.kind == Kind.START and not is_fit:
-                connection.close()
-                worker.run_forked(inherited, *descriptors)  # itself: it has imported what that would
+                _preload(pickle.loads(request.payload), connection)
             elif request.kind == Kind.START:
                 _start(request.number, descriptors, connection, inherited)
             elif descriptors and _fork(connection, Kind.FORKED_WARM, 0):
@@ -93,28 +89,12 @@ def _begin(inherited: Inheritance) -> None:
     os.setpgid(0, 0)
 
 
-def _preload(preload: Preload, connection: socket.socket) -> bool:
-    """Import modules, up to one that leaves something behind which forks badly; whether there was none."""
+def _preload(preload: Preload, connection: socket.socket) -> None:
+    """Import modules; end the process if one of them leaves something behind that forks badly."""
     worker.prepare(preload.path, preload.argv, preload.program, preload.main)
     directory = os.open(".", os.O_PATH)
-    reason = _import(preload.modules, connection)
-    os.fchdir(directory)
-    os.close(directory)
-    _flush()  # else each worker would print it
-    if reason is not None:
-        send(connection, Message(Kind.UNFIT, payload=reason.encode()))
-        return False
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whatever a module has set
-    gc.collect()
-    gc.freeze()  # pages that the collector leaves alone stay shared
-    send(connection, Message(Kind.READY))
-    return True
-
-
-def _import(modules: tuple[str, ...], connection: socket.socket) -> str | None:
-    """Import modules; why this process must not be forked from, None if nothing speaks against it."""
     before = Holdings.now()
-    for name in modules:
+    for name in preload.modules:
         send(connection, Message(Kind.IMPORTING, payload=name.encode()))
         try:
             with loading():
@@ -122,8 +102,15 @@ def _import(modules: tuple[str, ...], connection: socket.socket) -> str | None:
         except BaseException as error:  # noqa: BLE001 - the call that needs the module raises it, in its worker
             send(connection, Message(Kind.SKIPPED, payload=f"{type(error).__name__}: {error}".encode()))
         if reason := unfit(before):
-            return reason
-    return None
+            send(connection, Message(Kind.UNFIT, payload=reason.encode()))
+            _leave(UNFIT)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whatever a module has set
+    os.fchdir(directory)
+    os.close(directory)
+    _flush()  # else each worker would print it
+    gc.collect()
+    gc.freeze()  # pages that the collector leaves alone stay shared
+    send(connection, Message(Kind.READY))
 
 
 def _fork(connection: socket.socket, report: int, number: int) -> bool:
