@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Backend:
+class ExecutorAdapter:
     """One way for a user to get a scheduler.
 
     Attributes:
@@ -78,26 +78,26 @@ OWN_CLUSTER = ("test_capabilities", "test_cancelling", "test_ending")
 """What depends on whose the cluster is."""
 
 BACKENDS = (
-    Backend("processes", "processes", "Scheduler.with_processes(workers)"),
-    Backend("threads", "threads", "Scheduler.with_threads(workers)"),
-    Backend("sequential", "sequential", "Scheduler.with_sequential()"),
-    Backend(
+    ExecutorAdapter("processes", "processes", "Scheduler.with_processes(workers)"),
+    ExecutorAdapter("threads", "threads", "Scheduler.with_threads(workers)"),
+    ExecutorAdapter("sequential", "sequential", "Scheduler.with_sequential()"),
+    ExecutorAdapter(
         "given-process-pool",
         "process-pool-executor",
         "Scheduler(ProcessPoolExecutor(workers))",
         "from concurrent.futures import ProcessPoolExecutor\nfrom amltk.scheduling import Scheduler",
         given=True,
     ),
-    Backend(
+    ExecutorAdapter(
         "given-thread-pool",
         "thread-pool-executor",
         "Scheduler(ThreadPoolExecutor(workers))",
         "from concurrent.futures import ThreadPoolExecutor\nfrom amltk.scheduling import Scheduler",
         given=True,
     ),
-    Backend("loky", "loky", "Scheduler.with_loky(workers)"),
-    Backend("dask", "dask", "Scheduler.with_dask(n_workers=workers, memory_limit=None)", modules=OWN_CLUSTER),
-    Backend(
+    ExecutorAdapter("loky", "loky", "Scheduler.with_loky(workers)"),
+    ExecutorAdapter("dask", "dask", "Scheduler.with_dask(n_workers=workers, memory_limit=None)", modules=OWN_CLUSTER),
+    ExecutorAdapter(
         "slurm",
         "dask_jobqueue",
         "Scheduler.with_slurm(n_workers=workers, queue='debug', cores=1, memory='1GB', walltime='00:30:00',"
@@ -106,13 +106,13 @@ BACKENDS = (
         engine="slurm",
         modules=OWN_CLUSTER,
     ),
-    Backend("dask-client", "dask-client", "Scheduler.with_dask(dask_address(workers))", DASK, engine="dask"),
-    Backend(
+    ExecutorAdapter("dask-client", "dask-client", "Scheduler.with_dask(dask_address(workers))", DASK, engine="dask"),
+    ExecutorAdapter(
         "ray",
         "ray",
         "Scheduler.with_ray({'num_cpus': RAY_CPUS // (workers + 1)})",
         RAY,
         engine="ray",
     ),
-    Backend("mpi", "mpi", "Scheduler.with_mpi(workers)", engine="mpi"),
+    ExecutorAdapter("mpi", "mpi", "Scheduler.with_mpi(workers)", engine="mpi"),
 )

@@ -9,7 +9,7 @@ import pytest
 
 from amltk.testing import EventRecorder
 from tests.contract import strangers
-from tests.contract.backends import BACKENDS, Backend
+from tests.contract.backends import BACKENDS, ExecutorAdapter
 from tests.contract.engines import ENGINES
 from tests.contract.strangers import STRANGERS
 from tests.helpers.gate import Gate
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what an entry does not name, or cannot be run on here, and mark what it is known to fail."""
     kept: list[pytest.Item] = []
-    absent: set[Backend] = set()
+    absent: set[ExecutorAdapter] = set()
     for item in items:
         entry = _entry(item)
         if entry is None or (entry.is_installed and _is_of(entry, item)):
@@ -39,26 +39,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = kept
 
 
-def _entry(item: pytest.Item) -> Backend | None:
+def _entry(item: pytest.Item) -> ExecutorAdapter | None:
     entry = (
         item.callspec.params.get("backend") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
     )
-    return entry if isinstance(entry, Backend) else None
+    return entry if isinstance(entry, ExecutorAdapter) else None
 
 
-def _is_of(entry: Backend, item: pytest.Item) -> bool:
+def _is_of(entry: ExecutorAdapter, item: pytest.Item) -> bool:
     return entry.modules is None or item.path.stem in entry.modules
 
 
-def _known_failure(entry: Backend, item: pytest.Item) -> str | None:
+def _known_failure(entry: ExecutorAdapter, item: pytest.Item) -> str | None:
     name = item.name.replace(f"[{entry.name}]", "").replace(f"[{entry.name}-", "[")
     return entry.lacks.get(name) or entry.lacks.get(name.partition("[")[0])
 
 
 @pytest.fixture(params=(*BACKENDS, *STRANGERS), ids=str, scope="session")
-def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+def backend(request: pytest.FixtureRequest) -> Iterator[ExecutorAdapter]:
     """Each way to get a scheduler. Session-wide: the tests that share a cluster run together."""
-    entry: Backend = request.param
+    entry: ExecutorAdapter = request.param
     if not entry.is_installed:
         pytest.skip(f"!!! NOT TESTED AS A GIVEN EXECUTOR: {entry.needs} is not installed")
     with nullcontext() if entry.engine is None else (ENGINES | strangers.ENGINES)[entry.engine]():
@@ -66,13 +66,13 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
 
 
 @pytest.fixture
-def capabilities(backend: Backend) -> Capabilities:
+def capabilities(backend: ExecutorAdapter) -> Capabilities:
     """What the registry claims for it."""
     return backend.capabilities
 
 
 @pytest.fixture
-def make(backend: Backend) -> Iterator[Callable[..., Scheduler]]:
+def make(backend: ExecutorAdapter) -> Iterator[Callable[..., Scheduler]]:
     """Makes schedulers; afterwards the book of each must be closed: every submission had exactly one ending."""
     recorders: list[tuple[Scheduler, EventRecorder]] = []
 

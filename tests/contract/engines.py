@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from amltk.scheduling import Scheduler
-from amltk.scheduling.executors.handlers import kept_handlers
+from amltk.scheduling.executors.remote.signal_handlers import kept_handlers
 from tests import leaks
 from tests.helpers import slurm as slurm_helper
 

@@ -15,7 +15,7 @@ from amltk.scheduling.plugins import (
     WandbPlugin,
     WarningFilter,
 )
-from amltk.scheduling.plugins.tracker import Tracker
+from amltk.scheduling.plugins.trackers.tracker import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from amltk.scheduling.executors.registry import OTHER
 from tests import leaks
 from tests.contract import engines
-from tests.contract.backends import Backend
+from tests.contract.backends import ExecutorAdapter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -188,7 +188,7 @@ def _of(test: str, why: str, *parameters: str) -> dict[str, str]:
 
 
 STRANGERS = (
-    Backend(
+    ExecutorAdapter(
         "given-interpreters",
         "interpreter-pool-executor",
         "Scheduler(InterpreterPoolExecutor(workers))",
@@ -203,7 +203,7 @@ STRANGERS = (
             "test_an_exception_that_cannot_be_unpickled_costs_what_a_crash_costs": "it costs its call only",
         },
     ),
-    Backend(
+    ExecutorAdapter(
         "given-loky",
         OTHER.name,
         "Scheduler(get_reusable_executor(workers))",
@@ -217,7 +217,7 @@ STRANGERS = (
             "test_an_exception_that_cannot_be_unpickled_costs_what_a_crash_costs": "it breaks the executor",
         },
     ),
-    Backend(
+    ExecutorAdapter(
         "given-dask",
         OTHER.name,
         "Scheduler(dask_executor(workers))",
@@ -235,7 +235,7 @@ STRANGERS = (
             **_of("test_what_is_no_exception_is_an_ordinary_event", "hangs, or loses its worker", *BARE_NAMES),
         },
     ),
-    Backend(
+    ExecutorAdapter(
         "given-mpi",
         OTHER.name,
         "Scheduler(MPIPoolExecutor(workers))",
@@ -245,7 +245,7 @@ STRANGERS = (
         can=replace(UNKNOWN, remote=True, crash_ends_program=True),
         modules=("test_cancelling", "test_capabilities"),  # its workers take long to start
     ),
-    Backend(
+    ExecutorAdapter(
         "given-pebble",
         OTHER.name,
         "Scheduler(PebbleExecutor(workers))",
@@ -258,7 +258,7 @@ STRANGERS = (
             "test_an_exception_that_cannot_be_pickled_is_an_event": "the error does not name it",
         },
     ),
-    Backend(
+    ExecutorAdapter(
         "given-executorlib",
         OTHER.name,
         "Scheduler(SingleNodeExecutor(max_workers=workers))",
@@ -279,7 +279,7 @@ STRANGERS = (
             **_of("test_what_is_no_exception_is_an_ordinary_event", "costs the worker", *BARE_NAMES),
         },
     ),
-    Backend(
+    ExecutorAdapter(
         "given-ipyparallel",
         OTHER.name,
         "Scheduler(ipyparallel_executor(workers))",
@@ -298,7 +298,7 @@ STRANGERS = (
             "test_the_executor_is_shut_down": "its shutdown leaves it open",
         },
     ),
-    Backend(
+    ExecutorAdapter(
         "given-parsl",
         OTHER.name,
         "Scheduler(parsl_executor(workers))",

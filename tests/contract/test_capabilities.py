@@ -10,10 +10,10 @@ import pytest
 from amltk.exceptions import ExecutorBrokenError, WorkerLostError
 from amltk.scheduling import ExitState, Scheduler
 from amltk.scheduling.executors import KINDS
-from amltk.scheduling.executors.whereabouts import this_host, whereabouts
+from amltk.scheduling.executors.execution_info import execution_info, this_host
 from amltk.scheduling.snapshot import Snapshot
 from tests.contract import work
-from tests.contract.backends import BACKENDS, Backend
+from tests.contract.backends import BACKENDS, ExecutorAdapter
 from tests.contract.strangers import STRANGERS
 from tests.helpers.gate import pass_gate
 from tests.helpers.script import run_script
@@ -21,7 +21,7 @@ from tests.helpers.script import run_script
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from amltk.scheduling.executors import Capabilities, ExecutorKind
+    from amltk.scheduling.executors import Capabilities, ExecutorSpec
     from tests.helpers.gate import Gate
 
 
@@ -30,14 +30,14 @@ NEWER = {"interpreter-pool-executor"}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_every_row_of_the_registry_is_held_to_the_contract(kind: ExecutorKind) -> None:
+def test_every_row_of_the_registry_is_held_to_the_contract(kind: ExecutorSpec) -> None:
     """No executor is without an entry in this suite, and each row with a factory is a method of `Scheduler`."""
     assert kind.name in {backend.kind for backend in (*BACKENDS, *STRANGERS)}
     if kind.factory is not None:
         assert callable(getattr(Scheduler, f"with_{kind.name}"))
 
 
-def test_a_scheduler_knows_its_executor(backend: Backend, scheduler: Scheduler) -> None:
+def test_a_scheduler_knows_its_executor(backend: ExecutorAdapter, scheduler: Scheduler) -> None:
     """The row of the registry is found, by the factory or by the class of what a user brings."""
     assert scheduler.executor_kind.name == backend.kind
     scheduler.run()
@@ -60,9 +60,9 @@ def test_where_and_when_work_is_done_is_told(scheduler: Scheduler, capabilities:
     """The future tells the process that has computed it and its times, exactly where that is claimed."""
     told: list[tuple[Any, int]] = []
     scheduler.on_start(lambda: [scheduler.submit(work.where) for _ in range(10)])
-    scheduler.on_future_result(lambda future, result: told.append((whereabouts(future.work), result[0])))
+    scheduler.on_future_result(lambda future, result: told.append((execution_info(future.work), result[0])))
     scheduler.run()
-    assert {here is not None for here, _ in told} == {capabilities.tells_whereabouts}
+    assert {here is not None for here, _ in told} == {capabilities.tells_execution}
     for here, pid in told:
         assert here is None or (here.host == this_host() and here.pid == pid and here.began <= here.ended)
 
@@ -112,7 +112,9 @@ def test_running_work_is_killed_as_claimed(scheduler: Scheduler, gate: Gate, cap
 
 
 @pytest.mark.parametrize("how", ["exit", "kill"])
-def test_a_crash_costs_as_much_as_claimed(backend: Backend, gate: Gate, capabilities: Capabilities, how: str) -> None:
+def test_a_crash_costs_as_much_as_claimed(
+    backend: ExecutorAdapter, gate: Gate, capabilities: Capabilities, how: str
+) -> None:
     """A worker that dies costs its own work, or the executor, or the whole program: as claimed."""
     if capabilities.crash_ends_program:
         assert not capabilities.isolates_crashes
@@ -149,7 +151,7 @@ def test_a_crash_costs_as_much_as_claimed(backend: Backend, gate: Gate, capabili
         assert errors
 
 
-def crash_of_the_program(backend: Backend, how: str) -> int:
+def crash_of_the_program(backend: ExecutorAdapter, how: str) -> int:
     """The exit code of a program whose work dies in its own process."""
     return run_script(f"""
         {backend.preparation.replace(chr(10), "; ")}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from amltk.scheduling import Scheduler
     from amltk.scheduling.executors import Capabilities
-    from tests.contract.backends import Backend
+    from tests.contract.backends import ExecutorAdapter
     from tests.helpers.gate import Gate
 
 Code = ExitState.Code
@@ -204,7 +204,7 @@ def test_the_backlog_is_computed_to_its_end(scheduler: Scheduler, gate: Gate) ->
 # --------------------------------------------------------------------------------------------------------- afterwards
 
 
-def test_the_executor_is_shut_down(backend: Backend, make: Callable[..., Scheduler]) -> None:
+def test_the_executor_is_shut_down(backend: ExecutorAdapter, make: Callable[..., Scheduler]) -> None:
     """After a run its executor takes no more work, and its workers are gone."""
     scheduler = make()
     before = children()

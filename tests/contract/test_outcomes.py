@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from amltk.scheduling import Scheduler
     from amltk.scheduling.executors import Capabilities
-    from tests.contract.backends import Backend
+    from tests.contract.backends import ExecutorAdapter
 
 EXHAUSTED = ExitState(ExitState.Code.EXHAUSTED)
 
@@ -196,7 +196,7 @@ def test_closures_are_computed_as_claimed(scheduler: Scheduler, capabilities: Ca
         assert "make_closure" in str(failure(scheduler, add_two, 3))
 
 
-def test_functions_of_the_main_program_are_computed(backend: Backend) -> None:
+def test_functions_of_the_main_program_are_computed(backend: ExecutorAdapter) -> None:
     """A function, a class and an exception that the program itself defines can be used in compute."""
     ended = run_script(f"""
         {backend.preparation.replace(chr(10), "; ")}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from amltk.scheduling import Scheduler
     from amltk.scheduling.executors import Capabilities
-    from tests.contract.backends import Backend
+    from tests.contract.backends import ExecutorAdapter
     from tests.helpers.gate import Gate
 
 EXHAUSTED = ExitState(ExitState.Code.EXHAUSTED)
@@ -98,7 +98,7 @@ def test_nothing_can_be_submitted_outside_of_a_run(scheduler: Scheduler) -> None
 # ----------------------------------------------------------------------------------------------------- several runs
 
 
-def test_five_runs_in_a_row(backend: Backend, scheduler: Scheduler) -> None:
+def test_five_runs_in_a_row(backend: ExecutorAdapter, scheduler: Scheduler) -> None:
     """A scheduler of a factory runs again and again, each time with each callback once; a given executor is used up."""
     results: list[int] = []
     scheduler.on_start(lambda: scheduler.submit(work.double, 21))
@@ -114,7 +114,7 @@ def test_five_runs_in_a_row(backend: Backend, scheduler: Scheduler) -> None:
             assert scheduler.event_counts[scheduler.STARTED] == n
 
 
-def test_a_run_after_one_that_failed(backend: Backend, make: Callable[..., Scheduler]) -> None:
+def test_a_run_after_one_that_failed(backend: ExecutorAdapter, make: Callable[..., Scheduler]) -> None:
     """What one run was told, and how it ended, says nothing about the next."""
     scheduler = make()
     calls = iter([None, 1, 2])
@@ -126,7 +126,7 @@ def test_a_run_after_one_that_failed(backend: Backend, make: Callable[..., Sched
         assert asyncio.run(scheduler.async_run()) == EXHAUSTED
 
 
-def test_a_second_run_may_wait_for_a_stop(backend: Backend, make: Callable[..., Scheduler]) -> None:
+def test_a_second_run_may_wait_for_a_stop(backend: ExecutorAdapter, make: Callable[..., Scheduler]) -> None:
     """`end_on_empty=False` is heeded in a second run as well: it lives until it is stopped."""
     scheduler = make()
     scheduler.on_start(lambda: scheduler.submit(work.double, 1))

@@ -26,4 +26,4 @@ def at_most(record_property: Callable[[str, object], None]) -> Callable[..., Non
 @pytest.fixture
 def one_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a run handle what there is without a look at the clock: how often other tasks get a turn is chance."""
-    monkeypatch.setattr("amltk.scheduling.inbox.SLICE", math.inf)
+    monkeypatch.setattr("amltk.scheduling._loop.inbox.MAX_SLICE_SECONDS", math.inf)

@@ -10,7 +10,7 @@ import pytest
 
 from amltk.scheduling import Comm, Limiter, Limits, Retry, Scheduler, Task
 from amltk.scheduling.plugins.pynisher import PynisherPlugin
-from amltk.scheduling.plugins.tracker import Tracker
+from amltk.scheduling.plugins.trackers.tracker import Tracker
 from tests.docs import fences
 from tests.docs.fences import README
 from tests.helpers.script import run_script

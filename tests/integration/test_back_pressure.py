@@ -1,4 +1,4 @@
-"""Many calls, of which few are pending at a time, on real processes: Task.map, Scheduler.room, producers in threads."""
+"""Many calls, of which few are pending at a time, on real processes: Task.map, Scheduler.wait_for_capacity, producers in threads."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_room_bounds_producers() -> None:
 
     async def produce(items: Iterable[int]) -> None:
         for n in items:
-            assert await watched.scheduler.room(IN_FLIGHT)
+            assert await watched.scheduler.wait_for_capacity(IN_FLIGHT)
             watched.task.submit(n)
 
     watched.scheduler.on_start(lambda: produce(range(0, CALLS, 2)))
@@ -102,7 +102,7 @@ def test_room_when_the_run_is_stopped(wait: bool) -> None:
     async def produce() -> None:
         try:
             for n in count():
-                if not await watched.scheduler.room(IN_FLIGHT):
+                if not await watched.scheduler.wait_for_capacity(IN_FLIGHT):
                     ended.append("told")
                     return
                 watched.task.submit(n)

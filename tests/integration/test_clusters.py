@@ -128,7 +128,7 @@ def test_a_dask_worker_that_does_not_come_back_is_replaced(monkeypatch: pytest.M
     """Dask gives a worker up that is restarting when it looks: another takes its place, and no call waits for ever."""
     import dask  # not before: it has exceptions pickled by tblib, which tests of other executors would see
 
-    monkeypatch.setattr("amltk.scheduling.executors.dask_replacer.RETURN_TIME", 1.0)
+    monkeypatch.setattr("amltk.scheduling.executors.remote.dask.replacer.RETURN_SECONDS", 1.0)
     with dask.config.set({"distributed.deploy.lost-worker-timeout": "0 s"}):
         scheduler = Scheduler.with_dask(n_workers=1, memory_limit=None)
         outcomes: list[Any] = []
@@ -208,7 +208,7 @@ def test_the_import_of_dask_jobqueue_leaves_ctrl_c_alone() -> None:
     """dask-jobqueue sets a handler of Ctrl-C when it is imported, which would tear a run down."""
     ended = run_script("""
         import signal
-        import amltk.scheduling.executors.jobqueue
+        import amltk.scheduling.executors.remote.dask.jobqueue
         print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
         """)
     assert ended.lines == ["True"], ended.errors
@@ -231,7 +231,7 @@ def test_each_batch_system_has_a_class_and_a_short_form(name: str) -> None:
     """The table of batch systems agrees with dask-jobqueue and with the methods of `Scheduler`."""
     import dask_jobqueue
 
-    from amltk.scheduling.executors.jobqueue import CLUSTERS
+    from amltk.scheduling.executors.remote.dask.jobqueue import CLUSTERS
 
     assert issubclass(getattr(dask_jobqueue, CLUSTERS[name]), dask_jobqueue.core.JobQueueCluster)
     assert callable(getattr(Scheduler, f"with_{name}"))
@@ -251,7 +251,7 @@ def test_each_batch_system_has_a_class_and_a_short_form(name: str) -> None:
 )
 def test_workers_leave_before_their_walltime(walltime: str | None, seconds: float | None) -> None:
     """A worker stays for a minute less than its job may take, or for four fifths of a short one."""
-    from amltk.scheduling.executors.jobqueue import lifetime_below
+    from amltk.scheduling.executors.remote.dask.jobqueue import lifetime_below
 
     assert lifetime_below(walltime) == seconds
 

@@ -631,7 +631,7 @@ def test_one_listener_for_all_tasks() -> None:
 def test_a_run_without_submissions_listens_nowhere() -> None:
     """The plugin alone costs nothing."""
     talk = threads(say_nothing)
-    talk.scheduler.on_start(lambda: talk.results.append(talk.scheduler.current_run.shared._things.copy()))
+    talk.scheduler.on_start(lambda: talk.results.append(talk.scheduler.current_run.resources._things.copy()))
     talk.scheduler.run()
     assert talk.results == [{}]
 

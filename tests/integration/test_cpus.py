@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from amltk._cpus import usable_cpus
-from amltk.scheduling.executors import ProcessPool, threads
+from amltk.scheduling.executors import ProcessPool
+from amltk.scheduling.executors.local import threads
 from tests.helpers.script import run_script
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has affinities")
@@ -56,7 +57,7 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_dask(options: dict[str, Any], workers: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster of this machine has a worker for each CPU, unless an option by which Dask decides says otherwise."""
     pytest.importorskip("distributed")
-    from amltk.scheduling.executors import dask
+    from amltk.scheduling.executors.remote.executor.dask import executor as dask_executor
 
     given: dict[str, Any] = {}
 
@@ -65,9 +66,9 @@ def test_dask(options: dict[str, Any], workers: int | None, monkeypatch: pytest.
         raise InterruptedError
 
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
-    monkeypatch.setattr(dask, "LocalCluster", make_cluster)
+    monkeypatch.setattr(dask_executor, "LocalCluster", make_cluster)
     with pytest.raises(InterruptedError):
-        dask.make(**options)
+        dask_executor.make(**options)
     assert given.get("n_workers") == workers
 
 

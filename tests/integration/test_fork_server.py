@@ -24,14 +24,15 @@ import pytest
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling import ExitState, Scheduler
 from amltk.scheduling.executors import ProcessPool
-from amltk.scheduling.executors.process_pool import link, staff, starters
-from amltk.scheduling.executors.process_pool.book import Seat
-from amltk.scheduling.executors.process_pool.fork_server import server
-from amltk.scheduling.executors.process_pool.fork_server.messages import Kind, Message, Receiver, send
-from amltk.scheduling.executors.process_pool.link import Link
-from amltk.scheduling.executors.process_pool.starters import ForkServer, Surroundings, make_starter
-from amltk.scheduling.executors.process_pool.tracker import Forwarding
-from amltk.scheduling.executors.process_pool.worker import Inheritance
+from amltk.scheduling.executors.process_pool._child.worker import Inheritance
+from amltk.scheduling.executors.process_pool._io import link
+from amltk.scheduling.executors.process_pool._io.link import Link
+from amltk.scheduling.executors.process_pool._state.dispatcher import WorkerSlot
+from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding
+from amltk.scheduling.executors.process_pool._workers import manager, starters
+from amltk.scheduling.executors.process_pool._workers.fork_server import server
+from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind, Message, Receiver, send
+from amltk.scheduling.executors.process_pool._workers.starters import ForkServer, Surroundings, make_starter
 from tests.helpers.gate import GUARD, Gate, pass_gate
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Served:
 
     def start(self, number: int) -> Link:
         """Ask for a worker."""
-        self.links[number] = Link(Seat(number))
+        self.links[number] = Link(WorkerSlot(number))
         self.starter.start(self.links[number], ())
         self.links[number].close_theirs()
         return self.links[number]
@@ -109,7 +110,7 @@ class Served:
         """Ask for a worker with other descriptors than it needs; of this process, which keeps them."""
         payload = b""
         if self.starter._spawns:
-            command = starters._command(sys.executable, "amltk.scheduling.executors.process_pool.worker", "run")
+            command = starters._command(sys.executable, "amltk.scheduling.executors.process_pool._child.worker", "run")
             payload = pickle.dumps((command, dict(os.environ)))
         send(self.starter.control, Message(Kind.START, number, payload=payload), descriptors)
 
@@ -319,10 +320,10 @@ def test_another_process_takes_over_when_the_one_that_has_imported_ends(
     how: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it was asked for is asked for again; no call is lost, and workers have the imports as before."""
-    for module in (link, staff):
+    for module in (link, manager):
         monkeypatch.setattr(module, "SLOW_START_SECONDS", 0.2)
-    monkeypatch.setattr(staff, "HANGING_START_SECONDS", 1.0 if how == "hangs" else GUARD)
-    monkeypatch.setattr(staff, "HANGING_START_RATIO", 1.0 if how == "hangs" else GUARD)
+    monkeypatch.setattr(manager, "HANGING_START_SECONDS", 1.0 if how == "hangs" else GUARD)
+    monkeypatch.setattr(manager, "HANGING_START_RATIO", 1.0 if how == "hangs" else GUARD)
     add_module(folder, "counted", "with open('imports', 'a') as file: print('imported', file=file)\n")
     with Gate() as gate, ProcessPool(2, preload=["counted"]) as pool:
         first = pool.submit(pass_gate, gate.address, "first")
@@ -639,9 +640,9 @@ class Once:
 
 def test_whatever_runs_out_while_a_worker_is_started_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other; no descriptor is lost by that, no worker is started twice, and the call is computed."""
-    monkeypatch.setattr(staff, "FIRST_RETRY_SECONDS", 0.001)
-    monkeypatch.setattr(staff, "LAST_RETRY_SECONDS", 0.001)
-    monkeypatch.setattr(staff, "MAX_SHORTAGES", 9)
+    monkeypatch.setattr(manager, "FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(manager, "LAST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(manager, "MAX_SHORTAGES", 9)
     monkeypatch.setattr(resource_tracker._resource_tracker, "_fd", None)  # type: ignore[attr-defined]
     with ProcessPool(1) as pool:
         failing = [
@@ -676,7 +677,7 @@ class Scarce:
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_an_initializer_that_cannot_be_sent_now_is_sent_later(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker that was to have it is not started before it can have it."""
-    monkeypatch.setattr(staff, "FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(manager, "FIRST_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(Scarce, "pickled", 0)
     started: list[Link] = []
 
@@ -691,7 +692,7 @@ def test_an_initializer_that_cannot_be_sent_now_is_sent_later(method: str, monke
         starter.start = start_and_note
         return starter
 
-    monkeypatch.setattr(staff, "make_starter", make)
+    monkeypatch.setattr(manager, "make_starter", make)
     with ProcessPool(1, method, work, (Scarce(),)) as pool:
         assert pool.submit(work, 2).result(GUARD) == 2
         assert Scarce.pickled == 3

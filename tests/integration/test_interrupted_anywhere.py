@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from amltk.exceptions import WorkerLostError
+from amltk.scheduling._run.outbox import Outbox
+from amltk.scheduling._run.resources import RunResources
 from amltk.scheduling.executors import ProcessPool
-from amltk.scheduling.outbox import Outbox
-from amltk.scheduling.shared import Shared
 from tests.helpers.gate import GUARD, Gate, pass_gate
 from tests.helpers.script import Script, run_script
 
@@ -173,7 +173,7 @@ def test_what_is_shared_by_a_run_is_asked_for_while_it_is_made() -> None:
         def close(self) -> None:
             Thing.closed += 1
 
-    shared = Shared()
+    shared = RunResources()
     inner: list[Thing] = []
 
     def make() -> Thing:

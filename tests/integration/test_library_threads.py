@@ -9,7 +9,7 @@ import pytest
 
 from amltk.scheduling import Scheduler
 from amltk.scheduling.executors import ProcessPool
-from amltk.scheduling.executors.process_pool.library_threads import ACCELERATE, OPENMP, OWN
+from amltk.scheduling.executors.process_pool._child.library_threads import ACCELERATE, OPENMP, OWN
 from amltk.scheduling.plugins import ThreadPoolCTLPlugin
 from tests.helpers.gate import GUARD
 from tests.helpers.script import run_script
@@ -23,7 +23,7 @@ CPUS = 4
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of four CPUs where nobody has said anything."""
-    monkeypatch.setattr("amltk.scheduling.executors.process_pool.library_threads.usable_cpus", lambda: CPUS)
+    monkeypatch.setattr("amltk.scheduling.executors.process_pool._child.library_threads.usable_cpus", lambda: CPUS)
     for name in (OPENMP, ACCELERATE, *OWN.values()):
         monkeypatch.delenv(name, raising=False)
 

@@ -16,7 +16,7 @@ import pytest
 
 from amltk.exceptions import CpuTimeLimitError, MemoryLimitError
 from amltk.scheduling.executors import CallLimits, ProcessPool
-from amltk.scheduling.executors.process_pool import processes
+from amltk.scheduling.executors.process_pool._system import processes
 from tests.helpers.gate import GUARD
 
 on_each = pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])

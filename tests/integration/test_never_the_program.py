@@ -381,7 +381,7 @@ def test_preparation_data_names_the_program() -> None:
     """This version of Python names the program in its preparation data as we take it for granted."""
     ended = run_script("""
         from multiprocessing import spawn
-        from amltk.scheduling.executors.process_pool import spawned_main
+        from amltk.scheduling.executors.process_pool._child import spawned_main
         print([name for name in spawned_main.PROGRAM if name in spawn.get_preparation_data("any")])
         """)
     assert ended.lines == ["['init_main_from_path']"]

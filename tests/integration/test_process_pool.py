@@ -34,9 +34,10 @@ from amltk.exceptions import (
 )
 from amltk.scheduling import ExitState, Scheduler
 from amltk.scheduling.executors import CallLimits, ProcessPool
-from amltk.scheduling.executors.process_pool import book, pickles
-from amltk.scheduling.executors.process_pool.protocol import MOST_BUFFERS
-from amltk.scheduling.executors.process_pool.traffic import Traffic
+from amltk.scheduling.executors.process_pool._io.worker_io import WorkerIO
+from amltk.scheduling.executors.process_pool._pickling import pickles
+from amltk.scheduling.executors.process_pool._state import dispatcher
+from amltk.scheduling.executors.process_pool._state.protocol import MAX_BUFFERS
 from tests.helpers.gate import Gate, pass_gate
 from tests.helpers.script import run_script
 
@@ -704,7 +705,7 @@ def test_definitions_that_nobody_needs_are_forgotten() -> None:
     ended = run_script("""
         import gc
         from amltk.scheduling.executors import ProcessPool
-        from amltk.scheduling.executors.process_pool import here
+        from amltk.scheduling.executors.process_pool._pickling import worker_state
 
         state = 0
         def work(): return state
@@ -793,9 +794,9 @@ def test_pickling_may_use_the_pool() -> None:
 
 def test_more_buffers_than_a_message_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call with very many arrays is computed: those that are too many for one message travel in its pickle."""
-    monkeypatch.setattr(pickles, "OUT_OF_BAND", 1)
+    monkeypatch.setattr(pickles, "OUT_OF_BAND_BYTES", 1)
     with ProcessPool(1) as pool:
-        pieces = [pickle.PickleBuffer(b"%d" % n) for n in range(MOST_BUFFERS + 10)]
+        pieces = [pickle.PickleBuffer(b"%d" % n) for n in range(MAX_BUFFERS + 10)]
         assert pool.submit(join, pieces).result(GUARD) == b"".join(pieces)
 
 
@@ -852,7 +853,7 @@ def test_a_call_that_cannot_be_pickled_fails_whenever_it_comes(moment: int) -> N
 
 def test_nothing_waits_behind_a_long_call_while_a_callback_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that becomes free gets what waits, though the loop is at the callback of what has just ended there."""
-    monkeypatch.setattr(book, "WAKING", 0)  # each worker gets its half
+    monkeypatch.setattr(dispatcher, "MIN_WORK_TO_WAKE_SECONDS", 0)  # each worker gets its half
 
     async def run(pool: ProcessPool) -> None:
         assert pool.attach(asyncio.get_running_loop(), lambda put: put())
@@ -961,7 +962,7 @@ def test_a_loop_that_was_detached_makes_no_turn_that_was_on_its_way() -> None:
 @pytest.fixture
 def only_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the pool's thread leave the traffic to a loop that is attached, however long it takes."""
-    monkeypatch.setattr("amltk.scheduling.executors.process_pool.engine.GRACE", GUARD)
+    monkeypatch.setattr("amltk.scheduling.executors.process_pool.engine.LOOP_IDLE_SECONDS", GUARD)
 
 
 @pytest.mark.usefixtures("only_the_loop")
@@ -1007,7 +1008,7 @@ def test_a_callback_may_detach_the_loop() -> None:
 @pytest.mark.usefixtures("only_the_loop")
 def test_outcomes_are_told_while_others_submit_without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """What another thread submits during a turn that has received something does not make this turn go on."""
-    handle = Traffic.handle
+    handle = WorkerIO.handle
     pool = ProcessPool(1)
     submitted: list[Any] = []
     log: list[str] = []
@@ -1031,7 +1032,7 @@ def test_outcomes_are_told_while_others_submit_without_pause(monkeypatch: pytest
             await asyncio.wrap_future(submitted[-1])
         pool.detach()
 
-    monkeypatch.setattr(Traffic, "handle", handle_while_another_submits)
+    monkeypatch.setattr(WorkerIO, "handle", handle_while_another_submits)
     asyncio.run(run())
     assert [call.result(GUARD) for call in submitted] == [1] * 50
     pool.shutdown()

@@ -1,4 +1,4 @@
-"""Shared memory lives until the program has done with it, whichever workers have used it."""
+"""RunResources memory lives until the program has done with it, whichever workers have used it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from amltk.scheduling.executors.process_pool.tracker import Forwarding
+from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding
 from tests.helpers.script import run_script
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pytest
 from amltk.exceptions import RemoteTraceback, WorkerLostError
 from amltk.scheduling import Scheduler
 from amltk.scheduling.executors import ProcessPool
-from amltk.scheduling.executors.process_pool import lending
+from amltk.scheduling.executors.process_pool._pickling import descriptor_lending
 from amltk.scheduling.plugins import Retry
 from tests.helpers.gate import Gate, pass_gate
 
@@ -44,7 +44,7 @@ def wait_for(condition: Any) -> None:
 
 
 def nothing_is_lent() -> bool:
-    return not lending._lender._lent and lending._lender._desk is None
+    return not descriptor_lending._lender._lent and descriptor_lending._lender._desk is None
 
 
 # ------------------------------------------------------------------------------------------------------- descriptors
@@ -173,9 +173,9 @@ def test_strangers_get_nothing() -> None:
     """Who has no key is hung up on, and the next one is served."""
     receiver, sender = multiprocessing.Pipe()
     with receiver, sender:
-        loan = lending.Loan(sender.fileno())
+        loan = descriptor_lending.Loan(sender.fileno())
         with pytest.raises(ConnectionError, match="has taken the file descriptor back"):
-            lending.Ticket(loan.ticket.address, b"x" * lending.KEY).redeem()
+            descriptor_lending.Ticket(loan.ticket.address, b"x" * descriptor_lending.KEY_BYTES).redeem()
         with Connection(loan.ticket.redeem()) as end:
             end.send(1)
         assert receiver.recv() == 1

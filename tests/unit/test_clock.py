@@ -12,7 +12,7 @@ import pytest
 import amltk
 from amltk import _clock
 from amltk.scheduling import Scheduler, SequentialExecutor
-from amltk.scheduling.executors.whereabouts import Whereabouts
+from amltk.scheduling.executors.execution_info import ExecutionInfo
 from amltk.scheduling.queue_monitor import QueueMonitor
 from amltk.scheduling.timeline import Timeline
 
@@ -103,7 +103,7 @@ def test_of_a_clock_that_differs_only_durations_are_believed(
     began: float, ended: float | None, expected: tuple[float, float | None]
 ) -> None:
     """What cannot have been between the submission and the arrival of the outcome ended when that arrived."""
-    told = Whereabouts("elsewhere", 1, None, began, ended).within(100.0, 110.0)
+    told = ExecutionInfo("elsewhere", 1, None, began, ended).within(100.0, 110.0)
     assert (told.began, told.ended) == expected
 
 

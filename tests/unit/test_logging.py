@@ -82,10 +82,10 @@ def test_what_is_logged_of_a_run(caplog: pytest.LogCaptureFixture) -> None:
             records = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
             assert records == [
                 ("amltk.scheduling.scheduler", "INFO", "made SequentialExecutor()"),
-                ("amltk.scheduling.run", "INFO", "run started on SequentialExecutor()"),
-                ("amltk.scheduling.run", "INFO", "run is ending: EXHAUSTED"),
-                ("amltk.scheduling.executors.backend", "INFO", "shut down SequentialExecutor()"),
-                ("amltk.scheduling.run", "INFO", "run is over: EXHAUSTED"),
+                ("amltk.scheduling._run.run", "INFO", "run started on SequentialExecutor()"),
+                ("amltk.scheduling._run.run", "INFO", "run is ending: EXHAUSTED"),
+                ("amltk.scheduling.executors.adapter", "INFO", "shut down SequentialExecutor()"),
+                ("amltk.scheduling._run.run", "INFO", "run is over: EXHAUSTED"),
             ]
 
 

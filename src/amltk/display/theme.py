@@ -1,4 +1,4 @@
-"""Shared by all views: styles, their colours in documents, and lines of text."""
+"""RunResources by all views: styles, their colours in documents, and lines of text."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from amltk.scheduling.events import Emitter, Event, Subscriber, Subscription
-    from amltk.scheduling.executors.sequential import SequentialExecutor
+    from amltk.scheduling.executors.local.sequential import SequentialExecutor
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future
     from amltk.scheduling.plugins.comm import Comm
@@ -46,7 +46,7 @@ _HOMES = {
     "Event": "amltk.scheduling.events",
     "Subscriber": "amltk.scheduling.events",
     "Subscription": "amltk.scheduling.events",
-    "SequentialExecutor": "amltk.scheduling.executors.sequential",
+    "SequentialExecutor": "amltk.scheduling.executors.local.sequential",
     "ExitState": "amltk.scheduling.exit_state",
     "Future": "amltk.scheduling.future",
     "Comm": "amltk.scheduling.plugins.comm",

@@ -147,7 +147,7 @@ class Subscription:
         return self._channel.event
 
     def end(self) -> None:
-        """End it: the callback is not called again. Ending it twice is harmless."""
+        """End it: the callback is not called again. RunLifecycle it twice is harmless."""
         self._channel.remove(self)
 
     def _deliver_by_options(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, None] | None:

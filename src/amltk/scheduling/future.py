@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from amltk.scheduling.call import Call
 
-    Witness = Callable[["Future[Any]", tuple[Any, ...], dict[str, Any]], object]
+    Observer = Callable[["Future[Any]", tuple[Any, ...], dict[str, Any]], object]
     """Is told of a call that the executor was given, with its arguments: of each attempt, before its events."""
 
 R = TypeVar("R")
@@ -70,7 +70,7 @@ class Future(asyncio.Future[R]):
         self.function: Callable[..., R] = function
         self.args: tuple[Any, ...] = args
         self._kwargs: dict[str, Any] | None = kwargs or None  # an empty dictionary takes as much memory as a small one
-        self.number: int = -1  # the ledger gives it one
+        self.number: int = -1  # the pending calls gives it one
         self.call: Call | None = call
         self.work: Work[R] | None = None
 

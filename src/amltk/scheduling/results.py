@@ -15,15 +15,15 @@ from amltk.exceptions import ExecutorBrokenError, FutureCancelledError, Schedule
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
-    from amltk.scheduling.ending import Ending
+    from amltk.scheduling._loop.steps import Steps
+    from amltk.scheduling._run.lifecycle import RunLifecycle
+    from amltk.scheduling._run.outbox import Outbox
+    from amltk.scheduling._run.policy import RunOptions
+    from amltk.scheduling._run.run import Run
     from amltk.scheduling.events import Subscription
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future
-    from amltk.scheduling.outbox import Outbox
-    from amltk.scheduling.policy import RunOptions
-    from amltk.scheduling.run import Run
     from amltk.scheduling.scheduler import Scheduler
-    from amltk.scheduling.steps import Steps
     from amltk.scheduling.task_map import TaskMap
 
 _log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Results(Generic[R]):
         self._run_options = {**run_options, "display": display}
         self._ordered = ordered
         self._display = display
-        self._ending: Ending | None = None  # of the run
+        self._lifecycle: RunLifecycle | None = None  # of the run
 
     def __iter__(self) -> Generator[Future[R]]:
         """Run the scheduler and give the calls as they end.
@@ -102,7 +102,7 @@ class Results(Generic[R]):
                     driver.wait()
             self.state = driver.conclude()
         finally:
-            call = self._ending = None  # what is raised has this frame in its traceback, and would keep itself
+            call = self._lifecycle = None  # what is raised has this frame in its traceback, and would keep itself
             outbox.close()
             self._map.cancel()
             driver.close()
@@ -133,7 +133,7 @@ class Results(Generic[R]):
                     await woken.wait()
             self.state = driver.conclude()
         finally:
-            call = self._ending = None
+            call = self._lifecycle = None
             outbox.close()
             self._map.cancel()
             await driver.aclose()
@@ -164,7 +164,7 @@ class Results(Generic[R]):
         """The next call, if there is one: what is to be raised is raised in its place."""
         run = self._scheduler.find_run()
         if run is not None:
-            self._ending = run.ending
+            self._lifecycle = run.lifecycle
         call = outbox.take()
         try:
             try:
@@ -187,8 +187,8 @@ class Results(Generic[R]):
                     raise FutureCancelledError(f"the call {call.label} was cancelled, and on_cancelled is 'raise'")
                 return
             error = call.exception()
-            if isinstance(error, BrokenExecutor) and self._ending is not None:
-                error = self._ending.exception or error  # the executor's, which ends the run whatever was asked for
+            if isinstance(error, BrokenExecutor) and self._lifecycle is not None:
+                error = self._lifecycle.exception or error  # the executor's, which ends the run whatever was asked for
             if error is None:
                 return
             if isinstance(error, ExecutorBrokenError) or self._options.on_exception.decide(error) == "raise":

@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeAlias, Type
 from amltk import _extras
 from amltk._checks import check_bool, check_count, check_seconds, explains_options
 from amltk.exceptions import ExecutorShutdownError, SchedulerNotRunningError, SchedulerRunningError
-from amltk.scheduling import loops
-from amltk.scheduling.ending import Phase
+from amltk.scheduling._loop import nested_loop
+from amltk.scheduling._loop.signals import Interrupts
+from amltk.scheduling._run.lifecycle import Phase
+from amltk.scheduling._run.policy import OnException, Reaction, RunOptions
+from amltk.scheduling._run.run import Run
 from amltk.scheduling.events import (
     Channel,
     Emitter,
@@ -28,12 +31,9 @@ from amltk.scheduling.events import (
     deliver_now,
     raise_attribute_error,
 )
-from amltk.scheduling.executors.backend import Backend
-from amltk.scheduling.executors.registry import ExecutorKind, Terminator, kind_named, kind_of, workers_of
+from amltk.scheduling.executors.adapter import ExecutorAdapter
+from amltk.scheduling.executors.registry import ExecutorSpec, Terminator, kind_named, kind_of, workers_of
 from amltk.scheduling.factories import Factories
-from amltk.scheduling.interrupts import Interrupts
-from amltk.scheduling.policy import OnException, Reaction, RunOptions
-from amltk.scheduling.run import Run
 from amltk.scheduling.scheduler_events import SchedulerEvents
 from amltk.scheduling.task import Task
 
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from amltk.scheduling._loop.steps import Steps
+    from amltk.scheduling._loop.timers import Timer
+    from amltk.scheduling._run.refresh import View
     from amltk.scheduling.exit_state import ExitState
-    from amltk.scheduling.future import Future, Witness
+    from amltk.scheduling.future import Future, Observer
     from amltk.scheduling.plugins.plugin import GivingPlugin, HoldingPlugin, PassingPlugin, Plugin
-    from amltk.scheduling.steps import Steps
-    from amltk.scheduling.timer import Timer
-    from amltk.scheduling.watch import View
     from amltk.types import Duration
 
 _log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class Scheduler(SchedulerEvents, Factories):
         self._callback_exceptions = 0  # of the runs before
         # What `submit` and `Task.submit` have in common: the run's own method while there is a run.
         self.submit_for: Callable[..., Future[Any]] = self._refuse
-        self._backend: Backend | None = None  # of the run
+        self._backend: ExecutorAdapter | None = None  # of the run
         self._busy = threading.Lock()  # while there is a run
         self.steps: Steps | None = None  # of the run, if plain code drives it step by step
         self._begun: asyncio.Task[ExitState] | None = None  # by `begin_async`
@@ -130,7 +130,7 @@ class Scheduler(SchedulerEvents, Factories):
         self.submission_lock: AbstractContextManager[Any] = threading.RLock()
         self.tasks: list[Task[..., Any]] = []
         self._numbers = itertools.count()  # of submissions
-        self.witnesses: list[Witness] = []  # views that need more than events tell; they must be quick and not raise
+        self.observers: list[Observer] = []  # views that need more than events tell; they must be quick and not raise
         super().__init__(Emitter("Scheduler", dispatch=self.dispatch))
 
     @classmethod
@@ -207,14 +207,14 @@ class Scheduler(SchedulerEvents, Factories):
         self.tasks.append(task)
         return task
 
-    async def room(self, in_flight: int) -> bool:
+    async def wait_for_capacity(self, in_flight: int) -> bool:
         """Wait until fewer than `in_flight` submissions are pending: for an `async def` callback that produces work.
 
         ```python
         @scheduler.on_start
         async def produce() -> None:
             for config in endless_source():
-                if not await scheduler.room(64):
+                if not await scheduler.wait_for_capacity(64):
                     return
                 task.submit(config)
         ```
@@ -278,7 +278,7 @@ class Scheduler(SchedulerEvents, Factories):
         run = self._run
         if run is None:
             raise self._not_started(what)
-        run.ending.check_running(what)
+        run.lifecycle.check_running(what)
 
     def _not_started(self, what: str) -> SchedulerNotRunningError:
         if self._last_end:
@@ -362,14 +362,14 @@ class Scheduler(SchedulerEvents, Factories):
         view = self._view(display, options.timeout)
         with (
             self._exclusively(),
-            loops.running_loop_set_aside(),
-            asyncio.Runner(debug=asyncio_debug_mode or None, loop_factory=loops.new_loop) as runner,
+            nested_loop.running_loop_set_aside(),
+            asyncio.Runner(debug=asyncio_debug_mode or None, loop_factory=nested_loop.new_loop) as runner,
         ):
             loop = runner.get_loop()
             run = loop.run_until_complete(self._make_run(options, view))
             life = loop.create_task(run.live(), name="amltk-run")  # before a signal can ask for its end
             with Interrupts(run, life, holds_up_others=True):
-                loops.drive(loop, life, run.interrupt)
+                nested_loop.drive(loop, life, run.interrupt)
         return run.conclude()
 
     async def async_run(
@@ -404,7 +404,7 @@ class Scheduler(SchedulerEvents, Factories):
             run = await self._make_run(options, view)
             life = asyncio.create_task(run.live(), name="amltk-run")
             with Interrupts(run, life) as interrupts:
-                cancelled = await loops.attend(interrupts.lives, run.interrupt)
+                cancelled = await nested_loop.attend(interrupts.lives, run.interrupt)
             life.result()
         if cancelled is None:
             return run.conclude()
@@ -416,7 +416,7 @@ class Scheduler(SchedulerEvents, Factories):
 
     def begin_steps(self, options: RunOptions, display: Display) -> Steps:
         """Begin a run that the caller drives step by step, and closes. For loops over results. Raises as `run` does."""
-        from amltk.scheduling.steps import Steps  # few programs need it
+        from amltk.scheduling._loop.steps import Steps  # few programs need it
 
         view = self._view(display, options.timeout)
         with ExitStack() as ends:
@@ -496,19 +496,19 @@ class Scheduler(SchedulerEvents, Factories):
     def empty(self) -> bool:
         """Whether nothing is pending."""
         run = self._run
-        return run is None or not run.ledger
+        return run is None or not run.pending_calls
 
     @property
     def queue(self) -> list[Future[Any]]:
         """The futures that have not ended, oldest first."""
         run = self._run
-        return [] if run is None else list(run.ledger)
+        return [] if run is None else list(run.pending_calls)
 
     @property
     def n_running(self) -> int:
         """How many submissions have not ended; takes the same time however many they are."""
         run = self._run
-        return 0 if run is None else len(run.ledger)
+        return 0 if run is None else len(run.pending_calls)
 
     def running_calls(self) -> list[Future[Any]] | None:
         """The futures whose compute a worker has begun. May be called from any thread.
@@ -574,7 +574,7 @@ class Scheduler(SchedulerEvents, Factories):
         return workers_of(self._executor)
 
     @property
-    def executor_kind(self) -> ExecutorKind:
+    def executor_kind(self) -> ExecutorSpec:
         """What is known about the executor."""
         return self._kind
 
@@ -606,10 +606,10 @@ class Scheduler(SchedulerEvents, Factories):
                 self._executor_is_used_up = False
             yield
         finally:
-            if self._run is not None and self._run.ending.phase is not Phase.IDLE:
+            if self._run is not None and self._run.lifecycle.phase is not Phase.IDLE:
                 is_kept = self._backend is not None and self._backend.keep and not self._backend.is_used_up
                 self._executor_is_used_up = self._terminate is not False and not is_kept
-                self._last_end = self._run.ending.reason
+                self._last_end = self._run.lifecycle.reason
                 self._callback_exceptions += self._run.callback_exceptions
             self._run = self._backend = None
             self.submit_for = self._refuse
@@ -626,15 +626,15 @@ class Scheduler(SchedulerEvents, Factories):
     async def _make_run(self, options: RunOptions, view: View | None) -> Run:
         self._backend = self._make_backend(keep=self._is_kept)
         self._begun = None  # it has
-        self._run = Run(self.emitter, self._backend, options, view, numbers=self._numbers, witnesses=self.witnesses)
+        self._run = Run(self.emitter, self._backend, options, view, numbers=self._numbers, observers=self.observers)
         self.submit_for = self._run.submit
         return self._run
 
-    def _make_backend(self, *, keep: bool) -> Backend:
+    def _make_backend(self, *, keep: bool) -> ExecutorAdapter:
         terminators: dict[object, Terminator | None] = {True: self._kind.terminate, False: None}
         terminator = terminators[self._terminate] if isinstance(self._terminate, bool) else self._terminate
         is_own = self._terminate is True
-        return Backend(self._executor, self._kind.capabilities, terminator, is_own=is_own, keep=keep)
+        return ExecutorAdapter(self._executor, self._kind.capabilities, terminator, is_own=is_own, keep=keep)
 
     # ------------------------------------------------------------------ several runs
 

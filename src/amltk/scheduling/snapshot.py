@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from amltk import _clock
 from amltk.scheduling.events import callback_name
-from amltk.scheduling.executors.whereabouts import this_host, whereabouts
+from amltk.scheduling.executors.execution_info import execution_info, this_host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from amltk.scheduling.events import Event
-    from amltk.scheduling.executors.whereabouts import Whereabouts
+    from amltk.scheduling.executors.execution_info import ExecutionInfo
     from amltk.scheduling.future import Future
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.task import Task
@@ -168,11 +168,11 @@ def _counts(unended: int, running: int | None, done: int, failed: int, cancelled
 
 def _running_call(future: Future[Any]) -> RunningCall:
     name = callback_name(future.function) if future.task is None else future.task.name
-    told = whereabouts(future.work)
+    told = execution_info(future.work)
     return RunningCall(future, name, "", None) if told is None else RunningCall(future, name, _place(told), told.began)
 
 
-def _place(told: Whereabouts) -> str:
+def _place(told: ExecutionInfo) -> str:
     """A description of where it is computed."""
     if told.pid is None:
         return ""

@@ -136,7 +136,7 @@ class Task(Emitter, Generic[P, R, S_co]):
         self.scheduler = scheduler
         self.plugins: list[Plugin] = []
         self.maps: list[TaskMap[R]] = []
-        self.pending: dict[Future[Any], None] = {}  # kept by the ledger of the run
+        self.pending: dict[Future[Any], None] = {}  # kept by the pending calls of the run
         self.add_event(self.SUBMITTED, self.DONE, self.RESULT, self.EXCEPTION, self.CANCELLED)
         self.channels: TaskChannels = TaskChannels(*map(self.channel, self.events))
         submitted: Any = self.SUBMITTED  # of any task; this one knows the arguments of its function

@@ -15,11 +15,11 @@ from amltk.exceptions import SchedulerNotRunningError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from amltk.scheduling._run.outbox import Outbox
+    from amltk.scheduling._run.policy import OnException, Reaction
     from amltk.scheduling.call import Call
     from amltk.scheduling.events import Subscription
     from amltk.scheduling.future import Future
-    from amltk.scheduling.outbox import Outbox
-    from amltk.scheduling.policy import OnException, Reaction
     from amltk.scheduling.results import Results
     from amltk.scheduling.scheduler import Display
     from amltk.scheduling.task import Task
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-HEAD_START = 0.1
+HEAD_START_SECONDS = 0.1
 """Seconds that a thread beside that of the run has to begin a loop over the results of a map."""
 
 Unpack: TypeAlias = Literal["args", "kwargs"]
@@ -126,7 +126,7 @@ class TaskMap(Generic[R]):
             ValueError: An argument has a value that is not allowed.
             TypeError: An argument has a type that is not allowed.
         """
-        from amltk.scheduling.policy import RunOptions
+        from amltk.scheduling._run.policy import RunOptions
         from amltk.scheduling.results import Results  # few programs need it
 
         given: dict[str, Any] = {
@@ -156,7 +156,7 @@ class TaskMap(Generic[R]):
             wake: Called when there may be something to take.
             ordered: Whether they are to be taken in the order of the items.
         """
-        from amltk.scheduling.outbox import Outbox
+        from amltk.scheduling._run.outbox import Outbox
 
         with self.task.scheduler.submission_lock:
             self.check_given_to_nobody()
@@ -200,7 +200,7 @@ class TaskMap(Generic[R]):
         ]
         if scheduler.is_elsewhere():
             with contextlib.suppress(SchedulerNotRunningError):  # an end was asked for meanwhile
-                scheduler.call_later(HEAD_START, self._fill)
+                scheduler.call_later(HEAD_START_SECONDS, self._fill)
         elif scheduler.running():
             self._fill()
         else:

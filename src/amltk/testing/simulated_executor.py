@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from amltk import _clock
 from amltk._checks import check_count, check_seconds
+from amltk.scheduling.executors.execution_info import ExecutionInfo
 from amltk.scheduling.executors.light_future import LightFuture
-from amltk.scheduling.executors.whereabouts import Whereabouts
 from amltk.testing.virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ class SimulatedFuture(LightFuture[Any]):
         self.ended: float | None = None
 
     @property
-    def whereabouts(self) -> Whereabouts:
+    def execution_info(self) -> ExecutionInfo:
         """The worker as a thread name, and the call's times; virtual time 0 is at `SimulatedExecutor.epoch`."""
         began, ended = (None if at is None else self._owner.epoch + at for at in (self.began, self.ended))
-        return Whereabouts(thread=self.worker, began=began, ended=ended)
+        return ExecutionInfo(thread=self.worker, began=began, ended=ended)
 
     def running(self) -> bool:
         """Whether a worker is running the call."""
@@ -97,7 +97,7 @@ class SimulatedExecutor(Executor):
         n_workers: How many workers there are.
         n_ended: How many calls have left a worker: succeeded, failed, or cancelled while running.
         busy: Virtual seconds that those calls took, summed over all workers.
-        epoch: The time that `whereabouts` gives for virtual time 0, in seconds since the epoch, chosen so that the
+        epoch: The time that `execution_info` gives for virtual time 0, in seconds since the epoch, chosen so that the
             first submission is at its real time. A `Timeline` shows submissions in real time, and workers' times in
             virtual time from there on.
     """

@@ -9,7 +9,7 @@ import pytest
 from amltk.display import progress
 from amltk.display.progress import Observer
 from amltk.scheduling import Event, Limiter, Scheduler
-from amltk.scheduling.executors.whereabouts import Whereabouts
+from amltk.scheduling.executors.execution_info import ExecutionInfo
 from amltk.scheduling.snapshot import Counts, Snapshot
 from amltk.testing import ManualExecutor, run_in_virtual_time
 
@@ -135,7 +135,7 @@ def test_how_long_a_call_runs_is_the_worker_s_word(monkeypatch: pytest.MonkeyPat
     def begin() -> None:
         for n, ago in enumerate([30.0, -5.0]):  # the second one's clock is ahead
             p.executor.start(n)
-            p.executor.submissions[n].future.whereabouts = Whereabouts(began=now - ago)  # type: ignore[attr-defined]
+            p.executor.submissions[n].future.execution_info = ExecutionInfo(began=now - ago)  # type: ignore[attr-defined]
 
     p.scheduler.on_start(lambda: [p.task.submit() for _ in range(2)])
     now = Snapshot.of(p.scheduler).time

@@ -8,7 +8,7 @@ import pytest
 
 from amltk.exceptions import ExecutorShutdownError
 from amltk.scheduling import Comm, ExitState, Limiter, Plugin, Retry, Scheduler
-from amltk.scheduling.plugins.tracker import Tracker
+from amltk.scheduling.plugins.trackers.tracker import Tracker
 from amltk.scheduling.queue_monitor import QueueMonitor
 from amltk.scheduling.timeline import Timeline
 from amltk.testing import ManualExecutor
@@ -17,7 +17,7 @@ from tests.unit.program import ComputeError, Program
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from amltk.scheduling.plugins.record import Record
+    from amltk.scheduling.plugins.trackers.record import Record
 
 Code = ExitState.Code
 
@@ -93,10 +93,10 @@ def test_a_closed_view_listens_no_more(view: Callable[[Scheduler], Any]) -> None
     before = subscribed(scheduler)
     with view(scheduler) as made:
         assert subscribed(scheduler) > before
-        assert scheduler.witnesses
+        assert scheduler.observers
     made.close()
     assert subscribed(scheduler) == before
-    assert scheduler.witnesses == []
+    assert scheduler.observers == []
 
 
 def test_a_closed_timeline_keeps_what_it_has_recorded() -> None:

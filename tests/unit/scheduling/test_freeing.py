@@ -33,7 +33,7 @@ def compute(thing: Thing, how: str, *, comm: Any = None) -> Thing:
     return Thing()
 
 
-class Follower(Plugin):
+class DeliveryListener(Plugin):
     """What refers to the call in every way that a plugin has."""
 
     def prepare(self, call: Any) -> bool:
@@ -58,8 +58,8 @@ PLUGINS: dict[str, Callable[[], list[Plugin]]] = {
     "retry": lambda: [Retry(attempts=2, wait=0)],
     "comm": lambda: [Comm.Plugin()],
     "filter": lambda: [WarningFilter("error")],
-    "one's own": lambda: [Follower()],
-    "all": lambda: [Limiter(max_concurrent=2, on_limit="queue"), Retry(attempts=2, wait=0), Follower()],
+    "one's own": lambda: [DeliveryListener()],
+    "all": lambda: [Limiter(max_concurrent=2, on_limit="queue"), Retry(attempts=2, wait=0), DeliveryListener()],
 }
 HOW = ("returns", "fails", "is cancelled")
 WATCHED: tuple[Callable[[Scheduler], object], ...] = (Timeline, QueueMonitor)

@@ -15,10 +15,10 @@ import pytest
 
 from amltk.exceptions import SchedulerRunningError
 from amltk.scheduling import Emitter, Event, ExitState, Scheduler
+from amltk.scheduling._loop.inbox import Inbox
+from amltk.scheduling._loop.turns import Turns
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors import SequentialExecutor
-from amltk.scheduling.inbox import Inbox
-from amltk.scheduling.turns import Turns
 from amltk.testing import EventRecorder, ManualExecutor, run_in_virtual_time
 from amltk.testing.manual_executor import Submission
 from tests.unit.program import CANCELLED, ENDED, EXCEPTION, RESULT, STOPPED, SUBMITTED, Program, work

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amltk.scheduling import Event, Scheduler
-from amltk.scheduling.turns import CHAIN, MOST, Turns
+from amltk.scheduling._loop.turns import MAX_TURNS, TURNS_AFTER_FUTURE, Turns
 from tests.helpers.gate import GUARD
 from tests.unit.program import ComputeError, Program
 
@@ -147,7 +147,7 @@ def waits_for_room(play: Play) -> None:
 
     @play.scheduler.on_start
     async def produce() -> None:
-        while play.left and await play.scheduler.room(2):
+        while play.left and await play.scheduler.wait_for_capacity(2):
             play.notes.append("room")
             play.submit_one_more()
 
@@ -280,9 +280,9 @@ def test_turns() -> None:
         assert not turns.needed
         turns.expect_steps()
         assert turns.needed
-        assert [turns.take() for _ in range(CHAIN + 1)] == [*[True] * CHAIN, False]
+        assert [turns.take() for _ in range(TURNS_AFTER_FUTURE + 1)] == [*[True] * TURNS_AFTER_FUTURE, False]
         turns.at(task, None)
-        assert [turns.take() for _ in range(MOST + 1)] == [*[True] * MOST, False]
+        assert [turns.take() for _ in range(MAX_TURNS + 1)] == [*[True] * MAX_TURNS, False]
         turns.over(task)
         assert not turns.take()
         assert [turns.alive, turns.needed] == [False, False]

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from amltk.exceptions import ExecutorBrokenError, FutureCancelledError, SchedulerNotRunningError, WorkerLostError
-from amltk.scheduling import Limiter, Plugin, Retry, inbox
+from amltk.scheduling import Limiter, Plugin, Retry
+from amltk.scheduling._loop import inbox
 from amltk.testing import HangError, VirtualTimeLoop
 from tests.unit.program import CallbackError, ComputeError, Program
 from tests.unit.scheduling.test_state_machine import JoinedThread, call, elsewhere, places, seldom
@@ -123,7 +124,7 @@ class LifeOfPlugins(RuleBasedStateMachine):
         self.wait = options["wait"]
         self.patches = ExitStack()
         self.patches.enter_context(mock.patch.object(threading, "Thread", JoinedThread))
-        self.patches.enter_context(mock.patch.object(inbox, "SLICE", slices))
+        self.patches.enter_context(mock.patch.object(inbox, "MAX_SLICE_SECONDS", slices))
         self.program = program = Program()
         self.executor = program.executor
         self.scheduler = program.scheduler
@@ -252,8 +253,11 @@ class LifeOfPlugins(RuleBasedStateMachine):
     @invariant()
     def books_agree(self) -> None:
         """The limit is kept, the order is kept, and every submission is somewhere, once."""
-        ledger = self.run.ledger
-        assert ledger.accepted == ledger.results + ledger.exceptions + ledger.cancelled + len(ledger)
+        pending_calls = self.run.pending_calls
+        assert (
+            pending_calls.accepted
+            == pending_calls.results + pending_calls.exceptions + pending_calls.cancelled + len(pending_calls)
+        )
         assert self.task.n_running <= (self.limiter.max_concurrent or 0)
         assert self.last.prepared == sorted(set(self.last.prepared))
         assert not any(self.left_at_empty)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from amltk.scheduling import Limiter, Plugin, Scheduler
-from amltk.scheduling.executors.backend import LOOKED_AT
-from amltk.scheduling.executors.whereabouts import Whereabouts, this_host
+from amltk.scheduling.executors.adapter import MAX_LOOKED_AT
+from amltk.scheduling.executors.execution_info import ExecutionInfo, this_host
 from amltk.scheduling.snapshot import Counts, PluginStatus, Snapshot
 from amltk.testing import ManualExecutor, run_in_virtual_time
 
@@ -118,14 +118,14 @@ def test_counts_are_over_all_runs_and_can_be_told_apart() -> None:
     ("told", "where", "since"),
     [
         (None, "", None),
-        (Whereabouts(), "", None),
-        (Whereabouts(pid=4711, began=12.5), "process 4711", 12.5),
-        (Whereabouts(this_host(), os.getpid(), "worker_1", 3.5), "thread worker_1", 3.5),
-        (Whereabouts("node7", 12, "MainThread", 3.5), "process 12 on node7", 3.5),
+        (ExecutionInfo(), "", None),
+        (ExecutionInfo(pid=4711, began=12.5), "process 4711", 12.5),
+        (ExecutionInfo(this_host(), os.getpid(), "worker_1", 3.5), "thread worker_1", 3.5),
+        (ExecutionInfo("node7", 12, "MainThread", 3.5), "process 12 on node7", 3.5),
     ],
 )
 def test_running_calls_tell_what_their_executor_knows(
-    told: Whereabouts | None, where: str, since: float | None
+    told: ExecutionInfo | None, where: str, since: float | None
 ) -> None:
     """A running call has the name of its task, and its place and beginning as far as its executor's future says."""
     p = Program()
@@ -134,7 +134,7 @@ def test_running_calls_tell_what_their_executor_knows(
 
     def begin() -> None:
         p.executor.start(0)
-        p.executor.submissions[0].future.whereabouts = told  # type: ignore[attr-defined]
+        p.executor.submissions[0].future.execution_info = told  # type: ignore[attr-defined]
 
     p.at(1, begin)
     p.at(2, p.scheduler.stop)
@@ -243,6 +243,6 @@ def test_a_snapshot_asks_a_fixed_number_of_futures() -> None:
     p.at(1, count_questions)
     p.at(2, p.scheduler.stop)
     p.run()
-    assert len(asked) <= LOOKED_AT
+    assert len(asked) <= MAX_LOOKED_AT
     assert p.seen[0].counts.unended == 10_000
     assert p.seen[0].counts.running is None

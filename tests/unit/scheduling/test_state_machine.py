@@ -21,14 +21,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from amltk.exceptions import ExecutorBrokenError, FutureCancelledError, SchedulerNotRunningError
-from amltk.scheduling import ExitState, inbox
+from amltk.scheduling import ExitState
+from amltk.scheduling._loop import inbox
 from amltk.testing import HangError, VirtualTimeLoop
 from tests.unit.program import CANCELLED, EXCEPTION, RESULT, CallbackError, ComputeError, Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from amltk.scheduling.run import Run
+    from amltk.scheduling._run.run import Run
 
 MANY = 30
 """Callbacks submit no more from here on, so that every program ends."""
@@ -112,7 +113,7 @@ class LifeOfARun(RuleBasedStateMachine):
         self.patches = ExitStack()
         self.patches.enter_context(mock.patch.object(threading, "Thread", JoinedThread))
         # A turn of the loop delivers one thing or all, whatever the speed of this machine.
-        self.patches.enter_context(mock.patch.object(inbox, "SLICE", 0 if at_once == 1 else at_once))
+        self.patches.enter_context(mock.patch.object(inbox, "MAX_SLICE_SECONDS", 0 if at_once == 1 else at_once))
         terminators = {"fails what runs": self.fail_what_runs, "raises": self.raise_in_callback}
         self.program = program = Program(terminate=terminators.get(terminate, terminate))
         self.executor = program.executor
@@ -272,15 +273,18 @@ class LifeOfARun(RuleBasedStateMachine):
 
     @invariant()
     def books_agree(self) -> None:
-        """After every step the ledger's numbers add up, and are those of the events that were delivered."""
-        ledger = self.run.ledger
-        assert ledger.accepted == len(self.accepted)
-        assert ledger.accepted == ledger.results + ledger.exceptions + ledger.cancelled + len(ledger)
+        """After every step the pending calls's numbers add up, and are those of the events that were delivered."""
+        pending_calls = self.run.pending_calls
+        assert pending_calls.accepted == len(self.accepted)
+        assert (
+            pending_calls.accepted
+            == pending_calls.results + pending_calls.exceptions + pending_calls.cancelled + len(pending_calls)
+        )
         names = self.program.trace
-        assert ledger.results == names.count("future-result")
-        assert ledger.exceptions == names.count("future-exception")
-        assert ledger.cancelled == names.count("future-cancelled")
-        assert self.task.n_running == len(self.task.queue) == len(ledger)
+        assert pending_calls.results == names.count("future-result")
+        assert pending_calls.exceptions == names.count("future-exception")
+        assert pending_calls.cancelled == names.count("future-cancelled")
+        assert self.task.n_running == len(self.task.queue) == len(pending_calls)
         assert set(self.task.queue) <= set(self.accepted)
         assert not any(self.pending_at_empty)
 
@@ -326,7 +330,7 @@ class LifeOfARun(RuleBasedStateMachine):
             if self.main.done():
                 return
             assert self.wait
-            assert not self.run.ending.abandon
+            assert not self.run.lifecycle.abandon
             while self.executor.pending:
                 self.end_work(0, fails=False, on_thread=False)
             await asyncio.wait([self.main], timeout=1)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from amltk.scheduling import ExitState, Limits, Scheduler
+from amltk.scheduling._loop.signals import may_be_torn
 from amltk.scheduling.executors.registry import kind_of
-from amltk.scheduling.interrupts import may_be_torn
 
 # --------------------------------------------------------------------------------------------------------------- loops
 

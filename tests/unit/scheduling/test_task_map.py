@@ -1,4 +1,4 @@
-"""Task.map and Scheduler.room: work is taken as it is needed."""
+"""Task.map and Scheduler.wait_for_capacity: work is taken as it is needed."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def test_room_waits_until_fewer_are_pending() -> None:
     @program.scheduler.on_start
     async def produce() -> None:
         for n in range(6):
-            assert await program.scheduler.room(2)
+            assert await program.scheduler.wait_for_capacity(2)
             program.task.submit(n)
             pending.append(program.task.n_running)
 
@@ -256,7 +256,7 @@ def test_room_ends_with_the_run(wait: bool) -> None:
     @program.scheduler.on_start
     async def produce() -> None:
         program.task.submit()
-        answers.append(await program.scheduler.room(1))
+        answers.append(await program.scheduler.wait_for_capacity(1))
 
     program.at(3, lambda: program.executor.finish(0) if wait else None)
     program.run(timeout=2, wait=wait)
@@ -269,7 +269,7 @@ def test_bad_room() -> None:
 
     @program.scheduler.on_start
     async def ask() -> None:
-        await program.scheduler.room(0)
+        await program.scheduler.wait_for_capacity(0)
 
     with pytest.raises(ValueError, match="in_flight=0: must be at least 1"):
         program.run()

@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from amltk.scheduling.executors.local.sequential import SequentialExecutor
     from amltk.scheduling.executors.process_pool.limits import CallLimits
     from amltk.scheduling.executors.process_pool.pool import ProcessPool
-    from amltk.scheduling.executors.registry import KINDS, Capabilities, ExecutorKind
-    from amltk.scheduling.executors.sequential import SequentialExecutor
+    from amltk.scheduling.executors.registry import KINDS, Capabilities, ExecutorSpec
 
 __all__ = [
     "KINDS",
     "CallLimits",
     "Capabilities",
-    "ExecutorKind",
+    "ExecutorSpec",
     "ProcessPool",
     "SequentialExecutor",
 ]
@@ -28,9 +28,9 @@ _HOMES = {
     "CallLimits": "amltk.scheduling.executors.process_pool.limits",
     "ProcessPool": "amltk.scheduling.executors.process_pool.pool",
     "Capabilities": "amltk.scheduling.executors.registry",
-    "ExecutorKind": "amltk.scheduling.executors.registry",
+    "ExecutorSpec": "amltk.scheduling.executors.registry",
     "KINDS": "amltk.scheduling.executors.registry",
-    "SequentialExecutor": "amltk.scheduling.executors.sequential",
+    "SequentialExecutor": "amltk.scheduling.executors.local.sequential",
 }
 
 __getattr__: Callable[[str], Any] = names_from(_HOMES, globals())

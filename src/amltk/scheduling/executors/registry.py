@@ -12,7 +12,8 @@ from typing import Any
 
 from amltk import _extras
 from amltk._checks import as_whole
-from amltk.scheduling.executors import processes, sequential, termination, threads
+from amltk.scheduling.executors import termination
+from amltk.scheduling.executors.local import processes, sequential, threads
 
 Terminator = Callable[[Executor], None]
 """Ends an executor without waiting for its calls; may block, since it is called on a separate thread."""
@@ -44,8 +45,8 @@ class Capabilities:
     """`running()` of a future is true from when a worker begins the call, or shortly before."""
     limits_calls: bool = False
     """It has `submit_limited`, which ends calls that exceed their limits."""
-    tells_whereabouts: bool = True
-    """`whereabouts` of a future reports the process that computed the call, and its times."""
+    tells_execution: bool = True
+    """`execution_info` of a future reports the process that computed the call, and its times."""
     lists_running: bool = False
     """It lists the running calls, however many are waiting: it has `running_calls`, like `ProcessPool`."""
     names_losses: bool = True
@@ -57,7 +58,7 @@ class Capabilities:
 
 
 @dataclass(frozen=True)
-class ExecutorKind:
+class ExecutorSpec:
     """One row of the table.
 
     Attributes:
@@ -100,8 +101,8 @@ _THREADS = Capabilities(
     in_order=True,
 )
 
-KINDS: tuple[ExecutorKind, ...] = (
-    ExecutorKind(
+KINDS: tuple[ExecutorSpec, ...] = (
+    ExecutorSpec(
         name="processes",
         factory=processes.make,
         type_name="amltk.scheduling.executors.process_pool.pool.ProcessPool",
@@ -117,23 +118,23 @@ KINDS: tuple[ExecutorKind, ...] = (
         ),
         terminate=termination.kill_workers,
     ),
-    ExecutorKind(
+    ExecutorSpec(
         name="process-pool-executor",
         factory=None,
         type_name="concurrent.futures.process.ProcessPoolExecutor",
         capabilities=Capabilities(
-            kills_running=True, isolates_crashes=False, remote=False, tells_whereabouts=False, in_order=True
+            kills_running=True, isolates_crashes=False, remote=False, tells_execution=False, in_order=True
         ),
         terminate=termination.kill_process_pool,
     ),
-    ExecutorKind(
+    ExecutorSpec(
         name="threads",
         factory=threads.make,
-        type_name="amltk.scheduling.executors.threads.ThreadPool",
+        type_name="amltk.scheduling.executors.local.threads.ThreadPool",
         capabilities=_THREADS,
         terminate=termination.shut_down,
     ),
-    ExecutorKind(
+    ExecutorSpec(
         name="interpreter-pool-executor",  # before that of threads, which it is derived from
         factory=None,
         type_name="concurrent.futures.interpreter.InterpreterPoolExecutor",
@@ -143,22 +144,22 @@ KINDS: tuple[ExecutorKind, ...] = (
             remote=False,
             in_process=True,
             crash_ends_program=True,
-            tells_whereabouts=False,
+            tells_execution=False,
             in_order=True,
         ),
         terminate=termination.shut_down,
     ),
-    ExecutorKind(
+    ExecutorSpec(
         name="thread-pool-executor",
         factory=None,
         type_name="concurrent.futures.thread.ThreadPoolExecutor",
-        capabilities=replace(_THREADS, tells_whereabouts=False),
+        capabilities=replace(_THREADS, tells_execution=False),
         terminate=termination.shut_down,
     ),
-    ExecutorKind(
+    ExecutorSpec(
         name="sequential",
         factory=sequential.SequentialExecutor,
-        type_name="amltk.scheduling.executors.sequential.SequentialExecutor",
+        type_name="amltk.scheduling.executors.local.sequential.SequentialExecutor",
         capabilities=Capabilities(
             kills_running=False,
             isolates_crashes=False,
@@ -172,50 +173,50 @@ KINDS: tuple[ExecutorKind, ...] = (
         ),
         terminate=termination.shut_down,
     ),
-    ExecutorKind(
+    ExecutorSpec(
         name="loky",
         factory=_optional("loky", "loky", extra="loky"),
-        type_name="amltk.scheduling.executors.loky.LokyExecutor",
+        type_name="amltk.scheduling.executors.remote.loky.LokyExecutor",
         capabilities=Capabilities(
             kills_running=True, isolates_crashes=False, remote=False, closures=True, in_order=True
         ),
         terminate=termination.kill_workers,
         extra="loky",
     ),
-    ExecutorKind(
+    ExecutorSpec(
         name="dask_jobqueue",
         factory=_optional("jobqueue", "dask", "distributed", "dask_jobqueue", extra="cluster"),
-        type_name="amltk.scheduling.executors.jobqueue.JobQueueExecutor",
+        type_name="amltk.scheduling.executors.remote.dask.jobqueue.JobQueueExecutor",
         capabilities=Capabilities(
             kills_running=True, isolates_crashes=True, remote=True, closures=True, lists_running=True
         ),
         terminate=termination.kill_workers,
         extra="cluster",
     ),
-    ExecutorKind(
+    ExecutorSpec(
         name="dask",
         factory=_optional("dask", "dask", "distributed", extra="dask"),
-        type_name="amltk.scheduling.executors.dask.OwnDaskExecutor",
+        type_name="amltk.scheduling.executors.remote.dask.executor.OwnDaskExecutor",
         capabilities=Capabilities(
             kills_running=True, isolates_crashes=True, remote=False, closures=True, lists_running=True
         ),
         terminate=termination.kill_workers,
         extra="dask",
     ),
-    ExecutorKind(
+    ExecutorSpec(
         name="dask-client",
         factory=None,
-        type_name="amltk.scheduling.executors.dask.DaskExecutor",
+        type_name="amltk.scheduling.executors.remote.dask.executor.DaskExecutor",
         capabilities=Capabilities(
             kills_running=False, isolates_crashes=True, remote=True, closures=True, lists_running=True
         ),
         terminate=termination.kill_workers,
         extra="dask",
     ),
-    ExecutorKind(
+    ExecutorSpec(
         name="ray",
         factory=_optional("ray", "ray", extra="ray"),
-        type_name="amltk.scheduling.executors.ray.RayExecutor",
+        type_name="amltk.scheduling.executors.remote.ray.RayExecutor",
         capabilities=Capabilities(
             kills_running=True,
             isolates_crashes=True,
@@ -227,10 +228,10 @@ KINDS: tuple[ExecutorKind, ...] = (
         terminate=termination.kill_workers,
         extra="ray",
     ),
-    ExecutorKind(
+    ExecutorSpec(
         name="mpi",
         factory=_optional("mpi", "mpi4py", extra="mpi"),
-        type_name="amltk.scheduling.executors.mpi.MPIExecutor",
+        type_name="amltk.scheduling.executors.remote.mpi.MPIExecutor",
         capabilities=Capabilities(
             kills_running=False,
             isolates_crashes=False,
@@ -244,19 +245,19 @@ KINDS: tuple[ExecutorKind, ...] = (
     ),
 )
 
-OTHER = ExecutorKind(
+OTHER = ExecutorSpec(
     name="executor",
     factory=None,
     type_name="concurrent.futures._base.Executor",
     capabilities=Capabilities(
-        kills_running=False, isolates_crashes=False, remote=False, tells_whereabouts=False, names_losses=False
+        kills_running=False, isolates_crashes=False, remote=False, tells_execution=False, names_losses=False
     ),
     terminate=termination.shut_down,
 )
 """Any other `concurrent.futures.Executor`: nothing is known about it."""
 
 
-def kind_named(name: str) -> ExecutorKind:
+def kind_named(name: str) -> ExecutorSpec:
     """The row of that name.
 
     Raises:
@@ -268,7 +269,7 @@ def kind_named(name: str) -> ExecutorKind:
     raise ValueError(f"name={name!r}: must be one of {', '.join(repr(kind.name) for kind in KINDS)}")
 
 
-def kind_of(executor: Any) -> ExecutorKind:
+def kind_of(executor: Any) -> ExecutorSpec:
     """The row of a user's executor, by its class or a base of it; `OTHER` if there is none."""
     bases = {f"{base.__module__}.{base.__qualname__}" for base in type(executor).__mro__}
     for kind in KINDS:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-HASTE = 0.5
+QUICK_END_SECONDS = 0.5
 """How many seconds an executor has to shut down without waiting; some wait for their calls regardless."""
 
-PATIENCE = 5.0
+END_SECONDS = 5.0
 """How many seconds to wait for a killed process, or for the pool that has to notice it."""
 
 
@@ -55,7 +55,7 @@ def shut_down(executor: Executor, *, wait: bool = False) -> None:
     Args:
         executor: Any executor.
         wait: Return when its calls are done. If False, calls that have not begun are cancelled, and running ones
-            continue unnoticed. An executor that waits anyway does so on a separate thread, after `HASTE`.
+            continue unnoticed. An executor that waits anyway does so on a separate thread, after `QUICK_END_SECONDS`.
     """
     taken = _parameters(executor.shutdown)
     options = {"wait": wait} if taken is None or "wait" in taken else {}
@@ -76,7 +76,7 @@ def shut_down(executor: Executor, *, wait: bool = False) -> None:
     if thread is None:
         end()
     else:
-        thread.join(HASTE)
+        thread.join(QUICK_END_SECONDS)
     if failures:
         raise failures[0]
 
@@ -104,13 +104,13 @@ def kill_process_pool(executor: Executor) -> None:
     manager = getattr(executor, "_executor_manager_thread", None)
     killed = kill_trees(processes)
     for process in processes.values():
-        process.join(PATIENCE)
+        process.join(END_SECONDS)
     _wait_until_dead([process for process in killed if process.pid not in processes])
     shut_down(executor)
     if manager is not None:
-        manager.join(PATIENCE)
+        manager.join(END_SECONDS)
         if manager.is_alive():
-            _log.warning("%r did not notice within %s s that its workers were killed", executor, PATIENCE)
+            _log.warning("%r did not notice within %s s that its workers were killed", executor, END_SECONDS)
 
 
 def kill_trees(pids: Iterable[int]) -> list[psutil.Process]:
@@ -149,7 +149,7 @@ def _wait_until_dead(processes: list[psutil.Process]) -> None:
     """Wait for processes that are not children of this one. Their new parent may be slow to reap them."""
     import psutil
 
-    give_up = time.monotonic() + PATIENCE
+    give_up = time.monotonic() + END_SECONDS
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < give_up:

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from amltk.scheduling.plugins.emissions_tracker_plugin import EmissionsTrackerPlugin
     from amltk.scheduling.plugins.limiter import Limiter
     from amltk.scheduling.plugins.limits import Limits
-    from amltk.scheduling.plugins.mlflow import MLflowPlugin
     from amltk.scheduling.plugins.plugin import GivingPlugin, HoldingPlugin, PassingPlugin, Plugin
     from amltk.scheduling.plugins.pynisher import PynisherPlugin
     from amltk.scheduling.plugins.retry import Retry
     from amltk.scheduling.plugins.threadpoolctl import ThreadPoolCTLPlugin
-    from amltk.scheduling.plugins.wandb import WandbPlugin
+    from amltk.scheduling.plugins.trackers.mlflow import MLflowPlugin
+    from amltk.scheduling.plugins.trackers.wandb import WandbPlugin
     from amltk.scheduling.plugins.warning_filter import WarningFilter
 
 __all__ = [
@@ -46,13 +46,13 @@ _HOMES = {
     "HoldingPlugin": "amltk.scheduling.plugins.plugin",
     "Limiter": "amltk.scheduling.plugins.limiter",
     "Limits": "amltk.scheduling.plugins.limits",
-    "MLflowPlugin": "amltk.scheduling.plugins.mlflow",
+    "MLflowPlugin": "amltk.scheduling.plugins.trackers.mlflow",
     "PassingPlugin": "amltk.scheduling.plugins.plugin",
     "Plugin": "amltk.scheduling.plugins.plugin",
     "PynisherPlugin": "amltk.scheduling.plugins.pynisher",
     "Retry": "amltk.scheduling.plugins.retry",
     "ThreadPoolCTLPlugin": "amltk.scheduling.plugins.threadpoolctl",
-    "WandbPlugin": "amltk.scheduling.plugins.wandb",
+    "WandbPlugin": "amltk.scheduling.plugins.trackers.wandb",
     "WarningFilter": "amltk.scheduling.plugins.warning_filter",
 }
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.call import Call, Outcome
     from amltk.types import Duration
 
-_PATIENCE = 1.0
+_ANSWER_SECONDS = 1.0
 """How many seconds a process may take to end after its call."""
 
 _numbers = itertools.count()
@@ -197,7 +197,7 @@ def _limiter(options: dict[str, Any]) -> Iterator[Callable[..., Any]]:
         settings["daemon"] = daemon
         for process in multiprocessing.active_children():
             if process.name == name:
-                process.join(_PATIENCE)
+                process.join(_ANSWER_SECONDS)
                 # pynisher has reaped it, so multiprocessing never learns that it has ended, and would keep it and two
                 # descriptors per call forever.
                 getattr(processes, "_children", set()).discard(process)
@@ -214,7 +214,7 @@ def _until_sigterm() -> Iterator[None]:
     there was no answer.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    Finalize(None, time.sleep, (_PATIENCE,), exitpriority=0)
+    Finalize(None, time.sleep, (_ANSWER_SECONDS,), exitpriority=0)
     yield
 
 

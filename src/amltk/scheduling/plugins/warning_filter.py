@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from amltk.scheduling.plugins._support.process_wide import ProcessWide
 from amltk.scheduling.plugins.plugin import PassingPlugin
-from amltk.scheduling.plugins.process_wide import ProcessWide
 from amltk.scheduling.plugins.wrapping import Wrapper
 
 if TYPE_CHECKING:

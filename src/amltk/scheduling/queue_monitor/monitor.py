@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from amltk import _clock, _extras
 from amltk._checks import check_optional_count
-from amltk.scheduling.executors.whereabouts import whereabouts
+from amltk.scheduling.executors.execution_info import execution_info
 from amltk.scheduling.queue_monitor.history import History
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.scheduler import Scheduler
     from amltk.types import Duration
 
-MOST = 4096
+MAX_POINTS = 4096
 """How many moments are kept apart; they take about 2 MB."""
 
 QUEUE_SIZE, RUNNING, FINISHED, CANCELLED = range(4)
@@ -67,11 +67,11 @@ class QueueMonitor:
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
-        self._history = History(4, MOST)
+        self._history = History(4, MAX_POINTS)
         self._open: dict[Future[Any], _Open] = {}
-        self._knows_running = scheduler.executor_kind.capabilities.tells_whereabouts
+        self._knows_running = scheduler.executor_kind.capabilities.tells_execution
         self._scheduler = scheduler
-        scheduler.witnesses.append(self._submitted)
+        scheduler.observers.append(self._submitted)
         register = partial(scheduler.emitter.register, hidden=True)
         self._subscriptions: list[Subscription] = [
             *(register(event, self._mark) for event in (scheduler.STARTED, scheduler.FINISHED)),
@@ -82,8 +82,8 @@ class QueueMonitor:
 
     def close(self) -> None:
         """Record no more. What was recorded stays; calls that have not ended leave the queue. Harmless if repeated."""
-        if self._submitted in self._scheduler.witnesses:
-            self._scheduler.witnesses.remove(self._submitted)
+        if self._submitted in self._scheduler.observers:
+            self._scheduler.observers.remove(self._submitted)
         for subscription in self._subscriptions:
             subscription.end()
         while self._open:
@@ -187,7 +187,7 @@ class QueueMonitor:
 
         What runs in other threads may be told a little late: nothing ran before it was submitted, or later than now.
         """
-        where = whereabouts(call.work)
+        where = execution_info(call.work)
         done = now if call.done is None else _between(call.submitted, call.done, now)
         if where is None:
             return done  # lost before its worker reported, or its executor never reports
@@ -203,7 +203,7 @@ class QueueMonitor:
         """The history, including what is running now."""
         history = self._history.copy()
         for call in self._open.values():
-            where = whereabouts(call.work)
+            where = execution_info(call.work)
             if where is not None and where.began is not None and call.done is None:
                 history.change(max(round(where.began * 1e9), call.submitted), RUNNING, 1)
         return history

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 OUTCOMES = ("succeeded", "failed", "cancelled", "retried", "running", "pending")
 """How an attempt can end. An attempt that was retried has failed, and its call was computed again."""
 
-LONGEST = 200
+MAX_TEXT_LENGTH = 200
 """How many characters are kept of the arguments, and of an error."""
 
 _ELSEWHERE = 40
 """How many characters are kept of one argument value."""
 
-_MOST = 20
+_MAX_ITEMS = 20
 """How many positional and how many keyword arguments are looked at; more would not fit."""
 
 
@@ -67,16 +67,16 @@ class _Brief(reprlib.Repr):
 
 
 _brief = _Brief().repr
-_LARGE = 10**18
+_MAX_PLAIN_INT = 10**18
 _PLAIN = frozenset({float, bool, type(None)})
 
 
 def arguments_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """The arguments of a call as written in code, shortened; fast, however large they are."""
-    parts = [_show(value) for value in args[:_MOST]]
-    if len(args) > _MOST:
+    parts = [_show(value) for value in args[:_MAX_ITEMS]]
+    if len(args) > _MAX_ITEMS:
         parts.append("...")
-    parts += [f"{name}={_show(value)}" for name, value in islice(kwargs.items(), _MOST)]
+    parts += [f"{name}={_show(value)}" for name, value in islice(kwargs.items(), _MAX_ITEMS)]
     return shortened(", ".join(parts))
 
 
@@ -94,14 +94,14 @@ def safe_str(error: BaseException) -> str:
 
 
 def shortened(text: str) -> str:
-    """The text on one line, cut to `LONGEST` characters."""
-    if len(text) > LONGEST:
-        text = text[: LONGEST - 3] + "..."
+    """The text on one line, cut to `MAX_TEXT_LENGTH` characters."""
+    if len(text) > MAX_TEXT_LENGTH:
+        text = text[: MAX_TEXT_LENGTH - 3] + "..."
     return " ".join(text.split()) if "\n" in text else text
 
 
 def _show(value: Any) -> str:
-    if type(value) in _PLAIN or (type(value) is int and -_LARGE < value < _LARGE):
+    if type(value) in _PLAIN or (type(value) is int and -_MAX_PLAIN_INT < value < _MAX_PLAIN_INT):
         return repr(value)
     try:
         return _brief(value)

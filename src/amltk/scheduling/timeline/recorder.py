@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from amltk import _clock, _extras
 from amltk._checks import check_optional_count
 from amltk.scheduling.events import callback_name
-from amltk.scheduling.executors.whereabouts import Whereabouts, whereabouts
+from amltk.scheduling.executors.execution_info import ExecutionInfo, execution_info
 from amltk.scheduling.timeline.record import OUTCOMES, Record, arguments_of, error_of
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Timeline:
         self._open: dict[Future[Any], _Open] = {}
         self.dropped: int = 0
         self._scheduler = scheduler
-        scheduler.witnesses.append(self._submitted)
+        scheduler.observers.append(self._submitted)
         endings: tuple[tuple[Any, Callable[..., None]], ...] = (
             (scheduler.FUTURE_RESULT, self._succeeded),
             (scheduler.FUTURE_EXCEPTION, self._failed),
@@ -95,8 +95,8 @@ class Timeline:
 
     def close(self) -> None:
         """Record no more. What was recorded stays; calls that have not ended are left out. Harmless if repeated."""
-        if self._submitted in self._scheduler.witnesses:
-            self._scheduler.witnesses.remove(self._submitted)
+        if self._submitted in self._scheduler.observers:
+            self._scheduler.observers.remove(self._submitted)
         for subscription in self._subscriptions:
             subscription.end()
         self._open.clear()
@@ -113,7 +113,7 @@ class Timeline:
         """The records so far, in order of their ends; then the calls that have not ended, with `ended` None."""
         unended = []
         for future, call in self._open.items():
-            where = None if future.work is None else whereabouts(future.work)
+            where = None if future.work is None else execution_info(future.work)
             outcome = "pending" if where is None or where.began is None else "running"
             unended.append(_record(future, call, outcome, where, ended=None))
         return [*self._ended, *unended]
@@ -225,7 +225,7 @@ class Timeline:
         call = self._open.get(future)
         if call is not None:
             how = "cancelled" if outcome.cancelled else "succeeded" if outcome.error is None else "failed"
-            where = whereabouts(future.work)
+            where = execution_info(future.work)
             call.reviewed = _record(future, call, how, where, ended=_clock.now(), error=error_of(outcome.error))
 
     def _succeeded(self, future: Future[Any], _: Any) -> None:
@@ -244,7 +244,7 @@ class Timeline:
         if call.reviewed is not None:
             self._keep(call.reviewed._replace(outcome=outcome))
         else:
-            where = whereabouts(future.work)
+            where = execution_info(future.work)
             self._keep(_record(future, call, outcome, where, ended=_clock.now(), error=error_of(error)))
 
     def _keep(self, record: Record) -> None:
@@ -254,7 +254,7 @@ class Timeline:
 
 
 def _record(
-    future: Future[Any], call: _Open, outcome: str, where: Whereabouts | None, *, ended: float | None, error: str = ""
+    future: Future[Any], call: _Open, outcome: str, where: ExecutionInfo | None, *, ended: float | None, error: str = ""
 ) -> Record:
     """Make the record of an attempt.
 

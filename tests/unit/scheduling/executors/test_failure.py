@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from amltk.exceptions import RemoteError, RemoteTraceback, TaskLimitError
-from amltk.scheduling.executors.failure import Failure, describe, restore, stand_in
-from amltk.scheduling.executors.parcels import pickle_part
+from amltk.scheduling.executors._transfer.failure import Failure, describe, restore, stand_in
+from amltk.scheduling.executors.remote.pickling import pickle_part
 
 
 def fail(error: BaseException) -> None:

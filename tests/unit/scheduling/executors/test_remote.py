@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from amltk.exceptions import WorkerLostError
-from amltk.scheduling.executors.remote import RemoteExecutor, RemoteFuture, compute
+from amltk.scheduling.executors.remote.executor import RemoteExecutor, RemoteFuture, compute
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +25,9 @@ class Library(RemoteExecutor):
         self.on_send: Callable[[RemoteFuture], object] = lambda call: None
         self._kills = kills
 
-    def _send(self, call: RemoteFuture, parcel: bytes) -> None:
+    def _send(self, call: RemoteFuture, payload: bytes) -> None:
         self.on_send(call)
-        self.sent.append((call, parcel))
+        self.sent.append((call, payload))
 
     def withdraw(self, call: RemoteFuture) -> bool:
         self.withdrawn.append(call)
@@ -40,8 +40,8 @@ class Library(RemoteExecutor):
         self.closed.append(wait)
 
     def compute_next(self) -> None:
-        call, parcel = self.sent.pop(0)
-        self.end(call, compute(parcel))
+        call, payload = self.sent.pop(0)
+        self.end(call, compute(payload))
 
 
 def test_a_call_travels_by_value_and_brings_its_outcome() -> None:

@@ -21,10 +21,10 @@ from typing import Any
 
 import pytest
 
-from amltk.scheduling.executors.descriptors import refuse
-from amltk.scheduling.executors.parcels import make_pickler
-from amltk.scheduling.executors.process_pool.pickles import Probing
-from amltk.scheduling.executors.unpicklable import explain_call, explain_result, find
+from amltk.scheduling.executors._transfer.descriptors import refuse
+from amltk.scheduling.executors._transfer.unpicklable import explain_call, explain_result, find
+from amltk.scheduling.executors.process_pool._pickling.pickles import Probing
+from amltk.scheduling.executors.remote.pickling import make_pickler
 
 LOCK = threading.Lock()
 

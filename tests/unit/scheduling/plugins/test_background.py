@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from amltk.scheduling.plugins.background import Background
+from amltk.scheduling.plugins._support.background import Background
 
 
 def test_one_after_the_other_in_another_thread() -> None:

@@ -314,7 +314,7 @@ def test_room_for_several_producers() -> None:
     most: list[int] = []
 
     async def produce() -> None:
-        while await program.scheduler.room(2):
+        while await program.scheduler.wait_for_capacity(2):
             program.task.submit()
             most.append(program.scheduler.n_running)
         answers.append(program.scheduler.running())
@@ -338,7 +338,7 @@ def test_room_in_finishing() -> None:
 
     @scheduler.on_finishing
     async def ask() -> None:
-        answers.append(await scheduler.room(1))
+        answers.append(await scheduler.wait_for_capacity(1))
 
     scheduler.run()
     assert answers == [False]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from amltk.scheduling.plugins.imports import ImportWatch
+from amltk.scheduling.plugins._support.imports import ImportWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ Code = ExitState.Code
 SEEN: Event[[str], Any] = Event("seen")
 
 
-class Witness(Plugin):
+class Observer(Plugin):
     """Notes what happens to it."""
 
     def __init__(self, name: str, notes: list[str], *, refuses: bool = False) -> None:
@@ -41,7 +41,7 @@ class Witness(Plugin):
 
 
 def pair(notes: list[str], **options: Any) -> list[Plugin]:
-    return [Witness("a", notes), Witness("b", notes, **options)]
+    return [Observer("a", notes), Observer("b", notes, **options)]
 
 
 SET_UP = ["prepare a", "prepare b"]
@@ -127,7 +127,7 @@ def test_a_teardown_that_raises_keeps_no_other_from_being_done() -> None:
             raise OSError("disk full")
 
     notes: list[str] = []
-    program = Program(plugins=[Witness("a", notes), Untidy(), Witness("b", notes)])
+    program = Program(plugins=[Observer("a", notes), Untidy(), Observer("b", notes)])
     program.submit()
     program.at(1, program.executor.finish, 0)
     state = program.run(on_callback_exception="end")
@@ -139,12 +139,12 @@ def test_a_teardown_that_raises_keeps_no_other_from_being_done() -> None:
 def test_a_review_that_raises_keeps_no_other_from_being_asked() -> None:
     """Its error goes to the policy, and the call has the ending that it had."""
 
-    class Confused(Witness):
+    class Confused(Observer):
         def review(self, call: Any, outcome: Any) -> Any:
             raise LookupError("what is this?")
 
     notes: list[str] = []
-    program = Program(plugins=[Witness("a", notes), Confused("b", notes)])
+    program = Program(plugins=[Observer("a", notes), Confused("b", notes)])
     program.submit()
     program.at(1, program.executor.finish, 0)
     with pytest.raises(LookupError, match="what is this"):
@@ -220,7 +220,7 @@ def test_what_is_held_back_ends_with_the_run(how: str) -> None:
 def test_events_of_a_plugin() -> None:
     """They are the task's: in its list, counted, and subscribed to by name, by Event and with options."""
     notes: list[str] = []
-    program = Program(plugins=Witness("a", notes))
+    program = Program(plugins=Observer("a", notes))
     task = program.task
     seen: list[str] = []
     task.on("seen")(seen.append)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from amltk.scheduling.plugins.process_wide import ProcessWide
+from amltk.scheduling.plugins._support.process_wide import ProcessWide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from amltk.scheduling.plugins.record import (
-    TEXT_LENGTH,
+from amltk.scheduling.plugins.trackers.record import (
+    MAX_TEXT_LENGTH,
     Record,
     exception_text,
     metrics,
@@ -83,7 +83,7 @@ def test_texts_are_short(value: Any) -> None:
     """However large an argument is, and whatever its repr does, its text is short."""
     text = scalar(value)
     assert isinstance(text, str)
-    assert len(text) <= TEXT_LENGTH
+    assert len(text) <= MAX_TEXT_LENGTH
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_texts_of_exceptions() -> None:
     """Type and text, bounded, also where the text raises."""
     assert exception_text(ValueError("bad rate")) == "ValueError: bad rate"
     assert exception_text(RudeError()) == "RudeError: its str() raises RuntimeError"
-    assert len(exception_text(ValueError("x" * 10_000))) == TEXT_LENGTH
+    assert len(exception_text(ValueError("x" * 10_000))) == MAX_TEXT_LENGTH
 
 
 def test_seconds() -> None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from amltk.scheduling import Scheduler
-from amltk.scheduling.executors.whereabouts import Whereabouts
-from amltk.scheduling.plugins.tracker import Tracker
+from amltk.scheduling.executors.execution_info import ExecutionInfo
+from amltk.scheduling.plugins.trackers.tracker import Tracker
 from amltk.testing import ManualExecutor
 from tests.unit.program import ComputeError, Program
 
 if TYPE_CHECKING:
-    from amltk.scheduling.plugins.record import Record
+    from amltk.scheduling.plugins.trackers.record import Record
 
 
 class Notes(Tracker):
@@ -110,7 +110,7 @@ def test_the_times_of_the_worker() -> None:
 
     def end() -> None:
         told = program.executor.submissions[0].future
-        told.whereabouts = Whereabouts(began=5.0, ended=7.0)
+        told.execution_info = ExecutionInfo(began=5.0, ended=7.0)
         told.set_result(1)
         program.executor.finish(1, 1)
 

@@ -11,8 +11,8 @@ import cloudpickle
 import pytest
 
 from amltk.scheduling.events import callback_name
-from amltk.scheduling.executors.process_pool.definitions import Definitions
-from amltk.scheduling.executors.process_pool.pickles import CallPickler
+from amltk.scheduling.executors.process_pool._pickling.definitions import Definitions
+from amltk.scheduling.executors.process_pool._pickling.pickles import CallPickler
 from amltk.scheduling.plugins.wrapping import Wrapper
 
 if TYPE_CHECKING:
@@ -113,6 +113,6 @@ def test_it_is_small_in_a_pickle() -> None:
     def local(x: int) -> tuple[int, str]:
         return x, ballast
 
-    parcels = [pickler.parcel(nested(local), (n,), {}) for n in range(3)]
+    parcels = [pickler.payload(nested(local), (n,), {}) for n in range(3)]
     assert all(definitions.of(local) in uses for _, _, _, uses in parcels)
     assert max(len(payload) for _, payload, _, _ in parcels) < 1000

@@ -19,5 +19,5 @@ def make_call(key: int) -> PoolFuture:
     """A call that is packed."""
     call = PoolFuture(NoOwner(), print, (), {})
     call.key = key
-    call.parcel = (1, b"", [], [])
+    call.payload = (1, b"", [], [])
     return call

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from amltk.scheduling.executors.process_pool import library_threads
-from amltk.scheduling.executors.process_pool.library_threads import ACCELERATE, OPENMP, thread_environment
+from amltk.scheduling.executors.process_pool._child import library_threads
+from amltk.scheduling.executors.process_pool._child.library_threads import ACCELERATE, OPENMP, thread_environment
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from amltk.scheduling.executors.process_pool.outcomes import tell
+from amltk.scheduling.executors.process_pool._state.outcomes import tell
 from tests.unit.scheduling.process_pool.making import make_call
 
 

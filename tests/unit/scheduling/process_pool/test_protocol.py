@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amltk.scheduling.executors.process_pool.protocol import CHUNK, HEADER, MARK, Decoder, Frame, ProtocolError, encode
+from amltk.scheduling.executors.process_pool._state.protocol import (
+    CHUNK_BYTES,
+    HEADER,
+    MARK,
+    Decoder,
+    Frame,
+    ProtocolError,
+    encode,
+)
 
 
 class Stream:
@@ -40,7 +48,7 @@ def plain(frame: Frame) -> tuple[Any, ...]:
     return (*frame[:6], bytes(frame.payload), [bytes(buffer) for buffer in frame.buffers])
 
 
-lengths = st.sampled_from([0, 1, 63, 64, 65, 5000, CHUNK - 41, CHUNK, CHUNK + 1, 3 * CHUNK])
+lengths = st.sampled_from([0, 1, 63, 64, 65, 5000, CHUNK_BYTES - 41, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])
 frames = st.builds(
     lambda kind, key, size, buffers: Frame(
         kind, key, 3, 7, 0.5, 1.5, bytes([kind]) * size, [bytes([n + 1]) * length for n, length in enumerate(buffers)]
@@ -52,7 +60,7 @@ frames = st.builds(
 )
 
 
-@given(st.lists(frames, max_size=5), st.lists(st.integers(1, 2 * CHUNK), max_size=30))
+@given(st.lists(frames, max_size=5), st.lists(st.integers(1, 2 * CHUNK_BYTES), max_size=30))
 def test_frames_arrive_whole_and_in_order(sent: list[Frame], sizes: list[int]) -> None:
     """Small and large ones, with and without buffers, however the stream is cut."""
     assert transfer(sent, sizes) == [plain(frame) for frame in sent]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from cloudpickle import cloudpickle
 
-from amltk.scheduling.executors.process_pool.by_value import ByValue
-from amltk.scheduling.executors.process_pool.reducers import reduce_class, source_of
+from amltk.scheduling.executors.process_pool._pickling.by_value import ByValue
+from amltk.scheduling.executors.process_pool._pickling.reducers import reduce_class, source_of
 
 
 class Base:

@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from amltk.scheduling.executors.process_pool.processes import Footprint, Process
-from amltk.scheduling.executors.process_pool.usage import Usage, family_of
+from amltk.scheduling.executors.process_pool._system.processes import Footprint, Process
+from amltk.scheduling.executors.process_pool._system.usage import Usage, family_of
 
 INIT, POOL, WORKER, STRANGER = 1, 50, 100, 900
 BEGAN = 1000.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from amltk.scheduling import Scheduler
-from amltk.scheduling.executors.whereabouts import Whereabouts
+from amltk.scheduling.executors.execution_info import ExecutionInfo
 from amltk.scheduling.plugins import Retry
 from amltk.scheduling.queue_monitor import QueueMonitor
 from amltk.scheduling.queue_monitor.monitor import CANCELLED, FINISHED, QUEUE_SIZE, RUNNING
@@ -57,8 +57,8 @@ class Program:
         self.futures += [self.task.submit(0) for _ in range(n)]
 
     def told(self, n: int, began: float | None, ended: float | None = None) -> None:
-        where = Whereabouts("node", 1, None, began, ended)
-        self.executor.submissions[n].future.whereabouts = where  # type: ignore[attr-defined]
+        where = ExecutionInfo("node", 1, None, began, ended)
+        self.executor.submissions[n].future.execution_info = where  # type: ignore[attr-defined]
 
     def run(self) -> list[tuple[float, list[float]]]:
         options: Any = {"on_exception": "continue", "on_cancelled": "continue", "end_on_empty": False, "timeout": 30}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amltk.scheduling.timeline.record import LONGEST, arguments_of, error_of
+from amltk.scheduling.timeline.record import MAX_TEXT_LENGTH, arguments_of, error_of
 
 
 class Costly(list[Any]):
@@ -44,9 +44,9 @@ def test_arguments_are_written_as_in_a_call() -> None:
 def test_long_arguments_are_shortened() -> None:
     """Neither one long value nor many make a record long."""
     assert len(arguments_of(("x" * 10**6,), {})) < 50
-    assert len(arguments_of(tuple(range(10**5)), {})) <= LONGEST
-    assert len(arguments_of((), {f"name_{n}": "x" * 30 for n in range(20)})) <= LONGEST
-    assert len(arguments_of((), dict.fromkeys(map("a{}".format, range(10**5))))) <= LONGEST
+    assert len(arguments_of(tuple(range(10**5)), {})) <= MAX_TEXT_LENGTH
+    assert len(arguments_of((), {f"name_{n}": "x" * 30 for n in range(20)})) <= MAX_TEXT_LENGTH
+    assert len(arguments_of((), dict.fromkeys(map("a{}".format, range(10**5))))) <= MAX_TEXT_LENGTH
     assert len(arguments_of((10**1000,), {})) < 50
 
 
@@ -66,5 +66,5 @@ def test_errors_are_told_on_one_line() -> None:
     """Type and message, shortened; a `str` that raises does no harm."""
     assert error_of(None) == ""
     assert error_of(ValueError("a\n  b")) == "ValueError: a b"
-    assert len(error_of(ValueError("x" * 10**6))) <= LONGEST
+    assert len(error_of(ValueError("x" * 10**6))) <= MAX_TEXT_LENGTH
     assert error_of(Unprintable()).startswith("Unprintable")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from amltk.scheduling import Limiter, Scheduler
-from amltk.scheduling.executors.whereabouts import Whereabouts
+from amltk.scheduling.executors.execution_info import ExecutionInfo
 from amltk.scheduling.plugins import Retry
 from amltk.scheduling.timeline import Timeline
 from amltk.testing import ManualExecutor, run_in_virtual_time
@@ -33,11 +33,11 @@ class Program:
         self.timeline = Timeline(self.scheduler, **options)
         self.task = self.scheduler.task(train, plugins=plugins)
         self._steps = iter(steps)
-        self.scheduler.witnesses.append(lambda future, *_: next(self._steps, lambda: None)())
+        self.scheduler.observers.append(lambda future, *_: next(self._steps, lambda: None)())
 
     def told(self, n: int, began: float | None, ended: float | None, pid: int | None = 7) -> None:
         """Have the executor tell where and when a call was computed."""
-        self.executor.submissions[n].future.whereabouts = Whereabouts("node", pid, None, began, ended)  # type: ignore[attr-defined]
+        self.executor.submissions[n].future.execution_info = ExecutionInfo("node", pid, None, began, ended)  # type: ignore[attr-defined]
 
     def run(self, **options: Any) -> list[Record]:
         run_in_virtual_time(self.scheduler.async_run(on_exception="continue", on_cancelled="continue", **options))
@@ -129,7 +129,7 @@ def test_each_attempt_of_a_retried_call_is_a_record() -> None:
         else:
             program.executor.finish(n)
 
-    program.scheduler.witnesses.append(settle)
+    program.scheduler.observers.append(settle)
     records = program.run()
     assert [(r.outcome, r.attempt, r.error) for r in records] == [
         ("retried", 1, "ValueError: 0"),
@@ -144,7 +144,7 @@ def test_a_retried_call_that_is_given_up_has_failed() -> None:
     """The last attempt has the outcome of the call, an exception included."""
     program = Program(plugins=Retry(attempts=2, wait=0, jitter=0))
     program.scheduler.on_start(lambda: program.task.submit())
-    program.scheduler.witnesses.append(lambda *_: program.executor.fail(-1, ValueError()))
+    program.scheduler.observers.append(lambda *_: program.executor.fail(-1, ValueError()))
     assert [record.outcome for record in program.run()] == ["retried", "failed"]
 
 
@@ -154,7 +154,7 @@ def test_a_call_that_is_cancelled_between_two_attempts_is_cancelled() -> None:
     futures: list[Any] = []
     program.scheduler.on_start(lambda: futures.append(program.task.submit()))
     program.scheduler.on_start(lambda: program.scheduler.call_later(10, lambda: futures[0].cancel()))
-    program.scheduler.witnesses.append(lambda *_: program.executor.fail(-1, ValueError()))
+    program.scheduler.observers.append(lambda *_: program.executor.fail(-1, ValueError()))
     (record,) = program.run()
     assert (record.outcome, record.attempt, record.error) == ("cancelled", 1, "ValueError: ")
 

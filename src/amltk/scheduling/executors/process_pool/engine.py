@@ -2,11 +2,11 @@
 
 The *traffic* (calls out, outcomes in) is quick and never blocks. While a run of a scheduler is attached, its loop does
 it, so that a task costs no change of threads; otherwise the pool's own thread does. The thread always looks after the
-*staff* (starts, deaths, limits), and steps in for a loop that is kept busy by a callback.
+*manager* (starts, deaths, limits), and steps in for a loop that is kept busy by a callback.
 
-What the book, the links and the traffic hold is changed under `_lock`, which is never held while users' code is called
+What the dispatcher, the links and the traffic hold is changed under `_lock`, which is never held while users' code is called
 or something may block: nobody who has it waits for another lock. `_turn_lock` is held by the one who makes a turn;
-`_gate` guards what decides whether a call is accepted.
+`_submit_lock` guards what decides whether a call is accepted.
 
 Users' code can come up anywhere all the same: the garbage collector calls `__del__` methods and finalizers, and Python
 the handlers of signals, in the middle of whatever a thread does. What they ask for while their own thread has `_lock`
@@ -29,11 +29,11 @@ from typing import TYPE_CHECKING, Any
 
 from amltk import _guard
 from amltk.exceptions import PoolBrokenError, WorkerLostError
-from amltk.scheduling.executors.process_pool.book import Book
-from amltk.scheduling.executors.process_pool.library_threads import thread_environment
-from amltk.scheduling.executors.process_pool.outcomes import tell
-from amltk.scheduling.executors.process_pool.staff import Staff
-from amltk.scheduling.executors.process_pool.traffic import Traffic
+from amltk.scheduling.executors.process_pool._child.library_threads import thread_environment
+from amltk.scheduling.executors.process_pool._io.worker_io import WorkerIO
+from amltk.scheduling.executors.process_pool._state.dispatcher import Dispatcher
+from amltk.scheduling.executors.process_pool._state.outcomes import tell
+from amltk.scheduling.executors.process_pool._workers.manager import WorkerManager
 
 if TYPE_CHECKING:
     import asyncio
@@ -41,22 +41,22 @@ if TYPE_CHECKING:
 
     Gather = Callable[[Callable[[], None]], None]
 
+    from amltk.scheduling.executors.process_pool._io.worker_io import Outcome
     from amltk.scheduling.executors.process_pool.future import PoolFuture
     from amltk.scheduling.executors.process_pool.options import WorkerOptions
-    from amltk.scheduling.executors.process_pool.traffic import Outcome
 
-GRACE = 0.005
+LOOP_IDLE_SECONDS = 0.005
 """Seconds that a loop may leave the traffic alone before the pool's thread steps in for it, and that one of the two
 waits for the other."""
 
-SLICE = 0.001
+MAX_SLICE_SECONDS = 0.001
 """Seconds for which a loop goes on telling outcomes while more come in, before whatever else it has to do."""
 
-STAFF = "staff"
+MANAGER = "staff"
 """What the thread's selector finds when there is something to look after."""
 
 
-class Alarm:
+class WakeupSocketpair:
     """Something that a selector notices, set from any thread."""
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
@@ -100,7 +100,7 @@ class Engine:
         self._lock: Any = threading.RLock()  # Any: for `_is_owned`, which condition variables use
         self._turn_lock = threading.Lock()
         self._turner = 0  # the thread that makes a turn
-        self._gate = threading.RLock()  # the garbage collector may call `close` while it is held
+        self._submit_lock = threading.RLock()  # the garbage collector may call `close` while it is held
         self._keys = itertools.count(1)
         self._arrivals: deque[PoolFuture] = deque()
         self._put_off: deque[Callable[[], object]] = deque()
@@ -108,30 +108,30 @@ class Engine:
         self._closing = False
         self._over = False
         self._again = False  # somebody wants a turn
-        self._asleep = True  # nobody looks at the arrivals before something happens
+        self._needs_wakeup = True  # nobody looks at the arrivals before something happens
         self._thread_sleeps = False  # until something happens
-        self._hungry = True  # a new call would find something to do it
+        self._has_capacity = True  # a new call would find something to do it
         # The loop selects on the traffic, the thread on both.
         self._selector = selectors.DefaultSelector()
-        self._staff_selector = selectors.DefaultSelector()
+        self._manager_selector = selectors.DefaultSelector()
         self._thread_selector = selectors.DefaultSelector()
         self._thread_selector.register(self._selector.fileno(), selectors.EVENT_READ)
-        self._thread_selector.register(self._staff_selector.fileno(), selectors.EVENT_READ, STAFF)
-        self._wake_up = Alarm(self._selector)
-        self._summons = Alarm(self._staff_selector)
-        self._book = Book(max_workers, max_tasks_per_child)
-        self._traffic = Traffic(self._book, self._selector)
-        self._staff = Staff(
+        self._thread_selector.register(self._manager_selector.fileno(), selectors.EVENT_READ, MANAGER)
+        self._wake_up = WakeupSocketpair(self._selector)
+        self._manager_wakeup = WakeupSocketpair(self._manager_selector)
+        self._dispatcher = Dispatcher(max_workers, max_tasks_per_child)
+        self._io = WorkerIO(self._dispatcher, self._selector)
+        self._manager = WorkerManager(
             options,
             variables=partial(thread_environment, max_workers),
-            book=self._book,
-            traffic=self._traffic,
+            dispatcher=self._dispatcher,
+            io=self._io,
             selector=self._selector,
-            control=self._staff_selector,
+            control=self._manager_selector,
             lock=self._lock,
-            own=[*self._wake_up.sockets, *self._summons.sockets],
+            own=[*self._wake_up.sockets, *self._manager_wakeup.sockets],
         )
-        self._courier: Courier | None = None
+        self._driver: LoopDriver | None = None
 
     # ------------------------------------------------------------------ from any thread
 
@@ -144,17 +144,17 @@ class Engine:
             NestingError: It is the first call, and a worker process imports the module that submits it, or too many
                 pools are nested.
         """
-        with self._gate:
+        with self._submit_lock:
             if self._closing or self._thread is None:
                 self._open()  # also in a forked copy, where there is no thread
             self._arrivals.append(call)
-        if self._asleep and self._hungry:
-            courier = self._courier
-            if courier is None or not courier.call_soon():
+        if self._needs_wakeup and self._has_capacity:
+            driver = self._driver
+            if driver is None or not driver.call_soon():
                 self._wake_up.set()
             elif self._thread_sleeps:  # it has to see whether the loop gets round to it
                 self._thread_sleeps = False
-                self._summons.set()
+                self._manager_wakeup.set()
 
     def _open(self) -> None:
         """Start the thread, if calls are accepted."""
@@ -184,7 +184,7 @@ class Engine:
         if self._lock._is_owned():
             if not call.dropped and not call.unwanted:
                 call.mark_cancelled()  # nobody gives it an outcome meanwhile: that takes the lock
-                call.dropped = call.seat is None  # what waits never begins
+                call.dropped = call.slot is None  # what waits never begins
                 self._unless_held(partial(self._cancel_marked, call))
             return False
         with self._lock:
@@ -192,7 +192,7 @@ class Engine:
 
     def _cancel_marked(self, call: PoolFuture) -> None:
         with self._lock:
-            if call.seat is not None:
+            if call.slot is not None:
                 call.dropped = False  # it was on its way to a worker just then
             self._give_up(call)
         call.tell_cancelled()
@@ -201,22 +201,22 @@ class Engine:
         """As `cancel`; under the lock."""
         if call.dropped:
             return False
-        seat = call.seat
-        if seat is not None:
-            self._traffic.take_back(self._traffic.links[seat.number])
-            if call.seat is seat and seat.sent[-1] is not call:
+        slot = call.slot
+        if slot is not None:
+            self._io.take_back(self._io.links[slot.number])
+            if call.slot is slot and slot.sent[-1] is not call:
                 return False  # the worker is at a later one by now: this one's outcome is on its way
-        seat = self._book.drop(call)
-        if seat is not None:
-            self._traffic.condemn(self._traffic.links[seat.number], WorkerLostError("its call was cancelled"))
-            self._summons.set()
+        slot = self._dispatcher.drop(call)
+        if slot is not None:
+            self._io.mark_for_kill(self._io.links[slot.number], WorkerLostError("its call was cancelled"))
+            self._manager_wakeup.set()
         return True
 
     def _unless_held(self, step: Callable[[], object]) -> None:
         """Do something that needs the lock; later, on the pool's thread, if this one has it: see the module."""
         if self._lock._is_owned():
             self._put_off.append(step)
-            self._summons.set()
+            self._manager_wakeup.set()
         else:
             step()
 
@@ -226,9 +226,9 @@ class Engine:
 
     def expect_end(self) -> None:
         """Give up workers that take long to be ready, until a loop is attached again."""
-        self._staff.is_hurried = True
+        self._manager.is_hurried = True
         if not self.is_copy():
-            self._summons.set()
+            self._manager_wakeup.set()
 
     def note_fork(self, *, is_worker: bool) -> None:
         """Let go, in a forked copy of the process, of what is its parent's; nothing is said to anybody.
@@ -238,14 +238,14 @@ class Engine:
         """
         self._thread = None
         # Other threads may have had them, which are not there any more.
-        self._lock, self._turn_lock, self._gate = threading.RLock(), threading.Lock(), threading.RLock()
+        self._lock, self._turn_lock, self._submit_lock = threading.RLock(), threading.Lock(), threading.RLock()
         self._turner = 0
         self._put_off.clear()
-        courier, self._courier = self._courier, None
-        if courier is not None:
-            courier.disown()
+        driver, self._driver = self._driver, None
+        if driver is not None:
+            driver.disown()
         if not is_worker:
-            self._staff.disown(self._lock)
+            self._manager.disown(self._lock)
             self._close_selectors()
 
     def owner(self) -> int:
@@ -261,7 +261,7 @@ class Engine:
         if self.is_copy():
             return False
         with self._lock:
-            return call.seat is not None and self._traffic.begun(call.seat) is call
+            return call.slot is not None and self._io.begun(call.slot) is call
 
     def running_calls(self) -> list[PoolFuture]:
         """What the workers are at; takes as long as there are workers, whatever waits."""
@@ -269,9 +269,9 @@ class Engine:
         if self.is_copy():
             return calls
         with self._lock:
-            for seat in self._book.seats.values():
-                if (call := self._traffic.begun(seat)) is not None:
-                    call.pid = self._traffic.links[seat.number].pid  # of short calls no worker says that it has begun
+            for slot in self._dispatcher.slots.values():
+                if (call := self._io.begun(slot)) is not None:
+                    call.pid = self._io.links[slot.number].pid  # of short calls no worker says that it has begun
                     calls.append(call)
         return calls
 
@@ -279,7 +279,7 @@ class Engine:
         """Accept nothing more; end when everything has ended."""
         if self.is_copy():
             return
-        with self._gate:
+        with self._submit_lock:
             self._closing = True
             is_unused = self._thread is None and not self._over
             self._over = self._over or is_unused
@@ -287,14 +287,14 @@ class Engine:
             self._release()
         if cancel:
             self._unless_held(self._cancel_waiting)
-        self._summons.set()
+        self._manager_wakeup.set()
 
     def _cancel_waiting(self) -> None:
         with self._lock:
             self._take_arrivals()
-            for link in self._traffic.links.values():
-                self._traffic.take_back(link)
-            waiting = [call for call in self._book.queue if not call.dropped]
+            for link in self._io.links.values():
+                self._io.take_back(link)
+            waiting = [call for call in self._dispatcher.queue if not call.dropped]
         for call in waiting:
             call.cancel()
 
@@ -304,13 +304,13 @@ class Engine:
             return
         self.close(cancel=True)
         self._unless_held(partial(self._condemn_all, WorkerLostError("the pool's workers were killed")))
-        self._summons.set()
+        self._manager_wakeup.set()
         self.join()
 
     def _condemn_all(self, why: BaseException) -> None:
         with self._lock:
-            for link in self._traffic.links.values():
-                self._traffic.condemn(link, why)
+            for link in self._io.links.values():
+                self._io.mark_for_kill(link, why)
 
     def join(self) -> None:
         """Wait for the end; not where the end waits for the caller, in the middle of a turn or on the pool's thread."""
@@ -325,7 +325,7 @@ class Engine:
         if self.is_copy():
             return []
         with self._lock:
-            return [link.pid for link in self._traffic.links.values() if link.pid]
+            return [link.pid for link in self._io.links.values() if link.pid]
 
     def attach(self, loop: asyncio.AbstractEventLoop, gather: Gather) -> bool:
         """Have a loop do the traffic from now on; to be called on its thread.
@@ -339,12 +339,12 @@ class Engine:
         """
         if self.is_copy():
             return False
-        with self._gate:
-            if self._courier is not None or self._over:
+        with self._submit_lock:
+            if self._driver is not None or self._over:
                 return False
-            self._staff.is_hurried = False
+            self._manager.is_hurried = False
             try:
-                self._courier = Courier(self, loop, self._selector.fileno(), gather)
+                self._driver = LoopDriver(self, loop, self._selector.fileno(), gather)
             except NotImplementedError:
                 return False
             return True
@@ -353,14 +353,14 @@ class Engine:
         """Undo `attach`."""
         if self.is_copy():
             return
-        with self._gate:
-            if self._courier is not None:
-                self._courier.close()
-                self._courier = None
-                self._traffic.forget_old_values()
+        with self._submit_lock:
+            if self._driver is not None:
+                self._driver.close()
+                self._driver = None
+                self._io.forget_old_values()
             if self._over:
                 self._close_selectors()
-        self._summons.set()
+        self._manager_wakeup.set()
 
     # ------------------------------------------------------------------ a turn
 
@@ -378,7 +378,7 @@ class Engine:
         self._again = True
         while self._again:
             # Waited for: to try again and again would keep the interpreter's lock from the other thread.
-            if not self._turn_lock.acquire(timeout=GRACE):
+            if not self._turn_lock.acquire(timeout=LOOP_IDLE_SECONDS):
                 return False
             try:
                 self._again = False
@@ -390,13 +390,13 @@ class Engine:
         return True
 
     def _exchange(self, *, receive: bool) -> None:
-        book = self._book
-        self._asleep = False
+        dispatcher = self._dispatcher
+        self._needs_wakeup = False
         self._send()
         with self._lock:
-            if receive or not book.queue or book.urgent():
-                self._traffic.handle(self._selector.select(0))
-            if not book.urgent() and not self._traffic.questions:
+            if receive or not dispatcher.queue or dispatcher.urgent():
+                self._io.handle(self._selector.select(0))
+            if not dispatcher.urgent() and not self._io.questions:
                 self._leave()
                 return
         self._answer()
@@ -405,41 +405,41 @@ class Engine:
             self._leave()
 
     def _send(self) -> None:
-        traffic = self._traffic
+        io = self._io
         with self._lock:
             self._take_arrivals()
-            traffic.share()
-            if not self._book.queue:
+            io.share()
+            if not self._dispatcher.queue:
                 return
-            unpacked = traffic.unpacked()
-        problems = traffic.pack(unpacked)
+            unpacked = io.unpacked()
+        problems = io.pack(unpacked)
         with self._lock:
             for call, problem in problems:
                 if not call.dropped:
-                    traffic.end(call, problem)
-            traffic.send_calls()
+                    io.end(call, problem)
+            io.send_calls()
 
     def _answer(self) -> None:
         """Tell workers what they have asked for: a call waits for it."""
-        traffic = self._traffic
+        io = self._io
         with self._lock:
-            questions, traffic.questions = traffic.questions, []
+            questions, io.questions = io.questions, []
         if questions:
-            answers = traffic.find_answers(questions)
+            answers = io.find_answers(questions)
             with self._lock:
-                traffic.send_answers(answers)
+                io.send_answers(answers)
 
     def _leave(self) -> None:
         """See that somebody does what is left, since callbacks may take long now; under the lock."""
-        traffic = self._traffic
+        io = self._io
         # Whoever tells outcomes makes another turn, with what callbacks have submitted.
-        self._hungry = bool(traffic.outcomes) or self._book.hungry()
-        self._asleep = True
-        is_due_sooner = traffic.plan_sharing() and self._thread_sleeps
-        if is_due_sooner or self._staff.needed() or (self._closing and self._book.idle()):
+        self._has_capacity = bool(io.outcomes) or self._dispatcher.hungry()
+        self._needs_wakeup = True
+        is_due_sooner = io.plan_sharing() and self._thread_sleeps
+        if is_due_sooner or self._manager.needed() or (self._closing and self._dispatcher.idle()):
             self._thread_sleeps = False
-            self._summons.set()
-        if self._arrivals and self._hungry and not traffic.outcomes:  # they came while it was not asleep
+            self._manager_wakeup.set()
+        if self._arrivals and self._has_capacity and not io.outcomes:  # they came while it was not asleep
             self._again = True
 
     def _take_arrivals(self) -> None:
@@ -447,12 +447,12 @@ class Engine:
         while arrivals:
             call = arrivals.popleft()
             call.key = next(self._keys)
-            self._book.queue.append(call)
+            self._dispatcher.queue.append(call)
 
     def take_outcomes(self) -> list[Outcome]:
         """What has ended since, to be told."""
         with self._lock:
-            outcomes, self._traffic.outcomes = self._traffic.outcomes, []
+            outcomes, self._io.outcomes = self._io.outcomes, []
             return outcomes
 
     def _tell_outcomes(self) -> bool:
@@ -463,11 +463,11 @@ class Engine:
 
     def has_outcomes(self) -> bool:
         """Whether there is something to be told."""
-        return bool(self._traffic.outcomes)
+        return bool(self._io.outcomes)
 
     def share_at(self) -> float | None:
         """When a turn is due though nothing has happened, on the monotonic clock; None for never."""
-        return self._traffic.share_at
+        return self._io.share_at
 
     # ------------------------------------------------------------------ the thread
 
@@ -475,16 +475,16 @@ class Engine:
         try:
             stands_in_since = -1
             while True:
-                courier = self._courier
-                turns = courier.turns if courier is not None else -1
+                driver = self._driver
+                turns = driver.turns if driver is not None else -1
                 self._thread_sleeps = True
                 ready = self._thread_selector.select(self._patience())
                 self._thread_sleeps = False
                 if self._staff_is_due(ready) and self._look_after_staff():
                     return
-                if courier is not None and self._courier is courier and turns != stands_in_since:
-                    self._staff_selector.select(GRACE)
-                    if courier.turns != turns:
+                if driver is not None and self._driver is driver and turns != stands_in_since:
+                    self._manager_selector.select(LOOP_IDLE_SECONDS)
+                    if driver.turns != turns:
                         continue  # the loop is at it
                     stands_in_since = turns
                 if not self.has_outcomes():  # of the turn that was made last
@@ -501,51 +501,51 @@ class Engine:
         """Seconds to wait for something to happen; None for as long as it takes."""
         with self._lock:
             # There are outcomes if the turn after telling others has found more.
-            if self._staff.needed() or self._traffic.outcomes or (self._arrivals and self._hungry):
+            if self._manager.needed() or self._io.outcomes or (self._arrivals and self._has_capacity):
                 return 0.0
-            times = [time for time in (self._traffic.share_at, self._staff.due) if time is not None]
+            times = [time for time in (self._io.share_at, self._manager.due) if time is not None]
         return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _staff_is_due(self, ready: list[tuple[selectors.SelectorKey, int]]) -> bool:
-        if any(key.data == STAFF for key, _ in ready):
+        if any(key.data == MANAGER for key, _ in ready):
             return True
         with self._lock:
-            due = self._staff.due
-            return self._staff.needed() or (due is not None and due <= time.monotonic())
+            due = self._manager.due
+            return self._manager.needed() or (due is not None and due <= time.monotonic())
 
     def _look_after_staff(self) -> bool:
         """Returns whether everything is over."""
-        self._summons.clear()
+        self._manager_wakeup.clear()
         self._do_what_was_put_off()
         closing = self._closing and not self._arrivals
         try:
-            changed = self._staff.look_after(closing=closing)
+            changed = self._manager.look_after(closing=closing)
         except PoolBrokenError as broken:
             self._break(broken, broken.__cause__)
             changed = True
         if changed:
             self._wake_up.set()
         with self._lock:
-            unsettled = self._traffic.links or self._traffic.outcomes or self._put_off
-            return closing and self._book.idle() and not unsettled
+            unsettled = self._io.links or self._io.outcomes or self._put_off
+            return closing and self._dispatcher.idle() and not unsettled
 
     def fail(self, error: BaseException) -> None:
         """Give up, since a turn was torn in the middle: by a defect, or by the handler of a signal that raises."""
         if self.is_copy():
             return  # users' code has forked in the middle of it
         self._break(PoolBrokenError(f"the pool's own work was torn by {error!r}"), error)
-        self._summons.set()
+        self._manager_wakeup.set()
 
     def _break(self, broken: PoolBrokenError, cause: BaseException | None) -> None:
         broken.__cause__ = cause
-        with self._gate:
+        with self._submit_lock:
             self.broken = broken
             self._closing = True
         with self._lock:
             self._take_arrivals()
-            for call in list(self._book.pending()):
-                self._book.drop(call)
-                self._traffic.end(call, broken)
+            for call in list(self._dispatcher.pending()):
+                self._dispatcher.drop(call)
+                self._io.end(call, broken)
         self._condemn_all(broken)
 
     def _release(self) -> None:
@@ -553,15 +553,21 @@ class Engine:
             tell(self.take_outcomes())
             self._do_what_was_put_off()
         finally:
-            self._staff.close()
-            self._traffic.forget_all()
-            with self._gate:
+            self._manager.close()
+            self._io.forget_all()
+            with self._submit_lock:
                 self._closing = self._over = True
-                if self._courier is None:
+                if self._driver is None:
                     self._close_selectors()
 
     def _close_selectors(self) -> None:
-        for closing in (self._thread_selector, self._selector, self._staff_selector, self._wake_up, self._summons):
+        for closing in (
+            self._thread_selector,
+            self._selector,
+            self._manager_selector,
+            self._wake_up,
+            self._manager_wakeup,
+        ):
             closing.close()
 
 
@@ -569,7 +575,7 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-class Courier:
+class LoopDriver:
     """A loop that does the traffic of a pool.
 
     Args:
@@ -628,7 +634,7 @@ class Courier:
         self.turns += 1
         self._is_at_it = True
         engine = self._engine
-        until = time.monotonic() + SLICE
+        until = time.monotonic() + MAX_SLICE_SECONDS
         if not engine.has_outcomes():  # of the turn that was made last
             engine.turn()
         while outcomes := engine.take_outcomes():

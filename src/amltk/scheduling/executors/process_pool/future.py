@@ -6,15 +6,15 @@ from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from amltk import _clock
+from amltk.scheduling.executors.execution_info import ExecutionInfo, this_host
 from amltk.scheduling.executors.light_future import LightFuture
-from amltk.scheduling.executors.whereabouts import Whereabouts, this_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from amltk.scheduling.executors.process_pool.book import Seat
+    from amltk.scheduling.executors.process_pool._pickling.pickles import Parcel
+    from amltk.scheduling.executors.process_pool._state.dispatcher import WorkerSlot
     from amltk.scheduling.executors.process_pool.limits import CallLimits
-    from amltk.scheduling.executors.process_pool.pickles import Parcel
 
 T = TypeVar("T")
 
@@ -73,9 +73,9 @@ class PoolFuture(LightFuture[Any]):
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
         self.limits: CallLimits | None = limits
-        self.parcel: Parcel | None = None  # the pickled call
-        self.key: int = 0  # its number, once it is in the book
-        self.seat: Seat | None = None  # the worker that it was sent to
+        self.payload: Parcel | None = None  # the pickled call
+        self.key: int = 0  # its number, once it is in the dispatcher
+        self.slot: WorkerSlot | None = None  # the worker that it was sent to
         self.dropped: bool = False  # it has ended or was cancelled, and must not begin
         self.pid: int | None = None
         self.begun_at: float | None = None
@@ -117,7 +117,7 @@ class PoolFuture(LightFuture[Any]):
 
     def running(self) -> bool:
         """Whether a worker is running it now."""
-        return self.seat is not None and self._owner.has_begun(self)
+        return self.slot is not None and self._owner.has_begun(self)
 
     @property
     def began(self) -> float | None:
@@ -130,12 +130,12 @@ class PoolFuture(LightFuture[Any]):
         return None if self.ended_at is None else _clock.time_of(self.ended_at)
 
     @property
-    def whereabouts(self) -> Whereabouts:
+    def execution_info(self) -> ExecutionInfo:
         """Where and when it was computed, as far as known."""
-        return Whereabouts(this_host(), self.pid, None, self.began, self.ended)
+        return ExecutionInfo(this_host(), self.pid, None, self.began, self.ended)
 
     def release(self) -> None:
         """Release what only the call needed."""
-        self.fn = self.parcel = None
+        self.fn = self.payload = None
         self.args = ()
         self.kwargs = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from amltk.scheduling.executors.process_pool.initializing import Initializer
+    from amltk.scheduling.executors.process_pool._child.initializer import Initializer
 
 AUTO: Literal["auto"] = "auto"
 """Preload the modules that calls turn out to need."""

@@ -14,11 +14,11 @@ from amltk.scheduling.plugins.comm.protocol import CLOSED, Frame, FrameKind, Pro
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from amltk.scheduling._run.run import Run
     from amltk.scheduling.call import Call, Outcome
     from amltk.scheduling.plugins.comm.connection import Connection
     from amltk.scheduling.plugins.comm.server import Server
     from amltk.scheduling.plugins.comm.ticket import Ticket
-    from amltk.scheduling.run import Run
 
 PATIENCE = 5.0
 """How many seconds the connection of an ended call may be silent; a fork may hold it open."""

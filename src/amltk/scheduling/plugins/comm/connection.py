@@ -63,7 +63,7 @@ class Receiver(Protocol):
         ...
 
 
-class House(Protocol):
+class ConnectionRegistry(Protocol):
     """Accepts connections, and knows the channels."""
 
     def announced(self, connection: Connection) -> None:
@@ -86,17 +86,19 @@ class Connection:
         loop: The loop.
         accepted: The socket; closed with the connection.
         key: The key that the peer must know.
-        house: The server that accepted it.
+        registry: The server that accepted it.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, accepted: socket.socket, key: bytes, house: House) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, accepted: socket.socket, key: bytes, registry: ConnectionRegistry
+    ) -> None:
         accepted.setblocking(False)
         if accepted.family != socket.AF_UNIX:
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._loop = loop
         self._socket = accepted
-        self._house = house
+        self._registry = registry
         self._handshake = DriverHandshake(key)
         self._decoder = Decoder()
         self._receiver: Receiver | None = None
@@ -104,7 +106,7 @@ class Connection:
         self._is_reading = False
         self._outgoing: deque[memoryview] = deque()
         self._unsent = 0
-        self._is_deaf = False  # the peer no longer reads, but what it has sent still counts
+        self._write_closed = False  # the peer no longer reads, but what it has sent still counts
         self._closed = False
         self._idle_limit: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -149,7 +151,7 @@ class Connection:
         self._stop_reading()
         self._loop.remove_writer(self._socket)
         hang_up(self._socket)
-        self._house.gone(self)
+        self._registry.gone(self)
         receiver, self._receiver = self._receiver, None  # which knows this one
         if receiver is not None:
             receiver.disconnected(self)
@@ -231,13 +233,13 @@ class Connection:
             return
         if self._handshake.stage is Stage.ANNOUNCED:
             self._expect(HANDSHAKE_PATIENCE)
-            self._house.announced(self)
+            self._registry.announced(self)
         else:
             self._come_in()
 
     def _come_in(self) -> None:
         self._expect(None)
-        channel = self._house.known(self, self._handshake.number)
+        channel = self._registry.known(self, self._handshake.number)
         why_not = OVER if channel is None else channel.connected(self)
         if why_not:
             self.send(Frame(FrameKind.REFUSAL, payload=why_not.encode()))
@@ -250,7 +252,7 @@ class Connection:
     # ------------------------------------------------------------------ writing
 
     def _write(self, data: bytes) -> None:
-        if self._is_deaf or self._closed:
+        if self._write_closed or self._closed:
             return
         self._outgoing.append(memoryview(data))
         self._unsent += len(data)
@@ -272,7 +274,7 @@ class Connection:
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._is_deaf = True
+            self._write_closed = True
             self._outgoing.clear()
             self._unsent = 0
         self._loop.remove_writer(self._socket)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from amltk.scheduling._run.run import Run
     from amltk.scheduling.call import Call
-    from amltk.scheduling.run import Run
     from amltk.scheduling.task import Task
 
 _log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ class Conversation(ABC):
 
 
 class _Telling:
-    """Follows one message through its callbacks: a `Follower`."""
+    """Follows one message through its callbacks: a `DeliveryListener`."""
 
     __slots__ = ("_conversation", "_done", "_error", "_left", "_request")
 

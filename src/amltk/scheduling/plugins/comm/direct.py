@@ -17,8 +17,8 @@ from amltk.scheduling.plugins.comm.protocol import CLOSED, GONE, OVER
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from amltk.scheduling._run.run import Run
     from amltk.scheduling.call import Call, Outcome
-    from amltk.scheduling.run import Run
 
 HELD = "calls of a SequentialExecutor occupy the run's thread, so that {} cannot arrive later"
 

@@ -14,10 +14,10 @@ from amltk.scheduling.plugins.plugin import GivingPlugin
 from amltk.scheduling.plugins.wrapping import Wrapper
 
 if TYPE_CHECKING:
+    from amltk.scheduling._run.run import Run
     from amltk.scheduling.call import Call
     from amltk.scheduling.events import Event
     from amltk.scheduling.plugins.comm.comm import Source
-    from amltk.scheduling.run import Run
     from amltk.scheduling.task import Task
 
 
@@ -100,7 +100,7 @@ class CommPlugin(GivingPlugin):
         def make_server() -> Server:
             return Server(run.loop, self.interface, remote=capabilities.remote)
 
-        server = run.shared.get(("comm", self.interface), make_server)
+        server = run.resources.get(("comm", self.interface), make_server)
         conversation = ConnectedConversation(call, run, server)
         call.on_outcome(conversation.review)
         call.on_end(conversation.drop)

@@ -1,0 +1,101 @@
+"""Calls that a run makes later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from amltk.scheduling.events import Event, callback_name
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from amltk.scheduling._loop.inbox import Inbox
+
+
+CALL_LATER: Event[[], Any] = Event("call-later")
+"""What a timer that is due counts as in messages."""
+
+
+class Timer:
+    """A call that is made later, unless it is cancelled or the run is over before. Made by `call_later`.
+
+    Attributes:
+        when: The time of the loop's clock at which it is due, in seconds.
+        call: The function, its arguments and its keyword arguments.
+    """
+
+    __slots__ = ("_cancelled", "_timers", "call", "handle", "when")
+
+    def __init__(
+        self, when: float, call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]], timers: Timers
+    ) -> None:
+        self.when: float = when
+        self.call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] = call
+        self.handle: asyncio.TimerHandle | None = None  # on the loop's thread only
+        self._timers = timers
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Do not make the call. May be called from any thread and any number of times; too late is harmless."""
+        self._cancelled = True
+        self._timers.drop(self)
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._cancelled
+
+    def __repr__(self) -> str:
+        state = "cancelled" if self._cancelled else f"when={self.when:.3f}"
+        return f"<Timer {callback_name(self.call[0])} {state}>"
+
+
+class Timers:
+    """The timers of one run.
+
+    Args:
+        loop: The loop of the run.
+        inbox: Where timers that are due, and calls from other threads, come in.
+        make_call: Makes the call of a timer that is due.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, inbox: Inbox, make_call: Callable[..., None]) -> None:
+        self._loop = loop
+        self._inbox = inbox
+        self._make_call = make_call
+        self._armed: dict[Timer, None] = {}
+
+    def later(self, delay: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timer:
+        """Have `fn` called on the loop's thread after `delay` seconds. May be called from any thread."""
+        timer = Timer(self._loop.time() + delay, (fn, args, kwargs), self)
+        self._inbox.run_here(self._arm, timer)
+        return timer
+
+    def drop(self, timer: Timer) -> None:
+        """Forget a timer. May be called from any thread."""
+        self._inbox.run_here(self._disarm, timer)
+
+    def clear(self) -> None:
+        """Forget all timers."""
+        for timer in list(self._armed):
+            self._disarm(timer)
+
+    def _arm(self, timer: Timer) -> None:
+        if not timer.cancelled():
+            self._armed[timer] = None
+            timer.handle = self._loop.call_at(timer.when, self._fire, timer)
+
+    def _disarm(self, timer: Timer) -> None:
+        self._armed.pop(timer, None)
+        if timer.handle is not None:
+            timer.handle.cancel()
+
+    def _fire(self, timer: Timer) -> None:
+        del self._armed[timer]
+        self._inbox.put_input(self._call, timer)
+
+    def _call(self, timer: Timer) -> None:
+        if timer.cancelled():
+            return  # since it was due
+        fn, args, kwargs = timer.call
+        self._make_call(fn, args, kwargs, CALL_LATER)

@@ -1,0 +1,65 @@
+"""Turns of the loop between two inputs: what one has made ready to go on, goes on before the next is taken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+
+TURNS_AFTER_FUTURE = 3
+"""Turns after the end of a future that somebody awaits: through a task, or a `gather`, it takes as many to arrive."""
+
+MAX_TURNS = 20
+"""Turns after one input, at most: some coroutines are always ready, such as one that awaits `sleep(0)` in a loop."""
+
+
+class Turns:
+    """Says whether the loop needs another turn before the last input is over. On the loop's thread.
+
+    While coroutines of callbacks are under way, there is one turn after each input at least: they may have tasks of
+    their own, which nobody here knows of. Without any of them this costs nothing.
+
+    Attributes:
+        alive: Whether coroutines are under way.
+        needed: Whether to ask `take`; to be set as `alive` is when an input is taken.
+    """
+
+    __slots__ = ("_awaited", "_least", "_taken", "alive", "needed")
+
+    def __init__(self) -> None:
+        self._awaited: dict[asyncio.Task[Any], Any] = {}  # what each coroutine waits for; None if it can go on
+        self._taken = 0
+        self._least = 0
+        self.alive: bool = False
+        self.needed: bool = False
+
+    def at(self, task: asyncio.Task[Any], awaited: Any) -> None:
+        """Note that a coroutine has begun, or waits: for a future, or only for its next turn (None)."""
+        self._awaited[task] = awaited
+        self.alive = self.needed = True
+
+    def over(self, task: asyncio.Task[Any]) -> None:
+        """Note that a coroutine has ended, or is left alone."""
+        self._awaited.pop(task, None)
+        self.alive = bool(self._awaited)
+
+    def expect_steps(self) -> None:
+        """Note that a future has ended which somebody awaits."""
+        self._least = TURNS_AFTER_FUTURE
+        self.needed = True
+
+    def take(self) -> bool:
+        """Whether the loop is to have another turn; False when everything that could go on has gone on."""
+        least = self._least or min(1, len(self._awaited))
+        if self._taken < least or (self._taken < MAX_TURNS and self._is_anything_ready()):
+            self._taken += 1
+            return True
+        self._taken = self._least = 0
+        self.needed = False
+        return False
+
+    def _is_anything_ready(self) -> bool:
+        if len(self._awaited) > MAX_TURNS:
+            return False  # to ask them all after each input would take longer and longer
+        return any(awaited is None or awaited.done() for awaited in self._awaited.values())

@@ -1,0 +1,236 @@
+"""How a run calls its users' code: one callback at a time, none starved by another's error."""
+
+from __future__ import annotations
+
+import logging
+import types
+import weakref
+from asyncio import CancelledError, current_task, sleep
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from amltk.scheduling._run.policy import ends_program
+from amltk.scheduling.events import Channel, callback_name
+from amltk.scheduling.future import Future
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine, Generator, Mapping
+
+    from amltk.scheduling._loop.turns import Turns
+    from amltk.scheduling.events import Event
+
+    About = weakref.ref[Future[Any]] | None
+
+_log = logging.getLogger(__name__)
+
+NOTHING: Mapping[str, Any] = {}
+
+
+class DeliveryListener(Protocol):
+    """Who wants to know what becomes of one delivery. Called on the loop's thread."""
+
+    def failed(self, error: BaseException) -> None:
+        """A callback has raised; the policy knows."""
+        ...
+
+    def begun(self, coroutine: asyncio.Task[Any]) -> None:
+        """A callback is an `async def`, and this is its coroutine, which ends later."""
+        ...
+
+    def told(self) -> None:
+        """Every callback was called; the coroutines among them have begun, or are about to."""
+        ...
+
+
+class Delivery:
+    """Calls callbacks on the loop's thread and keeps track of those that are `async def`.
+
+    Args:
+        loop: The loop of the run.
+        turns: Is told what the coroutines wait for.
+        on_error: Called with what a callback raised and a text that says which one.
+        on_coroutine_end: Called, through the loop, when a coroutine of a callback has ended.
+
+    Attributes:
+        in_user_code: Whether a callback is at work right now, so that a signal handler may raise in it.
+    """
+
+    __slots__ = (
+        "_abandoned",
+        "_coroutines",
+        "_is_spawning",
+        "_loop",
+        "_on_coroutine_end",
+        "_on_error",
+        "_turns",
+        "in_user_code",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        turns: Turns,
+        *,
+        on_error: Callable[[BaseException, str], None],
+        on_coroutine_end: Callable[[asyncio.Task[Any]], None],
+    ) -> None:
+        self._loop = loop
+        self._turns = turns
+        self._on_error = on_error
+        self._on_coroutine_end = on_coroutine_end
+        self._coroutines: dict[asyncio.Task[Any], tuple[str, Coroutine[Any, Any, Any], About]] = {}
+        self._is_spawning = False
+        self._abandoned = False  # coroutines go on to their first `await` only
+        self.in_user_code: bool = False
+
+    @property
+    def awaiting(self) -> int:
+        """How many coroutines of callbacks have not ended."""
+        return len(self._coroutines)
+
+    def tell(
+        self,
+        channel: Channel,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] = NOTHING,
+        follower: DeliveryListener | None = None,
+    ) -> None:
+        """Deliver an event to everybody who is subscribed to it now; a follower is told what becomes of it."""
+        channel.count += 1
+        for call in channel.calls:
+            try:
+                self.in_user_code = True
+                result = call(*args, **kwargs)
+                self.in_user_code = False
+            except BaseException as error:  # noqa: BLE001 - reported to the policy
+                self.in_user_code = False
+                self._on_error(error, _where(_name(call, channel), _about(args)))
+                if follower is not None:
+                    follower.failed(error)
+            else:
+                if result is not None and type(result) is CoroutineType:
+                    coroutine = self._spawn(result, _name(call, channel), _about(args))
+                    if follower is not None:
+                        follower.begun(coroutine)
+        if follower is not None:
+            follower.told()
+
+    def call(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], event: Event[..., Any]
+    ) -> None:
+        """Call one function as if it had subscribed to `event`."""
+        channel = Channel(event)
+        channel.calls = (fn,)
+        self.tell(channel, args, kwargs)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any], name: str, about: About) -> asyncio.Task[Any]:
+        self._is_spawning = True
+        task = self._loop.create_task(self._attend(coroutine, name, about), name=name)
+        self._is_spawning = False
+        self._coroutines[task] = (name, coroutine, about)
+        self._turns.at(task, None)
+        task.add_done_callback(self._on_coroutine_end)
+        if self._abandoned:
+            self._loop.call_soon(task.cancel)  # after its first step
+        return task
+
+    async def _attend(self, coroutine: Coroutine[Any, Any, Any], name: str, about: About) -> None:
+        if self._is_spawning:
+            # The loop's tasks are eager. This callback is not to run within the delivery to the others.
+            await sleep(0)
+        task = current_task()
+        assert task is not None
+        try:
+            await self._step_through(coroutine, task, name, about)
+        finally:
+            del task  # what is raised has this frame in its traceback, and would keep the task that keeps it
+
+    @types.coroutine
+    def _step_through(
+        self, coroutine: Coroutine[Any, Any, Any], task: asyncio.Task[Any], name: str, about: About
+    ) -> Generator[Any, Any, None]:
+        """Await the coroutine of a callback and note when its code is at work.
+
+        `KeyboardInterrupt` and `SystemExit` are reported like anything else: they would tear the loop, which may be
+        shared with others.
+        """
+        resume: Callable[[Any], Any] = coroutine.send
+        value: Any = None
+        awaited: Any = None
+        try:
+            while True:
+                self.in_user_code = True
+                try:
+                    awaited = resume(value)
+                except StopIteration:
+                    return
+                except (KeyboardInterrupt, SystemExit) as error:
+                    self._on_error(error, _where(name, about))
+                    return
+                except CancelledError as error:
+                    if ends_program(error):
+                        raise  # it was cancelled, or has awaited what was cancelled
+                    self._on_error(error, _where(name, about))  # a call that it has awaited has raised this
+                    return
+                finally:
+                    self.in_user_code = False
+                self._turns.at(task, awaited)
+                try:
+                    value = yield awaited
+                    resume = coroutine.send
+                except BaseException as error:  # noqa: BLE001 - handed to the coroutine
+                    value = error
+                    resume = coroutine.throw
+        finally:
+            del task, value, awaited  # what is raised has this frame in its traceback, and any of them may keep it
+
+    def finish(self, task: asyncio.Task[Any]) -> None:
+        """Take note of a coroutine that has ended and report what it raised.
+
+        A cancelled one is no error: it awaited a future that was cancelled, which has an event and a policy of its
+        own, or the run was abandoned.
+        """
+        self._turns.over(task)
+        name, coroutine, about = self._coroutines.pop(task, ("", None, None))
+        if coroutine is None:
+            return  # it was given up
+        coroutine.close()  # it may never have begun
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_error(error, _where(name, about))
+
+    def cancel_coroutines(self) -> None:
+        """Cancel the coroutines that have not ended; each still ends, through the loop.
+
+        Those that callbacks begin from now on go as far as they come without waiting.
+        """
+        self._abandoned = True
+        for task in self._coroutines:
+            task.cancel()
+
+    def accept_coroutines(self) -> None:
+        """Let those that begin from now on wait again."""
+        self._abandoned = False
+
+    def give_up(self) -> None:
+        """Forget the coroutines that refuse to end."""
+        for name, *_ in self._coroutines.values():
+            _log.warning("the %s does not end although it was cancelled: it is left alone", name)
+        for task in self._coroutines:
+            self._turns.over(task)
+        self._coroutines.clear()
+
+
+def _name(call: Callable[..., Any], channel: Channel) -> str:
+    return f"callback {callback_name(call)} of {channel.event}"
+
+
+def _about(args: tuple[Any, ...]) -> About:
+    """The call that an event tells of; not kept alive, since a coroutine may go on for long."""
+    return weakref.ref(args[0]) if args and isinstance(args[0], Future) else None
+
+
+def _where(name: str, about: About) -> str:
+    """Which callback it is, and which call it was told of, for messages."""
+    future = None if about is None else about()
+    return name if future is None else f"{name} for {future.label}"

@@ -1,0 +1,100 @@
+"""The book of one run's submissions: what was accepted, and that each ended exactly once."""
+
+from __future__ import annotations
+
+from itertools import count, islice
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from concurrent.futures import Future as Work
+
+    from amltk.scheduling.future import Future
+
+
+class PendingCalls:
+    """Every submission that was accepted and has not ended.
+
+    Invariant: `accepted == results + exceptions + cancelled + len(self)`, after every call.
+
+    A submission is *pending* while the executor has it. It is *waiting* before that, if it comes from another thread,
+    and while plugins look at the outcome of an attempt. Every operation takes the same time, however many there are.
+
+    Args:
+        numbers: What the accepted ones are numbered with.
+    """
+
+    __slots__ = ("_numbers", "_pending", "_waiting", "accepted", "cancelled", "exceptions", "results")
+
+    def __init__(self, numbers: Iterator[int] | None = None) -> None:
+        self._numbers: Iterator[int] = count() if numbers is None else numbers
+        self._pending: dict[Work[Any], Future[Any]] = {}
+        self._waiting: dict[Future[Any], None] = {}
+        self.accepted: int = 0
+        self.results: int = 0
+        self.exceptions: int = 0
+        self.cancelled: int = 0
+
+    def __len__(self) -> int:
+        return len(self._pending) + len(self._waiting)
+
+    def __iter__(self) -> Iterator[Future[Any]]:
+        """The futures that have not ended; a copy, so that they may end meanwhile."""
+        yield from list(self._pending.values())
+        yield from list(self._waiting)
+
+    def behind(self, works: Iterable[Work[Any]]) -> list[Future[Any]]:
+        """The pending futures that stand for these futures of the executor; others of it are left out."""
+        futures = (self._pending.get(work) for work in works)
+        return [future for future in futures if future is not None and not future.done()]
+
+    def oldest(self, n: int) -> list[Work[Any]]:
+        """The executor's futures of the `n` oldest pending submissions."""
+        return list(islice(self._pending, n))  # in one step: it may be called from another thread
+
+    def wait(self, future: Future[Any]) -> None:
+        """Accept a submission that the executor does not have yet."""
+        self._waiting[future] = None
+        self.accepted += 1
+        future.number = next(self._numbers)
+        if future.task is not None:
+            future.task.pending[future] = None
+
+    def enter(self, work: Work[Any], future: Future[Any]) -> None:
+        """Note that the executor has it, accepting it if it was not accepted before.
+
+        Raises:
+            ValueError: The executor gave one future for two submissions, so that one of them could never end.
+        """
+        if self._pending.setdefault(work, future) is not future:
+            raise ValueError(
+                f"the executor returned the same future for two submissions, {work!r}: it must return a new one each"
+                " time (Dask does with pure=False)"
+            )
+        future.work = work
+        if self._waiting and future in self._waiting:
+            del self._waiting[future]
+            return
+        self.accepted += 1
+        future.number = next(self._numbers)
+        if future.task is not None:
+            future.task.pending[future] = None
+
+    def settle(self, work: Work[Any]) -> Future[Any] | None:
+        """Take out the future whose compute ended; None if it had ended before, or was never known.
+
+        If there are plugins to look at it, it is waiting from now on, until `conclude`.
+        """
+        future = self._pending.pop(work, None)
+        if future is None:
+            return None
+        if future.call is not None:
+            self._waiting[future] = None
+        elif future.task is not None:
+            del future.task.pending[future]
+        return future
+
+    def conclude(self, future: Future[Any]) -> None:
+        """Take out a future that plugins have looked at."""
+        del self._waiting[future]
+        del future.task.pending[future]

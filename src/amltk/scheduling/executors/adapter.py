@@ -1,0 +1,211 @@
+"""What a run needs to know about its executor."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from concurrent.futures import BrokenExecutor
+from functools import partial
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, Any
+
+from amltk.exceptions import WorkerLostError
+from amltk.scheduling.executors.local.sequential import SequentialExecutor
+from amltk.scheduling.executors.termination import drop_cancelled, shut_down
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+    from concurrent.futures import Future as Work
+
+    from amltk.scheduling.call import Call
+    from amltk.scheduling.executors.registry import Capabilities, Terminator
+
+    Caller = Callable[[Callable[[], None]], None]
+
+
+_log = logging.getLogger(__name__)
+
+LOSSES = (BrokenExecutor, WorkerLostError, KeyboardInterrupt, SystemExit)
+"""How calls end when their worker is killed, or gets a signal that was meant for the whole group."""
+
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+MAX_LOOKED_AT = 500
+"""How many pending calls are checked for running at most, plus one per worker."""
+
+
+class ExecutorAdapter:
+    """The executor of one run, and how to end it.
+
+    Args:
+        executor: The executor.
+        capabilities: What it can do.
+        terminator: Ends the executor without waiting; None leaves it open and usable, whatever happens.
+        is_own: Whether the terminator is this package's own, not the user's.
+        keep: Whether later runs use the executor too: then it is ended only if running calls cannot be ended in another
+            way.
+
+    Attributes:
+        keep: As above; may be set to False until the end of the run.
+        is_used_up: Whether the executor has been ended.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        capabilities: Capabilities,
+        terminator: Terminator | None,
+        *,
+        is_own: bool,
+        keep: bool = False,
+    ) -> None:
+        self.executor = executor
+        self.capabilities = capabilities
+        self.submit: Callable[..., Any] = executor.submit if _takes_any_name(executor) else self._submit_bound
+        self._terminator = terminator
+        self.is_own = is_own
+        self.keep: bool = keep
+        self.is_used_up: bool = False
+        self._detach: Callable[[], None] | None = None
+
+    @property
+    def kills(self) -> bool:
+        """Whether `kill` really kills, and in little time."""
+        return self.is_own and self.capabilities.kills_running
+
+    @property
+    def is_in_loop(self) -> bool:
+        """Whether calls run on the thread of the run's loop."""
+        return self.capabilities.in_loop
+
+    def attach(self, run_step: Caller, gather: Caller | None) -> None:
+        """Begin a run on the running loop.
+
+        Args:
+            run_step: Runs a step on the loop's thread, for an executor that computes there.
+            gather: Calls a function that makes futures end, and handles all these ends at once; None if the loop's
+                thread should not handle the executor's traffic.
+        """
+        if isinstance(self.executor, SequentialExecutor):
+            self.executor.attach(run_step)
+            self._detach = self.executor.detach
+        elif gather is not None and self.capabilities.driven_by_loop:
+            executor: Any = self.executor
+            if executor.attach(asyncio.get_running_loop(), gather):
+                self._detach = executor.detach
+
+    def expect_end(self) -> None:
+        """Announce that the run is about to end: calls that cannot be computed soon are not worth waiting for."""
+        if self.capabilities.driven_by_loop:
+            executor: Any = self.executor
+            executor.expect_end()
+
+    def release(self) -> None:
+        """End a run."""
+        if self._detach is not None:
+            self._detach()
+            self._detach = None
+
+    def submit_call(self, call: Call) -> Any:
+        """Submit a call as the plugins have prepared it, within its limits."""
+        if call.limits is None:
+            return self.submit(call.function, *call.args, **call.kwargs)
+        executor: Any = self.executor  # only executors that enforce limits are given limits
+        return executor.submit_limited(call.limits, call.function, *call.args, **call.kwargs)
+
+    def _submit_bound(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Have a call computed such that the executor takes none of its keyword arguments for one of its own."""
+        return self.executor.submit(partial(function, **kwargs) if kwargs else function, *args)
+
+    def withdraw(self, work: Work[Any]) -> None:
+        """Cancel a call that has not begun; `end_calls` handles running ones, unless the executor is spared."""
+        if self._is_spared() or not (self.capabilities.cancels_running and self.is_running(work)):
+            self.cancel(work)
+
+    def _is_spared(self) -> bool:
+        return self.keep and self.capabilities.cancels_running and not self.is_broken()
+
+    def cancel(self, work: Work[Any]) -> bool:
+        """Cancel a call; returns whether that worked. If the executor raises, it did not."""
+        try:
+            return bool(work.cancel())
+        except Exception:  # noqa: BLE001 - the executor may be gone; the future ends anyway
+            _log.exception("an executor's future cannot be cancelled")
+            return False
+
+    def is_running(self, work: Work[Any]) -> bool:
+        """Whether a call has begun, as far as the executor knows."""
+        try:
+            return bool(work.running())
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("an executor's future does not tell whether it is running")
+            return False
+
+    def running_calls(self, oldest: Callable[[int], list[Work[Any]]]) -> list[Work[Any]] | None:
+        """The calls that workers are running now; takes the same time however many calls are pending.
+
+        Args:
+            oldest: Returns the given number of oldest pending calls.
+
+        Returns:
+            The executor's futures; None if it does not list them, or could only do so by checking all pending calls.
+        """
+        if not self.capabilities.tells_running:
+            return None
+        executor: Any = self.executor
+        if self.capabilities.lists_running:
+            calls: list[Work[Any]] = executor.running_calls()
+            return calls
+        workers = getattr(executor, "_max_workers", None) or 0  # the attribute of the standard library's executors
+        pending = oldest(MAX_LOOKED_AT + workers)
+        unended = (work for work in pending if not work.done())
+        if not self.capabilities.in_order and len(pending) >= MAX_LOOKED_AT:
+            return None
+        running = (takewhile if self.capabilities.in_order else filter)(self.is_running, unended)
+        # Pools of processes say so of what lies ready for their workers as well, which can be at one call each only.
+        return list(islice(running, workers or None))
+
+    def is_broken(self) -> bool:
+        """Whether a `BrokenExecutor` error is the executor's own and not that of a computed function.
+
+        The standard library's executors, and those built on them, note it in `_broken`. For any other it is assumed.
+        """
+        return bool(getattr(self.executor, "_broken", True))
+
+    def may_have_ended_with(self, error: BaseException) -> bool:
+        """Whether a call ended by `kill`, or by the signal behind it, may end with this error.
+
+        Any error may be, if nothing is known about the executor or the user's own way to end it.
+        """
+        return not (self.is_own and self.capabilities.names_losses) or isinstance(error, LOSSES)
+
+    def close(self) -> None:
+        """Shut down after its calls are done, unless the executor is kept. May block."""
+        if self._terminator is not None and not self.keep:
+            self.is_used_up = True
+            shut_down(self.executor, wait=True)
+            _log.info("shut down %r", self.executor)
+
+    def end_calls(self) -> None:
+        """End the calls that `withdraw` left running. May block as long as termination takes."""
+        if not self._is_spared():
+            self.kill()
+
+    def kill(self) -> None:
+        """End the executor without waiting for its calls. May block like `end_calls`."""
+        if self._terminator is not None:
+            self.is_used_up = True
+            drop_cancelled(self.executor)
+            self._terminator(self.executor)
+            _log.info("ended %r without waiting for its work", self.executor)
+
+
+def _takes_any_name(executor: Executor) -> bool:
+    """Whether a keyword argument of whatever name is the function's, and none is the executor's, as far as it tells."""
+    try:
+        parameters = inspect.signature(executor.submit).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return not any(parameter.kind in _NAMED for parameter in parameters)

@@ -1,0 +1,67 @@
+"""Where and when a call was computed: the common record on the futures of executors."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from amltk import _clock
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+@dataclass(slots=True)
+class ExecutionInfo:
+    """Where and when one call was computed, as far as its executor knows by now.
+
+    Attributes:
+        host: The name of the machine; None if that is not known.
+        pid: The process; None if no worker has begun it, or if that is not known.
+        thread: The name of the thread, where a worker may have several; None elsewhere.
+        began: When a worker began it, in seconds since the epoch; None if none has. What lies between this and `ended`
+            is a true duration, on whichever machine and whoever sets its clock.
+        ended: When the function had ended; None if it has not, or was lost with its worker.
+    """
+
+    host: str | None = None
+    pid: int | None = None
+    thread: str | None = None
+    began: float | None = None
+    ended: float | None = None
+
+    def begin(self) -> Self:
+        """Record that the call begins here, now."""
+        self.host, self.pid, self.thread = this_host(), os.getpid(), threading.current_thread().name
+        self.began = _clock.now()
+        return self
+
+    def end(self) -> None:
+        """It has ended."""
+        self.ended = _clock.now()
+
+    def within(self, earliest: float, latest: float) -> Self:
+        """The same where its times are possible, else moved so that it ends at the latest: for clocks that differ."""
+        if self.began is not None and self.ended is not None and not earliest <= self.began <= self.ended <= latest:
+            self.began, self.ended = latest - (self.ended - self.began), latest
+        return self
+
+    def as_tuple(self) -> tuple[str | None, int | None, str | None, float | None, float | None]:
+        """The fields as a tuple, for sending."""
+        return self.host, self.pid, self.thread, self.began, self.ended
+
+
+@functools.cache
+def this_host() -> str:
+    """The name of this machine."""
+    return socket.gethostname()
+
+
+def execution_info(work: Any) -> ExecutionInfo | None:
+    """The record on an executor's future; None if its executor keeps none, or not yet."""
+    told = getattr(work, "execution_info", None)
+    return told if isinstance(told, ExecutionInfo) else None

@@ -1,0 +1,111 @@
+"""A worker as the pool sees it: its slot in the dispatcher, its process and its sockets."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from amltk.scheduling.executors.process_pool._state.protocol import Decoder
+from amltk.scheduling.executors.process_pool._system.tokens import END, PipeTokens, SocketTokens, make_tokens
+
+if TYPE_CHECKING:
+    from amltk.scheduling.executors._transfer.failure import Failure
+    from amltk.scheduling.executors.process_pool._state.dispatcher import WorkerSlot
+    from amltk.scheduling.executors.process_pool._state.protocol import Buffer
+
+
+SMALL_FRAME_BYTES = 1 << 18
+"""The size in bytes up to which a piece is not worth queueing."""
+
+
+SLOW_START_SECONDS = 10.0
+"""How long a worker may take to be ready before that is logged."""
+
+
+class Link:
+    """One worker, from its start to its end.
+
+    Attributes:
+        slot: Its slot in the dispatcher.
+        pid: Its process ID; 0 until it is started.
+        knows: The numbers of the definitions that were sent to it.
+    """
+
+    def __init__(self, slot: WorkerSlot) -> None:
+        self.slot: WorkerSlot = slot
+        self.pid: int = 0
+        self.tokens: PipeTokens | SocketTokens = make_tokens()
+        self.frames: socket.socket
+        self.their_frames: socket.socket
+        try:
+            self.frames, self.their_frames = socket.socketpair()
+        except OSError:
+            self.tokens.close_theirs()
+            self.tokens.close()
+            raise
+        self.frames.setblocking(False)
+        self.decoder: Decoder = Decoder()
+        self.unsent: deque[memoryview] = deque()
+        self.waits_to_send: bool = False
+        self.knows: set[int] = {0}  # 0 is no definition, and need not be sent
+        self.reason: BaseException | None = None  # why it is being ended
+        self.requested_at: float = time.monotonic()  # when its start was requested
+        self.slow_at: float | None = self.requested_at + SLOW_START_SECONDS  # when its slow start is logged
+        self.failed_start: bool = False  # it was abandoned, since it was not ready in time
+        self.hung_up_at: float | None = None  # when the pool hung up, so that it ends
+        self.ending: str = ""  # what its end waits for, if that takes some time
+        self.silent_since: float | None = None  # when it closed its socket, on the monotonic clock
+        self.failure: Failure | None = None  # what its initializer raised
+
+    def take_tokens(self) -> int:
+        """Take back the tokens that the worker has not yet taken."""
+        return 0 if self.hung_up_at is not None else self.tokens.take()
+
+    def hang_up(self) -> None:
+        """Make the worker end, once it has done what it was sent."""
+        self.tokens.put(END)
+        self.hung_up_at = time.monotonic()
+
+    def close_theirs(self) -> None:
+        """Close the worker's ends in this process, once the worker has them."""
+        self.their_frames.close()
+        self.tokens.close_theirs()
+
+    def send(self, pieces: list[Buffer]) -> None:
+        """Send a single small piece, as much as fits at once; the rest is `unsent`, to be flushed."""
+        if not self.unsent and len(pieces) == 1 and len(pieces[0]) <= SMALL_FRAME_BYTES:
+            piece = pieces[0]
+            try:
+                sent = self.frames.send(piece)
+            except OSError:
+                sent = 0  # the buffer is full; or the worker is gone, which flushing detects
+            if sent == len(piece):
+                return
+            pieces = [memoryview(piece)[sent:]]
+        self.unsent.extend(memoryview(piece).cast("B") for piece in pieces if len(piece))
+
+    def flush(self) -> None:
+        """Send as much as fits."""
+        while self.unsent:
+            pieces = list(itertools.islice(self.unsent, 64))
+            try:
+                sent = self.frames.sendmsg(pieces)
+            except BlockingIOError:
+                return
+            except OSError:  # the worker is gone, or has closed its end: its end is noticed elsewhere
+                self.unsent.clear()
+                return
+            for piece in pieces:
+                if sent < piece.nbytes:
+                    self.unsent[0] = piece[sent:]
+                    break
+                sent -= piece.nbytes
+                self.unsent.popleft()
+
+    def close(self) -> None:
+        """Close the pool's ends."""
+        self.frames.close()
+        self.tokens.close()

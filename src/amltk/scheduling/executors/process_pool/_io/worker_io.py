@@ -1,0 +1,408 @@
+"""The traffic with the workers: calls, the definitions that these need, and outcomes.
+
+Nothing here blocks or runs users' code. Everything happens under the engine's lock, except `pack`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import selectors
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from amltk._notes import add_note, safe_repr
+from amltk.scheduling.executors._transfer.unpicklable import explain_call
+from amltk.scheduling.executors.process_pool._io.limit_monitor import LimitMonitor
+from amltk.scheduling.executors.process_pool._pickling import main_module
+from amltk.scheduling.executors.process_pool._pickling.definitions import Definition, Definitions
+from amltk.scheduling.executors.process_pool._pickling.pickles import CallPickler, make_pickler
+from amltk.scheduling.executors.process_pool._state.protocol import Buffer, Frame, Kind, ProtocolError, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import TypeAlias
+
+    from amltk.scheduling.executors.process_pool._child.initializer import Initializer
+    from amltk.scheduling.executors.process_pool._io.link import Link
+    from amltk.scheduling.executors.process_pool._pickling.descriptor_lending import Loan
+    from amltk.scheduling.executors.process_pool._state.dispatcher import Dispatcher, WorkerSlot
+    from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding
+    from amltk.scheduling.executors.process_pool.future import PoolFuture
+
+    Outcome: TypeAlias = tuple[PoolFuture, Frame | None, BaseException | None]
+    """How a call ended: with a frame from a worker, or with an error of the pool."""
+
+SHARING_DELAY_SECONDS = 0.001
+"""How many seconds calls wait behind another one before they are given to an idle worker."""
+
+OUTCOMES = frozenset({Kind.RESULT, Kind.EXCEPTION})
+"""The kinds of frames that end a call."""
+
+MAX_JOINED_BYTES = 1 << 18
+"""The size in bytes up to which frames sent together are joined."""
+
+
+class Question(NamedTuple):
+    """A worker's question: a global of a module, or the module itself if `name` is None."""
+
+    link: Link
+    key: int
+    module: str
+    name: str | None
+
+
+class Answer(NamedTuple):
+    """The program's answer."""
+
+    question: Question
+    definition: Definition | None
+    payload: bytes
+
+
+class WorkerIO:
+    """See the module's docstring.
+
+    Args:
+        dispatcher: Decides which worker gets which call.
+        selector: The selector where the workers' sockets are registered, each with its handler.
+
+    Attributes:
+        links: The workers, by the numbers of their slots.
+        limit_monitor: Enforces the limits of calls.
+        outcomes: Outcomes of calls that have not been delivered yet.
+        questions: Questions of workers about missing names.
+        manager_wanted: Whether something has happened that the manager must handle, not the traffic.
+        slowest_start: The most seconds that a worker has taken to be ready; 0.0 if none has been yet.
+        share_at: When to take back calls that wait behind another one, on the monotonic clock; None for never.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, selector: selectors.BaseSelector) -> None:
+        self.links: dict[int, Link] = {}
+        self.limit_monitor: LimitMonitor = LimitMonitor()
+        self.outcomes: list[Outcome] = []
+        self.questions: list[Question] = []
+        self.manager_wanted: bool = False
+        self.slowest_start: float = 0.0
+        self.share_at: float | None = None
+        self.forwarding: Forwarding | None = None  # forwards workers' lines to the resource tracker
+        self._blocking: int | None = None  # the call that they wait behind
+        self._dispatcher = dispatcher
+        self._selector = selector
+        self._definitions = Definitions()
+        self._known_modules: set[str] = set()  # needed by calls
+        self._pickler = CallPickler(self._definitions)
+        self._pickling = threading.Lock()  # held while users' code runs, so never together with the engine's
+
+    def disown(self) -> None:
+        """Let go, in a forked copy of the process, of what is its parent's."""
+        self._pickling = threading.Lock()
+        self.outcomes, self.questions = [], []
+        if self.forwarding is not None:
+            self.forwarding.disown()
+            self.forwarding = None
+
+    # ------------------------------------------------------------------ to the workers
+
+    def unpacked(self) -> list[PoolFuture]:
+        """The calls that must be packed before they can be sent, as many as workers have room for."""
+        calls: list[PoolFuture] = []
+        # Without any worker, the first call: the modules that it needs are imported ahead of all workers.
+        capacity = self._dispatcher.capacity() if self._dispatcher.slots else 1
+        for call in self._dispatcher.queue:
+            if not capacity:
+                break
+            if not call.dropped:
+                capacity -= 1
+                if call.payload is None:
+                    calls.append(call)
+        return calls
+
+    def take_modules(self) -> set[str]:
+        """The modules that calls have turned out to need since the last time."""
+        new = self._definitions.modules.copy() - self._known_modules
+        self._known_modules |= new
+        return new
+
+    def pack(self, calls: Iterable[PoolFuture]) -> list[tuple[PoolFuture, BaseException]]:
+        """Pickle calls, which runs users' code: not under the lock, and not on two threads at once.
+
+        Returns:
+            The calls that could not be pickled, with the errors.
+        """
+        problems: list[tuple[PoolFuture, BaseException]] = []
+        with self._pickling:
+            for call in calls:
+                fn = call.fn
+                try:
+                    call.payload = self._pickler.payload(fn, call.args, call.kwargs)
+                except BaseException as raised:  # noqa: BLE001 - this is the call's outcome
+                    error = explain_call(raised, fn, call.args, call.kwargs, make_pickler)
+                    add_note(error, f"raised while pickling a call of {safe_repr(fn)} for a worker process")
+                    problems.append((call, error))
+        if len(self._definitions.modules) > len(self._known_modules):
+            self.manager_wanted = True  # they may be imported ahead
+        return problems
+
+    def pack_initializer(self, link: Link, initialize: Initializer) -> bytes:
+        """Pickle the initializer for a new worker, with the definitions that it needs; not under the lock, like `pack`.
+
+        Raises:
+            Exception: Whatever the methods of the user's objects raise, or a `pickle.PicklingError`.
+        """
+        with self._pickling:
+            _, payload, buffers, uses = initialize.payload(self._definitions)
+        return pickle.dumps((list(self._news(link, _definitions(uses))), payload, list(map(bytes, buffers))), 5)
+
+    def find_answers(self, questions: Iterable[Question]) -> list[Answer]:
+        """Find the answers to workers' questions; not under the lock, like `pack`."""
+        return [self._find_answer(question) for question in questions]
+
+    def _find_answer(self, question: Question) -> Answer:
+        _, _, module, name = question
+        with self._pickling:
+            try:
+                if name is None:
+                    told = main_module.answer(module)
+                    return Answer(question, None, b"" if told is None else pickle.dumps(told))
+                definition = self._definitions.of_global(module, name)
+                needed = [] if definition is None else [piece.number for piece in definition.pieces]
+                return Answer(question, definition, pickle.dumps(needed) if needed else b"")
+            except BaseException as error:  # noqa: BLE001 - raised where the name is looked up
+                problem = f"{name!r} of the program's {module} cannot be sent to a worker: {safe_repr(error)}"
+                return Answer(question, None, problem.encode())
+
+    def send_answers(self, answers: Iterable[Answer]) -> None:
+        """Send answers to the workers that still exist."""
+        for (link, key, _, _), definition, payload in answers:
+            if self.links.get(link.slot.number) is link:
+                pieces = [] if definition is None else self._definition_frames(link, [definition])
+                number = 0 if definition is None else definition.number
+                self.send(link, [*pieces, *encode(Kind.FETCHED, key, 0, number, payload=payload)])
+
+    def send_calls(self) -> None:
+        """Send workers as many calls as they have room for."""
+        for slot, calls in self._dispatcher.assign():
+            link = self.links[slot.number]
+            pieces = self._encode(link, calls, self._kind_of(calls[0]))
+            self._forget_definitions()
+            self.send(link, pieces)
+            link.tokens.put(bytes((slot.generation,)) * len(calls))
+
+    def _kind_of(self, call: PoolFuture) -> int:
+        """Calls that may run for some time report when they begin; so do calls with limits, which are sent alone."""
+        if call.limits is not None:
+            return Kind.ANNOUNCED_TASK if call.limits.cpu_time is None else Kind.MEASURED_TASK
+        return Kind.ANNOUNCED_TASK if self._dispatcher.expected >= SHARING_DELAY_SECONDS else Kind.TASK
+
+    def _encode(self, link: Link, calls: Iterable[PoolFuture], kind: int) -> list[Buffer]:
+        """Calls as frames, with the definitions that the worker does not know."""
+        knows, generation = link.knows, link.slot.generation
+        frames: list[Buffer] = []
+        for call in calls:
+            assert call.payload is not None, "only packed calls are assigned"
+            number, payload, buffers, uses = call.payload
+            for definition in uses:
+                if definition.number not in knows:  # 0, the number of loans, is always known
+                    frames += self._definition_frames(link, _definitions([definition]))
+            frames += encode(kind, call.key, generation, number, 0.0, 0.0, payload, buffers)
+        return frames
+
+    def _definition_frames(self, link: Link, definitions: Iterable[Definition]) -> list[Buffer]:
+        return [
+            piece
+            for kind, number, payload in self._news(link, definitions)
+            for piece in encode(kind, number, payload=payload)
+        ]
+
+    def _news(self, link: Link, definitions: Iterable[Definition]) -> Iterator[tuple[int, int, bytes]]:
+        """What to send to a worker before it can use these definitions: kinds of frames, numbers and payloads."""
+        knows = link.knows
+        for definition in definitions:
+            for piece in definition.pieces:
+                if piece.number not in knows:
+                    knows.update((piece.number, *piece.numbers))
+                    yield Kind.LOAD, piece.number, piece.payload
+            if definition.number not in knows:
+                knows.add(definition.number)
+                yield Kind.DEFINE, definition.number, definition.payload
+
+    def forget_old_values(self) -> None:
+        """Keep no value of the program's that is no global any more, unless calls are being packed right now."""
+        if self._pickling.acquire(blocking=False):
+            try:
+                self._definitions.prune()
+            finally:
+                self._pickling.release()
+
+    def forget_all(self) -> None:
+        """Keep nothing of the program's: nothing is sent any more."""
+        with self._pickling:
+            self._definitions.clear()
+            self._pickler = CallPickler(self._definitions)
+
+    def _forget_definitions(self) -> None:
+        while self._definitions.forgotten:
+            number = self._definitions.forgotten.popleft()
+            for link in self.links.values():
+                if number in link.knows and link.slot.ready:  # nothing may be sent before the INIT frame
+                    link.knows.discard(number)
+                    self.send(link, encode(Kind.FORGET, number))
+
+    def send(self, link: Link, pieces: list[Buffer]) -> None:
+        """Send frames: as much as possible now, and the rest when the socket is writable."""
+        if sum(map(len, pieces)) < MAX_JOINED_BYTES:
+            pieces = [b"".join(pieces)]
+        link.send(pieces)
+        if link.unsent:
+            self._flush(link)
+
+    def _flush(self, link: Link) -> None:
+        if link.silent_since is not None:
+            link.unsent.clear()
+            return
+        link.flush()
+        if bool(link.unsent) != link.waits_to_send:
+            link.waits_to_send = bool(link.unsent)
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.unsent else 0)
+            self._selector.modify(link.frames, events, link)
+
+    def share(self) -> None:
+        """Take calls back from a worker that has been running one for some time, while another is idle."""
+        if self.share_at is None or time.monotonic() < self.share_at:
+            return
+        self.share_at = self._blocking = None
+        slot = self._dispatcher.to_share()
+        if slot is not None:
+            self.take_back(self.links[slot.number])
+
+    def plan_sharing(self) -> bool:
+        """Set when to share the calls that wait behind a worker's current one; returns whether that is new."""
+        slot = self._dispatcher.to_share()
+        blocking = None if slot is None else slot.sent[0].key
+        if blocking == self._blocking:
+            return False
+        self._blocking = blocking
+        self.share_at = None if blocking is None else time.monotonic() + SHARING_DELAY_SECONDS
+        return blocking is not None
+
+    def take_back(self, link: Link) -> None:
+        """Take back the calls that the worker has not begun."""
+        if tokens := link.take_tokens():
+            self._dispatcher.take_back(link.slot, tokens)
+
+    # ------------------------------------------------------------------ from the workers
+
+    def begun(self, slot: WorkerSlot) -> PoolFuture | None:
+        """The call that a worker is running; None if there is none."""
+        if not slot.sent:
+            return None
+        first, link = slot.sent[0], self.links.get(slot.number)
+        if link is None:
+            return None  # who asks, on this thread, has come in between two steps
+        is_begun = first.begun_at is not None or link.tokens.count() < len(slot.sent)
+        return first if is_begun else None
+
+    def handle(self, events: Iterable[tuple[selectors.SelectorKey, int]]) -> None:
+        """Handle the events of the selector."""
+        for key, mask in events:
+            if key.data is self.forwarding and key.data is not None:
+                continue  # see below
+            if key.data is None:  # a wake-up
+                with contextlib.suppress(BlockingIOError):
+                    key.fileobj.recv(4096)  # type: ignore[union-attr]
+                continue
+            if mask & selectors.EVENT_WRITE:
+                self._flush(key.data)
+            if mask & selectors.EVENT_READ:
+                self._receive(key.data)
+        self.forward()
+
+    def forward(self) -> None:
+        """Forward workers' lines to the resource tracker, before later outcomes are delivered."""
+        if self.forwarding is not None:
+            self.forwarding.forward()
+
+    def _receive(self, link: Link) -> None:
+        try:
+            if link.decoder.receive(link.frames):
+                self.handle_frames(link)
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # reset: it was killed with unread data
+        except ProtocolError as error:
+            self.mark_for_kill(link, error)
+            return
+        # Nothing more arrives from the worker: it has ended, or its function has closed the socket.
+        self._selector.unregister(link.frames)
+        link.unsent.clear()
+        link.silent_since = time.monotonic()
+        self.manager_wanted = True
+
+    def handle_frames(self, link: Link) -> None:
+        """Handle the frames received from a worker.
+
+        Raises:
+            ProtocolError: A worker cannot have sent this.
+        """
+        while frames := link.decoder.frames():
+            for frame in frames:
+                kind = frame.kind
+                if kind in OUTCOMES:
+                    self._finish(link, frame)
+                elif kind == Kind.READY:
+                    link.pid = frame.key  # who has started it may tell that later, or never
+                    self._dispatcher.worker_ready(link.slot)
+                    link.slow_at = None
+                    self.slowest_start = max(self.slowest_start, time.monotonic() - link.requested_at)
+                elif kind == Kind.BEGUN:
+                    self._begun(link, frame)
+                elif kind == Kind.FETCH:
+                    self.questions.append(Question(link, frame.key, *pickle.loads(frame.payload)))
+                elif kind == Kind.INIT_FAILED:
+                    link.failure = pickle.loads(frame.payload)
+                    self.manager_wanted = True
+                elif kind == Kind.ENDING:
+                    link.ending = bytes(frame.payload).decode()
+                else:
+                    raise ProtocolError(f"received a frame of kind {kind}, which no worker sends")
+
+    def _begun(self, link: Link, frame: Frame) -> None:
+        sent = link.slot.sent
+        if not sent or sent[0].key != frame.key:
+            return  # cancelled
+        call = sent[0]
+        call.pid, call.begun_at = link.pid, frame.began
+        if call.limits is not None and call.fn is not None:
+            self.limit_monitor.watch(link, call.limits, call.fn, frame)
+            self.manager_wanted = True
+
+    def _finish(self, link: Link, frame: Frame) -> None:
+        _, key, _, _, began, ended, _, _ = frame
+        call = self._dispatcher.finish(link.slot, key, ended - began)
+        if call is None:
+            return  # it was cancelled at the last moment
+        if call.limits is not None:
+            self.limit_monitor.forget(link)
+        if link.slot.retired:
+            self.manager_wanted = True
+        call.pid, call.begun_at, call.ended_at = link.pid, began, ended
+        call.dropped = True
+        self.outcomes.append((call, frame, None))
+
+    def end(self, call: PoolFuture, error: BaseException) -> None:
+        """Record that a call has ended with an error of the pool."""
+        call.dropped = True
+        self.outcomes.append((call, None, error))
+
+    def mark_for_kill(self, link: Link, reason: BaseException) -> None:
+        """Mark a worker to be ended; the first reason counts."""
+        link.reason = link.reason or reason
+        self.manager_wanted = True
+
+
+def _definitions(uses: Iterable[Definition | Loan]) -> list[Definition]:
+    return [use for use in uses if isinstance(use, Definition)]

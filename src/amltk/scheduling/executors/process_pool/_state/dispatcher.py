@@ -1,0 +1,269 @@
+"""The dispatcher-keeping of the pool: which calls are waiting, which were sent to which worker, and which worker is next.
+
+A state machine without I/O, clock or thread: `engine` reports what happened and carries out its decisions.
+
+**Tokens.** Calls are sent to a worker ahead of time, several if they are short, so that it need not wait for the next
+one. With each call goes a token: one byte through a separate channel that both sides read from. A worker takes a token
+before it begins a call; the pool takes tokens back. The operating system gives each byte to only one of them, so a call
+either begins in its worker or is free to be sent to another, and never both, whatever the timing.
+
+Invariants, after every method:
+
+- A call is in exactly one place: in `queue`, in the `sent` of one slot, or gone.
+- Calls end in the order in which they were sent; only the first of `sent` can have begun.
+- Tokens are taken back all at once, which ends a *generation*: the worker drops received calls of a generation that it
+  gets no token for. No call is sent until the worker's current call has ended, so two generations never mix.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import TYPE_CHECKING
+
+from amltk.scheduling.executors.process_pool._system.tokens import GENERATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from amltk.scheduling.executors.process_pool.future import PoolFuture
+
+PREFETCH_SECONDS = 0.004
+"""How many seconds of work a worker should have in advance."""
+
+MAX_PREFETCH = 128
+"""How many calls are sent to a worker in advance at most."""
+
+MIN_WORK_TO_WAKE_SECONDS = 0.0001
+"""The seconds of waiting work above which it is worth waking a second worker.
+
+Waking one was measured to cost the pool about 15 microseconds, and takes the worker longer. Larger values did not make
+no-op calls any faster.
+"""
+
+LONG_CALL_SECONDS = 0.02
+"""The seconds from which on a call is long: then nothing is sent in advance."""
+
+SMOOTHING = 0.75
+"""The weight of the past in the expected duration; the rest is the weight of the last call."""
+
+
+class WorkerSlot:
+    """A worker's place in the dispatcher, from its start to its end.
+
+    Attributes:
+        sent: The calls that were sent to it and have not ended, in order.
+        ready: Whether it is initialised.
+        closed: Whether nothing is to be sent to it now.
+        retired: Whether nothing is to be sent to it any more.
+        generation: The generation of its tokens.
+        begun: How many calls were sent to it and not taken back.
+    """
+
+    __slots__ = ("begun", "closed", "generation", "number", "ready", "retired", "sent")
+
+    def __init__(self, number: int) -> None:
+        self.number: int = number
+        self.sent: deque[PoolFuture] = deque()
+        self.ready: bool = False
+        self.closed: bool = False
+        self.retired: bool = False
+        self.generation: int = 0
+        self.begun: int = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether calls may be sent to it."""
+        return self.ready and not self.closed and not self.retired
+
+
+class Dispatcher:
+    """See the module's docstring.
+
+    Args:
+        max_workers: The maximum number of workers.
+        max_tasks_per_child: The number of calls after which a worker is replaced; None for never.
+    """
+
+    def __init__(self, max_workers: int, max_tasks_per_child: int | None) -> None:
+        self.queue: deque[PoolFuture] = deque()
+        self.slots: dict[int, WorkerSlot] = {}
+        self.expected: float = math.inf  # seconds per call
+        self._max_workers = max_workers
+        self._most_calls = max_tasks_per_child or math.inf
+        self._last_slot = 0
+        self.failed_starts: int = 0  # in a row
+
+    # ------------------------------------------------------------------ workers
+
+    def add_slot(self) -> WorkerSlot:
+        """Add a slot for a worker that is being started."""
+        self._last_slot += 1
+        slot = self.slots[self._last_slot] = WorkerSlot(self._last_slot)
+        return slot
+
+    def wants_seat(self) -> bool:
+        """Whether another worker would have something to do."""
+        if len(self.slots) >= self._max_workers:
+            return False
+        free = waiting = 0
+        for slot in self.slots.values():
+            if not slot.sent:
+                free += not slot.retired
+            elif len(slot.sent) > 1:
+                waiting += len(slot.sent) - 1
+        return len(self.queue) + (waiting if self.expected >= PREFETCH_SECONDS / 2 else 0) > free
+
+    def worker_ready(self, slot: WorkerSlot) -> None:
+        """Note that a worker is initialised."""
+        slot.ready = True
+        self.failed_starts = 0
+
+    def remove_slot(self, slot: WorkerSlot) -> list[PoolFuture]:
+        """Remove a worker that has ended, after the calls that it had not begun were taken back.
+
+        Returns:
+            The calls lost with it: at most one.
+        """
+        del self.slots[slot.number]
+        lost = list(slot.sent)
+        slot.sent.clear()
+        for call in lost:
+            call.slot = None
+        return lost
+
+    # ------------------------------------------------------------------ calls
+
+    def depth(self) -> int:
+        """How many calls a worker should have, including the current one."""
+        if self.expected >= LONG_CALL_SECONDS:
+            return 1
+        return max(2, min(MAX_PREFETCH, int(PREFETCH_SECONDS / max(self.expected, 1e-9))))
+
+    def capacity(self) -> int:
+        """How many calls could be sent to the workers now."""
+        depth = self.depth()
+        return sum(max(0, depth - len(slot.sent)) for slot in self.slots.values() if slot.open)
+
+    def hungry(self) -> bool:
+        """Whether a new call would be sent at once, or a worker started for it."""
+        depth = self.depth()
+        return not self.queue and (
+            len(self.slots) < self._max_workers
+            or any(slot.open and len(slot.sent) < depth for slot in self.slots.values())
+        )
+
+    def urgent(self) -> bool:
+        """Whether a worker may soon be idle unless the waiting calls are sent at once."""
+        if not self.queue:
+            return False
+        depth = self.depth()
+        return any(slot.open and 2 * len(slot.sent) < depth for slot in self.slots.values())
+
+    def assign(self) -> Iterator[tuple[WorkerSlot, list[PoolFuture]]]:
+        """Assign packed calls to the workers with room, those with the least to do first."""
+        self._drop_cancelled()
+        if not self.queue:
+            return
+        slots = sorted((slot for slot in self.slots.values() if slot.open), key=lambda slot: len(slot.sent))
+        depth = self.depth()
+        worth_it = int(MIN_WORK_TO_WAKE_SECONDS / max(self.expected, 1e-9))
+        for n, slot in enumerate(slots):
+            if not self.queue:
+                return
+            share = max(worth_it, -(-len(self.queue) // (len(slots) - n)))
+            capacity = min(depth - len(slot.sent), share, int(min(MAX_PREFETCH, self._most_calls - slot.begun)))
+            if calls := self._take(slot, capacity):
+                yield slot, calls
+
+    def _take(self, slot: WorkerSlot, capacity: int) -> list[PoolFuture]:
+        calls: list[PoolFuture] = []
+        queue = self.queue
+        while len(calls) < capacity and queue:
+            call = queue[0]
+            if call.dropped:
+                queue.popleft()
+                continue
+            if call.payload is None:
+                break  # it must be packed first
+            if call.limits is not None and (slot.sent or calls):
+                break  # a call with limits is sent alone, since its worker may be killed
+            calls.append(queue.popleft())
+            call.slot = slot
+            if call.limits is not None:
+                slot.closed = True
+                break
+        slot.sent.extend(calls)
+        slot.begun += len(calls)
+        return calls
+
+    def _drop_cancelled(self) -> None:
+        while self.queue and self.queue[0].dropped:
+            self.queue.popleft()
+
+    def finish(self, slot: WorkerSlot, key: int, seconds: float) -> PoolFuture | None:
+        """Note that a call has ended.
+
+        Returns:
+            The call; None if the worker cannot be running it.
+        """
+        if not slot.sent or slot.sent[0].key != key:
+            return None
+        call = slot.sent.popleft()
+        call.slot = None
+        slot.closed = False
+        if slot.begun >= self._most_calls and not slot.sent:
+            slot.retired = True
+        self.expected = (
+            seconds if self.expected == math.inf else SMOOTHING * self.expected + (1 - SMOOTHING) * max(seconds, 0.0)
+        )
+        return call
+
+    def take_back(self, slot: WorkerSlot, tokens: int) -> None:
+        """Return calls that the worker will not begin, since `tokens` were taken back, to the front of the queue."""
+        calls = [slot.sent.pop() for _ in range(tokens)]
+        for call in calls:  # last one first
+            call.slot = None
+        self.queue.extendleft(calls)
+        slot.begun -= tokens
+        slot.generation = (slot.generation + 1) % GENERATIONS
+        slot.closed = bool(slot.sent)
+
+    def to_share(self) -> WorkerSlot | None:
+        """A worker with prefetched calls queued behind a long one, while another is idle or could be started."""
+        if self.queue:
+            return None
+        is_one_free = len(self.slots) < self._max_workers
+        blocked: WorkerSlot | None = None
+        for slot in self.slots.values():
+            if not slot.sent:
+                is_one_free = is_one_free or slot.open
+            # The oldest call stays the oldest, however many short ones come and go in other workers meanwhile.
+            elif len(slot.sent) > 1 and (blocked is None or slot.sent[0].key < blocked.sent[0].key):
+                blocked = slot
+        return blocked if is_one_free else None
+
+    def drop(self, call: PoolFuture) -> WorkerSlot | None:
+        """Forget a cancelled call.
+
+        Returns:
+            The worker that is running it and must be ended, or None.
+        """
+        slot = call.slot
+        call.dropped = True
+        if slot is not None:
+            slot.sent.remove(call)
+            slot.retired = True
+            call.slot = None
+        return slot
+
+    def pending(self) -> Iterable[PoolFuture]:
+        """All calls that have not ended."""
+        for slot in self.slots.values():
+            yield from slot.sent
+        yield from (call for call in self.queue if not call.dropped)
+
+    def idle(self) -> bool:
+        """Whether no calls are pending."""
+        self._drop_cancelled()
+        return not self.queue and not any(slot.sent for slot in self.slots.values())

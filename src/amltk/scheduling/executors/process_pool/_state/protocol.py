@@ -1,0 +1,212 @@
+"""The messages between the pool and its workers: frames over a socket.
+
+A frame is a header, a table of the lengths of its buffers, and a body: the buffers, each padded so that the next one is
+aligned, and then the payload, a pickle. Buffers are the out-of-band buffers of pickle 5: they are sent from where they
+are stored, and used where they were received.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
+Buffer = bytes | bytearray | memoryview
+
+HEADER = struct.Struct("<BBBxIIIQQdd")
+"""Mark, kind, generation, definition, number of buffers, (unused), key, length of the body, began, ended."""
+
+MARK = 0xA7
+"""The first byte of every frame, to detect foreign data in a worker's socket."""
+
+ALIGNMENT_BYTES = 64
+"""Buffers begin at multiples of this many bytes, as numpy's own do."""
+
+CHUNK_BYTES = 1 << 18
+"""How many bytes are received at once; larger frames are received directly into their final memory."""
+
+MAX_BUFFERS = CHUNK_BYTES // 16
+"""Their table of lengths takes at most half of a chunk."""
+
+MAX_FRAME_BYTES = 1 << 46
+"""No frame is this long."""
+
+
+class ProtocolError(Exception):
+    """The received data is not a frame: something else has written into the socket."""
+
+
+class Kind:
+    """The kinds of frames. Not an enum, whose members are slow to look up before CPython 3.12."""
+
+    INIT = 1  # to a worker: how to start
+    DEFINE = 2  # to a worker: what calls refer to by the number `key`
+    FORGET = 3  # to a worker: what was sent under the number `key` is no longer needed
+    TASK = 4  # to a worker: a call
+    ANNOUNCED_TASK = 5  # to a worker: a call; say when it begins
+    READY = 6  # from a worker: it is initialised; `key` is its pid
+    INIT_FAILED = 7  # from a worker: its initializer raised
+    BEGUN = 8  # from a worker: the call `key` has begun; the payload has the usage before it, see `usage`
+    RESULT = 9  # from a worker: what the call `key` returned
+    EXCEPTION = 10  # from a worker: what the call `key` raised
+    LOAD = 11  # to a worker: a piece, under the number `key`: objects that definitions refer to
+    FETCH = 12  # from a worker: the question `key`: the program's value of a name
+    FETCHED = 13  # to a worker: the answer to the question `key`: the number `definition`, or 0, and a payload
+    ENDING = 14  # from a worker that is ending: what it is waiting for, as text
+    MEASURED_TASK = 15  # to a worker: a call; report when it begins, and the usage before it, see `usage.baseline`
+
+
+class Frame(NamedTuple):
+    """One message."""
+
+    kind: int
+    key: int = 0
+    """The number of the call."""
+    generation: int = 0
+    """The generation of the call's token, see `dispatcher`."""
+    definition: int = 0
+    """The function to call, or 0 if the payload contains it."""
+    began: float = 0.0
+    """On the monotonic clock, which all processes of a machine share."""
+    ended: float = 0.0
+    payload: Buffer = b""
+    buffers: Sequence[Buffer] = ()
+
+
+_frame: Callable[[tuple[Any, ...]], Frame] = partial(tuple.__new__, Frame)  # takes half the time of calling `Frame`
+
+
+def _padding(length: int) -> int:
+    return -length % ALIGNMENT_BYTES
+
+
+def encode(  # noqa: PLR0917 - the fields of a frame
+    kind: int,
+    key: int = 0,
+    generation: int = 0,
+    definition: int = 0,
+    began: float = 0.0,
+    ended: float = 0.0,
+    payload: Buffer = b"",
+    buffers: Sequence[Buffer] = (),
+) -> list[Buffer]:
+    """The fields of a `Frame`, as pieces to send one after the other; payload and buffers are not copied."""
+    if not buffers:
+        return [HEADER.pack(MARK, kind, generation, definition, 0, 0, key, len(payload), began, ended), payload]
+    views = [memoryview(buffer).cast("B") for buffer in buffers]
+    length = sum(view.nbytes + _padding(view.nbytes) for view in views) + len(payload)
+    header = HEADER.pack(MARK, kind, generation, definition, len(views), 0, key, length, began, ended)
+    pieces: list[Buffer] = [header + struct.pack(f"<{len(views)}Q", *(view.nbytes for view in views))]
+    for view in views:
+        pieces += (view, bytes(_padding(view.nbytes)))
+    return [*pieces, payload]
+
+
+class Decoder:
+    """Decodes the frames that a socket receives."""
+
+    def __init__(self) -> None:
+        self._chunk = bytearray(CHUNK_BYTES)
+        self._view = memoryview(self._chunk)
+        self._begin = self._end = 0  # the part of the chunk that is not yet decoded
+        self._large: bytearray | None = None  # a body that does not fit, or is not copied
+        self._filled = 0  # how many bytes of it have been received
+        self._fields: tuple[Any, ...] = ()
+        self._sizes: tuple[int, ...] = ()
+
+    def receive(self, sock: socket.socket) -> bool:
+        """Receive once.
+
+        Returns:
+            False if the peer has closed the connection.
+
+        Raises:
+            BlockingIOError: The socket is non-blocking, and nothing is there.
+        """
+        if self._large is not None and self._begin == self._end:
+            count = sock.recv_into(memoryview(self._large)[self._filled :])
+            self._filled += count
+            return count > 0
+        if self._begin:
+            rest = self._end - self._begin
+            self._chunk[:rest] = self._chunk[self._begin : self._end]
+            self._begin, self._end = 0, rest
+        count = sock.recv_into(self._view[self._end :])
+        self._end += count
+        return count > 0
+
+    def frames(self) -> list[Frame]:
+        """The complete frames, up to the first invalid data; call it until it returns none.
+
+        Raises:
+            ProtocolError: The data is not a frame.
+        """
+        frames: list[Frame] = []
+        while True:
+            if self._large is None:
+                self._take_small(frames)
+                if self._large is None:
+                    return frames
+            frame = self._next_large()
+            if frame is None:
+                return frames
+            frames.append(frame)
+
+    def _take_small(self, frames: list[Frame]) -> None:
+        """Take complete frames, until one starts `_large`."""
+        chunk, begin, end, size = self._chunk, self._begin, self._end, HEADER.size
+        unpack = HEADER.unpack_from
+        while begin + size <= end:
+            mark, kind, generation, definition, n_buffers, _, key, length, began, ended = unpack(chunk, begin)
+            if mark != MARK or length > MAX_FRAME_BYTES or n_buffers > MAX_BUFFERS:
+                self._refuse(begin, frames)
+                break
+            table = begin + size
+            body = table + 8 * n_buffers
+            if not n_buffers and body + length <= end:
+                begin = body + length
+                frames.append(_frame((kind, key, generation, definition, began, ended, chunk[body:begin], ())))
+                continue
+            if body <= end and (n_buffers or size + length > CHUNK_BYTES):
+                sizes = struct.unpack_from(f"<{n_buffers}Q", chunk, table)
+                if sum(n + _padding(n) for n in sizes) > length:
+                    self._refuse(begin, frames)
+                    break
+                self._sizes = sizes
+                self._fields = (kind, key, generation, definition, began, ended)
+                self._large, self._filled = bytearray(length), 0
+                begin = body
+            break
+        self._begin = begin
+
+    def _refuse(self, begin: int, frames: list[Frame]) -> None:
+        """Raise an error that shows the invalid data, unless there are frames before it, which count first."""
+        if not frames:
+            shown = bytes(self._chunk[begin : begin + HEADER.size])
+            raise ProtocolError(f"received {shown!r}, which is not the beginning of a frame")
+
+    def _take_rest(self) -> None:
+        assert self._large is not None
+        count = min(len(self._large) - self._filled, self._end - self._begin)
+        self._large[self._filled : self._filled + count] = self._view[self._begin : self._begin + count]
+        self._begin += count
+        self._filled += count
+
+    def _next_large(self) -> Frame | None:
+        assert self._large is not None
+        self._take_rest()
+        if self._filled < len(self._large):
+            return None
+        view = memoryview(self._large)
+        self._large = None
+        at = 0
+        buffers = []
+        for size in self._sizes:
+            buffers.append(view[at : at + size])
+            at += size + _padding(size)
+        kind, key, generation, definition, began, ended = self._fields
+        return Frame(kind, key, generation, definition, began, ended, view[at:], buffers)

@@ -1,0 +1,103 @@
+"""The parent of one worker that is a copy of the pool's process, with `mp_context="fork"`.
+
+It is forked from that process too, and forks the worker. So it becomes the parent of what the worker leaves behind, and
+ends that; the user's program could not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+from typing import TYPE_CHECKING, NoReturn
+
+from amltk.scheduling.executors.process_pool._child import worker
+from amltk.scheduling.executors.process_pool._child.library_threads import limit_forked
+from amltk.scheduling.executors.process_pool._system.descendants import Strays, become_subreaper, end_all, watch
+from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind, Message, send
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+
+
+def main(
+    number: int,
+    descriptors: list[int],
+    reports: socket.socket,
+    parent: int,
+    *,
+    tracker: int,
+    variables: Mapping[str, str],
+) -> NoReturn:
+    """Fork a worker, wait for its end, and end what it has left behind; in a process that was just forked.
+
+    Args:
+        number: The worker's.
+        descriptors: The worker's ends of its connection.
+        reports: Where to tell the pool what happens.
+        parent: The pid of the process that has the pool. When it ends, the worker is killed.
+        tracker: The descriptor of the resource tracker, for the worker.
+        variables: Environment variables that say how many threads libraries may use, for the worker.
+    """
+    status = 1
+    try:
+        os.setpgid(0, 0)  # a terminal's Ctrl-C is for the parent
+        signal.set_wakeup_fd(-1)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        for number_of_signal in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(number_of_signal, signal.SIG_DFL)
+        become_subreaper()
+        limit_forked(variables)
+        _supervise(number, descriptors, reports, parent, tracker)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _supervise(number: int, descriptors: list[int], reports: socket.socket, parent: int, tracker: int) -> None:
+    inherited = worker.Inheritance(os.getpid(), tracker, is_copy=True)
+    try:
+        pid = os.fork()
+    except OSError as error:
+        send(reports, Message(Kind.FAILED, number, error.errno or errno.EAGAIN))
+        return
+    if pid == 0:
+        reports.close()
+        worker.run_forked(inherited, *descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    with contextlib.suppress(BrokenPipeError):  # the pool has gone: the worker is about to be killed
+        send(reports, Message(Kind.STARTED, number, pid))
+    if _wait(pid, parent, reports) or _kill(pid):
+        _, status = os.waitpid(pid, 0)
+        with contextlib.suppress(BrokenPipeError):
+            send(reports, Message(Kind.ENDED, number, os.waitstatus_to_exitcode(status)))
+    reports.close()
+    end_all(Strays())
+
+
+def _kill(pid: int) -> bool:
+    """Kill the worker; False if it has become another user's."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except PermissionError:
+        return False
+    return True
+
+
+def _wait(pid: int, parent: int, reports: socket.socket) -> bool:
+    """Wait for the end of one of the two; whether the pool goes on. Where the system cannot wait for both: True."""
+    watched = {descriptor: one for one in (pid, parent) if (descriptor := watch(one)) is not None}
+    if len(watched) < 2:  # noqa: PLR2004 - both
+        return True
+    poll = select.poll()
+    for descriptor in watched:
+        poll.register(descriptor, select.POLLIN)
+    poll.register(reports, select.POLLRDHUP)  # when the pool gives up everything
+    ended = {watched.get(descriptor) for descriptor, _ in poll.poll()}
+    for descriptor in watched:
+        os.close(descriptor)
+    return not {None, parent} & ended and os.getppid() == parent

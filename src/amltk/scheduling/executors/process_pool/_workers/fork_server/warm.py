@@ -1,0 +1,170 @@
+"""The warm process: it has imported what calls need, and workers are forked from it.
+
+What it forks becomes a child of the fork server, a *subreaper*, since the process in between ends at once. So the
+server waits for all workers, and a warm process can be replaced by another one without any worker noticing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import importlib
+import os
+import pickle
+import signal
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from amltk.scheduling.executors.process_pool._child import orderly_exit, worker
+from amltk.scheduling.executors.process_pool._child.start_guard import loading
+from amltk.scheduling.executors.process_pool._system import resource_tracker
+from amltk.scheduling.executors.process_pool._system.descendants import die_with_parent
+from amltk.scheduling.executors.process_pool._workers.fork_server.fitness import Holdings, unfit
+from amltk.scheduling.executors.process_pool._workers.fork_server.messages import (
+    MAX_DESCRIPTORS,
+    Kind,
+    Message,
+    Preload,
+    Receiver,
+    send,
+)
+
+if TYPE_CHECKING:
+    from amltk.scheduling.executors.process_pool._child.worker import Inheritance
+
+MAX_FAILED_FORKS = 3
+"""How many copies may end before they are told of, one after the other, before this process gives up."""
+
+_failed_forks = 0
+
+UNFIT = 3
+"""The exit code of a warm process that must not be forked from."""
+
+
+def main(connection: socket.socket, inherited: Inheritance) -> NoReturn:
+    """Import what the server asks for, and fork workers, until the server ends this process.
+
+    Args:
+        connection: To the server; what is to be imported comes first.
+        inherited: What workers have of the server.
+    """
+    _begin(inherited)
+    if inherited.is_copy:
+        orderly_exit.forget_parent()
+    resource_tracker.use(inherited.tracker)
+    receiver = Receiver(connection)
+    while True:
+        try:
+            requests = receiver.receive()
+        except (EOFError, OSError):
+            os._exit(0)  # the server does without
+        for request, descriptors in requests:
+            if request.kind == Kind.PRELOAD:
+                _preload(pickle.loads(request.payload), connection)
+            elif request.kind == Kind.START:
+                _start(request.number, descriptors, connection, inherited)
+            elif descriptors and _fork(connection, Kind.FORKED_WARM, 0):
+                # Another warm process goes on here: a call of `main` would make the stack deeper each time.
+                connection.close()
+                connection = socket.socket(fileno=descriptors.pop())
+                receiver = Receiver(connection)
+                _begin(inherited)
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+
+def _start(number: int, descriptors: list[int], connection: socket.socket, inherited: Inheritance) -> None:
+    """Fork a worker, which goes on here in the new process."""
+    if len(descriptors) < MAX_DESCRIPTORS:
+        send(connection, Message(Kind.FAILED, number, errno.EMFILE))
+    elif _fork(connection, Kind.STARTED, number):
+        connection.close()
+        worker.run_forked(inherited, *descriptors)
+
+
+def _begin(inherited: Inheritance) -> None:
+    die_with_parent(inherited.parent)
+    os.setpgid(0, 0)
+
+
+def _preload(preload: Preload, connection: socket.socket) -> None:
+    """Import modules; end the process if one of them leaves something behind that forks badly."""
+    worker.prepare(preload.path, preload.argv, preload.program, preload.main)
+    directory = os.open(".", os.O_PATH)
+    before = Holdings.now()
+    for name in preload.modules:
+        send(connection, Message(Kind.IMPORTING, payload=name.encode()))
+        try:
+            with loading():
+                importlib.import_module(name)
+        except BaseException as error:  # noqa: BLE001 - the call that needs the module raises it, in its worker
+            send(connection, Message(Kind.SKIPPED, payload=f"{type(error).__name__}: {error}".encode()))
+        if reason := unfit(before):
+            send(connection, Message(Kind.UNFIT, payload=reason.encode()))
+            _leave(UNFIT)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whatever a module has set
+    os.fchdir(directory)
+    os.close(directory)
+    _flush()  # else each worker would print it
+    gc.collect()
+    gc.freeze()  # pages that the collector leaves alone stay shared
+    send(connection, Message(Kind.READY))
+
+
+def _fork(connection: socket.socket, report: int, number: int) -> bool:
+    """Fork a process that becomes a child of the server, which is told its pid before that.
+
+    Returns:
+        Whether this is the new process.
+    """
+    is_between = False
+    try:
+        between = os.fork()
+        if between:
+            _wait(between, connection, number)
+            return False
+        is_between = True
+        between = os.getpid()
+        pid = os.fork()
+    except OSError as error:
+        send(connection, Message(Kind.FAILED, number, error.errno or errno.EAGAIN))
+        if is_between:
+            os._exit(0)
+        return False
+    if pid:
+        send(connection, Message(report, number, pid))
+        os._exit(0)
+    while os.getppid() == between:
+        time.sleep(0)  # until the process in between has ended
+    return True
+
+
+def _wait(between: int, connection: socket.socket, number: int) -> None:
+    """Wait for the process in between; end this one if its copies are no good."""
+    global _failed_forks  # noqa: PLW0603 - there is one warm process in a process
+    status = 0
+    with contextlib.suppress(ChildProcessError):
+        _, status = os.waitpid(between, 0)
+    _failed_forks = _failed_forks + 1 if status else 0
+    if status:
+        send(connection, Message(Kind.FAILED, number))
+    if _failed_forks == MAX_FAILED_FORKS:
+        send(connection, Message(Kind.UNFIT, payload=b"copies of the process that has imported it end at once"))
+        _leave(UNFIT)
+
+
+def _leave(status: int) -> NoReturn:
+    orderly_exit.remove_temporary()
+    _flush()
+    os._exit(status)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # closed, or nobody reads it

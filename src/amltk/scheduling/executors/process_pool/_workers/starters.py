@@ -1,0 +1,356 @@
+"""How worker processes are started, and how the pool learns that they have ended."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from amltk.scheduling.executors.process_pool._child import worker
+from amltk.scheduling.executors.process_pool._child.library_threads import limit_forked, prepare_to_fork
+from amltk.scheduling.executors.process_pool._pickling import main_module
+from amltk.scheduling.executors.process_pool._pickling.importable import MAIN
+from amltk.scheduling.executors.process_pool._workers.fork_server import server, supervisor
+from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind, Message, Preload, Receiver, send
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from amltk.scheduling.executors.process_pool._io.link import Link
+
+_log = logging.getLogger(__name__)
+
+UNKNOWN = -signal.NSIG
+"""Stands for the exit code of a worker whose parent was killed with it."""
+
+END_SECONDS = 10.0
+"""How long the processes that start workers are waited for when they are to end."""
+
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from {module} import {function}; {function}(*map(int, sys.argv[1:]))"
+
+
+class Surroundings(NamedTuple):
+    """What workers have from their beginning.
+
+    Attributes:
+        directory: Where they work; None for the current folder.
+        variables: Environment variables, where this process has none of that name.
+        tracker: The descriptor of the resource tracker, see `tracker`.
+    """
+
+    directory: str | None
+    variables: Mapping[str, str]
+    tracker: int
+
+
+class Starter(Protocol):
+    """Starts workers. Made with environment variables for them, for what is not set in this process."""
+
+    control: socket.socket
+    """Readable when `reports` has something to tell."""
+
+    def start(self, link: Link, others: Iterable[int]) -> None:
+        """Have a worker started, which `reports` tells of by the number of the link's slot.
+
+        Args:
+            link: Has the worker's ends of its connection.
+            others: The descriptors of the pool, which a copy of this process must not keep.
+
+        Raises:
+            OSError: That is impossible now, or the process that starts workers was killed: a `ConnectionError`.
+        """
+        ...
+
+    def abandon(self, number: int) -> None:
+        """Do without a worker that was not started yet; `reports` tells that it failed."""
+
+    def preload(self, modules: Iterable[str]) -> None:
+        """Have modules imported ahead, so that the workers that are started from now on have them."""
+
+    def reports(self) -> list[Message]:
+        """What has happened since: who was `STARTED`, has `FAILED` or `ENDED`, which modules are `UNFIT` or `SKIPPED`.
+
+        Raises:
+            ConnectionError: The process that starts workers was killed, and its workers with it.
+        """
+        ...
+
+    def close(self) -> None:
+        """End what was needed to start workers, and what is left of them."""
+
+    def disown(self) -> None:
+        """Close what this process has of it, a forked copy of the one that has made it."""
+
+
+def importable_path() -> list[str]:
+    """What is imported from; import ignores anything that is no text, such as a `Path`."""
+    entries: list[object] = list(sys.path)
+    return [entry for entry in entries if isinstance(entry, str)]
+
+
+def _executable() -> str | None:
+    """The interpreter; None where there is none that could be run again, as in a program that was frozen."""
+    spawn = sys.modules.get("multiprocessing.spawn")
+    executable: Any = spawn.get_executable() if spawn is not None else sys.executable  # users may have set it there
+    return None if getattr(sys, "frozen", False) or not executable else os.fsdecode(executable)
+
+
+def _command(executable: str, module: str, function: str) -> list[str]:
+    """Runs a function of this package in a fresh interpreter, which finds what this one finds; its arguments follow."""
+    program = _PROGRAM.format(path=importable_path(), module=module, function=function)
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return [executable, *flags, "-c", program]
+
+
+def _receive(receiver: Receiver) -> list[Message]:
+    """Everything that there is."""
+    found: list[Message] = []
+    try:
+        while True:
+            found += [message for message, _ in receiver.receive(socket.MSG_DONTWAIT)]
+    except BlockingIOError:
+        return found
+    except (EOFError, ConnectionResetError):
+        if found:
+            return found
+        raise ConnectionError("the process that starts workers has ended") from None
+
+
+class ForkServer:
+    """Starts workers from a small process with one thread: its copies, or with `mp_context="spawn"` fresh interpreters.
+
+    Where this program cannot be run again as an interpreter, that process is a copy of this one.
+
+    Args:
+        surroundings: What workers have from their beginning.
+        spawn: Whether workers are fresh interpreters.
+        others: The descriptors of the pool, which a copy of this process must not keep.
+
+    Raises:
+        OSError: It could not be started.
+    """
+
+    def __init__(self, surroundings: Surroundings, *, spawn: bool, others: Iterable[int]) -> None:
+        self._surroundings = surroundings
+        self._executable = _executable()
+        self._spawns = spawn and self._executable is not None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pid = 0
+        self.control: socket.socket
+        self.control, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._launch(theirs, others)
+        except BaseException:
+            self.control.close()
+            raise
+        self._receiver = Receiver(self.control)
+
+    def _launch(self, theirs: socket.socket, others: Iterable[int]) -> None:
+        parent, (directory, variables, tracker) = os.getpid(), self._surroundings
+        if self._executable is None:
+            _log.info("this program is no interpreter that could be run again: workers are copies of it")
+            self._pid = _fork()
+            if self._pid == 0:
+                _close_all((*others, self.control.fileno()))
+                os.setpgid(0, 0)
+                limit_forked(variables)
+                server.main(theirs.detach(), parent, tracker, is_copy=True)
+            return
+        command = _command(self._executable, server.__name__, "main")
+        command += map(str, (theirs.fileno(), parent, tracker))
+        if directory is not None and not os.path.isdir(directory):  # noqa: PTH112 - a string, as it travels
+            _log.warning("%s, where this pool was made, is gone: its workers begin in the current folder", directory)
+            directory = None
+        self._process = subprocess.Popen(
+            command,
+            env={**variables, **os.environ},
+            pass_fds=[theirs.fileno(), tracker],
+            stdin=subprocess.DEVNULL,
+            process_group=0,
+            cwd=directory,
+        )
+
+    def start(self, link: Link, others: Iterable[int]) -> None:
+        """See `Starter`."""
+        del others  # the server has none of them
+        payload = b""
+        if self._spawns:
+            assert self._executable is not None
+            environment = {**self._surroundings.variables, **os.environ}
+            payload = pickle.dumps((_command(self._executable, worker.__name__, "run"), environment))
+        self._send(
+            Message(Kind.START, link.slot.number, payload=payload), [link.their_frames.fileno(), link.tokens.theirs]
+        )
+
+    def _send(self, message: Message, descriptors: Iterable[int] = ()) -> None:
+        send(self.control, message, list(descriptors))
+
+    def abandon(self, number: int) -> None:
+        """See `Starter`."""
+        with contextlib.suppress(OSError):  # it has ended, which is noticed elsewhere
+            self._send(Message(Kind.ABANDON, number))
+
+    def preload(self, modules: Iterable[str]) -> None:
+        """See `Starter`. Fresh interpreters import for themselves."""
+        if self._spawns:
+            return
+        main = main_module.describe(MAIN)
+        preload = Preload(tuple(modules), importable_path(), list(sys.argv), main_module.PROGRAM, main)
+        with contextlib.suppress(OSError):
+            self._send(Message(Kind.PRELOAD, payload=pickle.dumps(preload)))
+
+    def reports(self) -> list[Message]:
+        """See `Starter`."""
+        return _receive(self._receiver)
+
+    def close(self) -> None:
+        """See `Starter`."""
+        with contextlib.suppress(OSError):
+            # Said in words: a forked copy of this process may keep the socket open.
+            self._send(Message(Kind.END))
+        self.control.close()
+        if self._process is None:
+            _reap(self._pid)
+            return
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(PermissionError):  # this process has become another user's: they end by themselves
+                self._process.kill()
+                self._process.wait()
+
+    def disown(self) -> None:
+        """See `Starter`."""
+        self.control.close()
+        if self._process is not None:
+            self._process.returncode = 0  # it is no child of this process, which cannot wait for it
+
+
+class Fork:
+    """Starts workers as copies of this process, as `mp_context="fork"` asks for, each under a supervisor."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        prepare_to_fork()
+        self.control: socket.socket
+        self.control, self._theirs = socket.socketpair()
+        self._receiver = Receiver(self.control)
+        self._supervisors: dict[int, int] = {}  # their pids, by the numbers of the workers
+        self._leaving: list[int] = []  # those that have told the end of their worker
+
+    def start(self, link: Link, others: Iterable[int]) -> None:
+        """See `Starter`."""
+        number, parent = link.slot.number, os.getpid()
+        pid = _fork()
+        if pid == 0:
+            _close_all((*others, link.frames.fileno(), *link.tokens.descriptors(), self.control.fileno()))
+            descriptors = [link.their_frames.detach(), link.tokens.theirs]
+            _, variables, tracker = self._surroundings
+            supervisor.main(number, descriptors, self._theirs, parent, tracker=tracker, variables=variables)
+        self._supervisors[number] = pid
+
+    def abandon(self, number: int) -> None:
+        """See `Starter`. All that were asked for are started."""
+
+    def preload(self, modules: Iterable[str]) -> None:
+        """See `Starter`. A copy has what this process has."""
+
+    def reports(self) -> list[Message]:
+        """See `Starter`."""
+        ended = {number for number, pid in self._supervisors.items() if _has_ended(pid)}
+        found = _receive(self._receiver)
+        for message in found:
+            if message.kind in {Kind.ENDED, Kind.FAILED}:
+                pid = self._supervisors.pop(message.number, None)
+                if pid is not None and message.number not in ended:
+                    self._leaving.append(pid)
+        for number in ended & self._supervisors.keys():  # it was killed
+            del self._supervisors[number]
+            found.append(Message(Kind.ENDED, number, UNKNOWN))
+        self._leaving = [pid for pid in self._leaving if not _has_ended(pid)]
+        return found
+
+    def close(self) -> None:
+        """See `Starter`."""
+        self.control.shutdown(socket.SHUT_RDWR)  # those whose workers are still there end them
+        for pid in (*self._supervisors.values(), *self._leaving):
+            _reap(pid)
+        self.disown()
+
+    def disown(self) -> None:
+        """See `Starter`."""
+        self.control.close()
+        self._theirs.close()
+
+
+_forking: set[int] = set()
+"""The threads that fork workers, or what starts them."""
+
+
+def is_forking() -> bool:
+    """Whether it is this thread that makes a fork, for a pool."""
+    return threading.get_ident() in _forking
+
+
+def _fork() -> int:
+    """Fork, such that nothing is printed twice."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # it is closed, or none
+            stream.flush()
+    with warnings.catch_warnings():
+        # CPython 3.12 and later warn of forking where there are threads; the user has asked for it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        _forking.add(threading.get_ident())
+        try:
+            return os.fork()
+        finally:
+            _forking.discard(threading.get_ident())
+
+
+def _close_all(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] != 0
+    except ChildProcessError:  # somebody else has waited for it
+        return True
+
+
+def _reap(pid: int) -> None:
+    """Wait for a process, and kill it if it takes too long and that is allowed."""
+    give_up = time.monotonic() + END_SECONDS
+    while not _has_ended(pid):
+        if time.monotonic() > give_up:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except PermissionError:  # this process has become another user's
+                return
+        time.sleep(0.001)
+
+
+def make_starter(method: str, surroundings: Surroundings, others: Iterable[int]) -> Starter:
+    """What starts workers by one of the `METHODS`.
+
+    Raises:
+        OSError: It could not be started.
+    """
+    if method == "fork":
+        return Fork(surroundings)
+    return ForkServer(surroundings, spawn=method == "spawn", others=others)
+
+
+METHODS = ("forkserver", "spawn", "fork")

@@ -1,0 +1,1 @@
+"""Executors over the workers of other libraries, on this machine or others."""

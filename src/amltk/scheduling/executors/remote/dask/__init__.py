@@ -1,0 +1,1 @@
+"""Dask, and the batch systems that it can use."""

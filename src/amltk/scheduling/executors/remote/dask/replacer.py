@@ -1,0 +1,65 @@
+"""Keeps the number of workers of a Dask cluster that we created."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+RETURN_SECONDS = 10.0
+"""How many seconds a lost worker has to come back before its place is replaced."""
+
+
+def keep_workers(cluster: Any, n_workers: int) -> None:
+    """Make a cluster replace the workers that it loses permanently.
+
+    Args:
+        cluster: A `SpecCluster`, whose Dask scheduler is in this process.
+        n_workers: How many workers there should be.
+    """
+    replacer = _Replacer(cluster, n_workers)
+    cluster.loop.add_callback(replacer.watch)
+
+
+class _Replacer(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
+    """Replaces a worker's place when no worker has come back to it.
+
+    A place is a job of a batch system or a process with a nanny. The job may be cancelled, preempted, out of time, or
+    lost with its machine. Nannies restart their workers, but `SpecCluster` permanently closes a nanny whose worker
+    happens to be restarting 15 s after an earlier loss.
+    """
+
+    name = "amltk-replacer"
+
+    def __init__(self, cluster: Any, n_workers: int) -> None:
+        self._cluster = cluster
+        self._n_workers = n_workers
+        self._places: dict[str, Any] = {}  # by worker address
+
+    def watch(self) -> None:
+        """Start, on the loop of the cluster."""
+        scheduler = self._cluster.scheduler
+        scheduler.add_plugin(self)
+        for worker in scheduler.workers:
+            self.add_worker(scheduler, worker)
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        """Note the place of a worker."""
+        worker_name = str(scheduler.workers[worker].name)
+        for place in self._cluster.worker_spec:
+            if worker_name == str(place) or worker_name.rpartition("-")[0] == str(place):  # one of several in a job
+                self._places[worker] = place
+
+    def remove_worker(self, scheduler: Any, worker: str, **kwargs: Any) -> None:  # noqa: ARG002
+        """Check after a while whether its place has a worker again."""
+        place = self._places.pop(worker, None)
+        if place is not None and self._is_needed(place):
+            self._cluster.loop.call_later(RETURN_SECONDS, self._replace, place)
+
+    def _is_needed(self, place: Any) -> bool:
+        return self._cluster.status.name == "running" and place in self._cluster.worker_spec
+
+    async def _replace(self, place: Any) -> None:
+        if self._is_needed(place) and place not in self._places.values():
+            await self._cluster.scale_down([place])  # separately: the next job may get the same name
+            self._cluster.scale(self._n_workers)

@@ -1,0 +1,67 @@
+"""A plugin for Dask's scheduler, so that no call begins twice and the loss of a worker is reported at once.
+
+Dask silently repeats calls that ran on a lost worker. Here a worker asks the scheduler before it begins a call, and the
+scheduler allows each call only once; when a worker is lost, the scheduler reports which calls it had begun.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from distributed import get_worker
+from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.utils import sync
+
+from amltk.scheduling.executors.execution_info import this_host
+from amltk.scheduling.executors.remote.executor import compute
+
+if TYPE_CHECKING:
+    from distributed import Scheduler
+
+
+class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
+    """Lives in Dask's scheduler, one for all executors that use it.
+
+    It remembers a begun call until its client releases it: an outcome that is lost with its worker before it was
+    fetched is lost too, and no reason to compute the call again.
+
+    Each event goes to the topic of the executor that owns the call: `("begun", key, worker, pid, host)` and
+    `("lost", key, worker)`.
+    """
+
+    name = "amltk-tracker"
+    idempotent = True
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Register the handler that workers call."""
+        self._scheduler = scheduler
+        self._begun: dict[str, tuple[str, str]] = {}  # by key: worker and topic
+        scheduler.handlers["amltk_begin"] = self.begin
+
+    def begin(self, key: str, worker: str, pid: int, host: str, topic: str) -> bool:
+        """Whether a worker may begin a call: it has not begun before, and is not released."""
+        if key in self._begun or key not in self._scheduler.tasks:
+            return False
+        self._begun[key] = (worker, topic)
+        self._scheduler.log_event(topic, ("begun", key, worker, pid, host))
+        return True
+
+    def transition(self, key: Any, start: Any, finish: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """Forget a released call."""
+        if finish == "forgotten":
+            self._begun.pop(key, None)
+
+    def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:  # noqa: ARG002
+        """Report the calls lost with a worker."""
+        for key, (where, topic) in self._begun.items():
+            if where == worker:
+                scheduler.log_event(topic, ("lost", key, worker))
+
+
+def begin_and_compute(key: str, topic: str, payload: bytes) -> bytes | None:
+    """Compute a call in a Dask worker; None if it has begun before."""
+    worker = get_worker()
+    here = {"worker": worker.address, "pid": os.getpid(), "host": this_host()}
+    allowed = sync(worker.loop, worker.scheduler.amltk_begin, key=key, topic=topic, **here)
+    return compute(payload) if allowed else None

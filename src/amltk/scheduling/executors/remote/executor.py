@@ -1,0 +1,255 @@
+"""The common base of executors over another library's workers: the set of pending calls, and how calls are sent.
+
+A call is sent as one pickle, made by cloudpickle, so that the library never sees the user's function or arguments. So
+functions of `__main__` and closures work everywhere, no argument name has a meaning to the library, and equal calls are
+never merged. Exceptions of the user's function are never raised in the library: they are sent back as outcomes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import threading
+from abc import ABC, abstractmethod
+from concurrent.futures import Executor, Future, InvalidStateError
+from concurrent.futures._base import CANCELLED, PENDING, RUNNING
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from amltk import _clock
+from amltk._notes import add_note
+from amltk.exceptions import WorkerLostError
+from amltk.scheduling.events import callback_name
+from amltk.scheduling.executors._transfer.failure import Failure, describe, note_result, restore
+from amltk.scheduling.executors._transfer.unpicklable import explain_call, explain_result
+from amltk.scheduling.executors.execution_info import ExecutionInfo
+from amltk.scheduling.executors.light_future import LightFuture
+from amltk.scheduling.executors.remote.pickling import dumps, make_pickler, pickle_part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def compute(payload: bytes) -> bytes:
+    """Compute the call in a parcel, in a worker. Never raises: the function's exception is part of the outcome."""
+    here = ExecutionInfo().begin()
+    try:
+        fn, args, kwargs = pickle.loads(payload)
+        result = fn(*args, **kwargs)
+        del fn, args, kwargs
+    except BaseException as error:  # noqa: BLE001 - it is sent back
+        here.end()
+        return _pickle_failure(error, here)
+    here.end()
+    try:
+        outcome = dumps((result, None, here.as_tuple()))
+    except BaseException as raised:  # noqa: BLE001 - it is sent back
+        unsent = explain_result(raised, result, make_pickler)
+        note_result(unsent, result)
+        return _pickle_failure(unsent, here)
+    return outcome
+
+
+def _pickle_failure(error: BaseException, here: ExecutionInfo) -> bytes:
+    return pickle.dumps((None, describe(error, pickle_part), here.as_tuple()))
+
+
+class RemoteFuture(LightFuture[Any]):
+    """The outcome of one call.
+
+    Attributes:
+        name: The name of the function, for messages.
+        handle: The library's handle of the call; None before it has one.
+        place: A description of the worker that has begun it; empty if unknown.
+        execution_info: Where and when it was computed; None until known.
+    """
+
+    def __init__(self, owner: RemoteExecutor, name: str) -> None:
+        super().__init__()
+        self._owner = owner
+        self.name: str = name
+        self.handle: Any = None
+        self.place: str = ""
+        self.execution_info: ExecutionInfo | None = None
+        self._submitted = _clock.now()
+
+    def tell_whereabouts(self, told: ExecutionInfo) -> None:
+        """Take a worker's word, on its clock, for where and when it was computed."""
+        self.execution_info = told.within(self._submitted, _clock.now())
+
+    def begin(self) -> None:
+        """Note that a worker has begun it."""
+        with self._condition:
+            if self._state == PENDING:
+                self._state = RUNNING
+
+    def running(self) -> bool:
+        """Whether a worker has begun it, if that is known: see the executor's capabilities in the registry."""
+        return super().running() or (not self.done() and self._owner.has_begun(self))
+
+    def cancel(self) -> bool:
+        """Cancel it, if the executor can do that: see the executor's capabilities in the registry.
+
+        Returns:
+            False if it continues, or has ended.
+        """
+        if self.done() or not self._owner.withdraw(self):
+            return self.cancelled()
+        with self._condition:
+            if self._state == RUNNING:
+                self._state = PENDING  # its computation was ended, so it can be cancelled after all
+        if not super().cancel():
+            return False  # its outcome arrived meanwhile
+        with self._condition:
+            if self._state == CANCELLED:  # otherwise another thread was first
+                self.set_running_or_notify_cancel()
+        self._owner.end(self)
+        return True
+
+    def conclude(self, result: Any, error: BaseException | None) -> None:
+        """Set its outcome, unless it has one or was cancelled."""
+        with contextlib.suppress(InvalidStateError):
+            if error is None:
+                self.set_result(result)
+            else:
+                self.set_exception(error)
+
+
+class RemoteExecutor(Executor, ABC):
+    """An executor over a library with its own workers. A subclass defines how calls reach them."""
+
+    def __init__(self) -> None:
+        self._pending: set[RemoteFuture] = set()
+        self._changed: Any = threading.Condition()  # Any: for `_is_owned`, as its own methods use it
+        self._shut_down = False
+        self._waits = True
+        self._closer: threading.Thread | None = None
+        self._broken: str | bool = False
+
+    # ------------------------------------------------------------------ for subclasses
+
+    @abstractmethod
+    def _send(self, call: RemoteFuture, payload: bytes) -> None:
+        """Send a call to the library, and have `end` called with its outcome."""
+
+    @abstractmethod
+    def withdraw(self, call: RemoteFuture) -> bool:
+        """Withdraw a call from the library, or end its computation; False if neither is possible."""
+
+    def has_begun(self, call: RemoteFuture) -> bool:  # noqa: ARG002 - for subclasses whose libraries must be asked
+        """Whether the library says that a worker is computing it."""
+        return False
+
+    @abstractmethod
+    def _kill(self) -> bool:
+        """End running calls, if possible; returns whether it was."""
+
+    @abstractmethod
+    def _close(self, *, wait: bool) -> None:
+        """Release all resources. May block, but waits for running calls only with `wait`."""
+
+    # ------------------------------------------------------------------ the interface of executors
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Submit a call. If something cannot be pickled, the future fails with a `TypeError` that names it.
+
+        Raises:
+            RuntimeError: The executor was shut down.
+        """
+        call = RemoteFuture(self, callback_name(fn))
+        with self._changed:
+            if self._shut_down:
+                raise RuntimeError(f"this {type(self).__name__} was shut down; make a new one")
+            self._pending.add(call)
+        try:
+            try:
+                payload = dumps((fn, args, kwargs))
+            except Exception as raised:  # noqa: BLE001 - this is the outcome of the call
+                error = explain_call(raised, fn, args, kwargs, make_pickler)
+                add_note(error, f"raised while pickling a call of {call.name} to send it to a worker")
+                self.end(call, error=error)
+                return call
+            self._send(call, payload)
+        except BaseException:
+            self.end(call)
+            raise
+        if call.cancelled():  # by another thread, before the library got it
+            self.withdraw(call)
+        return call
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Accept no more calls, and release all resources once the remaining calls are done.
+
+        Args:
+            wait: Return only after that.
+            cancel_futures: Cancel calls that have not begun.
+        """
+        with self._changed:
+            self._shut_down = True
+            calls = list(self._pending) if cancel_futures else []
+            if self._closer is None:
+                self._closer = threading.Thread(target=self._close_when_done, name="amltk-executor-close")
+                self._closer.start()
+        for call in calls:
+            if not call.running():
+                call.cancel()
+        if wait and not self._changed._is_owned():  # else the garbage collector asks, in the middle of something
+            self._closer.join()
+
+    def kill_workers(self) -> None:
+        """End the executor and its running calls, as far as possible, and wait until that is done."""
+        with self._changed:
+            self._shut_down = True
+            calls = list(self._pending)
+        killed = self._kill()
+        for call in calls:
+            if not call.running():
+                call.cancel()
+            elif killed:
+                self.end(call, error=self.lost(call, "its worker was killed"))
+        with self._changed:
+            self._pending.clear()  # calls that cannot be killed keep running unnoticed
+            self._waits = False
+            self._changed.notify_all()
+        self.shutdown()
+
+    # ------------------------------------------------------------------ outcomes of calls
+
+    def end(self, call: RemoteFuture, outcome: bytes | None = None, error: BaseException | None = None) -> None:
+        """Set the outcome of a call, or just remove it from the pending ones. Only the first outcome counts."""
+        if outcome is not None and not call.done():
+            result, error = _read(outcome, call)
+            call.conclude(result, error)
+        elif error is not None:
+            call.conclude(None, error)
+        with self._changed:
+            self._pending.discard(call)
+            if not self._pending:
+                self._changed.notify_all()
+
+    def lost(self, call: RemoteFuture, how: str) -> WorkerLostError:
+        """The error of a call that was lost with its worker."""
+        at = f" on {call.place}" if call.place else ""
+        return WorkerLostError(
+            f"{how}, while it was computing {call.name}{at}; only this call is lost, and it is not repeated"
+        )
+
+    def _close_when_done(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._pending)
+        self._close(wait=self._waits)
+
+
+def _read(outcome: bytes, call: RemoteFuture) -> tuple[Any, BaseException | None]:
+    try:
+        result, failure, where = pickle.loads(outcome)
+    except BaseException as error:  # noqa: BLE001 - this is the call's outcome
+        add_note(error, "raised while unpickling the result, in the process of the executor")
+        return None, error
+    call.tell_whereabouts(ExecutionInfo(*where))
+    if isinstance(failure, Failure):
+        at = call.place or "a worker"
+        return None, restore(failure, f"raised on {at} by a call of {call.name}")
+    return result, None

@@ -1,0 +1,1 @@
+"""Plugins that record calls with experiment trackers."""

@@ -1,0 +1,296 @@
+"""The dispatcher-keeping of the process pool, without any process."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from amltk.scheduling.executors.process_pool._state.dispatcher import (
+    LONG_CALL_SECONDS,
+    MAX_PREFETCH,
+    MIN_WORK_TO_WAKE_SECONDS,
+    PREFETCH_SECONDS,
+    Dispatcher,
+    WorkerSlot,
+)
+from amltk.scheduling.executors.process_pool.future import PoolFuture
+from tests.unit.scheduling.process_pool.making import make_call
+
+
+class Worker:
+    """A worker that takes a token when it is told to."""
+
+    def __init__(self, slot: WorkerSlot) -> None:
+        self.slot = slot
+        self.received: deque[tuple[int, PoolFuture]] = deque()
+        self.tokens: deque[int] = deque()
+        self.at: PoolFuture | None = None
+
+    def take(self) -> PoolFuture | None:
+        """Take a token, leave out what it is not for, and begin."""
+        if self.at is not None or not self.tokens:
+            return None
+        generation = self.tokens.popleft()
+        while self.received[0][0] != generation:
+            self.received.popleft()
+        self.at = self.received.popleft()[1]
+        return self.at
+
+
+class Bookkeeping(RuleBasedStateMachine):
+    """Workers that begin, end and die whenever they like, calls that are added, cancelled and shared."""
+
+    @initialize(workers=st.integers(1, 4), most=st.sampled_from([None, 1, 3]))
+    def open(self, workers: int, most: int | None) -> None:
+        self.dispatcher = Dispatcher(workers, most)
+        self.most = most
+        self.max = workers
+        self.workers: dict[int, Worker] = {}
+        self.began: list[int] = []
+        self.ended: list[int] = []
+        self.dropped: list[int] = []
+        self.lost: list[int] = []
+        self.accepted: list[PoolFuture] = []
+
+    @rule(number=st.integers(1, 200))
+    def submit(self, number: int) -> None:
+        for _ in range(number):
+            call = make_call(len(self.accepted) + 1)
+            self.accepted.append(call)
+            self.dispatcher.queue.append(call)
+
+    @rule()
+    def start(self) -> None:
+        while self.dispatcher.wants_seat():
+            slot = self.dispatcher.add_slot()
+            self.workers[slot.number] = Worker(slot)
+        assert len(self.dispatcher.slots) <= self.max
+
+    @precondition(lambda self: self.workers)
+    @rule(which=st.integers(0, 3))
+    def get_ready(self, which: int) -> None:
+        self.pick(which).slot.ready = True
+
+    @rule()
+    def assign(self) -> None:
+        for slot, calls in self.dispatcher.assign():
+            worker = self.workers[slot.number]
+            assert slot.ready
+            assert not slot.closed
+            worker.received.extend((slot.generation, call) for call in calls)
+            worker.tokens.extend([slot.generation] * len(calls))
+
+    @precondition(lambda self: self.workers)
+    @rule(which=st.integers(0, 3))
+    def begin(self, which: int) -> None:
+        call = self.pick(which).take()
+        if call is not None:
+            self.began.append(call.key)
+
+    @precondition(lambda self: self.workers)
+    @rule(which=st.integers(0, 3), seconds=st.sampled_from([1e-5, 1e-3, 1.0]))
+    def end(self, which: int, seconds: float) -> None:
+        worker = self.pick(which)
+        if worker.at is None:
+            return
+        call, worker.at = worker.at, None
+        finished = self.dispatcher.finish(worker.slot, call.key, seconds)
+        if call.key in self.dropped:
+            assert finished is None
+        else:
+            assert finished is call
+            call.dropped = True
+            self.ended.append(call.key)
+
+    @rule()
+    def share(self) -> None:
+        slot = self.dispatcher.to_share()
+        if slot is not None:
+            self.take_back(self.workers[slot.number])
+
+    @precondition(lambda self: self.workers)
+    @rule(which=st.integers(0, 3))
+    def die(self, which: int) -> None:
+        """A worker that dies loses the call that it was at, and nothing else."""
+        worker = self.pick(which)
+        self.take_back(worker)
+        lost = self.dispatcher.remove_slot(worker.slot)
+        assert lost == ([worker.at] if worker.at is not None and worker.at.key not in self.dropped else [])
+        for call in lost:
+            call.dropped = True
+            self.lost.append(call.key)
+        del self.workers[worker.slot.number]
+
+    @precondition(lambda self: self.accepted)
+    @rule(which=st.integers(0, 10_000))
+    def cancel(self, which: int) -> None:
+        call = self.accepted[which % len(self.accepted)]
+        if call.dropped:
+            return
+        if call.slot is not None:
+            self.take_back(self.workers[call.slot.number])
+        slot = self.dispatcher.drop(call)
+        self.dropped.append(call.key)
+        assert (slot is not None) == (call.key in self.began)
+
+    def take_back(self, worker: Worker) -> None:
+        if worker.tokens:
+            self.dispatcher.take_back(worker.slot, len(worker.tokens))
+            worker.tokens.clear()
+
+    def pick(self, which: int) -> Worker:
+        return list(self.workers.values())[which % len(self.workers)]
+
+    @invariant()
+    def every_call_is_in_one_place(self) -> None:
+        if not hasattr(self, "book"):
+            return
+        queued = [call.key for call in self.dispatcher.queue if not call.dropped]
+        sent = [call.key for slot in self.dispatcher.slots.values() for call in slot.sent]
+        everywhere = queued + sent + self.ended + self.dropped + self.lost
+        assert sorted(everywhere) == [call.key for call in self.accepted]
+        assert len(self.began) == len(set(self.began)), "begun twice"
+        assert not set(queued) & set(self.began), "begun, and yet to be begun"
+        for slot in self.dispatcher.slots.values():
+            assert len(slot.sent) <= MAX_PREFETCH
+            assert self.most is None or slot.begun <= self.most
+
+
+TestBookkeeping = Bookkeeping.TestCase
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(1, 4), st.booleans())
+def test_long_calls_occupy_all_workers(mix: list[bool], workers: int, one_is_up: bool) -> None:
+    """Whatever the mix of long and short calls: if N long ones can run, N workers are at long ones in the end.
+
+    This holds as well if a single worker was enough until then, which gets them all at first.
+    """
+    dispatcher = Dispatcher(workers, None)
+    dispatcher.expected = 1e-6  # as after many short calls: they travel in batches
+    calls = [make_call(n) for n in range(len(mix))]
+    is_long = {call.key: long for call, long in zip(calls, mix, strict=True)}
+    dispatcher.queue.extend(calls)
+    crew: dict[int, Worker] = {}
+    if one_is_up:
+        start(dispatcher, crew)
+        hand_out(dispatcher, crew)
+    for _ in range(10 * len(mix) + 10):
+        while dispatcher.wants_seat():
+            start(dispatcher, crew)
+        hand_out(dispatcher, crew)
+        moved = [work(dispatcher, worker, is_long) for worker in crew.values()]
+        slot = dispatcher.to_share()
+        if slot is not None:
+            dispatcher.take_back(slot, len(crew[slot.number].tokens))
+            crew[slot.number].tokens.clear()
+        elif not any(moved):
+            break
+    occupied = sum(worker.at is not None for worker in crew.values())
+    assert occupied == min(workers, sum(mix))
+
+
+def start(dispatcher: Dispatcher, crew: dict[int, Worker]) -> None:
+    """Have one worker more."""
+    slot = dispatcher.add_slot()
+    slot.ready = True
+    crew[slot.number] = Worker(slot)
+
+
+def hand_out(dispatcher: Dispatcher, crew: dict[int, Worker]) -> None:
+    """Send what is assigned."""
+    for slot, sent in dispatcher.assign():
+        crew[slot.number].received.extend((slot.generation, call) for call in sent)
+        crew[slot.number].tokens.extend([slot.generation] * len(sent))
+
+
+def work(dispatcher: Dispatcher, worker: Worker, is_long: dict[int, bool]) -> bool:
+    """Have the worker go on until it is at a long call; whether it began anything."""
+    moved = False
+    while worker.at is None and worker.take() is not None:
+        moved = True
+        assert worker.at is not None
+        if not is_long[worker.at.key]:
+            dispatcher.finish(worker.slot, worker.at.key, 1e-6)
+            worker.at = None
+    return moved
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shares"),
+    [
+        (MIN_WORK_TO_WAKE_SECONDS / 100, [6]),
+        (MIN_WORK_TO_WAKE_SECONDS / 4, [4, 2]),
+        (MIN_WORK_TO_WAKE_SECONDS, [3, 3]),
+        (PREFETCH_SECONDS / 2, [2, 2]),
+    ],
+)
+def test_a_second_worker_is_woken_for_what_is_worth_it(seconds: float, shares: list[int]) -> None:
+    """Calls that are done before another worker would be awake go to one; others are spread at once."""
+    dispatcher = Dispatcher(2, None)
+    dispatcher.expected = seconds
+    dispatcher.queue.extend(make_call(n) for n in range(6))
+    for _ in range(2):
+        dispatcher.add_slot().ready = True
+    assert [len(sent) for _, sent in dispatcher.assign()] == shares
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ended", "urgent"),
+    [
+        (LONG_CALL_SECONDS, 1, True),
+        (PREFETCH_SECONDS, 1, False),
+        (PREFETCH_SECONDS / 4, 2, False),
+        (PREFETCH_SECONDS / 4, 3, True),
+    ],
+)
+def test_it_is_urgent_to_send_when_a_worker_has_little_left(seconds: float, ended: int, urgent: bool) -> None:
+    """Outcomes can be told before calls are sent as long as workers have half of what they had in advance."""
+    dispatcher = Dispatcher(1, None)
+    dispatcher.expected = seconds
+    dispatcher.queue.extend(make_call(n) for n in range(9))
+    slot = dispatcher.add_slot()
+    slot.ready = True
+    assert dispatcher.urgent()
+    assert [len(sent) for _, sent in dispatcher.assign()] == [dispatcher.depth()]
+    assert not dispatcher.urgent()
+    for key in range(ended):
+        dispatcher.finish(slot, key, seconds)
+    assert dispatcher.urgent() is urgent
+
+
+def test_a_stream_of_short_calls_does_not_hide_a_long_one() -> None:
+    """What waits behind the oldest call is shared first, however many newer ones another worker has."""
+    dispatcher = Dispatcher(3, None)
+    dispatcher.expected = 1e-6
+    slots = [dispatcher.add_slot() for _ in range(3)]
+    calls = [make_call(n) for n in range(6)]
+    for slot, number in zip(slots, (2, 4), strict=False):
+        slot.ready = True
+        dispatcher.queue.extend(calls[:number])
+        del calls[:number]
+        assert [to for to, _ in dispatcher.assign()] == [slot]
+    assert dispatcher.to_share() is None
+    slots[2].ready = True
+    assert dispatcher.to_share() is slots[0]
+
+
+def test_a_limited_call_is_alone_with_its_worker() -> None:
+    """Nothing is sent behind a call that may be killed."""
+    dispatcher = Dispatcher(1, None)
+    calls: list[Any] = [make_call(n) for n in range(3)]
+    calls[1].limits = object()
+    dispatcher.expected = 1e-6
+    dispatcher.queue.extend(calls)
+    slot = dispatcher.add_slot()
+    slot.ready = True
+    assert [sent for _, sent in dispatcher.assign()] == [[calls[0]]]
+    dispatcher.finish(slot, 0, 1e-6)
+    assert [sent for _, sent in dispatcher.assign()] == [[calls[1]]]
+    assert list(dispatcher.assign()) == []
+    dispatcher.finish(slot, 1, 1e-6)
+    assert [sent for _, sent in dispatcher.assign()] == [[calls[2]]]
