@@ -1,4 +1,4 @@
-"""Many calls, of which few are pending at a time, on real processes: Task.map, Scheduler.wait_for_capacity, producers in threads."""
+"""Many calls, few of them pending at a time, on real processes: Task.map, wait_for_capacity, producers in threads."""
 
 from __future__ import annotations
 

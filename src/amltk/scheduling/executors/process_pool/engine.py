@@ -1,16 +1,19 @@
-"""What is behind a pool: who does the traffic and who looks after the workers, and when.
+"""The engine of a pool: which thread does the I/O, which one manages the workers, and when.
 
-The *traffic* (calls out, outcomes in) is quick and never blocks. While a run of a scheduler is attached, its loop does
-it, so that a task costs no change of threads; otherwise the pool's own thread does. The thread always looks after the
-*manager* (starts, deaths, limits), and steps in for a loop that is kept busy by a callback.
+The I/O (calls out, outcomes in) is quick and never blocks. While a scheduler's run is attached, its event loop does it,
+so that a call needs no thread switch; otherwise the pool's own thread does. That thread always runs the *manager*
+(starts, deaths, limits), and takes over the I/O when a callback keeps the loop busy.
 
-What the dispatcher, the links and the traffic hold is changed under `_lock`, which is never held while users' code is called
-or something may block: nobody who has it waits for another lock. `_turn_lock` is held by the one who makes a turn;
-`_submit_lock` guards what decides whether a call is accepted.
+Locks:
 
-Users' code can come up anywhere all the same: the garbage collector calls `__del__` methods and finalizers, and Python
-the handlers of signals, in the middle of whatever a thread does. What they ask for while their own thread has `_lock`
-cannot be waited for. It is put off, see `_unless_held`: the pool's thread does it once the lock is free.
+- `_submit_lock` guards the decision whether a call is accepted.
+- `_turn_lock` is held by the thread that makes a turn.
+- `_lock` guards the state of the dispatcher, the links and the I/O. It is the innermost one: nobody who holds it waits
+  for another lock, runs users' code, or does what may block.
+
+Users' code can still run anywhere: the garbage collector calls `__del__` methods and finalizers, and Python calls
+signal handlers, in the middle of whatever a thread does. If their own thread holds `_lock`, what they ask for is put
+off, see `_unless_held`: the pool's thread does it once the lock is free.
 """
 
 from __future__ import annotations

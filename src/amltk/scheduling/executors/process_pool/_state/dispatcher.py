@@ -1,4 +1,4 @@
-"""The dispatcher-keeping of the pool: which calls are waiting, which were sent to which worker, and which worker is next.
+"""The dispatcher: which calls are waiting, which were sent to which worker, and which worker gets the next one.
 
 A state machine without I/O, clock or thread: `engine` reports what happened and carries out its decisions.
 

@@ -12,13 +12,15 @@ from amltk.exceptions import TaskLimitError, WorkerLostError
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors._transfer.failure import restore
 from amltk.scheduling.executors.process_pool._state.protocol import Frame, Kind
-from amltk.scheduling.executors.process_pool._workers.starters import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from amltk.scheduling.executors.process_pool._io.worker_io import Outcome
     from amltk.scheduling.executors.process_pool.future import PoolFuture
+
+UNKNOWN_EXIT_CODE = -signal.NSIG
+"""Stands for the exit code of a worker whose parent was killed with it."""
 
 
 def tell(outcomes: Iterable[Outcome]) -> None:
@@ -72,12 +74,12 @@ def lost(call: PoolFuture, pid: int, code: int, reason: BaseException | None) ->
         return reason
     if reason is not None:
         how = f"was killed, because {reason}"
-    elif code == UNKNOWN:
+    elif code == UNKNOWN_EXIT_CODE:
         how = "ended together with the process that had started it"
     elif code < 0:
         how = f"was ended by {_signal_name(-code)}"
     else:
         how = f"ended with exit code {code}"
     error = WorkerLostError(f"worker {pid} {how}, while it was computing {_name(call)}; only this call is lost")
-    error.pid, error.exit_code = pid, None if code == UNKNOWN else code
+    error.pid, error.exit_code = pid, None if code == UNKNOWN_EXIT_CODE else code
     return error

@@ -23,14 +23,13 @@ from amltk.scheduling.executors.process_pool._child.worker import Start
 from amltk.scheduling.executors.process_pool._io.link import SLOW_START_SECONDS, Link
 from amltk.scheduling.executors.process_pool._pickling import main_module
 from amltk.scheduling.executors.process_pool._pickling.importable import MAIN
-from amltk.scheduling.executors.process_pool._state.outcomes import lost
+from amltk.scheduling.executors.process_pool._state.outcomes import UNKNOWN_EXIT_CODE, lost
 from amltk.scheduling.executors.process_pool._state.protocol import Kind, ProtocolError, encode
 from amltk.scheduling.executors.process_pool._system.descendants import ON_LINUX
 from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding
 from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind as Report
 from amltk.scheduling.executors.process_pool._workers.shortage import explain
 from amltk.scheduling.executors.process_pool._workers.starters import (
-    UNKNOWN,
     Starter,
     Surroundings,
     importable_path,
@@ -396,7 +395,7 @@ class WorkerManager:
                     link.pid,
                     link.reason,
                 )
-                self._bury(link, UNKNOWN)
+                self._bury(link, UNKNOWN_EXIT_CODE)
         return bool(denied)
 
     def _overdue(self, link: Link, now: float) -> Exception | None:
@@ -457,7 +456,7 @@ class WorkerManager:
             if report.value and link.reason is None and link.hung_up_at is None:  # else given up, or tried again
                 raise OSError(report.value, os.strerror(report.value))
             return False
-        if report.value == UNKNOWN:
+        if report.value == UNKNOWN_EXIT_CODE:
             _kill_group(link.pid)  # its supervisor was killed with it
         self._bury(link, report.value)
         return True
@@ -486,7 +485,7 @@ class WorkerManager:
             self._hear_out(link)
             self._forget(link)
             for call in self._dispatcher.remove_slot(link.slot):
-                self._io.end(call, lost(call, link.pid, UNKNOWN, link.reason))
+                self._io.end(call, lost(call, link.pid, UNKNOWN_EXIT_CODE, link.reason))
 
     def _hear_out(self, link: Link) -> None:
         """Take in what a worker has sent before it has ended; under the lock."""
@@ -516,7 +515,7 @@ class WorkerManager:
         for link in links:
             if link.pid:
                 _kill_group(link.pid)
-                self._bury(link, UNKNOWN)
+                self._bury(link, UNKNOWN_EXIT_CODE)
             else:
                 self._drop(link)
         self._start_failed("the process that starts workers has ended", None)

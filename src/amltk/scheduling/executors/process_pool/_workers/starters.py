@@ -19,6 +19,7 @@ from amltk.scheduling.executors.process_pool._child import worker
 from amltk.scheduling.executors.process_pool._child.library_threads import limit_forked, prepare_to_fork
 from amltk.scheduling.executors.process_pool._pickling import main_module
 from amltk.scheduling.executors.process_pool._pickling.importable import MAIN
+from amltk.scheduling.executors.process_pool._state.outcomes import UNKNOWN_EXIT_CODE
 from amltk.scheduling.executors.process_pool._workers.fork_server import server, supervisor
 from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind, Message, Preload, Receiver, send
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool._io.link import Link
 
 _log = logging.getLogger(__name__)
-
-UNKNOWN = -signal.NSIG
-"""Stands for the exit code of a worker whose parent was killed with it."""
 
 END_SECONDS = 10.0
 """How long the processes that start workers are waited for when they are to end."""
@@ -276,7 +274,7 @@ class Fork:
                     self._leaving.append(pid)
         for number in ended & self._supervisors.keys():  # it was killed
             del self._supervisors[number]
-            found.append(Message(Kind.ENDED, number, UNKNOWN))
+            found.append(Message(Kind.ENDED, number, UNKNOWN_EXIT_CODE))
         self._leaving = [pid for pid in self._leaving if not _has_ended(pid)]
         return found
 
