@@ -34,12 +34,12 @@ def scheduler() -> Scheduler:
     return Scheduler(ManualExecutor())
 
 
-def room(in_flight: Any) -> None:
+def wait_for_capacity(in_flight: Any) -> None:
     one = scheduler()
 
     @one.on_start
     async def wait() -> None:
-        await one.room(in_flight)
+        await one.wait_for_capacity(in_flight)
 
     run_in_virtual_time(one.async_run())
 
@@ -53,7 +53,7 @@ COUNTS: dict[str, Callable[[Any], object]] = {
     "attempts": lambda n: Retry(attempts=n),
     "lost_workers": lambda n: Retry(lost_workers=n),
     "in_flight": lambda n: scheduler().task(abs).map([], in_flight=n),
-    "room in_flight": room,
+    "wait_for_capacity in_flight": wait_for_capacity,
     "max_records": lambda n: Timeline(scheduler(), max_records=n),
     "max_workers": lambda n: ProcessPool(n).shutdown(),
     "max_tasks_per_child": lambda n: ProcessPool(1, max_tasks_per_child=n).shutdown(),

@@ -166,6 +166,6 @@ def test_a_length_costs_nothing_before_its_bytes_are_there() -> None:
 
 def test_a_message_can_be_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the size, the limit and the way out."""
-    monkeypatch.setattr(protocol, "MAX_FRAME_BYTES", 10)
+    monkeypatch.setattr(protocol, "LONGEST", 10)
     with pytest.raises(ValueError, match="11 bytes: a comm takes at most 10; return such data"):
         encode(Frame(FrameKind.MESSAGE, payload=bytes(11)))
