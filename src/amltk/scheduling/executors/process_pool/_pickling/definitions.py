@@ -161,7 +161,10 @@ class Definition:
         for present, name, value in self.used:
             if present.get(name, _MISSING) is not value:
                 return False
-        return all(len(present) == size for present, size in self._sizes)
+        for present, size in self._sizes:  # noqa: SIM110 - asked for each call: a generator would take longer
+            if len(present) != size:
+                return False
+        return True
 
     def __del__(self) -> None:
         self._forgotten.append(self.number)
