@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from amltk.scheduling.events import Emitter, Subscription
-    from amltk.scheduling.plugins.plugin import Plugin
+    from amltk.scheduling.plugin import Plugin
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.task import Task
 

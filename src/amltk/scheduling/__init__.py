@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.local.sequential import SequentialExecutor
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future
+    from amltk.scheduling.plugin import Plugin
     from amltk.scheduling.plugins.comm import Comm
     from amltk.scheduling.plugins.limiter import Limiter
     from amltk.scheduling.plugins.limits import Limits
-    from amltk.scheduling.plugins.plugin import Plugin
     from amltk.scheduling.plugins.retry import Retry
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.task import Task
@@ -52,7 +52,7 @@ _HOMES = {
     "Comm": "amltk.scheduling.plugins.comm",
     "Limiter": "amltk.scheduling.plugins.limiter",
     "Limits": "amltk.scheduling.plugins.limits",
-    "Plugin": "amltk.scheduling.plugins.plugin",
+    "Plugin": "amltk.scheduling.plugin",
     "Retry": "amltk.scheduling.plugins.retry",
     "Scheduler": "amltk.scheduling.scheduler",
     "Task": "amltk.scheduling.task",

@@ -15,11 +15,11 @@ from amltk.exceptions import ExecutorBrokenError, FutureCancelledError, Schedule
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
-    from amltk.scheduling._loop.steps import Steps
     from amltk.scheduling._run.lifecycle import RunLifecycle
     from amltk.scheduling._run.outbox import Outbox
     from amltk.scheduling._run.policy import RunOptions
     from amltk.scheduling._run.run import Run
+    from amltk.scheduling._run.steps import Steps
     from amltk.scheduling.events import Subscription
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future

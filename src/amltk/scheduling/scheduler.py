@@ -32,7 +32,7 @@ from amltk.scheduling.events import (
     raise_attribute_error,
 )
 from amltk.scheduling.executors.adapter import ExecutorAdapter
-from amltk.scheduling.executors.registry import ExecutorSpec, Terminator, kind_named, kind_of, workers_of
+from amltk.scheduling.executors.registry import ExecutorSpec, kind_named, kind_of, workers_of
 from amltk.scheduling.factories import Factories
 from amltk.scheduling.scheduler_events import SchedulerEvents
 from amltk.scheduling.task import Task
@@ -43,12 +43,13 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from amltk.scheduling._loop.steps import Steps
     from amltk.scheduling._loop.timers import Timer
     from amltk.scheduling._run.refresh import View
+    from amltk.scheduling._run.steps import Steps
+    from amltk.scheduling.executors.capabilities import Terminator
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future, Observer
-    from amltk.scheduling.plugins.plugin import GivingPlugin, HoldingPlugin, PassingPlugin, Plugin
+    from amltk.scheduling.plugin import GivingPlugin, HoldingPlugin, PassingPlugin, Plugin
     from amltk.types import Duration
 
 _log = logging.getLogger(__name__)
@@ -416,7 +417,7 @@ class Scheduler(SchedulerEvents, Factories):
 
     def begin_steps(self, options: RunOptions, display: Display) -> Steps:
         """Begin a run that the caller drives step by step, and closes. For loops over results. Raises as `run` does."""
-        from amltk.scheduling._loop.steps import Steps  # few programs need it
+        from amltk.scheduling._run.steps import Steps  # few programs need it
 
         view = self._view(display, options.timeout)
         with ExitStack() as ends:

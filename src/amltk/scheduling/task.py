@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from amltk.scheduling.future import Future
-    from amltk.scheduling.plugins.plugin import Plugin
+    from amltk.scheduling.plugin import Plugin
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.task_map import Unpack
 

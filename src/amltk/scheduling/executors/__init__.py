@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from amltk.scheduling.executors.capabilities import Capabilities
     from amltk.scheduling.executors.local.sequential import SequentialExecutor
     from amltk.scheduling.executors.process_pool.limits import CallLimits
     from amltk.scheduling.executors.process_pool.pool import ProcessPool
-    from amltk.scheduling.executors.registry import KINDS, Capabilities, ExecutorSpec
+    from amltk.scheduling.executors.registry import KINDS, ExecutorSpec
 
 __all__ = [
     "KINDS",
@@ -27,7 +28,7 @@ __all__ = [
 _HOMES = {
     "CallLimits": "amltk.scheduling.executors.process_pool.limits",
     "ProcessPool": "amltk.scheduling.executors.process_pool.pool",
-    "Capabilities": "amltk.scheduling.executors.registry",
+    "Capabilities": "amltk.scheduling.executors.capabilities",
     "ExecutorSpec": "amltk.scheduling.executors.registry",
     "KINDS": "amltk.scheduling.executors.registry",
     "SequentialExecutor": "amltk.scheduling.executors.local.sequential",

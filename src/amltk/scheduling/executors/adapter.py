@@ -8,7 +8,7 @@ import logging
 from concurrent.futures import BrokenExecutor
 from functools import partial
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors.local.sequential import SequentialExecutor
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from concurrent.futures import Future as Work
 
-    from amltk.scheduling.call import Call
-    from amltk.scheduling.executors.registry import Capabilities, Terminator
+    from amltk.scheduling.executors.capabilities import Capabilities, Terminator
+    from amltk.scheduling.executors.process_pool.limits import CallLimits
 
     Caller = Callable[[Callable[[], None]], None]
 
@@ -34,6 +34,15 @@ _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 
 MAX_LOOKED_AT = 500
 """How many pending calls are checked for running at most, plus one per worker."""
+
+
+class Prepared(Protocol):
+    """A call as the plugins of its task have prepared it."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    limits: CallLimits | None
 
 
 class ExecutorAdapter:
@@ -108,7 +117,7 @@ class ExecutorAdapter:
             self._detach()
             self._detach = None
 
-    def submit_call(self, call: Call) -> Any:
+    def submit_call(self, call: Prepared) -> Any:
         """Submit a call as the plugins have prepared it, within its limits."""
         if call.limits is None:
             return self.submit(call.function, *call.args, **call.kwargs)

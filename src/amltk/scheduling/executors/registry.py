@@ -5,56 +5,20 @@ A new back end is one file with a factory and one row here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from amltk import _extras
 from amltk._checks import as_whole
 from amltk.scheduling.executors import termination
+from amltk.scheduling.executors.capabilities import Capabilities
 from amltk.scheduling.executors.local import processes, sequential, threads
 
-Terminator = Callable[[Executor], None]
-"""Ends an executor without waiting for its calls; may block, since it is called on a separate thread."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
 
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What an executor can do; the contract tests check each claim, in both directions."""
-
-    kills_running: bool
-    """Running calls can be ended without waiting for them."""
-    isolates_crashes: bool
-    """A lost worker costs only the call that it was running."""
-    remote: bool
-    """Calls may run on another machine."""
-    in_loop: bool = False
-    """Calls run on the thread of the run's loop, one at a time."""
-    in_process: bool = False
-    """Work runs in this process, and a crash is this process's own."""
-    shares_objects: bool = False
-    """Arguments and results are the very objects, and not copies."""
-    closures: bool = False
-    """Functions that no other process could import, such as lambdas and closures, can be computed."""
-    cancels_running: bool = False
-    """Cancelling the future of a running call ends that call, and nothing else."""
-    crash_ends_program: bool = False
-    """A call that takes its process down takes this program down too."""
-    tells_running: bool = True
-    """`running()` of a future is true from when a worker begins the call, or shortly before."""
-    limits_calls: bool = False
-    """It has `submit_limited`, which ends calls that exceed their limits."""
-    tells_execution: bool = True
-    """`execution_info` of a future reports the process that computed the call, and its times."""
-    lists_running: bool = False
-    """It lists the running calls, however many are waiting: it has `running_calls`, like `ProcessPool`."""
-    names_losses: bool = True
-    """A call whose worker is killed fails with `BrokenExecutor`, `WorkerLostError` or a subclass."""
-    in_order: bool = False
-    """Calls begin in order of submission."""
-    driven_by_loop: bool = False
-    """It lets the loop of a run handle its traffic: it has `attach` and `detach`, like `ProcessPool`."""
+    from amltk.scheduling.executors.capabilities import Terminator
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from amltk.scheduling.plugin import GivingPlugin, HoldingPlugin, PassingPlugin, Plugin
     from amltk.scheduling.plugins.comm import Comm
     from amltk.scheduling.plugins.emissions_tracker_plugin import EmissionsTrackerPlugin
     from amltk.scheduling.plugins.limiter import Limiter
     from amltk.scheduling.plugins.limits import Limits
-    from amltk.scheduling.plugins.plugin import GivingPlugin, HoldingPlugin, PassingPlugin, Plugin
     from amltk.scheduling.plugins.pynisher import PynisherPlugin
     from amltk.scheduling.plugins.retry import Retry
     from amltk.scheduling.plugins.threadpoolctl import ThreadPoolCTLPlugin
@@ -42,13 +42,13 @@ __all__ = [
 _HOMES = {
     "Comm": "amltk.scheduling.plugins.comm",
     "EmissionsTrackerPlugin": "amltk.scheduling.plugins.emissions_tracker_plugin",
-    "GivingPlugin": "amltk.scheduling.plugins.plugin",
-    "HoldingPlugin": "amltk.scheduling.plugins.plugin",
+    "GivingPlugin": "amltk.scheduling.plugin",
+    "HoldingPlugin": "amltk.scheduling.plugin",
     "Limiter": "amltk.scheduling.plugins.limiter",
     "Limits": "amltk.scheduling.plugins.limits",
     "MLflowPlugin": "amltk.scheduling.plugins.trackers.mlflow",
-    "PassingPlugin": "amltk.scheduling.plugins.plugin",
-    "Plugin": "amltk.scheduling.plugins.plugin",
+    "PassingPlugin": "amltk.scheduling.plugin",
+    "Plugin": "amltk.scheduling.plugin",
     "PynisherPlugin": "amltk.scheduling.plugins.pynisher",
     "Retry": "amltk.scheduling.plugins.retry",
     "ThreadPoolCTLPlugin": "amltk.scheduling.plugins.threadpoolctl",

@@ -7,13 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from amltk import _extras
-from amltk.scheduling.plugins.plugin import PassingPlugin
+from amltk.scheduling.plugin import PassingPlugin
 from amltk.scheduling.plugins.wrapping import Wrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from amltk.scheduling.plugins.plugin import Submission
+    from amltk.scheduling.plugin import Submission
 
 _OF_OFFLINE = {"country_iso_code", "country_2letter_iso_code", "region", "cloud_provider", "cloud_region"}
 """Arguments that only codecarbon's offline tracker takes; the online one asks servers for these values."""

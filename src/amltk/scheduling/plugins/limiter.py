@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, get_args
 from amltk._checks import check_optional_count
 from amltk.exceptions import SchedulerNotRunningError
 from amltk.scheduling.events import Event
-from amltk.scheduling.plugins.plugin import HoldingPlugin
+from amltk.scheduling.plugin import HoldingPlugin
 from amltk.scheduling.task import Task
 
 if TYPE_CHECKING:

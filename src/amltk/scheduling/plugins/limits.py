@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from amltk.exceptions import CpuTimeLimitError, MemoryLimitError, TaskLimitError, WallTimeLimitError
 from amltk.scheduling.events import Event, callback_name
 from amltk.scheduling.executors.process_pool.limits import CallLimits
-from amltk.scheduling.plugins.plugin import PassingPlugin
+from amltk.scheduling.plugin import PassingPlugin
 
 if TYPE_CHECKING:
     from collections.abc import Callable

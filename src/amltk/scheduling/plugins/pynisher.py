@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from amltk import _extras
 from amltk._checks import check_seconds
 from amltk.scheduling.events import Event
-from amltk.scheduling.plugins.plugin import PassingPlugin
+from amltk.scheduling.plugin import PassingPlugin
 from amltk.scheduling.plugins.wrapping import Wrapper
 
 if TYPE_CHECKING:

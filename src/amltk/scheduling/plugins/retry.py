@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from amltk._checks import as_whole, check_between, check_count, check_seconds
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.events import Event
-from amltk.scheduling.plugins.plugin import PassingPlugin
+from amltk.scheduling.plugin import PassingPlugin
 
 if TYPE_CHECKING:
     import asyncio

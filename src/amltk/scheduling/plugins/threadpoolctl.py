@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from amltk import _extras
 from amltk._checks import check_count, check_optional_count
+from amltk.scheduling.plugin import PassingPlugin
 from amltk.scheduling.plugins._support.imports import ImportWatch
 from amltk.scheduling.plugins._support.process_wide import ProcessWide
-from amltk.scheduling.plugins.plugin import PassingPlugin
 from amltk.scheduling.plugins.wrapping import Wrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from amltk.scheduling.plugins.plugin import Submission
+    from amltk.scheduling.plugin import Submission
 
 _LIMITS = ProcessWide()
 

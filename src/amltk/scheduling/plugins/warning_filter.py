@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from amltk.scheduling.plugin import PassingPlugin
 from amltk.scheduling.plugins._support.process_wide import ProcessWide
-from amltk.scheduling.plugins.plugin import PassingPlugin
 from amltk.scheduling.plugins.wrapping import Wrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from amltk.scheduling.plugins.plugin import Submission
+    from amltk.scheduling.plugin import Submission
 
 _FILTERS = ProcessWide()
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     Gather = Callable[[Callable[[], None]], None]
 
-    from amltk.scheduling.executors.process_pool._io.worker_io import Outcome
+    from amltk.scheduling.executors.process_pool._state.outcomes import Outcome
     from amltk.scheduling.executors.process_pool.future import PoolFuture
     from amltk.scheduling.executors.process_pool.options import WorkerOptions
 

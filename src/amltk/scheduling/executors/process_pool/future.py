@@ -12,7 +12,6 @@ from amltk.scheduling.executors.light_future import LightFuture
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from amltk.scheduling.executors.process_pool._pickling.pickles import Parcel
     from amltk.scheduling.executors.process_pool._state.dispatcher import WorkerSlot
     from amltk.scheduling.executors.process_pool.limits import CallLimits
 
@@ -73,7 +72,7 @@ class PoolFuture(LightFuture[Any]):
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
         self.limits: CallLimits | None = limits
-        self.payload: Parcel | None = None  # the pickled call
+        self.payload: Any = None  # the pickled call, a `CallPayload`; `Any`, since that is a layer above
         self.key: int = 0  # its number, once it is in the dispatcher
         self.slot: WorkerSlot | None = None  # the worker that it was sent to
         self.dropped: bool = False  # it has ended or was cancelled, and must not begin

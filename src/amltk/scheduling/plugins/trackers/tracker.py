@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from amltk import _clock
 from amltk.scheduling.events import Event
 from amltk.scheduling.executors.execution_info import ExecutionInfo, execution_info
+from amltk.scheduling.plugin import PassingPlugin
 from amltk.scheduling.plugins._support.background import Background
-from amltk.scheduling.plugins.plugin import PassingPlugin
 from amltk.scheduling.plugins.trackers.record import Record, exception_text, metrics, parameters
 
 if TYPE_CHECKING:

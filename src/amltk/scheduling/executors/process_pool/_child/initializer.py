@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from amltk.scheduling.executors.process_pool._pickling.definitions import Definitions
-    from amltk.scheduling.executors.process_pool._pickling.pickles import Parcel
+    from amltk.scheduling.executors.process_pool._pickling.pickles import CallPayload
 
 _SHARED = {"multiprocessing.heap", "multiprocessing.sharedctypes"}
 """The modules of `multiprocessing` that register how shared memory is pickled."""
@@ -61,7 +61,7 @@ class Initializer:
             except Exception as error:  # noqa: BLE001 - any error is explained
                 _refuse(error, [(f"initargs[{n}]", arg) for n, arg in enumerate(args)], make_probe)
 
-    def payload(self, definitions: Definitions) -> Parcel:
+    def payload(self, definitions: Definitions) -> CallPayload:
         """The initializer in its present state, as a call without arguments, for one worker.
 
         Raises:

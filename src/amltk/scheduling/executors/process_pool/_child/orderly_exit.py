@@ -27,8 +27,6 @@ from multiprocessing import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import amltk
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import FrameType
@@ -44,7 +42,7 @@ MAX_NAMED = 3
 
 _BUFFERS = (io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)
 
-_INSTALLED = (str(Path(os.__file__).parent), str(Path(amltk.__file__).parent), "<frozen")
+_INSTALLED = (str(Path(os.__file__).parent), str(Path(__file__).parents[4]), "<frozen")
 """The prefixes of file names that are part of Python or of this package."""
 
 _LIBRARIES = ("site-packages", "dist-packages")

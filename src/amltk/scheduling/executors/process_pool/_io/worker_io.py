@@ -22,17 +22,14 @@ from amltk.scheduling.executors.process_pool._state.protocol import Buffer, Fram
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import TypeAlias
 
     from amltk.scheduling.executors.process_pool._child.initializer import Initializer
     from amltk.scheduling.executors.process_pool._io.link import Link
     from amltk.scheduling.executors.process_pool._pickling.descriptor_lending import Loan
     from amltk.scheduling.executors.process_pool._state.dispatcher import Dispatcher, WorkerSlot
+    from amltk.scheduling.executors.process_pool._state.outcomes import Outcome
     from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding
     from amltk.scheduling.executors.process_pool.future import PoolFuture
-
-    Outcome: TypeAlias = tuple[PoolFuture, Frame | None, BaseException | None]
-    """How a call ended: with a frame from a worker, or with an error of the pool."""
 
 SHARING_DELAY_SECONDS = 0.001
 """How many seconds calls wait behind another one before they are given to an idle worker."""

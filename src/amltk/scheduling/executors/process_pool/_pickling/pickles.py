@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool._pickling.descriptor_lending import Ticket
     from amltk.scheduling.executors.process_pool._pickling.names import Names
 
-    Parcel: TypeAlias = tuple[int, bytes, list[memoryview], list[Definition | Loan]]
+    CallPayload: TypeAlias = tuple[int, bytes, list[memoryview], list[Definition | Loan]]
     """A pickled call: the number of the function (0 if it is in the pickle), the pickle, its out-of-band buffers, and
     the definitions and descriptors that it refers to."""
 
@@ -94,7 +94,7 @@ class CallPickler(ByValue):
         self._uses.append(loan)
         return loan.ticket
 
-    def payload(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parcel:
+    def payload(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallPayload:
         """Pickle a call. A plain function or class is referred to by number.
 
         Raises:

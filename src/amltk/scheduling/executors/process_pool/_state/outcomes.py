@@ -15,9 +15,12 @@ from amltk.scheduling.executors.process_pool._state.protocol import Frame, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import TypeAlias
 
-    from amltk.scheduling.executors.process_pool._io.worker_io import Outcome
     from amltk.scheduling.executors.process_pool.future import PoolFuture
+
+    Outcome: TypeAlias = tuple[PoolFuture, Frame | None, BaseException | None]
+    """How a call ended: with a frame from a worker, or with an error of the pool."""
 
 UNKNOWN_EXIT_CODE = -signal.NSIG
 """Stands for the exit code of a worker whose parent was killed with it."""
