@@ -76,7 +76,7 @@ async def state() -> dict[str, Any]:
     counts = scheduler.event_counts
     return {
         "running": scheduler.running(),
-        "pending": scheduler.n_running,
+        "pending": scheduler.n_pending,
         "done": counts[scheduler.FUTURE_RESULT],
         "failed": counts[scheduler.FUTURE_EXCEPTION],
         "cancelled": counts[scheduler.FUTURE_CANCELLED],

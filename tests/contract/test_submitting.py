@@ -190,7 +190,7 @@ def test_a_submission_from_a_thread_that_is_joined_in_a_callback(scheduler: Sche
         scheduler.submit(work.double, 3).cancel()
         assert scheduler.running()
         assert not scheduler.empty()
-        assert len(scheduler.queue) == scheduler.n_running == 3
+        assert len(scheduler.queue) == scheduler.n_pending == scheduler.n_running == 3
 
     @scheduler.on_start
     def launch() -> None:

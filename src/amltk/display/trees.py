@@ -46,7 +46,7 @@ def task_tree(task: Task[..., Any]) -> RenderableType:
         (wording.printable(task.name), theme.TITLE),
         wording.parameters(task.function),
         "  ",
-        (f"{task.n_running:,} pending", theme.PENDING if task.n_running else theme.QUIET),
+        (f"{task.n_pending:,} pending", theme.PENDING if task.n_pending else theme.QUIET),
     )
     tree = Tree(label, guide_style=theme.FRAME)
     for plugin in task.plugins:
@@ -56,7 +56,7 @@ def task_tree(task: Task[..., Any]) -> RenderableType:
 
 
 def _facts(scheduler: Scheduler) -> Table:
-    n = scheduler.n_running
+    n = scheduler.n_pending
     if scheduler.running():
         state = Text("running", theme.ACTIVE)
     else:

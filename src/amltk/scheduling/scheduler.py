@@ -233,7 +233,7 @@ class Scheduler(SchedulerEvents, Factories):
             ValueError: It is below 1.
         """
         in_flight = check_count("in_flight", in_flight)
-        while self.running() and self.n_running >= in_flight:
+        while self.running() and self.n_pending >= in_flight:
             ended = asyncio.get_running_loop().create_future()
             subscriptions = [
                 self.emitter.register(event, partial(_note, ended), hidden=True)
@@ -506,10 +506,15 @@ class Scheduler(SchedulerEvents, Factories):
         return [] if run is None else list(run.pending_calls)
 
     @property
-    def n_running(self) -> int:
-        """How many submissions have not ended; takes the same time however many they are."""
+    def n_pending(self) -> int:
+        """How many submissions have not ended, whether a worker has begun them or not; counted in constant time."""
         run = self._run
         return 0 if run is None else len(run.pending_calls)
+
+    @property
+    def n_running(self) -> int:
+        """The same as `n_pending`, under the name that AMLTK has for it."""
+        return self.n_pending
 
     def running_calls(self) -> list[Future[Any]] | None:
         """The futures whose compute a worker has begun. May be called from any thread.
@@ -741,7 +746,7 @@ class Scheduler(SchedulerEvents, Factories):
 
     def __repr__(self) -> str:
         state = "running" if self.running() else "not running"
-        return f"<Scheduler on {self._executor!r}, {state}, {self.n_running} pending>"
+        return f"<Scheduler on {self._executor!r}, {state}, {self.n_pending} pending>"
 
 
 def _note(ended: asyncio.Future[None], *_: object) -> None:

@@ -154,7 +154,7 @@ class Snapshot:
         return cls(
             time=_clock.now(),
             accepting=scheduler.running(),
-            counts=_counts(scheduler.n_running, None if calls is None else len(calls), done, failed, cancelled),
+            counts=_counts(scheduler.n_pending, None if calls is None else len(calls), done, failed, cancelled),
             calls=tuple(map(_running_call, calls or ())),
             tasks=tuple(_task(task, None if by_task is None else by_task[task]) for task in list(scheduler.tasks)),
             callback_exceptions=scheduler.callback_exceptions,
@@ -184,7 +184,7 @@ def _place(told: ExecutionInfo) -> str:
 def _task(task: Task[..., Any], running: int | None) -> TaskSnapshot:
     channels = task.channels
     endings = (channels.result, channels.exception, channels.cancelled)
-    counts = _counts(task.n_running, running, *(channel.count for channel in endings))
+    counts = _counts(task.n_pending, running, *(channel.count for channel in endings))
     everyones = {channel.event for channel in channels}
     return TaskSnapshot(
         task,

@@ -253,9 +253,14 @@ class Task(Emitter, Generic[P, R, S_co]):
         return self.queue
 
     @property
-    def n_running(self) -> int:
-        """How many submissions of this task have not ended."""
+    def n_pending(self) -> int:
+        """How many submissions of this task have not ended, whether a worker has begun them or not."""
         return len(self.pending)
+
+    @property
+    def n_running(self) -> int:
+        """The same as `n_pending`, under the name that AMLTK has for it."""
+        return self.n_pending
 
     def running(self) -> bool:
         """Whether a submission of this task has not ended."""

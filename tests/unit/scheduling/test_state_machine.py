@@ -284,7 +284,7 @@ class LifeOfARun(RuleBasedStateMachine):
         assert pending_calls.results == names.count("future-result")
         assert pending_calls.exceptions == names.count("future-exception")
         assert pending_calls.cancelled == names.count("future-cancelled")
-        assert self.task.n_running == len(self.task.queue) == len(pending_calls)
+        assert self.task.n_pending == self.task.n_running == len(self.task.queue) == len(pending_calls)
         assert set(self.task.queue) <= set(self.accepted)
         assert not any(self.pending_at_empty)
 

@@ -78,7 +78,7 @@ class Limiter(HoldingPlugin):
     @property
     def n_running(self) -> int:
         """How many calls of the task are pending."""
-        return 0 if self.task is None else self.task.n_running
+        return 0 if self.task is None else self.task.n_pending
 
     @property
     def n_kept(self) -> int:
@@ -150,7 +150,7 @@ class Limiter(HoldingPlugin):
         task = self._attached()
         if self._calls_are_used_up():
             return self.CALL_LIMIT_REACHED, task
-        if self.max_concurrent is not None and task.n_running >= self.max_concurrent:
+        if self.max_concurrent is not None and task.n_pending >= self.max_concurrent:
             return self.CONCURRENT_LIMIT_REACHED, task
         for other in self.not_while_running:
             if other.running():
