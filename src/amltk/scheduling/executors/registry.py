@@ -139,7 +139,7 @@ KINDS: tuple[ExecutorSpec, ...] = (
     ),
     ExecutorSpec(
         name="loky",
-        factory=_optional("loky", "loky", extra="loky"),
+        factory=_optional("remote.loky", "loky", extra="loky"),
         type_name="amltk.scheduling.executors.remote.loky.LokyExecutor",
         capabilities=Capabilities(
             kills_running=True, isolates_crashes=False, remote=False, closures=True, in_order=True
@@ -149,7 +149,7 @@ KINDS: tuple[ExecutorSpec, ...] = (
     ),
     ExecutorSpec(
         name="dask_jobqueue",
-        factory=_optional("jobqueue", "dask", "distributed", "dask_jobqueue", extra="cluster"),
+        factory=_optional("remote.dask.jobqueue", "dask", "distributed", "dask_jobqueue", extra="cluster"),
         type_name="amltk.scheduling.executors.remote.dask.jobqueue.JobQueueExecutor",
         capabilities=Capabilities(
             kills_running=True, isolates_crashes=True, remote=True, closures=True, lists_running=True
@@ -159,7 +159,7 @@ KINDS: tuple[ExecutorSpec, ...] = (
     ),
     ExecutorSpec(
         name="dask",
-        factory=_optional("dask", "dask", "distributed", extra="dask"),
+        factory=_optional("remote.dask.executor", "dask", "distributed", extra="dask"),
         type_name="amltk.scheduling.executors.remote.dask.executor.OwnDaskExecutor",
         capabilities=Capabilities(
             kills_running=True, isolates_crashes=True, remote=False, closures=True, lists_running=True
@@ -179,7 +179,7 @@ KINDS: tuple[ExecutorSpec, ...] = (
     ),
     ExecutorSpec(
         name="ray",
-        factory=_optional("ray", "ray", extra="ray"),
+        factory=_optional("remote.ray", "ray", extra="ray"),
         type_name="amltk.scheduling.executors.remote.ray.RayExecutor",
         capabilities=Capabilities(
             kills_running=True,
@@ -194,7 +194,7 @@ KINDS: tuple[ExecutorSpec, ...] = (
     ),
     ExecutorSpec(
         name="mpi",
-        factory=_optional("mpi", "mpi4py", extra="mpi"),
+        factory=_optional("remote.mpi", "mpi4py", extra="mpi"),
         type_name="amltk.scheduling.executors.remote.mpi.MPIExecutor",
         capabilities=Capabilities(
             kills_running=False,
