@@ -10,8 +10,12 @@ children in this way.
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from multiprocessing import resource_tracker
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROBES = (b"PROBE:", b'{"cmd":"PROBE"')
 """The beginnings of lines that only probe for a tracker; in JSON they may be from CPython 3.14 on."""
@@ -78,3 +82,14 @@ def use(descriptor: int) -> None:
     tracker: Any = resource_tracker._resource_tracker
     tracker._fd = descriptor
     tracker._pid = None  # the tracker is not a child of this process
+
+
+@contextmanager
+def kept_in_copies() -> Iterator[None]:
+    """Have copies that `os.fork` makes meanwhile keep the descriptor: from CPython 3.14 on, they would close it."""
+    tracker: Any = resource_tracker._resource_tracker
+    descriptor, tracker._fd = tracker._fd, None
+    try:
+        yield
+    finally:
+        tracker._fd = descriptor

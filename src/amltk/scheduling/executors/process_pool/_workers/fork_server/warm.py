@@ -122,13 +122,13 @@ def _fork(connection: socket.socket, report: int, number: int) -> bool:
     """
     is_between = False
     try:
-        between = os.fork()
+        between = _fork_once()
         if between:
             _wait(between, connection, number)
             return False
         is_between = True
         between = os.getpid()
-        pid = os.fork()
+        pid = _fork_once()
     except OSError as error:
         send(connection, Message(Kind.FAILED, number, error.errno or errno.EAGAIN))
         if is_between:
@@ -140,6 +140,11 @@ def _fork(connection: socket.socket, report: int, number: int) -> bool:
     while os.getppid() == between:
         time.sleep(0)  # until the process in between has ended
     return True
+
+
+def _fork_once() -> int:
+    with resource_tracker.kept_in_copies():
+        return os.fork()
 
 
 def _wait(between: int, connection: socket.socket, number: int) -> None:
