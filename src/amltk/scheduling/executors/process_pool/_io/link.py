@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 SMALL_FRAME_BYTES = 1 << 18
-"""The size in bytes up to which a piece is not worth queueing."""
+"""The size in bytes up to which a piece is sent without queueing it."""
 
 
 SLOW_START_SECONDS = 10.0
-"""How long a worker may take to be ready before that is logged."""
+"""How long a worker may take to become ready before that is logged."""
 
 
 class Link:

@@ -10,7 +10,7 @@ UNLIMITED = 1 << 62
 
 
 def explain(error: OSError) -> str:
-    """Which resource has run out, and the remedy."""
+    """The resource that has run out, and the remedy."""
     return f"{error}{_REMEDIES.get(error.errno or 0, _nothing)()}"
 
 
