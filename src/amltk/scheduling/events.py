@@ -32,7 +32,7 @@ class _TakesAnything(Protocol):
 
 
 class _TakesOneAndAnything(Protocol):
-    def __call__(self, first: Never, /, *args: object) -> Any: ...  # whatever the first one is
+    def __call__(self, first: Never, /, *args: object) -> Any: ...  # whatever the type of the first one
 
 
 A = TypeVar("A", bound=_TakesAnything)
@@ -263,7 +263,7 @@ class Emitter:
 
     @property
     def event_counts(self) -> Counter[Event[..., Any]]:
-        """How often each event was delivered since this emitter was made; events that never happened are left out."""
+        """How often each event was delivered since this emitter was created. Events that never happened are omitted."""
         return Counter({c.event: c.count for c in list(self._channels.values()) if c.count})
 
     def add_event(self, *events: Event[..., Any]) -> None:

@@ -100,7 +100,7 @@ class Factories:
         exit_timeout: Duration = 10.0,
         terminate: Callable[[Executor], Any] | bool = True,
     ) -> Self:
-        """A scheduler over local processes: a `ProcessPool`. A lost process costs only the call that it was computing.
+        """A scheduler over local processes: a `ProcessPool`. A lost process costs only the call that it was running.
 
         In each process BLAS and OpenMP use as many threads as it has CPUs available, see `ProcessPool`.
 
@@ -228,7 +228,7 @@ class Factories:
     def with_dask(
         cls, client: Any = None, *, terminate: Callable[[Executor], Any] | bool = True, **options: Any
     ) -> Self:
-        """A scheduler over Dask. A lost worker costs the call it was computing; Dask alone would silently retry it.
+        """A scheduler over Dask. A lost worker costs the call it was running; Dask alone would silently retry it.
 
         Args:
             client: A `distributed.Client`, a cluster or the address of a Dask scheduler. It stays open, and its running
@@ -260,7 +260,7 @@ class Factories:
     ) -> Self:
         """A scheduler over the jobs of a batch system. They are cancelled at the end of a run.
 
-        A job that is cancelled, preempted or out of time costs the call that it was computing, and is replaced. With a
+        A job that is cancelled, preempted or out of time costs the call that it was running, and is replaced. With a
         `walltime`, a worker leaves a minute early, so that it is not killed while it is handing data over.
 
         Args:
@@ -306,7 +306,7 @@ class Factories:
         terminate: Callable[[Executor], Any] | bool = True,
         **init: Any,
     ) -> Self:
-        """A scheduler over Ray tasks. A lost worker costs the call it was computing. Running calls can be cancelled.
+        """A scheduler over Ray tasks. A lost worker costs the call it was running. Running calls can be cancelled.
 
         Args:
             task_options: What each call needs: `num_cpus`, `num_gpus`, `resources`, `runtime_env`, ...; see

@@ -1,4 +1,4 @@
-"""The calls of a map as they end, for a plain loop: what drives a run in the user's place."""
+"""The calls of a map as they end, for a plain loop that drives the run."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ class AsyncOwn:
     async def aclose(self) -> None:
         """End the run, if it is not over, and wait for its end."""
         if self._run.done():
-            return  # it was concluded, or is about to be
+            return  # `conclude` was called, or is about to be
         if self._scheduler.is_beginning():
             self._run.cancel()
         else:

@@ -329,8 +329,8 @@ class Scheduler(SchedulerEvents, Factories):
             on_callback_exception: The same for what callbacks and plugins raise, independently of `on_exception`. With
                 `"continue"` the exception is logged and the rest of the callback is skipped. A KeyboardInterrupt or
                 SystemExit raised in this process always ends the run.
-            on_cancelled: The same for futures that are cancelled by anything but the end of the run. Futures that the
-                end of the run cancels or kills are delivered as cancelled, and no policy applies.
+            on_cancelled: The same for futures that are cancelled by anything but the end of the run. What the end of the
+                run cancels or kills is delivered as cancelled, and no policy applies.
             asyncio_debug_mode: Whether asyncio reports slow callbacks and misuse.
             display: Show the run: True in the terminal or notebook (elsewhere as an occasional line on standard error),
                 `"auto"` in notebooks only, or rich renderables to show below it. Needs rich.
@@ -565,17 +565,17 @@ class Scheduler(SchedulerEvents, Factories):
 
     @property
     def executor(self) -> Executor:
-        """The executor that computes. A scheduler made by a factory has a new one for each run."""
+        """The current executor. A scheduler made by a factory has a new one for each run."""
         return self._executor
 
     @property
     def n_workers(self) -> int | None:
-        """How many calls the executor computes at a time right now: adaptive clusters change it. None if unknown."""
+        """How many calls the executor can compute at a time right now; adaptive clusters change it. None if unknown."""
         return workers_of(self._executor)
 
     @property
     def executor_kind(self) -> ExecutorSpec:
-        """What is known about the executor."""
+        """The capabilities of the executor, and how it is terminated."""
         return self._kind
 
     def add_renderable(self, renderable: RenderableType) -> None:
@@ -595,7 +595,7 @@ class Scheduler(SchedulerEvents, Factories):
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
         """Be the only run of this scheduler, with a usable executor."""
-        from amltk import _guard  # late, to keep the import light
+        from amltk import _guard  # here, to keep the import of this module light
 
         _guard.check("a run of a scheduler")
         if not self._busy.acquire(blocking=False):
@@ -625,7 +625,7 @@ class Scheduler(SchedulerEvents, Factories):
 
     async def _make_run(self, options: RunOptions, view: View | None) -> Run:
         self._backend = self._make_backend(keep=self._is_kept)
-        self._begun = None  # it has
+        self._begun = None  # the run exists now
         self._run = Run(self.emitter, self._backend, options, view, numbers=self._numbers, observers=self.observers)
         self.submit_for = self._run.submit
         return self._run
@@ -655,7 +655,7 @@ class Scheduler(SchedulerEvents, Factories):
         """Keep the executor for all runs until the end of the block.
 
         If a run ends without waiting and the executor can terminate single calls, as that of `with_processes` can, it
-        loses only the workers that were computing its calls. With other executors the next run has a fresh one.
+        loses only the workers that were running its calls. With other executors the next run has a fresh one.
 
         Raises:
             RuntimeError: The scheduler has already been entered.
@@ -704,7 +704,7 @@ class Scheduler(SchedulerEvents, Factories):
 
     def _end_executor(self, *, at_once: bool) -> None:
         if self._run is not None or self._executor_is_used_up or self._terminate is False:
-            return  # the end of the run does it, or the executor is to stay open
+            return  # the end of the run does this, or the executor stays open
         self._executor_is_used_up = True
         backend = self._make_backend(keep=False)
         if at_once:
@@ -752,4 +752,4 @@ def _in_notebook() -> bool:
     """Whether this is a notebook kernel; IPython in a terminal is not."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
-    return shell is not None and type(shell).__name__ in {"ZMQInteractiveShell", "Shell"}  # the latter is Colab's
+    return shell is not None and type(shell).__name__ in {"ZMQInteractiveShell", "Shell"}  # "Shell" is Colab's

@@ -72,9 +72,9 @@ class TaskMap(Generic[R]):
         self._in_flight = in_flight
         self._unpack = unpack
         self._items: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
-        self._refused: tuple[Any, ...] | None = None  # by a plugin, which may let it pass later
+        self._refused: tuple[Any, ...] | None = None  # by a plugin, which may accept it later
         self._mine: dict[Future[R], Call] = {}
-        self._kept: list[Call] = []  # by a plugin, which will submit them
+        self._kept: list[Call] = []  # by a plugin, which will submit them later
         self._outbox: Outbox | None = None  # for ended calls, if a loop takes them
         self._filling = threading.Lock()
         self._wanted = False

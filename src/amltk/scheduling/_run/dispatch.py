@@ -49,7 +49,7 @@ class Delivery:
     Args:
         loop: The loop of the run.
         turns: Keeps track of what the coroutines wait for.
-        on_error: Called with what a callback raised and a text that says which one.
+        on_error: Called with what a callback raised and a description of the callback.
         on_coroutine_end: Called, through the loop, when a coroutine of a callback has ended.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The phase of a run and the reason for its end: the only place where these are decided."""
+"""The phase of a run and the reason for its end: both are decided only here."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class OutcomeHooks:
         conclude: Called with a future and its outcome once no plugin holds its ending back.
         repeat: Called with a future and its call instead, if a plugin wants another attempt. Returns whether one is
             made; a run that is ending makes none.
-        on_error: Called with what a plugin raised and a text that says where.
+        on_error: Called with what a plugin raised and a description of the place.
     """
 
     __slots__ = ("_conclude", "_held", "_inbox", "_loop", "_on_error", "_repeat")

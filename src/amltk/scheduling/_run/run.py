@@ -227,7 +227,7 @@ class Run:
             self._inbox.put(future.cancel)
             return True
         if future.done():
-            return False  # meanwhile
+            return False  # it ended meanwhile
         work = future.work
         future.mark_cancelled()
         if self._outcome_hooks.drop(future):

@@ -181,7 +181,7 @@ class Engine:
         self._thread = thread
 
     def cancel(self, call: PoolFuture) -> bool:
-        """Cancel a call. False if it has ended or is already cancelled. A worker that is computing it is killed."""
+        """Cancel a call. False if it has ended or is already cancelled. A worker that is running it is killed."""
         if self.is_copy():
             return False
         if self._lock._is_owned():

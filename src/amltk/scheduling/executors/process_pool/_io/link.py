@@ -50,8 +50,8 @@ class Link:
         self.decoder: Decoder = Decoder()
         self.unsent: deque[memoryview] = deque()
         self.waits_to_send: bool = False
-        self.knows: set[int] = {0}  # 0 is no definition, and need not be sent
-        self.reason: BaseException | None = None  # why it is being ended
+        self.knows: set[int] = {0}  # 0 is not a definition, and is never sent
+        self.reason: BaseException | None = None  # why it is being killed
         self.requested_at: float = time.monotonic()  # when its start was requested
         self.slow_at: float | None = self.requested_at + SLOW_START_SECONDS  # when its slow start is logged
         self.failed_start: bool = False  # it was abandoned, since it was not ready in time

@@ -108,7 +108,7 @@ class WorkerIO:
     def unpacked(self) -> list[PoolFuture]:
         """The calls that must be packed before they can be sent, as many as workers have room for."""
         calls: list[PoolFuture] = []
-        # Without any worker, the first call: the modules that it needs are imported before any worker is started.
+        # Without workers, only the first call: the modules that it needs are imported before any worker is started.
         capacity = self._dispatcher.capacity() if self._dispatcher.slots else 1
         for call in self._dispatcher.queue:
             if not capacity:

@@ -96,7 +96,7 @@ class Strays:
     """Processes that ended workers have left behind, as children of this process."""
 
     def __init__(self) -> None:
-        self._trackers: dict[int, float] = {}  # how long to wait for each
+        self._trackers: dict[int, float] = {}  # the deadline of each
         self._immortal: set[int] = set()
 
     def kill(self, strays: list[int]) -> bool:

@@ -6,7 +6,7 @@ import errno
 import resource
 
 UNLIMITED = 1 << 62
-"""Values from here on mean no limit."""
+"""Larger values mean that there is no limit."""
 
 
 def explain(error: OSError) -> str:

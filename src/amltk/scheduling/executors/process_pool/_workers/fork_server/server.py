@@ -103,7 +103,7 @@ class Server:
         self._inherited = inherited  # for workers
         self._receiver = Receiver(control)
         self._selector = selectors.DefaultSelector()
-        self._own: list[socket.socket] = [control]  # closed in what is forked
+        self._own: list[socket.socket] = [control]  # closed in forked processes
         self._watched: int | None = None  # signals the end of the parent
         self._workers: dict[int, int] = {}  # their numbers, by pid
         self._strays = Strays()
@@ -159,9 +159,7 @@ class Server:
         return None
 
     def _report(self, kind: int, number: int = 0, value: int = 0, payload: bytes = b"") -> None:
-        with contextlib.suppress(
-            BrokenPipeError, ConnectionResetError
-        ):  # the pool has gone, which is noticed elsewhere
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the pool is gone, which is noticed elsewhere
             send(self._control, Message(kind, number, value, payload))
 
     def _serve_pool(self) -> None:
