@@ -329,8 +329,8 @@ class Scheduler(SchedulerEvents, Factories):
             on_callback_exception: The same for what callbacks and plugins raise, independently of `on_exception`. With
                 `"continue"` the exception is logged and the rest of the callback is skipped. A KeyboardInterrupt or
                 SystemExit raised in this process always ends the run.
-            on_cancelled: The same for futures that are cancelled by anything but the end of the run. What the end of the
-                run cancels or kills is delivered as cancelled, and no policy applies.
+            on_cancelled: The same for futures that are cancelled by anything but the end of the run. What the end of
+                the run cancels or kills is delivered as cancelled, and no policy applies.
             asyncio_debug_mode: Whether asyncio reports slow callbacks and misuse.
             display: Show the run: True in the terminal or notebook (elsewhere as an occasional line on standard error),
                 `"auto"` in notebooks only, or rich renderables to show below it. Needs rich.
