@@ -13,7 +13,7 @@ class ExitState:
 
     Args:
         code: Why the run ended; the first reason, if there were several.
-        exception: The exception that ended the run, if the policy was not to raise it; else None.
+        exception: What went wrong, if anything did and the policy was not to raise it; else None.
         exceptions: How many calls ended with an exception in this run, however `on_exception` reacted.
         callback_exceptions: How many exceptions callbacks and plugins raised, however `on_callback_exception` reacted.
         reason: The reason in words: the message given to `Scheduler.stop`, or what raised; empty if there is none.

@@ -192,7 +192,7 @@ class Factories:
         env: Mapping[str, str] | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
     ) -> Self:
-        """A scheduler over loky's processes, the engine of joblib. A worker that dies breaks the executor.
+        """A scheduler over processes of loky, joblib's engine. A worker that dies breaks the executor.
 
         It uses its own pool, not loky's reusable executor, which the end of a run would shut down for other users as
         well.

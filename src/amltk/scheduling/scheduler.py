@@ -156,7 +156,7 @@ class Scheduler(SchedulerEvents, Factories):
         `@future-exception`, or else `@future-cancelled`. Prefer a `Task`, which has events for one function only.
 
         Returns:
-            The future. `async def` callbacks can await it; anyone can cancel or inspect it.
+            The future. It can be cancelled and inspected, and `async def` callbacks can await it.
 
         Raises:
             SchedulerNotRunningError: Before `@start`, or after the end was requested.
@@ -450,7 +450,7 @@ class Scheduler(SchedulerEvents, Factories):
         return run is not None and run.running() and not run.is_here()
 
     def leave(self, why: str) -> None:
-        """End the run in the current loop without waiting for compute: nobody will use its results."""
+        """End the run in the current loop without waiting for compute: its results are no longer needed."""
         run = self._run
         if run is not None:
             run.loop.call_soon(run.leave, why)  # takes effect once the run has begun

@@ -206,7 +206,7 @@ class Task(Emitter, Generic[P, R, S_co]):
         ordered="give it to results(ordered=...)",
     )
     def map(self, *iterables: Iterable[Any], in_flight: int | None = None, unpack: Unpack | None = None) -> TaskMap[R]:
-        """Submit the task for each item of an iterable, or of several in parallel like the built-in `map`.
+        """Submit the task for each item of an iterable, or of several in lockstep, like the built-in `map`.
 
         At most `in_flight` calls are pending at a time. The next item is taken when a call has ended, after the
         callbacks for that ending which were registered before `map` was called. So the iterable may be endless, and may

@@ -135,7 +135,7 @@ class Run:
         self._waiter: tuple[Callable[[], bool], asyncio.Future[None]] | None = None  # what `live` waits for
         self._empty_due = True  # @empty was not emitted since the last submission
         self._announced = False  # @finishing was delivered
-        self._ends_calls = False  # workers that go away from now on do so because the run ends
+        self._ends_calls = False  # from now on a lost worker is due to the end of this run
         self._signalled: BaseException | None = None  # what a signal handler has raised in user code
         self._abandoning = False  # the run itself cancels and kills now: policies do not apply
         self.callback_exceptions: int = 0

@@ -9,7 +9,7 @@ Locks:
 - `_submit_lock` guards the decision whether a call is accepted.
 - `_turn_lock` is held by the thread that makes a turn.
 - `_lock` guards the state of the dispatcher, the links and the I/O. It is the innermost lock: a thread that holds it
-    never waits for another lock, runs users' code, or does anything that may block.
+  never waits for another lock, runs users' code, or does anything that may block.
 
 Users' code can still run anywhere: the garbage collector calls `__del__` methods and finalizers, and Python calls
 signal handlers, in the middle of whatever a thread does. If that thread holds `_lock`, their requests are postponed,
@@ -423,7 +423,7 @@ class Engine:
             io.send_calls()
 
     def _answer(self) -> None:
-        """Answer requests of workers, which their calls are waiting for."""
+        """Answer questions of workers, whose calls are waiting for the answers."""
         io = self._io
         with self._lock:
             questions, io.questions = io.questions, []
