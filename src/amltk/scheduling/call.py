@@ -1,4 +1,4 @@
-"""One submission on its way through the plugins of a task, from the first look at it to its ending."""
+"""One submission on its way through the plugins of a task, from its preparation to its end."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Outcome(NamedTuple):
-    """What has come of one attempt.
+    """The outcome of one attempt.
 
     Attributes:
-        result: What the function has returned; None as well where it has not.
-        error: What it has raised, or why it could not be computed; None if it has returned or was cancelled.
+        result: What the function returned; None if it did not return.
+        error: What it raised, or why it could not be computed; None if it returned or was cancelled.
         cancelled: Whether it was cancelled.
     """
 
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 
 
 class Call:
-    """One submission of a task that has plugins; each of them sees it in `Plugin.prepare` before it is made.
+    """One submission of a task that has plugins. Each plugin sees it in `Plugin.prepare` before it is submitted.
 
     Attributes:
         task: The task.
-        number: Its place in the order of all submissions, which it keeps while a plugin keeps it.
-        given: The arguments and keyword arguments that `Task.submit` was called with; what events tell.
-        function: What is computed; plugins may set it, as `args` and `kwargs`. After the end all three are as they were
-            given.
-        args: Its arguments.
-        kwargs: Its keyword arguments; a dictionary of this call's own.
+        number: Its place in the order of all submissions. It stays the same while a plugin keeps the call.
+        given: The positional and keyword arguments given to `Task.submit`, as events deliver them.
+        function: The function to compute. Plugins may set it, like `args` and `kwargs`. After the end all three are
+            reset to what was submitted.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments; a dictionary that belongs to this call.
         limits: What it may use, for executors that enforce limits; None for no limits.
-        future: The outcome; None before the submission was made, and for ever if it is not.
-        attempt: Which attempt to compute it this is, from 1 on.
+        future: Its future; None until it is submitted, and permanently if it never is.
+        attempt: The number of the current attempt, starting at 1.
         kept: Whether the plugin that has held it back will submit it later, with `Task.offer_again`.
     """
 
@@ -76,12 +76,12 @@ class Call:
         self.begin()
 
     def begin(self) -> None:
-        """Be as no plugin has seen it. For the task alone, which asks them all anew about what one has kept."""
+        """Reset to the state before any plugin saw it. For the task only, which offers a kept call again."""
         self._forget_plugins()
         self.kept: bool = False
 
     def _forget_plugins(self) -> None:
-        """Let go of what plugins have made of it, which refers to the call itself more often than not."""
+        """Drop what plugins have attached, which often refers to the call itself."""
         args, kwargs = self.given
         self.function: Callable[..., Any] = self.task.function
         self.args: tuple[Any, ...] = args
@@ -90,35 +90,35 @@ class Call:
         self._reviews: list[Review] = []
 
     def on_end(self, fn: Callable[..., object], /, *args: Any) -> None:
-        """Have `fn(*args)` called once, when the call is over: the teardown of what `Plugin.prepare` has set up.
+        """Call `fn(*args)` once when the call is over: the teardown of what `Plugin.prepare` has set up.
 
-        That is when a later plugin holds it back or submitting it raises (`future` is None then), or when it has ended
-        in whatever way, after the callbacks of its last event. The last one registered is called first; each is called
-        whatever the others raise, which goes to the submitter in the first case, unless a plugin keeps the call, and
-        else to `on_callback_exception`.
+        The call is over when a later plugin holds it back or submitting it raises (`future` is then None), or when it
+        has ended in any way, after the callbacks of its last event. Teardowns run in reverse order of registration, and
+        each runs whatever the others raise. In the first case their exceptions are raised to the submitter, unless a
+        plugin keeps the call; otherwise they go to `on_callback_exception`.
         """
         self._ends.callback(fn, *args)
 
     def on_outcome(self, review: Review) -> None:
-        """Have `review` asked on the loop's thread whenever an attempt has an outcome, before its events are told.
+        """Call `review` on the loop's thread whenever an attempt has an outcome, before its events are delivered.
 
-        What it emits is told before them. If it returns a future of the run's loop, the ending is held back until that
-        is done; its result True means that another attempt is to be made, unless the run is ending. When the user has
-        cancelled the call, or the run ends without waiting, it is cancelled and not waited for. The review registered
-        last is asked first; all are asked.
+        Events that it emits are delivered first. If it returns a future of the run's loop, the ending is held back
+        until that future is done; if its result is True, another attempt is made, unless the run is ending. If the user
+        cancels the call, or the run ends without waiting, that future is cancelled and not waited for. Reviews are
+        called in reverse order of registration; all are called.
         """
         self._reviews.append(review)
 
     @property
     def reviews(self) -> list[Review]:
-        """Who is to be asked about an outcome, in order."""
+        """The reviews of an outcome, in the order in which they are called."""
         return self._reviews[::-1]
 
     def end(self) -> None:
-        """Tear down what plugins have set up, once, and let go of it. For the task and the run alone.
+        """Run the teardowns of plugins, once, and release what they have set up. For the task and the run only.
 
         Raises:
-            BaseException: What a teardown has raised, after all were done.
+            BaseException: What a teardown raised, after all have run.
         """
         try:
             with self.task.scheduler.submission_lock:

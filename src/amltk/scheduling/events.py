@@ -32,7 +32,7 @@ class _TakesAnything(Protocol):
 
 
 class _TakesOneAndAnything(Protocol):
-    def __call__(self, first: Never, /, *args: object) -> Any: ...  # whatever the first one is
+    def __call__(self, first: Never, /, *args: object) -> Any: ...  # whatever the type of the first one
 
 
 A = TypeVar("A", bound=_TakesAnything)
@@ -41,11 +41,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Decorator(Protocol[P]):
-    """Subscribes a function to an event and gives it back, so that decorators can be stacked.
+    """Subscribes a function to an event and returns it, so that decorators can be stacked.
 
-    To type checkers a function that takes `*_`, alone or after its first parameter, stays exactly what it is, for
-    events of any other kind as well. Any other is from then on known by its parameters' positions, not by their names:
-    Python's types have no word for "what is given, as long as it takes these arguments".
+    To type checkers a function that takes `*_`, alone or after its first parameter, keeps its exact type, also for
+    events of other kinds. Any other function is from then on known by the positions of its parameters, not by their
+    names: Python's types cannot express "the given type, provided that it accepts these arguments".
     """
 
     __slots__ = ()
@@ -59,22 +59,22 @@ class Decorator(Protocol[P]):
         self, callback: Callable[P, T], /
     ) -> Callable[P, T]: ...
     def __call__(self, callback: Any, /) -> Any:
-        """Subscribe it."""
+        """Subscribe `callback`."""
 
 
 def canonical_name(name: str) -> str:
-    """The one spelling of an event's name: `"on_future_result"`, `"@future-result"` give `"future-result"`."""
+    """The canonical spelling of an event's name: `"on_future_result"` and `"@future-result"` give `"future-result"`."""
     return name.strip().lower().removeprefix("@").replace("_", "-").removeprefix("on-")
 
 
 class Event(Generic[P, R]):
-    """Something that can happen, typed by what its callbacks are called with.
+    """Something that can happen, typed by the arguments of its callbacks.
 
-    `Event[[int]]` is an event whose callbacks take one integer; a second parameter, as in `Event[[int], str]`,
-    says what they return. Two events of the same name are equal.
+    The callbacks of `Event[[int]]` take one integer; a second parameter, as in `Event[[int], str]`, is what they
+    return. Two events with the same name are equal.
 
     Args:
-        name: Its name; taken with or without a leading `@` or `on`, with `-` or `_`.
+        name: The name; accepted with or without a leading `@` or `on`, with `-` or `_`.
 
     Raises:
         ValueError: The name is empty.
@@ -89,7 +89,7 @@ class Event(Generic[P, R]):
         self._hash = hash(self.name)
 
     if not TYPE_CHECKING:
-        # One parameter or two: TypeVar has defaults at run time only from CPython 3.13 on.
+        # One parameter or two: at run time TypeVar has defaults only since CPython 3.13.
         __class_getitem__ = classmethod(GenericAlias)
 
     def __eq__(self, other: object) -> bool:
@@ -138,21 +138,21 @@ class Subscription:
 
     @property
     def call(self) -> Callable[..., Any]:
-        """What is called: without options the callback itself, so that it costs nothing more."""
+        """The callable to call: without options the callback itself, which costs nothing extra."""
         return self.callback if self._is_plain else self._deliver_by_options
 
     @property
     def event(self) -> Event[..., Any]:
-        """The event it answers."""
+        """The event subscribed to."""
         return self._channel.event
 
     def end(self) -> None:
-        """End it: the callback is not called again. RunLifecycle it twice is harmless."""
+        """End the subscription: the callback is not called again. Calling this twice is harmless."""
         self._channel.remove(self)
 
     def _deliver_by_options(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, None] | None:
         if self._max_calls == 0:
-            return None  # ended while this delivery was under way
+            return None  # ended during this delivery
         self._seen += 1
         if self._seen % self._every or (self._when is not None and not self._when()):
             return None
@@ -181,10 +181,10 @@ async def _in_turn(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> None:
 
 
 class Channel:
-    """One event of one emitter: how often it was emitted and who is called. Internal, kept small for speed.
+    """One event of one emitter: how often it was emitted, and its subscribers. Internal, kept small for speed.
 
-    Invariant: `calls` is replaced, never changed, so that a callback which subscribes or ends a subscription does not
-    disturb the delivery it is part of.
+    Invariant: `calls` is replaced, never mutated, so that a callback can subscribe or end a subscription without
+    affecting the delivery in progress.
     """
 
     __slots__ = ("calls", "count", "event", "subscriptions")
@@ -196,12 +196,12 @@ class Channel:
         self.calls: tuple[Callable[..., Any], ...] = ()
 
     def add(self, subscription: Subscription) -> None:
-        """Call it from the next delivery on. From any thread."""
+        """Call the subscriber from the next delivery on. From any thread."""
         with _subscribing:
             self._set((*self.subscriptions, subscription))
 
     def remove(self, subscription: Subscription) -> None:
-        """Call it no more from the next delivery on. From any thread."""
+        """Stop calling the subscriber from the next delivery on. From any thread."""
         with _subscribing:
             self._set(tuple(s for s in self.subscriptions if s is not subscription))
 
@@ -211,19 +211,19 @@ class Channel:
 
 
 _subscribing = RLock()
-"""One for all channels, since it is held for a moment only; the garbage collector may end a subscription meanwhile."""
+"""One lock for all channels, since it is held only briefly. Reentrant: the garbage collector may end a subscription."""
 
 
 Dispatch = Callable[[Channel, tuple[Any, ...], dict[str, Any]], None]
-"""How an emitter delivers an event that somebody subscribed to."""
+"""How an emitter delivers an event that has subscribers."""
 
 
 def deliver_now(channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Call every subscriber at once, in order; then raise what they raised.
 
     Raises:
-        ExceptionGroup: More than one callback raised; a single exception is raised as it is.
-        RuntimeError: A callback is an `async def`: only a running scheduler can await it.
+        ExceptionGroup: Several callbacks raised; the exception of a single callback is raised unchanged.
+        RuntimeError: A callback is an `async def`, which only a running scheduler can await.
     """
     channel.count += 1
     errors: list[Exception] = []
@@ -233,7 +233,7 @@ def deliver_now(channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any])
             if isinstance(result, CoroutineType):
                 result.close()
                 raise RuntimeError(f"the callback {call!r} of {channel.event} is async: it needs a running scheduler")
-        except Exception as error:  # noqa: BLE001 - raised below, when all were called
+        except Exception as error:  # noqa: BLE001 - raised below, once all were called
             errors.append(error)
     if len(errors) == 1:
         raise errors[0]
@@ -242,7 +242,7 @@ def deliver_now(channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 class Emitter:
-    """Something that has events and calls those who subscribed to them.
+    """Something that has events and calls their subscribers.
 
     Args:
         name: Used in messages.
@@ -263,13 +263,13 @@ class Emitter:
 
     @property
     def event_counts(self) -> Counter[Event[..., Any]]:
-        """How often each event was delivered since this emitter was made; events that never happened are left out."""
+        """How often each event was delivered since this emitter was created. Events that never happened are omitted."""
         return Counter({c.event: c.count for c in list(self._channels.values()) if c.count})
 
     def add_event(self, *events: Event[..., Any]) -> None:
-        """Make further events known by name and in displays; one that is known already stays as it is.
+        """Make events known by name and in displays. An event that is already known stays unchanged.
 
-        An `Event` that is emitted or subscribed to is made known by this as well.
+        Emitting an `Event` or subscribing to it makes it known as well.
         """
         for event in events:
             if not isinstance(event, Event):
@@ -278,7 +278,7 @@ class Emitter:
 
     @property
     def unique_ref(self) -> str:
-        """A name that no other emitter has: that of this one and random letters; the same each time."""
+        """A name that no other emitter has: this emitter's name and random letters. It never changes."""
         if self._unique_ref is None:
             import uuid  # few programs need it
 
@@ -286,10 +286,10 @@ class Emitter:
         return self._unique_ref
 
     def as_event(self, key: str | Event[..., Any]) -> Event[..., Any]:
-        """The event of that name; an `Event` is made known by this.
+        """The event with that name. An `Event` becomes known by this.
 
         Raises:
-            EventNotKnownError: There is none of that name; the message lists those there are.
+            EventNotKnownError: There is no event with that name; the message lists the existing ones.
         """
         return self.channel(key).event
 
@@ -297,7 +297,7 @@ class Emitter:
         """The channel of an event, for code that emits often. Raises as `as_event` does."""
         channel = self._channels.get(key.name if isinstance(key, Event) else canonical_name(str(key)))
         if channel is None:
-            if isinstance(key, Event):  # a misspelt name is an error; who has the object means it
+            if isinstance(key, Event):  # a misspelt name is an error; an Event object is deliberate
                 return self._channels.setdefault(key.name, Channel(key))
             raise EventNotKnownError(
                 f"{self.name} has no event {key!r}; it has {', '.join(repr(name) for name in self._channels)}"
@@ -305,11 +305,11 @@ class Emitter:
         return channel
 
     def subscriptions(self, key: str | Event[..., Any]) -> tuple[Subscription, ...]:
-        """Who is subscribed to an event, in the order in which they are called. Raises as `as_event` does."""
+        """The subscriptions to an event, in the order in which they are called. Raises as `as_event` does."""
         return self.channel(key).subscriptions
 
     def subscriber(self, event: Event[P, R]) -> Subscriber[P, R]:
-        """The object to subscribe to one event with. Raises as `as_event` does."""
+        """The object for subscribing to one event. Raises as `as_event` does."""
         return Subscriber(self, event)
 
     def register(
@@ -323,15 +323,16 @@ class Emitter:
         max_calls: int | None = None,
         hidden: bool = False,
     ) -> Subscription:
-        """Call `callback` whenever `event` happens, after those that are registered already.
+        """Call `callback` whenever `event` happens, after the callbacks that are already registered.
 
         Args:
-            event: The event, whether it was made known by `add_event` or not, or the name of one that was.
+            event: The event, known or not, or the name of a known event.
             callback: A function, or an `async def`, which is awaited as part of the run.
-            when: Asked each time, without arguments; False leaves the callback out.
-            every: Call it at every n-th emission only, at least 1.
-            repeat: Call it so many times at each emission, at least 1; once it raises, no more this time.
-            max_calls: End the subscription after so many calls, at least 1; None for no end.
+            when: Called each time, without arguments; if it returns False the callback is skipped.
+            every: Call it only for every n-th emission, at least 1.
+            repeat: Call it this many times for each emission, at least 1; once it raises, the remaining calls are
+                skipped.
+            max_calls: End the subscription after this many calls, at least 1; None for no limit.
             hidden: Leave the callback out of displays.
 
         Returns:
@@ -339,8 +340,8 @@ class Emitter:
 
         Raises:
             EventNotKnownError: There is no such event.
-            TypeError: `callback` or `when` cannot be called, or a number is none.
-            ValueError: A number is below 1.
+            TypeError: `callback` or `when` is not callable, or a count is not an integer.
+            ValueError: A count is below 1.
         """
         channel = self.channel(event)
         if not callable(callback):
@@ -384,8 +385,8 @@ class Emitter:
         max_calls: int | None = None,
         hidden: bool = False,
     ) -> Any:
-        """Decorate a callback of `event`; options and errors as in `register`. The function stays the function."""
-        self.channel(event)  # what is wrong is an error here already, not where the function is given
+        """Decorate a callback of `event`. Options and errors as in `register`. Returns the function unchanged."""
+        self.channel(event)  # raise errors here, not only when the function is decorated
         _check_options(when, every, repeat, max_calls, hidden)
 
         def subscribe(callback: Callable[..., T]) -> Callable[..., T]:
@@ -395,11 +396,11 @@ class Emitter:
         return subscribe
 
     def emit(self, event: Event[P, R], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Tell every subscriber of `event`.
+        """Deliver `event` to every subscriber.
 
-        During a run the event is queued: it is delivered after the callbacks that are being called now, and what a
-        callback raises goes to the run's `on_callback_exception`. Outside of a run it is delivered before `emit`
-        returns, and exceptions of callbacks are raised when all were called. Raises as `as_event` does.
+        During a run the event is queued: it is delivered after the callbacks that are running now, and what a callback
+        raises goes to the run's `on_callback_exception`. Outside of a run it is delivered before `emit` returns, and
+        exceptions of callbacks are raised once all were called. Raises as `as_event` does.
         """
         channel = self.channel(event)
         if channel.calls:
@@ -409,9 +410,9 @@ class Emitter:
 
 
 class Subscriber(Decorator[P], Generic[P, R]):
-    """What `on_...` attributes are: the object to subscribe to one event with.
+    """The type of `on_...` attributes: subscribes to one event.
 
-    Use it as a decorator, with options or without, or call it with a function. The function stays the function, so
+    Use it as a decorator, with or without options, or call it with a function. It returns the function unchanged, so
     decorators can be stacked.
 
     ```python
@@ -449,7 +450,7 @@ class Subscriber(Decorator[P], Generic[P, R]):
         hidden: bool = ...,
     ) -> Decorator[P]: ...
     def __call__(self, *callbacks: Any, **options: Any) -> Any:
-        """Subscribe a callback, or give the decorator that does. Options and errors as in `register`."""
+        """Subscribe a callback, or return a decorator that does. Options and errors as in `register`."""
         if len(callbacks) == 0:
             return self.emitter.on(self.event, **options)
         if len(callbacks) > 1:
@@ -473,7 +474,7 @@ class Subscriber(Decorator[P], Generic[P, R]):
         )
 
     def emit(self, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Tell every subscriber; see `Emitter.emit`."""
+        """Deliver the event to every subscriber; see `Emitter.emit`."""
         self.emitter.emit(self.event, *args, **kwargs)
 
     @property
@@ -488,7 +489,7 @@ class Subscriber(Decorator[P], Generic[P, R]):
 def _check_options(
     when: object, every: object, repeat: object, max_calls: object, hidden: object
 ) -> tuple[int, int, int | None]:
-    """The numbers, as they are to be used."""
+    """The checked counts."""
     if when is not None and not callable(when):
         raise TypeError(f"when={when!r}: must be callable and return a bool, or None")
     check_bool("hidden", hidden)
@@ -499,7 +500,7 @@ def check_computable(fn: object, name: str) -> None:
     """Raise a `TypeError` that names the argument `name`, unless an executor can compute `fn`."""
     code = getattr(fn, "__code__", None)
     if code is not None and not code.co_flags & CO_COROUTINE:
-        return  # a plain function, at once: this is done for every submission
+        return  # a plain function: the fast path, since this runs for every submission
     if not callable(fn):
         raise TypeError(f"{name}={fn!r}: must be callable")
     if iscoroutinefunction(fn):
@@ -510,7 +511,7 @@ def check_computable(fn: object, name: str) -> None:
 
 
 def raise_attribute_error(owner: object, name: str, emitter: Emitter | None) -> NoReturn:
-    """Say that `owner` has no such attribute and, where an event may be meant, which ones there are.
+    """Raise an error saying that `owner` has no such attribute and, if an event may be meant, which ones exist.
 
     Raises:
         AttributeError: Always.
@@ -527,6 +528,6 @@ def callback_name(callback: Callable[..., Any]) -> str:
     if isinstance(owner := getattr(callback, "__self__", None), Subscription):
         return callback_name(owner.callback)  # a subscription with options is called in place of its callback
     while isinstance(callback, partial):
-        callback = callback.func  # what is bound may be long
+        callback = callback.func  # bound arguments may be long
     name = getattr(callback, "__qualname__", None) or getattr(callback, "__name__", None)
     return name.rpartition("<locals>.")[2] if isinstance(name, str) else safe_repr(callback)

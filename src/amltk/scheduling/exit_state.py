@@ -9,16 +9,16 @@ from typing import NoReturn
 
 @dataclass(frozen=True)
 class ExitState:
-    """How a run ended, as `Scheduler.run` returns it.
+    """How a run ended, as returned by `Scheduler.run`.
 
     Args:
-        code: The reason that ended the run; the first one, where there were several.
-        exception: What went wrong, where something did and the policy was not to raise it; else None.
-        exceptions: How many calls ended with an exception in this run, whatever `on_exception` made of them.
-        callback_exceptions: How often a callback or a plugin raised, whatever `on_callback_exception` made of it.
-        reason: Why, in words: what `Scheduler.stop` was told, or what has raised; empty if there is nothing to say.
+        code: Why the run ended; the first reason, if there were several.
+        exception: What went wrong, if anything did and the policy was not to raise it; else None.
+        exceptions: How many calls ended with an exception in this run, however `on_exception` reacted.
+        callback_exceptions: How many exceptions callbacks and plugins raised, however `on_callback_exception` reacted.
+        reason: The reason in words: the message given to `Scheduler.stop`, or what raised; empty if there is none.
 
-    Two states are equal when their codes and exceptions are, whatever was counted and said.
+    Two states are equal if their codes and exceptions are equal; counts and reason are ignored.
     """
 
     class Code(enum.Enum):
@@ -31,16 +31,16 @@ class ExitState:
         """The time given as `timeout=` was up."""
 
         EXHAUSTED = enum.auto()
-        """Nothing was left to compute or to respond to."""
+        """Nothing was left to compute or to handle."""
 
         CANCELLED = enum.auto()
-        """A future was cancelled, and `on_cancelled` ends the run then."""
+        """A future was cancelled, and `on_cancelled` ends the run in this case."""
 
         EXCEPTION = enum.auto()
-        """Compute, a callback or `stop(exception=...)` had an exception, and the policy about it ends the run then."""
+        """Compute, a callback or `stop(exception=...)` had an exception, and the policy for it ends the run."""
 
         UNKNOWN = enum.auto()
-        """The run was broken off from outside before it could say why."""
+        """The run was aborted from outside before it had a reason."""
 
     code: Code
     exception: BaseException | None = None
@@ -55,7 +55,7 @@ class ExitState:
         return f"ExitState(code={self.code!r}, exception={self.exception!r}{shown}{reason})"
 
     def __iter__(self) -> NoReturn:
-        """Refused: a run gives no results.
+        """Refused: a run returns no results.
 
         Raises:
             TypeError: Always; it shows what to write.

@@ -1,4 +1,4 @@
-"""The schedulers over each executor that this package knows: one method for each row of the registry."""
+"""Factories of schedulers for each executor that this package knows: one method for each row of the registry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 _WORKERS = ("n_jobs", "n_workers", "num_workers", "n_processes", "num_processes", "processes", "threads", "workers")
-"""What other tools call the number of workers."""
+"""Names that other tools use for the number of workers."""
 
 _max_workers = explains_options(**dict.fromkeys(_WORKERS, "max_workers"))
 
@@ -50,7 +50,7 @@ S = TypeVar("S")
 
 
 class ClusterFactory(Protocol[S_co]):
-    """What `Scheduler.with_slurm` and its like are: `with_dask_jobqueue` for one batch system."""
+    """The type of `Scheduler.with_slurm` and the like: `with_dask_jobqueue` for one batch system."""
 
     def __call__(
         self,
@@ -62,29 +62,29 @@ class ClusterFactory(Protocol[S_co]):
         terminate: Callable[[Executor], Any] | bool = True,
         **options: Any,
     ) -> S_co:
-        """Make a scheduler; arguments as in `with_dask_jobqueue`."""
+        """Make a scheduler. Arguments as in `with_dask_jobqueue`."""
         ...
 
 
 class _OnCluster:
-    """A method of the class: `with_dask_jobqueue` with its first argument given."""
+    """A class method: `with_dask_jobqueue` with its first argument given."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self.__doc__ = f"`with_dask_jobqueue({name!r}, ...)`."
 
     def __get__(self, instance: object, owner: type[S]) -> ClusterFactory[S]:
-        made: Any = owner  # of `Factories`, which is below
+        made: Any = owner  # `Factories`, defined below
         return partial(made.with_dask_jobqueue, self._name)
 
 
 class Factories:
-    """Makes schedulers that can run again and again, with a fresh executor each time."""
+    """Makes schedulers that can run any number of times, with a fresh executor for each run."""
 
     @classmethod
     @abstractmethod
     def _made_by(cls, kind: str, terminate: Callable[[Executor], Any] | bool, /, **options: Any) -> Self:
-        """A scheduler over a row of the registry; what the row's factory refuses is refused here and now."""
+        """Make a scheduler for a row of the registry. Errors of the row's factory are raised here."""
 
     @classmethod
     @_max_workers
@@ -100,29 +100,29 @@ class Factories:
         exit_timeout: Duration = 10.0,
         terminate: Callable[[Executor], Any] | bool = True,
     ) -> Self:
-        """A scheduler over local processes: a `ProcessPool`. A lost process costs the call that it ran.
+        """A scheduler over local processes: a `ProcessPool`. A lost process costs only the call that it was running.
 
-        BLAS and OpenMP use as many threads in each process as there are CPUs for it, see `ProcessPool`.
+        In each process BLAS and OpenMP use as many threads as it has CPUs available, see `ProcessPool`.
 
         Args:
-            max_workers: How many processes, at least 1; None for one for each CPU that this process may use, as in
+            max_workers: How many processes, at least 1; None for one per CPU that this process may use, as in
                 `ProcessPool`.
-            mp_context: How they are started, as in `ProcessPool`. By default no `if __name__ == "__main__":` is needed.
-            initializer: Called in each process before its first work. If it keeps raising, the run ends with
+            mp_context: The start method, as in `ProcessPool`. By default no `if __name__ == "__main__":` is needed.
+            initializer: Called in each process before its first call. If it keeps raising, the run ends with
                 `ExecutorBrokenError`.
             initargs: The arguments of the initializer, as in `ProcessPool`.
-            max_tasks_per_child: After how many calls a process is replaced; None for never.
-            preload: Which modules are imported once, ahead of all processes: `"auto"` for those that calls turn out to
+            max_tasks_per_child: Replace a process after this many calls; None for never.
+            preload: Modules to import once, before any process is started: `"auto"` for those that calls turn out to
                 need, a list of names, or `()` for none; see `ProcessPool`.
-            exit_timeout: How long a process may take to end in order, before it is killed: seconds, a text such as
+            exit_timeout: How long a process may take to shut down before it is killed: seconds, a string such as
                 `"1 min"`, or a `timedelta`.
             terminate: As in `Scheduler(executor, terminate=...)`.
 
         Raises:
-            ValueError: `max_workers` or `max_tasks_per_child` is below 1, there is no such `mp_context`, or `preload`
-                names modules for another one than `"forkserver"`.
-            TypeError: `initializer` is not callable, it or something in `initargs` cannot be pickled, or
-                `preload` is not a list of names.
+            ValueError: `max_workers` or `max_tasks_per_child` is below 1, `mp_context` is not a start method, or
+                `preload` names modules although the start method is not `"forkserver"`.
+            TypeError: `initializer` is not callable, it or something in `initargs` cannot be pickled, or `preload` is
+                not a list of names.
         """
         return cls._made_by(
             "processes",
@@ -147,13 +147,13 @@ class Factories:
         *,
         terminate: Callable[[Executor], Any] | bool = True,
     ) -> Self:
-        """A scheduler over threads, for work that waits or releases the GIL. Running work cannot be ended.
+        """A scheduler over threads, for work that waits or releases the GIL. Running work cannot be terminated.
 
         Args:
-            max_workers: How many threads, at least 1; None for four more than the CPUs that this process may use, and
-                32 at most.
-            thread_name_prefix: What the names of the threads begin with.
-            initializer: Called in each thread before its first work. If it raises, the run ends with
+            max_workers: How many threads, at least 1; None for four more than the CPUs that this process may use, at
+                most 32.
+            thread_name_prefix: The prefix of the threads' names.
+            initializer: Called in each thread before its first call. If it raises, the run ends with
                 `ExecutorBrokenError`.
             initargs: The arguments of the initializer.
             terminate: As in `Scheduler(executor, terminate=...)`.
@@ -173,9 +173,9 @@ class Factories:
 
     @classmethod
     def with_sequential(cls) -> Self:
-        """A scheduler that computes in this process and thread, one call after the other: for debugging.
+        """A scheduler that computes in this process and thread, one call after the other. For debugging.
 
-        Timers, timeouts and signals have their turn between two calls.
+        Timers, timeouts and signals are handled between two calls.
         """
         return cls._made_by("sequential", True)
 
@@ -192,19 +192,20 @@ class Factories:
         env: Mapping[str, str] | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
     ) -> Self:
-        """A scheduler over processes of loky, the engine of joblib. A worker that dies breaks the executor.
+        """A scheduler over processes of loky, joblib's engine. A worker that dies breaks the executor.
 
-        It is a pool of its own, not loky's reusable executor, which the end of a run would take away from others.
+        It uses its own pool, not loky's reusable executor, which the end of a run would shut down for other users as
+        well.
 
         Args:
-            max_workers: How many processes, at least 1; None for one for each CPU that this process may use, as in
+            max_workers: How many processes, at least 1; None for one per CPU that this process may use, as in
                 `ProcessPool`.
-            context: How they are started; see loky.
-            timeout: After how long an idle process ends: seconds, a text such as `"5 min"`, or a `timedelta`; None for
-                never.
-            initializer: Called in each process before its first work.
+            context: The start method; see loky.
+            timeout: How long a process may be idle before it ends: seconds, a string such as `"5 min"`, or a
+                `timedelta`; None for no limit.
+            initializer: Called in each process before its first call.
             initargs: The arguments of the initializer.
-            env: Environment variables of the processes.
+            env: Environment variables for the processes.
             terminate: As in `Scheduler(executor, terminate=...)`.
 
         Raises:
@@ -227,20 +228,20 @@ class Factories:
     def with_dask(
         cls, client: Any = None, *, terminate: Callable[[Executor], Any] | bool = True, **options: Any
     ) -> Self:
-        """A scheduler over Dask. A lost worker costs the call that it ran, which Dask would repeat without a word.
+        """A scheduler over Dask. A lost worker costs the call it was running; Dask alone would silently retry it.
 
         Args:
-            client: A `distributed.Client`, a cluster or the address of a Dask scheduler: each stays open, and what it
-                runs cannot be killed. Its workers and its scheduler need this package. None for processes of this
+            client: A `distributed.Client`, a cluster or the address of a Dask scheduler. It stays open, and its running
+                calls cannot be killed. Its workers and its scheduler need this package. None for processes on this
                 machine, which end with the run.
             terminate: As in `Scheduler(executor, terminate=...)`.
-            **options: Those of `distributed.LocalCluster`, such as `n_workers`. By default there is a worker for each
-                CPU that this process may use, each has one thread, and the dashboard is on any free port of this
+            **options: Options of `distributed.LocalCluster`, such as `n_workers`. By default there is one worker per
+                CPU that this process may use, each with one thread, and the dashboard uses any free port of this
                 machine.
 
         Raises:
             MissingExtraError: Dask is not installed.
-            TypeError: `client` is something else, or asynchronous, or there are options for a cluster that exists.
+            TypeError: `client` is something else, or asynchronous, or options are given for an existing cluster.
         """
         return cls._made_by("dask", terminate, client=client, **options)
 
@@ -257,25 +258,25 @@ class Factories:
         terminate: Callable[[Executor], Any] | bool = True,
         **options: Any,
     ) -> Self:
-        """A scheduler over the jobs of a batch system. At the end of a run they are cancelled.
+        """A scheduler over the jobs of a batch system. They are cancelled at the end of a run.
 
-        A job that is cancelled, preempted or out of time costs the call that it ran, and is replaced. A worker whose
-        `walltime` is given leaves a minute before it, so that it is not killed in the middle of
-        handing something over.
+        A job that is cancelled, preempted or out of time costs the call that it was running, and is replaced. With a
+        `walltime`, a worker leaves a minute early, so that it is not killed while it is handing data over.
 
         Args:
             name: The batch system.
             n_workers: How many workers, at least 1.
-            adaptive: Have between 0 and `n_workers`, as many as there is work for.
-            submit_command: Instead of `sbatch`, `qsub`, ...
-            cancel_command: Instead of `scancel`, `qdel`, ...
+            adaptive: Scale between 0 and `n_workers` with the amount of work.
+            submit_command: Replaces `sbatch`, `qsub`, ...
+            cancel_command: Replaces `scancel`, `qdel`, ...
             terminate: As in `Scheduler(executor, terminate=...)`.
-            **options: Those of dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, `interface`, `account`, ...
+            **options: Options of dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, `interface`, `account`, ...
 
         Raises:
             MissingExtraError: dask-jobqueue is not installed.
-            ValueError: There is no such batch system, `n_workers` is below 1, or an option is missing or not known.
-            TypeError: `n_workers` is no whole number.
+            ValueError: `name` is not one of these batch systems, `n_workers` is below 1, or an option is missing or
+            unknown.
+            TypeError: `n_workers` is not an integer.
         """
         return cls._made_by(
             "dask_jobqueue",
@@ -305,18 +306,18 @@ class Factories:
         terminate: Callable[[Executor], Any] | bool = True,
         **init: Any,
     ) -> Self:
-        """A scheduler over Ray tasks. A lost worker costs the call that it ran, and running calls can be cancelled.
+        """A scheduler over Ray tasks. A lost worker costs the call it was running. Running calls can be cancelled.
 
         Args:
             task_options: What each call needs: `num_cpus`, `num_gpus`, `resources`, `runtime_env`, ...; see
                 `ray.remote`. None for one CPU each.
             terminate: As in `Scheduler(executor, terminate=...)`.
             **init: Arguments of `ray.init`. Ray is shut down at the end of the run, unless it was initialised before
-                the scheduler was made: then that one is used, stays, and no arguments are allowed.
+                the scheduler was made: then the existing Ray is used and stays, and no arguments are allowed.
 
         Raises:
             MissingExtraError: Ray is not installed.
-            ValueError: Ray was initialised before, and there are arguments for `ray.init`.
+            ValueError: Ray was already initialised, and arguments for `ray.init` are given.
         """
         return cls._made_by("ray", terminate, task_options=task_options, **init)
 
@@ -325,15 +326,15 @@ class Factories:
     def with_mpi(
         cls, max_workers: int | None = None, *, terminate: Callable[[Executor], Any] | bool = True, **options: Any
     ) -> Self:
-        """A scheduler over MPI ranks, by mpi4py. Running calls cannot be ended, and a rank that dies ends the program.
+        """A scheduler over MPI ranks (mpi4py). Running calls cannot be terminated. A rank that dies ends the program.
 
-        Either MPI starts the ranks when they are needed, or they are those of
+        The ranks are either started by MPI when they are needed, or those of
         `mpiexec -n 5 python -m mpi4py.futures program.py`.
 
         Args:
-            max_workers: How many ranks compute, at least 1; None for what the environment says, see mpi4py.
+            max_workers: How many ranks compute, at least 1; None for what the environment specifies, see mpi4py.
             terminate: As in `Scheduler(executor, terminate=...)`.
-            **options: Others of `mpi4py.futures.MPIPoolExecutor`.
+            **options: Other options of `mpi4py.futures.MPIPoolExecutor`.
 
         Raises:
             MissingExtraError: mpi4py is not installed.

@@ -15,40 +15,41 @@ if TYPE_CHECKING:
     from amltk.scheduling.call import Call
 
     Observer = Callable[["Future[Any]", tuple[Any, ...], dict[str, Any]], object]
-    """Is told of a call that the executor was given, with its arguments: of each attempt, before its events."""
+    """Called for each attempt, before its events, with the call that the executor was given and its arguments."""
 
 R = TypeVar("R")
 
 
-# Found once: `super()` is a tenth of what a submission costs.
+# Looked up once: `super()` would be a tenth of the cost of a submission.
 _init = asyncio.Future.__init__
 _set_result = asyncio.Future.set_result
 _set_exception = asyncio.Future.set_exception
 
 
 class Canceller(Protocol):
-    """Who carries out the cancellation of a future: the run that it belongs to."""
+    """Carries out the cancellation of a future: the run that it belongs to."""
 
     def cancel(self, future: Future[Any]) -> bool:
-        """Cancel it; whether that was still possible."""
+        """Cancel the future; return whether that was still possible."""
         ...
 
     def note_waiter(self, future: Future[Any]) -> None:
-        """Note that somebody awaits it."""
+        """Note that the future is awaited."""
         ...
 
 
 class Future(asyncio.Future[R]):
-    """The outcome of one submission: an `asyncio.Future` that can be awaited, cancelled and looked at.
+    """The outcome of one submission: an `asyncio.Future` that can be awaited, cancelled and inspected.
 
-    It ends right before the callbacks of its events are called, on the thread of the run's loop. Made by `submit`.
+    It ends right before the callbacks of its events run, on the thread of the run's loop. Made by `submit`.
 
     Attributes:
         function: The function that was submitted.
-        args: The arguments that it was submitted with, whatever plugins make of them.
-        number: Its place in the order of the scheduler's submissions, over all runs, from 0 on; -1 if it was refused.
-        task: The `Task` it was submitted through, or None.
-        call: What the task's plugins make of it; None without plugins, and after the callbacks of its last event.
+        args: The positional arguments that were submitted, before plugins changed them.
+        number: Its place in the order of the scheduler's submissions, over all runs, starting at 0; -1 if it was
+            refused.
+        task: The `Task` through which it was submitted, or None.
+        call: The call as the task's plugins see it; None without plugins, and after the callbacks of its last event.
         work: The executor's own future; None until the executor has it, and after the callbacks of its last event.
     """
 
@@ -65,25 +66,25 @@ class Future(asyncio.Future[R]):
         call: Call | None = None,
     ) -> None:
         _init(self, loop=loop)
-        self._run: Canceller | None = run  # None once it has ended: a future that is kept must not keep the run
+        self._run: Canceller | None = run  # None after its end: a future that is kept must not keep the run
         self.task: Any = task  # a Task, which is a layer above
         self.function: Callable[..., R] = function
         self.args: tuple[Any, ...] = args
-        self._kwargs: dict[str, Any] | None = kwargs or None  # an empty dictionary takes as much memory as a small one
-        self.number: int = -1  # the pending calls gives it one
+        self._kwargs: dict[str, Any] | None = kwargs or None  # an empty dict takes as much memory as a small one
+        self.number: int = -1  # assigned by `PendingCalls`
         self.call: Call | None = call
         self.work: Work[R] | None = None
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """The keyword arguments that it was submitted with, whatever plugins make of them."""
+        """The keyword arguments that were submitted, before plugins changed them."""
         return {} if self._kwargs is None else self._kwargs
 
     @property
     def label(self) -> str:
-        """The call in short, for people: `train('mnist', lr=0.1, depth=3)`.
+        """A short description of the call for people: `train('mnist', lr=0.1, depth=3)`.
 
-        One line of at most 100 characters, made anew each time; large values are told by their kind and size.
+        One line of at most 100 characters, computed on each access. Large values are shown by type and size.
         """
         from amltk._labels import call_label  # few programs need it
 
@@ -91,30 +92,30 @@ class Future(asyncio.Future[R]):
         return call_label(name, self.args, self.kwargs)
 
     def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002 - asyncio's interface
-        """Cancel it: pending compute never starts; `@future-cancelled` follows.
+        """Cancel the call: if it has not begun it never does. `@future-cancelled` follows.
 
-        Compute that is running is ended where the executor can do that; elsewhere it runs on and its outcome is
-        dropped. May be called from any thread; from another one than the loop's it takes effect soon after.
+        A running call is terminated if the executor can do that; otherwise it runs on and its outcome is dropped. May
+        be called from any thread; from threads other than the loop's it takes effect a little later.
 
         Returns:
-            False if it had ended before.
+            False if the future had ended before.
         """
-        run = self._run  # read once: it may end on the loop's thread meanwhile
+        run = self._run  # read once: the future may end on the loop's thread meanwhile
         return run is not None and not self.done() and run.cancel(self)
 
     def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
-        """Have `fn` called with this future, through the loop, when it has ended; as `await` does."""
+        """Call `fn` with this future, through the loop, when it has ended; as `await` does."""
         run = self._run
         if run is not None:
             run.note_waiter(self)
         super().add_done_callback(fn, context=context)
 
     def result(self) -> R:
-        """What was computed.
+        """The result of the call.
 
         Raises:
-            asyncio.InvalidStateError: It has not ended.
-            asyncio.CancelledError: It was cancelled.
+            asyncio.InvalidStateError: The call has not ended.
+            asyncio.CancelledError: The call was cancelled.
             BaseException: What the function raised.
         """
         if not self.done():
@@ -125,10 +126,10 @@ class Future(asyncio.Future[R]):
         try:
             return super().result()
         finally:
-            del self  # what is raised has this frame in its traceback, and would keep its own future
+            del self  # the traceback of the exception refers to this frame, and so would keep the future
 
     def set_result(self, result: R) -> None:  # noqa: ARG002 - asyncio's interface
-        """Refused: only the run says how a submission has ended.
+        """Refused: only the run sets the outcome of a submission.
 
         Raises:
             RuntimeError: Always.
@@ -140,28 +141,28 @@ class Future(asyncio.Future[R]):
         self.set_result(exception)  # type: ignore[arg-type]
 
     def mark_cancelled(self) -> None:
-        """Put it in the cancelled state, without telling anybody else. For the run alone."""
+        """Set the future to cancelled, without notifying anyone. For the run only."""
         super().cancel()
         self._run = None
 
     def succeed(self, result: R) -> None:
-        """Put it in the state of success. For the run alone."""
+        """Set the result. For the run only."""
         self._run = None
         _set_result(self, result)
 
     def fail(self, error: BaseException) -> None:
-        """Put it in the state of failure. For the run alone."""
+        """Set the exception. For the run only."""
         self._run = None
         if isinstance(error, StopIteration):
-            # A coroutine that awaits this future could not tell it from its own end, so asyncio refuses it.
+            # In a coroutine that awaits this future it would look like the coroutine's own end, so asyncio refuses it.
             stand_in = RuntimeError(f"the computed function raised {error!r}")
             stand_in.__cause__ = error
             error = stand_in
         _set_exception(self, error)
-        self.exception()  # events tell it: it must not be reported as "never retrieved" as well
+        self.exception()  # events deliver it: asyncio must not log it as "never retrieved" as well
 
     def __reduce__(self) -> Any:
-        """Refused: it is of this process, and has no value before its end.
+        """Refused: a future belongs to this process, and has no value before its end.
 
         Raises:
             TypeError: Always.

@@ -1,4 +1,4 @@
-"""The calls of a map as they end, for a plain loop: what drives a run in the user's place."""
+"""The calls of a map as they end, for a plain loop that drives the run."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _log = logging.getLogger(__name__)
 R = TypeVar("R")
 
 LEFT = "the loop over the results was left"
-"""What `@stop` tells when the user's loop ends before the run."""
+"""The message of `@stop` when the user leaves the loop before the run ends."""
 
 
 class Driver(Protocol):
-    """Who waits for the calls of a map on behalf of a plain loop."""
+    """Waits for the calls of a map on behalf of a plain loop."""
 
     def wake(self) -> None:
         """There may be something to take."""
@@ -44,25 +44,25 @@ class Driver(Protocol):
         """Return when there may be something to take, or the run is over."""
 
     def over(self, outbox: Outbox) -> bool:
-        """Whether nothing more is to come."""
+        """Whether no more calls will come."""
         ...
 
     def conclude(self) -> ExitState | None:
-        """How the run has ended, if it was this loop's own. Raises what the run raises."""
+        """How the run ended, if this loop began it. Raises what the run raises."""
         ...
 
     def close(self) -> None:
-        """The loop is left, or nothing more is to come."""
+        """The loop is left, or no more calls will come."""
 
 
 class Results(Generic[R]):
-    """The calls of a `Task.map` as they end: go through it once, with `for` or `async for`. Made by `TaskMap.results`.
+    """The calls of a `Task.map` as they end. Go through it once, with `for` or `async for`. Made by `TaskMap.results`.
 
-    `await` gives all of them as a list. Each call is the future of its submission, which has ended: `call.result()`,
-    `call.exception()`, `call.args`, `call.kwargs`, `call.number` and `call.label` tell about it.
+    `await` returns all of them as a list. Each call is the future of its submission, and has ended; see its `result()`,
+    `exception()`, `args`, `kwargs`, `number` and `label`.
 
     Attributes:
-        state: How the run has ended; None before, and where the run was begun by somebody else.
+        state: How the run ended; None before that, and if something else began the run.
     """
 
     def __init__(
@@ -78,15 +78,15 @@ class Results(Generic[R]):
         self._lifecycle: RunLifecycle | None = None  # of the run
 
     def __iter__(self) -> Generator[Future[R]]:
-        """Run the scheduler and give the calls as they end.
+        """Run the scheduler and yield the calls as they end.
 
-        Between two items the run stands still, as it does while a callback is called. When the loop is left early, the
-        run ends at once. Where a run goes on already, in another thread or in a loop around this one, it is joined.
+        Between two items the run stands still, as it does while a callback runs. If the loop is left early, the run
+        ends at once. If there is a run already, in another thread or because of an enclosing loop, this loop joins it.
 
         Raises:
-            SchedulerRunningError: The run goes on in this thread: `async for` lets it.
-            RuntimeError: Calls have ended before.
-            BaseException: What a call or a callback has raised, with `on_exception="raise"`.
+            SchedulerRunningError: The scheduler runs in this thread, which a plain loop would block: use `async for`.
+            RuntimeError: Calls have ended before the loop began.
+            BaseException: What a call or a callback raised, with `on_exception="raise"`.
         """
         self._map.check_given_to_nobody()
         call: Future[R] | None = None
@@ -102,7 +102,7 @@ class Results(Generic[R]):
                     driver.wait()
             self.state = driver.conclude()
         finally:
-            call = self._lifecycle = None  # what is raised has this frame in its traceback, and would keep itself
+            call = self._lifecycle = None  # the traceback of what is raised refers to this frame
             outbox.close()
             self._map.cancel()
             driver.close()
@@ -113,7 +113,7 @@ class Results(Generic[R]):
         call: Future[R] | None = None
         woken = asyncio.Event()
         wake = _waker(asyncio.get_running_loop(), woken)
-        while self._scheduler.is_beginning():  # noqa: ASYNC110 - by another loop over results, in this turn
+        while self._scheduler.is_beginning():  # noqa: ASYNC110 - another loop over results begins it in this turn
             await asyncio.sleep(0)
         run = self._scheduler.find_run()
         if run is not None:
@@ -140,20 +140,20 @@ class Results(Generic[R]):
             del driver
 
     def __aiter__(self) -> AsyncGenerator[Future[R]]:
-        """Run the scheduler in the loop that is running, and give the calls as they end.
+        """Run the scheduler in the running event loop and yield the calls as they end.
 
-        The run goes on while the body of `async for` awaits something. Where a run goes on already, wherever it is, it
-        is joined. When the loop is left early, the run ends soon; `contextlib.aclosing` around `aiter(...)` waits for
-        that.
+        The run continues while the body of `async for` awaits something. If there is a run already, anywhere, the loop
+        joins it. If the loop is left early, the run ends soon; use `contextlib.aclosing` around `aiter(...)` to wait
+        for that.
 
         Raises:
-            RuntimeError: Calls have ended before.
-            BaseException: What a call or a callback has raised, with `on_exception="raise"`.
+            RuntimeError: Calls have ended before the loop began.
+            BaseException: What a call or a callback raised, with `on_exception="raise"`.
         """
         return self._aiterate()
 
     def __await__(self) -> Generator[Any, None, list[Future[R]]]:
-        """All calls, when the last one has ended. Raises as `async for` does."""
+        """All calls, once the last one has ended. Raises as `async for` does."""
         return self._all().__await__()
 
     async def _all(self) -> list[Future[R]]:
@@ -161,7 +161,7 @@ class Results(Generic[R]):
             return [call async for call in calls]
 
     def _next(self, outbox: Outbox) -> Future[R] | None:
-        """The next call, if there is one: what is to be raised is raised in its place."""
+        """The next call, if there is one. If it is to raise, raise in its place."""
         run = self._scheduler.find_run()
         if run is not None:
             self._lifecycle = run.lifecycle
@@ -188,7 +188,7 @@ class Results(Generic[R]):
                 return
             error = call.exception()
             if isinstance(error, BrokenExecutor) and self._lifecycle is not None:
-                error = self._lifecycle.exception or error  # the executor's, which ends the run whatever was asked for
+                error = self._lifecycle.exception or error  # the executor's, which ends the run under any policy
             if error is None:
                 return
             if isinstance(error, ExecutorBrokenError) or self._options.on_exception.decide(error) == "raise":
@@ -213,7 +213,7 @@ class Results(Generic[R]):
 
 
 class Own:
-    """Drives a run that the loop has begun."""
+    """Drives a run that the loop itself began."""
 
     def __init__(self, scheduler: Scheduler, options: RunOptions, display: Any) -> None:
         self._steps = scheduler.begin_steps(options, display)
@@ -229,12 +229,12 @@ class Own:
         return self._steps.conclude()
 
     def close(self) -> None:
-        """End the run, if it goes on."""
+        """End the run, if it is not over."""
         self._steps.close(LEFT)
 
 
 class AsyncOwn:
-    """Has a run of its own go on in the loop that is running."""
+    """Begins a run in the running event loop."""
 
     def __init__(self, scheduler: Scheduler, run_options: dict[str, Any], wake: Callable[[], None]) -> None:
         self._scheduler = scheduler
@@ -250,9 +250,9 @@ class AsyncOwn:
         return self._run.result()
 
     async def aclose(self) -> None:
-        """End the run, if it goes on, and wait for that."""
+        """End the run, if it is not over, and wait for its end."""
         if self._run.done():
-            return  # it was concluded, or is about to be
+            return  # `conclude` was called, or is about to be
         if self._scheduler.is_beginning():
             self._run.cancel()
         else:
@@ -260,14 +260,14 @@ class AsyncOwn:
         try:
             await asyncio.wait([self._run])
         except asyncio.CancelledError:
-            self._run.cancel()  # which sees to it by itself
+            self._run.cancel()  # which ends it cleanly
             raise
         if not self._run.cancelled() and (error := self._run.exception()) not in (None, sys.exc_info()[1]):
             _log.error("the run has raised when the loop over its results was left", exc_info=error)
 
 
 class Joined:
-    """Follows a run that was begun by somebody else, from wherever."""
+    """Follows a run that was begun elsewhere."""
 
     def __init__(self, scheduler: Scheduler, task_map: TaskMap[Any], wake: Callable[[], None], run: Run) -> None:
         self._map = task_map
@@ -277,14 +277,14 @@ class Joined:
         self._subscription: Subscription = scheduler.on_finished.register(wake, hidden=True)
 
     def over(self, outbox: Outbox) -> bool:
-        """Whether nothing more is to come of the map."""
+        """Whether no more calls of the map will come."""
         return not outbox.occupied and (self._map.over or self._run.is_over())
 
     def conclude(self) -> None:
-        """It is the business of whoever has begun it."""
+        """Whatever began the run handles its outcome."""
 
     def close(self) -> None:
-        """Follow it no more."""
+        """Stop following the run."""
         self._subscription.end()
 
     async def aclose(self) -> None:
@@ -293,7 +293,7 @@ class Joined:
 
 
 class Nested(Joined):
-    """Drives, for a loop in the body of another one, the run that the outer one has begun."""
+    """Drives, for a loop inside the body of another loop, the run that the outer loop began."""
 
     def __init__(self, scheduler: Scheduler, task_map: TaskMap[Any], steps: Steps) -> None:
         super().__init__(scheduler, task_map, steps.wake, steps.run)
@@ -302,10 +302,10 @@ class Nested(Joined):
 
 
 class Elsewhere(Joined):
-    """Waits for what comes of a run in another thread."""
+    """Waits for the calls of a run in another thread."""
 
     def __init__(self, scheduler: Scheduler, task_map: TaskMap[Any], run: Run) -> None:
-        self._wakes: SimpleQueue[None] = SimpleQueue()  # may be used by what interrupts this very thread
+        self._wakes: SimpleQueue[None] = SimpleQueue()  # reentrant: a signal handler in this thread may use it
         super().__init__(scheduler, task_map, self.wake, run)
 
     def wake(self) -> None:
@@ -320,7 +320,7 @@ class Elsewhere(Joined):
 
 
 def _waker(loop: asyncio.AbstractEventLoop, woken: asyncio.Event) -> Callable[[], None]:
-    """What sets an event from any thread."""
+    """A function that sets the event from any thread."""
 
     def wake() -> None:
         if not woken.is_set() and not loop.is_closed():

@@ -1,4 +1,4 @@
-"""The scheduler: hands compute to an executor and turns everything that happens into events."""
+"""The scheduler: submits work to an executor and emits an event for everything that happens."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ Display: TypeAlias = "bool | Literal['auto'] | Iterable[RenderableType]"
 
 
 class Scheduler(SchedulerEvents, Factories):
-    """Hands compute to an executor and emits events that plain callbacks answer.
+    """Submits work to an executor and emits events, which plain callbacks handle.
 
     ```python
     from amltk.scheduling import Scheduler
@@ -80,9 +80,9 @@ class Scheduler(SchedulerEvents, Factories):
     scheduler.run()
     ```
 
-    A scheduler made by one of the `with_...` factories can run again and again, with a fresh executor each time. One
-    that is not run after all is to be closed, see `close`. In a `with` block, or an `async with`, its runs use the same
-    executor, with workers that are warm, and it is shut down at the end of the block:
+    A scheduler made by one of the `with_...` factories can run any number of times, with a fresh executor for each run.
+    Close one that you end up not running, see `close`. In a `with` or `async with` block all runs share one executor,
+    whose workers stay warm; it is shut down at the end of the block:
 
     ```python
     with Scheduler.with_processes(4) as scheduler:
@@ -92,15 +92,15 @@ class Scheduler(SchedulerEvents, Factories):
     ```
 
     Args:
-        executor: Any `concurrent.futures.Executor`. A run shuts it down at its end, unless `terminate` is False.
-        terminate: What happens to work that is running when a run ends without waiting (`wait=False`, Ctrl-C). True
-            ends it as far as the kind of executor allows: the processes of a process pool are killed, with everything
-            they have started; threads cannot be ended. A function is called with the executor instead, on a thread of
-            its own; what has not ended when it returns is written off as cancelled. False leaves the executor alone:
-            it stays open and usable after every run.
+        executor: Any `concurrent.futures.Executor`. Each run shuts it down at its end, unless `terminate` is False.
+        terminate: What happens to running work when a run ends without waiting (`wait=False`, Ctrl-C). True terminates
+            it as far as the executor can: a process pool kills its processes and everything they have started; threads
+            cannot be terminated. A function is called with the executor instead, on a separate thread; work that is
+            still running when it returns is reported as cancelled. False leaves the executor alone: it stays open and
+            usable after every run.
 
     Raises:
-        TypeError: `executor` is no executor, or `terminate` is neither a bool nor callable.
+        TypeError: `executor` is not an executor, or `terminate` is neither a bool nor callable.
     """
 
     def __init__(self, executor: Executor, *, terminate: Callable[[Executor], Any] | bool = True) -> None:
@@ -118,20 +118,20 @@ class Scheduler(SchedulerEvents, Factories):
         self._executor_is_used_up = False
         self._is_kept = False  # between runs
         self._run: Run | None = None
-        self._last_end = ""  # why the last run has ended
-        self._callback_exceptions = 0  # of the runs before
-        # What `submit` and `Task.submit` have in common: the run's own method while there is a run.
+        self._last_end = ""  # why the last run ended
+        self._callback_exceptions = 0  # of earlier runs
+        # Shared by `submit` and `Task.submit`: the run's own method while there is a run.
         self.submit_for: Callable[..., Future[Any]] = self._refuse
         self._backend: ExecutorAdapter | None = None  # of the run
         self._busy = threading.Lock()  # while there is a run
-        self.steps: Steps | None = None  # of the run, if plain code drives it step by step
+        self.steps: Steps | None = None  # of the run, if plain code steps through it
         self._begun: asyncio.Task[ExitState] | None = None  # by `begin_async`
         self._renderables: list[RenderableType] = []
-        # Plugins are asked by one submission at a time, whichever thread makes it.
+        # Plugins see one submission at a time, whichever threads submit.
         self.submission_lock: AbstractContextManager[Any] = threading.RLock()
         self.tasks: list[Task[..., Any]] = []
         self._numbers = itertools.count()  # of submissions
-        self.observers: list[Observer] = []  # views that need more than events tell; they must be quick and not raise
+        self.observers: list[Observer] = []  # for views that need more than events; must be quick and not raise
         super().__init__(Emitter("Scheduler", dispatch=self.dispatch))
 
     @classmethod
@@ -151,26 +151,26 @@ class Scheduler(SchedulerEvents, Factories):
     # ------------------------------------------------------------------ compute
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Have `fn(*args, **kwargs)` computed. May be called from any thread while the scheduler is running.
+        """Compute `fn(*args, **kwargs)` in the executor. May be called from any thread while the scheduler is running.
 
-        `@future-submitted` follows and then exactly one ending: `@future-done` and `@future-result` or
-        `@future-exception`, or `@future-cancelled`. Prefer a `Task`, which has events for one function only.
+        `@future-submitted` is delivered, then exactly one ending: `@future-done` with `@future-result` or
+        `@future-exception`, or else `@future-cancelled`. Prefer a `Task`, which has events for one function only.
 
         Returns:
-            The future. It can be awaited by `async def` callbacks, cancelled and looked at.
+            The future. It can be cancelled and inspected, and `async def` callbacks can await it.
 
         Raises:
-            SchedulerNotRunningError: Before `@start`, or after an end was asked for.
-            TypeError: `fn` is not callable, or an `async def`.
+            SchedulerNotRunningError: Before `@start`, or after the end was requested.
+            TypeError: `fn` is not callable, or is an `async def`.
         """
         check_computable(fn, "fn")
         return self.submit_for(None, fn, args, kwargs)
 
     def _refuse(self, _task: Any, fn: Callable[..., Any], *_: Any) -> Future[Any]:
-        """What `submit_for` is when there is no run."""
+        """What `submit_for` is while there is no run."""
         raise self._not_started(f"submit {callback_name(fn)}")
 
-    # The first one that fits counts: no plugin at all is no iterable of those that hold calls back.
+    # The first overload that fits wins: no plugins at all is not an iterable of plugins that hold calls back.
     @overload
     def task(  # type: ignore[overload-overlap]
         self,
@@ -203,13 +203,13 @@ class Scheduler(SchedulerEvents, Factories):
     def task(
         self, function: Callable[..., Any], *, plugins: Plugin | Iterable[Plugin] = (), init_plugins: bool = True
     ) -> Any:
-        """Make a `Task`: a function that is submitted many times, with events of its own. Arguments as in `Task`."""
+        """Make a `Task`: a function that is submitted many times and has its own events. Arguments as in `Task`."""
         task: Task[..., Any] = Task(function, self, plugins=plugins, init_plugins=init_plugins)
         self.tasks.append(task)
         return task
 
     async def wait_for_capacity(self, in_flight: int) -> bool:
-        """Wait until fewer than `in_flight` submissions are pending: for an `async def` callback that produces work.
+        """Wait until fewer than `in_flight` submissions are pending. For an `async def` callback that produces work.
 
         ```python
         @scheduler.on_start
@@ -220,16 +220,16 @@ class Scheduler(SchedulerEvents, Factories):
                 task.submit(config)
         ```
 
-        Submitting itself never waits. In a plain callback, submit from `@result` or use `Task.map`.
+        Submitting itself never waits. In a plain callback, submit from `@result`, or use `Task.map`.
 
         Args:
-            in_flight: How many may be pending after the next submission, at least 1.
+            in_flight: How many submissions may be pending after the next one, at least 1.
 
         Returns:
-            Whether the scheduler is running; False means that the run is ending and accepts no more.
+            Whether the scheduler is running. False means that the run is ending and accepts no more submissions.
 
         Raises:
-            TypeError: `in_flight` is no whole number.
+            TypeError: `in_flight` is not an integer.
             ValueError: It is below 1.
         """
         in_flight = check_count("in_flight", in_flight)
@@ -247,35 +247,35 @@ class Scheduler(SchedulerEvents, Factories):
         return self.running()
 
     def call_later(self, delay: Duration, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
-        """Call `fn(*args, **kwargs)` on the loop's thread later. May be called from any thread during a run.
+        """Call `fn(*args, **kwargs)` on the loop's thread after a delay. May be called from any thread during a run.
 
-        It is not computed by the executor: submit something from it for that. A pending call does not keep the run
-        going; see `end_on_empty`. What it raises goes to `on_callback_exception`.
+        The executor is not involved: to compute something, submit it from `fn`. A pending timer does not keep the run
+        going; see `end_on_empty`. What `fn` raises goes to `on_callback_exception`.
 
         Args:
-            delay: After how long: seconds, a text such as `"1.5 h"`, or a `timedelta`.
+            delay: How long to wait: seconds, a string such as `"1.5 h"`, or a `timedelta`.
             fn: A function, or an `async def`, which is awaited as part of the run.
-            *args: Its arguments.
-            **kwargs: Its keyword arguments.
+            *args: The positional arguments of `fn`.
+            **kwargs: The keyword arguments of `fn`.
 
         Returns:
             A handle with `cancel()`.
 
         Raises:
-            SchedulerNotRunningError: Before `@start`, or after an end was asked for.
+            SchedulerNotRunningError: Before `@start`, or after the end was requested.
             ValueError: `delay` is negative, infinite or NaN.
-            TypeError: `delay` is no number, or `fn` is not callable.
+            TypeError: `delay` is not a duration, or `fn` is not callable.
         """
         seconds = check_seconds("delay", delay)
         if not callable(fn):
             raise TypeError(f"fn={fn!r}: must be callable")
-        run = self._run  # here and below read once: it may end on another thread meanwhile
+        run = self._run  # read once, here and below: the run may end on another thread meanwhile
         if run is None:
             raise self._not_started(f"call {callback_name(fn)} later")
         return run.call_later(seconds, fn, args, kwargs)
 
     def check_running(self, what: str) -> None:
-        """Raise a `SchedulerNotRunningError` that says `what` cannot be done, unless the scheduler is running."""
+        """Raise a `SchedulerNotRunningError` saying that `what` cannot be done, unless the scheduler is running."""
         run = self._run
         if run is None:
             raise self._not_started(what)
@@ -308,44 +308,44 @@ class Scheduler(SchedulerEvents, Factories):
         asyncio_debug_mode: bool = False,
         display: Display = "auto",
     ) -> ExitState:
-        """Run until nothing is left to do, or an end is asked for. Works in scripts and notebooks alike.
+        """Run until there is nothing left to do or the end is requested. Works in scripts and notebooks alike.
 
-        The order is guaranteed: `@start`; then whatever happens, in the order in which it happens; `@stop` or
-        `@timeout`, where that was the reason to end; `@finishing`; the endings of all that was pending; `@finished`.
+        The order is guaranteed: `@start`; then events in the order in which they happen; `@stop` or `@timeout`, if that
+        is why the run ends; `@finishing`; the endings of all pending futures; `@finished`.
 
-        Ctrl-C and SIGTERM end the run in order, without waiting for compute, and take effect afterwards.
+        Ctrl-C and SIGTERM end the run cleanly, without waiting for compute, and then take their usual effect.
 
         Args:
-            timeout: How long after `@start` the run ends: seconds, a text such as `"1.5 h"`, or a `timedelta`; None for
-                no limit.
+            timeout: How long after `@start` the run ends: seconds, a string such as `"1.5 h"`, or a `timedelta`; None
+                for no limit.
             end_on_empty: End when nothing is pending and the callbacks of `@empty` have submitted nothing. If False,
                 the run goes on until `stop`, the timeout or an error ends it.
             wait: When the run ends, let all accepted work be computed and deliver its events. If False, cancel what has
-                not begun and terminate what runs, see `terminate` of `Scheduler`.
-            on_exception: What to do about an exception that a call raises: `"raise"` ends the run and raises it,
-                `"end"` ends it and reports in the `ExitState`, `"continue"` goes on. Or a mapping from types to one of
-                these, tried in order with `isinstance`, so that a group is matched by `ExceptionGroup` and not by what
-                is in it; what matches no type is raised. Whatever a call raises is its outcome, SystemExit and
+                not begun and terminate what is running, see `terminate` of `Scheduler`.
+            on_exception: How to react when a call raises: `"raise"` ends the run and raises the exception, `"end"` ends
+                the run and reports it in the `ExitState`, `"continue"` carries on. Or a mapping from exception types to
+                one of these, tried in order with `isinstance`; a group is matched by `ExceptionGroup`, not by its
+                contents. What matches no type is raised. Whatever a call raises is its outcome, SystemExit and
                 CancelledError included. A broken executor always ends the run.
-            on_callback_exception: The same about what callbacks and plugins raise, whatever `on_exception` says; with
-                `"continue"` it is logged, and what the callback had still to do is not done. KeyboardInterrupt and
-                SystemExit that are raised in this process always end the run.
-            on_cancelled: The same about a future that was cancelled by someone other than the ending run itself. What
-                the ending run cancels or kills is told as cancelled, and no policy is asked.
+            on_callback_exception: The same for what callbacks and plugins raise, independently of `on_exception`. With
+                `"continue"` the exception is logged and the rest of the callback is skipped. A KeyboardInterrupt or
+                SystemExit raised in this process always ends the run.
+            on_cancelled: The same for futures that are cancelled by anything but the end of the run. What the end of
+                the run cancels or kills is delivered as cancelled, and no policy applies.
             asyncio_debug_mode: Whether asyncio reports slow callbacks and misuse.
-            display: Show the run: True in the terminal or notebook (elsewhere in a line now and then on the standard
-                error stream), `"auto"` in notebooks only, or rich renderables to show below it. Needs rich.
+            display: Show the run: True in the terminal or notebook (elsewhere as an occasional line on standard error),
+                `"auto"` in notebooks only, or rich renderables to show below it. Needs rich.
 
         Returns:
             How the run ended.
 
         Raises:
-            SchedulerRunningError: It is running already.
+            SchedulerRunningError: The scheduler is running already.
             NestingError: A worker process imports the module that calls this, or too many schedulers are nested.
             ExecutorShutdownError: The executor given to `Scheduler` was shut down by an earlier run.
             ExecutorBrokenError: The executor broke.
             FutureCancelledError: A future was cancelled, with `on_cancelled="raise"`.
-            MissingExtraError: `display` is wanted and rich is not installed.
+            MissingExtraError: `display` was requested and rich is not installed.
             ValueError: An argument has a value that is not allowed.
             TypeError: An argument has a type that is not allowed.
             BaseException: What a call raised, with `on_exception="raise"`, or a callback, with
@@ -368,7 +368,7 @@ class Scheduler(SchedulerEvents, Factories):
         ):
             loop = runner.get_loop()
             run = loop.run_until_complete(self._make_run(options, view))
-            life = loop.create_task(run.live(), name="amltk-run")  # before a signal can ask for its end
+            life = loop.create_task(run.live(), name="amltk-run")  # before a signal can request its end
             with Interrupts(run, life, holds_up_others=True):
                 nested_loop.drive(loop, life, run.interrupt)
         return run.conclude()
@@ -376,7 +376,7 @@ class Scheduler(SchedulerEvents, Factories):
     async def async_run(
         self,
         *,
-        timeout: Duration | None = None,  # noqa: ASYNC109 - the run ends in order, which a cancellation does not
+        timeout: Duration | None = None,  # noqa: ASYNC109 - the run ends cleanly, which a cancellation does not
         end_on_empty: bool = True,
         wait: bool = True,
         on_exception: OnException = "raise",
@@ -384,11 +384,11 @@ class Scheduler(SchedulerEvents, Factories):
         on_cancelled: Reaction = "raise",
         display: Display = "auto",
     ) -> ExitState:
-        """The same as `run`, for code that is in a loop already: `await scheduler.async_run(...)`.
+        """The same as `run`, for code that already runs in an event loop: `await scheduler.async_run(...)`.
 
         The loop stays free for other tasks, and several schedulers may run in it at once. If the awaiting task is
-        cancelled, the run ends in order, without waiting for compute, and the cancellation goes on afterwards. The same
-        is true of a cancelled scope of anyio, such as a request of Starlette or FastAPI whose client has gone.
+        cancelled, the run ends cleanly, without waiting for compute, and then the cancellation propagates. The same
+        holds for a cancelled scope of anyio, such as a Starlette or FastAPI request whose client has disconnected.
 
         Args, Returns, Raises: as in `run`.
         """
@@ -413,7 +413,7 @@ class Scheduler(SchedulerEvents, Factories):
         try:
             raise cancelled
         finally:
-            del cancelled  # it has this frame in its traceback, and would keep itself
+            del cancelled  # its traceback refers to this frame: a reference cycle
 
     def begin_steps(self, options: RunOptions, display: Display) -> Steps:
         """Begin a run that the caller drives step by step, and closes. For loops over results. Raises as `run` does."""
@@ -428,56 +428,56 @@ class Scheduler(SchedulerEvents, Factories):
             return self.steps
 
     def begin_async(self, run_options: Mapping[str, Any]) -> asyncio.Task[ExitState]:
-        """Begin `async_run` in a task of its own. For loops over results."""
+        """Begin `async_run` in a separate task. For loops over results."""
         self._begun = asyncio.create_task(self.async_run(**run_options))
         return self._begun
 
     def is_beginning(self) -> bool:
-        """Whether `begin_async` was called and its run is not there yet."""
+        """Whether `begin_async` was called and its run does not exist yet."""
         begun = self._begun
         return begun is not None and not begun.done() and self._run is None
 
     def has_run(self) -> bool:
-        """Whether there is a run, be it ending."""
+        """Whether there is a run, even one that is ending."""
         return self._run is not None
 
     def find_run(self) -> Run | None:
-        """The run, be it ending; None if there is none."""
+        """The run, even one that is ending; None if there is none."""
         return self._run
 
     def is_elsewhere(self) -> bool:
-        """Whether it is running, in another thread than the caller's."""
+        """Whether the scheduler is running in a thread other than the caller's."""
         run = self._run
         return run is not None and run.running() and not run.is_here()
 
     def leave(self, why: str) -> None:
-        """End the run of the loop that is running, without waiting for compute: nobody waits for what it brings."""
+        """End the run in the current loop without waiting for compute: its results are no longer needed."""
         run = self._run
         if run is not None:
-            run.loop.call_soon(run.leave, why)  # not before it has begun
+            run.loop.call_soon(run.leave, why)  # takes effect once the run has begun
 
     def stop(
         self,
         *args: Any,
         stop_msg: str | None = None,
         exception: BaseException | None = None,
-        **kwargs: Any,  # noqa: ARG002 - taken so that it can be a callback
+        **kwargs: Any,  # noqa: ARG002 - accepted so that it can be a callback
     ) -> None:
-        """Ask the run to end. May be called from any thread, or be a callback: `task.on_result(scheduler.stop)`.
+        """Ask the run to end. May be called from any thread, or used as a callback: `task.on_result(scheduler.stop)`.
 
-        From now on `running()` is False and `submit` raises. `@stop` and `@finishing` follow, then the endings of all
-        that is pending, then `@finished`. When the scheduler is not running, nothing happens.
+        From now on `running()` is False and `submit` raises. `@stop` and `@finishing` are delivered, then the endings
+        of all pending futures, then `@finished`. If the scheduler is not running, nothing happens.
 
         Args:
-            *args: A text alone is the message: `scheduler.stop("good enough")`. Anything else is not used, so that it
-                can be a callback of any event.
-            stop_msg: The message: `@stop`, the log, the display and `ExitState.reason` tell it.
-            exception: Why. With it the run ends as `on_exception` says of this exception: "raise" raises it, "end"
-                and "continue" report it in the `ExitState`.
-            **kwargs: Not used.
+            *args: A single string is the message: `scheduler.stop("good enough")`. Anything else is ignored, so that
+                this can be a callback of any event.
+            stop_msg: The message, as shown by `@stop`, the log, the display and `ExitState.reason`.
+            exception: The cause. The run then ends as `on_exception` decides for this exception: "raise" raises it,
+                "end" and "continue" report it in the `ExitState`.
+            **kwargs: Ignored.
 
         Raises:
-            TypeError: `exception` is no exception, or `stop_msg` no string.
+            TypeError: `exception` is not an exception, or `stop_msg` is not a string.
         """
         if exception is not None and not isinstance(exception, BaseException):
             raise TypeError(f"exception={exception!r}: must be an instance of an exception, or None")
@@ -490,7 +490,7 @@ class Scheduler(SchedulerEvents, Factories):
             run.stop(stop_msg, exception)
 
     def running(self) -> bool:
-        """Whether submissions are accepted: from `@start` until an end is asked for or the time is up."""
+        """Whether submissions are accepted: from `@start` until the end is requested or the timeout is reached."""
         run = self._run
         return run is not None and run.running()
 
@@ -517,39 +517,39 @@ class Scheduler(SchedulerEvents, Factories):
         return self.n_pending
 
     def running_calls(self) -> list[Future[Any]] | None:
-        """The futures whose compute a worker has begun. May be called from any thread.
+        """The futures whose calls a worker has started. May be called from any thread.
 
-        It takes as long as there are workers, however much is pending.
+        Its cost grows with the number of workers, not with what is pending.
 
         Returns:
-            The futures; their `work` is the executor's own. None if the executor does not tell: Ray, and one that this
-            package knows nothing about, while some hundred calls are pending there.
+            The futures; their `work` is the executor's own future. None if the executor does not tell: Ray, and
+            executors unknown to this package while some hundred calls are pending there.
         """
         run = self._run
         return [] if run is None else run.running_calls()
 
     @property
     def unique_ref(self) -> str:
-        """A name that no other scheduler has, the same each time."""
+        """A name that no other scheduler has. It never changes."""
         return self.emitter.unique_ref
 
     @property
     def callback_exceptions(self) -> int:
-        """How often a callback or a plugin has raised, over all runs."""
+        """How many exceptions callbacks and plugins have raised, over all runs."""
         run = self._run
         return self._callback_exceptions + (0 if run is None else run.callback_exceptions)
 
     @property
     def event_counts(self) -> Counter[Event[..., Any]]:
-        """How often each event was delivered, over all runs; events that never happened are left out."""
+        """How often each event was delivered, over all runs. Events that never happened are left out."""
         return self.emitter.event_counts
 
     @property
     def current_run(self) -> Run:
-        """The run that is under way, for plugins that need more of it than its events.
+        """The current run, for plugins that need more of it than its events.
 
         Raises:
-            SchedulerNotRunningError: There is none.
+            SchedulerNotRunningError: There is no run.
         """
         run = self._run
         if run is None:
@@ -557,12 +557,12 @@ class Scheduler(SchedulerEvents, Factories):
         return run
 
     def report(self, error: Exception, where: str) -> None:
-        """Have `on_callback_exception` decide about what a plugin has met with where nobody can catch it.
+        """Apply `on_callback_exception` to an error of a plugin that no caller can catch.
 
         May be called from any thread.
 
         Raises:
-            Exception: It is raised if there is no run.
+            Exception: `error` itself, if there is no run.
         """
         run = self._run
         if run is None:
@@ -571,25 +571,25 @@ class Scheduler(SchedulerEvents, Factories):
 
     @property
     def executor(self) -> Executor:
-        """Where compute happens. A scheduler made by a factory has another one in each run."""
+        """The current executor. A scheduler made by a factory has a new one for each run."""
         return self._executor
 
     @property
     def n_workers(self) -> int | None:
-        """How many calls the executor computes at a time, by now: adaptive clusters change it. None if not known."""
+        """How many calls the executor can compute at a time right now; adaptive clusters change it. None if unknown."""
         return workers_of(self._executor)
 
     @property
     def executor_kind(self) -> ExecutorSpec:
-        """What is known about the executor."""
+        """The capabilities of the executor, and how it is terminated."""
         return self._kind
 
     def add_renderable(self, renderable: RenderableType) -> None:
-        """Show something of one's own, anything that rich can draw, below the live display of later runs."""
+        """Show your own renderable, anything that rich can draw, below the live display of later runs."""
         self._renderables.append(renderable)
 
     def dispatch(self, channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Deliver an event of the scheduler or one of its tasks: through the run if there is one, else at once."""
+        """Deliver an event of the scheduler or of one of its tasks: through the run if there is one, else at once."""
         run = self._run
         if run is None:
             deliver_now(channel, args, kwargs)
@@ -600,8 +600,8 @@ class Scheduler(SchedulerEvents, Factories):
 
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
-        """Be the only run of this scheduler, with an executor that can be used."""
-        from amltk import _guard  # late, to keep the import light
+        """Be the only run of this scheduler, with a usable executor."""
+        from amltk import _guard  # here, to keep the import of this module light
 
         _guard.check("a run of a scheduler")
         if not self._busy.acquire(blocking=False):
@@ -631,7 +631,7 @@ class Scheduler(SchedulerEvents, Factories):
 
     async def _make_run(self, options: RunOptions, view: View | None) -> Run:
         self._backend = self._make_backend(keep=self._is_kept)
-        self._begun = None  # it has
+        self._begun = None  # the run exists now
         self._run = Run(self.emitter, self._backend, options, view, numbers=self._numbers, observers=self.observers)
         self.submit_for = self._run.submit
         return self._run
@@ -645,26 +645,26 @@ class Scheduler(SchedulerEvents, Factories):
     # ------------------------------------------------------------------ several runs
 
     def close(self) -> None:
-        """Shut the executor down now, and wait for that: what the end of a `with` block does.
+        """Shut the executor down now and wait for it, as the end of a `with` block does.
 
-        For a scheduler that is made and, perhaps, never run: some executors have processes and connections from the
-        beginning, those of Dask and of clusters for instance. A run that goes on is ended as `stop` ends it; called by
-        one of its callbacks, this returns at once and the end of the run does the rest. With `terminate=False` the
-        executor stays open. May be called any number of times.
+        For a scheduler that may never run: some executors, such as those of Dask and of clusters, have processes and
+        connections from the start. A run in progress ends as with `stop`. Called from one of its callbacks, this
+        returns at once and the end of the run does the rest. With `terminate=False` the executor stays open. May be
+        called any number of times.
 
-        A scheduler that was made by a `with_...` factory can run again, with a fresh executor; any other one raises
-        `ExecutorShutdownError` then.
+        A scheduler made by a `with_...` factory can run again afterwards, with a fresh executor; any other one raises
+        `ExecutorShutdownError`.
         """
         self.__exit__(None)
 
     def __enter__(self) -> Self:
-        """Keep the executor from one run to the next, until the end of the block.
+        """Keep the executor for all runs until the end of the block.
 
-        A run that ends without waiting costs the workers that were at its calls, and no other, where the executor can
-        end calls one by one, as `with_processes` can; elsewhere the next run has a fresh executor.
+        If a run ends without waiting and the executor can terminate single calls, as that of `with_processes` can, it
+        loses only the workers that were running its calls. With other executors the next run has a fresh one.
 
         Raises:
-            RuntimeError: It was entered before.
+            RuntimeError: The scheduler has already been entered.
         """
         if self._is_kept:
             raise RuntimeError("the scheduler was entered by a `with` before, and not left: run it in that block")
@@ -672,18 +672,18 @@ class Scheduler(SchedulerEvents, Factories):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Shut the executor down; after an error without waiting for anything. A run that goes on is ended."""
+        """Shut the executor down; after an exception, without waiting for anything. A run in progress ends."""
         if not self._leave_block(at_once=kind is not None):
-            with self._busy:  # until the run is over, which is going on in another thread
+            with self._busy:  # until the run, which is in another thread, is over
                 pass
         self._end_executor(at_once=kind is not None)
 
     async def __aenter__(self) -> Self:
-        """The same for coroutines, which are not held up by the end of the block."""
+        """The same for coroutines: the end of the block does not block the event loop."""
         return self.__enter__()
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """The same, and wait until a run that goes on has ended."""
+        """The same, and wait until a run in progress has ended."""
         self._leave_block(at_once=kind is not None)
         ended = asyncio.create_task(asyncio.to_thread(self._busy.acquire))
         try:
@@ -693,7 +693,7 @@ class Scheduler(SchedulerEvents, Factories):
         await asyncio.to_thread(self._end_executor, at_once=kind is not None)
 
     def _leave_block(self, *, at_once: bool) -> bool:
-        """Have the run end that goes on, if there is one; whether it is over, or must not be waited for here."""
+        """End the run in progress, if any. Return whether it is over, or must not be waited for here."""
         self._is_kept = False
         why = "the block of the scheduler was left"
         steps = self.steps
@@ -704,13 +704,13 @@ class Scheduler(SchedulerEvents, Factories):
             return True
         backend.keep = False
         end = partial(run.leave, why) if at_once else partial(run.stop, why, None)
-        with contextlib.suppress(RuntimeError):  # of a loop that was closed meanwhile: the run is over
-            run.loop.call_soon_threadsafe(end)  # not before it has begun
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: the run is over
+            run.loop.call_soon_threadsafe(end)  # takes effect once the run has begun
         return run.is_here()
 
     def _end_executor(self, *, at_once: bool) -> None:
         if self._run is not None or self._executor_is_used_up or self._terminate is False:
-            return  # the end of the run sees to it, or nobody is to
+            return  # the end of the run does this, or the executor stays open
         self._executor_is_used_up = True
         backend = self._make_backend(keep=False)
         if at_once:
@@ -739,7 +739,7 @@ class Scheduler(SchedulerEvents, Factories):
         """The same in a notebook; None without rich, so that the notebook shows the `repr`."""
         return _extras.html_of(self)
 
-    if not TYPE_CHECKING:  # checkers know the attributes that there are
+    if not TYPE_CHECKING:  # type checkers know the attributes that exist
 
         def __getattr__(self, name: str) -> Any:
             raise_attribute_error(self, name, self.__dict__.get("emitter"))
@@ -755,7 +755,7 @@ def _note(ended: asyncio.Future[None], *_: object) -> None:
 
 
 def _in_notebook() -> bool:
-    """Whether this is the kernel of a notebook; IPython in a terminal is not."""
+    """Whether this is a notebook kernel; IPython in a terminal is not."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
-    return shell is not None and type(shell).__name__ in {"ZMQInteractiveShell", "Shell"}  # the latter is Colab's
+    return shell is not None and type(shell).__name__ in {"ZMQInteractiveShell", "Shell"}  # "Shell" is Colab's

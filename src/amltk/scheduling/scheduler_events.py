@@ -1,4 +1,4 @@
-"""The events of a scheduler, to be subscribed to."""
+"""The events of a scheduler."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from amltk.scheduling.future import Future
 
 STOP_MESSAGE = "stop() was called"
-"""What callbacks of `@stop` are told where nobody has given a reason."""
+"""The message of `@stop` if no reason was given."""
 
 
 class SchedulerEvents:
     """The events that a `Scheduler` emits: each is a constant, and an attribute to subscribe with.
 
     Args:
-        emitter: Who emits them.
+        emitter: The emitter of the events.
 
     Attributes:
-        emitter: Who emits them.
+        emitter: The emitter of the events.
     """
 
     STARTED: Event[[], Any] = Event("start")
@@ -46,9 +46,9 @@ class SchedulerEvents:
     """
 
     on_finishing: Subscriber[[], Any]
-    """The run is about to end: nothing more can be submitted, and what is pending is seen to its end.
+    """The run is about to end: nothing more can be submitted; pending futures still end.
 
-    Comes after `@stop` or `@timeout`, where one of them is the reason.
+    Delivered after `@stop` or `@timeout`, if one of them is the reason.
 
     ```python
     @scheduler.on_finishing
@@ -68,7 +68,7 @@ class SchedulerEvents:
     on_stop: Subscriber[[str, BaseException | None], Any]
     """The run ends because of `stop`, an exception, a cancellation or a signal. `@finishing` follows.
 
-    Callbacks take a message that says why, and the exception or None.
+    Callbacks take a message that gives the reason, and the exception or None.
 
     ```python
     @scheduler.on_stop
@@ -77,7 +77,7 @@ class SchedulerEvents:
     """
 
     on_timeout: Subscriber[[], Any]
-    """The run ends because its `timeout=` is up. `@finishing` follows.
+    """The run ends because its `timeout=` was reached. `@finishing` follows.
 
     ```python
     @scheduler.on_timeout
@@ -86,10 +86,10 @@ class SchedulerEvents:
     """
 
     on_empty: Subscriber[[], Any]
-    """Nothing is pending any more: the last future has ended, or `@start` has submitted nothing.
+    """Nothing is pending any more: the last future has ended, or `@start` submitted nothing.
 
     Its callbacks may submit more. If they do not, the run ends, unless `end_on_empty=False`. It is not emitted for
-    what ends after the end was asked for.
+    futures that end after the end of the run was requested.
 
     ```python
     @scheduler.on_empty
@@ -107,7 +107,7 @@ class SchedulerEvents:
     """
 
     on_future_done: Subscriber[[Future[Any]], Any]
-    """A future has ended with a result or an exception. `@future-result` or `@future-exception` follows.
+    """A future ended with a result or an exception. `@future-result` or `@future-exception` follows.
 
     Callbacks take the future. It is not emitted for cancelled futures.
 
@@ -118,7 +118,7 @@ class SchedulerEvents:
     """
 
     on_future_result: Subscriber[[Future[Any], Any], Any]
-    """A future has ended with a result. Callbacks take the future and the result.
+    """A future ended with a result. Callbacks take the future and the result.
 
     ```python
     @scheduler.on_future_result
@@ -127,9 +127,9 @@ class SchedulerEvents:
     """
 
     on_future_exception: Subscriber[[Future[Any], BaseException], Any]
-    """A future has ended with an exception. Callbacks take the future and the exception.
+    """A future ended with an exception. Callbacks take the future and the exception.
 
-    What the exception does to the run is decided afterwards, by `on_exception=` of `run`.
+    Afterwards `on_exception=` of `run` decides how the run reacts to the exception.
 
     ```python
     @scheduler.on_future_exception

@@ -1,4 +1,4 @@
-"""One function, submitted many times, with events of its own."""
+"""One function that is submitted many times and has its own events."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ R = TypeVar("R")
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault
 
-    # What `submit` returns: always a future where no plugin can hold a call back.
+    # What `submit` returns: always a future if no plugin can hold calls back.
     S_co = TypeVarWithDefault("S_co", bound="Future[Any] | None", default="Future[R] | None", covariant=True)
 else:
     S_co = TypeVar("S_co", covariant=True)
@@ -46,17 +46,17 @@ def _name_of(plugin: object) -> str:
 
 
 def _what_to_write(plugin: object) -> str:
-    """The remedy, where something was given in the place of a plugin that one can guess."""
+    """The remedy, if what was given in place of a plugin can be guessed."""
     kind = plugin if isinstance(plugin, type) else type(plugin)
     if hasattr(kind, "Plugin"):
-        return f": write plugins={kind.__name__}.Plugin()"  # a comm, of which each call has one
+        return f": write plugins={kind.__name__}.Plugin()"  # a comm: each call has its own
     if kind is plugin and hasattr(kind, "prepare"):
         return f", but a class of them: write plugins={kind.__name__}(...)"
     return ": write for instance plugins=Limits(wall_time=60), or a list of plugins"
 
 
 class TaskChannels(NamedTuple):
-    """The channels that a run tells of, looked up once."""
+    """The channels that a run emits on, looked up once."""
 
     submitted: Channel
     done: Channel
@@ -66,33 +66,32 @@ class TaskChannels(NamedTuple):
 
 
 class Task(Emitter, Generic[P, R, S_co]):
-    """A function to be computed by a scheduler, with events for its own submissions only. Made by `Scheduler.task`.
+    """A function for a scheduler to compute, with events for its own submissions only. Made by `Scheduler.task`.
 
-    For each submission `@submitted` is followed by exactly one ending: `@done` and then `@result` or `@exception`, or
-    `@cancelled`. The scheduler's own events for the same future come before the task's.
+    For each submission `@submitted` is delivered, then exactly one ending: `@done` with `@result` or `@exception`, or
+    else `@cancelled`. The scheduler's own events for the same future come before the task's.
 
-    Calling the task calls the function, here and now, without the scheduler.
+    Calling the task calls the function directly, without the scheduler.
 
     Args:
-        function: What is computed.
-        scheduler: Who computes it.
+        function: The function to compute.
+        scheduler: The scheduler that computes it.
         plugins: One plugin or several; see `attach_plugin`.
-        init_plugins: Whether the plugins get to know the task now; if not, call their `attach_task` before the first
-            submission.
+        init_plugins: Whether to attach the plugins now; if False, call their `attach_task` before the first submission.
 
     Raises:
         TypeError: `function` is not callable.
 
     Attributes:
-        function: What is computed.
-        scheduler: Who computes it.
-        plugins: The plugins, in the order in which they are asked.
-        maps: What `map` has returned and is not over.
+        function: The function to compute.
+        scheduler: The scheduler that computes it.
+        plugins: The plugins, in the order in which they see a submission.
+        maps: The maps returned by `map` that are not over yet.
         name: The name of the function.
     """
 
     if not TYPE_CHECKING:
-        # Two parameters or three: TypeVar has defaults at run time only from CPython 3.13 on.
+        # Two parameters or three: at run time TypeVar has defaults only since CPython 3.13.
         __class_getitem__ = classmethod(GenericAlias)
 
     SUBMITTED: Event[..., Any] = Event("submitted")
@@ -102,18 +101,18 @@ class Task(Emitter, Generic[P, R, S_co]):
     CANCELLED: Event[[Future[Any]], Any] = Event("cancelled")
 
     on_submitted: Subscriber[Concatenate[Future[R], P], Any]
-    """A call was accepted. Callbacks take the future and the arguments that `submit` was called with."""
+    """A call was accepted. Callbacks take the future and the arguments of `submit`."""
 
     on_done: Subscriber[[Future[R]], Any]
-    """A call has ended with a result or an exception. Callbacks take the future; `@result` or `@exception` follows."""
+    """A call ended with a result or an exception. Callbacks take the future; `@result` or `@exception` follows."""
 
     on_result: Subscriber[[Future[R], R], Any]
-    """A call has ended with a result. Callbacks take the future and the result."""
+    """A call ended with a result. Callbacks take the future and the result."""
 
     on_exception: Subscriber[[Future[R], BaseException], Any]
-    """A call has ended with an exception. Callbacks take the future and the exception.
+    """A call ended with an exception. Callbacks take the future and the exception.
 
-    What the exception does to the run is decided afterwards, by `on_exception=` of `Scheduler.run`.
+    Afterwards `on_exception=` of `Scheduler.run` decides how the run reacts to the exception.
     """
 
     on_cancelled: Subscriber[[Future[R]], Any]
@@ -136,10 +135,10 @@ class Task(Emitter, Generic[P, R, S_co]):
         self.scheduler = scheduler
         self.plugins: list[Plugin] = []
         self.maps: list[TaskMap[R]] = []
-        self.pending: dict[Future[Any], None] = {}  # kept by the pending calls of the run
+        self.pending: dict[Future[Any], None] = {}  # maintained by the run's `PendingCalls`
         self.add_event(self.SUBMITTED, self.DONE, self.RESULT, self.EXCEPTION, self.CANCELLED)
         self.channels: TaskChannels = TaskChannels(*map(self.channel, self.events))
-        submitted: Any = self.SUBMITTED  # of any task; this one knows the arguments of its function
+        submitted: Any = self.SUBMITTED  # shared by all tasks; this one knows its function's arguments
         self.on_submitted = Subscriber(self, submitted)
         self.on_done = Subscriber(self, self.DONE)
         self.on_result = Subscriber(self, self.RESULT)
@@ -151,20 +150,20 @@ class Task(Emitter, Generic[P, R, S_co]):
             self._add_plugin(plugin, attach=init_plugins)
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> S_co:
-        """Have the function computed. May be called from any thread while the scheduler is running.
+        """Submit a call of the function. May be called from any thread while the scheduler is running.
 
         Returns:
-            The future, or None if a plugin held the submission back; an event of the plugin says why.
+            The future, or None if a plugin held the submission back; the plugin emits an event that says why.
 
         Raises:
-            SchedulerNotRunningError: Before `@start`, or after an end was asked for.
+            SchedulerNotRunningError: Before `@start`, or after the end was requested.
         """
         if not self.plugins:
             return self.scheduler.submit_for(self, self.function, args, kwargs)  # type: ignore[return-value]
         return self.offer(args, kwargs).future  # type: ignore[return-value]
 
     def offer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        """Submit through the plugins; what `submit` does, for code that has to know what became of the call.
+        """Submit through the plugins. What `submit` does, for code that needs the call and not only its future.
 
         Returns:
             The call; its `future` is None if a plugin held it back. Raises as `submit` does.
@@ -179,9 +178,9 @@ class Task(Emitter, Generic[P, R, S_co]):
         return call
 
     def offer_again(self, call: Call) -> None:
-        """Ask all plugins about a call that one of them has kept, and submit it if they let it pass.
+        """Pass a call that a plugin has kept through all plugins again, and submit it if they accept it.
 
-        Only under the scheduler's submission lock. Raises as `submit` does.
+        Requires the scheduler's submission lock. Raises as `submit` does.
         """
         self.scheduler.check_running(f"submit {self.name}")
         call.begin()
@@ -198,7 +197,7 @@ class Task(Emitter, Generic[P, R, S_co]):
         except Exception as error:
             if not call.kept:
                 raise
-            self.scheduler.report(error, f"teardown of a plugin of {self.name}")  # to the submitter all is well
+            self.scheduler.report(error, f"teardown of a plugin of {self.name}")  # the submitter is not affected
 
     @explains_options(
         n_jobs="give the workers to the factory, such as Scheduler.with_processes(...)",
@@ -207,31 +206,32 @@ class Task(Emitter, Generic[P, R, S_co]):
         ordered="give it to results(ordered=...)",
     )
     def map(self, *iterables: Iterable[Any], in_flight: int | None = None, unpack: Unpack | None = None) -> TaskMap[R]:
-        """Submit the task for each item of an iterable, or of several side by side, as the built-in `map` calls.
+        """Submit the task for each item of an iterable, or of several in lockstep, like the built-in `map`.
 
-        At most `in_flight` of them are pending at a time; the next item is taken when one has ended, after the
-        callbacks of that ending which were registered before this call. So the iterable may be endless, and may
-        depend on what came of earlier items. Results come by events, in the order in which they are computed; or one by
-        one, for a plain loop: `for call in task.map(configs).results(): ...`.
+        At most `in_flight` calls are pending at a time. The next item is taken when a call has ended, after the
+        callbacks for that ending which were registered before `map` was called. So the iterable may be endless, and may
+        depend on the outcomes of earlier items. Results arrive as events, in the order in which they are computed; or
+        one by one in a plain loop: `for call in task.map(configs).results(): ...`.
 
-        What a `Limiter` with `on_limit="queue"` keeps counts as pending; what a plugin refuses is tried again when
-        another call has ended. When the run is about to end no further item is taken.
+        A call that a `Limiter` with `on_limit="queue"` keeps counts as pending. A call that a plugin refuses is offered
+        again when another call has ended. Once the run is about to end no further item is taken.
 
         Args:
-            *iterables: For the arguments of the function; it ends with the shortest.
-            in_flight: How many may be pending, at least 1; None for twice the number of workers that the scheduler has,
-                which is looked up again for each call; where they are not known, twice the CPUs of this machine.
-            unpack: What an item of the one iterable is: `"kwargs"` for a dict of the keyword arguments, `"args"` for a
-                tuple of the arguments; None for the first argument.
+            *iterables: The arguments of the function, one iterable for each; stops at the shortest.
+            in_flight: How many calls may be pending, at least 1; None for twice the scheduler's number of workers,
+                which is looked up again for each call. If that is unknown, twice the number of CPUs of this machine.
+            unpack: What an item of a single iterable is: `"kwargs"` for a dict of keyword arguments, `"args"` for a
+                tuple of positional arguments; None for the first argument.
 
         Returns:
-            A handle that tells how far it is, with `results()` and `cancel()`. If the scheduler is not running yet, it
-            begins after the next `@start`; if it is running in another thread, within a tenth of a second.
+            A handle that reports progress and has `results()` and `cancel()`. If the scheduler is not running yet, the
+            first items are submitted after the next `@start`; if it is running in another thread, within a tenth of a
+            second.
 
         Raises:
-            TypeError: There is no iterable, or several and `unpack`, or `in_flight` is no whole number.
-            ValueError: `in_flight` is below 1, or there is no such `unpack`.
-            Exception: What the iterable raises at its first items; later it goes to `on_callback_exception`.
+            TypeError: There is no iterable, `unpack` is given with several iterables, or `in_flight` is not an integer.
+            ValueError: `in_flight` is below 1, or `unpack` has another value.
+            Exception: What the iterable raises for its first items; later exceptions go to `on_callback_exception`.
         """
         task_map = TaskMap(self, iterables, in_flight, unpack)
         with self.scheduler.submission_lock:
@@ -240,7 +240,7 @@ class Task(Emitter, Generic[P, R, S_co]):
         return task_map
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function here and now, without scheduler, plugins and events."""
+        """Call the function directly, without scheduler, plugins and events."""
         return self.function(*args, **kwargs)
 
     @property
@@ -267,30 +267,30 @@ class Task(Emitter, Generic[P, R, S_co]):
         return bool(self.pending)
 
     def attach_plugin(self, plugin: Plugin) -> None:
-        """Add a plugin: it is asked after those that are there, and its events are the task's from now on.
+        """Add a plugin. It sees submissions after the existing plugins, and the task has its events from now on.
 
         Raises:
-            TypeError: It is no plugin.
-            ValueError: The plugin belongs to another task and can serve one only.
+            TypeError: `plugin` is not a plugin.
+            ValueError: The plugin belongs to another task and can serve only one.
         """
         self._add_plugin(plugin, attach=True)
 
     def detach_plugin(self, plugin: Plugin) -> None:
-        """Take a plugin away: it is asked no more, and has ended its subscriptions. The inverse of `attach_plugin`.
+        """Remove a plugin: it ends its subscriptions and sees no further submissions. The inverse of `attach_plugin`.
 
-        Calls that it has let pass are followed by it to their end, and what a `Limiter` has kept is submitted. Its
-        events stay known, and it may be attached again. May be called from any thread.
+        It follows the calls that it has accepted to their end. Calls that a `Limiter` has kept are submitted. Its
+        events remain known, and it may be attached again. May be called from any thread.
 
         Raises:
-            ValueError: It is no plugin of this task.
+            ValueError: `plugin` is not a plugin of this task.
         """
         with self.scheduler.submission_lock:
             if not any(other is plugin for other in self.plugins):
                 names = ", ".join(other.name for other in self.plugins) or "none"
                 raise ValueError(f"{_name_of(plugin)} is no plugin of {self!r}; its plugins are: {names}")
-            # Not changed, but replaced: a submission may be on its way through them.
+            # Replaced, not mutated: a submission may be passing through the plugins.
             self.plugins = [other for other in self.plugins if other is not plugin]
-            if hasattr(plugin, "detach_task"):  # one that is no subclass of Plugin may have no such method
+            if hasattr(plugin, "detach_task"):  # a plugin that does not subclass Plugin may lack it
                 plugin.detach_task(self)
 
     def _add_plugin(self, plugin: Plugin, *, attach: bool) -> None:
@@ -309,7 +309,7 @@ class Task(Emitter, Generic[P, R, S_co]):
         """The same in a notebook; None without rich, so that the notebook shows the `repr`."""
         return _extras.html_of(self)
 
-    if not TYPE_CHECKING:  # checkers know the attributes that there are
+    if not TYPE_CHECKING:  # type checkers know the attributes that exist
 
         def __getattr__(self, name: str) -> Any:
             raise_attribute_error(self, name, self)

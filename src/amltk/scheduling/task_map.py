@@ -1,4 +1,4 @@
-"""A task over the items of iterables, a bounded number at a time."""
+"""A task mapped over iterables, with a bounded number of calls in flight."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 HEAD_START_SECONDS = 0.1
-"""Seconds that a thread beside that of the run has to begin a loop over the results of a map."""
+"""How long a thread other than the run's has to begin a loop over the results of a map."""
 
 Unpack: TypeAlias = Literal["args", "kwargs"]
-"""What an item is to a call: its arguments, or its keyword arguments."""
+"""How an item is passed to a call: as its positional arguments, or as its keyword arguments."""
 
 Given: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
-"""The arguments and keyword arguments of a call."""
+"""The positional and keyword arguments of a call."""
 
 
 class TaskMap(Generic[R]):
-    """Submits a task for each item, and takes the next item when an earlier one has ended. Made by `Task.map`.
+    """Submits a task for each item, and takes the next item when an earlier call has ended. Made by `Task.map`.
 
     Attributes:
         task: The task.
-        total: How many items there are; None if the iterables do not tell.
-        n_taken: How many were taken so far.
-        exhausted: Whether no further item is taken.
+        total: How many items there are; None if the iterables have no length.
+        n_taken: How many items were taken so far.
+        exhausted: Whether no further item will be taken.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class TaskMap(Generic[R]):
         self._in_flight = in_flight
         self._unpack = unpack
         self._items: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
-        self._refused: tuple[Any, ...] | None = None  # by a plugin, which may let it pass later
+        self._refused: tuple[Any, ...] | None = None  # by a plugin, which may accept it later
         self._mine: dict[Future[R], Call] = {}
-        self._kept: list[Call] = []  # by a plugin, which will submit them
-        self._outbox: Outbox | None = None  # where ended calls go that a loop takes
+        self._kept: list[Call] = []  # by a plugin, which will submit them later
+        self._outbox: Outbox | None = None  # for ended calls, if a loop takes them
         self._filling = threading.Lock()
         self._wanted = False
         self._subscriptions: list[Subscription] = []
@@ -92,35 +92,35 @@ class TaskMap(Generic[R]):
         on_cancelled: Reaction = "raise",
         display: Display = "auto",
     ) -> Results[R]:
-        """Run the scheduler, and give the calls one by one as they end, to a plain loop.
+        """Run the scheduler and yield the calls as they end, to a plain loop.
 
         ```python
         for call in task.map(configs).results():
             print(call.args, call.result())
         ```
 
-        Each call is the future of its submission, and has ended. `async for` takes them where a loop is running, and
-        `await` gives a list of all. Callbacks are called as in any run, while the loop waits for the next call.
+        Each call is the future of its submission, and has ended. `async for` works inside a running event loop, and
+        `await` returns all calls as a list. Callbacks run as in any run, while the loop waits for the next call.
 
-        No more items are taken than may be in flight, counting what has ended until the body of the loop is done with
-        it. So the loop may be over an endless iterable, and an item may depend on what the body made of earlier calls.
-        When the loop is left, by `break` or an exception, the run ends at once, without waiting for compute.
+        No more items are taken than may be in flight; a call that has ended counts until the body of the loop is done
+        with it. So the iterable may be endless, and an item may depend on what the body did with earlier calls. If the
+        loop is left by `break` or an exception, the run ends at once, without waiting for compute.
 
-        If the scheduler is running already, elsewhere or by a loop around this one, the run is joined: it goes on
-        afterwards, and its options are not changed.
+        If the scheduler is already running, elsewhere or because of an enclosing loop, this loop joins the run: the run
+        continues afterwards and keeps its options.
 
         Args:
-            ordered: Give the calls in the order of their items; what has ended early waits until it is its turn.
-            timeout: As in `Scheduler.run`; the loop ends when the time is up, after what is still given then.
+            ordered: Yield the calls in the order of their items; a call that ends early waits for its turn.
+            timeout: As in `Scheduler.run`. The loop ends at the timeout, after the calls that are still delivered then.
             wait: As in `Scheduler.run`, for the timeout and `stop`.
-            on_exception: As in `Scheduler.run`. What is to be raised is raised by the loop in the place of the call;
-                with `"continue"` and `"end"` a call that has failed is given like any other, see `call.exception()`.
+            on_exception: As in `Scheduler.run`. The loop raises the exception in place of the call. With `"continue"`
+                and `"end"` a failed call is yielded like any other, see `call.exception()`.
             on_callback_exception: As in `Scheduler.run`; also for what the iterable of the map raises.
-            on_cancelled: The same for calls that were cancelled. What the end of the run cancels is not given.
+            on_cancelled: As in `Scheduler.run`. Calls that the end of the run cancels are not yielded.
             display: As in `Scheduler.run`.
 
         Returns:
-            What to go through, once. Nothing is computed before.
+            An iterable of the calls, to go through once. Nothing is computed before that.
 
         Raises:
             ValueError: An argument has a value that is not allowed.
@@ -140,7 +140,7 @@ class TaskMap(Generic[R]):
         return Results(self, options, ordered=check_bool("ordered", ordered), run_options=given, display=display)
 
     def check_given_to_nobody(self) -> None:
-        """Raise a `RuntimeError` if it is too late to take the calls from here. For `Results` alone."""
+        """Raise a `RuntimeError` if it is too late to take the calls from here. For `Results` only."""
         if self._outbox is not None:
             raise RuntimeError("the results of this map were gone through: call map() again for another round")
         if self.n_ended:
@@ -150,11 +150,11 @@ class TaskMap(Generic[R]):
             )
 
     def give_to(self, wake: Callable[[], object], *, ordered: bool) -> Outbox:
-        """Put the calls aside when they end. For `Results` alone.
+        """Collect the calls in an outbox as they end. For `Results` only.
 
         Args:
             wake: Called when there may be something to take.
-            ordered: Whether they are to be taken in the order of the items.
+            ordered: Whether to take them in the order of the items.
         """
         from amltk.scheduling._run.outbox import Outbox
 
@@ -165,16 +165,16 @@ class TaskMap(Generic[R]):
         return self._outbox
 
     def refill(self) -> None:
-        """Take the items that there is room for. For `Results` alone; raises what the iterable raises."""
+        """Submit as many items as there is room for. For `Results` only. Raises what the iterable raises."""
         self._fill()
 
     @property
     def n_ended(self) -> int:
-        """How many items have ended, or were dropped by a plugin that had kept them."""
+        """How many calls have ended, or were kept by a plugin and then dropped."""
         return self.n_taken - len(self._mine) - len(self._kept) - (self._refused is not None)
 
     def calls_left(self) -> int | None:
-        """How many items are still to be submitted; None if that is not known."""
+        """How many items are still to be submitted; None if unknown."""
         kept = sum(call.future is None for call in list(self._kept))  # others were submitted, and are adopted soon
         if self.exhausted:
             return kept
@@ -182,24 +182,24 @@ class TaskMap(Generic[R]):
 
     @property
     def over(self) -> bool:
-        """Whether no further item is taken and all have ended."""
+        """Whether no further item is taken and all calls have ended."""
         return self.exhausted and not self._mine and not self._kept
 
     def start(self) -> None:
-        """Submit the first items now if the scheduler is running, else after its next `@start`. For the task alone.
+        """Submit the first items now if the scheduler is running, else after its next `@start`. For the task only.
 
-        If it is running in another thread, they are submitted by a loop over the results, or soon: calls that had ended
-        before that loop began would be missing in it.
+        If it is running in another thread, a loop over the results submits them, or else a timer does shortly after:
+        the loop would miss calls that had ended before it began.
         """
         task, scheduler = self.task, self.task.scheduler
         self._subscriptions = [
             *(task.register(event, self._note_end, hidden=True) for event in (task.RESULT, task.EXCEPTION)),
             task.register(task.CANCELLED, self._note_end, hidden=True),
-            scheduler.on_empty.register(self._fill, hidden=True),  # what was refused has nothing to wait for any more
+            scheduler.on_empty.register(self._fill, hidden=True),  # a refused item has nothing left to wait for
             scheduler.on_finishing.register(self._note_end_of_run, hidden=True),
         ]
         if scheduler.is_elsewhere():
-            with contextlib.suppress(SchedulerNotRunningError):  # an end was asked for meanwhile
+            with contextlib.suppress(SchedulerNotRunningError):  # the end was requested meanwhile
                 scheduler.call_later(HEAD_START_SECONDS, self._fill)
         elif scheduler.running():
             self._fill()
@@ -207,7 +207,7 @@ class TaskMap(Generic[R]):
             self._subscriptions.append(scheduler.on_start.register(self._fill, hidden=True))
 
     def cancel(self) -> None:
-        """Take no further item. What was submitted goes on; cancel its futures if that is to end as well."""
+        """Take no further item. Submitted calls continue; cancel their futures to stop those as well."""
         self.exhausted = True
         self._unsubscribe_at_the_end()
 
@@ -226,10 +226,10 @@ class TaskMap(Generic[R]):
             self._outbox.finish()
 
     def _note_end(self, future: Future[R], *_: object) -> Coroutine[Any, Any, None] | None:
-        """Make room; where a loop takes the calls, there is room when it is done with this one.
+        """Make room. If a loop takes the calls, there is room once it is done with this one.
 
         Returns:
-            What the run is to wait for, as for any callback that is an `async def`.
+            An awaitable that the run waits for, as for any callback that is an `async def`.
         """
         scheduler = self.task.scheduler
         with scheduler.submission_lock:
@@ -245,14 +245,14 @@ class TaskMap(Generic[R]):
         return hold
 
     def _adopt(self) -> None:
-        """Follow what a plugin had kept and has submitted, or given up, since. Only under the submission lock."""
+        """Track calls that a plugin had kept and has since submitted or given up. Requires the submission lock."""
         for call in [call for call in self._kept if call.future is not None or not call.kept]:
             self._kept.remove(call)
             if call.future is not None:
                 self._mine[call.future] = call
 
     def _fill(self) -> None:
-        """Submit as many as there is room for. Whoever is at it already, perhaps on another thread, looks again."""
+        """Submit as many as there is room for. If another thread is already doing this, it checks again."""
         self._wanted = True
         while self._wanted:
             if not self._filling.acquire(blocking=False):
@@ -275,28 +275,28 @@ class TaskMap(Generic[R]):
         return self._in_flight or 2 * (self.task.scheduler.n_workers or os.cpu_count() or 1)
 
     def _submit_next(self) -> bool:
-        """Submit the next item; False if there is none, or it cannot be submitted now."""
+        """Submit the next item. False if there is none, or if it cannot be submitted now."""
         item = self._refused if self._refused is not None else self._take()
         if item is None:
             self.cancel()
             return False
         self._refused = None
-        with self.task.scheduler.submission_lock:  # so that its ending is noted later
+        with self.task.scheduler.submission_lock:  # so that its end is noted only afterwards
             try:
                 given = self._given(item)
                 self._note(self.task.offer(*given), item)
-            except Exception as error:  # noqa: BLE001 - reported; the items after it are computed all the same
+            except Exception as error:  # noqa: BLE001 - reported; later items are computed regardless
                 if isinstance(error, SchedulerNotRunningError) and not self.task.scheduler.running():
-                    self._refused = item  # an end was asked for meanwhile, by the iterable or on another thread
+                    self._refused = item  # the iterable or another thread has requested the end
                 else:
                     self.task.scheduler.report(error, f"submission of {self.task.name} by its map")
         return self._refused is None
 
     def _given(self, item: tuple[Any, ...]) -> Given:
-        """What the function is called with.
+        """The arguments to call the function with.
 
         Raises:
-            TypeError: The item cannot be unpacked as was asked for.
+            TypeError: The item cannot be unpacked as requested.
         """
         if self._unpack is None:
             return item, {}
@@ -329,13 +329,13 @@ class TaskMap(Generic[R]):
         try:
             arguments = next(self._items, None)
         except BaseException:
-            self.cancel()  # it is not to be asked again
+            self.cancel()  # never call it again
             raise
         self.n_taken += arguments is not None
         return arguments
 
     def __iter__(self) -> NoReturn:
-        """Refused: a map has no results of its own.
+        """Refused: a map itself has no results.
 
         Raises:
             TypeError: Always; it shows what to write.

@@ -1,1 +1,1 @@
-"""What a run needs of asyncio and of the interpreter: inputs in order, timers, signals, nested loops. Knows no run."""
+"""What a run needs from asyncio and the interpreter: inputs in order, timers, signals, nested loops."""

@@ -1,4 +1,4 @@
-"""Driving a coroutine from plain code, wherever that code is called."""
+"""Drives a coroutine from plain code, even inside a running event loop."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def running_loop_set_aside() -> Iterator[None]:
-    """Let this thread run a loop of its own, although it may be inside a callback of another one.
+    """Let this thread run another loop, although it may be inside a callback of a running one.
 
-    A notebook's cell and a web server's handler are called by a running loop. That loop waits, as it does for any call
-    that takes long, and goes on afterwards as if nothing had happened. This uses what asyncio documents for makers of
-    event loops and of tasks ("Extending asyncio" in its documentation); nothing is patched.
+    A notebook's cell and a web server's handler are called by a running loop. That loop waits, as for any slow call,
+    and continues afterwards as if nothing had happened. This uses what asyncio documents for authors of event loops and
+    of tasks ("Extending asyncio" in its documentation); nothing is patched.
     """
     loop = asyncio._get_running_loop()
     if loop is None:
@@ -51,10 +51,10 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 
 def _part_with_parent() -> None:
-    """Give the loops of a process that was just forked something of their own to wait with.
+    """Give the loops of a process that was just forked their own epoll object and self-pipe.
 
-    What epoll waits for, and what wakes a loop, is the parent's as well: a callback that forks, and leaves the run in
-    the child by an exception, would otherwise take away what the parent waits for. asyncio does nothing about that.
+    They would otherwise share these with the parent: if a callback forks, and an exception takes the child out of the
+    run, the child would take away events that the parent waits for. asyncio does not handle this.
     """
     for loop in list(_loops):
         selector: Any = getattr(loop, "_selector", None)
@@ -70,18 +70,18 @@ os.register_at_fork(after_in_child=_part_with_parent)
 def drive(
     loop: asyncio.AbstractEventLoop, main: asyncio.Future[None], interrupt: Callable[[BaseException], None]
 ) -> None:
-    """Run `loop` until `main` is done, also when something is raised right through the loop.
+    """Run `loop` until `main` is done, even if something is raised out of the loop.
 
-    Whatever a signal handler of the user's raises leaves the loop at once, and so do the `KeyboardInterrupt` or
-    `SystemExit` of a task and `loop.stop()`, as a `RuntimeError`. It is handed to `interrupt`, and the loop goes on, so
-    that `main` can end in order.
+    An exception of a user's signal handler leaves the loop at once. So do the `KeyboardInterrupt` or `SystemExit` of a
+    task, and `loop.stop()`, as a `RuntimeError`. The exception is passed to `interrupt`, and the loop continues, so
+    that `main` can end cleanly.
     """
     error: BaseException | None = None
     while not main.done():
         try:
             if error is not None:
                 raised, error = error, None
-                interrupt(raised)  # here, since that may be interrupted as well
+                interrupt(raised)  # inside the try, since it may be interrupted as well
             loop.run_until_complete(main)
         except BaseException as raised:
             if main.done():
@@ -92,10 +92,10 @@ def drive(
 async def attend(
     lives: Callable[[], list[asyncio.Task[None]]], interrupt: Callable[[BaseException], None]
 ) -> asyncio.CancelledError | None:
-    """Wait until nothing is left of `lives`, whoever cancels the task that waits here.
+    """Wait until all of `lives` are done, even if the waiting task is cancelled.
 
-    Each cancellation is handed to `interrupt`. From the first one on, those that anyio would add at every turn of the
-    loop are kept off: they are that same one, and not somebody who insists.
+    Each cancellation is passed to `interrupt`. After the first one, those that anyio would add on every turn of the
+    loop are blocked: they repeat the same cancellation, and do not mean that a user insists.
 
     Returns:
         The last cancellation, which is to be raised; None if there was none.
@@ -108,19 +108,19 @@ async def attend(
             except asyncio.CancelledError as error:
                 if cancelled is None:
                     stack.enter_context(_shield())
-                # Without the frames of `wait`, which from CPython 3.14 on know the task that keeps the error.
+                # Without the frames of `wait`, which since CPython 3.14 refer to the task that keeps the error.
                 cancelled = error.with_traceback(None)
                 interrupt(error)
     try:
         return cancelled
     finally:
-        del cancelled  # its traceback has this frame, and would keep it
+        del cancelled  # its traceback refers to this frame: a reference cycle
 
 
 def _shield() -> AbstractContextManager[object]:
-    """Keep the cancelled scopes of anyio around the current task from cancelling it, and from trying to.
+    """Keep cancelled anyio scopes around the current task from cancelling it, and from trying to.
 
-    A program in which nobody has imported anyio has no such scopes.
+    If nothing has imported anyio, there are no such scopes.
     """
     anyio = sys.modules.get("anyio")
     return nullcontext() if anyio is None else anyio.CancelScope(shield=True)

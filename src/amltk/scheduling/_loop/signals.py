@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: they end the runs that are going on in order, and take effect afterwards."""
+"""Ctrl-C and SIGTERM: they end all current runs cleanly, and then take their usual effect."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 INSISTING = 3
 STUCK_SECONDS = 0.05
-"""How many signals have to come, and within how many seconds at least, while the run hears of none of them, until one
-is raised although no callback is being called."""
+"""How many signals must arrive, and over at least how many seconds, without any of them reaching the run, before one is
+raised although no callback is running."""
 
 
 NOTING = frozenset({"asyncio.unix_events", "uvloop.loop", "uvicorn.server"})
-"""Modules whose handlers only take note of a signal: asyncio's and uvloop's loops, and uvicorn."""
+"""Modules whose handlers only record a signal: the loops of asyncio and uvloop, and uvicorn."""
 
 
 class Interruptible(Protocol):
@@ -30,7 +30,7 @@ class Interruptible(Protocol):
 
     @property
     def in_user_code(self) -> bool:
-        """Whether one of its callbacks is being called right now."""
+        """Whether one of its callbacks is running right now."""
         ...
 
     @property
@@ -40,24 +40,25 @@ class Interruptible(Protocol):
 
     @property
     def n_interruptions(self) -> int:
-        """How many have."""
+        """How many interruptions have reached it."""
         ...
 
     def interrupt_from_signal(self, exception: BaseException) -> None:
-        """End in order; called by a signal handler."""
+        """End cleanly. Called by a signal handler."""
 
     def raise_from_signal(self, exception: BaseException) -> None:
         """Note that a signal handler is about to raise this in its callback."""
 
 
 class WakeUp:
-    """Has signals wake a loop.
+    """Makes signals wake a loop.
 
-    Without it a signal that comes right before the loop begins to wait is handled after the wait, which may be long.
+    Without it a signal that arrives right before the loop begins to wait is handled only after the wait, which may be
+    long.
 
     Args:
-        loop: The loop, on the main thread. Nothing is done for one that is woken already, or cannot read sockets.
-        is_alone: Whether nobody else is to be woken by signals; otherwise what was set up to be woken is left to it.
+        loop: The loop, on the main thread. If it is woken by signals already, or cannot read sockets, nothing is done.
+        is_alone: Whether signals need to wake nothing else; otherwise an existing wake-up descriptor stays in place.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, is_alone: bool) -> None:
@@ -82,7 +83,7 @@ class WakeUp:
                 os.write(self._previous, data)
 
     def close(self) -> None:
-        """Leave things as they were."""
+        """Restore the previous state."""
         if not self._is_set:
             return
         self._is_set = False
@@ -90,30 +91,29 @@ class WakeUp:
             self._loop.remove_reader(self._reader)
         found = signal.set_wakeup_fd(self._previous)
         if found != self._writer.fileno():
-            signal.set_wakeup_fd(found)  # somebody else's by now, such as that of loop.add_signal_handler
+            signal.set_wakeup_fd(found)  # replaced meanwhile, for instance by loop.add_signal_handler
         self._reader.close()
         self._writer.close()
 
 
 class Interrupts:
-    """While entered, signals whose handling is Python's default end `run` in order; others stay the user's business.
+    """While entered, signals that Python handles by default end `run` cleanly. Other signals are left to the user.
 
-    One handler serves all runs of the process: the first one to enter installs it, the last one to leave puts back
-    what was there. Signals can be handled in the main thread of the main interpreter only, so elsewhere this does
-    nothing.
+    One handler serves all runs of the process: the first one to enter installs it, the last one to leave restores what
+    was there. Only the main thread of the main interpreter can handle signals, so elsewhere this does nothing.
 
-    Where the main thread is stuck, so that the run hears of no signal, the third one is raised where it is: whatever
-    has gone wrong there, a user can end the program.
+    If the main thread is stuck, so that no signal reaches the run, the third one is raised wherever the thread is: a
+    user can always end the program.
 
     Args:
-        run: What a signal ends.
-        life: The task that the run goes on in.
-        holds_up_others: Whether the run has a loop of its own. A callback of another run that is being called now then
-            waits for it, and is interrupted by what comes out of it, not by the signal.
+        run: The run that a signal ends.
+        life: The task of the run.
+        holds_up_others: Whether the run has its own loop. A callback of another run that is running now then waits for
+            this run, and is interrupted by what this run raises, not by the signal.
     """
 
     _active: ClassVar[list[Interrupts]] = []
-    _before: ClassVar[dict[int, Any]] = {}  # the handlers that were there; a run that holds up others has its own
+    _before: ClassVar[dict[int, Any]] = {}  # the previous handlers; a run that holds up others has its own
     _terminated: ClassVar[bool] = False  # SIGTERM was received
     _wake_ups: ClassVar[dict[asyncio.AbstractEventLoop, WakeUp]] = {}
 
@@ -123,23 +123,23 @@ class Interrupts:
         self._holds_up_others = holds_up_others
         if holds_up_others:
             self._before = {}  # type: ignore[misc]
-        self._held_up: list[Interrupts] = []  # by this one
+        self._held_up: list[Interrupts] = []  # by this run
         self._is_held_up = False
         self._is_told = False
-        self._n_heard = 0  # by the run, when a signal came last
-        self._n_unheard = 0  # those that came since
+        self._n_heard = 0  # by the run, at the last signal
+        self._n_unheard = 0  # signals since then
         self._unheard_since = 0.0
         self._entered = False
 
     @property
     def told(self) -> bool:
-        """Whether a signal was handled that ends the run, and that takes effect afterwards."""
+        """Whether a signal was handled that ends the run and takes effect afterwards."""
         return self._is_told or self._terminated
 
     def lives(self) -> list[asyncio.Task[None]]:
-        """What has not ended yet of this run and, once a signal came, of the others that it ends in the same loop.
+        """The unfinished tasks of this run and, after a signal, of the other runs that it ends in the same loop.
 
-        `KeyboardInterrupt` and `SystemExit` tear the loop that they come out of, so all runs must be over before.
+        `KeyboardInterrupt` and `SystemExit` tear the loop that they are raised in, so all runs must be over before.
         """
         others = [entry._life for entry in self._active if entry._is_told and self._is_told]
         loop = self._life.get_loop()
@@ -161,7 +161,7 @@ class Interrupts:
         return self
 
     def _take_over(self) -> None:
-        """Handle the signals that Python handles by default, if that was not done for an earlier run."""
+        """Handle the signals that Python handles by default, unless an earlier run has done so."""
         self._pid = os.getpid()
         handler = signal.getsignal(signal.SIGINT)
         if handler == signal.default_int_handler or (self._holds_up_others and _only_cancels(handler)):
@@ -186,9 +186,9 @@ class Interrupts:
             self._before.clear()
         if is_last and self._terminated:
             Interrupts._terminated = False
-            signal.raise_signal(signal.SIGTERM)  # now it does what it would have done: end the process
+            signal.raise_signal(signal.SIGTERM)  # now it has its usual effect: it ends the process
         if kind is None and self._is_told and not self._run.interrupted:
-            raise KeyboardInterrupt  # it came too late for the run
+            raise KeyboardInterrupt  # the signal arrived too late for the run
 
     def _handle(self, signum: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
@@ -205,10 +205,10 @@ class Interrupts:
                 entry._is_told = True
                 entry._run.interrupt_from_signal(exception)
         if any([entry._run.in_user_code or entry._is_stuck() for entry in concerned]):  # noqa: C419 - all take note
-            raise exception  # in the callback, or in whatever it is that keeps the user waiting
+            raise exception  # in the callback, or in what keeps the user waiting
 
     def _is_stuck(self) -> bool:
-        """Whether a user has insisted, and the run has heard nothing of it. Called once for each signal."""
+        """Whether a user has insisted without any signal reaching the run. Called once for each signal."""
         now, n_heard = time.monotonic(), self._run.n_interruptions
         if n_heard != self._n_heard or not self._n_unheard:
             self._n_heard, self._n_unheard, self._unheard_since = n_heard, 0, now
@@ -217,7 +217,7 @@ class Interrupts:
 
     @staticmethod
     def _handle_in_child(signum: int) -> None:
-        """Act for a process that was forked during a run and has inherited the handler.
+        """Handle a signal in a process that was forked during a run and has inherited the handler.
 
         The parent decides what Ctrl-C does to its workers; SIGTERM was meant for this process.
         """
@@ -227,10 +227,10 @@ class Interrupts:
 
 
 def may_be_torn() -> bool:
-    """Whether what this thread does may be torn anywhere, by the handler of a signal that is the user's own.
+    """Whether a user's signal handler may tear what this thread does at any point.
 
-    Such a handler may raise. Those of Python, asyncio and Jupyter, and this module's, do not, or only when
-    a user insists. Nor do those by which event loops and servers take note of a signal.
+    Such a handler may raise. The handlers of Python, asyncio, Jupyter and this module do not, or only when a user
+    insists. Neither do the handlers of event loops and servers that only record a signal.
     """
     if not _handles_signals():
         return False
@@ -243,15 +243,15 @@ def may_be_torn() -> bool:
 
 
 def _handles_signals() -> bool:
-    """Whether this thread is the one that handles signals: the main one of the main interpreter."""
+    """Whether this thread handles signals: the main thread of the main interpreter."""
     if threading.current_thread() is not threading.main_thread():
         return False
     try:
-        signal.set_wakeup_fd(-2)  # there is no such descriptor, which only that thread gets as far as to find out
+        signal.set_wakeup_fd(-2)  # an invalid descriptor; only that thread gets as far as OSError
     except OSError:
         return True
     except ValueError:
-        return False  # another interpreter, which has a main thread as well
+        return False  # another interpreter, which has its own main thread
     return True
 
 
@@ -260,15 +260,14 @@ def _is_ours(handler: Any) -> bool:
 
 
 def _only_notes(handler: Any) -> bool:
-    """Whether this is what `loop.add_signal_handler`, or a server, has installed: the loop does the rest later."""
+    """Whether `loop.add_signal_handler`, or a server, has installed the handler: the loop does the rest later."""
     return getattr(handler, "__module__", None) in NOTING
 
 
 def _only_cancels(handler: Any) -> bool:
-    """Whether this is what `asyncio.run`, or Jupyter for a cell that awaits, has installed.
+    """Whether `asyncio.run`, or Jupyter for a cell that awaits, has installed the handler.
 
-    It cancels the task that its loop waits for, which is of no use while a callback in this loop has a loop of its own
-    running.
+    It cancels the task that its loop waits for, which is useless while a callback in that loop runs another loop.
     """
     is_of_a_runner = isinstance(getattr(getattr(handler, "func", None), "__self__", None), asyncio.Runner)
     return is_of_a_runner or str(getattr(handler, "__module__", "")).partition(".")[0] == "ipykernel"

@@ -1,4 +1,4 @@
-"""Calls that a run makes later."""
+"""Delayed calls of a run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 CALL_LATER: Event[[], Any] = Event("call-later")
-"""What a timer that is due counts as in messages."""
+"""The event name, in messages, for a timer that is due."""
 
 
 class Timer:
-    """A call that is made later, unless it is cancelled or the run is over before. Made by `call_later`.
+    """A call that is made later, unless it is cancelled or the run is over before then. Made by `call_later`.
 
     Attributes:
-        when: The time of the loop's clock at which it is due, in seconds.
+        when: When it is due, on the loop's clock, in seconds.
         call: The function, its arguments and its keyword arguments.
     """
 
@@ -37,7 +37,7 @@ class Timer:
         self._cancelled = False
 
     def cancel(self) -> None:
-        """Do not make the call. May be called from any thread and any number of times; too late is harmless."""
+        """Do not make the call. May be called from any thread and any number of times; harmless if it is too late."""
         self._cancelled = True
         self._timers.drop(self)
 
@@ -55,7 +55,7 @@ class Timers:
 
     Args:
         loop: The loop of the run.
-        inbox: Where timers that are due, and calls from other threads, come in.
+        inbox: Receives timers that are due, and requests of other threads.
         make_call: Makes the call of a timer that is due.
     """
 
@@ -66,17 +66,17 @@ class Timers:
         self._armed: dict[Timer, None] = {}
 
     def later(self, delay: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timer:
-        """Have `fn` called on the loop's thread after `delay` seconds. May be called from any thread."""
+        """Call `fn` on the loop's thread after `delay` seconds. May be called from any thread."""
         timer = Timer(self._loop.time() + delay, (fn, args, kwargs), self)
         self._inbox.run_here(self._arm, timer)
         return timer
 
     def drop(self, timer: Timer) -> None:
-        """Forget a timer. May be called from any thread."""
+        """Remove a timer. May be called from any thread."""
         self._inbox.run_here(self._disarm, timer)
 
     def clear(self) -> None:
-        """Forget all timers."""
+        """Remove all timers."""
         for timer in list(self._armed):
             self._disarm(timer)
 
@@ -96,6 +96,6 @@ class Timers:
 
     def _call(self, timer: Timer) -> None:
         if timer.cancelled():
-            return  # since it was due
+            return  # after it was due
         fn, args, kwargs = timer.call
         self._make_call(fn, args, kwargs, CALL_LATER)

@@ -1,4 +1,4 @@
-"""Turns of the loop between two inputs: what one has made ready to go on, goes on before the next is taken."""
+"""Turns of the loop between two inputs: coroutines that one input has made ready continue before the next one."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ if TYPE_CHECKING:
     import asyncio
 
 TURNS_AFTER_FUTURE = 3
-"""Turns after the end of a future that somebody awaits: through a task, or a `gather`, it takes as many to arrive."""
+"""Turns after the end of an awaited future: through a task or a `gather`, it takes this many to arrive."""
 
 MAX_TURNS = 20
-"""Turns after one input, at most: some coroutines are always ready, such as one that awaits `sleep(0)` in a loop."""
+"""The maximum number of turns after one input: a coroutine that awaits `sleep(0)` in a loop is always ready."""
 
 
 class Turns:
     """Says whether the loop needs another turn before the last input is over. On the loop's thread.
 
-    While coroutines of callbacks are under way, there is one turn after each input at least: they may have tasks of
-    their own, which nobody here knows of. Without any of them this costs nothing.
+    While coroutines of callbacks are in progress, there is at least one turn after each input: they may have started
+    tasks that are unknown here. Without coroutines this costs nothing.
 
     Attributes:
-        alive: Whether coroutines are under way.
-        needed: Whether to ask `take`; to be set as `alive` is when an input is taken.
+        alive: Whether coroutines are in progress.
+        needed: Whether to call `take`; set it to `alive` when an input is taken.
     """
 
     __slots__ = ("_awaited", "_least", "_taken", "alive", "needed")
@@ -40,17 +40,17 @@ class Turns:
         self.alive = self.needed = True
 
     def over(self, task: asyncio.Task[Any]) -> None:
-        """Note that a coroutine has ended, or is left alone."""
+        """Note that a coroutine has ended, or was given up."""
         self._awaited.pop(task, None)
         self.alive = bool(self._awaited)
 
     def expect_steps(self) -> None:
-        """Note that a future has ended which somebody awaits."""
+        """Note that an awaited future has ended."""
         self._least = TURNS_AFTER_FUTURE
         self.needed = True
 
     def take(self) -> bool:
-        """Whether the loop is to have another turn; False when everything that could go on has gone on."""
+        """Whether the loop is to have another turn. False once everything that could continue has continued."""
         least = self._least or min(1, len(self._awaited))
         if self._taken < least or (self._taken < MAX_TURNS and self._is_anything_ready()):
             self._taken += 1
@@ -61,5 +61,5 @@ class Turns:
 
     def _is_anything_ready(self) -> bool:
         if len(self._awaited) > MAX_TURNS:
-            return False  # to ask them all after each input would take longer and longer
+            return False  # checking all of them after each input would not scale
         return any(awaited is None or awaited.done() for awaited in self._awaited.values())

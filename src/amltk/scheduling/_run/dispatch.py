@@ -1,4 +1,4 @@
-"""How a run calls its users' code: one callback at a time, none starved by another's error."""
+"""Calls the users' code of a run: one callback at a time, and no error keeps others from being called."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ NOTHING: Mapping[str, Any] = {}
 
 
 class DeliveryListener(Protocol):
-    """Who wants to know what becomes of one delivery. Called on the loop's thread."""
+    """Follows one delivery. Called on the loop's thread."""
 
     def failed(self, error: BaseException) -> None:
-        """A callback has raised; the policy knows."""
+        """A callback raised; the policy has been applied."""
         ...
 
     def begun(self, coroutine: asyncio.Task[Any]) -> None:
-        """A callback is an `async def`, and this is its coroutine, which ends later."""
+        """A callback is an `async def`; this is its coroutine, which ends later."""
         ...
 
     def told(self) -> None:
-        """Every callback was called; the coroutines among them have begun, or are about to."""
+        """Every callback was called; any coroutines have begun, or are about to."""
         ...
 
 
 class Delivery:
-    """Calls callbacks on the loop's thread and keeps track of those that are `async def`.
+    """Calls callbacks on the loop's thread and tracks those that are `async def`.
 
     Args:
         loop: The loop of the run.
-        turns: Is told what the coroutines wait for.
-        on_error: Called with what a callback raised and a text that says which one.
+        turns: Keeps track of what the coroutines wait for.
+        on_error: Called with what a callback raised and a description of the callback.
         on_coroutine_end: Called, through the loop, when a coroutine of a callback has ended.
 
     Attributes:
-        in_user_code: Whether a callback is at work right now, so that a signal handler may raise in it.
+        in_user_code: Whether a callback is running right now, so that a signal handler may raise in it.
     """
 
     __slots__ = (
@@ -81,7 +81,7 @@ class Delivery:
         self._on_coroutine_end = on_coroutine_end
         self._coroutines: dict[asyncio.Task[Any], tuple[str, Coroutine[Any, Any, Any], About]] = {}
         self._is_spawning = False
-        self._abandoned = False  # coroutines go on to their first `await` only
+        self._abandoned = False  # coroutines run only to their first `await`
         self.in_user_code: bool = False
 
     @property
@@ -96,7 +96,7 @@ class Delivery:
         kwargs: Mapping[str, Any] = NOTHING,
         follower: DeliveryListener | None = None,
     ) -> None:
-        """Deliver an event to everybody who is subscribed to it now; a follower is told what becomes of it."""
+        """Deliver an event to its current subscribers; a follower is notified of each step."""
         channel.count += 1
         for call in channel.calls:
             try:
@@ -132,28 +132,28 @@ class Delivery:
         self._turns.at(task, None)
         task.add_done_callback(self._on_coroutine_end)
         if self._abandoned:
-            self._loop.call_soon(task.cancel)  # after its first step
+            self._loop.call_soon(task.cancel)  # takes effect after its first step
         return task
 
     async def _attend(self, coroutine: Coroutine[Any, Any, Any], name: str, about: About) -> None:
         if self._is_spawning:
-            # The loop's tasks are eager. This callback is not to run within the delivery to the others.
+            # The loop's tasks are eager. This callback must not run within the delivery to the others.
             await sleep(0)
         task = current_task()
         assert task is not None
         try:
             await self._step_through(coroutine, task, name, about)
         finally:
-            del task  # what is raised has this frame in its traceback, and would keep the task that keeps it
+            del task  # a reference cycle: task, exception, traceback, this frame
 
     @types.coroutine
     def _step_through(
         self, coroutine: Coroutine[Any, Any, Any], task: asyncio.Task[Any], name: str, about: About
     ) -> Generator[Any, Any, None]:
-        """Await the coroutine of a callback and note when its code is at work.
+        """Await the coroutine of a callback and note when its code is running.
 
-        `KeyboardInterrupt` and `SystemExit` are reported like anything else: they would tear the loop, which may be
-        shared with others.
+        `KeyboardInterrupt` and `SystemExit` are reported like anything else: they would tear the loop, which others may
+        share.
         """
         resume: Callable[[Any], Any] = coroutine.send
         value: Any = None
@@ -170,8 +170,8 @@ class Delivery:
                     return
                 except CancelledError as error:
                     if ends_program(error):
-                        raise  # it was cancelled, or has awaited what was cancelled
-                    self._on_error(error, _where(name, about))  # a call that it has awaited has raised this
+                        raise  # it was cancelled, or awaited something that was
+                    self._on_error(error, _where(name, about))  # raised by a call that it awaited
                     return
                 finally:
                     self.in_user_code = False
@@ -179,17 +179,17 @@ class Delivery:
                 try:
                     value = yield awaited
                     resume = coroutine.send
-                except BaseException as error:  # noqa: BLE001 - handed to the coroutine
+                except BaseException as error:  # noqa: BLE001 - thrown into the coroutine
                     value = error
                     resume = coroutine.throw
         finally:
-            del task, value, awaited  # what is raised has this frame in its traceback, and any of them may keep it
+            del task, value, awaited  # reference cycles: the traceback refers to this frame
 
     def finish(self, task: asyncio.Task[Any]) -> None:
-        """Take note of a coroutine that has ended and report what it raised.
+        """Note that a coroutine has ended, and report what it raised.
 
-        A cancelled one is no error: it awaited a future that was cancelled, which has an event and a policy of its
-        own, or the run was abandoned.
+        A cancellation is not an error: the coroutine awaited a cancelled future, which has its own event and policy, or
+        the run was abandoned.
         """
         self._turns.over(task)
         name, coroutine, about = self._coroutines.pop(task, ("", None, None))
@@ -202,14 +202,14 @@ class Delivery:
     def cancel_coroutines(self) -> None:
         """Cancel the coroutines that have not ended; each still ends, through the loop.
 
-        Those that callbacks begin from now on go as far as they come without waiting.
+        Coroutines that callbacks begin from now on run only to their first wait.
         """
         self._abandoned = True
         for task in self._coroutines:
             task.cancel()
 
     def accept_coroutines(self) -> None:
-        """Let those that begin from now on wait again."""
+        """Let coroutines that begin from now on wait again."""
         self._abandoned = False
 
     def give_up(self) -> None:
@@ -226,11 +226,11 @@ def _name(call: Callable[..., Any], channel: Channel) -> str:
 
 
 def _about(args: tuple[Any, ...]) -> About:
-    """The call that an event tells of; not kept alive, since a coroutine may go on for long."""
+    """The call that an event is about. A weak reference, since a coroutine may run for long."""
     return weakref.ref(args[0]) if args and isinstance(args[0], Future) else None
 
 
 def _where(name: str, about: About) -> str:
-    """Which callback it is, and which call it was told of, for messages."""
+    """The callback and the call that it was called for, for messages."""
     future = None if about is None else about()
     return name if future is None else f"{name} for {future.label}"

@@ -1,4 +1,4 @@
-"""How far a run is, and why it ends: the one place where that is decided."""
+"""The phase of a run and the reason for its end: both are decided only here."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ if TYPE_CHECKING:
 
 
 class Phase(enum.Enum):
-    """The life cycle of a run; it only moves down this list."""
+    """The phases of a run, in order. A run never goes back."""
 
     IDLE = "has not started"
     RUNNING = "is running"
-    FINISHING = "is ending"  # from the moment an end is asked for: nothing more is accepted
+    FINISHING = "is ending"  # from the moment the end is requested: nothing more is accepted
     OVER = "is over"
 
 
 class RunLifecycle:
     """The phase of a run, the reason for its end, and what is to be raised. May be used from any thread.
 
-    The first reason counts. So does the first exception, but one that is to be raised comes before one that is not.
+    The first reason counts. So does the first exception, except that one to be raised takes precedence over one that is
+    not.
 
     Args:
-        pending: What has not ended; a run with something pending cannot be exhausted.
+        pending: The submissions that have not ended; a run with pending submissions cannot be exhausted.
 
     Attributes:
-        phase: How far the run is.
-        running: Whether the run accepts work: whether it is in that phase.
+        phase: The phase of the run.
+        running: Whether the run accepts work, that is, whether the phase is `RUNNING`.
         code: The reason for the end.
-        message: The same in the words of whoever asked for it; empty if there are none.
+        message: The reason in the words of whatever requested the end; empty if there are none.
         exception: What went wrong.
-        raises: Whether the exception is to be raised to the caller of the run.
-        abandon: Whether compute is not waited for.
+        raises: Whether the run raises the exception.
+        abandon: Whether the run ends without waiting for compute.
     """
 
     def __init__(self, pending: Sized) -> None:
@@ -49,9 +50,9 @@ class RunLifecycle:
         self.exception: BaseException | None = None
         self.raises: bool = False
         self.abandon: bool = False
-        self._reason = ""  # why it has ended, where the exception is not kept
+        self._reason = ""  # why it ended, if the exception is not kept
         self._pending = pending
-        self._lock = threading.RLock()  # a signal's handler may stop the run while its own thread holds it
+        self._lock = threading.RLock()  # a signal handler may stop the run while its own thread holds it
 
     def move_to(self, phase: Phase) -> None:
         """Enter a phase."""
@@ -59,7 +60,7 @@ class RunLifecycle:
         self.running = phase is Phase.RUNNING
 
     def check_running(self, what: str) -> None:
-        """Raise an error that says `what` cannot be done, unless the run accepts work."""
+        """Raise an error saying that `what` cannot be done, unless the run accepts work."""
         if not self.running:
             why = "" if self.phase is Phase.IDLE else f" ({self.reason})"
             raise SchedulerNotRunningError(
@@ -67,17 +68,17 @@ class RunLifecycle:
             )
 
     def accept(self, what: Callable[[], str], note: Callable[[], None]) -> None:
-        """Call `note` if the run accepts work, and let no end come in between; else raise as `check_running` does."""
+        """Call `note` if the run accepts work, atomically; else raise as `check_running` does."""
         with self._lock:
             if not self.running:
                 self.check_running(what())
             note()
 
     def request(self, code: ExitState.Code, message: str = "", *, abandon: bool = False) -> bool:
-        """Ask for the end.
+        """Request the end.
 
         Returns:
-            Whether this was the first reason, so that the end has to be announced.
+            Whether this was the first reason, so that the end must be announced.
         """
         with self._lock:
             self.abandon = self.abandon or abandon
@@ -92,7 +93,7 @@ class RunLifecycle:
         """Note what went wrong.
 
         Returns:
-            False if it was not kept, because there is an earlier exception.
+            False if the exception was not kept because there is an earlier one.
         """
         with self._lock:
             if self.exception is not None and (self.raises or not raises):
@@ -102,7 +103,7 @@ class RunLifecycle:
             return True
 
     def without_exception(self) -> RunLifecycle:
-        """The same without what went wrong, whose traceback has frames that may keep anything."""
+        """A copy without the exception, whose traceback has frames that may keep anything alive."""
         bare = RunLifecycle(self._pending)
         bare.phase, bare.running, bare.code, bare.abandon = self.phase, self.running, self.code, self.abandon
         bare.message, bare._reason = self.message, self.reason
@@ -110,7 +111,7 @@ class RunLifecycle:
 
     @property
     def reason(self) -> str:
-        """Why it ends, in words; for messages."""
+        """Why the run ends, in words, for messages."""
         if self.exception is not None:
             return safe_repr(self.exception)
         return self._reason or (f"{self.code.name}: {self.message}" if self.message else self.code.name)

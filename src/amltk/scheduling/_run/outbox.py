@@ -1,4 +1,4 @@
-"""The calls of a map that have ended and wait to be taken."""
+"""The calls of a map that have ended and are waiting to be taken."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 class Outbox:
-    """Keeps ended calls until somebody takes them, in the order of their endings or of their items.
+    """Keeps ended calls until they are taken, in the order in which they end or in the order of their items.
 
-    While there are some, or the taker is at work with one, the run does not end for want of work: what the taker does
-    may bring more. May be used from any thread.
+    While it has calls, or the taker is working on one, the run does not end for lack of work: the taker may bring more.
+    May be used from any thread.
 
     Args:
-        wake: Called when there may be something to take, or nothing more is to come.
-        calls: What has not ended yet, in the order of the items, if that is the order to give them in; None for the
-            order in which they end.
+        wake: Called when there may be something to take, or when no more calls will come.
+        calls: The calls that have not ended, in the order of the items, if they are to be taken in that order; None for
+            the order in which they end.
     """
 
     def __init__(self, wake: Callable[[], object], calls: Iterable[Call] | None) -> None:
@@ -31,31 +31,31 @@ class Outbox:
         self._lock = threading.RLock()  # the garbage collector may call `close` while it is held
         self._ended: deque[Future[Any]] = deque()
         self._order: deque[Call] | None = None if calls is None else deque(calls)
-        self._early: set[Future[Any]] = set()  # they have ended, and it is not their turn
-        self._at_work = False  # the taker, with what it has taken last
+        self._early: set[Future[Any]] = set()  # ended, but not their turn yet
+        self._at_work = False  # the taker, on the last call that it took
         self._hold: asyncio.Future[None] | None = None
         self._may_hold = self._open = True
 
     @property
     def occupied(self) -> int:
-        """How many have ended that the taker is not done with."""
+        """How many calls have ended that the taker is not done with."""
         return len(self._ended) + len(self._early) + self._at_work
 
     def expect(self, call: Call) -> None:
-        """Take note of the call of the next item."""
+        """Note the call of the next item."""
         with self._lock:
             if self._order is not None:
                 self._order.append(call)
 
     def put(self, future: Future[Any], *, wanted: bool) -> Coroutine[Any, Any, None] | None:
-        """Take in a call that has ended, on the loop's thread.
+        """Add a call that has ended. On the loop's thread.
 
         Args:
-            future: Of the call.
-            wanted: Whether it is to be given to the taker.
+            future: The future of the call.
+            wanted: Whether the taker is to get it.
 
         Returns:
-            What the run is to wait for; None if there is nothing, or something that it waits for already.
+            An awaitable that the run waits for; None if there is none, or if it already waits for one.
         """
         with self._lock:
             if not self._open:
@@ -90,7 +90,7 @@ class Outbox:
         return _wait(self._hold)
 
     def take(self) -> Future[Any] | None:
-        """Give the next one, and be done with the one before; None if there is none for now."""
+        """Return the next call, and be done with the one before. None if there is none for now."""
         with self._lock:
             if self._order is not None:
                 self._advance(self._order)
@@ -101,13 +101,13 @@ class Outbox:
             return next_one
 
     def finish(self) -> None:
-        """Do not hold the run any more: it ends."""
+        """Stop holding the run: it is ending."""
         with self._lock:
             self._may_hold = False
             self._release()
 
     def close(self) -> None:
-        """Take in nothing any more: nobody comes to take it."""
+        """Accept no more calls: nothing will take them."""
         with self._lock:
             self._open = self._at_work = False
             self._ended.clear()

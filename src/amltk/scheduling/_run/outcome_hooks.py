@@ -1,4 +1,4 @@
-"""What plugins make of the outcome of an attempt, before the ending of its future is told."""
+"""Lets plugins review the outcome of an attempt before the ending of its future is delivered."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class OutcomeHooks:
-    """Asks the plugins of a call, and holds its ending back for as long as one of them wants. On the loop's thread.
+    """Calls the reviews of a call, and holds its ending back as long as one of them requests. On the loop's thread.
 
     Args:
         loop: The loop of the run.
-        inbox: Everything that follows goes through it as an input, after what the plugins have told: `Comm` does too.
-        conclude: Called with a future and its outcome when no plugin holds its ending back any more.
-        repeat: Called with a future and its call instead, when a plugin wants another attempt; returns whether there is
-            one, which an ending run does not make.
-        on_error: Called with what a plugin has raised and a text that says where.
+        inbox: What follows goes through it as an input, after events of the plugins: `Comm` uses it in the same way.
+        conclude: Called with a future and its outcome once no plugin holds its ending back.
+        repeat: Called with a future and its call instead, if a plugin wants another attempt. Returns whether one is
+            made; a run that is ending makes none.
+        on_error: Called with what a plugin raised and a description of the place.
     """
 
     __slots__ = ("_conclude", "_held", "_inbox", "_loop", "_on_error", "_repeat")
@@ -48,7 +48,7 @@ class OutcomeHooks:
         self._held: dict[Future[Any], tuple[list[asyncio.Future[bool]], Outcome]] = {}
 
     def ask(self, future: Future[Any], call: Call, outcome: Outcome) -> None:
-        """Ask all plugins of the call about an outcome."""
+        """Let all plugins of the call review an outcome."""
         holds = [hold for review in call.reviews if (hold := self._answer(future, review, outcome)) is not None]
         if not holds:
             self._inbox.put_input(self._conclude, future, outcome)
@@ -72,9 +72,9 @@ class OutcomeHooks:
         return answer
 
     def drop(self, future: Future[Any]) -> bool:
-        """Wait for plugins no more, whether they let go or not; returns whether any has held this future back.
+        """Stop waiting for plugins. Return whether any plugin was holding this future back.
 
-        What they tell at this is told before the ending.
+        What they emit because of this is delivered before the ending.
         """
         holds, outcome = self._held.pop(future, ((), None))
         for hold in holds:
@@ -85,12 +85,12 @@ class OutcomeHooks:
         return True
 
     def drop_all(self) -> None:
-        """The same for all that are held back."""
+        """Do the same for all futures that are held back."""
         for future in list(self._held):
             self.drop(future)
 
     def _answered(self, future: Future[Any], call: Call, done: asyncio.Future[list[Any]]) -> None:
-        """Go on when no plugin holds it back any more."""
+        """Continue when no plugin holds the future back any more."""
         if future not in self._held:
             return  # it was not waited for
         _, outcome = self._held.pop(future)

@@ -1,4 +1,4 @@
-"""The book of one run's submissions: what was accepted, and that each ended exactly once."""
+"""The accounting of one run's submissions: what was accepted, and that each call ended exactly once."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class PendingCalls:
 
     Invariant: `accepted == results + exceptions + cancelled + len(self)`, after every call.
 
-    A submission is *pending* while the executor has it. It is *waiting* before that, if it comes from another thread,
-    and while plugins look at the outcome of an attempt. Every operation takes the same time, however many there are.
+    A submission is *pending* while the executor has it. It is *waiting* before that, if it was submitted from another
+    thread, and while plugins review the outcome of an attempt. Every operation takes constant time.
 
     Args:
-        numbers: What the accepted ones are numbered with.
+        numbers: The numbers for accepted submissions.
     """
 
     __slots__ = ("_numbers", "_pending", "_waiting", "accepted", "cancelled", "exceptions", "results")
@@ -39,18 +39,18 @@ class PendingCalls:
         return len(self._pending) + len(self._waiting)
 
     def __iter__(self) -> Iterator[Future[Any]]:
-        """The futures that have not ended; a copy, so that they may end meanwhile."""
+        """The futures that have not ended; a copy, so that they may end during the iteration."""
         yield from list(self._pending.values())
         yield from list(self._waiting)
 
     def behind(self, works: Iterable[Work[Any]]) -> list[Future[Any]]:
-        """The pending futures that stand for these futures of the executor; others of it are left out."""
+        """The pending futures for these futures of the executor; unknown ones are left out."""
         futures = (self._pending.get(work) for work in works)
         return [future for future in futures if future is not None and not future.done()]
 
     def oldest(self, n: int) -> list[Work[Any]]:
         """The executor's futures of the `n` oldest pending submissions."""
-        return list(islice(self._pending, n))  # in one step: it may be called from another thread
+        return list(islice(self._pending, n))  # atomic: may be called from another thread
 
     def wait(self, future: Future[Any]) -> None:
         """Accept a submission that the executor does not have yet."""
@@ -61,10 +61,10 @@ class PendingCalls:
             future.task.pending[future] = None
 
     def enter(self, work: Work[Any], future: Future[Any]) -> None:
-        """Note that the executor has it, accepting it if it was not accepted before.
+        """Note that the executor has the submission. Accept it if it was not accepted before.
 
         Raises:
-            ValueError: The executor gave one future for two submissions, so that one of them could never end.
+            ValueError: The executor returned the same future for two submissions, so that one of them could never end.
         """
         if self._pending.setdefault(work, future) is not future:
             raise ValueError(
@@ -81,9 +81,9 @@ class PendingCalls:
             future.task.pending[future] = None
 
     def settle(self, work: Work[Any]) -> Future[Any] | None:
-        """Take out the future whose compute ended; None if it had ended before, or was never known.
+        """Remove the future whose compute ended. None if it had ended before, or is unknown.
 
-        If there are plugins to look at it, it is waiting from now on, until `conclude`.
+        If its plugins are to review the outcome, it is waiting from now on, until `conclude`.
         """
         future = self._pending.pop(work, None)
         if future is None:
@@ -95,6 +95,6 @@ class PendingCalls:
         return future
 
     def conclude(self, future: Future[Any]) -> None:
-        """Take out a future that plugins have looked at."""
+        """Remove a future that plugins have reviewed."""
         del self._waiting[future]
         del future.task.pending[future]

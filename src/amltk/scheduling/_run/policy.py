@@ -1,4 +1,4 @@
-"""What to do about an exception or a cancellation: pure decisions, made from what the user gave to `run`."""
+"""How to react to an exception or a cancellation: pure decisions, made from the options of `run`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 from amltk._checks import check_bool, check_optional_seconds
 
 Reaction: TypeAlias = Literal["raise", "end", "continue"]
-"""`"raise"` ends the run and raises, `"end"` ends it and reports in the `ExitState`, `"continue"` goes on."""
+"""`"raise"` ends the run and raises, `"end"` ends it and reports in the `ExitState`, `"continue"` carries on."""
 
 OnException: TypeAlias = "Reaction | Mapping[type[Any], Reaction]"
-"""One reaction for all exceptions, or one for each type, tried in order; a type that is not named is raised.
+"""One reaction for all exceptions, or one for each type, tried in order; an exception of any other type is raised.
 
-The keys are types of exception; of any, since to checkers a mapping from `type[OSError]` is none from
-`type[Exception]`.
+The keys are exception types. They are annotated as any type because, to type checkers, a mapping from `type[OSError]`
+is not a mapping from `type[Exception]`.
 """
 
 REACTIONS: tuple[str, ...] = get_args(Reaction)
@@ -29,16 +29,16 @@ def check_reaction(value: object, name: str) -> Reaction:
 
 
 class ExceptionPolicy:
-    """Decides what an exception does to the run.
+    """Decides how the run reacts to an exception.
 
     Args:
-        given: What the user gave.
-        name: The argument that it was given as, for messages.
+        given: The user's option.
+        name: The name of the option, for messages.
 
     Raises:
-        ValueError: A reaction is not one of `REACTIONS`, or a type in the mapping is one that ends the run where it is
-            raised in this process.
-        TypeError: A key of the mapping is not a type of exception, or `given` is neither a reaction nor a mapping.
+        ValueError: A reaction is not one of `REACTIONS`, or a type in the mapping is one that always ends the run when
+            it is raised in this process.
+        TypeError: A key of the mapping is not an exception type, or `given` is neither a reaction nor a mapping.
     """
 
     def __init__(self, given: OnException, name: str = "on_exception") -> None:
@@ -55,7 +55,7 @@ class ExceptionPolicy:
             )
 
     def decide(self, exception: BaseException) -> Reaction:
-        """The reaction to `exception`, of whatever type it is."""
+        """The reaction to `exception`, which may be of any type."""
         for kind, reaction in self._by_type:
             if isinstance(exception, kind):
                 return reaction
@@ -66,18 +66,18 @@ _OUTCOME = "_amltk_outcome"
 
 
 def note_outcome(error: BaseException) -> None:
-    """Note that a call has ended with it: who raises it again, by awaiting that call, does not ask for the end."""
-    vars(error)[_OUTCOME] = True  # past an `__setattr__` of the user's
+    """Note that it is the outcome of a call: raising it again, by awaiting the call, does not request the end."""
+    vars(error)[_OUTCOME] = True  # bypasses a user-defined `__setattr__`
 
 
 def ends_program(error: BaseException) -> bool:
-    """Whether what was raised in this process asks for its end, so that no policy is asked: Ctrl-C, `sys.exit()`."""
+    """Whether an exception raised in this process requests its end, so that no policy applies: Ctrl-C, `sys.exit()`."""
     return not isinstance(error, Exception) and _OUTCOME not in vars(error)
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the user gave to `Scheduler.run`, checked; its docstring says what each one means."""
+    """The checked options of `Scheduler.run`, whose docstring explains them."""
 
     timeout: float | None
     end_on_empty: bool
@@ -100,8 +100,8 @@ class RunOptions:
         """Check each option.
 
         Raises:
-            ValueError: One has a value that is not allowed.
-            TypeError: One has a type that is not allowed.
+            ValueError: An option has a value that is not allowed.
+            TypeError: An option has a type that is not allowed.
         """
         return cls(
             timeout=check_optional_seconds("timeout", timeout),

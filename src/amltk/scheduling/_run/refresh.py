@@ -1,4 +1,4 @@
-"""Showing a run while it goes on."""
+"""Refreshes the display of a run."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MIN_REFRESH_SECONDS = 0.25
-"""Seconds between two redraws at least, whatever the rate of events."""
+"""The minimum number of seconds between two redraws, whatever the rate of events."""
 
 MAX_DRAWING_SHARE = 0.02
-"""What drawing may take of the time at most: what takes long to draw is drawn less often."""
+"""The maximum share of time spent drawing: a display that is slow to draw is drawn less often."""
 
 N_TIMED_REDRAWS = 3
-"""The quickest of so many redraws says how long one takes: others were held up by what else the machine does."""
+"""The fastest of this many redraws counts as the time for one: others were delayed by the machine's other work."""
 
 
 class View(Protocol):
-    """Something that shows a run."""
+    """A display of a run."""
 
     def start(self) -> None:
-        """Begin to draw."""
+        """Start drawing."""
 
     def refresh(self) -> None:
-        """Draw what is new."""
+        """Draw what has changed."""
 
     def stop(self) -> None:
-        """Draw the end, and leave the terminal as it was."""
+        """Draw the final state, and restore the terminal."""
 
 
 class DisplayRefresher:
-    """Has a view drawn a few times a second. A view that raises is dropped: what shows a run must not end it.
+    """Draws a view a few times a second. A view that raises is dropped: a display must not end the run.
 
     Args:
         loop: The loop of the run.
-        view: What draws, or None: then nothing is done, and nothing wakes the loop.
+        view: The view; if None, nothing is done and nothing wakes the loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, view: View | None) -> None:
@@ -50,9 +50,9 @@ class DisplayRefresher:
         self._took: deque[float] = deque(maxlen=N_TIMED_REDRAWS)
 
     def start(self) -> None:
-        """Begin to draw."""
+        """Start drawing."""
         if self._view is not None:
-            self._draw(self._view.start)  # which loads what is needed: no measure for the next time
+            self._draw(self._view.start)  # not timed: it includes imports
             self._wait(MIN_REFRESH_SECONDS)
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""What plugins use together for the length of one run."""
+"""Resources that plugins share during one run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Closable(Protocol):
-    """What is given back at the end of a run."""
+    """A resource that is released at the end of a run."""
 
     def close(self) -> None:
-        """Give back what was acquired; called once, on the loop's thread."""
+        """Release it. Called once, on the loop's thread."""
         ...
 
 
@@ -24,16 +24,16 @@ S = TypeVar("S", bound=Closable)
 
 
 class RunResources:
-    """Things that are made when they are first asked for, and closed with the run. May be asked from any thread."""
+    """Resources that are created on first use and closed with the run. May be used from any thread."""
 
     def __init__(self) -> None:
         self._things: dict[Hashable, Any] = {}
         self._closing = ExitStack()
         self._closed = False
-        self._lock = threading.RLock()  # the garbage collector may call what asks, too
+        self._lock = threading.RLock()  # the garbage collector may run code that calls `get`
 
     def get(self, key: Hashable, make: Callable[[], S]) -> S:
-        """The thing that is shared under `key`; made now if there is none.
+        """The resource shared under `key`, created now if there is none.
 
         Raises:
             SchedulerNotRunningError: The run is over.
@@ -49,7 +49,7 @@ class RunResources:
             return found
 
     def close(self) -> None:
-        """Close all of them, the last one first, and make no more."""
+        """Close all resources in reverse order, and create no more."""
         with self._lock:
             self._closed = True
         self._things.clear()

@@ -1,4 +1,4 @@
-"""One run, from `@start` to `@finished`: the rules about what happens in which order are kept here."""
+"""One run, from `@start` to `@finished`. This module enforces the order of events."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ _log = logging.getLogger(__name__)
 Code = ExitState.Code
 
 KILLING_SECONDS = 2.0
-"""How long an executor that really kills may take for it, even if a user insists: giving it up half-way would leave
+"""How long an executor that really kills may take to do so, even if a user insists: giving up half-way would leave
 processes behind."""
 
 COMPUTE: Event[[], Any] = Event("compute")
-"""What a step of an executor that computes on the loop's thread counts as in messages."""
+"""The event name, in messages, for a step of an executor that computes on the loop's thread."""
 
 
 _going_on: weakref.WeakSet[Run] = weakref.WeakSet()
@@ -69,26 +69,26 @@ os.register_at_fork(after_in_child=_note_fork)
 
 
 class Run:
-    """One run of a scheduler, on the loop that is running when it is made.
+    """One run of a scheduler, on the loop that is running when it is created.
 
-    Everything that happens goes through the inbox, so that all bookkeeping and all callbacks are on the loop's thread,
-    one at a time, in the order in which things happened. An ending is one thing: its events (of the scheduler, then of
-    the task), what the policy makes of it, and `@empty` where it was the last one, are never interleaved with others.
+    Everything that happens goes through the inbox, so that all bookkeeping and all callbacks run on the loop's thread,
+    one at a time, in the order in which things happened. An ending is atomic: its events (of the scheduler, then of the
+    task), the reaction of the policy, and `@empty` if it was the last one, are never interleaved with others.
 
     Args:
-        emitter: Has the events of the scheduler.
-        backend: The executor and how it is ended.
-        options: What the user asked for.
-        view: What shows the run, or None.
-        numbers: What its submissions are numbered with.
-        observers: Who is told of every call that the executor was given.
+        emitter: The emitter of the scheduler's events.
+        backend: The executor and how to terminate it.
+        options: The user's options.
+        view: The view that shows the run, or None.
+        numbers: The numbers for its submissions.
+        observers: Called with every call that is submitted to the executor.
 
     Attributes:
         pending_calls: The submissions that have not ended.
-        lifecycle: How far the run is, and why it ends.
-        loop: The loop on whose thread everything is told.
-        resources: What plugins use together during this run.
-        callback_exceptions: How often a callback or a plugin raised.
+        lifecycle: The phase of the run, and why it ends.
+        loop: The loop on whose thread everything is delivered.
+        resources: What plugins share during this run.
+        callback_exceptions: How many exceptions callbacks and plugins have raised.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Run:
         self._refresher = DisplayRefresher(loop, view)
         self._observers = observers
         self._turns = turns = Turns()
-        self._awaited: set[Future[Any]] = set()  # futures that somebody awaits
+        self._awaited: set[Future[Any]] = set()  # futures that are being awaited
         self._inbox = inbox = Inbox(loop, turns, on_work=self._settle, on_idle=self._idle, on_crash=self._crashed)
         self._put_work = inbox.put_work
         self._delivery = Delivery(
@@ -135,9 +135,9 @@ class Run:
         self._waiter: tuple[Callable[[], bool], asyncio.Future[None]] | None = None  # what `live` waits for
         self._empty_due = True  # @empty was not emitted since the last submission
         self._announced = False  # @finishing was delivered
-        self._ends_calls = False  # what goes away from now on has gone because of this run's end
-        self._signalled: BaseException | None = None  # what a signal's handler has raised in user code
-        self._abandoning = False  # the run itself cancels and kills now: policies do not apply to what that brings
+        self._ends_calls = False  # from now on a lost worker is due to the end of this run
+        self._signalled: BaseException | None = None  # what a signal handler has raised in user code
+        self._abandoning = False  # the run itself cancels and kills now: policies do not apply
         self.callback_exceptions: int = 0
         self._interrupts = 0
         self._cancellations = 0
@@ -146,21 +146,21 @@ class Run:
         self._done = emitter.channel(Events.FUTURE_DONE)
         self._result = emitter.channel(Events.FUTURE_RESULT)
 
-    # ------------------------------------------------------------------ asked for by users, from any thread
+    # ------------------------------------------------------------------ requests of users, from any thread
 
     @property
     def in_user_code(self) -> bool:
-        """Whether a callback is being called right now."""
+        """Whether a callback is running right now."""
         return self._delivery.in_user_code
 
     @property
     def interrupted(self) -> bool:
-        """Whether somebody from outside has ended it, so that an exception comes out of it."""
+        """Whether the run was interrupted from outside, so that it raises."""
         return self.n_interruptions > 0
 
     @property
     def n_interruptions(self) -> int:
-        """How often somebody has."""
+        """How many times it was interrupted."""
         return self._interrupts + self._cancellations
 
     def is_here(self) -> bool:
@@ -168,15 +168,15 @@ class Run:
         return self._inbox.here()
 
     def running(self) -> bool:
-        """Whether work is accepted: from `@start` until an end is asked for or the time is up."""
+        """Whether work is accepted: from `@start` until the end is requested or the timeout is reached."""
         if self._deadline is not None and self.lifecycle.running and self.loop.time() >= self._deadline:
-            # A callback that goes on for as long as this is true must see the time run out, though the loop's own
-            # timer has had no turn; and what it then does not submit must not let the run end as exhausted.
+            # A callback that loops while this is true must see the timeout, although the loop's own timer gets no turn;
+            # and because it then stops submitting, the run must not end as exhausted.
             self._end(Code.TIMEOUT)
         return self.lifecycle.running
 
     def conclude(self) -> ExitState:
-        """What the run returns; raises what is to be raised. Once."""
+        """The return value of the run; raises what is to be raised. Call once."""
         lifecycle = self.drop_exception()
         state = ExitState(
             lifecycle.code,
@@ -189,11 +189,11 @@ class Run:
             try:
                 raise lifecycle.exception
             finally:
-                del lifecycle, state  # what is raised has this frame in its traceback, and would keep itself
+                del lifecycle, state  # the traceback of what is raised refers to this frame
         return state
 
     def drop_exception(self) -> RunLifecycle:
-        """Keep no longer what it has ended with, as many refer to a run; returns how it has ended."""
+        """Drop the exception, since much refers to a run. Return how the run ended."""
         lifecycle, self.lifecycle = self.lifecycle, self.lifecycle.without_exception()
         return lifecycle
 
@@ -210,7 +210,7 @@ class Run:
         kwargs: dict[str, Any],
         call: Call | None = None,
     ) -> Future[Any]:
-        """Accept a submission; `task` is None or the `Task` it belongs to, `call` what its plugins have made of it."""
+        """Accept a submission. `task` is None or its `Task`; `call` is the call as its plugins have prepared it."""
         future = Future(self, task, fn, args, kwargs, self.loop, call)
         if get_ident() == self._thread:
             if not self.lifecycle.running:
@@ -227,53 +227,55 @@ class Run:
             self._inbox.put(future.cancel)
             return True
         if future.done():
-            return False  # meanwhile
+            return False  # it ended meanwhile
         work = future.work
         future.mark_cancelled()
         if self._outcome_hooks.drop(future):
             return True
-        # Its ending is caused by this call, and no input. Work that cannot be cancelled runs on; its future ends all
-        # the same, and what it brings later is dropped. What waits for the executor is dropped when its turn comes.
+        # The ending is caused by this call, it is not an input. Work that cannot be cancelled runs on; its future ends
+        # anyway, and its later outcome is dropped. A submission that the executor does not have yet is dropped at its
+        # turn.
         if work is not None:
             self._backend.cancel(work)
             self._inbox.put(self._settle, work)
         return True
 
     def note_waiter(self, future: Future[Any]) -> None:
-        """Note that somebody awaits a future, and is to go on before the input after its end is taken."""
+        """Note that a future is awaited: what awaits it continues before the next input is handled."""
         self._awaited.add(future)
 
     def call_later(self, delay: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timer:
-        """Have `fn` called on the loop's thread after `delay` seconds, unless the run is over by then."""
+        """Call `fn` on the loop's thread after `delay` seconds, unless the run is over by then."""
         if not self.lifecycle.running:
             self.lifecycle.check_running(f"call {callback_name(fn)} later")
         return self._timers.later(delay, fn, args, kwargs)
 
     def dispatch(self, channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Deliver an event after everything that happened before it."""
-        # Who insists on the end has callbacks that emit without end, perhaps.
+        # When a user insists on the end, callbacks may be emitting without end.
         if not self._insisted():
-            # What callbacks cause is told before the end is, unless they go on causing: then it would never be.
+            # Events that callbacks cause are delivered before the end is announced, unless they never stop causing
+            # more.
             put = self._inbox.put if self.lifecycle.running or self._announced else self._inbox.put_input
             put(self._tell, channel, args, kwargs)
 
     def deliver(
         self, channel: Channel, args: tuple[Any, ...], follower: DeliveryListener, *, at_once: bool = False
     ) -> None:
-        """The same for a plugin that follows what becomes of the event.
+        """Like `dispatch`, for a plugin that follows the delivery.
 
         Args:
             channel: The event.
-            args: What its callbacks are called with.
-            follower: Is told what becomes of it; not any more once the run was interrupted twice.
-            at_once: Return when the callbacks have returned; for compute on the loop's own thread.
+            args: The arguments of its callbacks.
+            follower: Called as the delivery proceeds, but not once the run was interrupted twice.
+            at_once: Return when the callbacks have returned. For compute on the loop's own thread.
         """
         if self._insisted():
             return
         if at_once:
             in_user_code = self._delivery.in_user_code
             self._inbox.put_and_wait(self._tell, channel, args, NOTHING, follower)
-            self._delivery.in_user_code = in_user_code  # it is the compute's again
+            self._delivery.in_user_code = in_user_code  # back to that of the compute
         else:
             self._inbox.put_input(self._tell, channel, args, NOTHING, follower)
 
@@ -294,24 +296,24 @@ class Run:
             _log.error("stop() was called with an exception while the run was ending", exc_info=exception)
 
     def leave(self, why: str) -> None:
-        """End without waiting for compute: whoever has driven the run goes away."""
+        """End without waiting for compute: the code that drove the run is gone."""
         self._end(Code.STOPPED, why, abandon=True)
 
     def move_here(self) -> None:
-        """Go on in this thread, which drives the loop from now on; not while it is running."""
+        """Move the run to this thread, which drives the loop from now on. Not while the loop is running."""
         self._thread = get_ident()
         self._inbox.move_here()
 
     def is_ending(self) -> bool:
-        """Whether an end was asked for."""
+        """Whether the end was requested."""
         return self.lifecycle.phase in {Phase.FINISHING, Phase.OVER}
 
     def is_over(self) -> bool:
-        """Whether all is told."""
+        """Whether everything was delivered."""
         return self.lifecycle.phase is Phase.OVER
 
     def interrupt(self, exception: BaseException) -> None:
-        """End at once because somebody from outside says so; from the second time on, wait for nothing any more."""
+        """End at once, because of a signal or a cancellation; from the second time on, without waiting for anything."""
         if isinstance(exception, asyncio.CancelledError):
             self._cancellations += 1
         else:
@@ -320,15 +322,15 @@ class Run:
         self._fail(f"interrupted by {safe_repr(exception)}", exception, raises=True, abandon=True)
 
     def _insisted(self) -> bool:
-        """Whether it was interrupted a second time.
+        """Whether the run was interrupted a second time.
 
         One Ctrl-C may both reach the run and cancel the task that awaits it, so signals and cancellations are counted
-        each by themselves.
+        separately.
         """
         return max(self._interrupts, self._cancellations) > 1
 
     def interrupt_from_signal(self, exception: BaseException) -> None:
-        """The same, from a signal handler: takes no lock."""
+        """Like `interrupt`, from a signal handler: takes no lock."""
         self._inbox.put_first(self.interrupt, exception)
 
     def raise_from_signal(self, exception: BaseException) -> None:
@@ -341,10 +343,10 @@ class Run:
         if self.lifecycle.request(code, message, abandon=abandon):
             self._inbox.put_and_wake(self._announce_end, message, exception)
         else:
-            self._inbox.wake()  # `live` may wait for less now; put in, it would count as something to deliver
+            self._inbox.wake()  # `live` may wait for less now; an input would count as a delivery
 
     def _fail(self, message: str, error: BaseException, *, raises: bool, abandon: bool = False) -> bool:
-        """End because of an error; False if it was not kept, because there is an earlier one."""
+        """End because of an error. False if the error was not kept because there is an earlier one."""
         kept = self.lifecycle.keep(error, raises=raises)
         self._end(Code.EXCEPTION, message, error, abandon=abandon)
         return kept
@@ -352,7 +354,7 @@ class Run:
     # ------------------------------------------------------------------ life
 
     async def live(self) -> None:
-        """Go from `@start` to `@finished`. Not to be cancelled: `interrupt` ends it early, and still in order."""
+        """Go from `@start` to `@finished`. Must not be cancelled: `interrupt` ends it early and cleanly."""
         try:
             self._open()
             await self._until(lambda: self._announced)
@@ -361,7 +363,7 @@ class Run:
             self._inbox.put(self._tell, self._channel(Events.FINISHED), ())
             await self._until_quiet()
         except BaseException:
-            # Torn down in the middle of a step, by a handler of signals that raises: leave no process behind at least.
+            # Torn in the middle of a step by a signal handler that raises: at least leave no process behind.
             if self._backend.kills:
                 self._backend.kill()
             raise
@@ -369,7 +371,7 @@ class Run:
             self._release()
 
     def note_fork(self) -> None:
-        """End in a forked copy of the process, if a callback that has forked comes back there: nothing is computed."""
+        """End the run in a forked copy of the process, if a callback that forked returns there: nothing is computed."""
         text = (
             f"this process, {os.getpid()}, was forked during a run, which goes on in process {os.getppid()} only: "
             "end it by os._exit() before the callback returns, or start it by multiprocessing"
@@ -402,10 +404,10 @@ class Run:
                 self._tell(self._channel(Events.STOP), (message or STOP_MESSAGE, exception))
             self._tell(self._channel(Events.FINISHING), ())
         finally:
-            self._announced = True  # torn or not: what comes after must not wait for ever
+            self._announced = True  # even if torn: what comes next must not wait forever
 
     async def _close_down(self) -> None:
-        """See every submission to its end, then the executor."""
+        """Bring every submission to its end, then the executor."""
         if self._options.wait:
             self._backend.expect_end()
             await self._until(lambda: self._quiet() or self.lifecycle.abandon)
@@ -417,14 +419,14 @@ class Run:
             await self._abandon_compute()
 
     async def _abandon_compute(self) -> None:
-        """Cancel what has not begun, kill what runs where that is possible, and write off the rest."""
+        """Cancel what has not begun, kill what runs if possible, and write off the rest."""
         self._abandoning = True
         self._outcome_hooks.drop_all()
-        # A broken executor fails what it has by itself, and is not to be disturbed: before CPython 3.12.3 a future that
-        # is cancelled at that moment raises in the standard library's thread, which then fails no other.
+        # A broken executor fails its futures without help, and must not be disturbed: before CPython 3.12.3 a future
+        # that is cancelled at that moment raises in the standard library's thread, which then fails no other.
         is_broken = isinstance(self.lifecycle.exception, ExecutorBrokenError)
         if not is_broken:
-            self._inbox.put_input(self._begin_to_end_calls)  # what has ended until now is told as what it is
+            self._inbox.put_input(self._begin_to_end_calls)  # what ended before this is delivered with its real outcome
         for n, future in enumerate(() if is_broken else self.pending_calls):
             if future.work is not None:
                 self._backend.withdraw(future.work)
@@ -442,20 +444,20 @@ class Run:
         self._ends_calls = True
 
     def _write_off(self) -> None:
-        """End what is still pending as cancelled, whatever becomes of it."""
+        """End everything that is still pending as cancelled, whatever its outcome may be."""
         left = 0
         for future in self.pending_calls:
             work = future.work
             if work is not None:
                 left += self._backend.is_running(work)
-                self._inbox.put_work(work)  # in case that nothing is to come of it any more
+                self._inbox.put_work(work)  # in case it never reports an end
             future.cancel()
         if left and self._backend.is_own:
             calls = "1 running call" if left == 1 else f"{left} running calls"
             _log.warning("%s cannot be killed in %r: what runs goes on unseen", calls, self._backend.executor)
 
     def _release(self) -> None:
-        """Leave nothing behind, however the run ended."""
+        """Release everything, however the run ended."""
         _going_on.discard(self)
         self.lifecycle.move_to(Phase.OVER)
         self._attempt(self.resources.close, "teardown of what plugins share")
@@ -471,7 +473,7 @@ class Run:
     # ------------------------------------------------------------------ submissions, on the loop's thread
 
     def _hand_over(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Give it to the executor. What that raises is the submitter's: nothing was accepted then."""
+        """Submit to the executor. What that raises goes to the submitter: the submission was not accepted."""
         try:
             if future.call is None:
                 work = self._backend.submit(future.function, *args, **kwargs)
@@ -486,7 +488,7 @@ class Run:
         self._enter(work, future, args, kwargs)
 
     def _hand_over_accepted(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Give what another thread submitted to the executor. It was accepted, so whatever happens is its ending."""
+        """Submit what another thread submitted to the executor. It was accepted, so any error becomes its outcome."""
         stand_in: Work[Any] = Work()
         if future.cancelled() or self._abandoning:
             stand_in.cancel()
@@ -513,7 +515,7 @@ class Run:
                     self._announce(future.task.channels.submitted, future, args, kwargs)
             work.add_done_callback(self._put_work)
         except BaseException as error:
-            # It was accepted, so it needs an ending, and nobody is going to tell of one.
+            # It was accepted, so it needs an ending, which nothing else will deliver.
             self._inbox.put(self._settle, work, error)
             if not isinstance(error, Exception):
                 raise
@@ -529,11 +531,11 @@ class Run:
     # ------------------------------------------------------------------ endings, on the loop's thread
 
     def _settle(self, work: Work[Any], error: BaseException | None = None) -> None:
-        """Turn the end of a piece of compute into the one ending of its future; the rest of it is dropped.
+        """Turn the end of a piece of compute into the single ending of its future. Drop it if the future has ended.
 
         Args:
             work: The executor's future.
-            error: Why it cannot be asked; None if it can.
+            error: Why its outcome is unavailable; None if `work` has it.
         """
         future = self.pending_calls.settle(work)
         if future is None:
@@ -545,7 +547,7 @@ class Run:
                 result = None if error is not None else work.result()
             except CancelledError:
                 future.mark_cancelled()
-            except BaseException as failure:  # noqa: BLE001 - the executor cannot say it: that is the outcome then
+            except BaseException as failure:  # noqa: BLE001 - the executor cannot give an outcome: this is it
                 error = failure
         if error is not None and self._is_of_the_end(error):
             error = None
@@ -558,14 +560,14 @@ class Run:
                 self._outcome_hooks.drop(future)
 
     def _is_of_the_end(self, error: BaseException) -> bool:
-        """Whether a call has ended with this because the run ends: it is told as cancelled then, not as failed."""
+        """Whether a call ended with this because the run ends: it is then delivered as cancelled, not as failed."""
         if self._backend.is_in_loop and (error is self._signalled or isinstance(error, KeyboardInterrupt)):
-            self._callback_failed(error, "signal that came in a call")  # compute is all that could be interrupted
+            self._callback_failed(error, "signal that came in a call")  # only the compute could have been interrupted
             return True
         return self._ends_calls and self._backend.may_have_ended_with(error)
 
     def _conclude(self, future: Future[Any], result: Any, error: BaseException | None) -> None:
-        """Tell the ending of a future."""
+        """Deliver the ending of a future."""
         was_running = self.lifecycle.running
         if self._awaited and future in self._awaited:
             self._awaited.remove(future)
@@ -578,7 +580,7 @@ class Run:
             self._settle_exception(future, error)
         if future.call is not None:
             self._attempt(future.call.end, f"teardown of a plugin of {future.task.name}")
-            future.call = None  # it refers to the future: neither is to wait for the garbage collector
+            future.call = None  # a reference cycle: must not wait for the garbage collector
         future.work = None
         if not self.pending_calls:
             self._check_empty(due=was_running)
@@ -602,22 +604,22 @@ class Run:
             channels = future.task.channels
             self._tell_outcome(channels.done, channels.exception, future, error)
         if error is not self.lifecycle.exception:
-            # Callbacks that have asked for the result have put frames into it, and around these are some with the
-            # future: it would wait for the garbage collector.
+            # Callbacks that called `result` have added frames to the traceback, and enclosing frames refer to the
+            # future: it would have to wait for the garbage collector.
             error.__traceback__ = traceback
         if self._abandoning:
-            return  # it was killed, or nobody waits for it
+            return  # it was killed, or is not waited for
         if isinstance(error, BrokenExecutor):
             self._executor_broke(error)
         reaction = self._options.on_exception.decide(error)
         if reaction != "continue":
-            # Not logged where an earlier exception is kept: its events have told it.
+            # Not logged if an earlier exception is kept: the events have delivered it.
             label = future.label
             add_note(error, f"raised by the call {label}")
             self._fail(f"{label} raised {safe_repr(error)}", error, raises=reaction == "raise")
 
     def _tell_outcome(self, done: Channel, outcome: Channel, future: Future[Any], value: Any) -> None:
-        """Tell that it has ended, and then what came of it; mostly nobody is subscribed to one of the two."""
+        """Deliver that the future ended, and then its outcome; usually one of the two has no subscriber."""
         if done.calls:
             self._tell(done, (future,))
         else:
@@ -644,7 +646,7 @@ class Run:
         self._conclude(future, outcome.result, outcome.error)
 
     def _repeat(self, future: Future[Any], call: Call) -> bool:
-        """Make another attempt, as a plugin wants; False if the run is ending."""
+        """Make another attempt, as a plugin requested. False if the run is ending."""
         if not self.running():
             return False
         call.attempt += 1
@@ -662,11 +664,11 @@ class Run:
 
     def _callback_failed(self, error: BaseException, where: str) -> None:
         if error is self.lifecycle.exception:
-            return  # it came right through the loop as well, or was given to stop()
+            return  # it also escaped from the loop, or was given to stop()
         self.callback_exceptions += 1
         abandon = ends_program(error)
         if abandon and isinstance(error, KeyboardInterrupt):
-            self._interrupts += 1  # Ctrl-C that came while a callback was called
+            self._interrupts += 1  # Ctrl-C during a callback
         self._ends_calls = self._ends_calls or abandon
         reaction = "raise" if abandon else self._options.on_callback_exception.decide(error)
         if reaction == "continue":
@@ -678,7 +680,7 @@ class Run:
             _log.error("%s raised while the run was ending", where, exc_info=error)
 
     def _executor_broke(self, error: BrokenExecutor) -> None:
-        """End the run, whatever the policy says: a dead executor would fail all that is submitted, for ever."""
+        """End the run under any policy: a broken executor would fail everything that is submitted."""
         known = isinstance(self.lifecycle.exception, ExecutorBrokenError)
         if self._backend.is_broken() and not self._abandoning and not known:
             executor = safe_repr(self._backend.executor)
@@ -687,7 +689,7 @@ class Run:
             self._fail(str(broken), broken, raises=True, abandon=True)
 
     def _crashed(self, error: BaseException) -> None:
-        """A step of the run itself was torn down, by a signal of the user's own or by a defect: end, do not hang."""
+        """End instead of hanging: a step of the run itself was torn by a user's signal handler or by a defect."""
         self._fail(f"the run was torn down by {safe_repr(error)}", error, raises=True, abandon=True)
 
     # ------------------------------------------------------------------ quiet
@@ -697,7 +699,7 @@ class Run:
         return not self.pending_calls and not self._delivery.awaiting and not self._inbox
 
     async def _until_quiet(self) -> None:
-        """Wait until nothing is in progress; another interrupt gives up coroutines of callbacks that refuse to end."""
+        """Wait until nothing is in progress. Another interrupt gives up coroutines of callbacks that refuse to end."""
         interruptions = self.n_interruptions
         await self._until(
             lambda: (
@@ -707,7 +709,7 @@ class Run:
         self._delivery.give_up()
 
     def _check_empty(self, *, due: bool) -> None:
-        """Emit `@empty` if the last thing in progress has just ended; `due` unless that was after the end's request."""
+        """Emit `@empty` if the last thing in progress has just ended. `due`: it ended before the end was requested."""
         if due and self._empty_due and not self.pending_calls and not self._delivery.awaiting:
             self._empty_due = False
             self._tell(self._channel(Events.EMPTY), ())
@@ -718,7 +720,7 @@ class Run:
         self._check_empty(due=was_running)
 
     def _idle(self) -> None:
-        """Everything that has happened so far was delivered."""
+        """Called when everything that has happened so far was delivered."""
         if self.lifecycle.running and self._options.end_on_empty and self._quiet():
             self._end(Code.EXHAUSTED)
         self._wake_waiter()
@@ -730,9 +732,9 @@ class Run:
             await self._uncancelled(waiter)
 
     async def _uncancelled(self, awaitable: Awaitable[None]) -> None:
-        """Await it. Whoever cancels the task of the run, such as one who cancels all tasks, ends the run in order.
+        """Await `awaitable`. Cancelling the task of the run, such as by cancelling all tasks, ends the run cleanly.
 
-        It is not counted as an interrupt: whoever cancels all tasks cancels the one that awaits the run as well.
+        This does not count as an interrupt: cancelling all tasks also cancels the task that awaits the run.
         """
         try:
             await awaitable
@@ -742,24 +744,24 @@ class Run:
     def _wake_waiter(self) -> None:
         if self._waiter is not None:
             condition, waiter = self._waiter
-            if not waiter.done() and condition():  # asked here: waking `live` takes longer
+            if not waiter.done() and condition():  # checked here: waking `live` takes longer
                 waiter.set_result(None)
 
     # ------------------------------------------------------------------ steps elsewhere
 
     def _run_step(self, step: Callable[[], None]) -> None:
-        """Run a step of an executor that computes on the loop's thread, after the loop had a turn."""
+        """Run a step of an executor that computes on the loop's thread, after the loop has had a turn."""
         self.loop.call_soon(self._make_step, step)
 
     def _make_step(self, step: Callable[[], None]) -> None:
         if self._inbox:
-            self._run_step(step)  # what has happened is told before
+            self._run_step(step)  # first deliver what has happened
         elif self.lifecycle.running or (self._options.wait and not self.lifecycle.abandon):
             self._delivery.call(step, (), {}, COMPUTE)
-        # else what waits is about to be cancelled: it must not be begun
+        # else the waiting calls are about to be cancelled and must not begin
 
     async def _in_thread(self, fn: Callable[[], None], *, unless: Callable[[], bool]) -> None:
-        """Call what may block without blocking the loop; stop waiting for it when `unless` says so."""
+        """Call a function that may block without blocking the loop; stop waiting for it once `unless` is true."""
         ended = False
 
         def note_end() -> None:
@@ -773,7 +775,8 @@ class Run:
             except BaseException as error:  # noqa: BLE001 - reported to the policy
                 self._inbox.put(self._callback_failed, error, f"termination of {safe_repr(self._backend.executor)}")
             finally:
-                # Through the inbox: what has ended until now is told as what it is, before the rest is written off.
+                # Through the inbox: what ended before this is delivered with its real outcome before the rest is
+                # written off.
                 self._inbox.put(note_end)
 
         thread = start_daemon(work, "amltk-shutdown")

@@ -1,4 +1,4 @@
-"""A run that plain code drives piece by piece: between two steps its loop stands still, and the caller is at work."""
+"""A run that plain code drives step by step: between two steps its loop stands still while the caller works."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _log = logging.getLogger(__name__)
 
 
 class Steps:
-    """One run with a loop of its own, which goes on during `step` only.
+    """One run with its own loop, which advances only during `step`.
 
-    What the caller does in between is to the run what a callback is that takes long: timers, timeouts and events have
-    their turn afterwards, and executors compute meanwhile what they were given. Signals are handled in order during a
-    step, and are the caller's business in between.
+    To the run, what the caller does in between is like a slow callback: timers, timeouts and events are handled
+    afterwards, and executors keep computing. During a step signals end the run cleanly; in between they are left to the
+    caller.
 
     Args:
-        make_run: Makes the run, on the loop.
+        make_run: Creates the run, on the loop.
 
     Attributes:
         run: The run.
-        ends: What is to be done after the run is over.
+        ends: What to do once the run is over.
     """
 
     def __init__(self, make_run: Callable[[], Coroutine[Any, Any, Run]]) -> None:
@@ -51,7 +51,7 @@ class Steps:
         self._woken: asyncio.Future[None] = self._loop.create_future()
         self._life.add_done_callback(lambda _: self.wake())
         self._is_closed = False
-        # After the executor has registered its own: what it does at the exit waits for an end of the run.
+        # Registered after the executor's own exit function, which waits for the end of the run.
         atexit.register(self.close, "the program ends within the loop over the results")
 
     @property
@@ -60,11 +60,11 @@ class Steps:
         return self._life.done()
 
     def can_step(self) -> bool:
-        """Whether the caller may drive it: it does not, on this thread, come from one of its callbacks."""
+        """Whether the caller may drive the run: it is on this thread, and not in one of the run's callbacks."""
         return get_ident() == self._thread and not self._loop.is_running()
 
     def step(self) -> None:
-        """Let the run go on until `wake` is called or it is over."""
+        """Let the run continue until `wake` is called or it is over."""
         self._woken = self._loop.create_future()
         if self.over:
             return
@@ -73,33 +73,33 @@ class Steps:
             Interrupts(self.run, self._life, holds_up_others=True) as interrupts,
         ):
             nested_loop.drive(self._loop, self._woken, self.run.interrupt)
-            if interrupts.told:  # it takes effect when the run is over
+            if interrupts.told:  # the signal takes effect when the run is over
                 nested_loop.drive(self._loop, self._life, self.run.interrupt)
 
     def wake(self) -> None:
-        """End the step that is being made, soon; to be called on the loop's thread."""
+        """End the current step soon. Called on the loop's thread."""
         if not self._woken.done():
             self._woken.set_result(None)
 
     def conclude(self) -> ExitState:
-        """How the run has ended; raises what `Scheduler.run` would raise."""
+        """How the run ended; raises what `Scheduler.run` would raise."""
         self._life.result()
         return self.run.conclude()
 
     def close(self, why: str) -> None:
-        """Leave nothing behind: a run that is not over ends at once, without waiting for compute. Harmless if repeated.
+        """Release everything. A run that is not over ends at once, without waiting for compute. May be repeated.
 
         Args:
             why: The message of `@stop`.
         """
         if self._is_closed or os.getpid() != self._pid:
-            return  # or this is a fork of the program: the run is not its own
+            return  # in a forked copy of the program: the run is not its own
         self._is_closed = True
         atexit.unregister(self.close)
         if get_ident() == self._thread:
             self._close(why)
         else:
-            # The garbage collector has found it on this thread, which may be in the middle of anything.
+            # Called by the garbage collector on this thread, which may be in the middle of anything.
             threading.Thread(target=self._close_elsewhere, args=(why,), name="amltk-left").start()
 
     def _close_elsewhere(self, why: str) -> None:
@@ -119,7 +119,7 @@ class Steps:
 
     def _leave(self, why: str) -> None:
         raised = sys.exc_info()[1]
-        self._loop.call_soon(self.run.leave, why)  # not before it has begun
+        self._loop.call_soon(self.run.leave, why)  # takes effect once the run has begun
         while not self.over:
             self.step()
         error = self.run.lifecycle.exception

@@ -1,19 +1,19 @@
 """The engine of a pool: which thread does the I/O, which one manages the workers, and when.
 
-The I/O (calls out, outcomes in) is quick and never blocks. While a scheduler's run is attached, its event loop does it,
-so that a call needs no thread switch; otherwise the pool's own thread does. That thread always runs the *manager*
+The I/O (calls out, outcomes in) is quick and never blocks. While a scheduler's run is attached, its event loop does the
+I/O, so that a call needs no thread switch; otherwise the pool's own thread does. That thread always runs the *manager*
 (starts, deaths, limits), and takes over the I/O when a callback keeps the loop busy.
 
 Locks:
 
 - `_submit_lock` guards the decision whether a call is accepted.
 - `_turn_lock` is held by the thread that makes a turn.
-- `_lock` guards the state of the dispatcher, the links and the I/O. It is the innermost one: nobody who holds it waits
-  for another lock, runs users' code, or does what may block.
+- `_lock` guards the state of the dispatcher, the links and the I/O. It is the innermost lock: a thread that holds it
+  never waits for another lock, runs users' code, or does anything that may block.
 
 Users' code can still run anywhere: the garbage collector calls `__del__` methods and finalizers, and Python calls
-signal handlers, in the middle of whatever a thread does. If their own thread holds `_lock`, what they ask for is put
-off, see `_unless_held`: the pool's thread does it once the lock is free.
+signal handlers, in the middle of whatever a thread does. If that thread holds `_lock`, their requests are postponed,
+see `_unless_held`: the pool's thread carries them out once the lock is free.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool.options import WorkerOptions
 
 LOOP_IDLE_SECONDS = 0.005
-"""Seconds that a loop may leave the traffic alone before the pool's thread steps in for it, and that one of the two
-waits for the other."""
+"""How long the pool's thread lets an idle event loop be before it takes over the I/O, and how long one of the two waits
+for the other, in seconds."""
 
 MAX_SLICE_SECONDS = 0.001
-"""Seconds for which a loop goes on telling outcomes while more come in, before whatever else it has to do."""
+"""How long a loop keeps delivering outcomes while more come in, before it does its other work, in seconds."""
 
 MANAGER = "staff"
-"""What the thread's selector finds when there is something to look after."""
+"""The key data of the manager's selector in the thread's selector."""
 
 
 class WakeupSocketpair:
-    """Something that a selector notices, set from any thread."""
+    """Wakes a selector from any thread."""
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._writer, self._reader = socket.socketpair()
@@ -70,16 +70,16 @@ class WakeupSocketpair:
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """What it is made of."""
+        """Its two sockets."""
         return [self._writer, self._reader]
 
     def set(self) -> None:
-        """Have it noticed."""
-        with contextlib.suppress(BlockingIOError, OSError):  # it is set already; or closed
+        """Wake the selector."""
+        with contextlib.suppress(BlockingIOError, OSError):  # already set, or closed
             self._writer.send(b".")
 
     def clear(self) -> None:
-        """It was noticed."""
+        """Reset it after the selector woke up."""
         with contextlib.suppress(BlockingIOError):
             self._reader.recv(4096)
 
@@ -90,7 +90,7 @@ class WakeupSocketpair:
 
 
 class Engine:
-    """What is behind a `ProcessPool`; arguments as there."""
+    """The implementation of a `ProcessPool`; arguments as there."""
 
     def __init__(
         self,
@@ -99,10 +99,10 @@ class Engine:
         options: WorkerOptions,
     ) -> None:
         self.broken: PoolBrokenError | None = None
-        self._pid = os.getpid()  # a forked copy of the process must not touch what is its parent's
+        self._pid = os.getpid()  # a forked copy of the process must not touch its parent's workers
         self._lock: Any = threading.RLock()  # Any: for `_is_owned`, which condition variables use
         self._turn_lock = threading.Lock()
-        self._turner = 0  # the thread that makes a turn
+        self._turner = 0  # the thread that is making a turn
         self._submit_lock = threading.RLock()  # the garbage collector may call `close` while it is held
         self._keys = itertools.count(1)
         self._arrivals: deque[PoolFuture] = deque()
@@ -110,11 +110,11 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._over = False
-        self._again = False  # somebody wants a turn
-        self._needs_wakeup = True  # nobody looks at the arrivals before something happens
+        self._again = False  # another turn was requested
+        self._needs_wakeup = True  # no thread checks the arrivals until something happens
         self._thread_sleeps = False  # until something happens
-        self._has_capacity = True  # a new call would find something to do it
-        # The loop selects on the traffic, the thread on both.
+        self._has_capacity = True  # a new call would find a worker
+        # The loop selects on the I/O, the thread on both.
         self._selector = selectors.DefaultSelector()
         self._manager_selector = selectors.DefaultSelector()
         self._thread_selector = selectors.DefaultSelector()
@@ -139,23 +139,23 @@ class Engine:
     # ------------------------------------------------------------------ from any thread
 
     def accept(self, call: PoolFuture) -> None:
-        """Take a call.
+        """Accept a call.
 
         Raises:
             PoolBrokenError: The pool is broken.
-            RuntimeError: It was shut down.
+            RuntimeError: The pool was shut down.
             NestingError: It is the first call, and a worker process imports the module that submits it, or too many
                 pools are nested.
         """
         with self._submit_lock:
             if self._closing or self._thread is None:
-                self._open()  # also in a forked copy, where there is no thread
+                self._open()  # also in a forked copy, which has no thread
             self._arrivals.append(call)
         if self._needs_wakeup and self._has_capacity:
             driver = self._driver
             if driver is None or not driver.call_soon():
                 self._wake_up.set()
-            elif self._thread_sleeps:  # it has to see whether the loop gets round to it
+            elif self._thread_sleeps:  # it must check whether the loop gets round to it
                 self._thread_sleeps = False
                 self._manager_wakeup.set()
 
@@ -181,13 +181,13 @@ class Engine:
         self._thread = thread
 
     def cancel(self, call: PoolFuture) -> bool:
-        """Give up a call; False if it has ended, or is given up already. A worker that is at it is ended."""
+        """Cancel a call. False if it has ended or is already cancelled. A worker that is running it is killed."""
         if self.is_copy():
             return False
         if self._lock._is_owned():
             if not call.dropped and not call.unwanted:
-                call.mark_cancelled()  # nobody gives it an outcome meanwhile: that takes the lock
-                call.dropped = call.slot is None  # what waits never begins
+                call.mark_cancelled()  # it gets no outcome meanwhile: that takes the lock
+                call.dropped = call.slot is None  # a waiting call never begins
                 self._unless_held(partial(self._cancel_marked, call))
             return False
         with self._lock:
@@ -196,19 +196,19 @@ class Engine:
     def _cancel_marked(self, call: PoolFuture) -> None:
         with self._lock:
             if call.slot is not None:
-                call.dropped = False  # it was on its way to a worker just then
+                call.dropped = False  # it was just being sent to a worker
             self._give_up(call)
         call.tell_cancelled()
 
     def _give_up(self, call: PoolFuture) -> bool:
-        """As `cancel`; under the lock."""
+        """Like `cancel`. Requires the lock."""
         if call.dropped:
             return False
         slot = call.slot
         if slot is not None:
             self._io.take_back(self._io.links[slot.number])
             if call.slot is slot and slot.sent[-1] is not call:
-                return False  # the worker is at a later one by now: this one's outcome is on its way
+                return False  # the worker has a later call: the outcome of this one is on its way
         slot = self._dispatcher.drop(call)
         if slot is not None:
             self._io.mark_for_kill(self._io.links[slot.number], WorkerLostError("its call was cancelled"))
@@ -216,7 +216,7 @@ class Engine:
         return True
 
     def _unless_held(self, step: Callable[[], object]) -> None:
-        """Do something that needs the lock; later, on the pool's thread, if this one has it: see the module."""
+        """Run a step that needs the lock; later, on the pool's thread, if this thread holds it. See the module."""
         if self._lock._is_owned():
             self._put_off.append(step)
             self._manager_wakeup.set()
@@ -228,19 +228,19 @@ class Engine:
             self._put_off.popleft()()
 
     def expect_end(self) -> None:
-        """Give up workers that take long to be ready, until a loop is attached again."""
+        """Give up workers that are slow to become ready, until a loop is attached again."""
         self._manager.is_hurried = True
         if not self.is_copy():
             self._manager_wakeup.set()
 
     def note_fork(self, *, is_worker: bool) -> None:
-        """Let go, in a forked copy of the process, of what is its parent's; nothing is said to anybody.
+        """Release, in a forked copy of the process, what belongs to its parent. Nothing is sent to anyone.
 
         Args:
-            is_worker: Whether the copy is to be a worker, or to make one: it needs some of that, and closes the rest.
+            is_worker: Whether the copy is to be a worker, or to start one: it needs some of this, and closes the rest.
         """
         self._thread = None
-        # Other threads may have had them, which are not there any more.
+        # Threads that held these do not exist in the copy.
         self._lock, self._turn_lock, self._submit_lock = threading.RLock(), threading.Lock(), threading.RLock()
         self._turner = 0
         self._put_off.clear()
@@ -256,30 +256,30 @@ class Engine:
         return self._pid
 
     def is_copy(self) -> bool:
-        """Whether this process is a forked copy of the one that has the workers: their connections are not its own."""
+        """Whether this process is a forked copy of the one that has the workers: it must not use their connections."""
         return os.getpid() != self._pid
 
     def has_begun(self, call: PoolFuture) -> bool:
-        """Whether a worker is at it."""
+        """Whether a worker has begun the call."""
         if self.is_copy():
             return False
         with self._lock:
             return call.slot is not None and self._io.begun(call.slot) is call
 
     def running_calls(self) -> list[PoolFuture]:
-        """What the workers are at; takes as long as there are workers, whatever waits."""
+        """The calls that workers have begun. The cost grows with the number of workers, not of waiting calls."""
         calls: list[PoolFuture] = []
         if self.is_copy():
             return calls
         with self._lock:
             for slot in self._dispatcher.slots.values():
                 if (call := self._io.begun(slot)) is not None:
-                    call.pid = self._io.links[slot.number].pid  # of short calls no worker says that it has begun
+                    call.pid = self._io.links[slot.number].pid  # workers do not report the beginning of short calls
                     calls.append(call)
         return calls
 
     def close(self, *, cancel: bool) -> None:
-        """Accept nothing more; end when everything has ended."""
+        """Accept no more calls. The engine ends once everything has ended."""
         if self.is_copy():
             return
         with self._submit_lock:
@@ -302,7 +302,7 @@ class Engine:
             call.cancel()
 
     def kill(self) -> None:
-        """End all workers at once; what ran fails, what waited is cancelled."""
+        """Kill all workers at once. Running calls fail, waiting calls are cancelled."""
         if self.is_copy():
             return
         self.close(cancel=True)
@@ -316,7 +316,7 @@ class Engine:
                 self._io.mark_for_kill(link, why)
 
     def join(self) -> None:
-        """Wait for the end; not where the end waits for the caller, in the middle of a turn or on the pool's thread."""
+        """Wait for the end, unless the end waits for the caller: in the middle of a turn, or on the pool's thread."""
         if self.is_copy():
             return
         thread, caller = self._thread, get_ident()
@@ -324,21 +324,21 @@ class Engine:
             thread.join()
 
     def pids(self) -> list[int]:
-        """The workers' processes."""
+        """The pids of the workers."""
         if self.is_copy():
             return []
         with self._lock:
             return [link.pid for link in self._io.links.values() if link.pid]
 
     def attach(self, loop: asyncio.AbstractEventLoop, gather: Gather) -> bool:
-        """Have a loop do the traffic from now on; to be called on its thread.
+        """Let a loop do the I/O from now on. Called on the loop's thread.
 
         Args:
             loop: The loop.
-            gather: Is called with a function that tells futures their outcomes; calls it, and handles what it raises.
+            gather: Called with a function that delivers outcomes to futures; calls it, and handles what it raises.
 
         Returns:
-            False if that is impossible, since another loop does it, or this one cannot.
+            False if that is impossible: another loop does it, or this loop cannot.
         """
         if self.is_copy():
             return False
@@ -368,19 +368,19 @@ class Engine:
     # ------------------------------------------------------------------ a turn
 
     def turn(self, *, again: bool = False) -> bool:
-        """Send calls and receive outcomes, which are to be told afterwards, see `take_outcomes`.
+        """Send calls and receive outcomes, which must be delivered afterwards, see `take_outcomes`.
 
         Args:
-            again: Outcomes were told since the turn before: send what callbacks have submitted, and receive unless
-                workers have enough to do. Less often is more at once, which takes less time.
+            again: Outcomes were delivered since the last turn: send what callbacks have submitted, but receive only if
+                workers are running out of work. Receiving less often handles more at once, which is cheaper.
 
         Returns:
-            False if another thread has been at it for long, since it pickles something: it does what is asked for here
+            False if another thread is making a long turn because it pickles something; that turn does this one's work
             as well.
         """
         self._again = True
         while self._again:
-            # Waited for: to try again and again would keep the interpreter's lock from the other thread.
+            # Wait: polling would keep the interpreter lock from the other thread.
             if not self._turn_lock.acquire(timeout=LOOP_IDLE_SECONDS):
                 return False
             try:
@@ -403,7 +403,7 @@ class Engine:
                 self._leave()
                 return
         self._answer()
-        self._send()  # before callbacks, which may take long
+        self._send()  # before callbacks run, which may take long
         with self._lock:
             self._leave()
 
@@ -423,7 +423,7 @@ class Engine:
             io.send_calls()
 
     def _answer(self) -> None:
-        """Tell workers what they have asked for: a call waits for it."""
+        """Answer questions of workers, whose calls are waiting for the answers."""
         io = self._io
         with self._lock:
             questions, io.questions = io.questions, []
@@ -433,16 +433,16 @@ class Engine:
                 io.send_answers(answers)
 
     def _leave(self) -> None:
-        """See that somebody does what is left, since callbacks may take long now; under the lock."""
+        """Arrange for the remaining work to be done, since callbacks may now take long. Requires the lock."""
         io = self._io
-        # Whoever tells outcomes makes another turn, with what callbacks have submitted.
+        # Whoever delivers outcomes makes another turn, with what callbacks have submitted.
         self._has_capacity = bool(io.outcomes) or self._dispatcher.hungry()
         self._needs_wakeup = True
         is_due_sooner = io.plan_sharing() and self._thread_sleeps
         if is_due_sooner or self._manager.needed() or (self._closing and self._dispatcher.idle()):
             self._thread_sleeps = False
             self._manager_wakeup.set()
-        if self._arrivals and self._has_capacity and not io.outcomes:  # they came while it was not asleep
+        if self._arrivals and self._has_capacity and not io.outcomes:  # they arrived while no thread was asleep
             self._again = True
 
     def _take_arrivals(self) -> None:
@@ -453,23 +453,23 @@ class Engine:
             self._dispatcher.queue.append(call)
 
     def take_outcomes(self) -> list[Outcome]:
-        """What has ended since, to be told."""
+        """The outcomes since the last time, to be delivered."""
         with self._lock:
             outcomes, self._io.outcomes = self._io.outcomes, []
             return outcomes
 
     def _tell_outcomes(self) -> bool:
-        """Tell what has ended; whether there was anything. No frame that goes on keeps a result alive afterwards."""
+        """Deliver outcomes; return whether there were any. Afterwards no live frame keeps a result alive."""
         outcomes = self.take_outcomes()
         tell(outcomes)
         return bool(outcomes)
 
     def has_outcomes(self) -> bool:
-        """Whether there is something to be told."""
+        """Whether there are outcomes to deliver."""
         return bool(self._io.outcomes)
 
     def share_at(self) -> float | None:
-        """When a turn is due though nothing has happened, on the monotonic clock; None for never."""
+        """When the next turn is due even if nothing happens, on the monotonic clock; None for never."""
         return self._io.share_at
 
     # ------------------------------------------------------------------ the thread
@@ -488,22 +488,22 @@ class Engine:
                 if driver is not None and self._driver is driver and turns != stands_in_since:
                     self._manager_selector.select(LOOP_IDLE_SECONDS)
                     if driver.turns != turns:
-                        continue  # the loop is at it
+                        continue  # the loop is doing it
                     stands_in_since = turns
-                if not self.has_outcomes():  # of the turn that was made last
+                if not self.has_outcomes():  # of the last turn
                     self.turn()
                 if self._tell_outcomes():
                     self.turn(again=True)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, no call may be left without an end
+        except BaseException as error:  # noqa: BLE001 - whatever happens, every call must end
             self.fail(error)
         finally:
             if not self.is_copy():
                 self._release()
 
     def _patience(self) -> float | None:
-        """Seconds to wait for something to happen; None for as long as it takes."""
+        """How many seconds to wait for something to happen; None for no limit."""
         with self._lock:
-            # There are outcomes if the turn after telling others has found more.
+            # There are outcomes if the turn after delivering others has found more.
             if self._manager.needed() or self._io.outcomes or (self._arrivals and self._has_capacity):
                 return 0.0
             times = [time for time in (self._io.share_at, self._manager.due) if time is not None]
@@ -517,7 +517,7 @@ class Engine:
             return self._manager.needed() or (due is not None and due <= time.monotonic())
 
     def _look_after_staff(self) -> bool:
-        """Returns whether everything is over."""
+        """Run the manager; return whether everything is over."""
         self._manager_wakeup.clear()
         self._do_what_was_put_off()
         closing = self._closing and not self._arrivals
@@ -533,9 +533,9 @@ class Engine:
             return closing and self._dispatcher.idle() and not unsettled
 
     def fail(self, error: BaseException) -> None:
-        """Give up, since a turn was torn in the middle: by a defect, or by the handler of a signal that raises."""
+        """Break the pool, since a turn was torn in the middle: by a defect, or by a signal handler that raises."""
         if self.is_copy():
-            return  # users' code has forked in the middle of it
+            return  # users' code forked in the middle of a turn
         self._break(PoolBrokenError(f"the pool's own work was torn by {error!r}"), error)
         self._manager_wakeup.set()
 
@@ -579,16 +579,16 @@ def _raise(error: BaseException) -> None:
 
 
 class LoopDriver:
-    """A loop that does the traffic of a pool.
+    """An event loop that does the I/O of a pool.
 
     Args:
-        engine: The pool's.
+        engine: The pool's engine.
         loop: The loop.
-        descriptor: Is readable when something has come.
+        descriptor: Readable when something has arrived.
         gather: As in `Engine.attach`.
 
     Attributes:
-        turns: How many it has made, so that it is seen whether the loop is alive.
+        turns: How many turns it has made, which shows whether the loop is responsive.
     """
 
     def __init__(
@@ -604,20 +604,20 @@ class LoopDriver:
         self._descriptor = descriptor
         self._gather = gather
         self._thread = get_ident()
-        self._is_at_it = False  # whatever callbacks submit now is sent before the turn ends
-        self._is_due = False  # a turn is on its way
+        self._is_at_it = False  # what callbacks submit now is sent before the turn ends
+        self._is_due = False  # a turn is scheduled
         self._is_closed = False
         self._timer: asyncio.TimerHandle | None = None
         loop.add_reader(descriptor, self._turn)
         self.call_soon()
 
     def call_soon(self) -> bool:
-        """Make a turn soon; False if the caller is on another thread, where this cannot be asked for."""
+        """Make a turn soon. False if the caller is on another thread, where this is not possible."""
         if get_ident() != self._thread:
             return False
         if not self._is_at_it and not self._is_due:
             self._loop.call_soon(self._turn_that_was_due)
-            self._is_due = True  # second, in case that a signal's handler raises in between
+            self._is_due = True  # set second, in case a signal handler raises in between
         return True
 
     def _turn_that_was_due(self) -> None:
@@ -626,10 +626,10 @@ class LoopDriver:
 
     def _turn(self) -> None:
         if self._is_closed:
-            return  # it was on its way already
+            return  # it was already scheduled
         try:
             self._make_turn()
-        except BaseException as error:  # noqa: BLE001 - handed on: a loop would only log it
+        except BaseException as error:  # noqa: BLE001 - passed on: a loop would only log it
             self._engine.fail(error)
             self._gather(partial(_raise, error))
 
@@ -638,11 +638,11 @@ class LoopDriver:
         self._is_at_it = True
         engine = self._engine
         until = time.monotonic() + MAX_SLICE_SECONDS
-        if not engine.has_outcomes():  # of the turn that was made last
+        if not engine.has_outcomes():  # of the last turn
             engine.turn()
         while outcomes := engine.take_outcomes():
             self._gather(partial(tell, outcomes))
-            del outcomes  # no frame keeps a result alive
+            del outcomes  # no live frame keeps a result alive
             if self._is_closed:
                 return  # a callback has detached the loop
             engine.turn(again=True)
@@ -660,11 +660,11 @@ class LoopDriver:
         self._turn()
 
     def disown(self) -> None:
-        """Do nothing any more, in a forked copy of the process: what the loop watches is its parent's as well."""
+        """Do nothing any more, in a forked copy of the process: the loop's descriptors are its parent's as well."""
         self._is_closed = True
 
     def close(self) -> None:
-        """Leave the loop alone."""
+        """Stop using the loop."""
         self._is_closed = True
         self._loop.remove_reader(self._descriptor)
         if self._timer is not None:

@@ -1,1 +1,1 @@
-"""The pool's traffic with its workers: calls out, outcomes in, limits watched."""
+"""The pool's I/O with its workers: calls out, outcomes in, limits watched."""

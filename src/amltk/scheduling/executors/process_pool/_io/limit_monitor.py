@@ -57,7 +57,7 @@ class LimitMonitor:
         self._next_look = 0.0  # on the monotonic clock
 
     def watch(self, link: Link, limits: CallLimits, fn: Callable[..., Any], frame: Frame) -> None:
-        """DisplayRefresher a call that has just begun, as its worker reported in a frame."""
+        """Watch a call that has just begun, as its worker reported in a frame."""
         usage = None
         if limits.cpu_time is not None or limits.memory is not None:
             before = pickle.loads(frame.payload) if frame.payload else []

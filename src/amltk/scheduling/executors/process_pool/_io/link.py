@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 SMALL_FRAME_BYTES = 1 << 18
-"""The size in bytes up to which a piece is not worth queueing."""
+"""The size in bytes up to which a piece is sent without queueing it."""
 
 
 SLOW_START_SECONDS = 10.0
-"""How long a worker may take to be ready before that is logged."""
+"""How long a worker may take to become ready before that is logged."""
 
 
 class Link:
@@ -50,8 +50,8 @@ class Link:
         self.decoder: Decoder = Decoder()
         self.unsent: deque[memoryview] = deque()
         self.waits_to_send: bool = False
-        self.knows: set[int] = {0}  # 0 is no definition, and need not be sent
-        self.reason: BaseException | None = None  # why it is being ended
+        self.knows: set[int] = {0}  # 0 is not a definition, and is never sent
+        self.reason: BaseException | None = None  # why it is being killed
         self.requested_at: float = time.monotonic()  # when its start was requested
         self.slow_at: float | None = self.requested_at + SLOW_START_SECONDS  # when its slow start is logged
         self.failed_start: bool = False  # it was abandoned, since it was not ready in time

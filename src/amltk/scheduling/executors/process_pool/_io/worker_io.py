@@ -1,4 +1,4 @@
-"""The traffic with the workers: calls, the definitions that these need, and outcomes.
+"""The pool's I/O with its workers: calls, the definitions that calls need, and outcomes.
 
 Nothing here blocks or runs users' code. Everything happens under the engine's lock, except `pack`.
 """
@@ -70,9 +70,9 @@ class WorkerIO:
         limit_monitor: Enforces the limits of calls.
         outcomes: Outcomes of calls that have not been delivered yet.
         questions: Questions of workers about missing names.
-        manager_wanted: Whether something has happened that the manager must handle, not the traffic.
-        slowest_start: The most seconds that a worker has taken to be ready; 0.0 if none has been yet.
-        share_at: When to take back calls that wait behind another one, on the monotonic clock; None for never.
+        manager_wanted: Whether something has happened that the manager must handle.
+        slowest_start: The most seconds that a worker has taken to become ready; 0.0 if none has yet.
+        share_at: When to take back calls queued behind another one, on the monotonic clock; None for never.
     """
 
     def __init__(self, dispatcher: Dispatcher, selector: selectors.BaseSelector) -> None:
@@ -93,7 +93,7 @@ class WorkerIO:
         self._pickling = threading.Lock()  # held while users' code runs, so never together with the engine's
 
     def disown(self) -> None:
-        """Let go, in a forked copy of the process, of what is its parent's."""
+        """Release, in a forked copy of the process, what belongs to its parent."""
         self._pickling = threading.Lock()
         self.outcomes, self.questions = [], []
         if self.forwarding is not None:
@@ -105,7 +105,7 @@ class WorkerIO:
     def unpacked(self) -> list[PoolFuture]:
         """The calls that must be packed before they can be sent, as many as workers have room for."""
         calls: list[PoolFuture] = []
-        # Without any worker, the first call: the modules that it needs are imported ahead of all workers.
+        # Without workers, only the first call: the modules that it needs are imported before any worker is started.
         capacity = self._dispatcher.capacity() if self._dispatcher.slots else 1
         for call in self._dispatcher.queue:
             if not capacity:
@@ -139,7 +139,7 @@ class WorkerIO:
                     add_note(error, f"raised while pickling a call of {safe_repr(fn)} for a worker process")
                     problems.append((call, error))
         if len(self._definitions.modules) > len(self._known_modules):
-            self.manager_wanted = True  # they may be imported ahead
+            self.manager_wanted = True  # they may be imported in advance
         return problems
 
     def pack_initializer(self, link: Link, initialize: Initializer) -> bytes:
@@ -226,7 +226,7 @@ class WorkerIO:
                 yield Kind.DEFINE, definition.number, definition.payload
 
     def forget_old_values(self) -> None:
-        """Keep no value of the program's that is no global any more, unless calls are being packed right now."""
+        """Drop values of the program that are no longer globals, unless calls are being packed right now."""
         if self._pickling.acquire(blocking=False):
             try:
                 self._definitions.prune()
@@ -234,7 +234,7 @@ class WorkerIO:
                 self._pickling.release()
 
     def forget_all(self) -> None:
-        """Keep nothing of the program's: nothing is sent any more."""
+        """Drop everything of the program: nothing more is sent."""
         with self._pickling:
             self._definitions.clear()
             self._pickler = CallPickler(self._definitions)
@@ -297,7 +297,7 @@ class WorkerIO:
             return None
         first, link = slot.sent[0], self.links.get(slot.number)
         if link is None:
-            return None  # who asks, on this thread, has come in between two steps
+            return None  # reentrant code on this thread asks between two steps
         is_begun = first.begun_at is not None or link.tokens.count() < len(slot.sent)
         return first if is_begun else None
 
@@ -351,7 +351,7 @@ class WorkerIO:
                 if kind in OUTCOMES:
                     self._finish(link, frame)
                 elif kind == Kind.READY:
-                    link.pid = frame.key  # who has started it may tell that later, or never
+                    link.pid = frame.key  # its starter may report it later, or never
                     self._dispatcher.worker_ready(link.slot)
                     link.slow_at = None
                     self.slowest_start = max(self.slowest_start, time.monotonic() - link.requested_at)
@@ -396,7 +396,7 @@ class WorkerIO:
         self.outcomes.append((call, None, error))
 
     def mark_for_kill(self, link: Link, reason: BaseException) -> None:
-        """Mark a worker to be ended; the first reason counts."""
+        """Mark a worker to be killed; the first reason counts."""
         link.reason = link.reason or reason
         self.manager_wanted = True
 

@@ -1,15 +1,16 @@
-"""What workers are told once: functions and classes, what these use of modules that travel, and what that uses.
+"""What is sent to a worker only once: functions and classes, the values they use of modules that travel, and so on.
 
-A *piece* is what is pickled together, once: objects that were not known before. It tells each of them under a number,
-and says which global it is, if it is one. Objects in one piece share what they share in the program. A later piece
-refers by their numbers to what earlier ones have told. So what is set anew costs a piece of its own, and nothing else
+A *piece* is a set of objects that were not sent before and are pickled together, once. It gives each of them a number
+and, if the object is a global, the name of it. Objects in one piece share what they share in the program. Later pieces
+refer by number to objects of earlier ones. So a global that is reassigned costs one piece of its own, and nothing else
 is sent again.
 
-A *definition* is what calls name: an object, and all that it needs at the time. It is made anew when one of the globals
-that are used was set anew, or is there for the first time.
+A *definition* is what calls refer to: an object, and everything that it needs at the time. A new one is created when
+one of the globals used was reassigned, or exists for the first time.
 
-Code uses a global if it has its name as a name or, as a guess, within a text: `df.query("x > @limit")`. Code that may
-look up whatever it wants, by `globals()` say, uses all globals that can be pickled.
+Code uses a global if the global's name occurs in it as a name or, as a guess, within a string:
+`df.query("x > @limit")`. Code that may look up any name, for instance with `globals()`, uses all globals that can be
+pickled.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool._pickling.names import Names
 
 MAX_GUESS_BYTES = 1 << 20
-"""Bytes of a pickle up to which a global is sent because a text has its name."""
+"""The maximum pickled size, in bytes, of a global that is sent only because a string contains its name."""
 
 _ATOMS = (int, float, complex, bool, str, bytes, type(None), type(...), ModuleType)
-"""Types of values that it makes no difference to have twice."""
+"""Types whose values may be duplicated without any difference."""
 
 _HIDDEN = frozenset({"In", "Out", "exit", "quit", "get_ipython"})
-"""Globals of an interactive session that are not the program's, besides those that begin with an underscore."""
+"""Globals of an interactive session that do not belong to the program, besides those that begin with an underscore."""
 
 _MISSING = object()
 """Stands for the value of a name that a module does not have."""
@@ -57,22 +58,22 @@ class Global(NamedTuple):
 
     @property
     def value(self) -> Any:
-        """What is there under it; `_MISSING` if nothing."""
+        """The current value; `_MISSING` if there is none."""
         return vars(sys.modules[self.module]).get(self.name, _MISSING)
 
 
 class Entry:
-    """One object that workers are told of.
+    """One object that is sent to workers.
 
     Args:
-        number: What others refer to it by.
+        number: The number by which others refer to it.
         place: The global that it is, or None.
-        value: What it is; None where it is no global, since it is not to be kept alive then.
-        forgotten: Takes the number when nobody needs it any more.
+        value: The object; None if it is not a global, since it must not be kept alive then.
+        forgotten: Receives the number when it is no longer needed.
 
     Attributes:
-        piece: What tells it.
-        uses: The globals that it uses itself; False where that is a guess.
+        piece: The piece that contains it.
+        uses: The globals that it uses itself; False for guesses.
         open: Modules of which it may use any global.
     """
 
@@ -93,11 +94,11 @@ class Piece:
     """Objects that were pickled together.
 
     Args:
-        number: Its own.
+        number: The number of the piece.
         payload: What a worker loads, see `worker_state.load`.
-        numbers: Of the objects.
+        numbers: The numbers of the objects.
         needs: Objects of earlier pieces to which it refers.
-        forgotten: Takes the number when nobody needs it any more.
+        forgotten: Receives the number when it is no longer needed.
 
     Attributes:
         loans: Descriptors that it refers to.
@@ -118,20 +119,20 @@ class Piece:
 
 
 class Definition:
-    """An object as it is to be for a call, with all that it needs.
+    """An object in its state for a call, with everything that it needs.
 
     Args:
-        number: What calls name it by.
+        number: The number by which calls refer to it.
         root: The object.
         entries: The globals that it needs.
         required: Those of them without which it cannot be called.
-        used: What its currency depends on.
-        sizes: How many globals modules have of which any may be used.
-        forgotten: Takes the number when neither a call nor `Definitions` needs it any more.
+        used: The globals, with their values, that determine whether it is current.
+        sizes: The number of globals in modules of which any global may be used.
+        forgotten: Receives the number when neither a call nor `Definitions` needs it any more.
 
     Attributes:
-        payload: What a worker has to take in, see `worker_state.define`.
-        pieces: What it has to load before, in this order.
+        payload: What a worker stores, see `worker_state.define`.
+        pieces: The pieces that it must load first, in this order.
     """
 
     def __init__(
@@ -157,11 +158,11 @@ class Definition:
         self._forgotten = forgotten
 
     def is_current(self) -> bool:
-        """Whether the modules have still the same under these names."""
+        """Whether the modules still have the same values under these names."""
         for present, name, value in self.used:
             if present.get(name, _MISSING) is not value:
                 return False
-        for present, size in self._sizes:  # noqa: SIM110 - asked for each call: a generator would take longer
+        for present, size in self._sizes:  # noqa: SIM110 - runs for each call: a generator would be slower
             if len(present) != size:
                 return False
         return True
@@ -171,7 +172,7 @@ class Definition:
 
 
 def _in_order(entries: list[Entry]) -> list[Piece]:
-    """The pieces that tell these objects, and those that they refer to: a piece comes after what it refers to."""
+    """The pieces that contain these objects and those that they refer to: a piece comes after those it refers to."""
     found: dict[int, Piece] = {}
     todo = [entry.piece for entry in entries]
     while todo:
@@ -183,29 +184,29 @@ def _in_order(entries: list[Entry]) -> list[Piece]:
 
 
 class Definitions:
-    """The definitions of a pool. Not for several threads at once.
+    """The definitions of a pool. Not thread-safe.
 
     Attributes:
-        modules: The names of modules from which something was imported by what was pickled.
-        forgotten: Numbers that nobody needs any more.
+        modules: The names of modules from which pickled objects have imported something.
+        forgotten: Numbers that are no longer needed.
     """
 
     def __init__(self) -> None:
-        # By id; the reference takes it out before that is free.
+        # By id; the weak reference removes the entry before the id can be reused.
         self._known: dict[int, tuple[Any, Definition]] = {}
-        self._roots: dict[int, tuple[Any, Entry]] = {}  # of what is no global
+        self._roots: dict[int, tuple[Any, Entry]] = {}  # of objects that are not globals
         self._globals: dict[Global, Entry] = {}
         self._versions: dict[Global, tuple[int, Any]] = {}
-        self._left_out: dict[Global, tuple[Any, bool]] = {}  # values, and whether that is for their size
+        self._left_out: dict[Global, tuple[Any, bool]] = {}  # values, and whether they are too large
         self._watched: set[Global] = set()
         self._numbers = itertools.count(1)
         self.modules: set[str] = set()
         self.forgotten: deque[int] = deque()
 
     def of(self, obj: Any) -> Definition:
-        """The definition of a function or class: made when it is met first, and when what it uses has changed.
+        """The definition of a function or class: created on first use, and again when anything it uses has changed.
 
-        What its code uses of the globals of modules that travel is taken as it is at that moment.
+        The globals that its code uses, of modules that travel, are captured with their values at that moment.
         """
         key = id(obj)
         known = self._known.get(key)
@@ -218,9 +219,9 @@ class Definitions:
         return definition
 
     def of_global(self, module: str, name: str) -> Definition | None:
-        """The definition of a global that a worker has asked for; None if there is none.
+        """The definition of a global that a worker has asked for; None if there is no such global.
 
-        What was asked for once is sent with whatever is submitted from then on: it may be set anew.
+        A global that was asked for once is sent with every later submission, since it may be reassigned.
         """
         key = Global(module, name)
         owner = sys.modules.get(module)
@@ -246,23 +247,23 @@ class Definitions:
                 first.append(problem.key)
                 continue
             if is_new and not shared and (shared := self._shared_with(batch)):
-                continue  # with something that was told before: pickled anew, so that it refers to that
+                continue  # shared with something sent earlier: pickled again, to refer to that
             return batch.finish()
 
     def _shared_with(self, batch: _Batch) -> dict[int, Entry]:
-        """Objects that were told before and are in a batch as well, by their ids."""
+        """Objects that were sent earlier and also occur in a batch, by their ids."""
         met = batch.pickler.memo.copy()
         if not met:
             return {}
         known = {
             id(entry.value): entry
             for entry in self._globals.values()
-            if type(entry.value) not in _ATOMS and not isinstance(entry.value, DEFINED)  # those are referred to anyway
+            if type(entry.value) not in _ATOMS and not isinstance(entry.value, DEFINED)  # these are referred to anyway
         }
         return {key: known[key] for key in known.keys() & met.keys()}
 
     def prune(self) -> None:
-        """Let go of what is no global any more: a program that sets one anew wants to be rid of the old value."""
+        """Release values that are no longer globals: after reassigning one, a program wants the old value freed."""
         for key in [key for key, entry in self._globals.items() if not _is_there(key, entry.value)]:
             del self._globals[key]
         for key, (version, value) in list(self._versions.items()):
@@ -274,30 +275,30 @@ class Definitions:
             self._known.pop(number, None)
 
     def clear(self) -> None:
-        """Let go of everything: nothing is defined any more."""
+        """Release everything: no more definitions are created."""
         for known in (self._known, self._roots, self._globals, self._versions, self._left_out, self._watched):
             known.clear()
 
     def current(self, key: Global) -> Entry | None:
-        """The entry of a global, if workers were told of it as it is now."""
+        """The entry of a global, if its current value was sent to workers."""
         entry = self._globals.get(key)
         return entry if entry is not None and entry.value is key.value else None
 
     def root(self, obj: Any) -> Entry | None:
-        """The entry of something that is no global."""
+        """The entry of an object that is not a global."""
         known = self._roots.get(id(obj))
         return None if known is None else known[1]
 
     def entry(self, place: Global | None, value: Any) -> Entry:
-        """Make an entry, for a piece."""
+        """Create an entry, for a piece."""
         return Entry(next(self._numbers), place, None if place is None else value, self.forgotten)
 
     def number(self) -> int:
-        """A number that was not used before."""
+        """An unused number."""
         return next(self._numbers)
 
     def version(self, key: Global, value: Any) -> int:
-        """How often this global was set anew; 1 for one that is met first."""
+        """How many values this global has had, including the current one; 1 for a new one."""
         version, known = self._versions.get(key, (0, None))
         if not version or known is not value:
             version += 1
@@ -305,7 +306,7 @@ class Definitions:
         return version
 
     def keep(self, entries: Iterable[tuple[Entry, Any]]) -> None:
-        """Know what a piece tells."""
+        """Remember the objects of a piece."""
         for entry, value in entries:
             if entry.place is not None:
                 self._globals[entry.place] = entry
@@ -314,11 +315,11 @@ class Definitions:
                 self._roots[key] = (_reference(value, lambda _, key=key: self._roots.pop(key, None)), entry)
 
     def watched(self) -> list[Global]:
-        """Globals that were asked for, as far as their modules are there."""
+        """Globals that were asked for, if their modules exist."""
         return [key for key in self._watched if key.module in sys.modules]
 
     def is_left_out(self, key: Global, value: Any, *, whatever_size: bool) -> bool:
-        """Whether a global that is only guessed to be used was found to be none that can be sent, or too large."""
+        """Whether a global that is only a guess was found to be impossible to send, or too large."""
         known, is_large = self._left_out.get(key, (_MISSING, False))
         return known is value and not (is_large and whatever_size)
 
@@ -330,7 +331,7 @@ class Definitions:
 def _reference(obj: Any, callback: Any) -> Any:
     try:
         return weakref.ref(obj, callback)
-    except TypeError:  # such as an alias of a type
+    except TypeError:  # such as a type alias
         return obj
 
 
@@ -338,11 +339,11 @@ def _is_there(key: Global, value: Any) -> bool:
     return key.module in sys.modules and key.value is value
 
 
-class _ToldTooLate(Exception):  # noqa: N818 - no error, but a reason to begin again
-    """A class is about to be pickled that calls code when it is made, which is not there yet.
+class _ToldTooLate(Exception):  # noqa: N818 - not an error, but a reason to start over
+    """A class is about to be pickled whose creation calls code that is not sent yet.
 
     Args:
-        key: The global that has the code, a base with an `__init_subclass__` or a metaclass.
+        key: The global with the code: a base with an `__init_subclass__`, or a metaclass.
     """
 
     def __init__(self, key: Global) -> None:
@@ -351,12 +352,12 @@ class _ToldTooLate(Exception):  # noqa: N818 - no error, but a reason to begin a
 
 
 class _Batch:
-    """Finds what a definition needs, and pickles what workers were not told of yet.
+    """Finds what a definition needs, and pickles what workers do not have yet.
 
     Args:
-        definitions: What they were told of.
-        shared: Objects that they were told of, by their ids, to which the new ones are to refer.
-        first: Globals that are to be told before all others.
+        definitions: What workers have.
+        shared: Objects that workers have, by their ids, to which the new ones must refer.
+        first: Globals that must be sent before all others.
     """
 
     def __init__(self, definitions: Definitions, shared: dict[int, Entry], first: Iterable[Global]) -> None:
@@ -364,7 +365,7 @@ class _Batch:
         self._first = first
         self._file = io.BytesIO()
         self.pickler: PiecePickler = (_ReferringPickler if shared else PiecePickler)(self._file, definitions, shared)
-        self._told: list[tuple[Entry, Any, int]] = []  # entry, value and bytes of what is new
+        self._told: list[tuple[Entry, Any, int]] = []  # entry, value and size in bytes of what is new
         self._root: Entry
         self._entries: list[Entry] = []
         self._required: list[Entry] = []
@@ -372,10 +373,10 @@ class _Batch:
         self._sizes: dict[str, int] = {}
         self._certain: list[Global] = []
         self._open: list[str] = []
-        self._guesses: deque[tuple[Global, bool]] = deque()  # with whether they may be large
+        self._guesses: deque[tuple[Global, bool]] = deque()  # and whether they may be large
 
     def walk(self, obj: Any, place: Global | None) -> bool:
-        """Find what an object needs; whether anything of it is new."""
+        """Find what an object needs; return whether any of it is new."""
         definitions = self._definitions
         for key in self._first:
             self.pickler.told.add(key)
@@ -402,7 +403,7 @@ class _Batch:
             self._follow(self._certain.pop(), is_certain=True, whatever_size=True)
 
     def _collect(self, entry: Entry, *, is_certain: bool, whatever_size: bool) -> None:
-        """Note what an object uses. What is guessed comes last: something else may need it for certain."""
+        """Note what an object uses. Guesses come last, since something else may need the same globals for certain."""
         self._open += [module for module in entry.open if module not in self._sizes]
         for key, is_use_certain in entry.uses.items():
             if is_certain and is_use_certain:
@@ -411,7 +412,7 @@ class _Batch:
                 self._guesses.append((key, whatever_size))
 
     def _all_of(self, module: str) -> list[Global]:
-        """All globals of a module, without those that its interpreter or IPython has put there."""
+        """All globals of a module, except those that its interpreter or IPython has added."""
         present = vars(sys.modules[module])
         self._sizes[module] = len(present)
         return [Global(module, name) for name in list(present) if not name.startswith("_") and name not in _HIDDEN]
@@ -441,14 +442,14 @@ class _Batch:
         return entry
 
     def _try(self, value: Any, key: Global, *, whatever_size: bool) -> Entry | None:
-        """Pickle what may be used, if that is possible and it is not too large for a guess."""
+        """Pickle a guessed global, if that is possible and it is not too large for a guess."""
         definitions = self._definitions
         if definitions.is_left_out(key, value, whatever_size=whatever_size):
             return None
         file = io.BytesIO()
         try:
             _Trial(file, definitions, {}).dump_for(definitions.entry(key, value), value)
-        except Exception:  # noqa: BLE001 - whatever it is, the value stays where it is
+        except Exception:  # noqa: BLE001 - whatever it is, the value is not sent
             definitions.leave_out(key, value, is_large=False)
             return None
         if not whatever_size and file.tell() > MAX_GUESS_BYTES:
@@ -457,7 +458,7 @@ class _Batch:
         return self._pickle(value, key)
 
     def finish(self) -> Definition:
-        """The definition, and the piece with what is new."""
+        """The definition, with a piece for what is new."""
         definitions = self._definitions
         if self._told:
             self._make_piece()
@@ -492,7 +493,7 @@ class PiecePickler(ByValue):
 
     Attributes:
         needs: Objects of earlier pieces to which it refers, by their numbers.
-        told: The globals that this piece has told by now.
+        told: The globals that this piece contains so far.
     """
 
     def __init__(self, file: io.BytesIO, definitions: Definitions, shared: dict[int, Entry]) -> None:
@@ -505,7 +506,7 @@ class PiecePickler(ByValue):
         self._entry: Entry
 
     def lend(self, descriptor: int) -> Ticket:
-        """Lend a descriptor for as long as the piece is there."""
+        """Lend a descriptor for as long as the piece exists."""
         loan = Loan(descriptor)
         self.loans.append(loan)
         return loan.ticket
@@ -516,7 +517,7 @@ class PiecePickler(ByValue):
         self.dump(value)
 
     def reducer_override(self, obj: Any) -> Any:
-        """Refer to what was told before; take apart what has only a name."""
+        """Refer to what was sent earlier; take apart objects that pickle only by name."""
         reduced = super().reducer_override(obj)
         if reduced is not NotImplemented or isinstance(obj, DEFINED) or type(obj) in REDUCERS:
             return reduced
@@ -529,7 +530,7 @@ class PiecePickler(ByValue):
         return self._refer(module, reduced) or reduce_named(obj)
 
     def take_apart(self, obj: Any) -> Any:
-        """Refer to what was told before."""
+        """Refer to what was sent earlier."""
         home = home_of(obj)
         reference = None if home is None else self._refer(*home)
         if reference is not None:
@@ -539,7 +540,7 @@ class PiecePickler(ByValue):
         return super().take_apart(obj)
 
     def _see_to_hooks(self, cls: type) -> None:
-        """See that what is called when a class is made is there before."""
+        """Ensure that code which runs when a class is created is sent before the class."""
         hooks = [base for base in cls.__mro__[1:] if "__init_subclass__" in vars(base)]
         for owner in (*hooks, type(cls)):
             home = home_of(owner)
@@ -549,7 +550,7 @@ class PiecePickler(ByValue):
                     raise _ToldTooLate(key)
 
     def _refer(self, module: str, qualname: str) -> Any:
-        """What is pickled for an object of that name, if workers were told of it."""
+        """What to pickle for an object with that name; None if workers do not have it."""
         name, _, rest = qualname.partition(".")
         key = Global(module, name)
         self._entry.uses.setdefault(key, False)
@@ -560,7 +561,7 @@ class PiecePickler(ByValue):
         return (worker_state.attribute, (entry.value, rest)) if rest else (worker_state.definition, (entry.number,))
 
     def note_function(self, function: FunctionType, names: Names, home: str | None) -> None:
-        """Note what a function uses of the globals of its module, and where its lines are found."""
+        """Note which globals of its module a function uses."""
         if home is None:
             return
         present, uses = function.__globals__, self._entry.uses
@@ -572,15 +573,15 @@ class PiecePickler(ByValue):
             self._entry.open.add(home)
 
     def note_class(self, cls: type) -> None:
-        """Note what the annotations of a class speak of."""
-        module: Any = cls.__module__  # some classes have something else there
+        """Note what the annotations of a class refer to."""
+        module: Any = cls.__module__  # of some classes it is not a string
         if isinstance(module, str) and travels(module):
             for name in {*_names_in_annotations(cls)} & vars(sys.modules[module]).keys():
                 self._entry.uses.setdefault(Global(module, name), False)
 
 
 def _names_in_annotations(obj: Any) -> Iterator[str]:
-    """Names in annotations that are text, or that have text within them, as `list["Node"]`."""
+    """Names in annotations that are strings or contain strings, such as `list["Node"]`."""
     for value in annotations_of(obj).values():
         if isinstance(value, str):
             yield from identifiers([value])
@@ -592,19 +593,19 @@ class _Trial(PiecePickler):
     """Finds out whether something can be pickled."""
 
     def lend(self, descriptor: int) -> Ticket:
-        """Look as if the descriptor were lent."""
+        """Return a placeholder; nothing is lent."""
         del descriptor
         return Ticket("", b"")
 
     def _see_to_hooks(self, cls: type) -> None:
-        """Nothing is made of it."""
+        """Do nothing: the pickle is never loaded."""
 
 
 class _ReferringPickler(PiecePickler):
-    """Refers to any object that was told before, not only to functions and classes."""
+    """Refers to any object that was sent earlier, not only to functions and classes."""
 
     def persistent_id(self, obj: Any) -> int | None:
-        """The number of an object that was told before."""
+        """The number of an object that was sent earlier."""
         entry = self._shared.get(id(obj))
         if entry is None:
             return None

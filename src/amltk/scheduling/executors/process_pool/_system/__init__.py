@@ -1,1 +1,1 @@
-"""What the operating system offers: processes and what they use, tokens, the resource tracker."""
+"""Operating-system services: processes and their resource usage, tokens, the resource tracker."""

@@ -1,9 +1,9 @@
-"""How a process that starts workers finds and ends what these leave behind, and notices the end of its own parent.
+"""How a process that starts workers finds and kills what these leave behind, and notices the end of its own parent.
 
 On Linux the process that starts workers and each worker are *subreapers*: a process whose parent has ended becomes a
-child of the nearest subreaper above it. So everything that a living worker has started is below the worker, in whatever
-session or group. When the worker ends, it becomes a child of the process that starts workers: any child of that process
-that is not a worker was left behind by one.
+child of the nearest subreaper above it. So everything that a living worker has started is below the worker, in any
+session or group. When the worker ends, all of this becomes children of the process that starts workers: any child of
+that process that is not a worker was left behind by one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TRACKER_SECONDS = 2.0
 """How long a resource tracker may take to remove what its program has left, such as the temporary folders of joblib."""
 
 END_SECONDS = 5.0
-"""How long killed processes are waited for."""
+"""How long to wait for killed processes to end, in seconds."""
 
 
 def _prctl(option: int, value: int) -> bool:
@@ -37,15 +37,15 @@ def _prctl(option: int, value: int) -> bool:
 
 
 def become_subreaper() -> bool:
-    """Have what descendants leave behind become children of this process; whether the system can do that."""
+    """Make orphaned descendants become children of this process; return whether the system supports that."""
     return _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the system end this process when its parent ends, where it can do that.
+    """Make the system kill this process when its parent ends, if it supports that.
 
     Args:
-        parent: The pid of the parent. If that has ended already, so does this process.
+        parent: The pid of the parent. If the parent has already ended, this process ends too.
     """
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -53,7 +53,7 @@ def die_with_parent(parent: int) -> None:
 
 
 def watch(pid: int) -> int | None:
-    """A descriptor that is readable when that process has ended; None where the system has no such thing."""
+    """A descriptor that is readable when the process has ended; None if the system does not support that."""
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):
@@ -61,7 +61,7 @@ def watch(pid: int) -> int | None:
 
 
 def children() -> list[int]:
-    """The pids of the children of this process, those that ended and were not waited for included."""
+    """The pids of the children of this process, including zombies."""
     try:
         return [
             int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_bytes().split()
@@ -71,7 +71,7 @@ def children() -> list[int]:
 
 
 def _children_by_search() -> Iterator[int]:
-    """As `children`, on a kernel that does not list them."""
+    """Like `children`, for a kernel that does not list them."""
     own = os.getpid()
     for process in Path("/proc").glob("[0-9]*") if ON_LINUX else ():
         with contextlib.suppress(OSError):
@@ -81,7 +81,7 @@ def _children_by_search() -> Iterator[int]:
 
 
 def ended_children() -> Iterator[tuple[int, int]]:
-    """Wait for children that have ended, without blocking: their pids and exit codes; a negative one is a signal."""
+    """Reap children that have ended, without blocking: their pids and exit codes; a negative exit code is a signal."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -93,14 +93,14 @@ def ended_children() -> Iterator[tuple[int, int]]:
 
 
 class Strays:
-    """What ended workers have left behind, as children of this process."""
+    """Processes that ended workers have left behind, as children of this process."""
 
     def __init__(self) -> None:
-        self._trackers: dict[int, float] = {}  # until when each is waited for
+        self._trackers: dict[int, float] = {}  # the deadline of each
         self._immortal: set[int] = set()
 
     def kill(self, strays: list[int]) -> bool:
-        """Kill them; whether some go on, to be looked at again soon."""
+        """Kill strays; return whether some are left, to be checked again soon."""
         self._trackers = {pid: until for pid, until in self._trackers.items() if pid in strays}
         self._immortal.intersection_update(strays)
         for pid in strays:
@@ -110,12 +110,12 @@ class Strays:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-            except PermissionError:  # it runs as another user, by sudo for one
+            except PermissionError:  # it runs as another user, for example by sudo
                 self._immortal.add(pid)
         return any(pid not in self._immortal for pid in strays)
 
     def _may_finish(self, pid: int) -> bool:
-        """Whether this is a resource tracker, which ends by itself after it has removed what its program has left."""
+        """Whether it is a resource tracker, which ends on its own once it has removed what its program left behind."""
         now = time.monotonic()
         if pid not in self._trackers:
             try:
@@ -129,7 +129,7 @@ class Strays:
 
 
 def end_all(strays: Strays) -> None:
-    """Kill all children of this process, and what they leave behind, and wait for their ends."""
+    """Kill all children of this process and what they leave behind, and wait for their ends."""
     give_up = time.monotonic() + END_SECONDS
     while time.monotonic() < give_up:
         for _ in ended_children():

@@ -165,7 +165,7 @@ def by_psutil_private(process: Process) -> Footprint:
 
 
 def _smaps() -> str | None:
-    """The name of the memory file: the short one from Linux 4.14 on, or None if the kernel lacks it."""
+    """The name of the memory file: the short one since Linux 4.14, or None if the kernel lacks it."""
     return next((name for name in ("smaps_rollup", "smaps") if os.path.exists(f"/proc/self/{name}")), None)  # noqa: PTH110
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROBES = (b"PROBE:", b'{"cmd":"PROBE"')
-"""The beginnings of lines that only probe for a tracker; in JSON they may be from CPython 3.14 on."""
+"""The beginnings of lines that only probe for a tracker; since CPython 3.14 they may be JSON."""
 
 
 class Forwarding:
@@ -33,7 +33,7 @@ class Forwarding:
         self._rest = b""
         running = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
         if running is not None:
-            # A duplicate: from 3.14 on, forked processes close the tracker's descriptor.
+            # A duplicate: since 3.14 forked processes close the tracker's descriptor.
             self.descriptor: int = os.dup(running)
         else:
             self._reader, self.descriptor = os.pipe()
@@ -57,10 +57,10 @@ class Forwarding:
         wanted = [line for line in lines if not line.startswith(PROBES)]
         try:
             while wanted:
-                running: Any = resource_tracker.getfd()  # it is started, if need be
+                running: Any = resource_tracker.getfd()  # starts the tracker if necessary
                 os.write(running, wanted[0] + b"\n")
                 del wanted[0]
-        except OSError:  # it cannot be started now: next time
+        except OSError:  # it cannot be started now: retry next time
             self._rest = b"\n".join((*wanted, self._rest))
 
     def close(self) -> None:

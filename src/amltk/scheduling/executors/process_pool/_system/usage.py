@@ -82,10 +82,10 @@ class Usage:
     """The usage of one call.
 
     CPU: what the worker and its family have used since the call began. Earlier usage does not count, and usage is not
-    lost when a process ends, whoever waits for it. A process that both began and ended between two looks counts if its
-    parent, or its parent's, has waited for it, and the system reports that.
+    lost when a process ends, no matter what waits for it. A process that both began and ended between two looks counts
+    if its parent, or its parent's parent, has waited for it, and the system reports that.
 
-    Memory: what the family uses now, whoever started it. Memory shared within the family counts once.
+    Memory: what the family uses now, no matter what started it. Memory shared within the family counts once.
 
     Args:
         worker: The pid of the worker.

@@ -1,6 +1,6 @@
-"""The life of the workers: who is started, who is ended and why, and what becomes of their calls.
+"""The life cycle of workers: which ones to start, which ones to kill and why, and the outcome of their calls.
 
-Done by the pool's own thread only, since starting and killing processes takes its time.
+Runs only on the pool's own thread, since starting and killing processes takes time.
 """
 
 from __future__ import annotations
@@ -51,48 +51,48 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SILENCE_SECONDS = 0.5
-"""How long a worker may go on without a connection to the pool."""
+"""How long a worker may live without a connection to the pool, in seconds."""
 
 LOOK_SECONDS = 0.01
-"""How soon a worker that is ending is looked at again."""
+"""How often a worker that is ending is checked, in seconds."""
 
 MAX_FAILED_STARTS = 3
-"""How many workers may fail to initialise, one after the other, before the pool is broken."""
+"""How many workers in succession may fail to initialise before the pool is broken."""
 
 MAX_SHORTAGES = 6
-"""How often the system may be unable to start a worker, while there is none, before the pool is broken."""
+"""How often the system may fail to start a worker, while there are no workers, before the pool is broken."""
 
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 5.0
-"""How long to wait before the system is asked for a worker again; twice as long each time, up to the last."""
+"""How long to wait before trying to start a worker again; doubled each time, up to the last."""
 
 
 MAX_UNANSWERED = 64
-"""How many workers may be asked for before one is told of: more requests might fill the connection, both ways."""
+"""How many workers may be requested before one is reported: more requests might fill the connection both ways."""
 
 HANGING_START_RATIO = 10.0
-"""How much longer than the slowest one before it a worker may take to be ready."""
+"""How many times longer than the slowest earlier worker a worker may take to become ready."""
 
 HANGING_START_SECONDS = 30.0
-"""How long a worker may take to be ready, at least, once another one has been; see `WorkerManager._start_limit`."""
+"""The least time a worker has to become ready, once another one has; see `WorkerManager._start_limit`."""
 
 
 class WorkerManager:
-    """See the module.
+    """Starts and ends workers; see the module.
 
     Args:
-        options: How workers are started and ended.
-        variables: Gives environment variables for the workers, besides those of this process.
-        dispatcher: Says when a worker is wanted.
+        options: How to start and end workers.
+        variables: Returns environment variables for the workers, in addition to those of this process.
+        dispatcher: Decides when a worker is wanted.
         io: Has the links.
-        selector: Where the sockets of new workers are registered.
-        control: Where the starter's socket is registered.
-        lock: The engine's, not held by the caller.
+        selector: For the sockets of new workers.
+        control: For the starter's socket.
+        lock: The engine's lock, not held by the caller.
         own: Sockets of the engine, which a forked worker must not keep.
 
     Attributes:
-        due: When to look after things next, on the monotonic clock, whatever happens; None for never.
-        is_hurried: Whether a run waits for its end.
+        due: When `look_after` must run next even if nothing happens, on the monotonic clock; None for never.
+        is_hurried: Whether a run is waiting for its end.
     """
 
     def __init__(
@@ -117,24 +117,24 @@ class WorkerManager:
         self._lock = lock
         self._own = own
         self._starter: Starter | None = None
-        self._shortages = 0  # in succession, while there was no worker
+        self._shortages = 0  # in succession, while there were no workers
         self._pause = FIRST_RETRY_SECONDS
-        self._retry_at: float | None = None  # when to ask the system for workers again
+        self._retry_at: float | None = None  # when to try to start workers again
         self._has_said_short = False
         self.due: float | None = None
         self.is_hurried: bool = False
 
     def look_after(self, *, closing: bool) -> bool:
-        """See to everything that has come up.
+        """Handle everything that has happened.
 
         Args:
-            closing: Nothing more is accepted: hang up on everybody once all is done.
+            closing: No more calls are accepted: hang up on all workers once everything is done.
 
         Returns:
-            Whether there is something new for the traffic: calls that can go to others, or outcomes.
+            Whether there is new work for the I/O: calls that can go to other workers, or outcomes.
 
         Raises:
-            PoolBrokenError: Workers fail to start, one after the other.
+            PoolBrokenError: Too many workers in succession failed to start.
         """
         limit_monitor = self._io.limit_monitor
         excesses = limit_monitor.check()
@@ -155,16 +155,16 @@ class WorkerManager:
         return changed
 
     def needed(self) -> bool:
-        """Whether there may be something to look after at once, besides what was noted; under the lock."""
+        """Whether `look_after` may have to run at once, apart from its schedule. Requires the lock."""
         may_start = self._retry_at is None and not self._is_asking()
         return self._io.manager_wanted or (may_start and self._dispatcher.wants_seat())
 
     def _is_asking(self) -> bool:
-        """Whether as many workers were asked for as may be before one of them is told of; under the lock."""
+        """Whether the maximum number of workers was requested that are not reported yet. Requires the lock."""
         return sum(not link.pid for link in self._links.values()) >= MAX_UNANSWERED
 
     def _next_look(self) -> float | None:
-        """When to look again though nothing happens; under the lock."""
+        """When to check again even if nothing happens. Requires the lock."""
         times = [self._io.limit_monitor.due()]
         now = time.monotonic()
         for link in self._links.values():
@@ -179,7 +179,7 @@ class WorkerManager:
         return min((one for one in times if one is not None), default=None)
 
     def close(self) -> None:
-        """End what was needed to start workers, once these have ended."""
+        """End what was needed to start workers, once the workers have ended."""
         with self._lock:
             links = list(self._links.values())
             self._links.clear()
@@ -200,7 +200,7 @@ class WorkerManager:
         """Close, in a forked copy of the process, its copies of all connections. Nothing is sent or ended.
 
         Args:
-            lock: The engine's new one.
+            lock: The engine's new lock.
         """
         self._lock = lock
         for link in self._links.values():
@@ -215,7 +215,7 @@ class WorkerManager:
     # ------------------------------------------------------------------ starts
 
     def _start_workers(self) -> bool:
-        """Start the workers that are wanted; whether calls were ended by that."""
+        """Start the workers that are wanted; return whether this ended calls."""
         if self._retry_at is not None:
             if time.monotonic() < self._retry_at:
                 return False
@@ -258,7 +258,7 @@ class WorkerManager:
             self._io.send(link, encode(Kind.INIT, payload=payload))
 
     def _preload(self) -> None:
-        """Have what calls need imported ahead of the workers that are still to be started."""
+        """Have the modules that calls need imported before the next workers are started."""
         if self._starter is not None and self._options.preload == AUTO and (new := self._io.take_modules()):
             self._starter.preload(sorted(new))
 
@@ -280,7 +280,7 @@ class WorkerManager:
             return self._io.forwarding
 
     def _descriptors(self) -> list[int]:
-        """What a copy of this process must not keep open."""
+        """The descriptors that a copy of this process must not keep open."""
         found = [sock.fileno() for sock in self._own]
         for link in list(self._links.values()):
             found += (link.frames.fileno(), *link.tokens.descriptors())
@@ -299,7 +299,7 @@ class WorkerManager:
         )
 
     def _start_failed(self, text: str, cause: BaseException | None) -> None:
-        """Note that a worker was started, and could not be initialised."""
+        """Note that a worker was started but could not be initialised."""
         self._dispatcher.failed_starts += 1
         if self.is_hurried:
             raise PoolBrokenError(f"{text}, and the run is to end") from cause
@@ -310,10 +310,10 @@ class WorkerManager:
         _log.warning("%s; another one is started", text)
 
     def _note_shortage(self, error: OSError) -> None:
-        """Note that the system cannot start a worker now: go on with those that there are, and ask it again later.
+        """Note that the system cannot start a worker now. Continue with the existing ones, and try again later.
 
         Raises:
-            PoolBrokenError: There is none, and there was none for some time.
+            PoolBrokenError: There have been no workers for some time.
         """
         self._shortages = 0 if self._links else self._shortages + 1
         if self._shortages >= MAX_SHORTAGES:
@@ -329,7 +329,7 @@ class WorkerManager:
             )
 
     def _watch_starts(self) -> None:
-        """Say which workers take long to be ready, since nobody else does while calls wait; give up those that hang."""
+        """Warn about workers that are slow to become ready, since nothing else does; give up hanging ones."""
         now = time.monotonic()
         with self._lock:
             slow = [link for link in self._links.values() if link.slow_at is not None and link.slow_at <= now]
@@ -346,10 +346,10 @@ class WorkerManager:
                 _log.warning("worker %s is not ready after %.0f s: %s", link.pid or "(no pid yet)", took, what)
 
     def _start_limit(self) -> float:
-        """Seconds after which a worker is not expected to be ready any more.
+        """The number of seconds after which a worker is no longer expected to become ready.
 
-        The first one may take any time, unless a run waits for its end. Others take about as long as those before them,
-        but for one that waits for what a killed one had: a device, or a lock.
+        The first worker may take any time, unless a run is waiting for its end. Others take about as long as earlier
+        ones, except a worker that waits for something that a killed one held: a device, or a lock.
         """
         if self.is_hurried:
             return SLOW_START_SECONDS
@@ -359,7 +359,7 @@ class WorkerManager:
     # ------------------------------------------------------------------ ends
 
     def _hang_up(self, *, everybody: bool) -> None:
-        """Have workers end that are not needed any more."""
+        """Hang up on workers that are no longer needed, so that they end."""
         for link in self._links.values():
             if (everybody or link.slot.retired) and not link.slot.sent and link.hung_up_at is None:
                 link.hang_up()
@@ -367,10 +367,10 @@ class WorkerManager:
                     self._starter.abandon(link.slot.number)
 
     def _kill_condemned(self) -> bool:
-        """Kill the workers that are to be ended, with everything that they have started.
+        """Kill the workers that are marked for it, with everything that they have started.
 
         Returns:
-            Whether some were given up that cannot be killed: they have become another user's.
+            Whether some were given up because they cannot be killed: they have become another user's.
         """
         now, late = time.monotonic(), []
         with self._lock:
@@ -399,7 +399,7 @@ class WorkerManager:
         return bool(denied)
 
     def _overdue(self, link: Link, now: float) -> Exception | None:
-        """Why a worker has to be killed that should have ended by itself; None if it has time."""
+        """Why a worker that should have ended must be killed; None if it still has time."""
         if link.silent_since is not None and now - link.silent_since > SILENCE_SECONDS:
             return ProtocolError("it has closed its connection to the pool")
         limit = self._options.exit_timeout
@@ -408,7 +408,7 @@ class WorkerManager:
         return TimeoutError(f"it did not end in {limit:g} s")
 
     def _note_reports(self) -> bool:
-        """Take note of what has become of processes; whether some have ended."""
+        """Handle what the starter reports about processes; return whether any have ended."""
         if self._starter is None:
             return False
         try:
@@ -416,7 +416,7 @@ class WorkerManager:
         except ConnectionError:
             self._replace_starter()
             return True
-        problems: list[OSError | PoolBrokenError] = []  # raised when all reports were noted
+        problems: list[OSError | PoolBrokenError] = []  # raised once all reports are handled
         changed = False
         for report in reports:
             try:
@@ -431,11 +431,11 @@ class WorkerManager:
         return changed
 
     def _note_report(self, report: Message) -> bool:
-        """Take note of one report; whether a worker has ended.
+        """Handle one report; return whether a worker has ended.
 
         Raises:
             OSError: The system could not start a worker.
-            PoolBrokenError: Workers fail to start, one after the other.
+            PoolBrokenError: Too many workers in succession failed to start.
         """
         if report.kind in {Report.UNFIT, Report.SKIPPED}:
             self._note_module(report)
@@ -453,7 +453,7 @@ class WorkerManager:
             self._drop(link)
             if link.failed_start:
                 self._start_failed(f"a worker was given up, because {link.reason}", None)
-            if report.value and link.reason is None and link.hung_up_at is None:  # else given up, or tried again
+            if report.value and link.reason is None and link.hung_up_at is None:  # else given up, or retried
                 raise OSError(report.value, os.strerror(report.value))
             return False
         if report.value == UNKNOWN_EXIT_CODE:
@@ -474,21 +474,22 @@ class WorkerManager:
                 remedy,
             )
         else:
-            # A name that was given is worth a warning; of a module that a call needs, the call itself raises the error.
+            # A name that the user gave is worth a warning; if a call needs the module, the call itself raises the
+            # error.
             log = _log.debug if self._options.preload == AUTO else _log.warning
             log("%s could not be imported ahead of the workers: %s", module, reason)
 
     def _drop(self, link: Link) -> None:
-        """Take out a worker that was never started."""
+        """Remove a worker that was never started."""
         with self._lock:
-            # It may have begun calls all the same, if the process that starts workers was killed before it could tell.
+            # It may have begun calls anyway, if the process that starts workers was killed before it could report.
             self._hear_out(link)
             self._forget(link)
             for call in self._dispatcher.remove_slot(link.slot):
                 self._io.end(call, lost(call, link.pid, UNKNOWN_EXIT_CODE, link.reason))
 
     def _hear_out(self, link: Link) -> None:
-        """Take in what a worker has sent before it has ended; under the lock."""
+        """Read what a worker sent before it ended. Requires the lock."""
         if link.silent_since is None:
             with contextlib.suppress(BlockingIOError, OSError, ProtocolError):
                 while link.decoder.receive(link.frames):
@@ -496,22 +497,22 @@ class WorkerManager:
         self._io.forward()
 
     def _forget(self, link: Link) -> None:
-        """Give up the connection to a worker that is no more; under the lock."""
+        """Give up the connection to a worker that has ended. Requires the lock."""
         if link.silent_since is None:
             self._selector.unregister(link.frames)
         self._io.limit_monitor.forget(link)
         self._io.take_back(link)
-        del self._links[link.slot.number]  # first: who asks in between, on this thread, must not find what is closed
+        del self._links[link.slot.number]  # first: reentrant code on this thread must not find a closed link
         link.close()
 
     def _replace_starter(self) -> None:
-        """Forget a process that starts workers and was killed; its workers end with it. The next one gets another."""
+        """Drop a starter process that was killed; its workers end with it. The next worker gets a new starter."""
         starter, self._starter = self._starter, None
         if starter is not None:
             self._control.unregister(starter.control)
             starter.close()
         links = list(self._links.values())
-        kill_trees(link.pid for link in links if link.pid)  # where the system does not do it
+        kill_trees(link.pid for link in links if link.pid)  # if the system does not do it
         for link in links:
             if link.pid:
                 _kill_group(link.pid)
@@ -521,7 +522,7 @@ class WorkerManager:
         self._start_failed("the process that starts workers has ended", None)
 
     def _bury(self, link: Link, code: int) -> None:
-        """Take out a worker whose process has ended; what it has sent before counts."""
+        """Remove a worker whose process has ended; what it sent before that counts."""
         with self._lock:
             self._hear_out(link)
             self._forget(link)
@@ -539,10 +540,10 @@ class WorkerManager:
 
 
 def _kill(pids: Collection[int]) -> set[int]:
-    """Kill workers. What they have started is ended by the process that is their parent, where that finds it.
+    """Kill workers. Their parent process ends what they have started, as far as it finds it.
 
     Returns:
-        Those that this user may not kill.
+        The pids that this user may not kill.
     """
     if not ON_LINUX:
         kill_trees(pids)
@@ -558,6 +559,6 @@ def _kill(pids: Collection[int]) -> set[int]:
 
 
 def _kill_group(pid: int) -> None:
-    """Kill what a worker has started, as far as it is still in its group; where nobody else does that any more."""
+    """Kill the processes that a worker has started and that are still in its group, if nothing else does."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)

@@ -6,11 +6,11 @@ import errno
 import resource
 
 UNLIMITED = 1 << 62
-"""Values from here on mean no limit."""
+"""Larger values mean that there is no limit."""
 
 
 def explain(error: OSError) -> str:
-    """Which resource has run out, and the remedy."""
+    """The resource that has run out, and the remedy."""
     return f"{error}{_REMEDIES.get(error.errno or 0, _nothing)()}"
 
 

@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 END_SECONDS = 10.0
-"""How long the processes that start workers are waited for when they are to end."""
+"""How long to wait for the processes that start workers to end, in seconds."""
 
 _PROGRAM = "import sys; sys.path[:] = {path!r}; from {module} import {function}; {function}(*map(int, sys.argv[1:]))"
 
 
 class Surroundings(NamedTuple):
-    """What workers have from their beginning.
+    """The environment that workers start with.
 
     Attributes:
-        directory: Where they work; None for the current folder.
-        variables: Environment variables, where this process has none of that name.
-        tracker: The descriptor of the resource tracker, see `tracker`.
+        directory: Their working directory; None for the current one.
+        variables: Environment variables, unless this process sets them.
+        tracker: The descriptor for the resource tracker, see `resource_tracker`.
     """
 
     directory: str | None
@@ -51,31 +51,31 @@ class Surroundings(NamedTuple):
 
 
 class Starter(Protocol):
-    """Starts workers. Made with environment variables for them, for what is not set in this process."""
+    """Starts workers. Created with environment variables for them, which apply unless this process sets them."""
 
     control: socket.socket
-    """Readable when `reports` has something to tell."""
+    """Readable when `reports` has something to report."""
 
     def start(self, link: Link, others: Iterable[int]) -> None:
-        """Have a worker started, which `reports` tells of by the number of the link's slot.
+        """Start a worker, which `reports` identifies by the number of the link's slot.
 
         Args:
             link: Has the worker's ends of its connection.
             others: The descriptors of the pool, which a copy of this process must not keep.
 
         Raises:
-            OSError: That is impossible now, or the process that starts workers was killed: a `ConnectionError`.
+            OSError: This is impossible now. If the process that starts workers was killed, it is a `ConnectionError`.
         """
         ...
 
     def abandon(self, number: int) -> None:
-        """Do without a worker that was not started yet; `reports` tells that it failed."""
+        """Give up a worker that was not started yet; `reports` reports it as failed."""
 
     def preload(self, modules: Iterable[str]) -> None:
-        """Have modules imported ahead, so that the workers that are started from now on have them."""
+        """Import modules in advance, so that workers that are started from now on have them."""
 
     def reports(self) -> list[Message]:
-        """What has happened since: who was `STARTED`, has `FAILED` or `ENDED`, which modules are `UNFIT` or `SKIPPED`.
+        """What has happened since: workers `STARTED`, `FAILED` or `ENDED`, and modules `UNFIT` or `SKIPPED`.
 
         Raises:
             ConnectionError: The process that starts workers was killed, and its workers with it.
@@ -86,31 +86,31 @@ class Starter(Protocol):
         """End what was needed to start workers, and what is left of them."""
 
     def disown(self) -> None:
-        """Close what this process has of it, a forked copy of the one that has made it."""
+        """Close its descriptors in this process, a forked copy of the one that created it."""
 
 
 def importable_path() -> list[str]:
-    """What is imported from; import ignores anything that is no text, such as a `Path`."""
+    """The import path; import ignores entries that are not strings, such as a `Path`."""
     entries: list[object] = list(sys.path)
     return [entry for entry in entries if isinstance(entry, str)]
 
 
 def _executable() -> str | None:
-    """The interpreter; None where there is none that could be run again, as in a program that was frozen."""
+    """The interpreter; None if there is none that can be run again, as in a frozen program."""
     spawn = sys.modules.get("multiprocessing.spawn")
-    executable: Any = spawn.get_executable() if spawn is not None else sys.executable  # users may have set it there
+    executable: Any = spawn.get_executable() if spawn is not None else sys.executable  # users may have set it
     return None if getattr(sys, "frozen", False) or not executable else os.fsdecode(executable)
 
 
 def _command(executable: str, module: str, function: str) -> list[str]:
-    """Runs a function of this package in a fresh interpreter, which finds what this one finds; its arguments follow."""
+    """The command for a function of this package in a fresh interpreter with the same path; its arguments follow."""
     program = _PROGRAM.format(path=importable_path(), module=module, function=function)
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     return [executable, *flags, "-c", program]
 
 
 def _receive(receiver: Receiver) -> list[Message]:
-    """Everything that there is."""
+    """All available messages."""
     found: list[Message] = []
     try:
         while True:
@@ -124,17 +124,17 @@ def _receive(receiver: Receiver) -> list[Message]:
 
 
 class ForkServer:
-    """Starts workers from a small process with one thread: its copies, or with `mp_context="spawn"` fresh interpreters.
+    """Starts workers from a small single-threaded process: its copies, or with `mp_context="spawn"` fresh interpreters.
 
-    Where this program cannot be run again as an interpreter, that process is a copy of this one.
+    If this program cannot be run again as an interpreter, that process is a copy of this one.
 
     Args:
-        surroundings: What workers have from their beginning.
+        surroundings: The environment that workers start with.
         spawn: Whether workers are fresh interpreters.
         others: The descriptors of the pool, which a copy of this process must not keep.
 
     Raises:
-        OSError: It could not be started.
+        OSError: The process could not be started.
     """
 
     def __init__(self, surroundings: Surroundings, *, spawn: bool, others: Iterable[int]) -> None:
@@ -180,7 +180,7 @@ class ForkServer:
 
     def start(self, link: Link, others: Iterable[int]) -> None:
         """See `Starter`."""
-        del others  # the server has none of them
+        del others  # the server has none of these
         payload = b""
         if self._spawns:
             assert self._executable is not None
@@ -195,11 +195,11 @@ class ForkServer:
 
     def abandon(self, number: int) -> None:
         """See `Starter`."""
-        with contextlib.suppress(OSError):  # it has ended, which is noticed elsewhere
+        with contextlib.suppress(OSError):  # the server has ended, which is noticed elsewhere
             self._send(Message(Kind.ABANDON, number))
 
     def preload(self, modules: Iterable[str]) -> None:
-        """See `Starter`. Fresh interpreters import for themselves."""
+        """See `Starter`. Fresh interpreters do their own imports."""
         if self._spawns:
             return
         main = main_module.describe(MAIN)
@@ -214,7 +214,7 @@ class ForkServer:
     def close(self) -> None:
         """See `Starter`."""
         with contextlib.suppress(OSError):
-            # Said in words: a forked copy of this process may keep the socket open.
+            # An explicit message: a forked copy of this process may keep the socket open.
             self._send(Message(Kind.END))
         self.control.close()
         if self._process is None:
@@ -223,7 +223,7 @@ class ForkServer:
         try:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
-            with contextlib.suppress(PermissionError):  # this process has become another user's: they end by themselves
+            with contextlib.suppress(PermissionError):  # it has become another user's: they end on their own
                 self._process.kill()
                 self._process.wait()
 
@@ -231,11 +231,11 @@ class ForkServer:
         """See `Starter`."""
         self.control.close()
         if self._process is not None:
-            self._process.returncode = 0  # it is no child of this process, which cannot wait for it
+            self._process.returncode = 0  # not a child of this process, which cannot wait for it
 
 
 class Fork:
-    """Starts workers as copies of this process, as `mp_context="fork"` asks for, each under a supervisor."""
+    """Starts workers as copies of this process, for `mp_context="fork"`, each under a supervisor."""
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
@@ -243,8 +243,8 @@ class Fork:
         self.control: socket.socket
         self.control, self._theirs = socket.socketpair()
         self._receiver = Receiver(self.control)
-        self._supervisors: dict[int, int] = {}  # their pids, by the numbers of the workers
-        self._leaving: list[int] = []  # those that have told the end of their worker
+        self._supervisors: dict[int, int] = {}  # their pids, by worker number
+        self._leaving: list[int] = []  # those that have reported the end of their worker
 
     def start(self, link: Link, others: Iterable[int]) -> None:
         """See `Starter`."""
@@ -258,7 +258,7 @@ class Fork:
         self._supervisors[number] = pid
 
     def abandon(self, number: int) -> None:
-        """See `Starter`. All that were asked for are started."""
+        """See `Starter`. All requested workers are started at once, so there is nothing to give up."""
 
     def preload(self, modules: Iterable[str]) -> None:
         """See `Starter`. A copy has what this process has."""
@@ -272,7 +272,7 @@ class Fork:
                 pid = self._supervisors.pop(message.number, None)
                 if pid is not None and message.number not in ended:
                     self._leaving.append(pid)
-        for number in ended & self._supervisors.keys():  # it was killed
+        for number in ended & self._supervisors.keys():  # the supervisor was killed
             del self._supervisors[number]
             found.append(Message(Kind.ENDED, number, UNKNOWN_EXIT_CODE))
         self._leaving = [pid for pid in self._leaving if not _has_ended(pid)]
@@ -280,7 +280,7 @@ class Fork:
 
     def close(self) -> None:
         """See `Starter`."""
-        self.control.shutdown(socket.SHUT_RDWR)  # those whose workers are still there end them
+        self.control.shutdown(socket.SHUT_RDWR)  # supervisors end the workers that are left
         for pid in (*self._supervisors.values(), *self._leaving):
             _reap(pid)
         self.disown()
@@ -292,21 +292,21 @@ class Fork:
 
 
 _forking: set[int] = set()
-"""The threads that fork workers, or what starts them."""
+"""The threads that are forking workers, or processes that start them."""
 
 
 def is_forking() -> bool:
-    """Whether it is this thread that makes a fork, for a pool."""
+    """Whether this thread is forking for a pool."""
     return threading.get_ident() in _forking
 
 
 def _fork() -> int:
-    """Fork, such that nothing is printed twice."""
+    """Fork, such that buffered output is not printed twice."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # it is closed, or none
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # it is closed, or None
             stream.flush()
     with warnings.catch_warnings():
-        # CPython 3.12 and later warn of forking where there are threads; the user has asked for it.
+        # CPython since 3.12 warns about forking a process with threads; the user has requested it.
         warnings.simplefilter("ignore", DeprecationWarning)
         _forking.add(threading.get_ident())
         try:
@@ -324,27 +324,27 @@ def _close_all(descriptors: Iterable[int]) -> None:
 def _has_ended(pid: int) -> bool:
     try:
         return os.waitpid(pid, os.WNOHANG)[0] != 0
-    except ChildProcessError:  # somebody else has waited for it
+    except ChildProcessError:  # something else has waited for it
         return True
 
 
 def _reap(pid: int) -> None:
-    """Wait for a process, and kill it if it takes too long and that is allowed."""
+    """Wait for a process; kill it if it takes too long and that is allowed."""
     give_up = time.monotonic() + END_SECONDS
     while not _has_ended(pid):
         if time.monotonic() > give_up:
             try:
                 os.kill(pid, signal.SIGKILL)
-            except PermissionError:  # this process has become another user's
+            except PermissionError:  # it has become another user's
                 return
         time.sleep(0.001)
 
 
 def make_starter(method: str, surroundings: Surroundings, others: Iterable[int]) -> Starter:
-    """What starts workers by one of the `METHODS`.
+    """The starter for one of the `METHODS`.
 
     Raises:
-        OSError: It could not be started.
+        OSError: The starter could not be started.
     """
     if method == "fork":
         return Fork(surroundings)

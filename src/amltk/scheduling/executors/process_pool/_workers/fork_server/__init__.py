@@ -1,7 +1,6 @@
 """The processes that start workers: a small one that only forks, and one forked from it that has imported modules.
 
-What runs there imports little, so that it starts fast. `messages` is what the pool and these processes say to each
-other, `server` the parent of all workers, `warm` the process with the imports, `fitness` what must not be imported
-there, `supervisor` the parent of a worker that is a copy of the pool's process, `descendants` how processes are found
-and ended.
+Code that runs there imports little, so that it starts fast. `messages` has the messages between the pool and these
+processes, `server` is the parent of all workers, `warm` is the process with the imports, `fitness` detects what must
+not be imported there, and `supervisor` is the parent of a worker that is a copy of the pool's process.
 """

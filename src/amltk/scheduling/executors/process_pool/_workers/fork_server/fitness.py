@@ -1,7 +1,7 @@
-"""What a process may have that forks badly: threads, event loops, connections, children, files that it writes.
+"""Detects what a process has that forks badly: threads, event loops, connections, children, files open for writing.
 
-A copy of the process would have the thread's locks but not the thread, and would share the connection and what waits in
-the file's buffer with all other copies.
+A copy of the process would have a thread's locks but not the thread, and would share a connection, or the contents of a
+file's buffer, with all other copies.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from amltk import _guard
 from amltk.scheduling.executors.process_pool._system.descendants import children
 
 HARMLESS = ("/memfd:libffi", "/libffi.so.", "/dev/null", "/dev/urandom", "/dev/random", "/dev/zero")
-"""What the targets of descriptors begin with that any number of processes may share."""
+"""Prefixes of descriptor targets that any number of processes may share."""
 
 DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/", "/dev/accel")
-"""What the targets of descriptors begin with that belong to the context of a GPU."""
+"""Prefixes of descriptor targets that belong to the context of a GPU."""
 
 WRITABLE = os.O_WRONLY | os.O_RDWR
 
@@ -29,12 +29,12 @@ class Holdings(NamedTuple):
     """What this process has at one moment.
 
     Attributes:
-        threads: The idents of Python's threads.
-        native: How many threads the system counts.
-        children: The pids of its children.
-        descriptors: Number and target of each open descriptor.
+        threads: The idents of Python threads.
+        native: The number of threads according to the system.
+        children: The pids of child processes.
+        descriptors: The number and target of each open descriptor.
         finalizers: How many objects remove something when the program ends, such as temporary folders.
-        semaphores: Those that processes share, such as locks of `multiprocessing`.
+        semaphores: Semaphores that processes share, such as locks of `multiprocessing`.
     """
 
     threads: frozenset[int]
@@ -46,10 +46,10 @@ class Holdings(NamedTuple):
 
     @classmethod
     def now(cls) -> Holdings:
-        """What there is now."""
+        """What this process has now."""
         return cls(
             frozenset(sys._current_frames()),
-            len(os.listdir("/proc/self/task")),  # noqa: PTH208 - pathlib would take its time to import
+            len(os.listdir("/proc/self/task")),  # noqa: PTH208 - pathlib is slow to import
             frozenset(children()),
             frozenset(_descriptors()),
             sum(info.atexit for info in list(getattr(weakref.finalize, "_registry", {}).values())),
@@ -63,12 +63,12 @@ def _descriptors() -> list[tuple[int, str]]:
         try:
             found.append((int(name), os.readlink(f"/proc/self/fd/{name}")))  # noqa: PTH115
         except OSError:
-            continue  # that of this very search
+            continue  # the descriptor of this very search
     return found
 
 
 def unfit(before: Holdings) -> str | None:
-    """What this process has got since that forks badly; None if nothing."""
+    """What this process has acquired since then that forks badly; None if nothing."""
     now = Holdings.now()
     if new := now.threads - before.threads:
         threads = [thread for thread in threading.enumerate() if thread.ident in new]
@@ -80,7 +80,7 @@ def unfit(before: Holdings) -> str | None:
     if now.semaphores - before.semaphores:
         return "it made a lock, or the like, that all copies would share"
     unknown = now.native - before.native
-    if unknown > 0 and unknown > _threads_of_blas():  # the latter reads the map of the memory once more
+    if unknown > 0 and unknown > _threads_of_blas():  # the latter reads the memory map again
         return "it started a thread that Python does not know"
     if new := now.children - before.children:
         return f"it started {_several('process', sorted(new))}"
@@ -95,7 +95,7 @@ def _several(what: str, names: list[str] | list[int]) -> str:
 
 
 def _threads_of_blas() -> int:
-    """How many threads OpenBLAS has at most, each copy of it; it ends them before a fork and starts them again."""
+    """The maximum number of threads of all OpenBLAS copies, which end before a fork and restart after it."""
     libraries = sum("openblas" in path for path in _mapped())
     numbers = (os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
     number = next((int(text) for text in numbers if text.isdecimal()), os.cpu_count() or 1)
@@ -103,13 +103,13 @@ def _threads_of_blas() -> int:
 
 
 def _mapped() -> set[str]:
-    """What is mapped into the memory of this process."""
+    """The files that are mapped into the memory of this process."""
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123
         return {fields[-1].rstrip() for line in maps if len(fields := line.split(None, 5)) == 6}  # noqa: PLR2004
 
 
 def _kind(descriptor: int, target: str) -> str | None:
-    """What kind of thing an open descriptor is, where copies of the process must not share it."""
+    """The kind of an open descriptor that copies of the process must not share; None if they may."""
     if target.startswith(HARMLESS):
         return None
     if target.startswith(DEVICES):

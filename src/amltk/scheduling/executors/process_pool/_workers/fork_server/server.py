@@ -1,7 +1,7 @@
-"""The fork server: a small process with one thread and nothing of its parent's memory, which forks safely and fast.
+"""The fork server: a small single-threaded process without its parent's memory, which forks safely and fast.
 
-All workers are its children, whether it or the warm process has forked them. It tells the pool how each has ended, and
-ends what a worker has left behind. When the pool's process ends, it ends everything.
+All workers are its children, whether it or the warm process has forked them. It reports to the pool how each one ended,
+and kills what workers have left behind. When the pool's process ends, it ends everything.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STRAYS_SECONDS = 0.02
-"""How soon what ended workers have left behind is looked at again."""
+"""How often to check what ended workers have left behind, in seconds."""
 
 WARM_PATIENCE_SECONDS = 30.0
-"""How long workers wait for modules that are imported ahead; then they are started without, and import themselves."""
+"""How long workers wait for modules to be imported in advance; then they start without, and do their own imports."""
 
 MAX_ATTEMPTS = 3
-"""How often importing ahead is tried again without the modules that are unfit."""
+"""How many times importing in advance is attempted without the modules that turned out to be unfit."""
 
 
 def main(descriptor: int, parent: int, tracker: int, *, is_copy: bool = False) -> NoReturn:
@@ -57,7 +57,7 @@ def main(descriptor: int, parent: int, tracker: int, *, is_copy: bool = False) -
     Args:
         descriptor: The connection to the pool.
         parent: The pid of the process that has the pool.
-        tracker: The descriptor of the resource tracker, for workers.
+        tracker: The descriptor for the resource tracker, for workers.
         is_copy: Whether this process is a copy of the user's program.
     """
     Server(socket.socket(fileno=descriptor), parent, Inheritance(os.getpid(), tracker, is_copy)).serve()
@@ -67,12 +67,12 @@ class Warming:
     """A warm process, as the server sees it.
 
     Attributes:
-        modules: What it imports, after what it was forked from.
-        pid: 0 until that is known.
-        ready: It has imported them: workers can be forked from it.
-        importing: The module that it imports now.
-        reason: Why it must not be forked from; empty if nothing is known against it.
-        asked: The numbers of the workers that it was asked for and that it has not told of.
+        modules: The modules that it imports in addition to those of the process it was forked from.
+        pid: Its pid; 0 until it is known.
+        ready: Whether it has imported them, so that workers can be forked from it.
+        importing: The module that it is importing.
+        reason: Why it must not be forked from; empty if there is no known reason.
+        asked: The numbers of the workers that were requested from it and that it has not reported.
     """
 
     def __init__(self, modules: tuple[str, ...]) -> None:
@@ -90,40 +90,40 @@ class Warming:
 
     @property
     def seconds(self) -> float:
-        """How long it has been there."""
+        """How long it has existed."""
         return time.monotonic() - self.began
 
 
 class Server:
-    """See the module."""
+    """See the module's docstring."""
 
     def __init__(self, control: socket.socket, parent: int, inherited: Inheritance) -> None:
         self._control = control
         self._parent = parent
-        self._inherited = inherited  # by workers
+        self._inherited = inherited  # for workers
         self._receiver = Receiver(control)
         self._selector = selectors.DefaultSelector()
-        self._own: list[socket.socket] = [control]  # closed in what is forked
-        self._watched: int | None = None  # tells the end of the parent
+        self._own: list[socket.socket] = [control]  # closed in forked processes
+        self._watched: int | None = None  # signals the end of the parent
         self._workers: dict[int, int] = {}  # their numbers, by pid
         self._strays = Strays()
         self._strays_left = False
         self._can_warm = become_subreaper()
-        self._preload: Preload | None = None  # the latest
-        self._wanted: dict[str, None] = {}  # modules to be imported ahead, in order
-        self._unfit: set[str] = set()  # top-level packages that are not imported ahead
+        self._preload: Preload | None = None  # the latest request
+        self._wanted: dict[str, None] = {}  # modules to import in advance, in order
+        self._unfit: set[str] = set()  # top-level packages that are not imported in advance
         self._attempts = 0
-        self._base: Warming | None = None  # what workers are forked from, where that is not this process
-        self._next: Warming | None = None  # what is going to replace it
-        self._retiring: list[Warming] = []  # what was replaced, and is still forking
-        self._waiting: dict[int, list[int]] = {}  # the descriptors of the workers that wait for it, by number
+        self._base: Warming | None = None  # workers are forked from it; None for this process
+        self._next: Warming | None = None  # its replacement, while that is importing
+        self._retiring: list[Warming] = []  # replaced, but still forking
+        self._waiting: dict[int, list[int]] = {}  # the descriptors of workers that wait for it, by number
 
     # ------------------------------------------------------------------ the loop
 
     def serve(self) -> NoReturn:
         """See `main`."""
         self._control.set_inheritable(False)
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # it is inherited, and SIGCHLD is needed
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the mask is inherited, and SIGCHLD is needed
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._register(self._control, self._serve_pool)
         reader, writer = socket.socketpair()
@@ -151,7 +151,7 @@ class Server:
         self._selector.register(source, selectors.EVENT_READ, handle)
 
     def _patience(self) -> float | None:
-        """Seconds until there is something to do though nothing has happened."""
+        """How many seconds until there is something to do even if nothing happens."""
         if self._strays_left:
             return STRAYS_SECONDS
         if self._waiting and self._next is not None:
@@ -159,9 +159,7 @@ class Server:
         return None
 
     def _report(self, kind: int, number: int = 0, value: int = 0, payload: bytes = b"") -> None:
-        with contextlib.suppress(
-            BrokenPipeError, ConnectionResetError
-        ):  # the pool has gone, which is noticed elsewhere
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the pool is gone, which is noticed elsewhere
             send(self._control, Message(kind, number, value, payload))
 
     def _serve_pool(self) -> None:
@@ -187,7 +185,7 @@ class Server:
                 is_warming_due = True
             else:
                 self._end()
-        if is_warming_due:  # last, so that what has come with it is closed in the warm process
+        if is_warming_due:  # last, so that the warm process closes descriptors of other requests
             self._warm_up()
             if self._next is None or self._base is not None:
                 self._start_waiting()
@@ -211,20 +209,20 @@ class Server:
             self._report(Kind.FAILED, number)
         for warming in self._warmings():
             if number in warming.asked:
-                _kill(warming.pid)  # it is asked for long, or the pool ends: what it was asked for fails with it
+                _kill(warming.pid)  # slow, or the pool ends: all that was requested from it fails with it
 
     def _start_waiting(self) -> None:
-        while self._waiting:  # one by one: what is still waiting is closed in what is forked
+        while self._waiting:  # one by one: a forked process closes what is still waiting
             number = next(iter(self._waiting))
             self._fork(number, self._waiting.pop(number))
 
     def _fork(self, number: int, descriptors: list[int]) -> None:
-        """Have a worker forked, by the warm process if there is one."""
+        """Fork a worker, from the warm process if there is one."""
         if self._base is not None:
             try:
                 send(self._base.connection, Message(Kind.START, number), descriptors)
             except OSError:
-                # It was killed, which is told soon; what it has told before counts.
+                # It was killed, which will be reported soon; what it reported before that counts.
                 self._retiring.append(self._base)
                 self._base = None
             else:
@@ -247,7 +245,7 @@ class Server:
 
     def _spawn(self, request: Message, descriptors: list[int]) -> None:
         """Start a worker that is a fresh interpreter."""
-        import subprocess  # takes its time, and is needed for this only
+        import subprocess  # slow to import, and needed only here
 
         command, environment = pickle.loads(request.payload)
         try:
@@ -270,7 +268,7 @@ class Server:
         self._report(Kind.STARTED, number, pid)
 
     def _release(self) -> None:
-        """Give up, in a process that was just forked, what is the server's own."""
+        """Close, in a process that was just forked, what belongs to the server."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._selector.close()
@@ -286,12 +284,12 @@ class Server:
     # ------------------------------------------------------------------ the warm process
 
     def _is_cold(self) -> bool:
-        """Whether there may be no warm process, since it was lost, where one is wanted."""
+        """Whether a warm process is wanted but missing because it was lost."""
         is_wanted = self._can_warm and self._preload is not None and self._attempts < MAX_ATTEMPTS
         return is_wanted and self._base is None and self._next is None
 
     def _warm_up(self) -> None:
-        """Have what is wanted imported in a new warm process, unless one is at it."""
+        """Start importing the wanted modules in a new warm process, unless one is already doing so."""
         if not self._can_warm or self._next is not None or self._preload is None or self._attempts == MAX_ATTEMPTS:
             return
         done = self._base.modules if self._base is not None else ()
@@ -301,7 +299,7 @@ class Server:
         self._attempts += 1
         try:
             warming = self._next = Warming((*done, *new))
-        except OSError:  # workers import by themselves
+        except OSError:  # workers do their own imports
             return
         try:
             self._fork_warm(warming)
@@ -311,14 +309,14 @@ class Server:
         warming.theirs.close()
         self._register(warming.connection, lambda: self._serve_warm(warming))
         preload = self._preload._replace(modules=tuple(new))
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended already: noticed by its end
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended, which is noticed elsewhere
             send(warming.connection, Message(Kind.PRELOAD, payload=pickle.dumps(preload)))
 
     def _is_unfit(self, module: str) -> bool:
         return module.partition(".")[0] in self._unfit
 
     def _fork_warm(self, warming: Warming) -> None:
-        """Fork it from the one that there is, so that it has what that has imported."""
+        """Fork it from the existing one, so that it has the modules imported there."""
         if self._base is not None:
             send(self._base.connection, Message(Kind.FORK_WARM), [warming.theirs.fileno()])
             return
@@ -328,9 +326,9 @@ class Server:
             warm.main(warming.theirs, self._inherited)
 
     def _serve_warm(self, warming: Warming) -> None:
-        """Take what it tells; nothing more comes from one that has ended."""
+        """Handle its reports; nothing more arrives from one that has ended."""
         if warming.connection.fileno() < 0:
-            return  # it was forgotten since the selector has found it
+            return  # it was dropped after the selector found it
         try:
             reports = warming.receiver.receive(socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -362,33 +360,33 @@ class Server:
             self._take_over(warming)
 
     def _take_over(self, warming: Warming) -> None:
-        """Have workers forked from the new warm process; the old one is not needed any more."""
+        """Fork workers from the new warm process from now on; the old one is no longer needed."""
         warming.ready = True
         old, self._base, self._next = self._base, warming, None
         self._attempts = 0
         if old is not None and old.asked:
-            self._retiring.append(old)  # to give it up now would be to lose what it is about to fork
+            self._retiring.append(old)  # dropping it now would lose what it is about to fork
         elif old is not None:
             self._forget(old)
         self._start_waiting()
-        self._warm_up()  # what was asked for meanwhile
+        self._warm_up()  # for modules requested meanwhile
 
     def _lost(self, warming: Warming) -> None:
-        """A warm process has ended: workers are forked without it."""
+        """Handle the end of a warm process: workers are forked without it."""
         self._forget(warming)
         if warming.ready and warming.reason:
-            self._attempts = MAX_ATTEMPTS  # it was thought to be fit, and another one would be no better
+            self._attempts = MAX_ATTEMPTS  # it seemed fit, and another one would be no better
             self._report_unfit(warming.importing, warming.reason)
         elif not warming.ready and warming.importing:
             self._unfit.add(warming.importing.partition(".")[0])
             self._report_unfit(warming.importing, warming.reason or "the process that imported it has ended")
-        if not warming.ready:  # else when a worker is asked for, which may be never: the pool may have ended it
+        if not warming.ready:  # else once a worker is requested, which may be never: the pool may have ended it
             self._warm_up()
         if self._next is None:
             self._start_waiting()
 
     def _forget(self, warming: Warming) -> None:
-        """Let a warm process go; what it may still fork is a stray."""
+        """Drop a warm process; whatever it still forks is a stray."""
         if warming in self._retiring:
             self._retiring.remove(warming)
         elif warming is self._base:
@@ -418,26 +416,26 @@ class Server:
         ended = dict(ended_children())
         for warming in self._warmings():
             if warming.pid in ended:
-                warming.pid = 0  # it must not be killed any more: the number is free
-        self._hear_of_forks()  # afterwards: who is told of by now may be among them
+                warming.pid = 0  # must not be killed any more: the pid may be reused
+        self._hear_of_forks()  # afterwards: workers that are reported only now may be among the ended
         for pid, code in ended.items():
             number = self._workers.pop(pid, None)
             if number is not None:
                 if not ON_LINUX:
-                    _kill(-pid)  # its group, as far as that goes
+                    _kill(-pid)  # its group: the best that this system allows
                 self._report(Kind.ENDED, number, code)
         self._end_strays()
 
     def _hear_of_forks(self) -> None:
-        """Learn the pids of all children: who is told of here was told of before it became one."""
+        """Learn the pids of all children: a process is always reported before it becomes a child of this one."""
         for warming in self._warmings():
             self._serve_warm(warming)
 
     def _end_strays(self) -> None:
-        """End what ended workers have left behind."""
+        """Kill what ended workers have left behind."""
         try:
             found = children()
-        except OSError:  # no descriptor is left to look with
+        except OSError:  # no descriptor is left for the search
             self._strays_left = True
             return
         self._hear_of_forks()
@@ -451,7 +449,7 @@ class Server:
             if not ON_LINUX:
                 _kill(-pid)
         end_all(self._strays)
-        os._exit(0)  # at once, whatever pickles have imported here
+        os._exit(0)  # at once: unpickling may have imported anything
 
 
 def _kill(pid: int) -> None:

@@ -1,7 +1,7 @@
 """The parent of one worker that is a copy of the pool's process, with `mp_context="fork"`.
 
-It is forked from that process too, and forks the worker. So it becomes the parent of what the worker leaves behind, and
-ends that; the user's program could not.
+It is forked from the pool's process too, and forks the worker. So it becomes the parent of what the worker leaves
+behind, and kills it; the user's program could not.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def main(
     tracker: int,
     variables: Mapping[str, str],
 ) -> NoReturn:
-    """Fork a worker, wait for its end, and end what it has left behind; in a process that was just forked.
+    """Fork a worker, wait for its end, and kill what it has left behind. Runs in a process that was just forked.
 
     Args:
-        number: The worker's.
+        number: The number of the worker.
         descriptors: The worker's ends of its connection.
-        reports: Where to tell the pool what happens.
+        reports: For reports to the pool.
         parent: The pid of the process that has the pool. When it ends, the worker is killed.
-        tracker: The descriptor of the resource tracker, for the worker.
-        variables: Environment variables that say how many threads libraries may use, for the worker.
+        tracker: The descriptor for the resource tracker, for the worker.
+        variables: Environment variables that limit the threads of libraries, for the worker.
     """
     status = 1
     try:
@@ -69,7 +69,7 @@ def _supervise(number: int, descriptors: list[int], reports: socket.socket, pare
         worker.run_forked(inherited, *descriptors)
     for descriptor in descriptors:
         os.close(descriptor)
-    with contextlib.suppress(BrokenPipeError):  # the pool has gone: the worker is about to be killed
+    with contextlib.suppress(BrokenPipeError):  # the pool is gone: the worker is about to be killed
         send(reports, Message(Kind.STARTED, number, pid))
     if _wait(pid, parent, reports) or _kill(pid):
         _, status = os.waitpid(pid, 0)
@@ -89,14 +89,14 @@ def _kill(pid: int) -> bool:
 
 
 def _wait(pid: int, parent: int, reports: socket.socket) -> bool:
-    """Wait for the end of one of the two; whether the pool goes on. Where the system cannot wait for both: True."""
+    """Wait for one of the two to end; return whether the pool continues. True if the system cannot wait for both."""
     watched = {descriptor: one for one in (pid, parent) if (descriptor := watch(one)) is not None}
-    if len(watched) < 2:  # noqa: PLR2004 - both
+    if len(watched) < 2:  # noqa: PLR2004 - both are needed
         return True
     poll = select.poll()
     for descriptor in watched:
         poll.register(descriptor, select.POLLIN)
-    poll.register(reports, select.POLLRDHUP)  # when the pool gives up everything
+    poll.register(reports, select.POLLRDHUP)  # in case the pool closes
     ended = {watched.get(descriptor) for descriptor, _ in poll.poll()}
     for descriptor in watched:
         os.close(descriptor)

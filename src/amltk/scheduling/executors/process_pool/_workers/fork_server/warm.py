@@ -1,7 +1,8 @@
 """The warm process: it has imported what calls need, and workers are forked from it.
 
-What it forks becomes a child of the fork server, a *subreaper*, since the process in between ends at once. So the
-server waits for all workers, and a warm process can be replaced by another one without any worker noticing.
+It forks an intermediate process that forks the worker and ends at once, so the worker becomes a child of the fork
+server, a *subreaper*. So the server waits for all workers, and a warm process can be replaced without any worker
+noticing.
 """
 
 from __future__ import annotations
@@ -36,20 +37,20 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool._child.worker import Inheritance
 
 MAX_FAILED_FORKS = 3
-"""How many copies may end before they are told of, one after the other, before this process gives up."""
+"""How many copies in succession may end before they are reported, before this process gives up."""
 
 _failed_forks = 0
 
 UNFIT = 3
-"""The exit code of a warm process that must not be forked from."""
+"""The exit code of a warm process that is unfit for forking."""
 
 
 def main(connection: socket.socket, inherited: Inheritance) -> NoReturn:
-    """Import what the server asks for, and fork workers, until the server ends this process.
+    """Import what the server asks for, and fork workers, until the server kills this process.
 
     Args:
-        connection: To the server; what is to be imported comes first.
-        inherited: What workers have of the server.
+        connection: The connection to the server; the modules to import come first.
+        inherited: What workers inherit from the server.
     """
     _begin(inherited)
     if inherited.is_copy:
@@ -60,14 +61,14 @@ def main(connection: socket.socket, inherited: Inheritance) -> NoReturn:
         try:
             requests = receiver.receive()
         except (EOFError, OSError):
-            os._exit(0)  # the server does without
+            os._exit(0)  # the server continues without it
         for request, descriptors in requests:
             if request.kind == Kind.PRELOAD:
                 _preload(pickle.loads(request.payload), connection)
             elif request.kind == Kind.START:
                 _start(request.number, descriptors, connection, inherited)
             elif descriptors and _fork(connection, Kind.FORKED_WARM, 0):
-                # Another warm process goes on here: a call of `main` would make the stack deeper each time.
+                # The new warm process continues here: calling `main` would deepen the stack each time.
                 connection.close()
                 connection = socket.socket(fileno=descriptors.pop())
                 receiver = Receiver(connection)
@@ -77,7 +78,7 @@ def main(connection: socket.socket, inherited: Inheritance) -> NoReturn:
 
 
 def _start(number: int, descriptors: list[int], connection: socket.socket, inherited: Inheritance) -> None:
-    """Fork a worker, which goes on here in the new process."""
+    """Fork a worker, which continues here in the new process."""
     if len(descriptors) < MAX_DESCRIPTORS:
         send(connection, Message(Kind.FAILED, number, errno.EMFILE))
     elif _fork(connection, Kind.STARTED, number):
@@ -105,17 +106,17 @@ def _preload(preload: Preload, connection: socket.socket) -> None:
         if reason := unfit(before):
             send(connection, Message(Kind.UNFIT, payload=reason.encode()))
             _leave(UNFIT)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whatever a module has set
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # in case a module has set it
     os.fchdir(directory)
     os.close(directory)
-    _flush()  # else each worker would print it
+    _flush()  # else each worker would print the buffered output
     gc.collect()
-    gc.freeze()  # pages that the collector leaves alone stay shared
+    gc.freeze()  # pages that the collector does not touch stay shared
     send(connection, Message(Kind.READY))
 
 
 def _fork(connection: socket.socket, report: int, number: int) -> bool:
-    """Fork a process that becomes a child of the server, which is told its pid before that.
+    """Fork a process that becomes a child of the server; the server gets its pid before that.
 
     Returns:
         Whether this is the new process.
@@ -138,7 +139,7 @@ def _fork(connection: socket.socket, report: int, number: int) -> bool:
         send(connection, Message(report, number, pid))
         os._exit(0)
     while os.getppid() == between:
-        time.sleep(0)  # until the process in between has ended
+        time.sleep(0)  # until the intermediate process has ended
     return True
 
 
@@ -148,8 +149,8 @@ def _fork_once() -> int:
 
 
 def _wait(between: int, connection: socket.socket, number: int) -> None:
-    """Wait for the process in between; end this one if its copies are no good."""
-    global _failed_forks  # noqa: PLW0603 - there is one warm process in a process
+    """Wait for the intermediate process; end this one if its copies do not work."""
+    global _failed_forks  # noqa: PLW0603 - a process is at most one warm process
     status = 0
     with contextlib.suppress(ChildProcessError):
         _, status = os.waitpid(between, 0)
@@ -172,4 +173,4 @@ def _flush() -> None:
         try:
             stream.flush()
         except (OSError, ValueError, AttributeError):
-            pass  # closed, or nobody reads it
+            pass  # closed, or not read any more
