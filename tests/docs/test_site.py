@@ -95,7 +95,7 @@ def test_the_page_of_the_user_is_built_as_it_is(site: Path) -> None:
     page = site / "scheduler/index.html"
     shown, source = text_of(page), page.read_text()
     assert "Result: 2" in shown
-    assert "RunLifecycle now!" in shown
+    assert "Ending now!" in shown
     assert shown.count("╭─ Scheduler") == 3
     assert "markdown-exec: hide" not in shown
     assert ":::" not in shown

@@ -249,7 +249,7 @@ def test_a_worker_says_what_its_end_waits_for(method: str, leave: Any, text: str
     with Gate() as gate:
         pool = ProcessPool(1, mp_context=method)
         pool.submit(leave, gate.address).result(GUARD)
-        (link,) = pool._engine._traffic.links.values()
+        (link,) = pool._engine._io.links.values()
         pool.shutdown(wait=False)
         (pid,) = gate.wait_begun()
         deadline = time.monotonic() + GUARD

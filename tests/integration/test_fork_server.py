@@ -333,7 +333,7 @@ def test_another_process_takes_over_when_the_one_that_has_imported_ends(
         stop(warm)
         second = pool.submit(imported, "counted")
         if how != "hangs":
-            wait_until(lambda: len(pool._engine._traffic.links) == 2, "another worker is asked for")
+            wait_until(lambda: len(pool._engine._io.links) == 2, "another worker is asked for")
             os.kill(warm, signal.SIGKILL)
         if how == "dies, with others behind":
             wait_until(lambda: has_ended(warm), "it has ended")

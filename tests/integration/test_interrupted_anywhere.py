@@ -85,7 +85,7 @@ def test_an_outcome_that_comes_nevertheless_is_dropped(pool: ProcessPool) -> Non
             assert future.cancel()
             gate.open()
             while future.seat is not None:
-                engine._traffic.handle(engine._selector.select(GUARD))
+                engine._io.handle(engine._selector.select(GUARD))
 
         within(pool._engine._lock, cancel)
         assert pool.submit(abs, -1).result(GUARD) == 1

@@ -27,7 +27,7 @@ HIDDEN = "# markdown-exec: hide"
 
 PROGRAMS = [textwrap.dedent(match["code"]) for match in BLOCK.finditer(PAGE.read_text())]
 NAMES = ["basic", "timeout", "timeout without waiting", "call_later"]
-PRINTS = ["Result: 2", "", "", "RunLifecycle now!"]
+PRINTS = ["Result: 2", "", "", "Ending now!"]
 
 
 def run(program: str, folder: Path) -> str:

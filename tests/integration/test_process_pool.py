@@ -203,7 +203,7 @@ def test_what_goes_into_a_socket_only_in_part_arrives() -> None:
     sizes = range(150_000, 300_000, 5_000)
     with ProcessPool(1) as pool:
         assert [pool.submit(len, bytes(size)).result(GUARD) for size in sizes] == list(sizes)
-        pool._engine._book.expected = 1e-5  # short calls, so that what comes next is sent in advance
+        pool._engine._dispatcher.expected = 1e-5  # short calls, so that what comes next is sent in advance
         with Gate() as gate:
             pool.submit(pass_gate, gate.address)
             gate.wait_begun(1)
@@ -434,7 +434,7 @@ def test_limits(limits: CallLimits, fn: Any, args: Any, error: type[TaskLimitErr
 
 @pytest.mark.parametrize(
     ("limits", "error"),
-    [({"wall_time": 0}, ValueError), ({"memory": -1}, ValueError), ({"cpu_time": "2"}, TypeError)],
+    [({"wall_time": 0}, ValueError), ({"memory": -1}, ValueError), ({"cpu_time": True}, TypeError)],
 )
 def test_limits_are_checked(limits: Any, error: type[Exception]) -> None:
     """A limit that makes no sense is refused at once."""
@@ -709,7 +709,7 @@ def test_definitions_that_nobody_needs_are_forgotten() -> None:
 
         state = 0
         def work(): return state
-        def known(): return len(here._objects), len(here._pieces)
+        def known(): return len(worker_state._objects), len(worker_state._pieces)
 
         with ProcessPool(1) as pool:
             for state in range(50):
@@ -861,7 +861,7 @@ def test_nothing_waits_behind_a_long_call_while_a_callback_blocks(monkeypatch: p
         for n in range(10):
             for _ in range(10):
                 await asyncio.wrap_future(pool.submit(identity, 0))
-            pool._engine._book.expected = 1e-5  # short calls, so that what comes next is sent in advance
+            pool._engine._dispatcher.expected = 1e-5  # short calls, so that what comes next is sent in advance
             with Gate() as gate:
                 short = [pool.submit(identity, 0) for _ in range(2)]
                 long = pool.submit(pass_gate, gate.address)

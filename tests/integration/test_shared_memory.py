@@ -1,4 +1,4 @@
-"""RunResources memory lives until the program has done with it, whichever workers have used it."""
+"""Shared memory lives until the program has done with it, whichever workers have used it."""
 
 from __future__ import annotations
 

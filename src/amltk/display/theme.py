@@ -1,4 +1,4 @@
-"""RunResources by all views: styles, their colours in documents, and lines of text."""
+"""Shared by all views: styles, their colours in documents, and lines of text."""
 
 from __future__ import annotations
 

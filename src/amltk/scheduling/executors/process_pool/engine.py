@@ -55,7 +55,7 @@ for the other, in seconds."""
 MAX_SLICE_SECONDS = 0.001
 """How long a loop keeps delivering outcomes while more come in, before it does its other work, in seconds."""
 
-MANAGER = "staff"
+MANAGER = "manager"
 """The key data of the manager's selector in the thread's selector."""
 
 
@@ -483,7 +483,7 @@ class Engine:
                 self._thread_sleeps = True
                 ready = self._thread_selector.select(self._patience())
                 self._thread_sleeps = False
-                if self._staff_is_due(ready) and self._look_after_staff():
+                if self._manager_is_due(ready) and self._run_manager():
                     return
                 if driver is not None and self._driver is driver and turns != stands_in_since:
                     self._manager_selector.select(LOOP_IDLE_SECONDS)
@@ -509,14 +509,14 @@ class Engine:
             times = [time for time in (self._io.share_at, self._manager.due) if time is not None]
         return max(0.0, min(times) - time.monotonic()) if times else None
 
-    def _staff_is_due(self, ready: list[tuple[selectors.SelectorKey, int]]) -> bool:
+    def _manager_is_due(self, ready: list[tuple[selectors.SelectorKey, int]]) -> bool:
         if any(key.data == MANAGER for key, _ in ready):
             return True
         with self._lock:
             due = self._manager.due
             return self._manager.needed() or (due is not None and due <= time.monotonic())
 
-    def _look_after_staff(self) -> bool:
+    def _run_manager(self) -> bool:
         """Run the manager; return whether everything is over."""
         self._manager_wakeup.clear()
         self._do_what_was_put_off()

@@ -102,7 +102,7 @@ class Dispatcher:
         slot = self.slots[self._last_slot] = WorkerSlot(self._last_slot)
         return slot
 
-    def wants_seat(self) -> bool:
+    def wants_slot(self) -> bool:
         """Whether another worker would have something to do."""
         if len(self.slots) >= self._max_workers:
             return False

@@ -157,7 +157,7 @@ class WorkerManager:
     def needed(self) -> bool:
         """Whether `look_after` may have to run at once, apart from its schedule. Requires the lock."""
         may_start = self._retry_at is None and not self._is_asking()
-        return self._io.manager_wanted or (may_start and self._dispatcher.wants_seat())
+        return self._io.manager_wanted or (may_start and self._dispatcher.wants_slot())
 
     def _is_asking(self) -> bool:
         """Whether the maximum number of workers was requested that are not reported yet. Requires the lock."""
@@ -174,7 +174,7 @@ class WorkerManager:
                 times.append(link.hung_up_at + self._options.exit_timeout)
             elif link.slow_at is not None:
                 times.append(link.slow_at)
-        if self._retry_at is not None and self._dispatcher.wants_seat():
+        if self._retry_at is not None and self._dispatcher.wants_slot():
             times.append(self._retry_at)
         return min((one for one in times if one is not None), default=None)
 
@@ -222,7 +222,7 @@ class WorkerManager:
             self._retry_at = None
         while True:
             with self._lock:
-                if not self._dispatcher.wants_seat() or self._is_asking():
+                if not self._dispatcher.wants_slot() or self._is_asking():
                     return False
             try:
                 self._start_worker()
