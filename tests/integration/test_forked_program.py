@@ -198,3 +198,30 @@ def test_a_callback_that_forks_and_comes_back_in_the_child(leave: str, said: str
     """)
     assert ended.lines == [f"{said} True", "EXHAUSTED 780"], ended.errors
     assert ended.code == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_call_that_forks(method: str) -> None:
+    """Its child closes no descriptor that the worker has opened, whatever numbers the pool's had in the program."""
+    ended = run_script(f"""
+        import os, socket
+        from amltk.scheduling.executors import ProcessPool
+
+        def fork():
+            opened = [socket.socketpair() for _ in range(20)]  # they take the numbers that are free
+            pid = os.fork()
+            if pid == 0:
+                for pair in opened:
+                    for end in pair:
+                        os.fstat(end.fileno())
+                os._exit(0)
+            code = os.waitpid(pid, 0)[1]
+            for pair in opened:
+                for end in pair:
+                    end.close()
+            return code
+
+        with ProcessPool(2, {method!r}) as pool:
+            print(*[call.result() for call in [pool.submit(fork) for _ in range(4)]])
+        """)
+    assert (ended.errors, ended.lines) == ("", ["0 0 0 0"])

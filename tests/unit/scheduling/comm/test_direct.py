@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -385,7 +386,9 @@ def test_a_fork_cannot_open_it() -> None:
     """What a fork says would be heard by nobody: it is refused."""
 
     def fork_and_open(*, comm: Comm) -> int:
-        child = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside other tests' threads, since 3.12
+            child = os.fork()
         if not child:
             try:
                 comm.open()

@@ -228,8 +228,11 @@ def _method(mp_context: Any) -> str:
 
 
 def _note_fork() -> None:
+    is_worker = is_forking()
     for engine in list(_engines):
-        engine.note_fork(is_worker=is_forking())
+        engine.note_fork(is_worker=is_worker)
+    if is_worker:  # it closes the engines' descriptors itself: their numbers will be those of others
+        _engines.clear()
 
 
 os.register_at_fork(after_in_child=_note_fork)
