@@ -66,7 +66,7 @@ class Bookkeeping(RuleBasedStateMachine):
 
     @rule()
     def start(self) -> None:
-        while self.dispatcher.wants_seat():
+        while self.dispatcher.wants_slot():
             slot = self.dispatcher.add_slot()
             self.workers[slot.number] = Worker(slot)
         assert len(self.dispatcher.slots) <= self.max
@@ -180,7 +180,7 @@ def test_long_calls_occupy_all_workers(mix: list[bool], workers: int, one_is_up:
         start(dispatcher, crew)
         hand_out(dispatcher, crew)
     for _ in range(10 * len(mix) + 10):
-        while dispatcher.wants_seat():
+        while dispatcher.wants_slot():
             start(dispatcher, crew)
         hand_out(dispatcher, crew)
         moved = [work(dispatcher, worker, is_long) for worker in crew.values()]
