@@ -24,7 +24,7 @@ MEMBERS = ("processes", "threads", "sequential", "dask-client")
 """The entries of the suite that these tests are run on; what plugins use of the others is what they have in common."""
 
 
-class Dispatcher(Plugin):
+class NoteTaker(Plugin):
     """Notes which calls it has seen begin and end; one goes before the plugins and one after them."""
 
     def __init__(self, name: str, notes: list[tuple[str, Any, str]]) -> None:
@@ -64,9 +64,9 @@ def test_outcomes_with_plugins(
     """Results, exceptions, lost workers and cancellations are what they are without; each plugin does its work."""
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     notes: list[tuple[str, Any, str]] = []
-    plugins = [Dispatcher("outer", notes), *(entry.make(tmp_path) for entry in entries), Dispatcher("inner", notes)]
+    plugins = [NoteTaker("outer", notes), *(entry.make(tmp_path) for entry in entries), NoteTaker("inner", notes)]
     if any(entry.impossible(capabilities) for entry in entries):
-        with pytest.raises(ValueError, match="use Scheduler"):
+        with pytest.raises(ValueError, match="Use Scheduler"):
             scheduler.task(work.play, plugins=plugins)
         return
     task = scheduler.task(work.play, plugins=plugins)
