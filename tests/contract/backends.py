@@ -35,8 +35,8 @@ class ExecutorAdapter:
         can: What it can do, where the registry knows nothing of it.
         needs: A module that is not installed everywhere.
         warns: How a warning begins that it gives in passing.
-        lacks: The tests that it fails, by their names without parameters or with them, and why. One that "hangs" is not run,
-            one that it fails "sometimes" may pass.
+        lacks: The tests that it fails, by their names without parameters or with them, and why. One that "hangs" is not
+            run, one that it fails "sometimes" may pass.
     """
 
     name: str

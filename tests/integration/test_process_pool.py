@@ -759,6 +759,7 @@ def put(queue: Any, value: Any) -> None:
     queue.put(value)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # from CPython 3.12 on
 @pytest.mark.parametrize("method", METHODS)
 def test_workers_can_use_the_parents_managers(method: str) -> None:
     """A proxy of a `multiprocessing.Manager` proves itself with the parent's key, as in children of multiprocessing."""
@@ -823,8 +824,9 @@ def test_what_cannot_even_be_shown_fails_alone() -> None:
     """The message about a call that cannot be pickled does not break the pool, whatever the user's objects raise."""
     with ProcessPool(1) as pool:
         pid = pool.submit(os.getpid).result(GUARD)
-        assert isinstance(pool.submit(SaysNothing()).exception(GUARD), KeyError)
-        assert isinstance(pool.submit(SaysNothing).exception(GUARD), KeyError)
+        told = (KeyError, TypeError)  # the latter if pickle itself tried to add a note, as it does since CPython 3.14
+        assert isinstance(pool.submit(SaysNothing()).exception(GUARD), told)
+        assert isinstance(pool.submit(SaysNothing).exception(GUARD), told)
         assert pool.submit(os.getpid).result(GUARD) == pid
 
 
