@@ -275,7 +275,7 @@ class Factories:
         Raises:
             MissingExtraError: dask-jobqueue is not installed.
             ValueError: `name` is not one of these batch systems, `n_workers` is below 1, or an option is missing or
-            unknown.
+                unknown.
             TypeError: `n_workers` is not an integer.
         """
         return cls._made_by(
