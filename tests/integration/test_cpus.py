@@ -57,7 +57,7 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_dask(options: dict[str, Any], workers: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster of this machine has a worker for each CPU, unless an option by which Dask decides says otherwise."""
     pytest.importorskip("distributed")
-    from amltk.scheduling.executors.remote.executor.dask import executor as dask_executor
+    from amltk.scheduling.executors.remote.dask import executor as dask_executor
 
     given: dict[str, Any] = {}
 
