@@ -273,7 +273,7 @@ def test_a_worker_that_does_not_end_is_killed(method: str, caplog: pytest.LogCap
     assert "thread" in told
 
 
-@pytest.mark.parametrize("timeout", [-1, "10", float("inf")])
+@pytest.mark.parametrize("timeout", [-1, "ten", float("inf")])
 def test_how_long_an_end_may_take_is_checked(timeout: Any) -> None:
     """At once, with the value."""
     with pytest.raises((TypeError, ValueError), match="exit_timeout="):
