@@ -84,7 +84,7 @@ def test_an_outcome_that_comes_nevertheless_is_dropped(pool: ProcessPool) -> Non
         def cancel() -> None:
             assert future.cancel()
             gate.open()
-            while future.seat is not None:
+            while future.slot is not None:
                 engine._io.handle(engine._selector.select(GUARD))
 
         within(pool._engine._lock, cancel)
