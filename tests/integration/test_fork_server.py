@@ -469,7 +469,7 @@ def test_workers_are_told_of_in_whichever_order_they_end(how: str, folder: Path,
     for number in numbers:
         served.start(number)
     pids = dict(zip(numbers, served.wait(Kind.STARTED, *numbers), strict=True))
-    signals = dict(zip(numbers, [signal.SIGKILL, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM] * 2, strict=False))
+    signals = dict(zip(numbers, [signal.SIGKILL, signal.SIGXCPU, signal.SIGVTALRM, signal.SIGPROF] * 2, strict=False))
     if how != "fork":
         stop(served.pid)
     for number in random.Random(3).sample(numbers, len(numbers)):
