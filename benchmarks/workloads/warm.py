@@ -177,6 +177,16 @@ SUBJECTS = {
 }
 
 
+LIBRARIES = {
+    "scheduler": "amltk.scheduling.executors.process_pool.pool",
+    "fork": "concurrent.futures.process",
+    "forkserver": "concurrent.futures.process",
+    "loky": "loky",
+    "pebble": "pebble",
+}
+"""What each tool is imported as: programs have done so long before their first call."""
+
+
 def _until(condition: Any) -> None:
     while not condition():
         time.sleep(0.001)
@@ -206,6 +216,7 @@ def main() -> None:
     given = parser.parse_args()
     with importable(given.module):
         module = importlib.import_module(given.module)
+        importlib.import_module(LIBRARIES[given.tool])
         one_import = min(seconds_to_import(given.module) for _ in range(2))
         began = time.time()
         subject: Subject = SUBJECTS[given.tool](given.module)
