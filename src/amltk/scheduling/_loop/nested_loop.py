@@ -7,7 +7,6 @@ import os
 import select
 import selectors
 import sys
-import threading
 import weakref
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -44,13 +43,6 @@ def running_loop_set_aside() -> Iterator[None]:
 _loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
 
-class _BeforeFork(threading.local):
-    running: asyncio.AbstractEventLoop | None = None
-
-
-_before_fork = _BeforeFork()
-
-
 def new_loop() -> asyncio.AbstractEventLoop:
     """A new event loop, which a forked copy of the process does not share with its parent."""
     loop = asyncio.new_event_loop()
@@ -62,12 +54,8 @@ def _part_with_parent() -> None:
     """Give the loops of a process that was just forked their own epoll object and self-pipe.
 
     They would otherwise share these with the parent: if a callback forks, and an exception takes the child out of the
-    run, the child would take away events that the parent waits for. asyncio does not handle this. It also forgets which
-    loop is running here: from CPython 3.14 on, no task would go on in the child, and so the run there would never end.
+    run, the child would take away events that the parent waits for. asyncio does not handle this.
     """
-    running = _before_fork.running
-    if running in _loops:
-        asyncio._set_running_loop(running)
     for loop in list(_loops):
         selector: Any = getattr(loop, "_selector", None)
         if not loop.is_closed() and hasattr(select, "epoll") and isinstance(selector, selectors.EpollSelector):
@@ -76,11 +64,7 @@ def _part_with_parent() -> None:
             loop._make_self_pipe()  # type: ignore[attr-defined]
 
 
-def _note_running() -> None:
-    _before_fork.running = asyncio._get_running_loop()
-
-
-os.register_at_fork(before=_note_running, after_in_child=_part_with_parent)
+os.register_at_fork(after_in_child=_part_with_parent)
 
 
 def drive(

@@ -8,7 +8,6 @@ import os
 import weakref
 from concurrent.futures import BrokenExecutor, CancelledError
 from concurrent.futures import Future as Work
-from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -376,7 +375,13 @@ class Run:
             f"this process, {os.getpid()}, was forked during a run, which goes on in process {os.getppid()} only: "
             "end it by os._exit() before the callback returns, or start it by multiprocessing"
         )
-        self._inbox.put_first(partial(self._fail, text, RuntimeError(text), raises=True, abandon=True))
+        self._inbox.put_first(self._end_copy, text)
+
+    def _end_copy(self, text: str) -> None:
+        # In a copy asyncio forgets that its loop is running; from CPython 3.14 on, no task would go on. It is set only
+        # here, since a copy that never comes back, such as a worker, has no running loop.
+        asyncio._set_running_loop(self.loop)
+        self._fail(text, RuntimeError(text), raises=True, abandon=True)
 
     def _open(self) -> None:
         _clock.hold(self)
