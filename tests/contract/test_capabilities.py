@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from tests.helpers.gate import Gate
 
 
-NEWER = {"interpreter-pool-executor"}
-"""Not there on every CPython: `tests/unit/scheduling/test_surroundings.py` holds it where it is."""
-
-
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_row_of_the_registry_is_held_to_the_contract(kind: ExecutorSpec) -> None:
     """No executor is without an entry in this suite, and each row with a factory is a method of `Scheduler`."""

@@ -206,13 +206,25 @@ def _write_files(*, close: bool) -> None:
                 pass
 
 
-def _flush_streams() -> None:
-    """Flush printed text; if no one can read it any more, that must not raise at the interpreter's end."""
+def flush_output() -> list[Any]:
+    """Flush printed text.
+
+    Returns:
+        The streams that cannot be flushed: no one reads them, or they were closed or replaced.
+    """
+    failed: list[Any] = []
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError, AttributeError):  # no one reads it; or it was closed, or replaced
-            _discard(stream)
+        except (OSError, ValueError, AttributeError):
+            failed.append(stream)
+    return failed
+
+
+def _flush_streams() -> None:
+    """Flush printed text; if no one can read it any more, that must not raise at the interpreter's end."""
+    for stream in flush_output():
+        _discard(stream)
 
 
 def _discard(stream: object) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from amltk.scheduling.executors.process_pool._child import worker
 from amltk.scheduling.executors.process_pool._child.library_threads import limit_forked, prepare_to_fork
+from amltk.scheduling.executors.process_pool._child.orderly_exit import flush_output
 from amltk.scheduling.executors.process_pool._pickling import main_module
 from amltk.scheduling.executors.process_pool._pickling.importable import MAIN
 from amltk.scheduling.executors.process_pool._state.outcomes import UNKNOWN_EXIT_CODE
@@ -302,9 +303,7 @@ def is_forking() -> bool:
 
 def _fork() -> int:
     """Fork, such that buffered output is not printed twice."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # it is closed, or None
-            stream.flush()
+    flush_output()
     with warnings.catch_warnings():
         # CPython since 3.12 warns about forking a process with threads; the user has requested it.
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -15,7 +15,6 @@ import os
 import pickle
 import signal
 import socket
-import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
@@ -109,7 +108,7 @@ def _preload(preload: Preload, connection: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # in case a module has set it
     os.fchdir(directory)
     os.close(directory)
-    _flush()  # else each worker would print the buffered output
+    orderly_exit.flush_output()  # else each worker would print the buffered output
     gc.collect()
     gc.freeze()  # pages that the collector does not touch stay shared
     send(connection, Message(Kind.READY))
@@ -164,13 +163,5 @@ def _wait(between: int, connection: socket.socket, number: int) -> None:
 
 def _leave(status: int) -> NoReturn:
     orderly_exit.remove_temporary()
-    _flush()
+    orderly_exit.flush_output()
     os._exit(status)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            pass  # closed, or not read any more
