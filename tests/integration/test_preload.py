@@ -228,15 +228,16 @@ def test_workers_draw_random_numbers_of_their_own() -> None:
 
 def test_a_run_that_ends_does_not_wait_for_imports(folder: Path) -> None:
     """What is still being imported is given up at once, and no process is left."""
-    add_module(folder, "takes_for_ever", "import time\nwhile True: time.sleep(1)\n")
+    begun = folder / "begun"
+    os.mkfifo(begun)
+    source = f"import os, time\nopen({str(begun)!r}, 'w').write(str(os.getpid()))\nwhile True: time.sleep(1)\n"
+    add_module(folder, "takes_for_ever", source)
     pool = ProcessPool(2, preload=["takes_for_ever"])
     call = pool.submit(imported)
-    children = []
-    while not children:
-        children = [child for child in psutil.Process().children(recursive=True) if child.ppid() != os.getpid()]
+    importing = psutil.Process(int(begun.read_text()))
     pool.kill_workers()
     assert call.cancelled()
-    assert psutil.wait_procs(children, timeout=GUARD)[1] == []
+    assert psutil.wait_procs([importing], timeout=GUARD)[1] == []
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 
 from amltk.exceptions import ExecutorBrokenError
 from amltk.scheduling import ExitState, Scheduler
+from tests import leaks
 from tests.helpers.gate import Gate, pass_gate
 
 if TYPE_CHECKING:
@@ -45,11 +46,10 @@ def resource_tracker_runs() -> None:
 
 @pytest.fixture(autouse=True)
 def leaves_no_process() -> Iterator[None]:
-    """What other tests have started may be there before."""
-    before = set(psutil.Process().children(recursive=True))
+    """At once, not after the patience that other tests have; what tests share may start and end processes meanwhile."""
+    before = leaks.Holdings.now().children
     yield
-    left = set(psutil.Process().children(recursive=True)) - before
-    assert not left
+    assert leaks.Holdings.now().children <= before
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])
