@@ -21,7 +21,6 @@ from amltk.scheduling._loop import nested_loop
 from amltk.scheduling._loop.signals import Interrupts
 from amltk.scheduling._run.lifecycle import Phase
 from amltk.scheduling._run.policy import OnException, Reaction, RunOptions
-from amltk.scheduling._run.run import Run
 from amltk.scheduling.events import (
     Channel,
     Emitter,
@@ -44,8 +43,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from amltk.scheduling._loop.timers import Timer
+    from amltk.scheduling._results.steps import Steps
     from amltk.scheduling._run.refresh import View
-    from amltk.scheduling._run.steps import Steps
+    from amltk.scheduling._run.run import Run
     from amltk.scheduling.executors.capabilities import Terminator
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future, Observer
@@ -370,7 +370,7 @@ class Scheduler(SchedulerEvents, Factories):
             run = loop.run_until_complete(self._make_run(options, view))
             life = loop.create_task(run.live(), name="amltk-run")  # before a signal can request its end
             with Interrupts(run, life, holds_up_others=True):
-                nested_loop.drive(loop, life, run.interrupt)
+                nested_loop.drive(loop, life, run.end_requests.interrupt)
         return run.conclude()
 
     async def async_run(
@@ -405,11 +405,11 @@ class Scheduler(SchedulerEvents, Factories):
             run = await self._make_run(options, view)
             life = asyncio.create_task(run.live(), name="amltk-run")
             with Interrupts(run, life) as interrupts:
-                cancelled = await nested_loop.attend(interrupts.lives, run.interrupt)
+                cancelled = await nested_loop.attend(interrupts.lives, run.end_requests.interrupt)
             life.result()
         if cancelled is None:
             return run.conclude()
-        run.drop_exception()
+        run.lifecycle.drop_exception()
         try:
             raise cancelled
         finally:
@@ -417,7 +417,7 @@ class Scheduler(SchedulerEvents, Factories):
 
     def begin_steps(self, options: RunOptions, display: Display) -> Steps:
         """Begin a run that the caller drives step by step, and closes. For loops over results. Raises as `run` does."""
-        from amltk.scheduling._run.steps import Steps  # few programs need it
+        from amltk.scheduling._results.steps import Steps  # few programs need it
 
         view = self._view(display, options.timeout)
         with ExitStack() as ends:
@@ -454,7 +454,7 @@ class Scheduler(SchedulerEvents, Factories):
         """End the run in the current loop without waiting for compute: its results are no longer needed."""
         run = self._run
         if run is not None:
-            run.loop.call_soon(run.leave, why)  # takes effect once the run has begun
+            run.loop.call_soon(run.end_requests.leave, why)  # takes effect once the run has begun
 
     def stop(
         self,
@@ -487,7 +487,7 @@ class Scheduler(SchedulerEvents, Factories):
             stop_msg = args[0] if len(args) == 1 and isinstance(args[0], str) else ""
         run = self._run
         if run is not None:
-            run.stop(stop_msg, exception)
+            run.end_requests.stop(stop_msg, exception)
 
     def running(self) -> bool:
         """Whether submissions are accepted: from `@start` until the end is requested or the timeout is reached."""
@@ -526,7 +526,7 @@ class Scheduler(SchedulerEvents, Factories):
             executors unknown to this package while some hundred calls are pending there.
         """
         run = self._run
-        return [] if run is None else run.running_calls()
+        return [] if run is None else run.submissions.running_calls()
 
     @property
     def unique_ref(self) -> str:
@@ -537,7 +537,7 @@ class Scheduler(SchedulerEvents, Factories):
     def callback_exceptions(self) -> int:
         """How many exceptions callbacks and plugins have raised, over all runs."""
         run = self._run
-        return self._callback_exceptions + (0 if run is None else run.callback_exceptions)
+        return self._callback_exceptions + (0 if run is None else run.end_requests.callback_exceptions)
 
     @property
     def event_counts(self) -> Counter[Event[..., Any]]:
@@ -615,8 +615,8 @@ class Scheduler(SchedulerEvents, Factories):
             if self._run is not None and self._run.lifecycle.phase is not Phase.IDLE:
                 is_kept = self._backend is not None and self._backend.keep and not self._backend.is_used_up
                 self._executor_is_used_up = self._terminate is not False and not is_kept
-                self._last_end = self._run.lifecycle.reason
-                self._callback_exceptions += self._run.callback_exceptions
+                self._last_end = self._run.lifecycle.cause.reason
+                self._callback_exceptions += self._run.end_requests.callback_exceptions
             self._run = self._backend = None
             self.submit_for = self._refuse
             self._busy.release()
@@ -630,10 +630,12 @@ class Scheduler(SchedulerEvents, Factories):
         return self._remake()
 
     async def _make_run(self, options: RunOptions, view: View | None) -> Run:
+        from amltk.scheduling._run.run import Run  # workers import this module, and run nothing
+
         self._backend = self._make_backend(keep=self._is_kept)
         self._begun = None  # the run exists now
         self._run = Run(self.emitter, self._backend, options, view, numbers=self._numbers, observers=self.observers)
-        self.submit_for = self._run.submit
+        self.submit_for = self._run.submissions.submit
         return self._run
 
     def _make_backend(self, *, keep: bool) -> ExecutorAdapter:
@@ -703,7 +705,7 @@ class Scheduler(SchedulerEvents, Factories):
         if run is None or backend is None:
             return True
         backend.keep = False
-        end = partial(run.leave, why) if at_once else partial(run.stop, why, None)
+        end = partial(run.end_requests.leave, why) if at_once else partial(run.end_requests.stop, why, None)
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: the run is over
             run.loop.call_soon_threadsafe(end)  # takes effect once the run has begun
         return run.is_here()

@@ -15,7 +15,7 @@ from amltk.exceptions import SchedulerNotRunningError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from amltk.scheduling._run.outbox import Outbox
+    from amltk.scheduling._results.outbox import Outbox
     from amltk.scheduling._run.policy import OnException, Reaction
     from amltk.scheduling.call import Call
     from amltk.scheduling.events import Subscription
@@ -156,7 +156,7 @@ class TaskMap(Generic[R]):
             wake: Called when there may be something to take.
             ordered: Whether to take them in the order of the items.
         """
-        from amltk.scheduling._run.outbox import Outbox
+        from amltk.scheduling._results.outbox import Outbox
 
         with self.task.scheduler.submission_lock:
             self.check_given_to_nobody()
