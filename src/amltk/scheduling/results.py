@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from amltk.scheduling._run.lifecycle import EndCause
     from amltk.scheduling._run.policy import RunOptions
     from amltk.scheduling._run.run import Run
+    from amltk.scheduling._scheduler.display import Display
     from amltk.scheduling.events import Subscription
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future
@@ -65,14 +66,11 @@ class Results(Generic[R]):
         state: How the run ended; None before that, and if something else began the run.
     """
 
-    def __init__(
-        self, task_map: TaskMap[R], options: RunOptions, *, ordered: bool, run_options: dict[str, Any], display: Any
-    ) -> None:
+    def __init__(self, task_map: TaskMap[R], options: RunOptions, *, ordered: bool, display: Display) -> None:
         self.state: ExitState | None = None
         self._map = task_map
         self._scheduler: Scheduler = task_map.task.scheduler
         self._options = options
-        self._run_options = {**run_options, "display": display}
         self._ordered = ordered
         self._display = display
         self._cause: EndCause | None = None  # of the end of the run
@@ -120,7 +118,7 @@ class Results(Generic[R]):
             driver: AsyncOwn | Joined = Joined(self._scheduler, self._map, wake, run)
             del run
         else:
-            driver = AsyncOwn(self._scheduler, self._run_options, wake)
+            driver = AsyncOwn(self._scheduler, self._options, self._display, wake)
         outbox = self._map.give_to(wake, ordered=self._ordered)
         try:
             while True:
@@ -215,7 +213,7 @@ class Results(Generic[R]):
 class Own:
     """Drives a run that the loop itself began."""
 
-    def __init__(self, scheduler: Scheduler, options: RunOptions, display: Any) -> None:
+    def __init__(self, scheduler: Scheduler, options: RunOptions, display: Display) -> None:
         self._steps = scheduler.begin_steps(options, display)
         self.wake: Callable[[], None] = self._steps.wake
         self.wait: Callable[[], None] = self._steps.step
@@ -236,9 +234,9 @@ class Own:
 class AsyncOwn:
     """Begins a run in the running event loop."""
 
-    def __init__(self, scheduler: Scheduler, run_options: dict[str, Any], wake: Callable[[], None]) -> None:
+    def __init__(self, scheduler: Scheduler, options: RunOptions, display: Display, wake: Callable[[], None]) -> None:
         self._scheduler = scheduler
-        self._run = scheduler.begin_async(run_options)
+        self._run = scheduler.begin_async(options, display)
         self._run.add_done_callback(lambda _: wake())
 
     def over(self, outbox: Outbox) -> bool:  # noqa: ARG002 - as in `Driver`
