@@ -11,7 +11,6 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Protocol
 
 from amltk.exceptions import WorkerLostError
-from amltk.scheduling.executors.local.sequential import SequentialExecutor
 from amltk.scheduling.executors.termination import drop_cancelled, shut_down
 
 if TYPE_CHECKING:
@@ -97,13 +96,16 @@ class ExecutorAdapter:
             gather: Calls a function that makes futures end, and handles all these ends at once; None if the loop's
                 thread should not handle the executor's traffic.
         """
-        if isinstance(self.executor, SequentialExecutor):
-            self.executor.attach(run_step)
-            self._detach = self.executor.detach
-        elif gather is not None and self.capabilities.driven_by_loop:
-            executor: Any = self.executor
-            if executor.attach(asyncio.get_running_loop(), gather):
-                self._detach = executor.detach
+        executor: Any = self.executor
+        if self.is_in_loop:
+            executor.attach(run_step)
+            self._detach = executor.detach
+        elif (
+            gather is not None
+            and self.capabilities.driven_by_loop
+            and executor.attach(asyncio.get_running_loop(), gather)
+        ):
+            self._detach = executor.detach
 
     def expect_end(self) -> None:
         """Announce that the run is about to end: calls that cannot be computed soon are not worth waiting for."""
