@@ -101,14 +101,14 @@ class Server:
                 self._warm.report_slow()
                 self.start_waiting()
 
-    def listen(self, source: Any, handle: Callable[[], None]) -> None:
+    def listen(self, connection: Any, handle: Callable[[], None]) -> None:
         """Call `handle` whenever there is something to receive."""
-        self._selector.register(source, selectors.EVENT_READ, handle)
+        self._selector.register(connection, selectors.EVENT_READ, handle)
 
-    def stop_listening(self, source: Any) -> None:
+    def stop_listening(self, connection: Any) -> None:
         """Stop that, if it was ever begun."""
-        if source in self._selector.get_map():
-            self._selector.unregister(source)
+        if connection in self._selector.get_map():
+            self._selector.unregister(connection)
 
     def _patience(self) -> float | None:
         """How many seconds until there is something to do even if nothing happens."""
