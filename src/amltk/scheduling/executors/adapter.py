@@ -10,6 +10,7 @@ from functools import partial
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Protocol
 
+from amltk import _compat
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors.termination import drop_cancelled, shut_down
 
@@ -169,7 +170,7 @@ class ExecutorAdapter:
         if self.capabilities.lists_running:
             calls: list[Work[Any]] = executor.running_calls()
             return calls
-        workers = getattr(executor, "_max_workers", None) or 0  # the attribute of the standard library's executors
+        workers = _compat.max_workers(executor) or 0
         pending = oldest(MAX_LOOKED_AT + workers)
         unended = (work for work in pending if not work.done())
         if not self.capabilities.in_order and len(pending) >= MAX_LOOKED_AT:
@@ -181,9 +182,9 @@ class ExecutorAdapter:
     def is_broken(self) -> bool:
         """Whether a `BrokenExecutor` error is the executor's own and not that of a computed function.
 
-        The standard library's executors, and those built on them, note it in `_broken`. For any other it is assumed.
+        The standard library's executors, and those built on them, note it. For any other it is assumed.
         """
-        return bool(getattr(self.executor, "_broken", True))
+        return _compat.is_broken(self.executor)
 
     def may_have_ended_with(self, error: BaseException) -> bool:
         """Whether a call ended by `kill`, or by the signal behind it, may end with this error.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from amltk import _extras
+from amltk import _compat, _extras
 from amltk._checks import as_whole
 from amltk.scheduling.executors import termination
 from amltk.scheduling.executors.capabilities import Capabilities
@@ -253,14 +253,14 @@ def kind_of(executor: Any) -> ExecutorSpec:
     return OTHER
 
 
-SIZES = ("n_workers", "max_workers", "_max_workers")
-"""The attributes with the number of workers: of this package, of others, and of the standard library."""
+SIZES = ("n_workers", "max_workers")
+"""The attributes with the number of workers: of this package, and of others."""
 
 
 def workers_of(executor: Any) -> int | None:
     """How many calls an executor currently computes at once; None if it does not report that."""
-    for name in SIZES:
-        number = as_whole(getattr(executor, name, None))
+    for size in (*(getattr(executor, name, None) for name in SIZES), _compat.max_workers(executor)):
+        number = as_whole(size)
         if number is not None and number > 0:
             return number
     return None
