@@ -30,8 +30,14 @@ from amltk.scheduling.executors.process_pool._io.link import Link
 from amltk.scheduling.executors.process_pool._state.dispatcher import WorkerSlot
 from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding
 from amltk.scheduling.executors.process_pool._workers import manager, starters
-from amltk.scheduling.executors.process_pool._workers.fork_server import server
-from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind, Message, Receiver, send
+from amltk.scheduling.executors.process_pool._workers.fork_server import server, warm_processes
+from amltk.scheduling.executors.process_pool._workers.fork_server.messages import (
+    Kind,
+    Message,
+    Preload,
+    Receiver,
+    send,
+)
 from amltk.scheduling.executors.process_pool._workers.starters import ForkServer, Surroundings, make_starter
 from tests.helpers.gate import GUARD, Gate, pass_gate
 
@@ -522,7 +528,7 @@ def test_a_worker_that_has_ended_when_it_is_told_of(
 ) -> None:
     """The warm process tells of it while ends are looked at: its end is told all the same."""
     served, told = own_server
-    warming = served._base = server.Warming(())
+    warming = served._warm._base = warm_processes.WarmProcess(())
 
     def end() -> Iterator[tuple[int, int]]:
         send(warming.theirs, Message(Kind.STARTED, 7, 4242))
@@ -705,12 +711,11 @@ def test_without_a_connection_to_it_there_is_no_warm_process(
 ) -> None:
     """The fork server has no descriptor left for one: workers are forked without."""
     served, _ = own_server
-    Once(server.socket, "socketpair").patch(monkeypatch)
-    served._preload = server.Preload(("wave",), [], [], "", None)  # type: ignore[arg-type]
-    served._wanted["wave"] = None
-    served._warm_up()
-    assert served._next is None
-    assert served._base is None
+    processes = warm_processes.WarmProcesses(served, Inheritance(os.getpid(), 0, is_copy=False), is_possible=True)
+    Once(warm_processes.socket, "socketpair").patch(monkeypatch)
+    processes.want(Preload(("wave",), [], [], "", None))  # type: ignore[arg-type]
+    processes.start_next()
+    assert list(processes) == []
 
 
 def test_strays_are_looked_for_again(

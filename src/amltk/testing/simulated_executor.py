@@ -140,7 +140,11 @@ class SimulatedExecutor(Executor):
         """
         if self._shut_down:
             raise RuntimeError("this SimulatedExecutor was shut down; make a new one")
-        loop = asyncio._get_running_loop()
+        loop: asyncio.AbstractEventLoop | None
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
         if loop is not self._loop or loop is None:
             loop = self._enter(loop)
         future = SimulatedFuture(self, fn, args, kwargs)

@@ -53,6 +53,7 @@ def test_what_is_computed_can_be_called(use: Any) -> None:
         ({"repeat": True}, TypeError, "repeat=True: must be a whole number"),
         ({"max_calls": 0}, ValueError, "max_calls=0: must be at least 1"),
         ({"when": 1}, TypeError, "when=1: must be callable"),
+        ({"max": 3}, TypeError, "max=3: no option of a subscription; the options are when, every, repeat, max_calls"),
     ],
 )
 def test_options_of_a_subscription(options: Any, error: type[Exception], text: str) -> None:

@@ -54,6 +54,22 @@ def test_tasks_and_schedulers_emit_events_of_the_user() -> None:
     assert seen == [(1, "a"), ("b", 2)]
 
 
+def test_options_can_be_given_once_for_several_callbacks() -> None:
+    """A subscriber with options is one too; an option that is given again takes the place of the former one."""
+    emitter = Emitter("mine")
+    seen: list[str] = []
+    twice = emitter.on(TEST, max_calls=2, hidden=True)
+    twice(lambda a, b: seen.append("twice"))
+    once = twice(max_calls=1)
+    once(lambda a, b: seen.append("once"))
+    shown = once.register(lambda a, b: seen.append("shown"), hidden=False)
+    for _ in range(3):
+        emitter.emit(TEST, 1, "")
+    assert seen == ["twice", "once", "shown", "twice"]
+    assert isinstance(twice, Subscriber)
+    assert not shown.hidden
+
+
 def test_references_are_unique() -> None:
     """A reference tells the name, is the same each time, and is that of one emitter only."""
     scheduler = Scheduler.with_sequential()

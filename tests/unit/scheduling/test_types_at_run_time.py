@@ -33,8 +33,8 @@ def test_plugins_say_what_they_do(plugin: Plugin, kind: type[Plugin]) -> None:
     assert [k for k in (PassingPlugin, HoldingPlugin, GivingPlugin) if isinstance(plugin, k)] == [kind]
 
 
-def test_a_subscriber_is_as_small_as_before() -> None:
-    """That it is a `Decorator` to checkers gives it no dictionary, and a function is given back as the same object."""
+def test_a_subscriber_is_small_and_returns_the_function() -> None:
+    """What it is to type checkers gives it no dictionary; stacked decorators return the very function."""
     scheduler = Scheduler(ManualExecutor())
 
     def launch(*_: object) -> None: ...

@@ -10,8 +10,8 @@ from functools import partial
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Protocol
 
+from amltk import _compat
 from amltk.exceptions import WorkerLostError
-from amltk.scheduling.executors.local.sequential import SequentialExecutor
 from amltk.scheduling.executors.termination import drop_cancelled, shut_down
 
 if TYPE_CHECKING:
@@ -97,13 +97,16 @@ class ExecutorAdapter:
             gather: Calls a function that makes futures end, and handles all these ends at once; None if the loop's
                 thread should not handle the executor's traffic.
         """
-        if isinstance(self.executor, SequentialExecutor):
-            self.executor.attach(run_step)
-            self._detach = self.executor.detach
-        elif gather is not None and self.capabilities.driven_by_loop:
-            executor: Any = self.executor
-            if executor.attach(asyncio.get_running_loop(), gather):
-                self._detach = executor.detach
+        executor: Any = self.executor
+        if self.is_in_loop:
+            executor.attach(run_step)
+            self._detach = executor.detach
+        elif (
+            gather is not None
+            and self.capabilities.driven_by_loop
+            and executor.attach(asyncio.get_running_loop(), gather)
+        ):
+            self._detach = executor.detach
 
     def expect_end(self) -> None:
         """Announce that the run is about to end: calls that cannot be computed soon are not worth waiting for."""
@@ -167,7 +170,7 @@ class ExecutorAdapter:
         if self.capabilities.lists_running:
             calls: list[Work[Any]] = executor.running_calls()
             return calls
-        workers = getattr(executor, "_max_workers", None) or 0  # the attribute of the standard library's executors
+        workers = _compat.max_workers(executor) or 0
         pending = oldest(MAX_LOOKED_AT + workers)
         unended = (work for work in pending if not work.done())
         if not self.capabilities.in_order and len(pending) >= MAX_LOOKED_AT:
@@ -179,9 +182,9 @@ class ExecutorAdapter:
     def is_broken(self) -> bool:
         """Whether a `BrokenExecutor` error is the executor's own and not that of a computed function.
 
-        The standard library's executors, and those built on them, note it in `_broken`. For any other it is assumed.
+        The standard library's executors, and those built on them, note it. For any other it is assumed.
         """
-        return bool(getattr(self.executor, "_broken", True))
+        return _compat.is_broken(self.executor)
 
     def may_have_ended_with(self, error: BaseException) -> bool:
         """Whether a call ended by `kill`, or by the signal behind it, may end with this error.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, InvalidStateError
-from concurrent.futures._base import FINISHED, PENDING, RUNNING
 from typing import Any, TypeVar
+
+from amltk._compat import FINISHED, PENDING, RUNNING
 
 T = TypeVar("T")
 

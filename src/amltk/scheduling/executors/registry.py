@@ -6,13 +6,13 @@ A new back end is one file with a factory and one row here.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from amltk import _extras
+from amltk import _compat, _extras
 from amltk._checks import as_whole
 from amltk.scheduling.executors import termination
 from amltk.scheduling.executors.capabilities import Capabilities
-from amltk.scheduling.executors.local import processes, sequential, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +43,17 @@ class ExecutorSpec:
     extra: str | None = None
 
 
+def _local(module: str, make: str = "make") -> Callable[..., Executor]:
+    """The factory of a local back end, which is imported on the first call."""
+
+    def make_executor(*args: Any, **options: Any) -> Executor:
+        loaded = import_module(f"amltk.scheduling.executors.local.{module}")
+        executor: Executor = getattr(loaded, make)(*args, **options)
+        return executor
+
+    return make_executor
+
+
 def _optional(module: str, *needs: str, extra: str) -> Callable[..., Executor]:
     """The factory of a back end over an optional library, which is imported on the first call."""
 
@@ -68,7 +79,7 @@ _THREADS = Capabilities(
 KINDS: tuple[ExecutorSpec, ...] = (
     ExecutorSpec(
         name="processes",
-        factory=processes.make,
+        factory=_local("processes"),
         type_name="amltk.scheduling.executors.process_pool.pool.ProcessPool",
         capabilities=Capabilities(
             kills_running=True,
@@ -93,7 +104,7 @@ KINDS: tuple[ExecutorSpec, ...] = (
     ),
     ExecutorSpec(
         name="threads",
-        factory=threads.make,
+        factory=_local("threads"),
         type_name="amltk.scheduling.executors.local.threads.ThreadPool",
         capabilities=_THREADS,
         terminate=termination.shut_down,
@@ -122,7 +133,7 @@ KINDS: tuple[ExecutorSpec, ...] = (
     ),
     ExecutorSpec(
         name="sequential",
-        factory=sequential.SequentialExecutor,
+        factory=_local("sequential", "SequentialExecutor"),
         type_name="amltk.scheduling.executors.local.sequential.SequentialExecutor",
         capabilities=Capabilities(
             kills_running=False,
@@ -242,14 +253,14 @@ def kind_of(executor: Any) -> ExecutorSpec:
     return OTHER
 
 
-SIZES = ("n_workers", "max_workers", "_max_workers")
-"""The attributes with the number of workers: of this package, of others, and of the standard library."""
+SIZES = ("n_workers", "max_workers")
+"""The attributes with the number of workers: of this package, and of others."""
 
 
 def workers_of(executor: Any) -> int | None:
     """How many calls an executor currently computes at once; None if it does not report that."""
-    for name in SIZES:
-        number = as_whole(getattr(executor, name, None))
+    for size in (*(getattr(executor, name, None) for name in SIZES), _compat.max_workers(executor)):
+        number = as_whole(size)
         if number is not None and number > 0:
             return number
     return None

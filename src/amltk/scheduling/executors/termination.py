@@ -9,6 +9,7 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from amltk import _compat
 from amltk._threads import start_daemon
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def drop_cancelled(executor: Executor) -> None:
     A pool that breaks fails all its futures, and before CPython 3.12.3 the first cancelled one raises
     `InvalidStateError` in the pool's thread, which then neither fails the others nor cleans up.
     """
-    for item in list(getattr(executor, "_pending_work_items", {}).values()):
+    for item in _compat.pending_items(executor):
         if item.future.cancelled():
             item.future = _Dropped()
 
@@ -100,8 +101,8 @@ def kill_process_pool(executor: Executor) -> None:
 
     Uses SIGKILL, since a worker may ignore any other signal. Running calls fail with `BrokenProcessPool`.
     """
-    processes = dict(getattr(executor, "_processes", None) or {})
-    manager = getattr(executor, "_executor_manager_thread", None)
+    processes = _compat.processes_of(executor)
+    manager = _compat.manager_of(executor)
     killed = kill_trees(processes)
     for process in processes.values():
         process.join(END_SECONDS)

@@ -10,11 +10,10 @@ import time
 import traceback
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import process as processes
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any, Literal
 
-from amltk import _extras
+from amltk import _compat, _extras
 from amltk._checks import check_seconds
 from amltk.scheduling.events import Event
 from amltk.scheduling.plugin import PassingPlugin
@@ -188,7 +187,7 @@ def _limiter(options: dict[str, Any]) -> Iterator[Callable[..., Any]]:
     name = f"pynisher-{next(_numbers)}"
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
-    settings: dict[str, Any] = getattr(multiprocessing.current_process(), "_config", {})
+    settings = _compat.process_settings()
     daemon = settings.get("daemon", False)
     try:
         settings["daemon"] = False  # a daemonic process, such as a Dask worker, may start none; ended below
@@ -200,7 +199,7 @@ def _limiter(options: dict[str, Any]) -> Iterator[Callable[..., Any]]:
                 process.join(_ANSWER_SECONDS)
                 # pynisher has reaped it, so multiprocessing never learns that it has ended, and would keep it and two
                 # descriptors per call forever.
-                getattr(processes, "_children", set()).discard(process)
+                _compat.child_processes().discard(process)
         if in_main:
             signal.signal(signal.SIGTERM, before)
 

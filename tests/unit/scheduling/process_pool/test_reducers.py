@@ -1,4 +1,4 @@
-"""How single objects are taken apart, and what of the inside of cloudpickle that needs."""
+"""How single objects are taken apart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import weakref
 from typing import Any
 
 import pytest
-from cloudpickle import cloudpickle
 
 from amltk.scheduling.executors.process_pool._pickling.by_value import ByValue
 from amltk.scheduling.executors.process_pool._pickling.reducers import reduce_class, source_of
@@ -37,20 +36,6 @@ def local_function() -> Any:
         return x
 
     return local
-
-
-def test_the_inside_of_cloudpickle_is_what_it_was() -> None:
-    """A new version that takes classes apart in another way fails here, before anything else does."""
-    make, made, (attributes, slots), items, pairs, setter = cloudpickle._dynamic_class_reduce(Base)
-    assert (make, slots, items, pairs) == (cloudpickle._make_skeleton_class, {}, None, None)
-    kind, name, bases, namespace, tracker, extra = made
-    assert (kind, name, bases, extra) == (type, "Base", (object,), None)
-    assert namespace == {"__module__": __name__}
-    assert isinstance(tracker, str)
-    assert attributes["Inner"] is Base.Inner
-    assert setter is cloudpickle._class_setstate
-    assert cloudpickle._class_reduce(type(None)) == (type, (None,))
-    assert property in cloudpickle.Pickler._dispatch_table
 
 
 def test_a_class_keeps_its_qualified_name() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from amltk import _clock
+from amltk._compat import CANCELLED, CANCELLED_AND_NOTIFIED
 from amltk.scheduling.executors.execution_info import ExecutionInfo, this_host
 from amltk.scheduling.executors.light_future import LightFuture
 

@@ -12,10 +12,10 @@ import pickle
 import threading
 from abc import ABC, abstractmethod
 from concurrent.futures import Executor, Future, InvalidStateError
-from concurrent.futures._base import CANCELLED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from amltk import _clock
+from amltk._compat import CANCELLED, PENDING, RUNNING, is_owned
 from amltk._notes import add_note
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.events import callback_name
@@ -122,7 +122,7 @@ class RemoteExecutor(Executor, ABC):
 
     def __init__(self) -> None:
         self._pending: set[RemoteFuture] = set()
-        self._changed: Any = threading.Condition()  # Any: for `_is_owned`, as its own methods use it
+        self._changed = threading.Condition()
         self._shut_down = False
         self._waits = True
         self._closer: threading.Thread | None = None
@@ -195,7 +195,7 @@ class RemoteExecutor(Executor, ABC):
         for call in calls:
             if not call.running():
                 call.cancel()
-        if wait and not self._changed._is_owned():  # else the garbage collector asks, in the middle of something
+        if wait and not is_owned(self._changed):  # else the garbage collector asks, in the middle of something
             self._closer.join()
 
     def kill_workers(self) -> None:

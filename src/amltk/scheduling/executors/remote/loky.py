@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from loky import ProcessPoolExecutor
 
+from amltk import _compat
 from amltk._checks import check_optional_count, check_optional_seconds
 from amltk._cpus import usable_cpus
 from amltk.scheduling.executors.process_pool._child.library_threads import thread_environment
@@ -43,7 +44,7 @@ class LokyExecutor(PooledExecutor):
 
     def __init__(self, pool: ProcessPoolExecutor) -> None:
         super().__init__(pool)
-        self._max_workers: int = pool._max_workers  # the attribute of the standard library's executors
+        self._max_workers = _compat.max_workers(pool)  # the attribute of the standard library's executors
 
     def _kill(self) -> bool:
         drop_cancelled(self._pool)

@@ -12,9 +12,9 @@ import io
 import weakref
 from functools import partial
 from multiprocessing.context import get_spawning_popen, set_spawning_popen
-from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from amltk import _compat
 from amltk.scheduling.executors._transfer.unpicklable import explain
 from amltk.scheduling.executors.process_pool._pickling.by_value import ByValue
 from amltk.scheduling.executors.process_pool._pickling.descriptor_lending import Loan, Ticket
@@ -90,10 +90,10 @@ class _Sharing(ByValue):
 
     def reducer_override(self, obj: Any) -> Any:
         """Let `multiprocessing` share memory, and let forked workers find what they inherited."""
-        if self.forks and getattr(obj, "_is_fork_ctx", False) and type(obj).__module__ == "multiprocessing.synchronize":
+        if self.forks and _compat.is_inherited_by_forks_only(obj):
             _inherited[id(obj)] = obj
             return _inherit, (id(obj),)
-        rule = ForkingPickler._extra_reducers.get(type(obj))  # type: ignore[attr-defined] # where they are registered
+        rule = _compat.spawning_reducer(type(obj))
         if rule is not None and rule.__module__ in _SHARED:
             return rule(obj)
         return super().reducer_override(obj)

@@ -11,21 +11,18 @@ also end and flush what belongs to that process. It does the steps for its own o
 
 from __future__ import annotations
 
-import atexit
 import gc
 import io
 import itertools
-import multiprocessing.process
 import os
 import signal
 import sys
 import threading
 import types
-import weakref
-from _io import _IOBase, _RawIOBase
-from multiprocessing import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from amltk import _compat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,6 +36,8 @@ INTERPRETER_EXIT_SECONDS = 2.0
 
 MAX_NAMED = 3
 """How many threads and processes are named individually."""
+
+_FILE, _RAW_FILE = _compat.file_types()
 
 _BUFFERS = (io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)
 
@@ -55,21 +54,15 @@ def forget_parent() -> None:
     it, a worker would remove the parent's temporary directories, and not its own.
     """
     # The pool's thread, a daemon, has become the main thread; threads that it starts must not inherit that.
-    threading.current_thread()._daemonic = False  # type: ignore[attr-defined]
-    atexit._clear()
-    for info in weakref.finalize._registry.values():  # type: ignore[attr-defined]
-        info.atexit = False
-    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
-    util._finalizer_registry.clear()  # type: ignore[attr-defined]
-    multiprocessing.process._children = set()  # type: ignore[attr-defined]
-    atexit.register(util._exit_function)  # type: ignore[attr-defined]
-    util._run_after_forkers()  # type: ignore[attr-defined]
+    _compat.become_main(threading.current_thread())
+    _compat.forget_exit_functions()
+    _compat.forget_child_processes()
     gc.freeze()  # `_write_files` then finds only later objects
 
 
 def remove_temporary() -> None:
     """Remove what is removed at the end of this process, such as temporary folders, where there will be no such end."""
-    weakref.finalize._exitfunc()  # type: ignore[attr-defined]
+    _compat.run_finalizers()
 
 
 def end_worker(tell: Callable[[str], None], *, is_copy: bool) -> NoReturn:
@@ -85,9 +78,9 @@ def end_worker(tell: Callable[[str], None], *, is_copy: bool) -> NoReturn:
     """
     watch = _Watch(tell)
     watch.start()
-    threading._shutdown()  # type: ignore[attr-defined]
+    _compat.join_threads()
     watch.threads_are_done = True
-    atexit._run_exitfuncs()
+    _compat.run_exit_functions()
     if not is_copy and not watch.sees_threads():  # a daemon thread may use them
         _drop_globals()
     _write_files(close=is_copy)
@@ -140,7 +133,7 @@ class _Watch:
     def _awaited(self) -> str:
         frames = sys._current_frames()
         found = [] if self.threads_are_done else list(_threads(frames))
-        found += [f"process {child.pid} ({child.name})" for child in list(multiprocessing.process._children)]  # type: ignore[attr-defined]
+        found += [f"process {child.pid} ({child.name})" for child in list(_compat.child_processes())]
         if not found:
             return f"a function registered to run at exit ({_place(frames[self._main])})"
         more = len(found) - MAX_NAMED
@@ -192,10 +185,10 @@ def _write_files(*, close: bool) -> None:
         close: Also close them, as the interpreter's end would; including files built on other files, such as archives,
             which write their ends only then.
     """
-    files = [obj for obj in gc.get_objects() if issubclass(type(obj), _IOBase)]
+    files = [obj for obj in gc.get_objects() if issubclass(type(obj), _FILE)]
     ranks: list[Callable[[Any], bool]] = [lambda file: isinstance(file, io.TextIOWrapper)]
     if close:
-        ranks.append(lambda file: not isinstance(file, (*_BUFFERS, _RawIOBase)))
+        ranks.append(lambda file: not isinstance(file, (*_BUFFERS, _RAW_FILE)))
     ranks.append(lambda file: isinstance(file, _BUFFERS))
     streams = {id(stream) for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)}
     for is_of_rank, file in itertools.product(ranks, files):

@@ -16,6 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from amltk import _guard
+from amltk._compat import is_owned
 from amltk.scheduling.executors._transfer.failure import describe, note_result
 from amltk.scheduling.executors._transfer.unpicklable import explain_result
 from amltk.scheduling.executors.process_pool._child import library_threads, orderly_exit, spawned_main
@@ -118,7 +119,7 @@ class Worker:
         self._answers: dict[int, Frame] = {}
         self._questions = itertools.count(1)
         self._receiving = threading.RLock()  # held while frames are received, and while what they tell is taken in
-        self._sending: Any = threading.RLock()  # Any: for `_is_owned`, which condition variables use
+        self._sending = threading.RLock()
         self._pid = os.getpid()
 
     def _frames(self) -> Iterator[Frame]:
@@ -220,7 +221,7 @@ class Worker:
         """
         if os.getpid() != self._pid:
             return 0, b""  # the call has forked, and this is the child: the connection is its parent's
-        if self._sending._is_owned():
+        if is_owned(self._sending):
             return 0, b""  # a finalizer or a signal's handler, in the middle of a frame: nothing can be sent now
         key = next(self._questions)
         try:

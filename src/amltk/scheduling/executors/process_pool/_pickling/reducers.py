@@ -1,9 +1,4 @@
-"""Pickles single objects by value: functions, their code, classes, and objects that pickle would refer to by name.
-
-All uses of cloudpickle's internals are here: `_dynamic_class_reduce` and `_class_reduce`, which take classes apart, and
-its table of reducers. `tests/unit/scheduling/process_pool/test_reducers.py` fails if a new version of cloudpickle
-changes one of these.
-"""
+"""Pickles single objects by value: functions, their code, classes, and objects that pickle would refer to by name."""
 
 from __future__ import annotations
 
@@ -20,8 +15,7 @@ from pathlib import Path
 from types import CellType, CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
-from cloudpickle import cloudpickle
-
+from amltk import _compat
 from amltk.scheduling.executors.process_pool._pickling import worker_state
 
 if TYPE_CHECKING:
@@ -68,10 +62,7 @@ def source_of(code: CodeType) -> tuple[str, list[str]] | None:
     filename = code.co_filename
     if Path(filename).is_file():
         return None
-    lines = linecache.getlines(filename)
-    interactive: Any = getattr(linecache, "_getlines_from_code", None)  # from 3.13 on
-    if not lines and interactive is not None:
-        lines = interactive(code)
+    lines = linecache.getlines(filename) or _compat.interactive_source(code)
     return (filename, list(lines)) if lines else None
 
 
@@ -171,11 +162,11 @@ def set_dispatcher(function: Any, state: Any) -> None:
 def reduce_class(cls: type) -> Reduced:
     """Take a class apart; nameless types of the interpreter, such as that of None, are looked up again."""
     if cls.__module__ == "builtins":
-        reduced = cloudpickle._class_reduce(cls)
-        if isinstance(reduced, tuple):
+        reduced = _compat.reduce_nameless_class(cls)
+        if reduced is not None:
             return reduced
-    make, made, (attributes, slots), _, _, setter = cloudpickle._dynamic_class_reduce(cls)
-    if make is cloudpickle._make_skeleton_class:  # the reducer of enums already takes it
+    make, made, (attributes, slots), setter, is_plain = _compat.reduce_class_by_value(cls)
+    if is_plain:  # the reducer of enums already takes the qualified name
         kind, name, bases, namespace, *rest = made
         made = (kind, name, bases, {**namespace, "__qualname__": cls.__qualname__}, *rest)
     if _HAS_LAZY_ANNOTATIONS:
@@ -274,7 +265,7 @@ def _make_dispatching_method(dispatcher: Any, function: Any) -> Any:
 
 REDUCERS: MutableMapping[type, Callable[[Any], Any]] = ChainMap(
     {
-        **{kind: reduce for kind, reduce in cloudpickle.Pickler._dispatch_table.items() if kind is not typing.TypeVar},
+        **{kind: reduce for kind, reduce in _compat.cloudpickle_reducers().items() if kind is not typing.TypeVar},
         CodeType: _reduce_code,
         functools.cached_property: _reduce_cached_property,
         functools.singledispatchmethod: _reduce_dispatching_method,

@@ -104,7 +104,7 @@ def attribute(obj: Any, names: str) -> Any:
 
 
 def load(number: int, payload: bytes) -> None:
-    """Load a piece: objects that were pickled together, see `definitions.Piece`."""
+    """Load a piece: objects that were pickled together, see `definitions.pieces`."""
     file = io.BytesIO(payload)
     entries = pickle.load(file)
     at = file.tell()

@@ -92,6 +92,12 @@ def ended_children() -> Iterator[tuple[int, int]]:
         yield pid, os.waitstatus_to_exitcode(status)
 
 
+def kill(pid: int) -> None:
+    """Kill a process, or a group of them by its negative number, if it exists and this user may do so."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
 class Strays:
     """Processes that ended workers have left behind, as children of this process."""
 

@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
+from amltk._compat import TRACKER_PROBES, disown_tracker, set_tracker_descriptor, tracker_descriptor
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-PROBES = (b"PROBE:", b'{"cmd":"PROBE"')
-"""The beginnings of lines that only probe for a tracker; since CPython 3.14 they may be JSON."""
 
 
 class Forwarding:
@@ -32,7 +31,7 @@ class Forwarding:
     def __init__(self) -> None:
         self._reader: int | None = None
         self._rest = b""
-        running = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
+        running = tracker_descriptor()
         if running is not None:
             # A duplicate: since 3.14 forked processes close the tracker's descriptor.
             self.descriptor: int = os.dup(running)
@@ -58,7 +57,7 @@ class Forwarding:
             if not self._rest:
                 return
         *lines, self._rest = self._rest.split(b"\n")
-        wanted = [line for line in lines if not line.startswith(PROBES)]
+        wanted = [line for line in lines if not line.startswith(TRACKER_PROBES)]
         try:
             while wanted:
                 running: Any = resource_tracker.getfd()  # starts the tracker if necessary
@@ -83,17 +82,16 @@ class Forwarding:
 def use(descriptor: int) -> None:
     """Make this process, a worker, and whatever it starts use the tracker behind a descriptor of `Forwarding`."""
     os.set_inheritable(descriptor, False)  # for programs; `multiprocessing` passes it to its processes
-    tracker: Any = resource_tracker._resource_tracker
-    tracker._fd = descriptor
-    tracker._pid = None  # the tracker is not a child of this process
+    set_tracker_descriptor(descriptor)
+    disown_tracker()
 
 
 @contextmanager
 def kept_in_copies() -> Iterator[None]:
     """Have copies that `os.fork` makes meanwhile keep the descriptor: from CPython 3.14 on, they would close it."""
-    tracker: Any = resource_tracker._resource_tracker
-    descriptor, tracker._fd = tracker._fd, None
+    descriptor = tracker_descriptor()
+    set_tracker_descriptor(None)
     try:
         yield
     finally:
-        tracker._fd = descriptor
+        set_tracker_descriptor(descriptor)

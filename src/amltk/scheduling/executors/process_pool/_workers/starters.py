@@ -15,6 +15,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from amltk._compat import interpreter_flags
 from amltk.scheduling.executors.process_pool._child import worker
 from amltk.scheduling.executors.process_pool._child.library_threads import limit_forked, prepare_to_fork
 from amltk.scheduling.executors.process_pool._child.orderly_exit import flush_output
@@ -106,8 +107,7 @@ def _executable() -> str | None:
 def _command(executable: str, module: str, function: str) -> list[str]:
     """The command for a function of this package in a fresh interpreter with the same path; its arguments follow."""
     program = _PROGRAM.format(path=importable_path(), module=module, function=function)
-    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    return [executable, *flags, "-c", program]
+    return [executable, *interpreter_flags(), "-c", program]
 
 
 def _receive(receiver: Receiver) -> list[Message]:

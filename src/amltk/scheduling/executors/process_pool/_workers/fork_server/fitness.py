@@ -10,10 +10,9 @@ import os
 import stat
 import sys
 import threading
-import weakref
 from typing import NamedTuple
 
-from amltk import _guard
+from amltk import _compat, _guard
 from amltk.scheduling.executors.process_pool._system.descendants import children
 
 HARMLESS = ("/memfd:libffi", "/libffi.so.", "/dev/null", "/dev/urandom", "/dev/random", "/dev/zero")
@@ -52,7 +51,7 @@ class Holdings(NamedTuple):
             len(os.listdir("/proc/self/task")),  # noqa: PTH208 - pathlib is slow to import
             frozenset(children()),
             frozenset(_descriptors()),
-            sum(info.atexit for info in list(getattr(weakref.finalize, "_registry", {}).values())),
+            sum(info.atexit for info in _compat.finalizers_at_exit()),
             frozenset(path for path in _mapped() if path.startswith("/dev/shm/sem.")),
         )
 

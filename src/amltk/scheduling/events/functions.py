@@ -1,0 +1,37 @@
+"""Users' functions: what they are called in messages, and which of them an executor can compute."""
+
+from __future__ import annotations
+
+from functools import partial
+from inspect import CO_COROUTINE, iscoroutinefunction
+from typing import TYPE_CHECKING, Any
+
+from amltk._notes import safe_repr
+from amltk.scheduling.events.subscription import Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def check_computable(fn: object, name: str) -> None:
+    """Raise a `TypeError` that names the argument `name`, unless an executor can compute `fn`."""
+    code = getattr(fn, "__code__", None)
+    if code is not None and not code.co_flags & CO_COROUTINE:
+        return  # a plain function: the fast path, since this runs for every submission
+    if not callable(fn):
+        raise TypeError(f"{name}={fn!r}: must be callable")
+    if iscoroutinefunction(fn):
+        raise TypeError(
+            f"{name}={callback_name(fn)}: must be a plain function, not an `async def`, which an executor cannot await;"
+            " use it as a callback, or submit a function that calls asyncio.run() with it"
+        )
+
+
+def callback_name(callback: Callable[..., Any]) -> str:
+    """A readable name of a function, for messages and displays."""
+    if isinstance(owner := getattr(callback, "__self__", None), Subscription):
+        return callback_name(owner.callback)  # a subscription with options is called in place of its callback
+    while isinstance(callback, partial):
+        callback = callback.func  # bound arguments may be long
+    name = getattr(callback, "__qualname__", None) or getattr(callback, "__name__", None)
+    return name.rpartition("<locals>.")[2] if isinstance(name, str) else safe_repr(callback)
