@@ -10,7 +10,8 @@ import json.encoder
 import os
 import struct
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import starmap
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from zlib import crc32
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ MAX_INLINE: int = 64 * 1024
 MAX_HEAD: int = 16 * 1024 * 1024
 """The largest head, in bytes."""
 
+NO_CALL: int = 2**64 - 1
+"""What stands in the place of a call's number in records that are about none."""
+
 CHUNK: int = 1024 * 1024
 """How many bytes are read at once."""
 
@@ -43,7 +47,6 @@ _FIXED = struct.Struct("<8sBBQQdII")
 _CHECKSUM = struct.Struct("<I")
 _REFERENCE = struct.Struct("<QI")  # of a value in a file: its size, its checksum
 _RESIDUE = 0x2144DF1C  # what CRC-32 gives for any bytes that their own CRC-32 follows
-_NO_CALL = 2**64 - 1
 _MAX_SIZE = MAX_HEAD + MAX_INLINE
 
 
@@ -101,6 +104,11 @@ class Reference(NamedTuple):
     checksum: int
 
 
+Frame: TypeAlias = tuple[int, int, int, float, int, int, int, bytes, int, int, int]
+"""The fields of a record: number, kind, call (or `NO_CALL`), time, place, offset, end; then a buffer, with where in it
+the head begins, what is behind it begins, and that ends."""
+
+
 class Record:
     """One record of a journal.
 
@@ -126,21 +134,28 @@ class Record:
         place: int,
         offset: int,
         end: int,
-        head: bytes,
-        behind: bytes,
+        buffer: bytes,
+        head: int,
+        behind: int,
+        stop: int,
     ) -> None:
         self.number = number
         self.kind = kind
-        self.call: int | None = None if call == _NO_CALL else call
+        self.call: int | None = None if call == NO_CALL else call
         self.time = time
         self.place = place
         self.offset = offset
         self.end = end
-        self._head: bytes | dict[str, Any] = head
-        self.behind = behind
+        self._head: bytes | dict[str, Any] = buffer[head:behind]
+        self.behind = buffer[behind:stop]
 
     def __repr__(self) -> str:
         return f"<record {self.number}: kind={self.kind} call={self.call} {self.head}>"
+
+    @property
+    def after(self) -> Position:
+        """The place behind it."""
+        return Position(self.end, self.number + 1)
 
     @property
     def head(self) -> dict[str, Any]:
@@ -180,7 +195,7 @@ def encode(  # noqa: PLR0917 - the fields, and names take time
             f"the head of a record has {size:,} bytes: at most {MAX_HEAD:,} are allowed; put it in the value"
         )
     fixed = _FIXED.pack(
-        signature, kind, place, number, _NO_CALL if call is None else call, time, size + len(behind), size
+        signature, kind, place, number, NO_CALL if call is None else call, time, size + len(behind), size
     )
     body = b"".join((fixed, text, behind))
     return body + _CHECKSUM.pack(crc32(body))
@@ -192,7 +207,12 @@ def encode_reference(value: bytes) -> bytes:
 
 
 def scan(file: int, signature: bytes, position: Position, limit: int) -> Iterator[Record]:
-    """The records from `position` on, until `limit` or the first one that is not whole.
+    """The records from `position` on, until `limit` or the first one that is not whole; see `frames`."""
+    return starmap(Record, frames(file, signature, position, limit))
+
+
+def frames(file: int, signature: bytes, position: Position, limit: int) -> Iterator[Frame]:
+    """The same as `scan` in tuples, which are made in half the time.
 
     Args:
         file: The descriptor of the log. Where it stands does not matter.
@@ -208,16 +228,15 @@ def scan(file: int, signature: bytes, position: Position, limit: int) -> Iterato
             found, kind, place, number, call, time, size, head_size = _FIXED.unpack_from(buffer, at)
             if found != signature or number != expected or not head_size <= size <= _MAX_SIZE:
                 return
-            middle, end = start + head_size, start + size
-            stop = end + _CHECKSUM.size
-            if stop > len(buffer):
-                wanted = stop - len(buffer)
+            stop = start + size
+            end = stop + _CHECKSUM.size
+            if end > len(buffer):
+                wanted = end - len(buffer)
                 break
-            if crc32(buffer[at:stop]) != _RESIDUE:
+            if crc32(buffer[at:end]) != _RESIDUE:
                 return
-            head, behind = buffer[start:middle], buffer[middle:end]
-            yield Record(number, kind, call, time, place, offset + at, offset + stop, head, behind)
-            at, expected = stop, expected + 1
+            yield number, kind, call, time, place, offset + at, offset + end, buffer, start, start + head_size, stop
+            at, expected = end, expected + 1
         offset, buffer = offset + at, buffer[at:]
 
 

@@ -37,15 +37,20 @@ class Reader:
 
     Attributes:
         folder: The folder.
-        position: Behind the last record that was read.
         torn: How many bytes there were at the end, when `records` came there, that are no whole record: what a process
             was writing when it was killed, or is writing now. They are left out.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | Folder, *, position: Position | None = None) -> None:
         self.folder = folder if isinstance(folder, Folder) else Folder(folder)
-        self.position = position or START
+        self._begin = position or START
+        self._last: Record | None = None
         self.torn = 0
+
+    @property
+    def position(self) -> Position:
+        """Behind the last record that was read."""
+        return self._begin if self._last is None else self._last.after
 
     def records(self) -> Iterator[Record]:
         """The records from `position` to the present end; more may be there when it is called once more.
@@ -61,7 +66,7 @@ class Reader:
             if limit < self.position.offset:
                 raise JournalError(f"the journal {self.folder} was cut off since it was read: open it again")
             for record in whole_records(file, self.folder, self.position, limit):
-                self.position = Position(record.end, record.number + 1)
+                self._last = record
                 yield record
             self.torn = limit - self.position.offset
         finally:
@@ -101,11 +106,12 @@ def whole_records(file: int, folder: Folder, position: Position, limit: int) -> 
     signature = read_signature(file)
     if not signature.startswith(MARK[: len(signature)]) and find_record(file, MARK, START, limit) is None:
         raise JournalError(f"{folder.log} is not the log of a journal: give the folder of one, or a new one")
+    record = None
     for record in scan(file, signature, position, limit):
-        if record.number == 0:
+        if not record.number:
             _check_version(folder, record)
-        position = Position(record.end, record.number + 1)
         yield record
+    position = position if record is None else record.after
     if position.offset < limit:
         check_end(file, folder, position, limit)
 

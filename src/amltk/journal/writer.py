@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from amltk import _clock
@@ -118,9 +119,9 @@ class Writer:
 
     def _cut_end(self) -> Position:
         """Check the log, cut an incomplete record off, return where the next one will begin."""
-        position, size = START, os.fstat(self._log).st_size
-        for record in whole_records(self._log, self.folder, START, size):
-            position = Position(record.end, record.number + 1)
+        size = os.fstat(self._log).st_size
+        last = deque(whole_records(self._log, self.folder, START, size), maxlen=1)
+        position = last[0].after if last else START
         self.cut = size - position.offset
         if self.cut:
             os.ftruncate(self._log, position.offset)
