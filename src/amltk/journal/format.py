@@ -1,6 +1,6 @@
 """The bytes of `journal.log`: whole records in a row, each with a checksum over all of it.
 
-`docs/reference/journal-folder.md` shows them one by one. Nothing here opens a file; `scan` reads from one that is open.
+`docs/reference/journal-folder.md` shows them one by one. Nothing here opens a file; `frames` reads from an open one.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ class Reference(NamedTuple):
 
 
 Frame: TypeAlias = tuple[int, int, int, float, int, int, int, bytes, int, int, int]
-"""The fields of a record: number, kind, call (or `NO_CALL`), time, place, offset, end; then a buffer, with where in it
-the head begins, what is behind it begins, and that ends."""
+"""The fields of a record as its bytes lie in a buffer, which takes half the time: number, kind, call (or `NO_CALL`),
+time, place, offset, end; then the buffer, with where in it the head begins, what is behind it begins, and that ends."""
 
 
 class Record:
@@ -151,11 +151,6 @@ class Record:
 
     def __repr__(self) -> str:
         return f"<record {self.number}: kind={self.kind} call={self.call} {self.head}>"
-
-    @property
-    def after(self) -> Position:
-        """The place behind it."""
-        return Position(self.end, self.number + 1)
 
     @property
     def head(self) -> dict[str, Any]:
@@ -206,13 +201,8 @@ def encode_reference(value: bytes) -> bytes:
     return _REFERENCE.pack(len(value), crc32(value))
 
 
-def scan(file: int, signature: bytes, position: Position, limit: int) -> Iterator[Record]:
-    """The records from `position` on, until `limit` or the first one that is not whole; see `frames`."""
-    return starmap(Record, frames(file, signature, position, limit))
-
-
 def frames(file: int, signature: bytes, position: Position, limit: int) -> Iterator[Frame]:
-    """The same as `scan` in tuples, which are made in half the time.
+    """The frames of records from `position` on, until `limit` or the first one that is not whole.
 
     Args:
         file: The descriptor of the log. Where it stands does not matter.
@@ -240,6 +230,11 @@ def frames(file: int, signature: bytes, position: Position, limit: int) -> Itera
         offset, buffer = offset + at, buffer[at:]
 
 
+def position_after(frame: Frame) -> Position:
+    """The place behind a record."""
+    return Position(frame[6], frame[0] + 1)
+
+
 def read_signature(file: int) -> bytes:
     """What the records of this log begin with, as its first bytes say; shorter if the log is."""
     return os.pread(file, SIGNATURE_SIZE, 0)
@@ -251,7 +246,7 @@ def record_at(file: int, offset: int, limit: int) -> Record | None:
     if len(fixed) < _FIXED.size or not fixed.startswith(MARK):
         return None
     signature, _, _, number, *_ = _FIXED.unpack(fixed)
-    return next(scan(file, signature, Position(offset, number), limit), None)
+    return next(starmap(Record, frames(file, signature, Position(offset, number), limit)), None)
 
 
 def find_record(file: int, mark: bytes, position: Position, limit: int) -> Record | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 from amltk.exceptions import JournalDamagedError, JournalError, JournalVersionError
@@ -12,10 +13,12 @@ from amltk.journal.format import (
     START,
     VERSION,
     Position,
+    Record,
     find_record,
+    frames,
+    position_after,
     read_signature,
     record_at,
-    scan,
 )
 from amltk.journal.kinds import Kind
 from amltk.journal.values import read_value
@@ -23,7 +26,7 @@ from amltk.journal.values import read_value
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from amltk.journal.format import Record
+    from amltk.journal.format import Frame
 
 
 class Reader:
@@ -44,13 +47,13 @@ class Reader:
     def __init__(self, folder: str | os.PathLike[str] | Folder, *, position: Position | None = None) -> None:
         self.folder = folder if isinstance(folder, Folder) else Folder(folder)
         self._begin = position or START
-        self._last: Record | None = None
+        self._last: Frame | None = None
         self.torn = 0
 
     @property
     def position(self) -> Position:
         """Behind the last record that was read."""
-        return self._begin if self._last is None else self._last.after
+        return self._begin if self._last is None else position_after(self._last)
 
     def records(self) -> Iterator[Record]:
         """The records from `position` to the present end; more may be there when it is called once more.
@@ -60,14 +63,18 @@ class Reader:
             JournalVersionError: It has a newer format.
             JournalDamagedError: A record is not what was written. The position stays before it.
         """
+        return starmap(Record, self.frames())
+
+    def frames(self) -> Iterator[Frame]:
+        """The same as `records` in tuples, for what goes through millions of them; raises the same."""
         file = open_log(self.folder, os.O_RDONLY)
         try:
             limit = os.fstat(file).st_size
             if limit < self.position.offset:
                 raise JournalError(f"the journal {self.folder} was cut off since it was read: open it again")
-            for record in whole_records(file, self.folder, self.position, limit):
-                self._last = record
-                yield record
+            for frame in whole_frames(file, self.folder, self.position, limit):
+                self._last = frame
+                yield frame
             self.torn = limit - self.position.offset
         finally:
             os.close(file)
@@ -95,8 +102,8 @@ def open_log(folder: Folder, flags: int) -> int:
         raise unusable(folder, "opened", error) from error
 
 
-def whole_records(file: int, folder: Folder, position: Position, limit: int) -> Iterator[Record]:
-    """The records from `position` on, until `limit` or where the last whole one ends.
+def whole_frames(file: int, folder: Folder, position: Position, limit: int) -> Iterator[Frame]:
+    """The frames from `position` on, until `limit` or where the last whole one ends.
 
     Raises:
         JournalError: It is no journal.
@@ -106,12 +113,12 @@ def whole_records(file: int, folder: Folder, position: Position, limit: int) -> 
     signature = read_signature(file)
     if not signature.startswith(MARK[: len(signature)]) and find_record(file, MARK, START, limit) is None:
         raise JournalError(f"{folder.log} is not the log of a journal: give the folder of one, or a new one")
-    record = None
-    for record in scan(file, signature, position, limit):
-        if not record.number:
-            _check_version(folder, record)
-        yield record
-    position = position if record is None else record.after
+    frame = None
+    for frame in frames(file, signature, position, limit):
+        if not frame[0]:
+            _check_version(folder, Record(*frame))
+        yield frame
+    position = position if frame is None else position_after(frame)
     if position.offset < limit:
         check_end(file, folder, position, limit)
 

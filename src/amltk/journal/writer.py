@@ -22,11 +22,12 @@ from amltk.journal.format import (
     Position,
     encode,
     encode_reference,
+    position_after,
     read_signature,
 )
 from amltk.journal.kinds import Header, Kind
 from amltk.journal.lock import Lock
-from amltk.journal.reader import whole_records
+from amltk.journal.reader import whole_frames
 from amltk.journal.values import write_values
 
 if TYPE_CHECKING:
@@ -120,8 +121,8 @@ class Writer:
     def _cut_end(self) -> Position:
         """Check the log, cut an incomplete record off, return where the next one will begin."""
         size = os.fstat(self._log).st_size
-        last = deque(whole_records(self._log, self.folder, START, size), maxlen=1)
-        position = last[0].after if last else START
+        last = deque(whole_frames(self._log, self.folder, START, size), maxlen=1)
+        position = position_after(last[0]) if last else START
         self.cut = size - position.offset
         if self.cut:
             os.ftruncate(self._log, position.offset)
