@@ -17,7 +17,7 @@ from amltk.journal.folder import Folder
 from amltk.journal.kinds import Kind
 from amltk.journal.lock import owner_of
 from amltk.journal.reader import Reader
-from amltk.journal.repair import verify
+from amltk.journal.upkeep import verify
 from amltk.journal.writer import Writer
 from tests.helpers.script import Script
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from amltk.journal.history import Call, History, Summary, open  # noqa: A004 - used as `amltk.journal.open`
     from amltk.journal.kinds import OUTCOMES, Kind
     from amltk.journal.reader import Reader
-    from amltk.journal.repair import Cut, Findings, repair, rewind, verify
+    from amltk.journal.upkeep import Cut, Findings, repair, rewind, verify
     from amltk.journal.writer import Writer
 
 __all__ = [
@@ -42,8 +42,8 @@ __all__ = [
 _HOMES = {
     "OUTCOMES": "amltk.journal.kinds",
     "Call": "amltk.journal.history",
-    "Cut": "amltk.journal.repair",
-    "Findings": "amltk.journal.repair",
+    "Cut": "amltk.journal.upkeep",
+    "Findings": "amltk.journal.upkeep",
     "History": "amltk.journal.history",
     "Kind": "amltk.journal.kinds",
     "Position": "amltk.journal.format",
@@ -52,9 +52,9 @@ _HOMES = {
     "Summary": "amltk.journal.history",
     "Writer": "amltk.journal.writer",
     "open": "amltk.journal.history",
-    "repair": "amltk.journal.repair",
-    "rewind": "amltk.journal.repair",
-    "verify": "amltk.journal.repair",
+    "repair": "amltk.journal.upkeep",
+    "rewind": "amltk.journal.upkeep",
+    "verify": "amltk.journal.upkeep",
 }
 
 __getattr__: Callable[[str], Any] = names_from(_HOMES, globals())

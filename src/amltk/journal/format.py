@@ -212,16 +212,18 @@ def frames(file: int, signature: bytes, position: Position, limit: int) -> Itera
     """
     offset, expected = position
     buffer, at, wanted = b"", 0, 0
+    unpack, fixed, tail = _FIXED.unpack_from, _FIXED.size, _CHECKSUM.size
     while more := os.pread(file, min(max(CHUNK, wanted), limit - offset - len(buffer)), offset + len(buffer)):
         buffer, at = buffer + more, 0
-        while (start := at + _FIXED.size) <= len(buffer):
-            found, kind, place, number, call, time, size, head_size = _FIXED.unpack_from(buffer, at)
+        available = len(buffer)
+        while (start := at + fixed) <= available:
+            found, kind, place, number, call, time, size, head_size = unpack(buffer, at)
             if found != signature or number != expected or not head_size <= size <= _MAX_SIZE:
                 return
             stop = start + size
-            end = stop + _CHECKSUM.size
-            if end > len(buffer):
-                wanted = end - len(buffer)
+            end = stop + tail
+            if end > available:
+                wanted = end - available
                 break
             if crc32(buffer[at:end]) != _RESIDUE:
                 return

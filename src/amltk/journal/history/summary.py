@@ -9,8 +9,8 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from amltk.journal.format import NO_CALL, Record, record_at
-from amltk.journal.history.call import PENDING, STATES, Call
+from amltk.journal.format import Record, record_at
+from amltk.journal.history.call import FAILED, PENDING, STATES, Call
 from amltk.journal.kinds import Kind
 from amltk.journal.lock import owner_of
 from amltk.journal.reader import open_log
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from amltk.journal.format import Frame
     from amltk.journal.owner import Owner
     from amltk.journal.reader import Reader
+
+_STEP = 4096
+"""By how many calls there is room for more than there are."""
 
 SHOWN = 5
 """How many calls of each sort are told."""
@@ -39,7 +42,8 @@ class Summary:
         began: The time of the first session, in seconds since the epoch; None if there was none.
         latest: The time of the latest record; None if there is none.
         counts: How many calls are in each state.
-        errors: How many calls failed with each type of exception.
+        errors: How often calls failed with each type of exception, or with their worker, attempts before the last one
+            included.
         lowest: The call that returned the lowest number; None if none returned one.
         highest: The call that returned the highest one.
         pending: Some calls that have not ended, the oldest first.
@@ -69,38 +73,44 @@ class _Survey:
         self.summary = Summary()
         self.pending: dict[int, int] = {}
         """Of each call without an end, where its submission is."""
-        self.kinds: list[int] = [0] * 256
+        self.states = bytearray()
+        """Of each call, by its number, the kind of its latest record of those that submit or end it."""
         self.last: deque[tuple[int, int]] = deque(maxlen=SHOWN)
         self.low = self.high = (0, 0)
-        self._lowest, self._highest = math.inf, -math.inf
+        self.lowest, self.highest = math.inf, -math.inf
 
     def take(self, reader: Reader) -> None:
         """Go through all frames. It looks as it does since it is about millions of them."""
-        pending, kinds, number_in = self.pending, self.kinds, _NUMBER.search
+        pending, states, number_in = self.pending, self.states, _NUMBER.search
         submission, result, ends = int(Kind.SUBMISSION), int(Kind.RESULT), frozenset(map(int, STATES))
         frame: Frame | None = None
         for frame in reader.frames():
-            _, kind, call, _, _, offset, _, buffer, head, behind, _ = frame
-            kinds[kind] += 1
+            number, kind, call, _, _, offset, _, buffer, head, behind, _ = frame
+            if call >= len(states):
+                if call > number:  # none, since calls are counted from 0
+                    self._note(frame)
+                    continue
+                states.extend(bytes(call - len(states) + _STEP))
             if kind == submission:
                 pending[call] = offset
+                states[call] = kind
             elif kind in ends:
+                states[call] = kind
                 where = pending.pop(call, 0), offset
                 self.last.append(where)
                 if kind == result:
-                    if (found := number_in(buffer, head, behind)) is not None:
-                        self._rank(float(found[1]), where)
-                else:
+                    found = number_in(buffer, head, behind)
+                    if found is not None and not self.lowest <= (value := float(found[1])) <= self.highest:
+                        self._rank(value, where)
+                elif STATES[kind] in FAILED:
                     self.summary.errors[str(Record(*frame).head.get("type", STATES[kind]))] += 1
-            elif call == NO_CALL:
-                self._note(frame)
         self.summary.latest = None if frame is None else frame[3]
 
-    def _rank(self, number: float, where: tuple[int, int]) -> None:
-        if number < self._lowest:
-            self._lowest, self.low = number, where
-        if number > self._highest:
-            self._highest, self.high = number, where
+    def _rank(self, value: float, where: tuple[int, int]) -> None:
+        if value < self.lowest:
+            self.lowest, self.low = value, where
+        if value > self.highest:
+            self.highest, self.high = value, where
 
     def _note(self, frame: Frame) -> None:
         """Follow the sessions."""
@@ -121,9 +131,8 @@ def summarize(reader: Reader) -> Summary:
     survey.take(reader)
     summary = survey.summary
     summary.torn = reader.torn
-    summary.counts.update({state: survey.kinds[kind] for kind, state in STATES.items() if survey.kinds[kind]})
-    if survey.pending:
-        summary.counts[PENDING] = len(survey.pending)
+    states = {**STATES, Kind.SUBMISSION: PENDING}
+    summary.counts.update({state: n for kind, state in states.items() if (n := survey.states.count(kind))})
     summary.owner = owner_of(reader.folder.lock)
     if summary.owner is not None:
         summary.state = "running"
