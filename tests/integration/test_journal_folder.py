@@ -35,7 +35,7 @@ WRITES = """
         for value in (b"x" * 200, b"y" * {large}):
             number = writer.add(Kind.RESULT, {{"number": writer.number}}, value)
         writer.flush()
-        print("written", number, flush=True)
+        print(f"written {{number}}\\n", end="", flush=True)  # in one piece
     """
 """Writes without end, and says what was written."""
 
