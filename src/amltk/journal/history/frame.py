@@ -19,8 +19,6 @@ def frame(calls: Sequence[Call]) -> pd.DataFrame:
     """One row per call; see `History.df`."""
     table = pd.DataFrame.from_records(list(map(attrgetter(*FIELDS), calls)), columns=list(FIELDS))
     for name in TIMES:
-        table[name] = pd.to_datetime(table[name].astype("float64"), unit="s", utc=True)
-    for name in ("duration", "result"):
-        table[name] = table[name].astype("float64")
-    table["pid"] = table["pid"].astype("Int64")
-    return table
+        table[name] = pd.to_datetime(table[name].astype("float64"), unit="s", utc=True).dt.as_unit("us")
+    types = {"number": "int64", "attempt": "int64", "duration": "float64", "result": "float64", "pid": "Int64"}
+    return table.astype(types)
