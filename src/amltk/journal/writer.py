@@ -6,7 +6,9 @@ import errno
 import logging
 import os
 import weakref
+from bisect import bisect_right
 from collections import deque
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from amltk import _clock
@@ -106,8 +108,8 @@ class Writer:
         self._log = self._opened(self.folder.log, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         self._directory = self._opened(self.folder.values, os.O_RDONLY | os.O_DIRECTORY)
         self._descriptors.append(lock.descriptor)
-        self._end, self._number = self._cut_end()
-        if self._number:
+        self._end, self._written = self._cut_end()
+        if self._written:
             self._signature = read_signature(self._log)
         else:
             self._write_header()
@@ -144,7 +146,7 @@ class Writer:
     @property
     def number(self) -> int:
         """The number that the next record gets."""
-        return self._number
+        return self._written + len(self._frames)
 
     def add(
         self,
@@ -171,15 +173,15 @@ class Writer:
             ValueError: The head has more than 16 MiB.
             TypeError: There is something in the head that JSON has nothing for.
         """
-        number = self._number
+        number = self._written + len(self._frames)
         place, behind = _NOWHERE, b""
         if value is not None:
             place, behind = (_INLINE, value) if len(value) <= MAX_INLINE else (_FILE, encode_reference(value))
         time = _clock.now() if at is None else at
-        self._frames.append(encode(self._signature, number, kind, call, time, head, place, behind))
+        frame = encode(self._signature, number, kind, call, time, head, place, behind)
         if value is not None and place == _FILE:
             self._values.append((number, value))
-        self._number = number + 1
+        self._frames.append(frame)  # last, and in one step: a signal's handler may raise between any two
         return number
 
     def flush(self) -> None:
@@ -233,15 +235,17 @@ class Writer:
         rest = memoryview(data)[done:]
         while rest:
             rest = rest[os.write(self._log, rest) :]
-        self._end += len(data)
-        self._frames = []
+        end, written = self._end + len(data), self._written + len(self._frames)
+        self._end, self._written, self._frames = end, written, []  # in one step, as in `add`
 
     def _go_back(self) -> None:
         """Cut off what is no whole record; those that are whole are written."""
         try:
             size = os.fstat(self._log).st_size
-            while self._frames and self._end + len(self._frames[0]) <= size:
-                self._end += len(self._frames.pop(0))
+            ends = list(accumulate(map(len, self._frames), initial=self._end))
+            whole = max(bisect_right(ends, size) - 1, 0)
+            end, written, rest = ends[whole], self._written + whole, self._frames[whole:]
+            self._end, self._written, self._frames = end, written, rest  # in one step, as in `add`
             if size > self._end:
                 os.ftruncate(self._log, self._end)
         except OSError as error:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,8 +24,12 @@ from amltk.journal.folder import Folder
 from amltk.journal.format import MAX_HEAD, MAX_INLINE, Place
 from amltk.journal.kinds import Kind
 from amltk.journal.reader import Reader
+from amltk.journal.upkeep import verify
 from amltk.journal.writer import Writer
 from tests.unit.journal.making import LARGE, told, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -190,6 +195,64 @@ def test_an_exception_in_the_midst_of_a_write(tmp_path: Path, monkeypatch: pytes
         monkeypatch.undo()
         writer.add(Kind.NOTE, {"n": 2})
     assert [entry[4].get("n") for entry in told(tmp_path)[1:]] == [0, 1, 2]
+
+
+def test_an_exception_anywhere(tmp_path: Path) -> None:
+    """Wherever a signal's handler raises, what was added is there later: once, in order, with its value."""
+
+    def work(writer: Writer, added: list[int], first: int) -> None:
+        for n in range(first, first + 3):
+            writer.add(Kind.NOTE, {"n": n}, LARGE if n % 3 == 1 else b"x")
+            added.append(n)
+        writer.flush()
+
+    at, done = 0, False
+    while not done:
+        at += 1
+        with Writer(tmp_path / str(at)) as writer:
+            added: list[int] = []
+            done = not raises_at_line(at, lambda writer=writer, added=added: work(writer, added, 0))
+            n, sure = writer.number, len(added)
+            work(writer, added, 10)
+        entries = told(tmp_path / str(at))
+        numbers = [entry[4]["n"] for entry in entries[1:]]
+        assert numbers == [*range(n - 1), 10, 11, 12]
+        assert n - 1 >= sure
+        assert [entry[5] for entry in entries[1:]] == [LARGE if m in (1, 10) else b"x" for m in numbers]
+        assert verify(tmp_path / str(at)).sound
+    assert at > 50
+    close_files_in(tmp_path)
+
+
+def close_files_in(folder: Path) -> None:
+    """Close what stays open where the exception comes between a file's opening and the line that sees to its end."""
+    for name in os.listdir("/proc/self/fd"):
+        link = f"/proc/self/fd/{name}"
+        if os.path.islink(link) and os.readlink(link).startswith(f"{folder}/"):
+            os.close(int(name))
+
+
+def raises_at_line(at: int, work: Callable[[], object]) -> bool:
+    """Raise `KeyboardInterrupt` before this one of the journal's lines that are run; whether there were that many."""
+    lines = 0
+
+    def trace(frame: Any, event: str, _: Any) -> Any:
+        nonlocal lines
+        if frame.f_globals["__name__"].startswith("amltk.journal") and event == "line":
+            lines += 1
+            if lines == at:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
 
 
 def test_somebody_else_writes(tmp_path: Path) -> None:
