@@ -31,6 +31,9 @@ class Steps:
     afterwards, and executors keep computing. During a step signals end the run cleanly; in between they are left to the
     caller.
 
+    Owns the loop and the task of the run. On the thread that made it, but for `close`, which may be called from any
+    thread.
+
     Args:
         make_run: Creates the run, on the loop.
 
