@@ -36,7 +36,7 @@ class Scratch(GivingPlugin):
 
     def attach_task(self, task):
         if self.task is not None:
-            raise ValueError(f"this Scratch belongs to {self.task!r}; make another one for {task!r}")
+            raise ValueError(f"this Scratch belongs to {self.task!r}; create another one for {task!r}")
         self.task = task
         task.scheduler.on_finished(hidden=True)(self._remove_root)
 

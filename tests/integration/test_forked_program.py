@@ -157,8 +157,8 @@ def test_the_error_says_what_to_do() -> None:
     finish()
     """)
     assert ended.lines == [
-        "this future is told its outcome in process PARENT only, which has forked this one: "
-        + "ask for it there, or submit the call to a ProcessPool that was made here",
+        "only process PARENT, which forked this one, receives the outcome of this future: "
+        + "ask for it there, or submit the call to a ProcessPool created in this process",
         "this ProcessPool is that of process PARENT, which has forked this one: make another one here",
         "7 4950 9",
     ]

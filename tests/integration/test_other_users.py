@@ -131,7 +131,9 @@ def test_the_rest_of_a_tree_is_killed(monkeypatch: pytest.MonkeyPatch, caplog: p
             with caplog.at_level(logging.WARNING):
                 killed = kill_trees([protected.pid, other.pid])
             assert [process.pid for process in killed] == [other.pid]
-            assert caplog.messages == [f"process {protected.pid} may not be ended by this user: it goes on"]
+            assert caplog.messages == [
+                f"process {protected.pid} cannot be ended, since this user is not allowed to: it goes on"
+            ]
             assert protected.poll() is None
         finally:
             protected.kill()

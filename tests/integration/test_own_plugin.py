@@ -145,5 +145,5 @@ def test_it_serves_one_task(scratch_class: Any) -> None:
     scheduler = Scheduler.with_sequential()
     plugin = scratch_class()
     scheduler.task(write_and_pass, plugins=plugin)
-    with pytest.raises(ValueError, match="make another one for Task"):
+    with pytest.raises(ValueError, match="create another one for Task"):
         scheduler.task(write_and_pass, plugins=plugin)

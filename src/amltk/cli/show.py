@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-from amltk import journal
+from amltk import _clock, journal
 from amltk.cli.words import moment, seconds
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def _state(summary: Summary) -> str:
 
 def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
     if summary.began is not None and summary.latest is not None:
-        ago = seconds(max(0.0, time.time() - summary.latest))
+        ago = seconds(max(0.0, _clock.now() - summary.latest))
         yield "sessions", f"{summary.sessions}, since {moment(summary.began)}; last told {ago} ago"
     yield "calls", _counted(summary.counts)
     if summary.errors:

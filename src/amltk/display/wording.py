@@ -6,6 +6,8 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from amltk.scheduling.events import callback_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -32,10 +34,8 @@ def function_name(function: Callable[..., Any]) -> str:
     """The name by which users know a function, method, partial or callable object."""
     while isinstance(function, functools.partial):
         function = function.func
-    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
-    if not isinstance(name, str):
-        name = type(function).__qualname__
-    return printable(name.rpartition("<locals>.")[2])
+    has_name = isinstance(getattr(function, "__name__", None), str)
+    return printable(callback_name(function) if has_name else type(function).__qualname__)
 
 
 def parameters(function: Callable[..., Any]) -> str:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Sync = Literal["process", "machine"]
 """What a record outlives: the end of the process, or a loss of power, too."""
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _open: weakref.WeakSet[Writer] = weakref.WeakSet()
 """Writers of this process; a forked child closes its copies of their files, so that it holds no lock."""
@@ -105,12 +105,12 @@ class Writer:
     def _acquire(self) -> None:
         lock = Lock(self.folder.lock)
         self._releases.append(lock.release)
-        self._log = self._opened(self.folder.log, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        self._log_file = self._opened(self.folder.log, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         self._directory = self._opened(self.folder.values, os.O_RDONLY | os.O_DIRECTORY)
         self._descriptors.append(lock.descriptor)
         self._end, self._written = self._cut_end()
         if self._written:
-            self._signature = read_signature(self._log)
+            self._signature = read_signature(self._log_file)
         else:
             self._write_header()
 
@@ -122,13 +122,13 @@ class Writer:
 
     def _cut_end(self) -> Position:
         """Check the log, cut an incomplete record off, return where the next one will begin."""
-        size = os.fstat(self._log).st_size
-        last = deque(whole_frames(self._log, self.folder, START, size), maxlen=1)
+        size = os.fstat(self._log_file).st_size
+        last = deque(whole_frames(self._log_file, self.folder, START, size), maxlen=1)
         position = position_after(last[0]) if last else START
         self.cut = size - position.offset
         if self.cut:
-            os.ftruncate(self._log, position.offset)
-            logger.warning(
+            os.ftruncate(self._log_file, position.offset)
+            _log.warning(
                 "the last record of the journal %s was incomplete (%d bytes): the process that wrote it was killed. "
                 "It was cut off, and what it was about is computed again",
                 self.folder,
@@ -140,7 +140,7 @@ class Writer:
         self._signature = MARK + os.urandom(STAMP_SIZE)
         self.add(Kind.HEADER, Header(format=VERSION))
         self.flush()
-        os.fsync(self._log)
+        os.fsync(self._log_file)
         sync_folder(self.folder.path)
 
     @property
@@ -212,7 +212,7 @@ class Writer:
             )
         if self._lost is not None:
             raise self._failed(self._lost) from self._lost
-        status = os.fstat(self._log)
+        status = os.fstat(self._log_file)
         if not status.st_nlink:
             raise JournalWriteError(
                 f"the journal {self.folder} was removed: put it back from a copy, or take a new folder"
@@ -227,33 +227,33 @@ class Writer:
             done: How much is behind what is known to be written: that of a `flush` that an exception of a signal's
                 handler has ended. Usually nothing.
         """
-        if done and (done < 0 or os.pread(self._log, done, self._end) != data[:done]):
+        if done and (done < 0 or os.pread(self._log_file, done, self._end) != data[:done]):
             raise JournalWriteError(
                 f"another process has changed the journal {self.folder}, so this one stops writing to it: let only one "
                 f"at a time use it, then run `amltk verify {self.folder}`"
             )
         rest = memoryview(data)[done:]
         while rest:
-            rest = rest[os.write(self._log, rest) :]
+            rest = rest[os.write(self._log_file, rest) :]
         end, written = self._end + len(data), self._written + len(self._frames)
         self._end, self._written, self._frames = end, written, []  # in one step, as in `add`
 
     def _go_back(self) -> None:
         """Cut off what is no whole record; those that are whole are written."""
         try:
-            size = os.fstat(self._log).st_size
+            size = os.fstat(self._log_file).st_size
             ends = list(accumulate(map(len, self._frames), initial=self._end))
             whole = max(bisect_right(ends, size) - 1, 0)
             end, written, rest = ends[whole], self._written + whole, self._frames[whole:]
             self._end, self._written, self._frames = end, written, rest  # in one step, as in `add`
             if size > self._end:
-                os.ftruncate(self._log, self._end)
+                os.ftruncate(self._log_file, self._end)
         except OSError as error:
             self._lost = error  # what is at the end now is not known, and nothing may be written behind it
 
     def _sync_log(self) -> None:
         try:
-            os.fdatasync(self._log) if hasattr(os, "fdatasync") else os.fsync(self._log)
+            os.fdatasync(self._log_file) if hasattr(os, "fdatasync") else os.fsync(self._log_file)
         except OSError as error:
             self._lost = error  # the system has dropped what it could not write, and will not say so again
             raise self._failed(error) from error

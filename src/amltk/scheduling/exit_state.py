@@ -61,6 +61,6 @@ class ExitState:
             TypeError: Always; it shows what to write.
         """
         raise TypeError(
-            "run() returns how the run has ended, and no results: they come by events, or one by one by"
+            "run() returns how the run ended, not the results: they arrive in events, or one by one from"
             " `for call in task.map(...).results():`"
         )

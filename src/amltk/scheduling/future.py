@@ -134,7 +134,9 @@ class Future(asyncio.Future[R]):
         Raises:
             RuntimeError: Always.
         """
-        raise RuntimeError(f"the outcome of the call {self.label} is the executor's; cancel() does without it")
+        raise RuntimeError(
+            f"the outcome of the call {self.label} can be set by the executor only; call cancel() to discard it"
+        )
 
     def set_exception(self, exception: type | BaseException) -> None:
         """Refused, as `set_result` is."""

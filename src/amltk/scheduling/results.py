@@ -261,7 +261,7 @@ class AsyncOwn:
             self._run.cancel()  # which ends it cleanly
             raise
         if not self._run.cancelled() and (error := self._run.exception()) not in (None, sys.exc_info()[1]):
-            _log.error("the run has raised when the loop over its results was left", exc_info=error)
+            _log.error("the run raised after the loop over its results was left", exc_info=error)
 
 
 class Joined:

@@ -198,7 +198,7 @@ class Scheduler(Runs, Factories):
 
     # ------------------------------------------------------------------ running
 
-    @explains_options(time_limit="timeout", n_jobs="give the workers to the factory: Scheduler.with_processes(...)")
+    @explains_options(time_limit="timeout", n_jobs="pass the workers to the factory: Scheduler.with_processes(...)")
     def run(
         self,
         *,

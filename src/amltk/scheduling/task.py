@@ -200,9 +200,9 @@ class Task(Emitter, Generic[P, R, S_co]):
             self.scheduler.report(error, f"teardown of a plugin of {self.name}")  # the submitter is not affected
 
     @explains_options(
-        n_jobs="give the workers to the factory, such as Scheduler.with_processes(...)",
-        chunksize="leave it out: short calls travel together anyway",
-        timeout="give it to results(timeout=...) or run(timeout=...)",
+        n_jobs="pass the workers to the factory, such as Scheduler.with_processes(...)",
+        chunksize="leave it out: short calls are sent in batches anyway",
+        timeout="pass it to results(timeout=...) or run(timeout=...)",
         ordered="give it to results(ordered=...)",
     )
     def map(self, *iterables: Iterable[Any], in_flight: int | None = None, unpack: Unpack | None = None) -> TaskMap[R]:
@@ -287,7 +287,7 @@ class Task(Emitter, Generic[P, R, S_co]):
         with self.scheduler.submission_lock:
             if not any(other is plugin for other in self.plugins):
                 names = ", ".join(other.name for other in self.plugins) or "none"
-                raise ValueError(f"{_name_of(plugin)} is no plugin of {self!r}; its plugins are: {names}")
+                raise ValueError(f"{_name_of(plugin)} is not a plugin of {self!r}; its plugins are: {names}")
             # Replaced, not mutated: a submission may be passing through the plugins.
             self.plugins = [other for other in self.plugins if other is not plugin]
             if hasattr(plugin, "detach_task"):  # a plugin that does not subclass Plugin may lack it

@@ -142,10 +142,10 @@ class TaskMap(Generic[R]):
     def check_given_to_nobody(self) -> None:
         """Raise a `RuntimeError` if it is too late to take the calls from here. For `Results` only."""
         if self._outbox is not None:
-            raise RuntimeError("the results of this map were gone through: call map() again for another round")
+            raise RuntimeError("the results of this map were already read: call map() again to compute them again")
         if self.n_ended:
             raise RuntimeError(
-                f"{self.n_ended} calls have ended already, and were told by events only: write"
+                f"{self.n_ended} calls have already ended, and were delivered only as events: write"
                 " `for call in task.map(...).results():` in one line, before they are computed"
             )
 
@@ -304,13 +304,14 @@ class TaskMap(Generic[R]):
         if self._unpack == "kwargs":
             if not isinstance(arguments, Mapping):
                 raise TypeError(
-                    f"unpack='kwargs': an item is {safe_repr(arguments)}, which is no mapping from the names of"
-                    f" arguments of {self.task.name} to values"
+                    f"unpack='kwargs': an item is {safe_repr(arguments)}, which is not a mapping from"
+                    f" the argument names of {self.task.name} to values"
                 )
             return (), dict(arguments)
         if isinstance(arguments, str | Mapping) or not isinstance(arguments, Iterable):
             raise TypeError(
-                f"unpack='args': an item is {safe_repr(arguments)}, which is no tuple of arguments of {self.task.name}"
+                f"unpack='args': an item is {safe_repr(arguments)}, which is not a tuple of arguments of"
+                f" {self.task.name}"
             )
         return tuple(arguments), {}
 
@@ -341,7 +342,7 @@ class TaskMap(Generic[R]):
             TypeError: Always; it shows what to write.
         """
         raise TypeError(
-            "the results of a map come by events, or one by one: write `for call in task.map(...).results():`, or"
+            "the results of a map arrive in events, or one by one: write `for call in task.map(...).results():`, or"
             " `list(task.map(...).results())`"
         )
 

@@ -139,7 +139,7 @@ class SimulatedExecutor(Executor):
             RuntimeError: After `shutdown`; or when called outside the run's loop, or in a loop without virtual time.
         """
         if self._shut_down:
-            raise RuntimeError("this SimulatedExecutor was shut down; make a new one")
+            raise RuntimeError("this SimulatedExecutor was shut down; create a new one")
         loop: asyncio.AbstractEventLoop | None
         try:
             loop = asyncio.get_running_loop()
@@ -161,7 +161,7 @@ class SimulatedExecutor(Executor):
                 " run_in_virtual_time(scheduler.async_run(...)), and submit on its thread"
             )
         if self._loop is not None:
-            raise RuntimeError("this SimulatedExecutor has served another loop; make a new one for each run")
+            raise RuntimeError("this SimulatedExecutor has served another loop; create a new one for each run")
         self._loop = loop
         self._began = self._last_end = loop.time()
         self.epoch = _clock.now() - self._began

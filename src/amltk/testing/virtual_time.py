@@ -42,11 +42,11 @@ class _VirtualSelector(selectors.DefaultSelector):
             # Checked before the select: a thread may report and end in between.
             busy = set(threading.enumerate()) - self._known_threads
             if busy and time.monotonic() >= give_up:
-                raise HangError(f"these threads are still running and keep the virtual clock from moving: {busy}")
+                raise HangError(f"these threads are still running, so the virtual clock cannot advance: {busy}")
             ready = super().select(0.01 if busy else 0)
         if not ready:
             if timeout is None:
-                raise HangError("nothing can happen any more: the program under test would hang here")
+                raise HangError("nothing more can happen: the program under test would hang here")
             self.now += timeout
         return ready
 

@@ -63,7 +63,7 @@ def a_scheduler(n: int = 3) -> tuple[Scheduler, ManualExecutor]:
 
 def run_with(scheduler: Scheduler, display: LiveDisplay, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     """Run in virtual time with this display."""
-    monkeypatch.setattr(scheduler, "_view", lambda *_args, **_options: display)
+    monkeypatch.setattr("amltk.scheduling._scheduler.runs.view_of", lambda *_args, **_options: display)
     run_in_virtual_time(scheduler.async_run(display=True, **options))
 
 

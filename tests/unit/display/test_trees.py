@@ -161,7 +161,7 @@ def test_drawing_does_not_go_through_the_queue(monkeypatch: pytest.MonkeyPatch) 
         for n in range(10_000):
             task.submit(n)
         with monkeypatch.context() as patch:
-            patch.delattr(Scheduler, "queue")
+            patch.setattr(Scheduler, "queue", property())
             patch.delattr(Task, "queue")
             drawn.append(lines(scheduler))
         scheduler.stop()

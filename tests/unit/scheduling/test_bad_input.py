@@ -53,7 +53,11 @@ def test_what_is_computed_can_be_called(use: Any) -> None:
         ({"repeat": True}, TypeError, "repeat=True: must be a whole number"),
         ({"max_calls": 0}, ValueError, "max_calls=0: must be at least 1"),
         ({"when": 1}, TypeError, "when=1: must be callable"),
-        ({"max": 3}, TypeError, "max=3: no option of a subscription; the options are when, every, repeat, max_calls"),
+        (
+            {"max": 3},
+            TypeError,
+            "max=3: not an option of a subscription; the options are when, every, repeat, max_calls",
+        ),
     ],
 )
 def test_options_of_a_subscription(options: Any, error: type[Exception], text: str) -> None:
@@ -135,7 +139,7 @@ def test_a_second_run_at_once() -> None:
     """The same scheduler does not run twice at the same time."""
     scheduler = Scheduler.with_sequential()
     scheduler.on_start(scheduler.run)
-    with pytest.raises(SchedulerRunningError, match=r"running already; stop\(\) it first, or use another Scheduler"):
+    with pytest.raises(SchedulerRunningError, match=r"already running; call stop\(\) first, or use another Scheduler"):
         scheduler.run()
 
 

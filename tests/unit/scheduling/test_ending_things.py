@@ -179,7 +179,7 @@ def test_a_detached_plugin_listens_no_more(name: str) -> None:
 def test_what_is_no_plugin_of_the_task_cannot_be_detached() -> None:
     """The error names those that are."""
     task = Scheduler.with_sequential().task(no_op, plugins=Retry())
-    with pytest.raises(ValueError, match=r"is no plugin of .*its plugins are: retry"):
+    with pytest.raises(ValueError, match=r"is not a plugin of .*its plugins are: retry"):
         task.detach_plugin(Limiter(max_calls=1))
 
 

@@ -30,7 +30,7 @@ MISTAKES: list[tuple[Callable[[Any], object], str]] = [
     (lambda s: s.run(time_limit=60), r"run\(\) has no option time_limit: write timeout=60"),
     (lambda s: s.run(on_exceptions="end"), r"write on_exception='end'"),
     (lambda s: s.run(xyz=1), r"run\(\) has no option xyz: it has timeout, end_on_empty, "),
-    (lambda s: s.task(work).map([], n_jobs=2), r"give the workers to the factory"),
+    (lambda s: s.task(work).map([], n_jobs=2), r"pass the workers to the factory"),
     (lambda s: s.task(work).map([], in_fligth=2), r"write in_flight=2"),
     (lambda s: s.task(work).map([]).results(in_flight=2), r"give it to map\(in_flight=...\)"),
     (lambda s: Scheduler.with_processes(n_jobs=4), r"with_processes\(\) has no option n_jobs: write max_workers=4"),

@@ -509,7 +509,7 @@ def test_executor_is_found_broken_by_a_submission(program: Program, reaction: An
     """A submission that finds the executor broken is not accepted, and ends the run, whatever the policies say."""
     program.scheduler.on_start(program.executor.break_down)
     program.submit()
-    with pytest.raises(ExecutorBrokenError, match="computes nothing any more: the test broke it"):
+    with pytest.raises(ExecutorBrokenError, match="computes nothing more: the test broke it"):
         program.run(on_exception=reaction, end_on_empty=False)
     assert program.trace == ["start", *STOPPED]
 

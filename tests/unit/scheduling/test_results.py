@@ -298,11 +298,11 @@ def test_once_and_in_time(scheduler: Scheduler) -> None:
     task = scheduler.task(double)
     results = task.map(range(3)).results()
     list(results)
-    with pytest.raises(RuntimeError, match="gone through"):
+    with pytest.raises(RuntimeError, match="already read"):
         list(results)
     task_map = task.map(range(3))
     scheduler.run()
-    with pytest.raises(RuntimeError, match="3 calls have ended already"):
+    with pytest.raises(RuntimeError, match="3 calls have already ended"):
         list(task_map.results())
     assert not scheduler.has_run()
 

@@ -242,7 +242,7 @@ def test_without_a_scheduler() -> None:
         assert not first.done()
         assert second.cancelled()
         assert third.cancelled()
-        with pytest.raises(RuntimeError, match="was shut down; make a new one"):
+        with pytest.raises(RuntimeError, match="was shut down; create a new one"):
             executor.submit(wait, 1)
         return [await asyncio.wrap_future(first), asyncio.get_running_loop().time()]
 

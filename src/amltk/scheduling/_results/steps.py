@@ -127,4 +127,4 @@ class Steps:
             self.step()
         error = self.run.lifecycle.cause.exception
         if error is not None and error is not raised:
-            _log.error("the run has raised when the loop over its results was left", exc_info=error)
+            _log.error("the run raised after the loop over its results was left", exc_info=error)

@@ -217,7 +217,7 @@ class Delivery:
     def give_up(self) -> None:
         """Forget the coroutines that refuse to end."""
         for name, *_ in self._coroutines.values():
-            _log.warning("the %s does not end although it was cancelled: it is left alone", name)
+            _log.warning("the %s did not end although it was cancelled; the run no longer waits for it", name)
         for task in self._coroutines:
             self._turns.over(task)
         self._coroutines.clear()

@@ -161,10 +161,10 @@ class EndRequests:
         known = isinstance(lifecycle.cause.exception, ExecutorBrokenError)
         if self._backend.is_broken() and not lifecycle.abandoning and not known:
             executor = safe_repr(self._backend.executor)
-            broken = ExecutorBrokenError(f"{executor} is broken and computes nothing any more: {error}")
+            broken = ExecutorBrokenError(f"{executor} is broken and computes nothing more: {error}")
             broken.__cause__ = error
             self.fail(str(broken), broken, raises=True, abandon=True)
 
     def crashed(self, error: BaseException) -> None:
         """End instead of hanging: a step of the run itself was torn by a user's signal handler or by a defect."""
-        self.fail(f"the run was torn down by {safe_repr(error)}", error, raises=True, abandon=True)
+        self.fail(f"the run was interrupted by {safe_repr(error)}", error, raises=True, abandon=True)

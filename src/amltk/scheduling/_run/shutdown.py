@@ -105,7 +105,11 @@ class Shutdown:
             future.cancel()
         if left and self._backend.is_own:
             calls = "1 running call" if left == 1 else f"{left} running calls"
-            _log.warning("%s cannot be killed in %r: what runs goes on unseen", calls, self._backend.executor)
+            _log.warning(
+                "%s cannot be killed in %r: running calls go on, and their outcomes are dropped",
+                calls,
+                self._backend.executor,
+            )
 
     async def _in_thread(self, fn: Callable[[], None], *, unless: Callable[[], bool]) -> None:
         """Call a function that may block without blocking the loop; stop waiting for it once `unless` is true."""

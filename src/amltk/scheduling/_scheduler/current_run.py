@@ -201,7 +201,7 @@ class CurrentRun(SchedulerEvents):
     def _not_started(self, what: str) -> SchedulerNotRunningError:
         if self._last_end:
             return SchedulerNotRunningError(
-                f"cannot {what}: the scheduler is not running any more, its last run has ended ({self._last_end});"
+                f"cannot {what}: the scheduler is no longer running, its last run has ended ({self._last_end});"
                 " guard it with `if scheduler.running():`, or do it in a callback of @start (scheduler.on_start) or of"
                 " a later event of another run"
             )

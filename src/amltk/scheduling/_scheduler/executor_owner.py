@@ -67,7 +67,7 @@ class ExecutorOwner:
             return
         if self._remake is None:
             raise ExecutorShutdownError(
-                f"{self._executor!r} was shut down by the run before; use a factory such as"
+                f"{self._executor!r} was shut down by the previous run; use a factory such as"
                 " Scheduler.with_processes(), give a new executor, or keep it open with terminate=False"
             )
         self._executor = self._remake()

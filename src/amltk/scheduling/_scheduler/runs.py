@@ -121,7 +121,7 @@ class Runs(CurrentRun, ExecutorOwner):
         view = view_of(self, display, self._renderables, options.timeout)
         _guard.check("a run of a scheduler")
         if not self._busy.acquire(blocking=False):
-            raise SchedulerRunningError("the scheduler is running already; stop() it first, or use another Scheduler")
+            raise SchedulerRunningError("the scheduler is already running; call stop() first, or use another Scheduler")
         try:
             self._renew_executor()
             yield partial(self._make_run, options, view)
@@ -169,7 +169,7 @@ class Runs(CurrentRun, ExecutorOwner):
             RuntimeError: The scheduler has already been entered.
         """
         if self._is_kept:
-            raise RuntimeError("the scheduler was entered by a `with` before, and not left: run it in that block")
+            raise RuntimeError("the scheduler is already in a `with` block: run it within that block")
         self._is_kept = True
         return self
 

@@ -92,7 +92,7 @@ class Emitter:
         """
         for event in events:
             if not isinstance(event, Event):
-                raise TypeError(f"{event!r} is no Event; make one with Event('its-name')")
+                raise TypeError(f"{event!r} is not an Event; create one with Event('its-name')")
             self._channels.setdefault(event.name, Channel(event))
 
     @property

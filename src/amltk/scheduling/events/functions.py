@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from inspect import CO_COROUTINE, iscoroutinefunction
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from amltk._notes import safe_repr
@@ -29,9 +30,13 @@ def check_computable(fn: object, name: str) -> None:
 
 def callback_name(callback: Callable[..., Any]) -> str:
     """A readable name of a function, for messages and displays."""
-    if isinstance(owner := getattr(callback, "__self__", None), Subscription):
-        return callback_name(owner.callback)  # a subscription with options is called in place of its callback
+    if isinstance(bound := getattr(callback, "__self__", None), Subscription):
+        return callback_name(bound.callback)  # a subscription with options is called in place of its callback
     while isinstance(callback, partial):
         callback = callback.func  # bound arguments may be long
     name = getattr(callback, "__qualname__", None) or getattr(callback, "__name__", None)
+    if isinstance(callback, MethodType) and isinstance(name, str):  # after the class of the object, not that of a base
+        bound = callback.__self__
+        owner = bound if isinstance(bound, type) else type(bound)
+        name = f"{owner.__qualname__}.{name.rpartition('.')[2]}"
     return name.rpartition("<locals>.")[2] if isinstance(name, str) else safe_repr(callback)

@@ -59,7 +59,7 @@ def checked(options: SubscriptionOptions) -> SubscriptionOptions:
     """
     for name, value in options.items():
         if name not in _CHECKS:
-            raise TypeError(f"{name}={value!r}: no option of a subscription; the options are {', '.join(_CHECKS)}")
+            raise TypeError(f"{name}={value!r}: not an option of a subscription; the options are {', '.join(_CHECKS)}")
     return cast("SubscriptionOptions", {name: _CHECKS[name](name, value) for name, value in options.items()})
 
 

@@ -152,7 +152,7 @@ class ExecutorAdapter:
         try:
             return bool(work.running())
         except Exception:  # noqa: BLE001 - as above
-            _log.exception("an executor's future does not tell whether it is running")
+            _log.exception("an executor's future does not say whether it is running")
             return False
 
     def running_calls(self, oldest: Callable[[int], list[Work[Any]]]) -> list[Work[Any]] | None:

@@ -111,7 +111,7 @@ def kill_process_pool(executor: Executor) -> None:
     if manager is not None:
         manager.join(END_SECONDS)
         if manager.is_alive():
-            _log.warning("%r did not notice within %s s that its workers were killed", executor, END_SECONDS)
+            _log.warning("%r did not notice within %s s that its workers had been killed", executor, END_SECONDS)
 
 
 def kill_trees(pids: Iterable[int]) -> list[psutil.Process]:
@@ -140,7 +140,7 @@ def kill_trees(pids: Iterable[int]) -> list[psutil.Process]:
         except psutil.NoSuchProcess:
             pass
         except psutil.AccessDenied:
-            _log.warning("process %d may not be ended by this user: it goes on", process.pid)
+            _log.warning("process %d cannot be ended, since this user is not allowed to: it goes on", process.pid)
             continue
         killed.append(process)
     return killed

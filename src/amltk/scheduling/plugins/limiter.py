@@ -92,7 +92,7 @@ class Limiter(HoldingPlugin):
             ValueError: The plugin already limits another task, or the task would have to wait for itself.
         """
         if self.task is not None:
-            raise ValueError(f"this {type(self).__name__} belongs to {self.task!r}; make another one for {task!r}")
+            raise ValueError(f"this {type(self).__name__} belongs to {self.task!r}; create another one for {task!r}")
         if task in self.not_while_running:
             raise ValueError(f"not_while_running={task!r}: a task cannot wait for itself; use max_concurrent=1")
         self.task = task
@@ -178,7 +178,7 @@ class Limiter(HoldingPlugin):
                     if isinstance(error, SchedulerNotRunningError) and not task.scheduler.running():
                         _keep(call, kept)  # a stop was requested meanwhile
                         return
-                    task.scheduler.report(error, f"submission of {task.name} that was kept by {self.name}")
+                    task.scheduler.report(error, f"submission of {task.name} that {self.name} held back")
 
     def _attached(self) -> Task[..., Any]:
         if self.task is None:

@@ -64,7 +64,7 @@ class Limits(PassingPlugin):
     ) -> None:
         self.limits: CallLimits = CallLimits(wall_time=wall_time, cpu_time=cpu_time, memory=memory)
         if not self.limits:
-            raise ValueError("Limits() limits nothing: set wall_time, cpu_time or memory")
+            raise ValueError("Limits() has no limit: set wall_time, cpu_time or memory")
         self._reached: dict[type[TaskLimitError], Event[..., Any]] = {
             WallTimeLimitError: self.WALL_TIME_LIMIT_REACHED,
             CpuTimeLimitError: self.CPU_TIME_LIMIT_REACHED,

@@ -165,7 +165,7 @@ class Timeline:
         shown = records[-SHOWN_IN_NOTEBOOK:]
         title = "Timeline"
         if len(shown) < len(records):
-            title = f"Timeline of the latest {len(shown):,} of {len(records):,} records"
+            title = f"Timeline of the last {len(shown):,} of {len(records):,} records"
         return frame(shown, title=title, dropped=self.dropped)
 
     def __repr__(self) -> str:

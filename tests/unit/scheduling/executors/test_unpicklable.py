@@ -153,7 +153,7 @@ def test_variables_of_closures_and_globals_are_told() -> None:
         (lambda folder: (folder / "file").open("r"), "send the path"),
         (lambda folder: (folder / "file").open("wb"), "send the path"),
         (lambda folder: (folder / "file").open("rb", buffering=0), "send the path"),
-        (lambda folder: socket.socket(), "with_processes can send it"),
+        (lambda folder: socket.socket(), "with_processes() can send it"),
         (lambda folder: sqlite3.connect(folder / "x.db"), "create it where it is used"),
         (lambda folder: tempfile.NamedTemporaryFile(dir=folder), "send the path"),  # noqa: SIM115 - closed below
         (lambda folder: (n for n in range(3)), "send a list"),

@@ -36,7 +36,7 @@ def test_units(given: dict[str, Any], limit: str, expected: float) -> None:
 @pytest.mark.parametrize(
     ("given", "error", "says"),
     [
-        ({}, ValueError, "limits nothing"),
+        ({}, ValueError, "has no limit"),
         ({"wall_time": 0}, ValueError, "wall_time=0: must be finite and above 0: a number of seconds"),
         ({"wall_time": "2 parsecs"}, ValueError, "(ms, s, min, h, d)"),
         ({"wall_time": "soon"}, ValueError, "wall_time='soon'"),

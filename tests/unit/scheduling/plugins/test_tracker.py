@@ -175,5 +175,5 @@ def test_several_tasks_of_one_scheduler() -> None:
     program.run()
     assert [record.task for record in tracker.records] == ["work", "abs"]
     assert tracker.steps.count("close") == 1
-    with pytest.raises(ValueError, match="this Notes tracks tasks of another scheduler: make a new one"):
+    with pytest.raises(ValueError, match="this Notes tracks tasks of another scheduler: create a new one"):
         Scheduler(ManualExecutor()).task(abs, plugins=tracker)

@@ -36,7 +36,7 @@ def refuse(descriptor: int) -> Ticket:
     Raises:
         TypeError: Always.
     """
-    raise TypeError(f"its file descriptor {descriptor} has no meaning in another process")
+    raise TypeError(f"its file descriptor {descriptor} means nothing in another process")
 
 
 def _reduce_file(file: Any, _lend: Lend) -> Any:

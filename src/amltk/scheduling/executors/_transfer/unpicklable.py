@@ -144,7 +144,7 @@ def _remedy(obj: Any) -> str:
     if isinstance(obj, io.IOBase):
         return "send the path, and open the file where it is used"
     if module in {"multiprocessing.connection", "socket"}:
-        return "only the pool of with_processes can send it, and only while it is open"
+        return "only the pool of with_processes() can send it, and only while it is open"
     if module in _SHARED_BY_PROCESSES:
         return (
             'make it with multiprocessing.get_context("forkserver") and pass it to the initializer of with_processes, '

@@ -63,7 +63,7 @@ class SequentialExecutor(Executor):
             RuntimeError: The executor was shut down.
         """
         if self._shut_down:
-            raise RuntimeError("this SequentialExecutor was shut down; make a new one")
+            raise RuntimeError("this SequentialExecutor was shut down; create a new one")
         future: Future[T] = Future()
         if self._schedule is None:
             _compute(future, fn, args, kwargs)

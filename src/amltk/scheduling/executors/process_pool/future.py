@@ -110,8 +110,8 @@ class PoolFuture(LightFuture[Any]):
         """See `LightFuture.check_waiting`."""
         if self._owner.is_copy():
             raise RuntimeError(
-                f"this future is told its outcome in process {self._owner.owner()} only, which has forked this one: "
-                "ask for it there, or submit the call to a ProcessPool that was made here"
+                f"only process {self._owner.owner()}, which forked this one, receives the outcome of this future: "
+                "ask for it there, or submit the call to a ProcessPool created in this process"
             )
 
     def running(self) -> bool:

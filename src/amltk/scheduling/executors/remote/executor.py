@@ -161,7 +161,7 @@ class RemoteExecutor(Executor, ABC):
         call = RemoteFuture(self, callback_name(fn))
         with self._changed:
             if self._shut_down:
-                raise RuntimeError(f"this {type(self).__name__} was shut down; make a new one")
+                raise RuntimeError(f"this {type(self).__name__} was shut down; create a new one")
             self._pending.add(call)
         try:
             try:

@@ -224,11 +224,9 @@ class Comm:
 
     def __reduce__(self) -> tuple[type[Self], tuple[Source]]:
         if self._link is not None:
-            raise TypeError(
-                "a comm that was opened cannot be sent elsewhere: it belongs to the call that has opened it"
-            )
+            raise TypeError("an opened comm cannot be sent elsewhere: it belongs to the call that opened it")
         if self._source is None:
-            raise TypeError("the comm of a call that has ended cannot be sent elsewhere: it is of no use any more")
+            raise TypeError("the comm of a call that has ended cannot be sent elsewhere: nothing could use it")
         return type(self), (self._source,)
 
     def __repr__(self) -> str:

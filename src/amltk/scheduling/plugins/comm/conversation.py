@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-UNKEPT = "no callback of @comm-request responded, and none kept the message to respond later"
+UNKEPT = "no callback of @comm-request responded, or kept the message to respond later"
 UNHEARD = "no callback is subscribed to @comm-request: answer it in one, as in @task.on('comm-request')"
 
 
@@ -89,7 +89,7 @@ class Conversation(ABC):
             raise CommError("this request was answered before, or failed because no callback seemed to answer it")
         if answer(request):
             return True
-        _log.debug("a response to a call of %s came too late: the call has ended", self.task.name)
+        _log.debug("a response to a call of %s came too late: the call had ended", self.task.name)
         return False
 
     def leave_unanswered(self, request: Request) -> None:

@@ -80,7 +80,7 @@ class Ticket:
                 decoder.feed(_receive(connection, CHUNK))
         except (OSError, ProtocolError) as error:
             raise CommConnectError(
-                f"the run is not, or no longer, at {self.address!r} on {self.host!r}: {error}"
+                f"the run is not (or no longer) at {self.address!r} on {self.host!r}: {error}"
             ) from error
         if frame.kind is not FrameKind.WELCOME:
             raise CommConnectError(frame.payload.decode())

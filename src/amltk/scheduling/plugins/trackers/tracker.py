@@ -67,7 +67,7 @@ class Tracker(PassingPlugin):
             ValueError: The tracker already serves tasks of another scheduler, which has other runs.
         """
         if self._tasks and task.scheduler is not next(iter(self._tasks)).scheduler:
-            raise ValueError(f"this {type(self).__name__} tracks tasks of another scheduler: make a new one")
+            raise ValueError(f"this {type(self).__name__} tracks tasks of another scheduler: create a new one")
         if self._end_of_runs is None:
             self._end_of_runs = task.scheduler.on_finished.register(self._finish, hidden=True)
         self._tasks[task] = [

@@ -120,7 +120,7 @@ def _too_long(call: _Watched) -> TaskLimitError | None:
     limit, used = call.limits.wall_time, time.monotonic() - call.began
     if limit is None or used < limit:
         return None
-    text = f"{call.name} was ended: it took {used:.2f} s, and wall_time is {limit:g} s"
+    text = f"{call.name} was killed: it took {used:.2f} s, and wall_time is {limit:g} s"
     return WallTimeLimitError(text, limit=limit, used=used)
 
 
@@ -128,9 +128,9 @@ def _too_much(call: _Watched, usage: Usage, now: Mapping[int, processes.Process]
     usage.look(now)
     cpu_time, memory = call.limits.cpu_time, call.limits.memory
     if cpu_time is not None and usage.cpu >= cpu_time:
-        text = f"{call.name} was ended: it used {usage.cpu:.2f} s of CPU, and cpu_time is {cpu_time:g} s"
+        text = f"{call.name} was killed: it used {usage.cpu:.2f} s of CPU, and cpu_time is {cpu_time:g} s"
         return CpuTimeLimitError(text, limit=cpu_time, used=usage.cpu)
     if memory is not None and (used := usage.memory(memory, processes.footprint)) >= memory:
-        text = f"{call.name} was ended: it used {used:,} bytes of memory, and memory is {memory:,} bytes"
+        text = f"{call.name} was killed: it used {used:,} bytes of memory, and memory is {memory:,} bytes"
         return MemoryLimitError(text, limit=memory, used=used)
     return None

@@ -157,7 +157,7 @@ class ForkServer:
     def _launch(self, theirs: socket.socket, others: Iterable[int]) -> None:
         parent, (directory, variables, tracker) = os.getpid(), self._surroundings
         if self._executable is None:
-            _log.info("this program is no interpreter that could be run again: workers are copies of it")
+            _log.info("this program cannot be started again as a Python interpreter: workers are forked from it")
             self._pid = _fork()
             if self._pid == 0:
                 _close_all((*others, self.control.fileno()))
@@ -168,7 +168,9 @@ class ForkServer:
         command = _command(self._executable, server.__name__, "main")
         command += map(str, (theirs.fileno(), parent, tracker))
         if directory is not None and not os.path.isdir(directory):  # a string, as it travels
-            _log.warning("%s, where this pool was made, is gone: its workers begin in the current folder", directory)
+            _log.warning(
+                "%s, where this pool was made, no longer exists: its workers start in the current folder", directory
+            )
             directory = None
         self._process = subprocess.Popen(
             command,
