@@ -156,6 +156,59 @@ class CloseRequestError(CommError, RuntimeError):
     """
 
 
+class JournalError(SchedulerError):
+    """The journal of an experiment cannot be made, read or written; the message names its folder and says why.
+
+    Base class of the errors of `amltk.journal`. What was written before is not lost: whatever the reason was, once it
+    is removed, the program can be started again.
+    """
+
+
+class JournalLockedError(JournalError):
+    """Another process uses the journal; one process at a time may write to it.
+
+    Attributes:
+        host: The name of the machine that this process is on; None if it is not known.
+        pid: Its process ID; None if it is not known.
+    """
+
+    def __init__(self, message: str = "", *, host: str | None = None, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.host = host
+        self.pid = pid
+
+
+class JournalDamagedError(JournalError):
+    """Something in the journal is not what was written there, and it is not the end of what a killed process wrote.
+
+    An incomplete end is no damage: it is left out, and cut off when the program goes on.
+    Remedy: `amltk repair FOLDER` keeps what precedes the damage, and puts the rest aside.
+
+    Attributes:
+        offset: Where the damaged record begins in `journal.log`, in bytes.
+        number: The number of that record.
+    """
+
+    def __init__(self, message: str = "", *, offset: int = 0, number: int = 0) -> None:
+        super().__init__(message)
+        self.offset = offset
+        self.number = number
+
+
+class JournalVersionError(JournalError):
+    """The journal was written by a newer version of this package, in a format that this one does not know.
+
+    Remedy: use that version, or a newer one.
+    """
+
+
+class JournalWriteError(JournalError):
+    """Something could not be written to the journal, for example since the disk is full; `__cause__` says why.
+
+    What had been written before is whole. What is still to be written stays in memory: a later `flush` tries again.
+    """
+
+
 class RemoteError(SchedulerError):
     """Replaces a worker's exception that could not be transferred; the message has its type and text."""
 

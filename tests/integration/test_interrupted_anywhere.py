@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from amltk.exceptions import WorkerLostError
-from amltk.scheduling._run.outbox import Outbox
+from amltk.scheduling._results.outbox import Outbox
 from amltk.scheduling._run.resources import RunResources
 from amltk.scheduling.executors import ProcessPool
 from tests.helpers.gate import GUARD, Gate, pass_gate

@@ -115,7 +115,7 @@ def test_what_would_go_wrong_unseen_is_shown() -> None:
 
         scheduler.run(on_callback_exception="continue")
         """
-    for set_up, before in (("", ""), ("logging.basicConfig()", "ERROR:amltk.scheduling._run.run:")):
+    for set_up, before in (("", ""), ("logging.basicConfig()", "ERROR:amltk.scheduling._run.end_requests:")):
         shown = run_script(program.format(set_up)).errors
         assert shown.startswith(f"{before}callback wrong of @start raised, and the run goes on\n")
         assert shown.endswith("ZeroDivisionError: division by zero\n")

@@ -15,11 +15,12 @@ from amltk.exceptions import ExecutorBrokenError, FutureCancelledError, Schedule
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
-    from amltk.scheduling._run.lifecycle import RunLifecycle
-    from amltk.scheduling._run.outbox import Outbox
+    from amltk.scheduling._results.outbox import Outbox
+    from amltk.scheduling._results.steps import Steps
+    from amltk.scheduling._run.lifecycle import EndCause
     from amltk.scheduling._run.policy import RunOptions
     from amltk.scheduling._run.run import Run
-    from amltk.scheduling._run.steps import Steps
+    from amltk.scheduling._scheduler.display import Display
     from amltk.scheduling.events import Subscription
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future
@@ -65,17 +66,14 @@ class Results(Generic[R]):
         state: How the run ended; None before that, and if something else began the run.
     """
 
-    def __init__(
-        self, task_map: TaskMap[R], options: RunOptions, *, ordered: bool, run_options: dict[str, Any], display: Any
-    ) -> None:
+    def __init__(self, task_map: TaskMap[R], options: RunOptions, *, ordered: bool, display: Display) -> None:
         self.state: ExitState | None = None
         self._map = task_map
         self._scheduler: Scheduler = task_map.task.scheduler
         self._options = options
-        self._run_options = {**run_options, "display": display}
         self._ordered = ordered
         self._display = display
-        self._lifecycle: RunLifecycle | None = None  # of the run
+        self._cause: EndCause | None = None  # of the end of the run
 
     def __iter__(self) -> Generator[Future[R]]:
         """Run the scheduler and yield the calls as they end.
@@ -102,7 +100,7 @@ class Results(Generic[R]):
                     driver.wait()
             self.state = driver.conclude()
         finally:
-            call = self._lifecycle = None  # the traceback of what is raised refers to this frame
+            call = self._cause = None  # the traceback of what is raised refers to this frame
             outbox.close()
             self._map.cancel()
             driver.close()
@@ -120,7 +118,7 @@ class Results(Generic[R]):
             driver: AsyncOwn | Joined = Joined(self._scheduler, self._map, wake, run)
             del run
         else:
-            driver = AsyncOwn(self._scheduler, self._run_options, wake)
+            driver = AsyncOwn(self._scheduler, self._options, self._display, wake)
         outbox = self._map.give_to(wake, ordered=self._ordered)
         try:
             while True:
@@ -133,7 +131,7 @@ class Results(Generic[R]):
                     await woken.wait()
             self.state = driver.conclude()
         finally:
-            call = self._lifecycle = None
+            call = self._cause = None
             outbox.close()
             self._map.cancel()
             await driver.aclose()
@@ -164,7 +162,7 @@ class Results(Generic[R]):
         """The next call, if there is one. If it is to raise, raise in its place."""
         run = self._scheduler.find_run()
         if run is not None:
-            self._lifecycle = run.lifecycle
+            self._cause = run.lifecycle.cause
         call = outbox.take()
         try:
             try:
@@ -187,8 +185,8 @@ class Results(Generic[R]):
                     raise FutureCancelledError(f"the call {call.label} was cancelled, and on_cancelled is 'raise'")
                 return
             error = call.exception()
-            if isinstance(error, BrokenExecutor) and self._lifecycle is not None:
-                error = self._lifecycle.exception or error  # the executor's, which ends the run under any policy
+            if isinstance(error, BrokenExecutor) and self._cause is not None:
+                error = self._cause.exception or error  # the executor's, which ends the run under any policy
             if error is None:
                 return
             if isinstance(error, ExecutorBrokenError) or self._options.on_exception.decide(error) == "raise":
@@ -215,7 +213,7 @@ class Results(Generic[R]):
 class Own:
     """Drives a run that the loop itself began."""
 
-    def __init__(self, scheduler: Scheduler, options: RunOptions, display: Any) -> None:
+    def __init__(self, scheduler: Scheduler, options: RunOptions, display: Display) -> None:
         self._steps = scheduler.begin_steps(options, display)
         self.wake: Callable[[], None] = self._steps.wake
         self.wait: Callable[[], None] = self._steps.step
@@ -236,9 +234,9 @@ class Own:
 class AsyncOwn:
     """Begins a run in the running event loop."""
 
-    def __init__(self, scheduler: Scheduler, run_options: dict[str, Any], wake: Callable[[], None]) -> None:
+    def __init__(self, scheduler: Scheduler, options: RunOptions, display: Display, wake: Callable[[], None]) -> None:
         self._scheduler = scheduler
-        self._run = scheduler.begin_async(run_options)
+        self._run = scheduler.begin_async(options, display)
         self._run.add_done_callback(lambda _: wake())
 
     def over(self, outbox: Outbox) -> bool:  # noqa: ARG002 - as in `Driver`
@@ -272,13 +270,13 @@ class Joined:
     def __init__(self, scheduler: Scheduler, task_map: TaskMap[Any], wake: Callable[[], None], run: Run) -> None:
         self._map = task_map
         self._run = run
-        if self._run.is_ending() and not task_map.n_taken:
+        if self._run.lifecycle.is_ending and not task_map.n_taken:
             scheduler.check_running(f"compute {task_map!r}")
         self._subscription: Subscription = scheduler.on_finished.register(wake, hidden=True)
 
     def over(self, outbox: Outbox) -> bool:
         """Whether no more calls of the map will come."""
-        return not outbox.occupied and (self._map.over or self._run.is_over())
+        return not outbox.occupied and (self._map.over or self._run.lifecycle.is_over)
 
     def conclude(self) -> None:
         """Whatever began the run handles its outcome."""

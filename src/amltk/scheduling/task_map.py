@@ -15,13 +15,13 @@ from amltk.exceptions import SchedulerNotRunningError
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from amltk.scheduling._run.outbox import Outbox
+    from amltk.scheduling._results.outbox import Outbox
     from amltk.scheduling._run.policy import OnException, Reaction
+    from amltk.scheduling._scheduler.display import Display
     from amltk.scheduling.call import Call
     from amltk.scheduling.events import Subscription
     from amltk.scheduling.future import Future
     from amltk.scheduling.results import Results
-    from amltk.scheduling.scheduler import Display
     from amltk.scheduling.task import Task
     from amltk.types import Duration
 
@@ -129,15 +129,15 @@ class TaskMap(Generic[R]):
         from amltk.scheduling._run.policy import RunOptions
         from amltk.scheduling.results import Results  # few programs need it
 
-        given: dict[str, Any] = {
-            "timeout": timeout,
-            "wait": wait,
-            "on_exception": on_exception,
-            "on_callback_exception": on_callback_exception,
-            "on_cancelled": on_cancelled,
-        }
-        options = RunOptions.check(end_on_empty=True, **given)
-        return Results(self, options, ordered=check_bool("ordered", ordered), run_options=given, display=display)
+        options = RunOptions.check(
+            timeout=timeout,
+            end_on_empty=True,
+            wait=wait,
+            on_exception=on_exception,
+            on_callback_exception=on_callback_exception,
+            on_cancelled=on_cancelled,
+        )
+        return Results(self, options, ordered=check_bool("ordered", ordered), display=display)
 
     def check_given_to_nobody(self) -> None:
         """Raise a `RuntimeError` if it is too late to take the calls from here. For `Results` only."""
@@ -156,7 +156,7 @@ class TaskMap(Generic[R]):
             wake: Called when there may be something to take.
             ordered: Whether to take them in the order of the items.
         """
-        from amltk.scheduling._run.outbox import Outbox
+        from amltk.scheduling._results.outbox import Outbox
 
         with self.task.scheduler.submission_lock:
             self.check_given_to_nobody()

@@ -385,9 +385,8 @@ def test_a_signal_between_two_steps_of_the_inbox() -> None:
     async def main() -> None:
         handled: list[Any] = []
         crashes: list[BaseException] = []
-        inbox = Inbox(
-            asyncio.get_running_loop(),
-            Turns(),
+        inbox = Inbox(asyncio.get_running_loop(), Turns())
+        inbox.connect(
             on_work=handled.append,
             on_idle=lambda: handled.append("idle"),
             on_crash=crashes.append,

@@ -1,1 +1,1 @@
-"""What a run needs from asyncio and the interpreter: inputs in order, timers, signals, nested loops."""
+"""What a run needs from asyncio and the interpreter: inputs in order, timers, signals, forks, nested loops."""

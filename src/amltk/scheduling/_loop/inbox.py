@@ -30,15 +30,20 @@ class Inbox:
     the last one caused was handled and coroutines that could continue have continued. So the order of a run's events is
     a function of the order of its inputs. However much arrives before the loop gets to it, the loop is woken once.
 
-    Inputs are: executor futures that have ended, timers, messages of running calls, and requests of other threads.
-    Anything put in on the loop's thread counts as caused.
+    Inputs are everything that happens to a run and that the run did not cause itself:
+
+    - outcomes: executor futures that have ended (`put_work`);
+    - timers that are due, messages of running calls, and answers that plugins waited for (`put_input`);
+    - requests of other threads: submissions, cancellations, emitted events, reports (`put`);
+    - the announcement of the end, whatever requested it: `stop`, the timeout, a policy, a lack of work
+      (`put_and_wake`).
+
+    The run takes each of them at one place, in `_handle_for_a_while`. Anything put in on the loop's thread counts as
+    caused, and so do signals, which overtake everything (`put_first`).
 
     Args:
         loop: The loop of the run. Everything is handled on the creating thread, with its context variables.
         turns: Says when the loop needs a turn before the next input.
-        on_work: Called with each executor future that has ended.
-        on_idle: Called when everything that was put in has been handled.
-        on_crash: Called with whatever a handler raised; handling continues afterwards.
     """
 
     __slots__ = (
@@ -56,27 +61,37 @@ class Inbox:
         "_turns",
     )
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        turns: Turns,
-        *,
-        on_work: Callable[[Work[Any]], None],
-        on_idle: Callable[[], None],
-        on_crash: Callable[[BaseException], None],
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, turns: Turns) -> None:
         self._inputs: deque[Any] = deque()
         self._caused: deque[Any] = deque()
         self._turns = turns
         self._loop = loop
         self._thread = get_ident()
         self._context = contextvars.copy_context()
-        self._on_work = on_work
-        self._on_idle = on_idle
-        self._on_crash = on_crash
+        self._on_work: Callable[[Work[Any]], None]
+        self._on_idle: Callable[[], None]
+        self._on_crash: Callable[[BaseException], None]
         self._awake = False  # a drain is running or scheduled
         self._in_turn = False  # the loop gets a turn before anything else is handled
         self._closed = False
+
+    def connect(
+        self,
+        *,
+        on_work: Callable[[Work[Any]], None],
+        on_idle: Callable[[], None],
+        on_crash: Callable[[BaseException], None],
+    ) -> None:
+        """Say who handles what, before the loop has its first turn.
+
+        Args:
+            on_work: Called with each executor future that has ended.
+            on_idle: Called when everything that was put in has been handled.
+            on_crash: Called with whatever a handler raised; handling continues afterwards.
+        """
+        self._on_work = on_work
+        self._on_idle = on_idle
+        self._on_crash = on_crash
 
     def __len__(self) -> int:
         return len(self._caused) + len(self._inputs)
@@ -208,7 +223,7 @@ class Inbox:
                 elif turns.needed and self._needs_turn():
                     return
                 elif inputs:
-                    item = inputs.popleft()
+                    item = inputs.popleft()  # the only place where a run takes an input
                     left = MAX_BURST
                     turns.needed = turns.alive
                 else:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import select
-import selectors
 import sys
-import weakref
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from amltk.scheduling._loop import forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,31 +38,11 @@ def running_loop_set_aside() -> Iterator[None]:
             asyncio.tasks._enter_task(loop, task)
 
 
-_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
-
-
 def new_loop() -> asyncio.AbstractEventLoop:
     """A new event loop, which a forked copy of the process does not share with its parent."""
     loop = asyncio.new_event_loop()
-    _loops.add(loop)
+    forks.loops.add(loop)
     return loop
-
-
-def _part_with_parent() -> None:
-    """Give the loops of a process that was just forked their own epoll object and self-pipe.
-
-    They would otherwise share these with the parent: if a callback forks, and an exception takes the child out of the
-    run, the child would take away events that the parent waits for. asyncio does not handle this.
-    """
-    for loop in list(_loops):
-        selector: Any = getattr(loop, "_selector", None)
-        if not loop.is_closed() and hasattr(select, "epoll") and isinstance(selector, selectors.EpollSelector):
-            selector._selector = select.epoll()  # type: ignore[attr-defined]
-            loop._close_self_pipe()  # type: ignore[attr-defined]
-            loop._make_self_pipe()  # type: ignore[attr-defined]
-
-
-os.register_at_fork(after_in_child=_part_with_parent)
 
 
 def drive(

@@ -34,11 +34,6 @@ class Interruptible(Protocol):
         ...
 
     @property
-    def interrupted(self) -> bool:
-        """Whether an interruption has reached it."""
-        ...
-
-    @property
     def n_interruptions(self) -> int:
         """How many interruptions have reached it."""
         ...
@@ -187,7 +182,7 @@ class Interrupts:
         if is_last and self._terminated:
             Interrupts._terminated = False
             signal.raise_signal(signal.SIGTERM)  # now it has its usual effect: it ends the process
-        if kind is None and self._is_told and not self._run.interrupted:
+        if kind is None and self._is_told and not self._run.n_interruptions:
             raise KeyboardInterrupt  # the signal arrived too late for the run
 
     def _handle(self, signum: int, _frame: FrameType | None) -> None:

@@ -44,7 +44,9 @@ class DeliveryListener(Protocol):
 
 
 class Delivery:
-    """Calls callbacks on the loop's thread and tracks those that are `async def`.
+    """Calls callbacks and tracks those that are `async def`. On the loop's thread; `in_user_code` may be read anywhere.
+
+    Owns the coroutines of callbacks until they have ended.
 
     Args:
         loop: The loop of the run.

@@ -23,8 +23,37 @@ class Phase(enum.Enum):
     OVER = "is over"
 
 
+class EndCause:
+    """Why a run ends: what requested it, and what went wrong.
+
+    Attributes:
+        code: The reason for the end.
+        message: The reason in the words of whatever requested the end; empty if there are none.
+        exception: What went wrong; None if nothing did, or if it was dropped.
+        raises: Whether the run raises the exception.
+    """
+
+    __slots__ = ("_reason", "code", "exception", "message", "raises")
+
+    def __init__(self, code: ExitState.Code = ExitState.Code.UNKNOWN, message: str = "", reason: str = "") -> None:
+        self.code: ExitState.Code = code
+        self.message: str = message
+        self.exception: BaseException | None = None
+        self.raises: bool = False
+        self._reason = reason  # in place of an exception that was dropped
+
+    @property
+    def reason(self) -> str:
+        """Why the run ends, in words, for messages."""
+        if self.exception is not None:
+            return safe_repr(self.exception)
+        return self._reason or (f"{self.code.name}: {self.message}" if self.message else self.code.name)
+
+
 class RunLifecycle:
-    """The phase of a run, the reason for its end, and what is to be raised. May be used from any thread.
+    """The phase of a run and the cause of its end.
+
+    Owns both: nothing else changes them. May be used from any thread, and by signal handlers.
 
     The first reason counts. So does the first exception, except that one to be raised takes precedence over one that is
     not.
@@ -35,24 +64,29 @@ class RunLifecycle:
     Attributes:
         phase: The phase of the run.
         running: Whether the run accepts work, that is, whether the phase is `RUNNING`.
-        code: The reason for the end.
-        message: The reason in the words of whatever requested the end; empty if there are none.
-        exception: What went wrong.
-        raises: Whether the run raises the exception.
+        cause: Why it ends.
         abandon: Whether the run ends without waiting for compute.
+        abandoning: Whether the run itself cancels and kills now, so that no policy applies to how calls end.
     """
 
     def __init__(self, pending: Sized) -> None:
         self.phase: Phase = Phase.IDLE
         self.running: bool = False
-        self.code: ExitState.Code = ExitState.Code.UNKNOWN
-        self.message: str = ""
-        self.exception: BaseException | None = None
-        self.raises: bool = False
+        self.cause: EndCause = EndCause()
         self.abandon: bool = False
-        self._reason = ""  # why it ended, if the exception is not kept
+        self.abandoning: bool = False
         self._pending = pending
         self._lock = threading.RLock()  # a signal handler may stop the run while its own thread holds it
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the end was requested."""
+        return self.phase in {Phase.FINISHING, Phase.OVER}
+
+    @property
+    def is_over(self) -> bool:
+        """Whether everything was delivered."""
+        return self.phase is Phase.OVER
 
     def move_to(self, phase: Phase) -> None:
         """Enter a phase."""
@@ -62,7 +96,7 @@ class RunLifecycle:
     def check_running(self, what: str) -> None:
         """Raise an error saying that `what` cannot be done, unless the run accepts work."""
         if not self.running:
-            why = "" if self.phase is Phase.IDLE else f" ({self.reason})"
+            why = "" if self.phase is Phase.IDLE else f" ({self.cause.reason})"
             raise SchedulerNotRunningError(
                 f"cannot {what}: the run {self.phase.value}{why}; guard it with `if scheduler.running():`"
             )
@@ -85,8 +119,8 @@ class RunLifecycle:
             if not self.running or (code is ExitState.Code.EXHAUSTED and self._pending):
                 return False
             self.move_to(Phase.FINISHING)
-            self.code = code
-            self.message = message
+            self.cause.code = code
+            self.cause.message = message
             return True
 
     def keep(self, exception: BaseException, *, raises: bool) -> bool:
@@ -96,22 +130,19 @@ class RunLifecycle:
             False if the exception was not kept because there is an earlier one.
         """
         with self._lock:
-            if self.exception is not None and (self.raises or not raises):
+            cause = self.cause
+            if cause.exception is not None and (cause.raises or not raises):
                 return False
-            self.exception = exception
-            self.raises = raises
+            cause.exception = exception
+            cause.raises = raises
             return True
 
-    def without_exception(self) -> RunLifecycle:
-        """A copy without the exception, whose traceback has frames that may keep anything alive."""
-        bare = RunLifecycle(self._pending)
-        bare.phase, bare.running, bare.code, bare.abandon = self.phase, self.running, self.code, self.abandon
-        bare.message, bare._reason = self.message, self.reason
-        return bare
+    def drop_exception(self) -> EndCause:
+        """Drop the exception: much refers to a run, and the frames of a traceback may keep anything alive.
 
-    @property
-    def reason(self) -> str:
-        """Why the run ends, in words, for messages."""
-        if self.exception is not None:
-            return safe_repr(self.exception)
-        return self._reason or (f"{self.code.name}: {self.message}" if self.message else self.code.name)
+        Returns:
+            Why the run ended, with the exception.
+        """
+        cause = self.cause
+        self.cause = EndCause(cause.code, cause.message, cause.reason)
+        return cause

@@ -20,6 +20,9 @@ class PendingCalls:
     A submission is *pending* while the executor has it. It is *waiting* before that, if it was submitted from another
     thread, and while plugins review the outcome of an attempt. Every operation takes constant time.
 
+    Owns the numbers and the counts. Changed on the loop's thread only, but for `wait`, which the lock of `RunLifecycle`
+    guards; may be read from any thread.
+
     Args:
         numbers: The numbers for accepted submissions.
     """

@@ -38,6 +38,8 @@ class View(Protocol):
 class DisplayRefresher:
     """Draws a view a few times a second. A view that raises is dropped: a display must not end the run.
 
+    Owns the view and the timer of the next drawing. On the loop's thread.
+
     Args:
         loop: The loop of the run.
         view: The view; if None, nothing is done and nothing wakes the loop.

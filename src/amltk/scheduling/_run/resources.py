@@ -24,7 +24,10 @@ S = TypeVar("S", bound=Closable)
 
 
 class RunResources:
-    """Resources that are created on first use and closed with the run. May be used from any thread."""
+    """Resources that are created on first use and closed with the run.
+
+    Owns them. `get` may be called from any thread, `close` on the loop's thread.
+    """
 
     def __init__(self) -> None:
         self._things: dict[Hashable, Any] = {}

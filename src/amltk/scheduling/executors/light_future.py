@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from typing import Any, TypeVar
 
 from amltk._compat import FINISHED, PENDING, RUNNING
@@ -20,18 +20,18 @@ class _Condition(_RLock):  # type: ignore[misc] # a type only at run time
 
     __slots__ = ("__dict__",)  # created only for those that are waited on
 
-    _waited_for: threading.Condition | None = None
+    waited_for: threading.Condition | None = None
 
     def wait(self, timeout: float | None = None) -> bool:
         """Like `threading.Condition.wait`."""
-        if self._waited_for is None:  # the caller holds the lock, so only one is created
-            self._waited_for = threading.Condition(self)
-        return self._waited_for.wait(timeout)
+        if self.waited_for is None:  # the caller holds the lock, so only one is created
+            self.waited_for = threading.Condition(self)
+        return self.waited_for.wait(timeout)
 
     def notify_all(self) -> None:
         """Like `threading.Condition.notify_all`."""
-        if self._waited_for is not None:
-            self._waited_for.notify_all()
+        if self.waited_for is not None:
+            self.waited_for.notify_all()
 
 
 class LightFuture(Future[T]):
@@ -51,6 +51,20 @@ class LightFuture(Future[T]):
 
     def check_waiting(self) -> None:
         """Called before this thread waits for the end; a subclass raises where that would not come."""
+
+    def set_result(self, result: T) -> None:
+        """Like `concurrent.futures.Future.set_result`."""
+        condition = self._condition
+        with condition:
+            if self._state not in _UNENDED:
+                raise InvalidStateError(f"{self._state}: {self!r}")
+            self._result = result
+            self._state = FINISHED
+            for waiter in self._waiters:
+                waiter.add_result(self)
+            if condition.waited_for is not None:
+                condition.notify_all()
+        self._invoke_callbacks()  # type: ignore[attr-defined]
 
     def result(self, timeout: float | None = None) -> T:
         """Like `concurrent.futures.Future.result`."""

@@ -113,6 +113,6 @@ def test_it_is_small_in_a_pickle() -> None:
     def local(x: int) -> tuple[int, str]:
         return x, ballast
 
-    parcels = [pickler.payload(nested(local), (n,), {}) for n in range(3)]
+    parcels = [pickler.payload(nested(local), None, (n,), {}) for n in range(3)]
     assert all(definitions.of(local) in uses for _, _, _, uses in parcels)
     assert max(len(payload) for _, payload, _, _ in parcels) < 1000

@@ -215,7 +215,7 @@ class ProcessPool(Executor):
 
 def _current_folder() -> str | None:
     try:
-        return os.getcwd()  # noqa: PTH109 - a string, since it is sent to workers
+        return os.getcwd()  # a string, since it is sent to workers
     except OSError:
         return None  # it was removed: workers start in the folder of this process
 

@@ -69,7 +69,7 @@ class Initializer:
         """
         with _as_if_spawning(self._loans):
             pickler = _InitializerPickler(definitions, forks=self._forks)
-            payload = pickler.payload(partial(self._function, *self._args), (), {})
+            payload = pickler.payload(partial(self._function, *self._args), None, (), {})
         self._loans += [use for use in payload[3] if isinstance(use, Loan)]
         return payload
 

@@ -19,7 +19,6 @@ import signal
 import sys
 import threading
 import types
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from amltk import _compat
@@ -41,7 +40,7 @@ _FILE, _RAW_FILE = _compat.file_types()
 
 _BUFFERS = (io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)
 
-_INSTALLED = (str(Path(os.__file__).parent), str(Path(__file__).parents[4]), "<frozen")
+_INSTALLED = (os.path.dirname(os.__file__), os.path.dirname(_compat.__file__), "<frozen")
 """The prefixes of file names that are part of Python or of this package."""
 
 _LIBRARIES = ("site-packages", "dist-packages")
@@ -156,7 +155,7 @@ def _place(frame: FrameType) -> str:
             users = current
         current = current.f_back
     code = (users or innermost).f_code
-    return f"{code.co_name} in {Path(code.co_filename).name}"
+    return f"{code.co_name} in {os.path.basename(code.co_filename)}"
 
 
 def _drop_globals() -> None:

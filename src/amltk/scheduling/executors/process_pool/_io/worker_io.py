@@ -10,7 +10,7 @@ import pickle
 import selectors
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk._notes import add_note, safe_repr
 from amltk.scheduling.executors._transfer.unpicklable import explain_call
@@ -130,10 +130,16 @@ class WorkerIO:
         """
         problems: list[tuple[PoolFuture, BaseException]] = []
         with self._pickling:
+            pickler = self._pickler
+            defined: Any = None
+            definition: Definition | None = None
             for call in calls:
                 fn = call.fn
                 try:
-                    call.payload = self._pickler.payload(fn, call.args, call.kwargs)
+                    if fn is not defined:  # the program cannot have changed it since the last call
+                        definition = pickler.definition(fn)
+                        defined = fn
+                    call.payload = pickler.payload(fn, definition, call.args, call.kwargs)
                 except BaseException as raised:  # noqa: BLE001 - this is the call's outcome
                     error = explain_call(raised, fn, call.args, call.kwargs, make_pickler)
                     add_note(error, f"raised while pickling a call of {safe_repr(fn)} for a worker process")

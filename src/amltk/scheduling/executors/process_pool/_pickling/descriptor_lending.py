@@ -13,10 +13,8 @@ import os
 import selectors
 import socket
 import sys
-import tempfile
 import threading
 from collections import deque
-from pathlib import Path
 from typing import NamedTuple
 
 KEY_BYTES = 16
@@ -87,8 +85,10 @@ class _Desk:
             )  # an abstract name, without a file
             self.address: str = "\0" + self._listener.getsockname()[1:].decode()
         else:
+            import tempfile  # slow to import, and not needed on Linux
+
             self._folder = tempfile.mkdtemp(prefix="amltk-")
-            self.address = str(Path(self._folder, "desk"))
+            self.address = os.path.join(self._folder, "desk")
             self._listener.bind(self.address)
         self._listener.listen(128)
         self._bell, self._ear = socket.socketpair()
@@ -138,8 +138,8 @@ class _Desk:
             sock.close()
         if self._folder is not None:
             with contextlib.suppress(OSError):
-                Path(self.address).unlink()
-                Path(self._folder).rmdir()
+                os.unlink(self.address)
+                os.rmdir(self._folder)
 
 
 class _Lender:

@@ -6,9 +6,9 @@ that were created by hand, or loaded from a file under a name by which they cann
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.executors.process_pool._pickling.worker_state import look_up
@@ -103,5 +103,5 @@ def _is_same(here: Any, found: Any) -> bool:
     if not isinstance(here, str) or not isinstance(found, str) or here == found:
         return True
     with suppress(OSError):
-        return Path(here).samefile(found)
-    return not Path(here).is_file() or not Path(found).is_file()  # for example "frozen", or within an archive
+        return os.path.samefile(here, found)
+    return not os.path.isfile(here) or not os.path.isfile(found)  # for example "frozen", or within an archive

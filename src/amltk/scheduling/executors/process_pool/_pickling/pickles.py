@@ -94,16 +94,25 @@ class CallPickler(ByValue):
         self._uses.append(loan)
         return loan.ticket
 
-    def payload(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallPayload:
-        """Pickle a call. A plain function or class is referred to by number.
+    def definition(self, fn: Any) -> Definition | None:
+        """The current definition of a function that calls refer to by number; None if it is pickled with each call.
+
+        Raises:
+            Exception: As `payload`.
+        """
+        return self._definitions.of(fn) if isinstance(fn, DEFINED) else None
+
+    def payload(
+        self, fn: Any, definition: Definition | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> CallPayload:
+        """Pickle a call of a function with its current definition.
 
         Raises:
             Exception: Whatever the methods of the user's objects raise, or a `pickle.PicklingError`.
         """
         pieces = self._pieces
         try:
-            if isinstance(fn, DEFINED):
-                definition = self._definitions.of(fn)
+            if definition is not None:
                 number = definition.number
                 uses: list[Definition | Loan] = [definition]
                 self._uses = uses  # collects what the pickle refers to

@@ -6,12 +6,12 @@ import copyreg
 import functools
 import inspect
 import linecache
+import os
 import sys
 import typing
 import weakref
 from collections import ChainMap
 from importlib import import_module
-from pathlib import Path
 from types import CellType, CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,7 @@ def source_of(code: CodeType) -> tuple[str, list[str]] | None:
     Examples are notebook cells, input of an interactive interpreter, `python -c`, and doctests.
     """
     filename = code.co_filename
-    if Path(filename).is_file():
+    if os.path.isfile(filename):
         return None
     lines = linecache.getlines(filename) or _compat.interactive_source(code)
     return (filename, list(lines)) if lines else None

@@ -44,8 +44,11 @@ no-op calls any faster.
 LONG_CALL_SECONDS = 0.02
 """The seconds from which on a call is long: then nothing is sent in advance."""
 
-SMOOTHING = 0.75
-"""The weight of the past in the expected duration; the rest is the weight of the last call."""
+NOVELTY = 0.25
+"""The weight of the last call in the expected duration; the rest is the weight of the past."""
+
+UNKNOWN_SECONDS = math.inf
+"""The expected duration as long as no call has ended."""
 
 
 class WorkerSlot:
@@ -88,7 +91,7 @@ class Dispatcher:
     def __init__(self, max_workers: int, max_tasks_per_child: int | None) -> None:
         self.queue: deque[PoolFuture] = deque()
         self.slots: dict[int, WorkerSlot] = {}
-        self.expected: float = math.inf  # seconds per call
+        self.expected: float = UNKNOWN_SECONDS  # per call
         self._max_workers = max_workers
         self._most_calls = max_tasks_per_child or math.inf
         self._last_slot = 0
@@ -214,9 +217,8 @@ class Dispatcher:
         slot.closed = False
         if slot.begun >= self._most_calls and not slot.sent:
             slot.retired = True
-        self.expected = (
-            seconds if self.expected == math.inf else SMOOTHING * self.expected + (1 - SMOOTHING) * max(seconds, 0.0)
-        )
+        expected = self.expected
+        self.expected = seconds if expected == UNKNOWN_SECONDS else expected + NOVELTY * (seconds - expected)
         return call
 
     def take_back(self, slot: WorkerSlot, tokens: int) -> None:

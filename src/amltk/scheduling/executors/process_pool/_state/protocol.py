@@ -160,17 +160,16 @@ class Decoder:
         """Take complete frames, until one starts `_large`."""
         chunk, begin, end, size = self._chunk, self._begin, self._end, HEADER.size
         unpack = HEADER.unpack_from
-        while begin + size <= end:
+        while (table := begin + size) <= end:
             mark, kind, generation, definition, n_buffers, _, key, length, began, ended = unpack(chunk, begin)
+            if mark == MARK and not n_buffers and table + length <= end:
+                begin = table + length
+                frames.append(_frame((kind, key, generation, definition, began, ended, chunk[table:begin], ())))
+                continue
             if mark != MARK or length > MAX_FRAME_BYTES or n_buffers > MAX_BUFFERS:
                 self._refuse(begin, frames)
                 break
-            table = begin + size
             body = table + 8 * n_buffers
-            if not n_buffers and body + length <= end:
-                begin = body + length
-                frames.append(_frame((kind, key, generation, definition, began, ended, chunk[body:begin], ())))
-                continue
             if body <= end and (n_buffers or size + length > CHUNK_BYTES):
                 sizes = struct.unpack_from(f"<{n_buffers}Q", chunk, table)
                 if sum(n + _padding(n) for n in sizes) > length:

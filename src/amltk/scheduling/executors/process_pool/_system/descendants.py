@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -60,11 +59,19 @@ def watch(pid: int) -> int | None:
         return None
 
 
+def read_bytes(path: str) -> bytes:
+    """The content of a file; pathlib is slow to import."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def children() -> list[int]:
     """The pids of the children of this process, including zombies."""
     try:
         return [
-            int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_bytes().split()
+            int(pid)
+            for thread in os.listdir("/proc/self/task")
+            for pid in read_bytes(f"/proc/self/task/{thread}/children").split()
         ]
     except OSError:
         return list(_children_by_search())
@@ -73,11 +80,11 @@ def children() -> list[int]:
 def _children_by_search() -> Iterator[int]:
     """Like `children`, for a kernel that does not list them."""
     own = os.getpid()
-    for process in Path("/proc").glob("[0-9]*") if ON_LINUX else ():
+    for pid in filter(str.isdecimal, os.listdir("/proc")) if ON_LINUX else ():
         with contextlib.suppress(OSError):
-            state = (process / "stat").read_bytes()
+            state = read_bytes(f"/proc/{pid}/stat")
             if int(state[state.rindex(b")") + 2 :].split()[1]) == own:
-                yield int(process.name)
+                yield int(pid)
 
 
 def ended_children() -> Iterator[tuple[int, int]]:
@@ -125,7 +132,7 @@ class Strays:
         now = time.monotonic()
         if pid not in self._trackers:
             try:
-                command = Path(f"/proc/{pid}/cmdline").read_bytes()
+                command = read_bytes(f"/proc/{pid}/cmdline")
             except OSError:
                 return False
             if b"resource_tracker" not in command:

@@ -76,7 +76,7 @@ def me() -> Process:
 
 
 def _by_proc() -> Iterator[Process]:
-    for name in os.listdir("/proc"):  # noqa: PTH208 - only names are needed
+    for name in os.listdir("/proc"):  # only names are needed
         if name.isdecimal() and (process := _stat(name)) is not None:
             yield process
 
@@ -143,7 +143,7 @@ def footprint(process: Process) -> Footprint:
 def _proportional(process: Process) -> Footprint:
     """Each page divided by the number of processes that share it; the whole page if that cannot be read."""
     try:
-        with open(f"/proc/{process.pid}/{_SMAPS}", "rb") as file:  # noqa: PTH123 - takes a third of the time
+        with open(f"/proc/{process.pid}/{_SMAPS}", "rb") as file:  # takes a third of the time
             return Footprint(sum(int(line.split()[1]) * 1024 for line in file if line.startswith(b"Pss:")), 0)
     except (FileNotFoundError, ProcessLookupError):  # the process has ended, or this system has no such file
         return Footprint(process.resident if _SMAPS is None else 0, 0)
@@ -166,7 +166,7 @@ def by_psutil_private(process: Process) -> Footprint:
 
 def _smaps() -> str | None:
     """The name of the memory file: the short one since Linux 4.14, or None if the kernel lacks it."""
-    return next((name for name in ("smaps_rollup", "smaps") if os.path.exists(f"/proc/self/{name}")), None)  # noqa: PTH110
+    return next((name for name in ("smaps_rollup", "smaps") if os.path.exists(f"/proc/self/{name}")), None)
 
 
 _SMAPS = _smaps()

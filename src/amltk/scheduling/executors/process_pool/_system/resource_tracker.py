@@ -10,6 +10,7 @@ children in this way.
 from __future__ import annotations
 
 import os
+import select
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,8 @@ class Forwarding:
         else:
             self._reader, self.descriptor = os.pipe()
             os.set_blocking(self._reader, False)
+            self._poll = select.poll()
+            self._poll.register(self._reader, select.POLLIN)
 
     def fileno(self) -> int:
         """The descriptor that signals something to forward; -1 if workers write to the tracker directly."""
@@ -44,7 +47,8 @@ class Forwarding:
 
     def forward(self) -> None:
         """Forward the lines of workers to the tracker; must be called before their results are delivered."""
-        if self._reader is None:
+        # Asked first, since every turn of the pool calls this: a read that finds nothing raises, which takes longer.
+        if self._reader is None or not (self._rest or self._poll.poll(0)):
             return
         try:
             while received := os.read(self._reader, 1 << 16):

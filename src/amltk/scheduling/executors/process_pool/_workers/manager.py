@@ -156,8 +156,9 @@ class WorkerManager:
 
     def needed(self) -> bool:
         """Whether `look_after` may have to run at once, apart from its schedule. Requires the lock."""
-        may_start = self._retry_at is None and not self._is_asking()
-        return self._io.manager_wanted or (may_start and self._dispatcher.wants_slot())
+        return self._io.manager_wanted or (
+            self._dispatcher.wants_slot() and self._retry_at is None and not self._is_asking()
+        )
 
     def _is_asking(self) -> bool:
         """Whether the maximum number of workers was requested that are not reported yet. Requires the lock."""

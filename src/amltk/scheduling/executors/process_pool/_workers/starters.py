@@ -167,7 +167,7 @@ class ForkServer:
             return
         command = _command(self._executable, server.__name__, "main")
         command += map(str, (theirs.fileno(), parent, tracker))
-        if directory is not None and not os.path.isdir(directory):  # noqa: PTH112 - a string, as it travels
+        if directory is not None and not os.path.isdir(directory):  # a string, as it travels
             _log.warning("%s, where this pool was made, is gone: its workers begin in the current folder", directory)
             directory = None
         self._process = subprocess.Popen(

@@ -48,7 +48,7 @@ class Holdings(NamedTuple):
         """What this process has now."""
         return cls(
             frozenset(sys._current_frames()),
-            len(os.listdir("/proc/self/task")),  # noqa: PTH208 - pathlib is slow to import
+            len(os.listdir("/proc/self/task")),
             frozenset(children()),
             frozenset(_descriptors()),
             sum(info.atexit for info in _compat.finalizers_at_exit()),
@@ -58,9 +58,9 @@ class Holdings(NamedTuple):
 
 def _descriptors() -> list[tuple[int, str]]:
     found = []
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+    for name in os.listdir("/proc/self/fd"):
         try:
-            found.append((int(name), os.readlink(f"/proc/self/fd/{name}")))  # noqa: PTH115
+            found.append((int(name), os.readlink(f"/proc/self/fd/{name}")))
         except OSError:
             continue  # the descriptor of this very search
     return found
@@ -103,7 +103,7 @@ def _threads_of_blas() -> int:
 
 def _mapped() -> set[str]:
     """The files that are mapped into the memory of this process."""
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         return {fields[-1].rstrip() for line in maps if len(fields := line.split(None, 5)) == 6}  # noqa: PLR2004
 
 
@@ -119,12 +119,12 @@ def _kind(descriptor: int, target: str) -> str | None:
         return "what an event loop waits with"
     if target.startswith(("pipe:", "anon_inode:")):
         return "a channel to another process or thread"
-    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as info:  # noqa: PTH123
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as info:
         flags = next((int(line.split()[1], 8) for line in info if line.startswith("flags:")), 0)
     if flags & WRITABLE:
         return "a file to write into"
     try:
-        is_file = stat.S_ISREG(os.stat(f"/proc/self/fd/{descriptor}").st_mode)  # noqa: PTH116
+        is_file = stat.S_ISREG(os.stat(f"/proc/self/fd/{descriptor}").st_mode)
     except OSError:
         return None  # it is closed by now
     return "a file whose position all copies would share" if is_file else None

@@ -40,6 +40,9 @@ MAX_FAILED_FORKS = 3
 
 _failed_forks = 0
 
+MANY_OBJECTS = 10_000_000
+"""How many objects modules create before they are collected while they are imported."""
+
 UNFIT = 3
 """The exit code of a warm process that is unfit for forking."""
 
@@ -95,6 +98,9 @@ def _preload(preload: Preload, connection: socket.socket) -> None:
     worker.prepare(preload.path, preload.argv, preload.program, preload.main)
     directory = os.open(".", os.O_PATH)
     before = Holdings.now()
+    thresholds = gc.get_threshold()
+    # The collector would take a tenth of an import. Not disabled: a module may have its own wishes, which then count.
+    gc.set_threshold(MANY_OBJECTS)
     for name in preload.modules:
         send(connection, Message(Kind.IMPORTING, payload=name.encode()))
         try:
@@ -109,7 +115,8 @@ def _preload(preload: Preload, connection: socket.socket) -> None:
     os.fchdir(directory)
     os.close(directory)
     orderly_exit.flush_output()  # else each worker would print the buffered output
-    gc.collect()
+    if gc.get_threshold()[0] == MANY_OBJECTS:
+        gc.set_threshold(*thresholds)
     gc.freeze()  # pages that the collector does not touch stay shared
     send(connection, Message(Kind.READY))
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class OutcomeHooks:
     """Calls the reviews of a call, and holds its ending back as long as one of them requests. On the loop's thread.
 
+    Owns the futures that are held back, with their outcomes.
+
     Args:
         loop: The loop of the run.
         inbox: What follows goes through it as an input, after events of the plugins: `Comm` uses it in the same way.
@@ -47,15 +49,16 @@ class OutcomeHooks:
         self._on_error = on_error
         self._held: dict[Future[Any], tuple[list[asyncio.Future[bool]], Outcome]] = {}
 
-    def ask(self, future: Future[Any], call: Call, outcome: Outcome) -> None:
-        """Let all plugins of the call review an outcome."""
+    def ask(self, future: Future[Any], call: Call, outcome: Outcome) -> bool:
+        """Let all plugins of the call review an outcome. Return whether any of them holds the ending back."""
         holds = [hold for review in call.reviews if (hold := self._answer(future, review, outcome)) is not None]
         if not holds:
             self._inbox.put_input(self._conclude, future, outcome)
-            return
+            return False
         self._held[future] = holds, outcome
         done = asyncio.gather(*holds, return_exceptions=True)
         done.add_done_callback(partial(self._inbox.put_input, self._answered, future, call))
+        return True
 
     def _answer(self, future: Future[Any], review: Review, outcome: Outcome) -> asyncio.Future[bool] | None:
         try:

@@ -31,6 +31,9 @@ class Steps:
     afterwards, and executors keep computing. During a step signals end the run cleanly; in between they are left to the
     caller.
 
+    Owns the loop and the task of the run. On the thread that made it, but for `close`, which may be called from any
+    thread.
+
     Args:
         make_run: Creates the run, on the loop.
 
@@ -72,9 +75,9 @@ class Steps:
             nested_loop.running_loop_set_aside(),
             Interrupts(self.run, self._life, holds_up_others=True) as interrupts,
         ):
-            nested_loop.drive(self._loop, self._woken, self.run.interrupt)
+            nested_loop.drive(self._loop, self._woken, self.run.end_requests.interrupt)
             if interrupts.told:  # the signal takes effect when the run is over
-                nested_loop.drive(self._loop, self._life, self.run.interrupt)
+                nested_loop.drive(self._loop, self._life, self.run.end_requests.interrupt)
 
     def wake(self) -> None:
         """End the current step soon. Called on the loop's thread."""
@@ -115,13 +118,13 @@ class Steps:
             finally:
                 with nested_loop.running_loop_set_aside():
                     self._runner.close()
-                self.run.drop_exception()
+                self.run.lifecycle.drop_exception()
 
     def _leave(self, why: str) -> None:
         raised = sys.exc_info()[1]
-        self._loop.call_soon(self.run.leave, why)  # takes effect once the run has begun
+        self._loop.call_soon(self.run.end_requests.leave, why)  # takes effect once the run has begun
         while not self.over:
             self.step()
-        error = self.run.lifecycle.exception
+        error = self.run.lifecycle.cause.exception
         if error is not None and error is not raised:
             _log.error("the run has raised when the loop over its results was left", exc_info=error)

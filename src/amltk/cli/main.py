@@ -1,0 +1,80 @@
+"""The arguments of the command, and what becomes of errors."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from amltk.cli import care, tables
+from amltk.cli.show import show
+from amltk.exceptions import SchedulerError
+from amltk.journal.history.call import FIELDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Command = Callable[[argparse.Namespace], int]
+
+_INTERRUPTED = 130
+"""What shells report for a program that Ctrl-C has ended."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: Its arguments; None for those of this process.
+
+    Returns:
+        The exit code: 0 if all is well, 1 if the journal is damaged or cannot be used; wrong arguments exit with 2.
+    """
+    options = _parser().parse_args(argv)
+    command: Command = options.command
+    try:
+        code = command(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # who reads it has seen enough, as `| head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except (SchedulerError, ValueError, OSError) as error:
+        print(f"amltk: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="amltk", description="Look at the journals of experiments, and see to them.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        sub.add_argument("folder", help="the folder of the experiment")
+        sub.set_defaults(command=command)
+        return sub
+
+    add("show", show, "How an experiment stands.")
+    _add_calls(add("calls", tables.calls, "A table of its calls."))
+    out = add("export", tables.export, "Write its calls to a file.")
+    out.add_argument("file", help="the file; its name ends with .csv, .sqlite or .parquet")
+    add("verify", care.verify, "Check that all of it is what was written. Exits with 1 if it is not.")
+    add("repair", care.repair, "Keep what precedes damage, and put the rest aside.")
+    back = add("rewind", care.rewind, "Go back to an earlier moment, and put what came later aside.")
+    where = back.add_mutually_exclusive_group(required=True)
+    where.add_argument("--to", type=int, metavar="N", help="keep the records that are numbered below N")
+    where.add_argument("--to-call", type=int, metavar="N", help="keep what precedes the submission of call N")
+    return parser
+
+
+def _add_calls(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--failed", action="store_true", help="only calls that raised, or whose worker was lost")
+    parser.add_argument("--sort", choices=FIELDS, default="number", help="in which order (default: number)")
+    parser.add_argument("--reverse", action="store_true", help="the greatest first")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as a JSON array")
+    form.add_argument("--csv", action="store_true", help="as CSV")

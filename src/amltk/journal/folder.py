@@ -1,0 +1,91 @@
+"""The folder of an experiment: where its files are. Their names never come from data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from amltk.exceptions import JournalError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+
+
+class Folder:
+    """The folder of an experiment.
+
+    Args:
+        path: Where it is. What it means does not change when the program changes its working directory.
+
+    Attributes:
+        path: Its absolute path.
+        log: The file with the records.
+        lock: The file whose lock the writing process has.
+        values: The folder with values that are too large for a record.
+        calls: The folder with the places of calls.
+        cut: The folder with what `repair` and `rewind` have cut off.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(os.path.abspath(os.path.expanduser(os.fspath(path))))  # noqa: PTH100, PTH111 - not resolve()
+        self.log = self.path / "journal.log"
+        self.lock = self.path / "lock"
+        self.values = self.path / "values"
+        self.calls = self.path / "calls"
+        self.cut = self.path / "cut"
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def make(self) -> Self:
+        """Make it if it is not there, readable by its owner only; a folder that is there stays as it is.
+
+        Raises:
+            JournalError: It cannot be made, or cannot be written to.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(FOLDER_MODE, exist_ok=True)
+            self.values.mkdir(FOLDER_MODE, exist_ok=True)
+        except FileExistsError as error:
+            raise JournalError(f"the journal {self} is a file: give a folder, or the name of one to be made") from error
+        except OSError as error:
+            raise unusable(self, "made", error) from error
+        return self
+
+    def value(self, number: int) -> Path:
+        """The file with the value of the record of this number."""
+        return self.values / value_name(number)
+
+    def call(self, number: int) -> Path:
+        """The place of the call of this number, which stays the same over attempts and restarts; made if need be."""
+        path = self.calls / str(int(number))
+        path.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+        return path
+
+
+def value_name(number: int) -> str:
+    """The name, within its folder, of the file with the value of the record of this number."""
+    return f"{number:012d}"
+
+
+def sync_folder(path: Path) -> None:
+    """Have the system keep the names in a folder, over a loss of power, too."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def unusable(folder: Folder, what: str, error: OSError) -> JournalError:
+    """The error that says that a folder cannot be made, opened or read."""
+    reason = error.strerror or str(error)
+    where = f" ({error.filename})" if error.filename is not None and Path(error.filename) != folder.path else ""
+    return JournalError(
+        f"the journal {folder} cannot be {what}: {reason}{where}. Give a folder that this user may read and write"
+    )

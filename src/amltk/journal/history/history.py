@@ -1,0 +1,107 @@
+"""All calls of an experiment, for programs that look at it while it goes on or afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from amltk import _extras
+from amltk.journal.format import START, Position
+from amltk.journal.history.call import STATES, Call
+from amltk.journal.history.summary import Summary, summarize
+from amltk.journal.kinds import Kind
+from amltk.journal.reader import Reader
+
+if TYPE_CHECKING:
+    import os
+
+    import pandas as pd
+
+    from amltk.journal.folder import Folder
+
+
+def open(folder: str | os.PathLike[str]) -> History:  # noqa: A001 - as `gzip.open` and its like
+    """Read what is known of an experiment, also while another process goes on with it.
+
+    ```python
+    history = amltk.journal.open("search")
+    slowest = max(history.calls(), key=lambda call: call.duration or 0)
+    ```
+
+    Args:
+        folder: The folder of its journal.
+
+    Raises:
+        JournalError: There is no journal, or it cannot be read; see its subclasses.
+    """
+    history = History(folder)
+    history.calls()
+    return history
+
+
+class History:
+    """What the journal of an experiment says. Nothing is kept open, and values stay pickles.
+
+    Args:
+        folder: The folder of the journal.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._reader = Reader(folder)
+        self._calls: dict[int, Call] = {}
+        self._ends: dict[int, Position] = {}
+
+    @property
+    def folder(self) -> Folder:
+        """The folder of the journal."""
+        return self._reader.folder
+
+    def calls(self) -> list[Call]:
+        """All calls so far, in the order of their numbers. Only what is new is read.
+
+        Raises:
+            JournalError: The journal cannot be read; see its subclasses.
+        """
+        for record in self._reader.records():
+            if record.call is None:
+                continue
+            if record.kind == Kind.SUBMISSION:
+                self._calls[record.call] = Call.submitted_by(record)
+                self._ends.pop(record.call, None)
+            elif record.kind in STATES:
+                self._calls.setdefault(record.call, Call(record.call)).end(record)
+                self._ends[record.call] = Position(record.offset, record.number)
+        return [self._calls[number] for number in sorted(self._calls)]
+
+    def value(self, number: int) -> bytes | None:
+        """The pickle of what a call returned or raised; None if it has none.
+
+        Loading a pickle runs what its writer wanted: do it with journals of your own only.
+
+        Args:
+            number: The number of the call.
+
+        Raises:
+            KeyError: No end of such a call has been read.
+            JournalDamagedError: The value is not there, or is not what was written.
+        """
+        reader = Reader(self.folder, position=self._ends[number])
+        return reader.value(next(reader.records()))
+
+    def df(self) -> pd.DataFrame:
+        """The calls as a DataFrame, one row each, with times in UTC. Needs pandas.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+            JournalError: The journal cannot be read; see its subclasses.
+        """
+        load: Any = _extras.load("amltk.journal.history.frame", needs="pandas", extra="monitor")
+        frame: pd.DataFrame = load.frame(self.calls())
+        return frame
+
+    def summary(self) -> Summary:
+        """How the experiment stands. It reads all of the journal, but much faster than `calls` does.
+
+        Raises:
+            JournalError: The journal cannot be read; see its subclasses.
+        """
+        return summarize(Reader(self.folder, position=START))

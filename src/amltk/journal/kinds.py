@@ -1,0 +1,129 @@
+"""The kinds of records that a run writes, and the keys of their heads.
+
+Every key may be absent, and there may be others: readers skip the kinds and the keys that they do not know.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TypedDict
+
+
+class Kind(IntEnum):
+    """What a record is about. The numbers stand in journals, so they never change."""
+
+    HEADER = 0
+    """The first record, of the journal itself; its head is a `Header`."""
+    SESSION = 1
+    """A program began to use the journal; its head is a `Session`."""
+    SUBMISSION = 2
+    """A call was submitted, or is computed once more; its head is a `Submission`."""
+    RESULT = 3
+    """A call returned. The value is the pickle of what it returned; the head of this and of the other endings is an
+    `Outcome`."""
+    EXCEPTION = 4
+    """A call raised. The value is the pickle of the exception."""
+    CANCELLED = 5
+    """A call was cancelled."""
+    LOST = 6
+    """The worker of a call was lost."""
+    TIMER = 7
+    """A timer fired."""
+    MESSAGE = 8
+    """A call sent a message. The value is the pickle of the message."""
+    WAKEUP = 9
+    """An `async def` callback went on."""
+    STOP = 10
+    """Something asked the run to stop."""
+    NOTE = 11
+    """A value that the program noted, for one that is made once. The value is its pickle."""
+    SUSPEND = 12
+    """The session ended, and the experiment did not."""
+    FINISH = 13
+    """The run ended; its head is a `Finish`."""
+
+
+OUTCOMES: tuple[Kind, ...] = (Kind.RESULT, Kind.EXCEPTION, Kind.CANCELLED, Kind.LOST)
+"""The kinds of records that end a call."""
+
+
+class Header(TypedDict, total=False):
+    """The head of the first record.
+
+    Attributes:
+        format: The version of the format: major, minor.
+    """
+
+    format: tuple[int, int]
+
+
+class Session(TypedDict, total=False):
+    """The head of a session.
+
+    Attributes:
+        program: The program and its arguments.
+        host: The name of the machine.
+        pid: The process.
+        started: When the process was started, in seconds since the epoch.
+        python: The version of Python.
+        amltk: The version of this package.
+    """
+
+    program: list[str]
+    host: str
+    pid: int
+    started: float
+    python: str
+    amltk: str
+
+
+class Submission(TypedDict, total=False):
+    """The head of a submission.
+
+    Attributes:
+        task: The name of the task, or of the function if it has no task.
+        arguments: The arguments as a short text.
+        digest: A digest of the arguments, in hexadecimal digits.
+        attempt: How often the call was begun before.
+    """
+
+    task: str
+    arguments: str
+    digest: str
+    attempt: int
+
+
+class Outcome(TypedDict, total=False):
+    """The head of a result, an exception, a cancellation or a loss.
+
+    Attributes:
+        began: When a worker began the call, in seconds since the epoch.
+        duration: How long it was computed, in seconds.
+        host: The name of the worker's machine.
+        pid: The worker's process.
+        number: What the call returned, if that is a number.
+        type: The name of the exception's type.
+        message: The text of the exception.
+        traceback: The traceback of the worker, as text.
+    """
+
+    began: float
+    duration: float
+    host: str
+    pid: int
+    number: float
+    type: str
+    message: str
+    traceback: str
+
+
+class Finish(TypedDict, total=False):
+    """The head of the end of a run.
+
+    Attributes:
+        code: The name of the exit state's code.
+        reason: What the exit state says about it.
+    """
+
+    code: str
+    reason: str

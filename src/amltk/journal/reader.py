@@ -1,0 +1,151 @@
+"""Reads a journal, also while another process writes to it."""
+
+from __future__ import annotations
+
+import os
+from itertools import starmap
+from typing import TYPE_CHECKING
+
+from amltk.exceptions import JournalDamagedError, JournalError, JournalVersionError
+from amltk.journal.folder import Folder, unusable
+from amltk.journal.format import (
+    MARK,
+    START,
+    VERSION,
+    Position,
+    Record,
+    find_record,
+    frames,
+    position_after,
+    read_signature,
+    record_at,
+)
+from amltk.journal.kinds import Kind
+from amltk.journal.values import read_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from amltk.journal.format import Frame
+
+
+class Reader:
+    """Reads the records of a journal in their order.
+
+    Nothing is kept open between two calls of `records`, each of which goes on where the last one ended.
+
+    Args:
+        folder: The journal's folder.
+        position: Where to begin: the `position` of an earlier reader; None for the beginning.
+
+    Attributes:
+        folder: The folder.
+        torn: How many bytes there were at the end, when `records` came there, that are no whole record: what a process
+            was writing when it was killed, or is writing now. They are left out.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | Folder, *, position: Position | None = None) -> None:
+        self.folder = folder if isinstance(folder, Folder) else Folder(folder)
+        self._begin = position or START
+        self._last: Frame | None = None
+        self.torn = 0
+
+    @property
+    def position(self) -> Position:
+        """Behind the last record that was read."""
+        return self._begin if self._last is None else position_after(self._last)
+
+    def records(self) -> Iterator[Record]:
+        """The records from `position` to the present end; more may be there when it is called once more.
+
+        Raises:
+            JournalError: There is no journal, it cannot be read, or it has become shorter meanwhile.
+            JournalVersionError: It has a newer format.
+            JournalDamagedError: A record is not what was written. The position stays before it.
+        """
+        return starmap(Record, self.frames())
+
+    def frames(self) -> Iterator[Frame]:
+        """The same as `records` in tuples, for what goes through millions of them; raises the same."""
+        file = open_log(self.folder, os.O_RDONLY)
+        try:
+            limit = os.fstat(file).st_size
+            if limit < self.position.offset:
+                raise JournalError(f"the journal {self.folder} was cut off since it was read: open it again")
+            for frame in whole_frames(file, self.folder, self.position, limit):
+                self._last = frame
+                yield frame
+            self.torn = limit - self.position.offset
+        finally:
+            os.close(file)
+
+    def value(self, record: Record) -> bytes | None:
+        """The value of a record, as its pickle came from a worker; None if it has none.
+
+        Raises:
+            JournalDamagedError: It is in a file that is missing, or is not what was written.
+        """
+        return read_value(self.folder, record)
+
+
+def open_log(folder: Folder, flags: int) -> int:
+    """Open the log that is in a folder.
+
+    Raises:
+        JournalError: There is none, or it cannot be opened.
+    """
+    try:
+        return os.open(folder.log, flags)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise JournalError(f"there is no journal in {folder}: it has no file {folder.log.name}") from error
+    except OSError as error:
+        raise unusable(folder, "opened", error) from error
+
+
+def whole_frames(file: int, folder: Folder, position: Position, limit: int) -> Iterator[Frame]:
+    """The frames from `position` on, until `limit` or where the last whole one ends.
+
+    Raises:
+        JournalError: It is no journal.
+        JournalVersionError: It has a newer format.
+        JournalDamagedError: There are whole records behind one that is not.
+    """
+    signature = read_signature(file)
+    if not signature.startswith(MARK[: len(signature)]) and find_record(file, MARK, START, limit) is None:
+        raise JournalError(f"{folder.log} is not the log of a journal: give the folder of one, or a new one")
+    frame = None
+    for frame in frames(file, signature, position, limit):
+        if not frame[0]:
+            _check_version(folder, Record(*frame))
+        yield frame
+    position = position if frame is None else position_after(frame)
+    if position.offset < limit:
+        check_end(file, folder, position, limit)
+
+
+def check_end(file: int, folder: Folder, position: Position, limit: int) -> None:
+    """Check that what is behind `position`, which is no whole record, is the end of what a process was writing.
+
+    Raises:
+        JournalDamagedError: It is not: whole records are behind it, or one of another number is there.
+    """
+    # The signature is in the first record: where that is damaged, any record will do.
+    mark = read_signature(file) if position.number else MARK
+    if record_at(file, position.offset, limit) is None and find_record(file, mark, position, limit) is None:
+        return
+    raise JournalDamagedError(
+        f"the journal {folder} is damaged: record {position.number}, at byte {position.offset} of {folder.log.name}, "
+        f"is not what was written, and there are whole records behind it. `amltk repair {folder}` keeps what precedes "
+        "it and puts the rest aside",
+        offset=position.offset,
+        number=position.number,
+    )
+
+
+def _check_version(folder: Folder, record: Record) -> None:
+    major, minor = record.head.get("format", VERSION) if record.kind == Kind.HEADER else (0, 0)
+    if major != VERSION[0]:
+        raise JournalVersionError(
+            f"the journal {folder} has format {major}.{minor}, and this version of amltk reads {VERSION[0]}.x: "
+            "use the version that wrote it, or a newer one"
+        )

@@ -1,0 +1,172 @@
+"""Takes the calls of one run to its executor, and cancels them."""
+
+from __future__ import annotations
+
+from concurrent.futures import BrokenExecutor
+from concurrent.futures import Future as Work
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from amltk._notes import safe_repr
+from amltk.scheduling._run.dispatch import NOTHING
+from amltk.scheduling.events import callback_name
+from amltk.scheduling.future import Future
+from amltk.scheduling.scheduler_events import SchedulerEvents as Events
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from amltk.scheduling._run.calls.settlement import Settlement
+    from amltk.scheduling._run.context import RunContext
+    from amltk.scheduling._run.dispatch import Delivery
+    from amltk.scheduling._run.end_requests import EndRequests
+    from amltk.scheduling.call import Call
+    from amltk.scheduling.events import Channel
+    from amltk.scheduling.future import Observer
+
+
+class Submissions:
+    """Makes the future of each submission and has the executor compute it. Carries out cancellations.
+
+    Owns the way of a call until the executor has it; from then on `PendingCalls` has the future and `Settlement` ends
+    it. `submit`, `cancel` and `running_calls` may be called from any thread; everything else on the loop's thread.
+
+    Args:
+        context: The run.
+        delivery: Tells callbacks of a submission.
+        end_requests: Is told of an executor that is broken.
+        settlement: Ends futures.
+        observers: Called with every call that is submitted to the executor.
+    """
+
+    def __init__(
+        self,
+        context: RunContext,
+        delivery: Delivery,
+        end_requests: EndRequests,
+        settlement: Settlement,
+        observers: Sequence[Observer],
+    ) -> None:
+        self._loop = context.loop
+        self._thread = get_ident()
+        self._inbox = context.inbox
+        self._put_work = context.inbox.put_work
+        self._backend = context.backend
+        self._lifecycle = context.lifecycle
+        self._pending_calls = context.pending_calls
+        self._submitted = context.channel(Events.FUTURE_SUBMITTED)
+        self._tell = delivery.tell
+        self._end_requests = end_requests
+        self._settle = settlement.settle
+        self._hooks = settlement.hooks
+        self._awaited = settlement.awaited
+        self._observers = observers
+
+    def move_here(self) -> None:
+        """Make this the loop's thread. Not while the loop is running."""
+        self._thread = get_ident()
+
+    def submit(
+        self,
+        task: Any,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        call: Call | None = None,
+    ) -> Future[Any]:
+        """Accept a submission. `task` is None or its `Task`; `call` is the call as its plugins have prepared it."""
+        future = Future(self, task, fn, args, kwargs, self._loop, call)
+        if get_ident() == self._thread:
+            if not self._lifecycle.running:
+                self._lifecycle.check_running(f"submit {callback_name(fn)}")
+            self._hand_over(future, args, kwargs)
+        else:
+            self._lifecycle.accept(lambda: f"submit {callback_name(fn)}", lambda: self._pending_calls.wait(future))
+            self._inbox.put(self.hand_over_accepted, future, args, kwargs)
+        return future
+
+    def cancel(self, future: Future[Any]) -> bool:
+        """Carry out `Future.cancel`."""
+        if not self._inbox.here():
+            self._inbox.put(future.cancel)
+            return True
+        if future.done():
+            return False  # it ended meanwhile
+        work = future.work
+        future.mark_cancelled()
+        if self._hooks.drop(future):
+            return True
+        # The ending is caused by this call, it is not an input. Work that cannot be cancelled runs on; its future ends
+        # anyway, and its later outcome is dropped. A submission that the executor does not have yet is dropped at its
+        # turn.
+        if work is not None:
+            self._backend.cancel(work)
+            self._inbox.put(self._settle, work)
+        return True
+
+    def note_waiter(self, future: Future[Any]) -> None:
+        """Note that a future is awaited: what awaits it continues before the next input is handled."""
+        self._awaited.add(future)
+
+    def running_calls(self) -> list[Future[Any]] | None:
+        """Carry out `Scheduler.running_calls`."""
+        works = self._backend.running_calls(self._pending_calls.oldest)
+        return None if works is None else self._pending_calls.behind(works)
+
+    def _hand_over(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Submit to the executor. What that raises goes to the submitter: the submission was not accepted."""
+        try:
+            if future.call is None:
+                work = self._backend.submit(future.function, *args, **kwargs)
+            else:
+                work = self._backend.submit_call(future.call)
+        except BrokenExecutor as error:
+            self._end_requests.executor_broke(error)
+            raise
+        if not hasattr(work, "add_done_callback"):
+            executor = safe_repr(self._backend.executor)
+            raise TypeError(f"{executor} returned {safe_repr(work)} from submit(): it must return a future")
+        self._enter(work, future, args, kwargs)
+
+    def hand_over_accepted(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Submit to the executor what was accepted before, so that any error becomes its outcome.
+
+        For what another thread submitted, and for another attempt.
+        """
+        stand_in: Work[Any] = Work()
+        if future.cancelled() or self._lifecycle.abandoning:
+            stand_in.cancel()
+        else:
+            try:
+                self._hand_over(future, args, kwargs)
+                return
+            except BaseException as error:  # noqa: BLE001 - it becomes the outcome of the future
+                stand_in.set_exception(error)
+        self._enter(stand_in, future, args, kwargs)
+
+    def _enter(self, work: Work[Any], future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._pending_calls.enter(work, future)
+        try:
+            call = future.call
+            if call is not None:
+                call.future = future
+            for observer in self._observers:
+                observer(future, args, kwargs)
+            if call is None or call.attempt == 1:
+                self._announce(self._submitted, future, (), NOTHING)
+                if future.task is not None:
+                    self._announce(future.task.channels.submitted, future, args, kwargs)
+            work.add_done_callback(self._put_work)
+        except BaseException as error:
+            # It was accepted, so it needs an ending, which nothing else will deliver.
+            self._inbox.put(self._settle, work, error)
+            if not isinstance(error, Exception):
+                raise
+
+    def _announce(
+        self, channel: Channel, future: Future[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        if channel.calls:
+            self._inbox.put(self._tell, channel, (future, *args), kwargs)
+        else:
+            channel.count += 1

@@ -1,0 +1,53 @@
+"""What a journal costs a call, and what it costs to read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amltk.journal import Kind, Reader, Writer
+from tests.costs.counting import calls, instructions, most_bytes, per_task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def write(writer: Writer, n: int) -> None:
+    """A submission and a result of each of many calls, written in turns of eight."""
+    for call in range(n):
+        writer.add(Kind.SUBMISSION, {"task": "train", "arguments": "(0.123, layers=[64, 32])", "attempt": 0}, call=call)
+        writer.add(Kind.RESULT, {"duration": 1.25, "host": "node", "pid": 12}, b"x" * 100, call=call)
+        if call % 8 == 7:
+            writer.flush()
+
+
+def test_writing(tmp_path: Path, at_most: Callable[..., None]) -> None:
+    """A call whose submission and result are recorded takes few calls and instructions, and an eighth of a write."""
+    with Writer(tmp_path) as writer:
+        cost = per_task(calls, lambda n: write(writer, n))
+        at_most("calls for a recorded call", cost.total, 34, cost)
+        at_most("writes for a recorded call", cost["write"], 1 / 8)
+        cost = per_task(instructions, lambda n: write(writer, n))
+        at_most("instructions for a recorded call", cost.total, 400, cost)
+
+
+def test_reading(tmp_path: Path, at_most: Callable[..., None]) -> None:
+    """A record that is read takes few instructions; those before it are not kept."""
+    for n in (10_000, 20_000):  # of several pieces each, since the file is read in pieces
+        with Writer(tmp_path / str(n)) as writer:
+            write(writer, n)
+
+    def read(n: int) -> None:
+        for record in Reader(tmp_path / str(n)).records():
+            assert record.head is not None
+
+    with instructions() as few:
+        read(10_000)
+    with instructions() as many:
+        read(20_000)
+    at_most("instructions for a record that is read", (many.total() - few.total()) / 20_000, 250)
+    with most_bytes() as few:
+        read(10_000)
+    with most_bytes() as many:
+        read(20_000)
+    at_most("bytes for a recorded call of the past", (many["bytes"] - few["bytes"]) / 10_000, 20)
