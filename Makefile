@@ -44,14 +44,14 @@ unit: $(UNIT) ## Run the unit tests only, with the few packages that they need
 	@$(BIN)/python -m pytest tests/unit $(ARGS)
 
 pool: $(UNIT) ## Run the tests of the process pool (those of the standard library included) and of what things cost
-	@$(BIN)/python -m pytest tests/stdlib tests/integration/test_process_pool.py tests/costs $(ARGS)
+	@$(BIN)/python -m pytest tests/stdlib tests/integration/test_pool_*.py tests/costs $(ARGS)
 
 newest: ## Run the tests of the core with the newest versions of what users install, and say which are new
 	@$(MAKE) --no-print-directory VENV=.venv-newest .venv-newest/bin/python
 	@.venv-newest/bin/python -m pip --disable-pip-version-check --no-input -qq install --upgrade -r requirements/unit.in threadpoolctl loky
 	@.venv-newest/bin/python -m pip --disable-pip-version-check --no-input -qq install --no-deps --no-build-isolation -e .
 	@.venv-newest/bin/python requirements/newer.py
-	@.venv-newest/bin/python -m pytest tests/unit tests/integration/test_process_pool.py \
+	@.venv-newest/bin/python -m pytest tests/unit tests/integration/test_pool_*.py \
 	  tests/integration/test_main_module.py tests/integration/test_travel.py $(ARGS) || { \
 	  .venv-newest/bin/python requirements/newer.py --failed; exit 1; }
 

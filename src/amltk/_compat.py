@@ -236,7 +236,7 @@ def interpreter_flags() -> list[str]:
 
 
 def interactive_source(code: CodeType) -> list[str]:
-    """The lines of code that was typed into an interpreter; empty if there are none, and before CPython 3.13."""
+    """The lines of code that was typed into an interpreter; empty if CPython, before 3.14, does not keep them."""
     import linecache
 
     lines_of: Callable[[CodeType], list[str]] | None = getattr(linecache, "_getlines_from_code", None)

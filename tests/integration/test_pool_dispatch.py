@@ -1,0 +1,208 @@
+"""Which worker gets which call, and when: nothing waits behind a long call, and calls can be cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from amltk.exceptions import (
+    WallTimeLimitError,
+)
+from amltk.scheduling import Scheduler
+from amltk.scheduling.executors import CallLimits, ProcessPool
+from amltk.scheduling.executors.process_pool._state import dispatcher
+from tests.helpers.gate import GUARD, Gate, pass_gate
+from tests.helpers.workers import METHODS, identity, wait_for
+
+
+def touch(path: str, seconds: float = 0.0) -> int:
+    """Tell that it has begun, outside of the pool."""
+    with Path(path).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@pytest.mark.parametrize("at_once", [1, 2000])
+def test_nothing_waits_behind_a_long_call(tmp_path: Path, at_once: int) -> None:
+    """Short calls have made the pool send batches; then two long ones among short ones run at the same time.
+
+    Also if the short calls needed one worker only, so that the second one is still to be started.
+    """
+    with ProcessPool(2) as pool:
+        for _ in range(0, 2000, at_once):
+            for future in [pool.submit(identity, n) for n in range(at_once)]:
+                future.result(GUARD)
+        first, second = tmp_path / "1", tmp_path / "2"
+        calls = [pool.submit(meet, str(first), str(second))]
+        calls += [pool.submit(identity, n) for n in range(20)]
+        calls += [pool.submit(meet, str(second), str(first))]
+        calls += [pool.submit(identity, n) for n in range(20)]
+        for call in calls:
+            call.result(GUARD)
+
+
+def meet(mine: str, other: str) -> None:
+    """Return when the other one runs as well."""
+    Path(mine).touch()
+    while not Path(other).exists():
+        time.sleep(0.001)
+
+
+def test_work_goes_on_while_a_callback_blocks(tmp_path: Path) -> None:
+    """While a callback keeps the loop, what was submitted runs and a limit is enforced."""
+    scheduler = Scheduler.with_processes(1)
+    pool_calls: list[Any] = []
+
+    @scheduler.on_start
+    def block() -> None:
+        for n in range(20):
+            scheduler.submit(touch, str(tmp_path / str(n)))
+        pool = scheduler.executor
+        assert isinstance(pool, ProcessPool)
+        pool_calls.append(pool.submit_limited(CallLimits(wall_time=0.05), time.sleep, GUARD))
+        wait_for(lambda: pool_calls[0].done())
+        assert all((tmp_path / str(n)).exists() for n in range(20))
+
+    scheduler.run()
+    assert isinstance(pool_calls[0].exception(), WallTimeLimitError)
+    assert scheduler.event_counts[scheduler.FUTURE_RESULT] == 20
+
+
+def test_cancelling(tmp_path: Path) -> None:
+    """What waits never begins; what runs loses its worker and nothing else does; what has ended cannot be cancelled."""
+    with ProcessPool(1) as pool:
+        running = pool.submit(touch, str(tmp_path / "running"), GUARD)
+        waiting = [pool.submit(touch, str(tmp_path / f"waiting{n}")) for n in range(5)]
+        wait_for(running.running)
+        assert not waiting[0].running()
+        assert waiting[0].cancel()
+        assert waiting[3].cancel()
+        pid = pool.worker_pids[0]
+        assert running.cancel()
+        assert running.cancelled()
+        assert [waiting[n].result(GUARD) for n in (1, 2, 4)]
+        wait_for(lambda: not psutil.pid_exists(pid))
+        assert not (tmp_path / "waiting0").exists()
+        assert not (tmp_path / "waiting3").exists()
+        assert not waiting[1].cancel()
+
+
+def test_a_call_behind_one_that_was_cancelled_is_computed() -> None:
+    """A cancelled call that waits in front of another one takes nobody's place when a worker comes."""
+    with Gate() as gate, ProcessPool(1, initializer=pass_gate, initargs=(gate.address,)) as pool:
+        waiting = pool.submit(abs, -1)
+        gate.wait_begun()
+        assert waiting.cancel()
+        behind = pool.submit(abs, -2)
+        gate.open()
+        assert behind.result(GUARD) == 2
+
+
+def test_states_and_times_are_true() -> None:
+    """A call runs from the moment that its worker begins it, and knows when and where that was."""
+    with Gate() as gate, ProcessPool(1) as pool:
+        before = time.time()
+        first, second = pool.submit(pass_gate, gate.address), pool.submit(os.getpid)
+        gate.wait_begun()
+        assert first.running()
+        assert not second.running()
+        opened = time.time()
+        gate.open()
+        pid = second.result(GUARD)
+        assert not first.running()
+        assert first.pid == second.pid == pid
+        assert first.began is not None
+        assert first.ended is not None
+        assert second.began is not None
+        assert before <= first.began <= opened <= first.ended
+        assert first.ended <= second.began <= time.time()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_are_replaced_after_so_many_calls(method: str) -> None:
+    """No worker does more calls than it may, and all calls are done."""
+    with ProcessPool(2, mp_context=method, max_tasks_per_child=5) as pool:
+        pids = [future.result(GUARD) for future in [pool.submit(os.getpid) for _ in range(100)]]
+    assert max(pids.count(pid) for pid in set(pids)) <= 5
+
+
+def test_map() -> None:
+    """Results come in the order of the arguments; a chunk size that makes no sense is refused."""
+    with ProcessPool(2) as pool:
+        assert list(pool.map(pow, range(100), range(100), chunksize=7)) == [n**n for n in range(100)]
+        with pytest.raises(ValueError, match="chunksize=0"):
+            pool.map(pow, [1], [2], chunksize=0)
+
+
+def test_nothing_waits_behind_a_long_call_while_a_callback_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that becomes free gets what waits, though the loop is at the callback of what has just ended there."""
+    monkeypatch.setattr(dispatcher, "MIN_WORK_TO_WAKE_SECONDS", 0)  # each worker gets its half
+
+    async def run(pool: ProcessPool) -> None:
+        assert pool.attach(asyncio.get_running_loop(), lambda put: put())
+        results: list[int] = []
+        for n in range(10):
+            for _ in range(10):
+                await asyncio.wrap_future(pool.submit(identity, 0))
+            pool._engine._dispatcher.expected = 1e-5  # short calls, so that what comes next is sent in advance
+            with Gate() as gate:
+                short = [pool.submit(identity, 0) for _ in range(2)]
+                long = pool.submit(pass_gate, gate.address)
+                behind = pool.submit(identity, n)
+
+                def wait(_: Any, gate: Gate = gate, behind: Any = behind) -> None:
+                    try:
+                        results.append(behind.result(GUARD))
+                    finally:
+                        gate.open()
+
+                short[1].add_done_callback(wait)
+                await asyncio.wrap_future(long)
+        assert results == list(range(10))
+        pool.detach()
+
+    with Gate() as both, ProcessPool(2) as pool:
+        calls = [pool.submit(pass_gate, both.address) for _ in range(2)]
+        both.wait_begun(2)
+        both.open()
+        for call in calls:
+            call.result(GUARD)
+        asyncio.run(run(pool))
+
+
+def test_a_call_that_has_ended_unseen_cannot_be_cancelled() -> None:
+    """Its worker is at a later call, which is not lost."""
+    holding = [threading.Event(), threading.Event()]
+    going_on = [threading.Event(), threading.Event()]
+
+    def hold(number: int) -> None:
+        holding[number].set()
+        assert going_on[number].wait(GUARD)
+
+    with Gate() as before, Gate() as gate, ProcessPool(1) as pool:
+        for n in range(100):
+            pool.submit(identity, n).result(GUARD)
+        pool.submit(identity, 0).add_done_callback(lambda _: hold(0))  # on the pool's thread
+        assert holding[0].wait(GUARD)
+        first = pool.submit(identity, 0)
+        first.add_done_callback(lambda _: hold(1))
+        calls = [pool.submit(pass_gate, before.address, 1), pool.submit(identity, 2)]
+        calls.append(pool.submit(pass_gate, gate.address, 3))
+        going_on[0].set()  # they are sent at once
+        assert holding[1].wait(GUARD)
+        before.open()
+        gate.wait_begun()  # the thread has seen nothing of this
+        try:
+            assert not calls[1].cancel()
+        finally:
+            going_on[1].set()
+        gate.open()
+        assert [call.result(GUARD) for call in calls] == [1, 2, 3]

@@ -1,0 +1,238 @@
+"""A pool that the loop of a run, or several of them, drives; and callbacks that use the pool."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from amltk.scheduling import ExitState, Scheduler
+from amltk.scheduling.executors import ProcessPool
+from amltk.scheduling.executors.process_pool._io.worker_io import WorkerIO
+from tests.helpers.gate import GUARD
+from tests.helpers.workers import identity
+
+
+def test_a_loop_that_was_detached_makes_no_turn_that_was_on_its_way() -> None:
+    """What a submission has asked the loop for does not come after the pool is gone."""
+    told: list[Any] = []
+
+    async def run() -> None:
+        pool = ProcessPool(1)
+        assert pool.attach(asyncio.get_running_loop(), told.append)
+        await asyncio.sleep(0)  # the turn that `attach` asks for
+        pool.submit(identity, 1)
+        pool.detach()
+        pool.kill_workers()
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert told == []
+
+
+@pytest.fixture
+def only_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the pool's thread leave the traffic to a loop that is attached, however long it takes."""
+    monkeypatch.setattr("amltk.scheduling.executors.process_pool.engine.LOOP_IDLE_SECONDS", GUARD)
+
+
+@pytest.mark.usefixtures("only_the_loop")
+def test_a_callback_may_detach_the_loop() -> None:
+    """Nothing is done on the loop afterwards, though the pool has ended or has something to tell."""
+    errors: list[BaseException] = []
+    told: list[str] = []
+
+    def gather(put: Any) -> None:
+        told.append("gathered")
+        try:
+            put()
+        except BaseException as error:
+            errors.append(error)
+
+    async def detach_while(end: Any, pool: ProcessPool) -> None:
+        assert pool.attach(asyncio.get_running_loop(), gather)
+        is_attached = True
+
+        def detach(_: Any) -> None:
+            nonlocal is_attached
+            if threading.current_thread() is threading.main_thread():  # the pool's may have been at it already
+                end()
+                pool.detach()
+                told.append("detached")
+                is_attached = False
+
+        while is_attached:
+            call = pool.submit(identity, 1)
+            call.add_done_callback(detach)
+            await asyncio.wrap_future(call)
+
+    pool = ProcessPool(1)
+    pool.submit(identity, 1).result(GUARD)
+    left: list[Any] = []
+    asyncio.run(detach_while(lambda: left.append(pool.submit(identity, threading.Lock())), pool))
+    assert isinstance(left[0].exception(GUARD), TypeError)
+    assert told[-1] == "detached"
+    asyncio.run(detach_while(lambda: pool.shutdown(wait=True), pool))
+    assert (errors, pool._broken, told[-1]) == ([], False, "detached")
+
+
+@pytest.mark.usefixtures("only_the_loop")
+def test_outcomes_are_told_while_others_submit_without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another thread submits during a turn that has received something does not make this turn go on."""
+    handle = WorkerIO.handle
+    pool = ProcessPool(1)
+    submitted: list[Any] = []
+    log: list[str] = []
+
+    def handle_while_another_submits(traffic: Any, events: Any) -> None:
+        handle(traffic, events)
+        if traffic.outcomes and len(submitted) < 50:
+            log.append("received")
+            another = threading.Thread(target=lambda: submitted.append(pool.submit(identity, 1)))
+            another.start()
+            another.join(GUARD)
+
+    def gather(put: Any) -> None:
+        log.append("told")
+        put()
+
+    async def run() -> None:
+        assert pool.attach(asyncio.get_running_loop(), gather)
+        assert await asyncio.wrap_future(pool.submit(identity, 1)) == 1
+        while len(submitted) < 50:
+            await asyncio.wrap_future(submitted[-1])
+        pool.detach()
+
+    monkeypatch.setattr(WorkerIO, "handle", handle_while_another_submits)
+    asyncio.run(run())
+    assert [call.result(GUARD) for call in submitted] == [1] * 50
+    pool.shutdown()
+    assert ("received", "received") not in itertools.pairwise(log)
+
+
+def test_callbacks_may_use_the_pool() -> None:
+    """A callback of a future, on the pool's own thread, submits, cancels and shuts down."""
+    pool = ProcessPool(1)
+    futures: list[Future[Any]] = []
+    over = threading.Event()
+
+    def use(_: Future[Any]) -> None:
+        futures.append(pool.submit(identity, 2))
+        futures.append(pool.submit(identity, 3))
+        futures[1].cancel()
+        pool.shutdown()
+        over.set()
+
+    pool.submit(identity, 1).add_done_callback(use)
+    assert over.wait(GUARD)
+    assert futures[0].result(GUARD) == 2
+    assert futures[1].cancelled()
+    pool.shutdown()
+
+
+def test_a_loop_has_time_for_others_while_outcomes_come_in() -> None:
+    """However many come: a run that is busy all the time does not keep the loop from other tasks."""
+    most = 0
+
+    async def main() -> None:
+        nonlocal most
+        scheduler = Scheduler.with_processes(2)
+        task = scheduler.task(identity)
+
+        @scheduler.on_start(repeat=64)
+        def fill() -> None:
+            task.submit(1)
+
+        @task.on_result
+        def submit_another(*_: Any) -> None:
+            if task.event_counts[task.SUBMITTED] < 20_000:
+                task.submit(1)
+
+        async def look() -> None:
+            nonlocal most
+            told = 0
+            while True:
+                await asyncio.sleep(0)
+                told, before = task.event_counts[task.RESULT], told
+                most = max(most, told - before)
+
+        looking = asyncio.create_task(look())
+        await scheduler.async_run(timeout=GUARD)
+        looking.cancel()
+        assert task.event_counts[task.RESULT] == 20_000
+
+    asyncio.run(main())
+    assert most < 1_000
+
+
+def test_two_runs_share_a_pool() -> None:
+    """One loop does the traffic for both, and the pool goes on when the first run has ended."""
+
+    def count_to(scheduler: Scheduler, number: int) -> list[int]:
+        results: list[int] = []
+        task = scheduler.task(identity)
+        scheduler.on_start(lambda: [task.submit(n) for n in range(8)])
+
+        @task.on_result
+        def on_result(_future: Any, result: int) -> None:
+            results.append(result)
+            if len(results) < number:
+                task.submit(result)
+
+        return results
+
+    with ProcessPool(2) as pool:
+        first, second = (Scheduler(pool, terminate=False) for _ in range(2))
+        few, many = count_to(first, 100), count_to(second, 1000)
+
+        async def both() -> None:
+            await asyncio.gather(first.async_run(), second.async_run())
+
+        asyncio.run(both())
+        assert (len(few), len(many)) == (107, 1007)
+        assert pool.submit(identity, 1).result(GUARD) == 1
+        assert second.run() == ExitState(ExitState.Code.EXHAUSTED)
+
+
+def test_submitted_by_other_threads_while_the_loop_sleeps() -> None:
+    """A call from another thread reaches a worker although nothing else happens in the run."""
+    scheduler = Scheduler.with_processes(1)
+    results: list[int] = []
+
+    def submit_from_outside() -> None:
+        for n in range(20):
+            answered = threading.Event()
+            future = scheduler.executor.submit(identity, n)
+            future.add_done_callback(lambda _, answered=answered: answered.set())  # type: ignore[misc]
+            assert answered.wait(GUARD)
+            results.append(future.result())
+        scheduler.stop()
+
+    thread = threading.Thread(target=submit_from_outside)
+    scheduler.on_start(thread.start)
+    scheduler.run(end_on_empty=False)
+    thread.join()
+    assert results == list(range(20))
+
+
+def test_a_program_with_signal_handlers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they raise would tear the traffic, so the loop leaves it to the pool's thread."""
+    attached: list[bool] = []
+    attach = ProcessPool.attach
+    monkeypatch.setattr(ProcessPool, "attach", lambda *args: attached.append(True) or attach(*args))
+    scheduler = Scheduler.with_processes(1)
+    scheduler.on_start(lambda: scheduler.submit(identity, 1))
+    scheduler.run()
+    assert attached == [True]
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        scheduler.run()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert attached == [True]
+    assert scheduler.event_counts[Scheduler.FUTURE_RESULT] == 2
