@@ -7,6 +7,7 @@ import sys
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+from amltk import _compat
 from amltk.scheduling._loop import forks
 
 if TYPE_CHECKING:
@@ -22,20 +23,24 @@ def running_loop_set_aside() -> Iterator[None]:
     and continues afterwards as if nothing had happened. This uses what asyncio documents for authors of event loops and
     of tasks ("Extending asyncio" in its documentation); nothing is patched.
     """
-    loop = asyncio._get_running_loop()
+    loop: asyncio.AbstractEventLoop | None
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        loop = None
     if loop is None:
         yield
         return
     task = asyncio.current_task(loop)
     if task is not None:
-        asyncio.tasks._leave_task(loop, task)
-    asyncio._set_running_loop(None)
+        _compat.leave_task(loop, task)
+    _compat.set_running_loop(None)
     try:
         yield
     finally:
-        asyncio._set_running_loop(loop)
+        _compat.set_running_loop(loop)
         if task is not None:
-            asyncio.tasks._enter_task(loop, task)
+            _compat.enter_task(loop, task)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:

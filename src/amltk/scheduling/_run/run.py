@@ -7,7 +7,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from amltk import _clock
+from amltk import _clock, _compat
 from amltk.scheduling._loop import forks
 from amltk.scheduling._loop.inbox import Inbox
 from amltk.scheduling._loop.signals import may_be_torn
@@ -282,7 +282,7 @@ class Run:
     def _end_copy(self, text: str) -> None:
         # In a copy asyncio forgets that its loop is running; from CPython 3.14 on, no task would go on. It is set only
         # here, since a copy that never comes back, such as a worker, has no running loop.
-        asyncio._set_running_loop(self.loop)
+        _compat.set_running_loop(self.loop)
         self.end_requests.fail(text, RuntimeError(text), raises=True, abandon=True)
 
     def _repeat(self, future: Future[Any], call: Call) -> bool:
