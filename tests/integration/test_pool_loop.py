@@ -89,21 +89,21 @@ def test_outcomes_are_told_while_others_submit_without_pause(monkeypatch: pytest
     submitted: list[Any] = []
     log: list[str] = []
 
-    def handle_while_another_submits(traffic: Any, events: Any) -> None:
-        handle(traffic, events)
-        if traffic.outcomes and len(submitted) < 50:
+    def submit() -> None:
+        submitted.append(pool.submit(identity, 1))
+        submitted[-1].add_done_callback(lambda _: log.append("told"))
+
+    def handle_while_another_submits(worker_io: Any, events: Any) -> None:
+        handle(worker_io, events)
+        if worker_io.outcomes and len(submitted) < 50:
             log.append("received")
-            another = threading.Thread(target=lambda: submitted.append(pool.submit(identity, 1)))
+            another = threading.Thread(target=submit)
             another.start()
             another.join(GUARD)
 
-    def gather(put: Any) -> None:
-        log.append("told")
-        put()
-
     async def run() -> None:
-        assert pool.attach(asyncio.get_running_loop(), gather)
-        assert await asyncio.wrap_future(pool.submit(identity, 1)) == 1
+        assert pool.attach(asyncio.get_running_loop(), lambda put: put())
+        submit()
         while len(submitted) < 50:
             await asyncio.wrap_future(submitted[-1])
         pool.detach()
