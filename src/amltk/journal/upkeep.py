@@ -144,6 +144,7 @@ def _locked(path: str | os.PathLike[str]) -> Iterator[Folder]:
     """The folder of a journal that is there, while its lock is held."""
     folder = Folder(path)
     os.close(open_log(folder, os.O_RDWR))
+    folder.make()
     try:
         lock = Lock(folder.lock)
         try:
@@ -151,7 +152,9 @@ def _locked(path: str | os.PathLike[str]) -> Iterator[Folder]:
         finally:
             lock.release()
     except OSError as error:
-        raise JournalError(f"the journal {folder} cannot be changed: {error.strerror}. It is as it was") from error
+        raise JournalError(
+            f"the journal {folder} cannot be changed: {error.strerror}. Nothing of it is lost"
+        ) from error
 
 
 def _cut(folder: Folder, position: Position) -> Cut:

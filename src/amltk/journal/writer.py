@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Sync = Literal["process", "machine"]
 """What a record outlives: the end of the process, or a loss of power, too."""
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _open: weakref.WeakSet[Writer] = weakref.WeakSet()
 """Writers of this process; a forked child closes its copies of their files, so that it holds no lock."""
@@ -84,8 +84,8 @@ class Writer:
     def __init__(self, folder: str | os.PathLike[str] | Folder, *, sync: Sync = "process") -> None:
         if sync not in get_args(Sync):
             raise ValueError(f'sync={sync!r}: must be "process" or "machine"')
-        self.folder = (folder if isinstance(folder, Folder) else Folder(folder)).make()
-        self.cut = 0
+        self.folder: Folder = (folder if isinstance(folder, Folder) else Folder(folder)).make()
+        self.cut: int = 0
         self._sync = sync
         self._frames: list[bytes] = []
         self._values: list[tuple[int, bytes]] = []
@@ -128,7 +128,7 @@ class Writer:
         self.cut = size - position.offset
         if self.cut:
             os.ftruncate(self._log, position.offset)
-            logger.warning(
+            _log.warning(
                 "the last record of the journal %s was incomplete (%d bytes): the process that wrote it was killed. "
                 "It was cut off, and what it was about is computed again",
                 self.folder,
