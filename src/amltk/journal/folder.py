@@ -11,8 +11,8 @@ from amltk.exceptions import JournalError
 if TYPE_CHECKING:
     from typing import Self
 
-FOLDER_MODE = 0o700
-FILE_MODE = 0o600
+FOLDER_MODE: int = 0o700
+FILE_MODE: int = 0o600
 
 
 class Folder:
@@ -31,12 +31,12 @@ class Folder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(os.path.abspath(os.path.expanduser(os.fspath(path))))  # noqa: PTH100, PTH111 - not resolve()
-        self.log = self.path / "journal.log"
-        self.lock = self.path / "lock"
-        self.values = self.path / "values"
-        self.calls = self.path / "calls"
-        self.cut = self.path / "cut"
+        self.path: Path = Path(os.path.abspath(os.path.expanduser(os.fspath(path))))  # noqa: PTH100, PTH111 - not resolve()
+        self.log: Path = self.path / "journal.log"
+        self.lock: Path = self.path / "lock"
+        self.values: Path = self.path / "values"
+        self.calls: Path = self.path / "calls"
+        self.cut: Path = self.path / "cut"
 
     def __str__(self) -> str:
         return str(self.path)

@@ -139,15 +139,15 @@ class Record:
         behind: int,
         stop: int,
     ) -> None:
-        self.number = number
-        self.kind = kind
+        self.number: int = number
+        self.kind: int = kind
         self.call: int | None = None if call == NO_CALL else call
-        self.time = time
-        self.place = place
-        self.offset = offset
-        self.end = end
+        self.time: float = time
+        self.place: int = place
+        self.offset: int = offset
+        self.end: int = end
         self._head: bytes | dict[str, Any] = buffer[head:behind]
-        self.behind = buffer[behind:stop]
+        self.behind: bytes = buffer[behind:stop]
 
     def __repr__(self) -> str:
         return f"<record {self.number}: kind={self.kind} call={self.call} {self.head}>"

@@ -39,7 +39,7 @@ class Lock:
     """
 
     def __init__(self, path: Path) -> None:
-        self.descriptor = _locked(path)
+        self.descriptor: int = _locked(path)
         try:
             _rewrite(self.descriptor, Owner.me().to_text())
         except BaseException:

@@ -45,10 +45,10 @@ class Reader:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | Folder, *, position: Position | None = None) -> None:
-        self.folder = folder if isinstance(folder, Folder) else Folder(folder)
+        self.folder: Folder = folder if isinstance(folder, Folder) else Folder(folder)
         self._begin = position or START
         self._last: Frame | None = None
-        self.torn = 0
+        self.torn: int = 0
 
     @property
     def position(self) -> Position:
@@ -76,6 +76,8 @@ class Reader:
                 self._last = frame
                 yield frame
             self.torn = limit - self.position.offset
+        except OSError as error:
+            raise unusable(self.folder, "read", error) from error
         finally:
             os.close(file)
 

@@ -10,6 +10,7 @@ import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from amltk import _clock
@@ -65,7 +66,8 @@ class Cut:
     Attributes:
         kept: How many records the journal has now.
         size: How many bytes of the log were cut off.
-        aside: The folder with a copy of them, and with the files of their values; None if nothing was cut off.
+        aside: The folder with a copy of them, with the files of their values, and with the places of calls that were
+            submitted there; None if nothing was cut off.
     """
 
     kept: int
@@ -144,6 +146,7 @@ def _locked(path: str | os.PathLike[str]) -> Iterator[Folder]:
     """The folder of a journal that is there, while its lock is held."""
     folder = Folder(path)
     os.close(open_log(folder, os.O_RDWR))
+    folder.make()
     try:
         lock = Lock(folder.lock)
         try:
@@ -151,7 +154,9 @@ def _locked(path: str | os.PathLike[str]) -> Iterator[Folder]:
         finally:
             lock.release()
     except OSError as error:
-        raise JournalError(f"the journal {folder} cannot be changed: {error.strerror}. It is as it was") from error
+        raise JournalError(
+            f"the journal {folder} cannot be changed: {error.strerror}. Nothing of it is lost"
+        ) from error
 
 
 def _cut(folder: Folder, position: Position) -> Cut:
@@ -166,7 +171,9 @@ def _cut(folder: Folder, position: Position) -> Cut:
             shutil.copyfileobj(log, copy, CHUNK)
         log.truncate(position.offset)
         os.fsync(log.fileno())
-    _move_values(folder, aside, position.number)
+    _move_from(position.number, folder.values, aside / folder.values.name)
+    if folder.calls.exists():  # what a call has kept there is nothing to the other one that gets its number
+        _move_from(_next_call(folder, position), folder.calls, aside / folder.calls.name)
     return Cut(position.number, size, aside)
 
 
@@ -184,13 +191,19 @@ def _aside(folder: Folder) -> Path:
             return aside
 
 
-def _move_values(folder: Folder, aside: Path, number: int) -> None:
-    """Put the values of the records from this number on aside, those of records that were never written too."""
-    files = [path for path in folder.values.iterdir() if path.name.isdecimal() and int(path.name) >= number]
-    if files:
-        (aside / folder.values.name).mkdir(FOLDER_MODE)
-    for path in files:
-        path.rename(aside / folder.values.name / path.name)
+def _move_from(number: int, source: Path, target: Path) -> None:
+    """Move what is named after numbers, from this one on."""
+    found = [path for path in source.iterdir() if path.name.isdecimal() and int(path.name) >= number]
+    if found:
+        target.mkdir(FOLDER_MODE)
+    for path in found:
+        path.rename(target / path.name)
+
+
+def _next_call(folder: Folder, position: Position) -> int:
+    """The number of the first call that is submitted behind a position."""
+    kept = islice(Reader(folder).frames(), position.number)
+    return max((frame[2] for frame in kept if frame[1] == Kind.SUBMISSION), default=-1) + 1
 
 
 def _renew_header(folder: Folder) -> bool:

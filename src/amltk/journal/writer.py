@@ -84,8 +84,8 @@ class Writer:
     def __init__(self, folder: str | os.PathLike[str] | Folder, *, sync: Sync = "process") -> None:
         if sync not in get_args(Sync):
             raise ValueError(f'sync={sync!r}: must be "process" or "machine"')
-        self.folder = (folder if isinstance(folder, Folder) else Folder(folder)).make()
-        self.cut = 0
+        self.folder: Folder = (folder if isinstance(folder, Folder) else Folder(folder)).make()
+        self.cut: int = 0
         self._sync = sync
         self._frames: list[bytes] = []
         self._values: list[tuple[int, bytes]] = []

@@ -74,6 +74,9 @@ def test_values_stay_pickles(folder: Path) -> None:
     for number in (3, 4, 99):
         with pytest.raises(KeyError):
             history.value(number)
+    amltk.journal.rewind(folder, to=7)
+    with pytest.raises(JournalError, match="was cut off since it was read: open it again"):
+        history.value(0)
 
 
 def test_it_follows(folder: Path) -> None:

@@ -35,6 +35,21 @@ def test_to_a_record_and_to_a_call(tmp_path: Path) -> None:
         assert writer.number == 1
 
 
+def test_places_of_calls(tmp_path: Path) -> None:
+    """What a call kept in its place is not found by the other one that gets its number."""
+    write(tmp_path, 6)
+    folder = Folder(tmp_path)
+    for call in (0, 2, 3, 5):
+        (folder.call(call) / "checkpoint").write_text(str(call))
+    (folder.calls / "notes").touch()
+    cut = rewind(tmp_path, call=3)
+    assert cut.aside is not None
+    assert sorted(path.name for path in folder.calls.iterdir()) == ["0", "2", "notes"]
+    assert (cut.aside / "calls" / "5" / "checkpoint").read_text() == "5"
+    rewind(tmp_path, to=6)  # the submission of call 2 stays, without its end
+    assert sorted(path.name for path in folder.calls.iterdir()) == ["0", "2", "notes"]
+
+
 @pytest.mark.parametrize("options", [{}, {"to": 3, "call": 1}])
 def test_one_of_two(tmp_path: Path, options: dict[str, int]) -> None:
     """It goes to a record or to a call."""

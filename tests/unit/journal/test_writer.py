@@ -333,6 +333,8 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="is a file: give a folder"):
         Writer(tmp_path / "file")
     (tmp_path / "folder" / "journal.log").mkdir(parents=True)
+    with pytest.raises(JournalError, match="cannot be read: Is a directory"):
+        list(Reader(tmp_path / "folder").records())
     with pytest.raises(JournalError, match="cannot be opened for writing: Is a directory"):
         Writer(tmp_path / "folder")
 

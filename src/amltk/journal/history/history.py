@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from amltk import _extras
+from amltk.exceptions import JournalError
 from amltk.journal.format import START, Position
 from amltk.journal.history.call import STATES, Call
 from amltk.journal.history.summary import Summary, summarize
@@ -83,9 +84,12 @@ class History:
         Raises:
             KeyError: No end of such a call has been read.
             JournalDamagedError: The value is not there, or is not what was written.
+            JournalError: It was cut off since it was read.
         """
         reader = Reader(self.folder, position=self._ends[number])
-        return reader.value(next(reader.records()))
+        if (record := next(reader.records(), None)) is None:
+            raise JournalError(f"the journal {self.folder} was cut off since it was read: open it again")
+        return reader.value(record)
 
     def df(self) -> pd.DataFrame:
         """The calls as a DataFrame, one row each, with times in UTC. Needs pandas.
