@@ -70,7 +70,7 @@ def test_two_processes(tmp_path: Path) -> None:
     with Script(writes(tmp_path, 1000)) as script:
         script.wait_for("written")
         with pytest.raises(
-            JournalLockedError, match=f"is used by process {script.pid} on {os.uname().nodename}"
+            JournalLockedError, match=f"is in use by process {script.pid} on {os.uname().nodename}"
         ) as caught:
             Writer(tmp_path)
         assert (caught.value.pid, caught.value.host) == (script.pid, os.uname().nodename)
@@ -115,7 +115,7 @@ def test_a_forked_child_holds_no_lock(tmp_path: Path) -> None:
         assert script.session()
         with Writer(tmp_path) as writer:
             assert writer.number == 1
-        assert "forked copy" in script.lines[-1]
+        assert "fork of the process" in script.lines[-1]
 
 
 @contextmanager

@@ -13,30 +13,30 @@ if TYPE_CHECKING:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Say whether all is what was written."""
+    """Report whether everything is as it was written."""
     findings = journal.verify(options.folder)
     for damage in (findings.damage, *findings.values):
         if damage is not None:
             print(damage)
     if findings.torn:
-        print(f"{findings.torn:,} bytes at the end are an incomplete record: it is cut off when the program goes on")
-    print(f"{options.folder}: {findings.end.number:,} records are whole; {'sound' if findings.sound else 'damaged'}")
+        print(f"{findings.torn:,} bytes at the end are an incomplete record; the next program that writes removes it")
+    print(f"{options.folder}: {findings.end.number:,} whole records; {'sound' if findings.sound else 'damaged'}")
     return 0 if findings.sound else 1
 
 
 def repair(options: argparse.Namespace) -> int:
-    """Make it usable."""
+    """Make a damaged journal usable."""
     return _tell(options.folder, journal.repair(options.folder))
 
 
 def rewind(options: argparse.Namespace) -> int:
-    """Go back."""
+    """Go back to an earlier moment."""
     return _tell(options.folder, journal.rewind(options.folder, to=options.to, call=options.to_call))
 
 
 def _tell(folder: str, cut: Cut) -> int:
     if cut.aside is None:
-        print(f"{folder}: nothing to do, all {cut.kept:,} records are whole")
+        print(f"{folder}: nothing to do: all {cut.kept:,} records are whole")
     else:
-        print(f"{folder}: {cut.kept:,} records are kept; {cut.size:,} bytes were cut off, a copy is in {cut.aside}")
+        print(f"{folder}: {cut.kept:,} records kept; {cut.size:,} bytes moved to {cut.aside}")
     return 0

@@ -1,4 +1,4 @@
-"""The arguments of the command, and what becomes of errors."""
+"""The arguments of the command, and how errors are reported."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="amltk", description="Look at the journals of experiments, and see to them.", allow_abbrev=False
+        prog="amltk", description="Show, check and repair the journals of experiments.", allow_abbrev=False
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -58,23 +58,23 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    add("show", show, "How an experiment stands.")
-    _add_calls(add("calls", tables.calls, "A table of its calls."))
+    add("show", show, "Show a summary of an experiment.")
+    _add_calls(add("calls", tables.calls, "Show a table of its calls."))
     out = add("export", tables.export, "Write its calls to a file.")
     out.add_argument("file", help="the file; its name ends with .csv, .sqlite or .parquet")
-    add("verify", care.verify, "Check that all of it is what was written. Exits with 1 if it is not.")
-    add("repair", care.repair, "Keep what precedes damage, and put the rest aside.")
-    back = add("rewind", care.rewind, "Go back to an earlier moment, and put what came later aside.")
+    add("verify", care.verify, "Check that every byte is as it was written; exit with 1 if not.")
+    add("repair", care.repair, "Keep what precedes the damage, and move the rest to cut/.")
+    back = add("rewind", care.rewind, "Go back to an earlier moment, and move what came later to cut/.")
     where = back.add_mutually_exclusive_group(required=True)
-    where.add_argument("--to", type=int, metavar="N", help="keep the records that are numbered below N")
+    where.add_argument("--to", type=int, metavar="N", help="keep the records with numbers below N")
     where.add_argument("--to-call", type=int, metavar="N", help="keep what precedes the submission of call N")
     return parser
 
 
 def _add_calls(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--failed", action="store_true", help="only calls that raised, or whose worker was lost")
-    parser.add_argument("--sort", choices=FIELDS, default="number", help="in which order (default: number)")
-    parser.add_argument("--reverse", action="store_true", help="the greatest first")
+    parser.add_argument("--sort", choices=FIELDS, default="number", help="the column to sort by (default: number)")
+    parser.add_argument("--reverse", action="store_true", help="in descending order")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as a JSON array")
     form.add_argument("--csv", action="store_true", help="as CSV")

@@ -26,22 +26,20 @@ def show(options: argparse.Namespace) -> int:
 
 def _state(summary: Summary) -> str:
     if summary.owner is not None:
-        unknown = (
-            " (another machine: it is not known whether it still lives)" if summary.owner.is_alive() is None else ""
-        )
+        unknown = " (on another machine, so it may have ended)" if summary.owner.is_alive() is None else ""
         return f"running, {summary.owner}{unknown}"
     if summary.state == "finished":
         told = [str(text) for key in ("code", "reason") if (text := summary.finish.get(key))]
         return ", ".join(["finished", *told])
     if summary.state == "interrupted":
-        return "interrupted: its process ended without a word. Started again, it goes on"
+        return "interrupted: its process was killed. Start the program again to continue"
     return summary.state
 
 
 def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
     if summary.began is not None and summary.latest is not None:
         ago = seconds(max(0.0, _clock.now() - summary.latest))
-        yield "sessions", f"{summary.sessions}, since {moment(summary.began)}; last told {ago} ago"
+        yield "sessions", f"{summary.sessions}, since {moment(summary.began)}; last record {ago} ago"
     yield "calls", _counted(summary.counts)
     if summary.errors:
         yield "errors", _counted(summary.errors)

@@ -84,21 +84,20 @@ def _lock(descriptor: int, path: Path) -> None:
             raise
         owner = Owner.from_text(os.pread(descriptor, _LONGEST, 0).decode("utf-8", "replace"))
         if error.errno in _HELD:
-            raise _refusal(path, owner, "wait until it has ended, or end it") from None
+            raise _refusal(path, owner, "wait for it to end, or end it") from None
         if owner is not None and owner.is_alive() is not False:
             raise _refusal(
                 path,
                 owner,
-                f"the file system has no locks, so it is not known whether that process still lives; "
-                f"if it does not, remove {path}",
+                f"the file system has no locks, so that process may have ended; if it has, remove {path}",
             ) from None
 
 
 def _refusal(path: Path, owner: Owner | None, remedy: str) -> JournalLockedError:
     if owner is None:
-        return JournalLockedError(f"the journal {path.parent} is used by another process: {remedy}")
-    who = "this process already" if owner == Owner.me() else f"process {owner.pid} on {owner.host}"
-    return JournalLockedError(f"the journal {path.parent} is used by {who}: {remedy}", host=owner.host, pid=owner.pid)
+        return JournalLockedError(f"the journal {path.parent} is in use by another process: {remedy}")
+    who = "this process" if owner == Owner.me() else f"process {owner.pid} on {owner.host}"
+    return JournalLockedError(f"the journal {path.parent} is in use by {who}: {remedy}", host=owner.host, pid=owner.pid)
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

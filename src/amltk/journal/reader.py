@@ -71,7 +71,9 @@ class Reader:
         try:
             limit = os.fstat(file).st_size
             if limit < self.position.offset:
-                raise JournalError(f"the journal {self.folder} was cut off since it was read: open it again")
+                raise JournalError(
+                    f"the journal {self.folder} has become shorter since it was last read: open it again"
+                )
             for frame in whole_frames(file, self.folder, self.position, limit):
                 self._last = frame
                 yield frame
@@ -114,7 +116,7 @@ def whole_frames(file: int, folder: Folder, position: Position, limit: int) -> I
     """
     signature = read_signature(file)
     if not signature.startswith(MARK[: len(signature)]) and find_record(file, MARK, START, limit) is None:
-        raise JournalError(f"{folder.log} is not the log of a journal: give the folder of one, or a new one")
+        raise JournalError(f"{folder.log} is not the log of a journal: pass the folder of a journal, or a new one")
     frame = None
     for frame in frames(file, signature, position, limit):
         if not frame[0]:
@@ -137,8 +139,8 @@ def check_end(file: int, folder: Folder, position: Position, limit: int) -> None
         return
     raise JournalDamagedError(
         f"the journal {folder} is damaged: record {position.number}, at byte {position.offset} of {folder.log.name}, "
-        f"is not what was written, and there are whole records behind it. `amltk repair {folder}` keeps what precedes "
-        "it and puts the rest aside",
+        f"is damaged, and whole records follow it. `amltk repair {folder}` keeps what precedes it, and "
+        "moves the rest to cut/",
         offset=position.offset,
         number=position.number,
     )

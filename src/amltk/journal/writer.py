@@ -129,8 +129,8 @@ class Writer:
         if self.cut:
             os.ftruncate(self._log_file, position.offset)
             _log.warning(
-                "the last record of the journal %s was incomplete (%d bytes): the process that wrote it was killed. "
-                "It was cut off, and what it was about is computed again",
+                "the last record of the journal %s was incomplete (%d bytes), because the process that wrote it was "
+                "killed. It was removed; the call that it belongs to is computed again",
                 self.folder,
                 self.cut,
             )
@@ -208,14 +208,15 @@ class Writer:
         """The size of the log, if it is still this writer's."""
         if not self._descriptors:
             raise JournalError(
-                f"the journal {self.folder} cannot be written: it was closed, or this is a forked copy of its process"
+                f"the journal {self.folder} cannot be written: it was closed, or this is a fork of the process that "
+                "opened it"
             )
         if self._lost is not None:
             raise self._failed(self._lost) from self._lost
         status = os.fstat(self._log_file)
         if not status.st_nlink:
             raise JournalWriteError(
-                f"the journal {self.folder} was removed: put it back from a copy, or take a new folder"
+                f"the journal {self.folder} was removed: restore it from a copy, or use a new folder"
             )
         return status.st_size
 
@@ -259,10 +260,10 @@ class Writer:
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> JournalWriteError:
-        remedy = "make room" if error.errno in _ROOM else "see to the disk"
+        remedy = "make room" if error.errno in _ROOM else "check the disk"
         return JournalWriteError(
-            f"the journal {self.folder} cannot be written: {error.strerror}. What was written before is whole: "
-            f"{remedy}, and start the program again, which goes on from there"
+            f"the journal {self.folder} cannot be written: {error.strerror}. Everything written before is safe: "
+            f"{remedy}, and start the program again to continue from there"
         )
 
     def close(self) -> None:

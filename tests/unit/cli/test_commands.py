@@ -44,7 +44,7 @@ def test_show(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "search"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "search: finished, EXHAUSTED"
-    assert lines[1].startswith("  sessions 1, since 2026-09-10 03:52:25 UTC; last told ")
+    assert lines[1].startswith("  sessions 1, since 2026-09-10 03:52:25 UTC; last record ")
     assert lines[2:] == [
         "  calls    10: 7 result, 2 exception, 1 pending",
         "  errors   2 OSError",
@@ -70,7 +70,7 @@ def test_show_what_runs(search: Path, capsys: pytest.CaptureFixture[str]) -> Non
     log.write_bytes(log.read_bytes() + b"\xbdAMJ")
     assert main(["show", "search"]) == 0
     told = capsys.readouterr().out
-    assert "search: interrupted: its process ended without a word. Started again, it goes on\n" in told
+    assert "search: interrupted: its process was killed. Start the program again to continue\n" in told
     assert "  end      4 bytes of an incomplete record\n" in told
 
 
@@ -119,9 +119,9 @@ def test_export(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_care(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Damage is told, repaired, and told no more; going back is possible."""
     assert main(["verify", "search"]) == 0
-    assert capsys.readouterr().out == "search: 22 records are whole; sound\n"
+    assert capsys.readouterr().out == "search: 22 whole records; sound\n"
     assert main(["repair", "search"]) == 0
-    assert "nothing to do, all 22 records are whole" in capsys.readouterr().out
+    assert "nothing to do: all 22 records are whole" in capsys.readouterr().out
 
     log = bytearray(Folder(search).log.read_bytes())
     log[-200] ^= 1
@@ -131,12 +131,12 @@ def test_care(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "search"]) == 1
     assert capsys.readouterr().err.startswith("amltk: the journal ")
     assert main(["repair", "search"]) == 0
-    assert "records are kept; " in capsys.readouterr().out
+    assert "records kept; " in capsys.readouterr().out
     assert main(["verify", "search"]) == 0
     assert main(["rewind", "search", "--to-call", "2"]) == 0
-    assert "search: 6 records are kept; " in capsys.readouterr().out
+    assert "search: 6 records kept; " in capsys.readouterr().out
     assert main(["rewind", "search", "--to", "3"]) == 0
-    assert "search: 3 records are kept; " in capsys.readouterr().out
+    assert "search: 3 records kept; " in capsys.readouterr().out
     assert main(["rewind", "search", "--to", "3"]) == 1
     assert "has no such record" in capsys.readouterr().err
 

@@ -75,7 +75,7 @@ def test_values_stay_pickles(folder: Path) -> None:
         with pytest.raises(KeyError):
             history.value(number)
     amltk.journal.rewind(folder, to=7)
-    with pytest.raises(JournalError, match="was cut off since it was read: open it again"):
+    with pytest.raises(JournalError, match="has become shorter since it was last read"):
         history.value(0)
 
 

@@ -165,7 +165,7 @@ def test_a_failed_sync_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     writer = Writer(tmp_path, sync="machine")
     writer.add(Kind.NOTE, {})
     monkeypatch.setattr(os, "fdatasync", fail)
-    with pytest.raises(JournalWriteError, match="see to the disk"):
+    with pytest.raises(JournalWriteError, match="check the disk"):
         writer.flush()
     monkeypatch.undo()
     writer.add(Kind.NOTE, {})
@@ -352,7 +352,7 @@ def test_closing_twice(tmp_path: Path) -> None:
 def test_one_process_opens_it_twice(tmp_path: Path) -> None:
     """The second one is refused, and the first one goes on."""
     with Writer(tmp_path) as writer:
-        with pytest.raises(JournalLockedError, match="is used by this process already") as caught:
+        with pytest.raises(JournalLockedError, match="is in use by this process") as caught:
             Writer(tmp_path)
         assert (caught.value.host, caught.value.pid) == (os.uname().nodename, os.getpid())
         writer.add(Kind.NOTE, {})
@@ -379,7 +379,7 @@ def test_following(tmp_path: Path) -> None:
         writer.flush()
         assert [record.head for record in Reader(tmp_path, position=reader.position).records()] == [{"n": 2}]
     log.write_bytes(whole[:-20])
-    with pytest.raises(JournalError, match="was cut off since it was read: open it again"):
+    with pytest.raises(JournalError, match="has become shorter since it was last read"):
         list(reader.records())
 
 

@@ -88,7 +88,7 @@ class History:
         """
         reader = Reader(self.folder, position=self._ends[number])
         if (record := next(reader.records(), None)) is None:
-            raise JournalError(f"the journal {self.folder} was cut off since it was read: open it again")
+            raise JournalError(f"the journal {self.folder} has become shorter since it was last read: open it again")
         return reader.value(record)
 
     def df(self) -> pd.DataFrame:
