@@ -635,7 +635,7 @@ class Once:
         original = getattr(self._module, self.name)
 
         def fail(*args: Any, **options: Any) -> Any:
-            if pool is None or threading.current_thread() is pool._engine._thread:
+            if pool is None or threading.current_thread() is pool._engine._thread._thread:
                 self._calls += 1
                 if self._calls == self._at:
                     raise OSError(self._number, os.strerror(self._number))

@@ -835,8 +835,8 @@ def test_a_call_that_cannot_be_pickled_fails_whenever_it_comes(moment: int) -> N
     """Also if it comes in the middle of a turn: the one that sends, receives, or follows after callbacks."""
     with ProcessPool(1) as pool:
         pool.submit(identity, 0).result(GUARD)
-        engine, late, turns = pool._engine, [], 0
-        take_arrivals = engine._take_arrivals
+        exchange, late, turns = pool._engine._exchange, [], 0
+        take_arrivals = exchange.take_arrivals
         came = threading.Event()
 
         def take_and_get_another() -> None:
@@ -847,7 +847,7 @@ def test_a_call_that_cannot_be_pickled_fails_whenever_it_comes(moment: int) -> N
                 late.append(pool.submit(identity, threading.Lock()))
                 came.set()
 
-        engine._take_arrivals = take_and_get_another  # type: ignore[method-assign]
+        exchange.take_arrivals = take_and_get_another  # type: ignore[method-assign]
         assert pool.submit(identity, 1).result(GUARD) == 1
         assert came.wait(GUARD)
         assert isinstance(late[0].exception(GUARD), TypeError)
@@ -964,7 +964,7 @@ def test_a_loop_that_was_detached_makes_no_turn_that_was_on_its_way() -> None:
 @pytest.fixture
 def only_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the pool's thread leave the traffic to a loop that is attached, however long it takes."""
-    monkeypatch.setattr("amltk.scheduling.executors.process_pool.engine.LOOP_IDLE_SECONDS", GUARD)
+    monkeypatch.setattr("amltk.scheduling.executors.process_pool._engine.pool_thread.LOOP_IDLE_SECONDS", GUARD)
 
 
 @pytest.mark.usefixtures("only_the_loop")

@@ -260,7 +260,7 @@ class WorkerManager:
 
     def _preload(self) -> None:
         """Have the modules that calls need imported before the next workers are started."""
-        if self._starter is not None and self._options.preload == AUTO and (new := self._io.take_modules()):
+        if self._starter is not None and self._options.preload == AUTO and (new := self._io.packer.take_modules()):
             self._starter.preload(sorted(new))
 
     def _make_starter(self) -> Starter:
@@ -295,7 +295,7 @@ class WorkerManager:
             program=main_module.PROGRAM,
             main=main_module.describe(MAIN),
             directory=self._options.directory,
-            initialize=None if initialize is None else self._io.pack_initializer(link, initialize),
+            initialize=None if initialize is None else self._io.packer.pack_initializer(link, initialize),
             authkey=bytes(multiprocessing.process.current_process().authkey),
         )
 
