@@ -50,7 +50,10 @@ def test_a_call_that_runs_is_cancelled(pool: ProcessPool) -> None:
         gate.wait_begun()
         told: list[Future[Any]] = []
         future.add_done_callback(told.append)
-        assert within(pool._engine._exchange.lock, lambda: (future.cancel(), future.cancelled(), future.cancel())) == (True,) * 3
+        assert (
+            within(pool._engine._exchange.lock, lambda: (future.cancel(), future.cancelled(), future.cancel()))
+            == (True,) * 3
+        )
         assert wait([future], GUARD).done == {future}
         with pytest.raises(CancelledError):
             future.result(GUARD)

@@ -30,6 +30,7 @@ from amltk.scheduling.executors.process_pool._engine.wakeups import ThreadWakeup
 from amltk.scheduling.executors.process_pool._io.worker_io import WorkerIO
 from amltk.scheduling.executors.process_pool._state.dispatcher import Dispatcher
 from amltk.scheduling.executors.process_pool._state.lock_order import Level, PoolLocks
+from amltk.scheduling.executors.process_pool._workers.managed_pool import ManagedPool
 from amltk.scheduling.executors.process_pool._workers.manager import WorkerManager
 
 if TYPE_CHECKING:
@@ -60,13 +61,9 @@ class Engine:
         self._dispatcher = Dispatcher(max_workers, max_tasks_per_child)
         self._io = WorkerIO(self._dispatcher, self._selector, self._locks)
         self._manager = WorkerManager(
-            options,
+            ManagedPool(options, self._dispatcher, self._io, self._selector, lock),
             variables=partial(thread_environment, max_workers),
-            dispatcher=self._dispatcher,
-            io=self._io,
-            selector=self._selector,
             control=manager_selector,
-            lock=lock,
             own=[*self._wakeup.sockets, *self._thread_wakeup.sockets],
         )
         self._exchange = Exchange(
@@ -221,7 +218,7 @@ class Engine:
 
     def expect_end(self) -> None:
         """Give up workers that are slow to become ready, until a loop is attached again."""
-        self._manager.is_hurried = True
+        self._manager.hurry()
         if not self.is_copy():
             self._thread_wakeup.set()
 
@@ -284,7 +281,7 @@ class Engine:
         with self._exchange.lock:
             if self._thread.driver is not None or self._exchange.life is Life.OVER:
                 return False
-            self._manager.is_hurried = False
+            self._manager.hurry(is_hurried=False)
             driver = self._thread.driver = LoopDriver(self._exchange, loop, self._selector.fileno(), gather)
         is_open = False
         try:

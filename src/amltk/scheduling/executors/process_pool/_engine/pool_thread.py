@@ -55,8 +55,8 @@ class PoolThread:
         io: WorkerIO,
         manager: WorkerManager,
         *,
-        io_selector: selectors.BaseSelector,
-        manager_selector: selectors.BaseSelector,
+        io_selector: selectors.DefaultSelector,
+        manager_selector: selectors.DefaultSelector,
         wakeup: ThreadWakeup,
         wake_exchange: Callable[[], None],
     ) -> None:

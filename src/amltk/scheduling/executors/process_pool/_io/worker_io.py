@@ -132,9 +132,7 @@ class WorkerIO:
 
     def _definition_frames(self, link: Link, definitions: Iterable[Definition]) -> list[Buffer]:
         return [
-            piece
-            for kind, number, payload in link.news(definitions)
-            for piece in encode(kind, number, payload=payload)
+            piece for kind, number, payload in link.news(definitions) for piece in encode(kind, number, payload=payload)
         ]
 
     def _forget_definitions(self) -> None:

@@ -42,7 +42,7 @@ class PoolLocks:
         self._held = threading.local()
 
     def make(self, level: Level) -> Any:
-        """A lock of that level: an `RLock` for `STATE`, a `Lock` for others. `Any`, for the `_is_owned` of an `RLock`."""
+        """A lock of that level: an `RLock` for `STATE`, whose `_is_owned` is used, and a `Lock` for the others."""
         lock: Any = threading.RLock() if level is Level.STATE else threading.Lock()
         return CheckedLock(lock, level, self._held) if check_order else lock
 
