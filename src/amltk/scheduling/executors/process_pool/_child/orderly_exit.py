@@ -21,7 +21,6 @@ import threading
 import types
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import amltk
 from amltk import _compat
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ _FILE, _RAW_FILE = _compat.file_types()
 
 _BUFFERS = (io.BufferedWriter, io.BufferedRandom, io.BufferedRWPair)
 
-_INSTALLED = (os.path.dirname(os.__file__), os.path.dirname(amltk.__file__), "<frozen")
+_INSTALLED = (os.path.dirname(os.__file__), os.path.dirname(_compat.__file__), "<frozen")
 """The prefixes of file names that are part of Python or of this package."""
 
 _LIBRARIES = ("site-packages", "dist-packages")
