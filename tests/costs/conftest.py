@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from amltk.scheduling.executors.process_pool._state import lock_order
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,6 +23,12 @@ def at_most(record_property: Callable[[str, object], None]) -> Callable[..., Non
         assert figure <= bound, f"{what}: {figure:.6g}, which is more than {bound:.6g}\n{details}"
 
     return check
+
+
+@pytest.fixture(autouse=True)
+def unchecked_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count what users pay: the check of the locks' order is for tests."""
+    monkeypatch.setattr(lock_order, "check_order", False)
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def in_rounds(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Counter[str]]:
     While a round is computed, the loop is held up, so that it finds all outcomes at once. The pool's thread, which
     would step in for it, is made to leave it alone: else who does what would depend on the time that a worker takes.
     """
-    monkeypatch.setattr("amltk.scheduling.executors.process_pool.engine.LOOP_IDLE_SECONDS", GUARD)
+    monkeypatch.setattr("amltk.scheduling.executors.process_pool._engine.pool_thread.LOOP_IDLE_SECONDS", GUARD)
 
     def run(in_flight: int) -> Counter[str]:
         with Gate() as gate:

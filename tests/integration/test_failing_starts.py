@@ -17,7 +17,7 @@ from amltk.exceptions import ExecutorBrokenError, PoolBrokenError
 from amltk.scheduling import Scheduler
 from amltk.scheduling.executors import ProcessPool
 from amltk.scheduling.executors.process_pool._io import link
-from amltk.scheduling.executors.process_pool._workers import manager
+from amltk.scheduling.executors.process_pool._workers import start_problems, starts
 from tests.helpers.script import PATHS, Script
 
 GUARD = 60.0
@@ -108,8 +108,8 @@ def test_where_no_worker_can_be_started_the_error_names_the_limit(monkeypatch: p
     def fail(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(manager, "FIRST_RETRY_SECONDS", 0.001)
-    monkeypatch.setattr(manager, "make_starter", fail)
+    monkeypatch.setattr(start_problems, "FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(starts, "make_starter", fail)
     with ProcessPool(2) as pool:
         calls = [pool.submit(identity, n) for n in range(3)]
         for call in calls:
@@ -203,7 +203,7 @@ def test_a_run_does_not_wait_for_a_worker_that_never_gets_ready(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """While the run goes on, the log says what it waits for; when it is to end, it ends."""
-    for module in (link, manager):
+    for module in (link, start_problems):
         monkeypatch.setattr(module, "SLOW_START_SECONDS", 0.2)
     scheduler = Scheduler.with_processes(1, method, wait_for_device, (str(tmp_path / "device"),))
     scheduler.on_start(lambda: [scheduler.submit(crash, how) for how in (1, 0)])
@@ -217,10 +217,10 @@ def test_a_run_does_not_wait_for_a_worker_that_never_gets_ready(
 
 def test_a_worker_that_hangs_where_others_did_not_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pool is broken after three of them, with a message that says where they hang."""
-    for module in (link, manager):
+    for module in (link, start_problems):
         monkeypatch.setattr(module, "SLOW_START_SECONDS", 0.05)
-    monkeypatch.setattr(manager, "HANGING_START_SECONDS", 0.1)
-    monkeypatch.setattr(manager, "HANGING_START_RATIO", 1.0)
+    monkeypatch.setattr(start_problems, "HANGING_START_SECONDS", 0.1)
+    monkeypatch.setattr(start_problems, "HANGING_START_RATIO", 1.0)
     with ProcessPool(1, None, wait_for_device, (str(tmp_path / "device"),)) as pool:
         assert pool.submit(identity, 1).result(GUARD) == 1
         pool.submit(crash, 1).exception(GUARD)

@@ -29,7 +29,7 @@ from amltk.scheduling.executors.process_pool._io import link
 from amltk.scheduling.executors.process_pool._io.link import Link
 from amltk.scheduling.executors.process_pool._state.dispatcher import WorkerSlot
 from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding
-from amltk.scheduling.executors.process_pool._workers import manager, starters
+from amltk.scheduling.executors.process_pool._workers import start_problems, starters, starts
 from amltk.scheduling.executors.process_pool._workers.fork_server import server, warm_processes
 from amltk.scheduling.executors.process_pool._workers.fork_server.messages import (
     Kind,
@@ -326,10 +326,10 @@ def test_another_process_takes_over_when_the_one_that_has_imported_ends(
     how: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it was asked for is asked for again; no call is lost, and workers have the imports as before."""
-    for module in (link, manager):
+    for module in (link, start_problems):
         monkeypatch.setattr(module, "SLOW_START_SECONDS", 0.2)
-    monkeypatch.setattr(manager, "HANGING_START_SECONDS", 1.0 if how == "hangs" else GUARD)
-    monkeypatch.setattr(manager, "HANGING_START_RATIO", 1.0 if how == "hangs" else GUARD)
+    monkeypatch.setattr(start_problems, "HANGING_START_SECONDS", 1.0 if how == "hangs" else GUARD)
+    monkeypatch.setattr(start_problems, "HANGING_START_RATIO", 1.0 if how == "hangs" else GUARD)
     add_module(folder, "counted", "with open('imports', 'a') as file: print('imported', file=file)\n")
     with Gate() as gate, ProcessPool(2, preload=["counted"]) as pool:
         first = pool.submit(pass_gate, gate.address, "first")
@@ -635,7 +635,7 @@ class Once:
         original = getattr(self._module, self.name)
 
         def fail(*args: Any, **options: Any) -> Any:
-            if pool is None or threading.current_thread() is pool._engine._thread:
+            if pool is None or threading.current_thread().name == "amltk-process-pool":
                 self._calls += 1
                 if self._calls == self._at:
                     raise OSError(self._number, os.strerror(self._number))
@@ -646,9 +646,9 @@ class Once:
 
 def test_whatever_runs_out_while_a_worker_is_started_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other; no descriptor is lost by that, no worker is started twice, and the call is computed."""
-    monkeypatch.setattr(manager, "FIRST_RETRY_SECONDS", 0.001)
-    monkeypatch.setattr(manager, "LAST_RETRY_SECONDS", 0.001)
-    monkeypatch.setattr(manager, "MAX_SHORTAGES", 9)
+    monkeypatch.setattr(start_problems, "FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(start_problems, "LAST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(start_problems, "MAX_SHORTAGES", 9)
     monkeypatch.setattr(resource_tracker._resource_tracker, "_fd", None)  # type: ignore[attr-defined]
     with ProcessPool(1) as pool:
         failing = [
@@ -683,7 +683,7 @@ class Scarce:
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_an_initializer_that_cannot_be_sent_now_is_sent_later(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker that was to have it is not started before it can have it."""
-    monkeypatch.setattr(manager, "FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(start_problems, "FIRST_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(Scarce, "pickled", 0)
     started: list[Link] = []
 
@@ -698,7 +698,7 @@ def test_an_initializer_that_cannot_be_sent_now_is_sent_later(method: str, monke
         starter.start = start_and_note
         return starter
 
-    monkeypatch.setattr(manager, "make_starter", make)
+    monkeypatch.setattr(starts, "make_starter", make)
     with ProcessPool(1, method, work, (Scarce(),)) as pool:
         assert pool.submit(work, 2).result(GUARD) == 2
         assert Scarce.pickled == 3

@@ -50,7 +50,10 @@ def test_a_call_that_runs_is_cancelled(pool: ProcessPool) -> None:
         gate.wait_begun()
         told: list[Future[Any]] = []
         future.add_done_callback(told.append)
-        assert within(pool._engine._lock, lambda: (future.cancel(), future.cancelled(), future.cancel())) == (True,) * 3
+        assert (
+            within(pool._engine._exchange.lock, lambda: (future.cancel(), future.cancelled(), future.cancel()))
+            == (True,) * 3
+        )
         assert wait([future], GUARD).done == {future}
         with pytest.raises(CancelledError):
             future.result(GUARD)
@@ -65,7 +68,7 @@ def test_a_call_that_waits_is_cancelled(pool: ProcessPool) -> None:
         first = pool.submit(pass_gate, gate.address, 1)
         gate.wait_begun()
         never, last = pool.submit(pass_gate, gate.address), pool.submit(abs, -2)
-        assert within(pool._engine._lock, never.cancel)
+        assert within(pool._engine._exchange.lock, never.cancel)
         gate.open()
         assert (first.result(GUARD), last.result(GUARD)) == (1, 2)
         assert wait([never], GUARD).done == {never}
@@ -87,7 +90,7 @@ def test_an_outcome_that_comes_nevertheless_is_dropped(pool: ProcessPool) -> Non
             while future.slot is not None:
                 engine._io.handle(engine._selector.select(GUARD))
 
-        within(pool._engine._lock, cancel)
+        within(pool._engine._exchange.lock, cancel)
         assert pool.submit(abs, -1).result(GUARD) == 1
         assert future.cancelled()
         assert told == [future]
@@ -105,13 +108,13 @@ def test_the_pool_tells_what_it_does(pool: ProcessPool, ask: str) -> None:
             "worker_pids": lambda: pool.worker_pids == gate.pids,
             "running": future.running,
         }
-        assert within(pool._engine._lock, questions[ask])
+        assert within(pool._engine._exchange.lock, questions[ask])
         gate.open()
 
 
 def test_a_call_is_submitted(pool: ProcessPool) -> None:
     """It is computed."""
-    assert within(pool._engine._lock, lambda: pool.submit(abs, -1)).result(GUARD) == 1
+    assert within(pool._engine._exchange.lock, lambda: pool.submit(abs, -1)).result(GUARD) == 1
 
 
 @pytest.mark.parametrize("how", ["shutdown", "cancel", "kill"])
@@ -127,7 +130,7 @@ def test_the_pool_is_ended(how: str) -> None:
             "cancel": lambda: pool.shutdown(cancel_futures=True),
             "kill": pool.kill_workers,
         }
-        within(pool._engine._lock, ends[how])
+        within(pool._engine._exchange.lock, ends[how])
         if how != "kill":
             gate.open()
         pool.shutdown()

@@ -38,7 +38,7 @@ def test_a_loop_that_was_detached_makes_no_turn_that_was_on_its_way() -> None:
 @pytest.fixture
 def only_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the pool's thread leave the traffic to a loop that is attached, however long it takes."""
-    monkeypatch.setattr("amltk.scheduling.executors.process_pool.engine.LOOP_IDLE_SECONDS", GUARD)
+    monkeypatch.setattr("amltk.scheduling.executors.process_pool._engine.pool_thread.LOOP_IDLE_SECONDS", GUARD)
 
 
 @pytest.mark.usefixtures("only_the_loop")

@@ -170,8 +170,8 @@ def test_a_call_that_cannot_be_pickled_fails_whenever_it_comes(moment: int) -> N
     """Also if it comes in the middle of a turn: the one that sends, receives, or follows after callbacks."""
     with ProcessPool(1) as pool:
         pool.submit(identity, 0).result(GUARD)
-        engine, late, turns = pool._engine, [], 0
-        take_arrivals = engine._take_arrivals
+        exchange, late, turns = pool._engine._exchange, [], 0
+        take_arrivals = exchange.take_arrivals
         came = threading.Event()
 
         def take_and_get_another() -> None:
@@ -182,7 +182,7 @@ def test_a_call_that_cannot_be_pickled_fails_whenever_it_comes(moment: int) -> N
                 late.append(pool.submit(identity, threading.Lock()))
                 came.set()
 
-        engine._take_arrivals = take_and_get_another  # type: ignore[method-assign]
+        exchange.take_arrivals = take_and_get_another  # type: ignore[method-assign]
         assert pool.submit(identity, 1).result(GUARD) == 1
         assert came.wait(GUARD)
         assert isinstance(late[0].exception(GUARD), TypeError)

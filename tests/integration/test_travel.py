@@ -80,7 +80,7 @@ def test_the_end_of_a_pipe_is_seen(pool: ProcessPool) -> None:
         assert receiver.recv() == 1
         assert pool.submit(os.getpid).result(GUARD)  # the worker has forgotten the call before
         wait_for(nothing_is_lent)
-        if pool._engine._manager._options.method != "fork":  # a fork has what there was when it was made
+        if pool._engine._manager._pool.options.method != "fork":  # a fork has what there was when it was made
             assert receiver.poll(GUARD)
             with pytest.raises(EOFError):
                 receiver.recv()

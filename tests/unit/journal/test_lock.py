@@ -101,7 +101,7 @@ class TestWithoutLocks:
         parent = Owner(ME.host, os.getppid(), ME.boot, _start(os.getppid()))
         for owner, who in (
             (parent, "process {0.pid} on {0.host}"),
-            (ME, "this process already"),
+            (ME, "this process"),
             (far, "process 7 on far"),
         ):
             path.write_text(owner.to_text())

@@ -13,8 +13,8 @@ from amltk._checks import check_optional_count, check_seconds
 from amltk._cpus import usable_cpus
 from amltk.scheduling.executors._transfer.descriptors import know_connections
 from amltk.scheduling.executors.process_pool._child.initializer import Initializer
+from amltk.scheduling.executors.process_pool._engine.engine import Engine
 from amltk.scheduling.executors.process_pool._workers.starters import METHODS, is_forking
-from amltk.scheduling.executors.process_pool.engine import Engine
 from amltk.scheduling.executors.process_pool.future import PoolFuture
 from amltk.scheduling.executors.process_pool.limits import CallLimits
 from amltk.scheduling.executors.process_pool.options import AUTO, EXIT_SECONDS, WorkerOptions, check_preload

@@ -8,11 +8,14 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from amltk.scheduling.executors.process_pool._state.protocol import Decoder
+from amltk.scheduling.executors.process_pool._state.protocol import Decoder, Kind
 from amltk.scheduling.executors.process_pool._system.tokens import END, PipeTokens, SocketTokens, make_tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from amltk.scheduling.executors._transfer.failure import Failure
+    from amltk.scheduling.executors.process_pool._pickling.definitions import Definition
     from amltk.scheduling.executors.process_pool._state.dispatcher import WorkerSlot
     from amltk.scheduling.executors.process_pool._state.protocol import Buffer
 
@@ -68,6 +71,18 @@ class Link:
         """Make the worker end, once it has done what it was sent."""
         self.tokens.put(END)
         self.hung_up_at = time.monotonic()
+
+    def news(self, definitions: Iterable[Definition]) -> Iterator[tuple[int, int, bytes]]:
+        """What to send before the worker can use these definitions: kinds of frames, numbers and payloads."""
+        knows = self.knows
+        for definition in definitions:
+            for piece in definition.pieces:
+                if piece.number not in knows:
+                    knows.update((piece.number, *piece.numbers))
+                    yield Kind.LOAD, piece.number, piece.payload
+            if definition.number not in knows:
+                knows.add(definition.number)
+                yield Kind.DEFINE, definition.number, definition.payload
 
     def close_theirs(self) -> None:
         """Close the worker's ends in this process, once the worker has them."""

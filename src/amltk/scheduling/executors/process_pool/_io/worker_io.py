@@ -1,6 +1,6 @@
 """The pool's I/O with its workers: calls, the definitions that calls need, and outcomes.
 
-Nothing here blocks or runs users' code. Everything happens under the engine's lock, except `pack`.
+Nothing here blocks or runs users' code. Everything happens under the lock of the pool's state.
 """
 
 from __future__ import annotations
@@ -8,25 +8,21 @@ from __future__ import annotations
 import contextlib
 import pickle
 import selectors
-import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from amltk._notes import add_note, safe_repr
-from amltk.scheduling.executors._transfer.unpicklable import explain_call
 from amltk.scheduling.executors.process_pool._io.limit_monitor import LimitMonitor
-from amltk.scheduling.executors.process_pool._pickling import main_module
-from amltk.scheduling.executors.process_pool._pickling.definitions import Definition, Definitions
-from amltk.scheduling.executors.process_pool._pickling.pickles import CallPickler, make_pickler
+from amltk.scheduling.executors.process_pool._io.packer import Packer, Question, definitions_of
 from amltk.scheduling.executors.process_pool._state.protocol import Buffer, Frame, Kind, ProtocolError, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-    from amltk.scheduling.executors.process_pool._child.initializer import Initializer
     from amltk.scheduling.executors.process_pool._io.link import Link
-    from amltk.scheduling.executors.process_pool._pickling.descriptor_lending import Loan
+    from amltk.scheduling.executors.process_pool._io.packer import Answer
+    from amltk.scheduling.executors.process_pool._pickling.definitions import Definition
     from amltk.scheduling.executors.process_pool._state.dispatcher import Dispatcher, WorkerSlot
+    from amltk.scheduling.executors.process_pool._state.lock_order import PoolLocks
     from amltk.scheduling.executors.process_pool._state.outcomes import Outcome
     from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding
     from amltk.scheduling.executors.process_pool.future import PoolFuture
@@ -41,33 +37,18 @@ MAX_JOINED_BYTES = 1 << 18
 """The size in bytes up to which frames sent together are joined."""
 
 
-class Question(NamedTuple):
-    """A worker's question: a global of a module, or the module itself if `name` is None."""
-
-    link: Link
-    key: int
-    module: str
-    name: str | None
-
-
-class Answer(NamedTuple):
-    """The program's answer."""
-
-    question: Question
-    definition: Definition | None
-    payload: bytes
-
-
 class WorkerIO:
     """See the module's docstring.
 
     Args:
         dispatcher: Decides which worker gets which call.
         selector: The selector where the workers' sockets are registered, each with its handler.
+        locks: Makes the pool's locks.
 
     Attributes:
         links: The workers, by the numbers of their slots.
         limit_monitor: Enforces the limits of calls.
+        packer: Pickles what is sent.
         outcomes: Outcomes of calls that have not been delivered yet.
         questions: Questions of workers about missing names.
         manager_wanted: Whether something has happened that the manager must handle.
@@ -75,7 +56,7 @@ class WorkerIO:
         share_at: When to take back calls queued behind another one, on the monotonic clock; None for never.
     """
 
-    def __init__(self, dispatcher: Dispatcher, selector: selectors.BaseSelector) -> None:
+    def __init__(self, dispatcher: Dispatcher, selector: selectors.BaseSelector, locks: PoolLocks) -> None:
         self.links: dict[int, Link] = {}
         self.limit_monitor: LimitMonitor = LimitMonitor()
         self.outcomes: list[Outcome] = []
@@ -87,14 +68,11 @@ class WorkerIO:
         self._blocking: int | None = None  # the call that they wait behind
         self._dispatcher = dispatcher
         self._selector = selector
-        self._definitions = Definitions()
-        self._known_modules: set[str] = set()  # needed by calls
-        self._pickler = CallPickler(self._definitions)
-        self._pickling = threading.Lock()  # held while users' code runs, so never together with the engine's
+        self.packer: Packer = Packer(locks, self._want_manager)
 
     def disown(self) -> None:
         """Release, in a forked copy of the process, what belongs to its parent."""
-        self._pickling = threading.Lock()
+        self.packer.disown()
         self.outcomes, self.questions = [], []
         if self.forwarding is not None:
             self.forwarding.disown()
@@ -115,66 +93,6 @@ class WorkerIO:
                 if call.payload is None:
                     calls.append(call)
         return calls
-
-    def take_modules(self) -> set[str]:
-        """The modules that calls have turned out to need since the last time."""
-        new = self._definitions.modules.copy() - self._known_modules
-        self._known_modules |= new
-        return new
-
-    def pack(self, calls: Iterable[PoolFuture]) -> list[tuple[PoolFuture, BaseException]]:
-        """Pickle calls, which runs users' code: not under the lock, and not on two threads at once.
-
-        Returns:
-            The calls that could not be pickled, with the errors.
-        """
-        problems: list[tuple[PoolFuture, BaseException]] = []
-        with self._pickling:
-            pickler = self._pickler
-            defined: Any = None
-            definition: Definition | None = None
-            for call in calls:
-                fn = call.fn
-                try:
-                    if fn is not defined:  # the program cannot have changed it since the last call
-                        definition = pickler.definition(fn)
-                        defined = fn
-                    call.payload = pickler.payload(fn, definition, call.args, call.kwargs)
-                except BaseException as raised:  # noqa: BLE001 - this is the call's outcome
-                    error = explain_call(raised, fn, call.args, call.kwargs, make_pickler)
-                    add_note(error, f"raised while pickling a call of {safe_repr(fn)} for a worker process")
-                    problems.append((call, error))
-        if len(self._definitions.modules) > len(self._known_modules):
-            self.manager_wanted = True  # they may be imported in advance
-        return problems
-
-    def pack_initializer(self, link: Link, initialize: Initializer) -> bytes:
-        """Pickle the initializer for a new worker, with the definitions that it needs; not under the lock, like `pack`.
-
-        Raises:
-            Exception: Whatever the methods of the user's objects raise, or a `pickle.PicklingError`.
-        """
-        with self._pickling:
-            _, payload, buffers, uses = initialize.payload(self._definitions)
-        return pickle.dumps((list(self._news(link, _definitions(uses))), payload, list(map(bytes, buffers))), 5)
-
-    def find_answers(self, questions: Iterable[Question]) -> list[Answer]:
-        """Find the answers to workers' questions; not under the lock, like `pack`."""
-        return [self._find_answer(question) for question in questions]
-
-    def _find_answer(self, question: Question) -> Answer:
-        _, _, module, name = question
-        with self._pickling:
-            try:
-                if name is None:
-                    told = main_module.answer(module)
-                    return Answer(question, None, b"" if told is None else pickle.dumps(told))
-                definition = self._definitions.of_global(module, name)
-                needed = [] if definition is None else [piece.number for piece in definition.pieces]
-                return Answer(question, definition, pickle.dumps(needed) if needed else b"")
-            except BaseException as error:  # noqa: BLE001 - raised where the name is looked up
-                problem = f"{name!r} of the program's {module} cannot be sent to a worker: {safe_repr(error)}"
-                return Answer(question, None, problem.encode())
 
     def send_answers(self, answers: Iterable[Answer]) -> None:
         """Send answers to the workers that still exist."""
@@ -208,46 +126,19 @@ class WorkerIO:
             number, payload, buffers, uses = call.payload
             for definition in uses:
                 if definition.number not in knows:  # 0, the number of loans, is always known
-                    frames += self._definition_frames(link, _definitions([definition]))
+                    frames += self._definition_frames(link, definitions_of([definition]))
             frames += encode(kind, call.key, generation, number, 0.0, 0.0, payload, buffers)
         return frames
 
     def _definition_frames(self, link: Link, definitions: Iterable[Definition]) -> list[Buffer]:
         return [
-            piece
-            for kind, number, payload in self._news(link, definitions)
-            for piece in encode(kind, number, payload=payload)
+            piece for kind, number, payload in link.news(definitions) for piece in encode(kind, number, payload=payload)
         ]
 
-    def _news(self, link: Link, definitions: Iterable[Definition]) -> Iterator[tuple[int, int, bytes]]:
-        """What to send to a worker before it can use these definitions: kinds of frames, numbers and payloads."""
-        knows = link.knows
-        for definition in definitions:
-            for piece in definition.pieces:
-                if piece.number not in knows:
-                    knows.update((piece.number, *piece.numbers))
-                    yield Kind.LOAD, piece.number, piece.payload
-            if definition.number not in knows:
-                knows.add(definition.number)
-                yield Kind.DEFINE, definition.number, definition.payload
-
-    def forget_old_values(self) -> None:
-        """Drop values of the program that are no longer globals, unless calls are being packed right now."""
-        if self._pickling.acquire(blocking=False):
-            try:
-                self._definitions.prune()
-            finally:
-                self._pickling.release()
-
-    def forget_all(self) -> None:
-        """Drop everything of the program: nothing more is sent."""
-        with self._pickling:
-            self._definitions.clear()
-            self._pickler = CallPickler(self._definitions)
-
     def _forget_definitions(self) -> None:
-        while self._definitions.forgotten:
-            number = self._definitions.forgotten.popleft()
+        forgotten = self.packer.definitions.forgotten
+        while forgotten:
+            number = forgotten.popleft()
             for link in self.links.values():
                 if number in link.knows and link.slot.ready:  # nothing may be sent before the INIT frame
                     link.knows.discard(number)
@@ -401,11 +292,10 @@ class WorkerIO:
         call.dropped = True
         self.outcomes.append((call, None, error))
 
+    def _want_manager(self) -> None:
+        self.manager_wanted = True
+
     def mark_for_kill(self, link: Link, reason: BaseException) -> None:
         """Mark a worker to be killed; the first reason counts."""
         link.reason = link.reason or reason
         self.manager_wanted = True
-
-
-def _definitions(uses: Iterable[Definition | Loan]) -> list[Definition]:
-    return [use for use in uses if isinstance(use, Definition)]

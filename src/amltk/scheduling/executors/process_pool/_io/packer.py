@@ -1,0 +1,146 @@
+"""Pickles what is sent to workers: calls, initializers, and answers to questions about missing names.
+
+That runs users' code, so none of it is done under the lock of the pool's state. One lock keeps two threads from doing
+it at once.
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from amltk._notes import add_note, safe_repr
+from amltk.scheduling.executors._transfer.unpicklable import explain_call
+from amltk.scheduling.executors.process_pool._pickling import main_module
+from amltk.scheduling.executors.process_pool._pickling.definitions import Definition, Definitions
+from amltk.scheduling.executors.process_pool._pickling.pickles import CallPickler, make_pickler
+from amltk.scheduling.executors.process_pool._state.lock_order import Level
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from amltk.scheduling.executors.process_pool._child.initializer import Initializer
+    from amltk.scheduling.executors.process_pool._io.link import Link
+    from amltk.scheduling.executors.process_pool._pickling.descriptor_lending import Loan
+    from amltk.scheduling.executors.process_pool._state.lock_order import PoolLocks
+    from amltk.scheduling.executors.process_pool.future import PoolFuture
+
+
+class Question(NamedTuple):
+    """A worker's question: a global of a module, or the module itself if `name` is None."""
+
+    link: Link
+    key: int
+    module: str
+    name: str | None
+
+
+class Answer(NamedTuple):
+    """The program's answer."""
+
+    question: Question
+    definition: Definition | None
+    payload: bytes
+
+
+class Packer:
+    """See the module's docstring.
+
+    Args:
+        locks: Makes the pool's locks.
+        on_new_modules: Called when calls turn out to need modules, which may be imported in advance.
+
+    Attributes:
+        definitions: What calls refer to.
+    """
+
+    def __init__(self, locks: PoolLocks, on_new_modules: Callable[[], None]) -> None:
+        self.definitions: Definitions = Definitions()
+        self._known_modules: set[str] = set()  # needed by calls
+        self._pickler = CallPickler(self.definitions)
+        self._locks = locks
+        self._lock = locks.make(Level.PICKLING)
+        self._on_new_modules = on_new_modules
+
+    def disown(self) -> None:
+        """Replace the lock in a forked copy of the process: a thread may hold it that does not exist there."""
+        self._lock = self._locks.make(Level.PICKLING)
+
+    def pack(self, calls: Iterable[PoolFuture]) -> list[tuple[PoolFuture, BaseException]]:
+        """Pickle calls.
+
+        Returns:
+            The calls that could not be pickled, with the errors.
+        """
+        problems: list[tuple[PoolFuture, BaseException]] = []
+        with self._lock:
+            pickler = self._pickler
+            defined: Any = None
+            definition: Definition | None = None
+            for call in calls:
+                fn = call.fn
+                try:
+                    if fn is not defined:  # the program cannot have changed it since the last call
+                        definition = pickler.definition(fn)
+                        defined = fn
+                    call.payload = pickler.payload(fn, definition, call.args, call.kwargs)
+                except BaseException as raised:  # noqa: BLE001 - this is the call's outcome
+                    error = explain_call(raised, fn, call.args, call.kwargs, make_pickler)
+                    add_note(error, f"raised while pickling a call of {safe_repr(fn)} for a worker process")
+                    problems.append((call, error))
+        if len(self.definitions.modules) > len(self._known_modules):
+            self._on_new_modules()
+        return problems
+
+    def take_modules(self) -> set[str]:
+        """The modules that calls have turned out to need since the last time."""
+        new = self.definitions.modules.copy() - self._known_modules
+        self._known_modules |= new
+        return new
+
+    def pack_initializer(self, link: Link, initialize: Initializer) -> bytes:
+        """Pickle the initializer for a new worker, with the definitions that it needs.
+
+        Raises:
+            Exception: Whatever the methods of the user's objects raise, or a `pickle.PicklingError`.
+        """
+        with self._lock:
+            _, payload, buffers, uses = initialize.payload(self.definitions)
+        return pickle.dumps((list(link.news(definitions_of(uses))), payload, list(map(bytes, buffers))), 5)
+
+    def find_answers(self, questions: Iterable[Question]) -> list[Answer]:
+        """Find the answers to workers' questions."""
+        return [self._find_answer(question) for question in questions]
+
+    def _find_answer(self, question: Question) -> Answer:
+        _, _, module, name = question
+        with self._lock:
+            try:
+                if name is None:
+                    told = main_module.answer(module)
+                    return Answer(question, None, b"" if told is None else pickle.dumps(told))
+                definition = self.definitions.of_global(module, name)
+                needed = [] if definition is None else [piece.number for piece in definition.pieces]
+                return Answer(question, definition, pickle.dumps(needed) if needed else b"")
+            except BaseException as error:  # noqa: BLE001 - raised where the name is looked up
+                problem = f"{name!r} of the program's {module} cannot be sent to a worker: {safe_repr(error)}"
+                return Answer(question, None, problem.encode())
+
+    def forget_old_values(self) -> None:
+        """Drop values of the program that are no longer globals, unless calls are being packed right now."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self.definitions.prune()
+            finally:
+                self._lock.release()
+
+    def forget_all(self) -> None:
+        """Drop everything of the program: nothing more is sent."""
+        with self._lock:
+            self.definitions.clear()
+            self._pickler = CallPickler(self.definitions)
+
+
+def definitions_of(uses: Iterable[Definition | Loan]) -> list[Definition]:
+    """The definitions among what a payload uses."""
+    return [use for use in uses if isinstance(use, Definition)]

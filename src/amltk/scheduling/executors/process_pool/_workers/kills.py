@@ -1,0 +1,129 @@
+"""Ends workers: those that are no longer needed, those whose call exceeds a limit, and those that do not end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from amltk.scheduling.executors.process_pool._state.outcomes import UNKNOWN_EXIT_CODE
+from amltk.scheduling.executors.process_pool._state.protocol import ProtocolError
+from amltk.scheduling.executors.process_pool._system.descendants import ON_LINUX
+from amltk.scheduling.executors.termination import kill_trees
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from amltk.scheduling.executors.process_pool._io.link import Link
+    from amltk.scheduling.executors.process_pool._workers.deaths import Deaths
+    from amltk.scheduling.executors.process_pool._workers.managed_pool import ManagedPool
+    from amltk.scheduling.executors.process_pool._workers.starts import Starts
+
+_log = logging.getLogger(__name__)
+
+SILENCE_SECONDS = 0.5
+"""How long a worker may live without a connection to the pool, in seconds."""
+
+LOOK_SECONDS = 0.01
+"""How often a worker that is ending is checked, in seconds."""
+
+
+class Kills:
+    """Ends the workers of a pool."""
+
+    def __init__(self, pool: ManagedPool, starts: Starts, deaths: Deaths) -> None:
+        self._pool = pool
+        self._starts = starts
+        self._deaths = deaths
+
+    def mark_excesses(self) -> None:
+        """Mark the workers whose calls have exceeded a limit to be killed."""
+        io = self._pool.io
+        excesses = io.limit_monitor.check()
+        with self._pool.lock:
+            for excess in excesses:
+                if io.limit_monitor.confirm(excess):
+                    io.mark_for_kill(excess.link, excess.error)
+
+    def hang_up(self, *, everybody: bool) -> None:
+        """Hang up on workers that are no longer needed, so that they end. Requires the lock."""
+        for link in self._pool.links.values():
+            if (everybody or link.slot.retired) and not link.slot.sent and link.hung_up_at is None:
+                link.hang_up()
+                self._starts.abandon(link)
+
+    def kill_marked(self) -> bool:
+        """Kill the workers that are marked for it, or take too long to end, with everything that they have started.
+
+        Returns:
+            Whether some were given up because they cannot be killed: they have become another user's.
+        """
+        self._mark_overdue()
+        with self._pool.lock:
+            marked = [link for link in self._pool.links.values() if link.reason is not None]
+        for link in marked:
+            self._starts.abandon(link)
+        denied = _kill({link.pid for link in marked if link.pid})
+        for link in marked:
+            if link.pid in denied:
+                _log.warning(
+                    "worker %d is to be ended, because %s, and this user may not do that: it is left alone, and ends "
+                    "when its call does",
+                    link.pid,
+                    link.reason,
+                )
+                self._deaths.bury(link, UNKNOWN_EXIT_CODE)
+        return bool(denied)
+
+    def _mark_overdue(self) -> None:
+        now, late = time.monotonic(), []
+        with self._pool.lock:
+            for link in self._pool.links.values():
+                if link.reason is None:
+                    link.reason = self._overdue(link, now)
+                    late += [link] if isinstance(link.reason, TimeoutError) else []
+        for link in late:
+            waits = f": it waits for {link.ending}" if link.ending else ""
+            limit = self._pool.options.exit_timeout
+            _log.warning("worker %d did not end in %g s, and is killed%s", link.pid, limit, waits)
+
+    def _overdue(self, link: Link, now: float) -> Exception | None:
+        """Why a worker that should have ended must be killed; None if it still has time."""
+        if link.silent_since is not None and now - link.silent_since > SILENCE_SECONDS:
+            return ProtocolError("it has closed its connection to the pool")
+        limit = self._pool.options.exit_timeout
+        if link.hung_up_at is None or now - link.hung_up_at < limit:
+            return None
+        return TimeoutError(f"it did not end in {limit:g} s")
+
+    def due(self) -> Iterator[float]:
+        """When to check workers again even if nothing happens, on the monotonic clock. Requires the lock."""
+        now = time.monotonic()
+        for link in self._pool.links.values():
+            if link.pid and (link.reason is not None or link.silent_since is not None):
+                yield now + LOOK_SECONDS  # it is being killed, or about to end
+            elif link.hung_up_at is not None:
+                yield link.hung_up_at + self._pool.options.exit_timeout
+            elif link.slow_at is not None:
+                yield link.slow_at
+
+
+def _kill(pids: Collection[int]) -> set[int]:
+    """Kill workers. Their parent process ends what they have started, as far as it finds it.
+
+    Returns:
+        The pids that this user may not kill.
+    """
+    if not ON_LINUX:
+        kill_trees(pids)
+    denied = set()
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            denied.add(pid)
+    return denied
