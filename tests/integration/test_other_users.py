@@ -67,6 +67,7 @@ def test_a_worker_that_has_become_another_users(how: str, method: str) -> None:
     until(lambda: os.path.exists("begun"))
     waiting = pool.submit(abs, -1)
     pid, = pool.worker_pids
+    until(lambda: "Uid:\\t1\\t1" in open(f"/proc/{{pid}}/status").read())
     if how == "cancel":
         call.cancel()
     if how == "kill":

@@ -105,15 +105,16 @@ class Engine:
         exchange = self._exchange
         if exchange.life is not OPEN:
             self._open()
+        # No lock is needed: whoever closes the pool in between sees the call among the arrivals, or is seen here.
         exchange.arrivals.append(call)
-        if exchange.life is not OPEN:  # another thread, or a signal handler, has shut it down in between
+        if exchange.life is not OPEN:
             self._withdraw(call)
         if exchange.new_calls is NEED_A_TURN:
             driver = self._thread.driver
             if driver is None or not driver.call_soon():
                 self._wakeup.set()
-            elif self._thread_wakeup.is_awaited:  # the thread must check whether the loop gets round to it
-                self._thread_wakeup.set_if_awaited()
+            elif self._thread_wakeup.is_awaited:
+                self._thread_wakeup.set_if_awaited()  # the thread must check whether the loop gets round to it
 
     def _open(self) -> None:
         """Start the thread, if calls are accepted."""

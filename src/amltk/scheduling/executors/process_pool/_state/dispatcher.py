@@ -1,6 +1,6 @@
 """The dispatcher: which calls are waiting, which were sent to which worker, and which worker gets the next one.
 
-A state machine without I/O, clock or thread: `engine` reports what happened and carries out its decisions.
+A state machine without I/O, clock or thread: `WorkerIO` and others report what happened and carry out its decisions.
 
 **Tokens.** Calls are sent to a worker ahead of time, several if they are short, so that it need not wait for the next
 one. With each call goes a token: one byte through a separate channel that both sides read from. A worker takes a token

@@ -10,8 +10,8 @@ A thread that waits for one of them may hold only those before it:
 
 Users' code can still run anywhere: the garbage collector calls `__del__` methods and finalizers, and Python calls
 signal handlers, in the middle of whatever a thread does. That code may use the pool, so `STATE` is reentrant, and no
-request from outside takes another lock. A request that would change what its own thread is working on is postponed,
-see `Engine._unless_held`.
+request waits for another lock; accepting a call takes none at all. A request that would change what its own thread is
+working on is postponed, see `Engine._unless_held`.
 
 The tests switch on a check of this order, with `check_order`.
 """
