@@ -41,7 +41,8 @@ class CallFolder(PassingPlugin):
 
     The folders are `calls/0`, `calls/1` and so on. A call is recognised by its function and its arguments, as by
     `Memo`, in whatever order calls are submitted; the second call with equal arguments in a program has the second of
-    their folders. Folders are never removed. One plugin may serve several tasks. One program at a time may use a folder.
+    their folders. Folders are never removed. One plugin may serve several tasks. Let only one program at a time use a
+    folder.
 
     Workers on other machines need a file system that they share with this one. On an executor that is not a pool of
     this package, put `Limits` behind this plugin.
@@ -165,8 +166,8 @@ class _Places:
             mark.write_text(key + "\n", "ascii")
         except OSError as error:
             raise JournalError(
-                f"the folder {path} of a call cannot be made: {error.strerror}. Give CallFolder a folder that this user "
-                "may write, and that no other program uses at the same time"
+                f"the folder {path} of a call cannot be made: {error.strerror}. Give CallFolder a folder that this "
+                "user may write, and that no other program uses at the same time"
             ) from error
         return number
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
-from types import MethodType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.plugins._support.keys.canonical import UnkeyedError, combine, digest
 from amltk.scheduling.plugins._support.keys.names import module_name
-from amltk.scheduling.plugins._support.keys.source import source_digest
+from amltk.scheduling.plugins._support.keys.source import code_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -41,8 +41,8 @@ class FunctionKeys:
         self._signature = _signature(plain)
         self.name: str = f"{module_name(plain.__module__)}.{self._label}"
         self._identity = [self.name.encode()]
-        if "<lambda>" in self._label:
-            self._identity.append(source_digest(plain) or b"")  # its name says nothing
+        if "<lambda>" in self._label:  # which says nothing
+            self._identity += code_parts(plain.__code__)
 
     def key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """The key of a call.
@@ -72,10 +72,10 @@ class FunctionKeys:
     def _captured(self) -> Iterator[tuple[str, Any]]:
         """What the function has beside its arguments: its object, and variables of the functions around it."""
         function = self._function
-        if isinstance(function, MethodType):
-            if "self" not in self._ignore:
-                yield "self", function.__self__
-            function = function.__func__
+        owner = getattr(function, "__self__", None)
+        if not (owner is None or isinstance(owner, ModuleType) or "self" in self._ignore):
+            yield "self", owner
+        function = getattr(function, "__func__", function)
         closure = getattr(function, "__closure__", None)
         if closure is None:
             return

@@ -6,7 +6,11 @@ import ast
 import inspect
 import textwrap
 from hashlib import blake2b
-from typing import Any
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def source_digest(function: Any) -> bytes | None:
@@ -34,3 +38,15 @@ def _plain(source: str) -> str:
         ):
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
+
+
+def code_parts(code: CodeType) -> Iterator[bytes]:
+    """What a function does, as bytes: two lambdas may be in one line of the source."""
+    yield code.co_code
+    yield repr((code.co_names, code.co_varnames, code.co_freevars)).encode("utf-8", "surrogatepass")
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from code_parts(constant)
+        else:
+            text = sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant
+            yield repr(text).encode("utf-8", "surrogatepass")
