@@ -40,9 +40,9 @@ class CallFolder(PassingPlugin):
     and after the whole program was killed and started again. So a training goes on from its own checkpoint.
 
     The folders are `calls/0`, `calls/1` and so on. A call is recognised by its function and its arguments, as by
-    `Memo`, in whatever order calls are submitted; the second call with equal arguments in a program has the second of
-    their folders. Folders are never removed. One plugin may serve several tasks. Let only one program at a time use a
-    folder.
+    `Memo`, in whatever order calls are submitted; the second call with equal arguments that a plugin sees has the
+    second of their folders. Folders are never removed. One plugin may
+    serve several tasks, and several may use one folder. Let only one program at a time use it.
 
     Workers on other machines need a file system that they share with this one. On an executor that is not a pool of
     this package, put `Limits` behind this plugin.
@@ -157,19 +157,31 @@ class _Places:
         free.sort(reverse=True)
 
     def _make(self, key: str) -> int:
-        number, self._next = self._next, self._next + 1
-        path = self.path(number)
         try:
-            path.mkdir(FOLDER_MODE, parents=True)
-            mark = path / _MARK
-            mark.touch(FILE_MODE)
-            mark.write_text(key + "\n", "ascii")
+            self.folder.path.parent.mkdir(parents=True, exist_ok=True)
+            for path in (self.folder.path, self.folder.calls):
+                path.mkdir(FOLDER_MODE, exist_ok=True)
+            while not self._make_next(key):
+                pass  # the calls of another task have it, for which there is a plugin with the same folder
         except OSError as error:
             raise JournalError(
-                f"the folder {path} of a call cannot be made: {error.strerror}. Give CallFolder a folder that this "
-                "user may write, and that no other program uses at the same time"
+                f"no folder of a call can be made in {self.folder.calls}: {error.strerror}. Give CallFolder a folder that "
+                "this user may write"
             ) from error
-        return number
+        return self._next - 1
+
+    def _make_next(self, key: str) -> bool:
+        """Make the folder of the next number; False if it is there."""
+        path = self.path(self._next)
+        self._next += 1
+        try:
+            path.mkdir(FOLDER_MODE)
+        except FileExistsError:
+            return False
+        mark = path / _MARK
+        mark.touch(FILE_MODE)
+        mark.write_text(key + "\n", "ascii")
+        return True
 
 
 def _found(calls: Path) -> Iterator[tuple[int, str]]:
