@@ -165,8 +165,8 @@ class _Places:
                 pass  # the calls of another task have it, for which there is a plugin with the same folder
         except OSError as error:
             raise JournalError(
-                f"no folder of a call can be made in {self.folder.calls}: {error.strerror}. Give CallFolder a folder that "
-                "this user may write"
+                f"no folder of a call can be made in {self.folder.calls}: {error.strerror}. Give CallFolder a folder "
+                "that this user may write"
             ) from error
         return self._next - 1
 
