@@ -103,6 +103,7 @@ class Memo(PassingPlugin):
         self.n_hits = self.n_misses = self.n_shared = 0
         self._store = store_at(folder)
         self._keys: dict[Task[..., Any], FunctionKeys] = {}
+        self._codes: dict[Task[..., Any], str | None] = {}
         self._closing: dict[Task[..., Any], Subscription] = {}
         self._pending: dict[tuple[Scheduler, bytes], _Computation] = {}
         self._warned: set[str] = set()
@@ -117,6 +118,7 @@ class Memo(PassingPlugin):
         check_parameters(task.function, [name for name in self.ignore if name not in DEFAULT_IGNORE])
         self._keys[task] = FunctionKeys(task.function, self.ignore, self.key, "Memo")
         self._closing[task] = task.scheduler.on_finished.register(self._store.close, hidden=True)
+        self._codes[task] = _code_of(task)
         self._compare_code(task)
 
     def detach_task(self, task: Task[..., Any]) -> None:
@@ -127,7 +129,7 @@ class Memo(PassingPlugin):
 
     def _compare_code(self, task: Task[..., Any]) -> None:
         """Warn if the function was edited since results of it were kept."""
-        code, name = _code_of(task), self._keys[task].name
+        code, name = self._codes[task], self._keys[task].name
         if code is None or self._store.knows_code(name, repr(self.version), code):
             return
         self._store.note_code(name, repr(self.version), code)
@@ -200,7 +202,7 @@ class Memo(PassingPlugin):
         except Exception as error:  # noqa: BLE001 - of any object
             self._say_once(f"results of {task.name} are not kept, since they cannot be pickled: {safe_repr(error)}")
             return
-        code = _code_of(task)
+        code = self._codes[task]
         if code is not None:
             self._store.note_code(computation.name, repr(self.version), code)
         self._store.keep(computation.name, computation.key, computation.kept)
