@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from concurrent.futures import BrokenExecutor
 from functools import partial
@@ -101,6 +102,8 @@ class Memo(PassingPlugin):
         self.version: int | str = version
         self.errors: bool = check_bool("errors", errors)
         self.n_hits = self.n_misses = self.n_shared = 0
+        # Python's, too: each writes code in its own way, and an update of it is no edit.
+        self._of_version = f"{version!r} on Python {sys.version_info.major}.{sys.version_info.minor}"
         self._store = store_at(folder)
         self._keys: dict[Task[..., Any], FunctionKeys] = {}
         self._codes: dict[Task[..., Any], str | None] = {}
@@ -124,15 +127,17 @@ class Memo(PassingPlugin):
     def detach_task(self, task: Task[..., Any]) -> None:
         """Have each call that is submitted from now on computed."""
         self._closing.pop(task).end()
-        if not task.scheduler.running():
-            self._store.close()
+        if task.scheduler.has_run():
+            task.scheduler.on_finished.register(self._store.close, hidden=True, max_calls=1)
 
     def _compare_code(self, task: Task[..., Any]) -> None:
         """Warn if the function was edited since results of it were kept."""
         code, name = self._codes[task], self._keys[task].name
-        if code is None or self._store.knows_code(name, repr(self.version), code):
+        if code is None or self._store.knows_code(name, self._of_version, code):
             return
-        self._store.note_code(name, repr(self.version), code)
+        self._store.note_code(name, self._of_version, code)
+        if not task.scheduler.has_run():
+            self._store.close()
         again = self.version + 1 if isinstance(self.version, int) else "..."
         warnings.warn(
             f"{task.name} was edited since its results were kept in {self._store.path}, and they are used nevertheless:"
@@ -204,7 +209,7 @@ class Memo(PassingPlugin):
             return
         code = self._codes[task]
         if code is not None:
-            self._store.note_code(computation.name, repr(self.version), code)
+            self._store.note_code(computation.name, self._of_version, code)
         self._store.keep(computation.name, computation.key, computation.kept)
 
     def _end(self, computation: _Computation, call: Call) -> None:
