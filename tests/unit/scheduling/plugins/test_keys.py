@@ -24,9 +24,6 @@ from amltk.scheduling.plugins._support.keys.arguments import FunctionKeys, check
 from amltk.scheduling.plugins._support.keys.canonical import UnkeyedError, digest
 from amltk.scheduling.plugins._support.keys.source import source_digest
 
-np = pytest.importorskip("numpy")
-pd = pytest.importorskip("pandas")
-
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -80,15 +77,10 @@ def test_equal_values_only(one: Any, other: Any) -> None:
         (Counter("aab"), Counter("baa")),
         (float("nan"), -float("nan")),
         (Config(1, [2]), Config(1, [2])),
-        (np.arange(10)[::2], np.array([0, 2, 4, 6, 8])),
-        (np.asfortranarray(np.ones((2, 3))), np.ones((2, 3))),
-        (pd.DataFrame({"a": [1, 2], "b": ["x", None]}), pd.DataFrame({"a": [1, 2], "b": ["x", None]})),
-        (pd.Series([1, 2], index=[0, 1]), pd.Series([1, 2])),
-        (pd.DataFrame(np.arange(4).reshape(2, 2)), pd.DataFrame({0: [0, 2], 1: [1, 3]})),
     ],
 )
 def test_same(one: Any, same: Any) -> None:
-    """Neither the order of dicts and sets matters, nor how an array lies in memory."""
+    """The order of dicts and sets does not matter, and all NaN are one."""
     assert digest(one) == digest(same)
 
 
@@ -100,14 +92,6 @@ DIFFERENT = [
     Point(1, 2), (1, 2), Config(1, [2]), Config(2, [1]), Config, Point, int, len,
     max, os.path.join, functools.partial(max, 1),
     [].append, dt.date(2020, 1, 1), NOON.replace(tzinfo=None), NOON, dt.timedelta(1),
-    np.int64(1), np.float32(1), np.float64(1), np.array(1), np.array([1]), np.array([[1]]), np.array([1], "i4"),
-    np.array([1], ">i4"), np.array(["1"]), np.array([1], object), np.array([(1, 2)], "i4,i4"), np.dtype("i4"),
-    np.ma.array([1], mask=[True]), np.array([1], "M8[s]"), np.array([1], "M8[ms]"), np.zeros((0, 1)), np.zeros((0, 2)),
-    np.longdouble(1), pd.Series([1]), pd.Series([1], name="1"), pd.Series([1], index=[1]), pd.DataFrame({"a": [1]}),
-    pd.DataFrame({"b": [1]}), pd.DataFrame({"a": [1.0]}), pd.DataFrame({"a": pd.array([1], "Int64")}), pd.Index([1]),
-    pd.DataFrame({"a": pd.array([None], "Int64")}), pd.Series(pd.Categorical(["a"])), pd.Series(["a"], dtype=object),
-    pd.Series(pd.Categorical(["a"], ["a", "b"])), pd.Series(pd.to_datetime(["2020"])), pd.Timestamp("2020"), pd.NA,
-    pd.NaT, pd.Series(pd.to_datetime(["2020"]).tz_localize("UTC")), pd.MultiIndex.from_tuples([(1, 2)]),
     memoryview(b"1"),
 ]  # fmt: skip
 
