@@ -142,13 +142,15 @@ class Memo(PassingPlugin):
         warnings.warn(
             f"{task.name} was edited since its results were kept in {self._store.path}, and they are used nevertheless:"
             f" if they do not hold any more, write Memo(..., version={again!r}). This is said once",
-            stacklevel=6,
+            stacklevel=7,  # who has made the task
         )
 
     def prepare(self, call: Call) -> bool:
         """Have the call answered by what is kept or by an equal one, or follow its computation."""
         task = call.task
         _check_plugins(task)
+        if call.answer is not None:
+            return True  # by another plugin
         keys = self._keys[task]
         key = combine("memo", [digest(self.version), keys.key(*call.given)])
         if self._answer_with_kept(call, key):
