@@ -101,7 +101,9 @@ class Memo(PassingPlugin):
         self.ignore: tuple[str, ...] = check_ignore(ignore)
         self.version: int | str = version
         self.errors: bool = check_bool("errors", errors)
-        self.n_hits = self.n_misses = self.n_shared = 0
+        self.n_hits: int = 0
+        self.n_misses: int = 0
+        self.n_shared: int = 0
         # Python's, too: each writes code in its own way, and an update of it is no edit.
         self._of_version = f"{version!r} on Python {sys.version_info.major}.{sys.version_info.minor}"
         self._store = store_at(folder)
