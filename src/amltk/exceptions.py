@@ -209,6 +209,13 @@ class JournalWriteError(JournalError):
     """
 
 
+class CallFolderError(SchedulerError, RuntimeError):
+    """`call_folder` was called where no call is computed that has a folder.
+
+    Remedy: `scheduler.task(train, plugins=CallFolder("search"))`, and call it within the function.
+    """
+
+
 class RemoteError(SchedulerError):
     """Replaces a worker's exception that could not be transferred; the message has its type and text."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from amltk.scheduling import Comm, Limiter, Limits, Retry
+from amltk.scheduling import CallFolder, Comm, Limiter, Limits, Memo, Retry
 from amltk.scheduling.plugins import (
     EmissionsTrackerPlugin,
     MLflowPlugin,
@@ -71,6 +71,14 @@ def check_written(task: Task[..., Any], _: Path) -> None:
     assert {plugin.status() for plugin in task.plugins if isinstance(plugin, Tracker)} == {f"{ended} written"}
 
 
+def check_memo(task: Task[..., Any], _: Path) -> None:
+    assert any(isinstance(plugin, Memo) and plugin.n_shared + plugin.n_hits == 1 for plugin in task.plugins)
+
+
+def check_call_folder(_: Task[..., Any], folder: Path) -> None:
+    assert any((folder / "calls").iterdir())
+
+
 PLUGINS = (
     Entry("limiter", lambda _: Limiter(max_calls=1000)),
     Entry("queue", lambda _: Limiter(max_concurrent=2, on_limit="queue"), check_queue),
@@ -94,6 +102,8 @@ PLUGINS = (
     Entry("pynisher", lambda _: PynisherPlugin(walltime_limit=3600, context="forkserver"), takes_a_process=True),
     Entry("mlflow", lambda folder: MLflowPlugin("contract", tracking_uri=(folder / "mlflow").as_uri()), check_written),
     Entry("wandb", lambda folder: WandbPlugin(project="contract", dir=folder, mode="offline"), check_written),
+    Entry("memo", lambda folder: Memo(folder / "memo"), check_memo),
+    Entry("call-folder", lambda folder: CallFolder(folder, capture=True), check_call_folder),
 )
 
 
@@ -103,4 +113,4 @@ def cannot_talk(entries: tuple[Entry, ...], can: Capabilities) -> bool:
 
 
 ALONE = [(entry,) for entry in PLUGINS]
-PAIRS = list(combinations(PLUGINS, 2))
+PAIRS = [pair for pair in combinations(PLUGINS, 2) if {"comm", "memo"} != {entry.name for entry in pair}]

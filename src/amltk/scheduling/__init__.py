@@ -10,20 +10,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from amltk.scheduling.call_place import call_folder
     from amltk.scheduling.events import Emitter, Event, Subscriber, Subscription
     from amltk.scheduling.executors.local.sequential import SequentialExecutor
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future
     from amltk.scheduling.plugin import Plugin
+    from amltk.scheduling.plugins.call_folder import CallFolder
     from amltk.scheduling.plugins.comm import Comm
     from amltk.scheduling.plugins.limiter import Limiter
     from amltk.scheduling.plugins.limits import Limits
+    from amltk.scheduling.plugins.memo import Memo
     from amltk.scheduling.plugins.retry import Retry
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.task import Task
     from amltk.scheduling.task_map import TaskMap
 
 __all__ = [
+    "CallFolder",
     "Comm",
     "Emitter",
     "Event",
@@ -31,6 +35,7 @@ __all__ = [
     "Future",
     "Limiter",
     "Limits",
+    "Memo",
     "Plugin",
     "Retry",
     "Scheduler",
@@ -39,6 +44,7 @@ __all__ = [
     "Subscription",
     "Task",
     "TaskMap",
+    "call_folder",
 ]
 
 _HOMES = {
@@ -49,14 +55,17 @@ _HOMES = {
     "SequentialExecutor": "amltk.scheduling.executors.local.sequential",
     "ExitState": "amltk.scheduling.exit_state",
     "Future": "amltk.scheduling.future",
+    "CallFolder": "amltk.scheduling.plugins.call_folder",
     "Comm": "amltk.scheduling.plugins.comm",
     "Limiter": "amltk.scheduling.plugins.limiter",
     "Limits": "amltk.scheduling.plugins.limits",
+    "Memo": "amltk.scheduling.plugins.memo",
     "Plugin": "amltk.scheduling.plugin",
     "Retry": "amltk.scheduling.plugins.retry",
     "Scheduler": "amltk.scheduling.scheduler",
     "Task": "amltk.scheduling.task",
     "TaskMap": "amltk.scheduling.task_map",
+    "call_folder": "amltk.scheduling.call_place",
 }
 
 __getattr__: Callable[[str], Any] = names_from(_HOMES, globals())

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from amltk.scheduling.executors.light_future import Answer
     from amltk.scheduling.executors.process_pool.limits import CallLimits
     from amltk.scheduling.future import Future
 
@@ -46,6 +47,8 @@ class Call:
         args: Its positional arguments.
         kwargs: Its keyword arguments; a dictionary that belongs to this call.
         limits: What it may use, for executors that enforce limits; None for no limits.
+        answer: What its outcome comes from if it need not be computed: an `Answer` of `executors.light_future`, which
+            has the outcome or will have it. None to have it computed.
         future: Its future; None until it is submitted, and permanently if it never is.
         attempt: The number of the current attempt, starting at 1.
         kept: Whether the plugin that has held it back will submit it later, with `Task.offer_again`.
@@ -54,6 +57,7 @@ class Call:
     __slots__ = (
         "_ends",
         "_reviews",
+        "answer",
         "args",
         "attempt",
         "function",
@@ -87,6 +91,7 @@ class Call:
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = dict(kwargs)
         self.limits: CallLimits | None = None
+        self.answer: Answer | None = None
         self._reviews: list[Review] = []
 
     def on_end(self, fn: Callable[..., object], /, *args: Any) -> None:

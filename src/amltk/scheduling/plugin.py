@@ -56,7 +56,8 @@ class Plugin:
     def prepare(self, call: Call) -> bool:
         """Inspect a submission before it is made, and set up what it needs; calls `pre_submit` by default.
 
-        Assign to `call.function`, `call.args` and `call.kwargs` to change what is computed. Register the teardown of
+        Assign to `call.function`, `call.args` and `call.kwargs` to change what is computed, or to `call.answer` what
+        has the outcome if nothing need be computed. Register the teardown of
         everything that you set up here with `call.on_end`, which calls it however the call ends, in reverse order. With
         `call.on_outcome` a plugin reviews outcomes before they are delivered.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from amltk import _compat
 from amltk.exceptions import WorkerLostError
+from amltk.scheduling.executors.light_future import Answer
 from amltk.scheduling.executors.termination import drop_cancelled, shut_down
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Prepared(Protocol):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     limits: CallLimits | None
+    answer: Answer | None
 
 
 class ExecutorAdapter:
@@ -121,7 +123,9 @@ class ExecutorAdapter:
             self._detach = None
 
     def submit_call(self, call: Prepared) -> Any:
-        """Submit a call as the plugins have prepared it, within its limits."""
+        """Submit a call as the plugins have prepared it, within its limits; one that has an answer is not computed."""
+        if call.answer is not None:
+            return call.answer
         if call.limits is None:
             return self.submit(call.function, *call.args, **call.kwargs)
         executor: Any = self.executor  # only executors that enforce limits are given limits
@@ -172,7 +176,7 @@ class ExecutorAdapter:
             return calls
         workers = _compat.max_workers(executor) or 0
         pending = oldest(MAX_LOOKED_AT + workers)
-        unended = (work for work in pending if not work.done())
+        unended = (work for work in pending if not (work.done() or isinstance(work, Answer)))
         if not self.capabilities.in_order and len(pending) >= MAX_LOOKED_AT:
             return None
         running = (takewhile if self.capabilities.in_order else filter)(self.is_running, unended)

@@ -82,3 +82,7 @@ class LightFuture(Future[T]):
         if self._state in _UNENDED:
             self.check_waiting()
         return self._exception if self._state == FINISHED else super().exception(timeout)
+
+
+class Answer(LightFuture[Any]):
+    """The outcome of a call that the executor need not compute: a plugin has it, or will have it."""

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from amltk.scheduling.plugin import GivingPlugin, HoldingPlugin, PassingPlugin, Plugin
+    from amltk.scheduling.plugins.call_folder import CallFolder
     from amltk.scheduling.plugins.comm import Comm
     from amltk.scheduling.plugins.emissions_tracker_plugin import EmissionsTrackerPlugin
     from amltk.scheduling.plugins.limiter import Limiter
     from amltk.scheduling.plugins.limits import Limits
+    from amltk.scheduling.plugins.memo import Memo
     from amltk.scheduling.plugins.pynisher import PynisherPlugin
     from amltk.scheduling.plugins.retry import Retry
     from amltk.scheduling.plugins.threadpoolctl import ThreadPoolCTLPlugin
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.plugins.warning_filter import WarningFilter
 
 __all__ = [
+    "CallFolder",
     "Comm",
     "EmissionsTrackerPlugin",
     "GivingPlugin",
@@ -30,6 +33,7 @@ __all__ = [
     "Limiter",
     "Limits",
     "MLflowPlugin",
+    "Memo",
     "PassingPlugin",
     "Plugin",
     "PynisherPlugin",
@@ -40,6 +44,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CallFolder": "amltk.scheduling.plugins.call_folder",
     "Comm": "amltk.scheduling.plugins.comm",
     "EmissionsTrackerPlugin": "amltk.scheduling.plugins.emissions_tracker_plugin",
     "GivingPlugin": "amltk.scheduling.plugin",
@@ -47,6 +52,7 @@ _HOMES = {
     "Limiter": "amltk.scheduling.plugins.limiter",
     "Limits": "amltk.scheduling.plugins.limits",
     "MLflowPlugin": "amltk.scheduling.plugins.trackers.mlflow",
+    "Memo": "amltk.scheduling.plugins.memo",
     "PassingPlugin": "amltk.scheduling.plugin",
     "Plugin": "amltk.scheduling.plugin",
     "PynisherPlugin": "amltk.scheduling.plugins.pynisher",

@@ -28,7 +28,7 @@ class Retry(PassingPlugin):
     Exceptions of the function and lost workers are counted separately. A lost worker is not the call's fault, so the
     call is retried at once; after an exception it is retried after a wait, which grows by `factor` with each failure of
     the call. Waits are timers of the run's loop. Once a stop is requested, no further attempt begins: the last failure
-    is the outcome. Errors that break the executor are never retried.
+    is the outcome. Errors that break the executor are never retried, nor are those that a `Memo` has kept.
 
     `@retry` is emitted before each further attempt, and `@gave-up` before the `@exception` of a call that has used up
     its attempts. Other plugins follow each attempt.
@@ -112,6 +112,8 @@ class Retry(PassingPlugin):
 
     def _review(self, attempts: _Attempts, outcome: Outcome) -> asyncio.Future[bool] | None:
         error = outcome.error
+        if attempts.call.answer is not None:
+            return None  # it was not computed, and would be the same once more
         if error is None or isinstance(error, BrokenExecutor) or not isinstance(error, (WorkerLostError, *self.on)):
             return None
         attempts.note(error)
