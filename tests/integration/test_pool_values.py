@@ -120,6 +120,7 @@ def test_pickling_may_use_the_pool() -> None:
     """Users' code is called under no lock: an argument that cancels another call while it is pickled blocks nobody."""
     with Gate() as gate, ProcessPool(1) as pool:
         pool.submit(identity, 1).result(GUARD)
+        pool._engine._dispatcher.expected = 1e-5  # short calls, so that what comes next is sent in advance
         blocker = pool.submit(pass_gate, gate.address)
         other = pool.submit(identity, 2)
         other.add_done_callback(lambda _: gate.open())
