@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from amltk.scheduling._journal.options import Journal
     from amltk.scheduling.events import Emitter, Event, Subscriber, Subscription
     from amltk.scheduling.executors.local.sequential import SequentialExecutor
     from amltk.scheduling.exit_state import ExitState
@@ -29,6 +30,7 @@ __all__ = [
     "Event",
     "ExitState",
     "Future",
+    "Journal",
     "Limiter",
     "Limits",
     "Plugin",
@@ -49,6 +51,7 @@ _HOMES = {
     "SequentialExecutor": "amltk.scheduling.executors.local.sequential",
     "ExitState": "amltk.scheduling.exit_state",
     "Future": "amltk.scheduling.future",
+    "Journal": "amltk.scheduling._journal.options",
     "Comm": "amltk.scheduling.plugins.comm",
     "Limiter": "amltk.scheduling.plugins.limiter",
     "Limits": "amltk.scheduling.plugins.limits",
