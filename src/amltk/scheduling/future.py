@@ -82,7 +82,7 @@ class Future(asyncio.Future[R]):
 
     @property
     def attempt(self) -> int:
-        """How often its computation was begun: more than once by a `Retry`, or if an earlier session saw no end of it."""
+        """How often its computation was begun: more than once by a `Retry`, or if an earlier session saw no end."""
         return getattr(self, "_attempt", 1)
 
     def note_attempt(self, number: int) -> None:

@@ -122,6 +122,7 @@ class Book:
         self._late: list[tuple[Deed, int]] = []  # done during the replay, and not recorded
         self._alive = 0.0  # at the input that is being replayed
         self._live_since = 0.0
+        self._began_at = 0.0  # when this session began to record, in seconds since the epoch
         self._loop_starts_at = 0.0  # in seconds since the epoch
         self._clock: Callable[[], float] = float  # of the loop
 
@@ -134,9 +135,11 @@ class Book:
         """Take the time from this loop, which begins a session of a new journal."""
         self._clock = loop.time
         self._loop_starts_at = max(_clock.now(), self.tape.overview.latest) - loop.time()
-        if not self.replaying:
+        if self.replaying:
+            self.now = self.tape.overview.began
+        else:
             self.go_live()
-            self.now = self.time()
+            self.now = self._began_at
 
     def time(self) -> float:
         """Now, in seconds since the epoch, on the clock of the loop."""
@@ -282,6 +285,7 @@ class Book:
             self.check_all_done()
         self.replaying = False
         self._live_since = self._clock()
+        self._began_at = at = self.time()
         void = sorted([*self._void_ranges, *ranges(sorted(self._void))])
         session: dict[str, Any] = {
             "program": sys.argv,
@@ -293,7 +297,7 @@ class Book:
             session["seed"] = self._seed
         if void:
             session["void"] = void
-        self._writer.add(Kind.SESSION, session, at=self.time())
+        self._writer.add(Kind.SESSION, session, at=at)
         for deed, by in self._late:
             self._write(deed, by)
         self._late = []

@@ -46,6 +46,7 @@ class Overview:
         records: How many records it has.
         submissions: How many calls callbacks have submitted, attempts counted one by one.
         alive: For how many seconds programs have used it.
+        began: The time of the first session.
         latest: The time of the last record.
         seed: The seed of the experiment; None if it has none yet.
         finished: Whether its run has ended, and nothing came after that.
@@ -55,7 +56,7 @@ class Overview:
 
     def __init__(self, folder: Folder) -> None:
         self.records = 0
-        self.alive = self.latest = 0.0
+        self.alive = self.latest = self.began = 0.0
         self.seed: int | None = None
         self.finished = False
         self.void: set[int] = set()
@@ -72,6 +73,7 @@ class Overview:
         if kind == Kind.SESSION:
             said = Record(*frame).head
             self.seed = said.get("seed", self.seed)
+            self.began = self.began or time
             for first, last in said.get("void", ()):
                 self.void.update(range(first, last + 1))
         elif number:

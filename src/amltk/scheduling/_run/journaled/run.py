@@ -93,13 +93,12 @@ class JournaledRun(Run):
 
     def has_nothing_to_do(self) -> bool:
         """Whether the run may end as exhausted."""
-        running = self.lifecycle.running and self._options.end_on_empty
-        return running and not self.pending_calls and not self._delivery.awaiting
+        return self._options.end_on_empty and not self.pending_calls and not self._delivery.awaiting
 
     def is_up_at(self, alive: float) -> bool:
         """Whether the time is up when programs have used the journal for so many seconds."""
         timeout = self._options.timeout
-        return self.lifecycle.running and timeout is not None and alive >= timeout
+        return timeout is not None and alive >= timeout
 
     # ------------------------------------------------------------------ the timeout
 

@@ -284,12 +284,12 @@ class Scribe:
         record, run, requests = told.record, self._run, self._run.end_requests
         code = record.head["code"]
         if code == Code.EXHAUSTED.name:
-            if run.has_nothing_to_do():
+            if not run.lifecycle.running or run.has_nothing_to_do():
                 self._again(told, requests.exhausted)
             else:
                 self.book.leave_out(record)
         elif code == Code.TIMEOUT.name:
-            if run.is_up_at(told.alive):
+            if not run.lifecycle.running or run.is_up_at(told.alive):
                 self._again(told, requests.time_is_up)
             else:
                 self.book.leave_out(record)
