@@ -8,12 +8,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from amltk.scheduling import Retry, Scheduler
-from amltk.testing import CrashError, SimulatedExecutor, crash_everywhere, run_in_virtual_time
+from amltk.testing import SimulatedExecutor, crash_everywhere, run_in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
