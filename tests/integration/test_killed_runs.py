@@ -14,7 +14,7 @@ from tests.helpers.gate import GUARD
 from tests.helpers.script import Ended, Script, run_script
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 KILLS = 20
 
@@ -82,11 +82,11 @@ PROGRAM = """
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Iterator[tuple[str, Path, Path]]:
+def program(tmp_path: Path) -> tuple[str, Path, Path]:
     folder, computed = tmp_path / "search", tmp_path / "computed"
     computed.touch()
     names = f"FOLDER, COMPUTED = {str(folder)!r}, {str(computed)!r}\n"
-    yield names + "\n".join(line[4:] for line in PROGRAM.splitlines()), folder, computed
+    return names + "\n".join(line[4:] for line in PROGRAM.splitlines()), folder, computed
 
 
 def returned(folder: Path) -> set[str]:
@@ -114,7 +114,7 @@ def kill(source: str, computed: Path, after: int) -> Ended | None:
 
 
 def test_killed_again_and_again(program: tuple[str, Path, Path]) -> None:
-    """Wherever it is killed, it goes on; nothing that has returned is computed again; and its journal tells the same."""
+    """Wherever it is killed, it goes on; what has returned is not computed again; its journal tells the same."""
     source, folder, computed = program
     choose = random.Random(7)
     kills, known = 0, []  # what had returned, and how much had been computed by then

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from amltk.journal.format import Record
+    from amltk.scheduling._journal.deed import Deed
 
     Key = tuple[str, bytes]
     """The name of the task, and the pickle of the arguments."""
@@ -42,7 +43,7 @@ class Bank:
         """Take the result of the call of this number; None if there is none."""
         return self._by_number.pop(number, None)
 
-    def of_call(self, task: str, arguments: bytes) -> bytes | None:
-        """Take a result of such a call; None if there is none."""
-        results = self._by_call.get((task, arguments))
+    def of_call(self, deed: Deed) -> bytes | None:
+        """Take a result of such a submission; None if there is none."""
+        results = self._by_call.get((deed.head["task"], deed.value or b""))
         return results.popleft() if results else None

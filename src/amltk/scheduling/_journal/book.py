@@ -6,7 +6,7 @@ import os
 import platform
 import random
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from amltk import _clock
 from amltk.exceptions import JournalMismatchError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from amltk.journal.format import Record
+    from amltk.scheduling._journal.deed import Deed
     from amltk.scheduling._journal.options import Journal
 
 SEED_BITS = 64
@@ -31,26 +32,6 @@ REASONS = (
     " of workers for a map without in_flight, or a change of the program. Undo it, or begin a new folder;"
     ' Journal(folder, on_mismatch="branch") keeps what precedes the difference and goes on from there'
 )
-
-
-class Deed(NamedTuple):
-    """Something that a callback does, and that is recorded.
-
-    Attributes:
-        kind: The kind of its record.
-        call: The number of the call that it is about; None if it is about none.
-        head: The head of its record, without `by`.
-        value: The value of its record.
-        given: What the value is a pickle of, to compare.
-        label: What it is, for messages.
-    """
-
-    kind: Kind
-    call: int | None
-    head: Mapping[str, Any]
-    value: bytes | None
-    given: Any
-    label: Callable[[], str]
 
 
 class Numbers:

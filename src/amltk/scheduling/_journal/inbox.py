@@ -179,7 +179,8 @@ class JournaledInbox(Inbox):
         if self._admit():
             self._admitted = self._awake = True
         else:
-            self._book.flush()
+            if self._book.recording:
+                self._book.flush()
             self._really_idle()
 
     def _admit(self) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from amltk._labels import call_label
 from amltk.exceptions import JournalUnsupportedError
 from amltk.journal.kinds import Kind
-from amltk.scheduling._journal.book import Deed
+from amltk.scheduling._journal.deed import Deed
 from amltk.scheduling._journal.stand_in import StandIn
 from amltk.scheduling._journal.values import dump, load
 from amltk.scheduling._loop.timers import Timer, Timers
@@ -177,7 +177,7 @@ class JournaledSubmissions(Submissions):
             is_new = scribe.do(deed)
             self._enter(StandIn(), future, args, kwargs)
             scribe.expect(future, is_new=is_new)
-        elif (result := book.bank.of_call(deed.head["task"], deed.value or b"")) is not None:
+        elif (result := book.bank.of_call(deed)) is not None:
             work = StandIn()
             self._enter(work, future, args, kwargs)
             scribe.do(deed)
@@ -194,14 +194,15 @@ class JournaledSubmissions(Submissions):
         """
         book = self._scribe.book
         for future, is_new in futures:
-            if (result := book.bank.of_number(future.number)) is not None:
+            args, kwargs = future.args, future.kwargs
+            deed = _submission(future, args, kwargs, book)
+            result = book.bank.of_call(deed) if is_new else book.bank.of_number(future.number)
+            if result is not None:
                 assert isinstance(future.work, StandIn)
                 future.work.set_result(load(result, future.label))
                 continue
-            args, kwargs = future.args, future.kwargs
             if not is_new:
                 future.note_attempt(future.attempt + book.tape.again.pop(future.number, 0) + 1)
-                deed = _submission(future, args, kwargs, book)
                 book.begin_again(deed._replace(head={**deed.head, "attempt": future.attempt - 1}))
             self._exchange(future, args, kwargs)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from amltk.exceptions import JournalError, JournalUnsupportedError
 from amltk.journal.kinds import Kind
-from amltk.scheduling._journal.book import Deed
+from amltk.scheduling._journal.deed import Deed
 from amltk.scheduling._journal.inbox import JournaledInbox
 from amltk.scheduling._journal.values import dump, load
 from amltk.scheduling._run.journaled.awaiting import JournaledTurns

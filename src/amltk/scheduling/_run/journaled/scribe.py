@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import JournalError, JournalMismatchError, JournalUnsupportedError
 from amltk.journal.kinds import Kind
-from amltk.scheduling._journal.book import Deed
+from amltk.scheduling._journal.deed import Deed
 from amltk.scheduling._journal.stand_in import StandIn
 from amltk.scheduling._journal.values import dump_error, load, outcome_of
 from amltk.scheduling.events import callback_name
