@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from amltk import _clock
+from amltk._labels import call_label
 from amltk.exceptions import JournalMismatchError
 from amltk.journal.kinds import Kind
 from amltk.journal.writer import Writer
@@ -172,7 +173,10 @@ class Book:
             self._write(deed, self.current)
 
     def _write(self, deed: Deed, by: int) -> None:
-        self._writer.add(deed.kind, {**deed.head, "by": by}, deed.value, call=deed.call, at=self.time())
+        head = {**deed.head, "by": by}
+        if deed.kind == Kind.SUBMISSION:
+            head["arguments"] = arguments_of(deed)
+        self._writer.add(deed.kind, head, deed.value, call=deed.call, at=self.time())
 
     def recorded(self, deed: Deed) -> Record | None:
         """The record of what a callback does; None if there is none.
@@ -200,13 +204,14 @@ class Book:
     def _is_same(self, record: Record, deed: Deed) -> bool:
         if record.kind != deed.kind or record.head["by"] != self.current or record.call != deed.call:
             return False
-        if any(record.head.get(key) != deed.head.get(key) for key in ("task", "code")):
+        said, head = record.head, deed.head
+        if said.get("task") != head.get("task") or said.get("code") != head.get("code"):
             return False
         if deed.kind != Kind.SUBMISSION:
             return True
         value = self.tape.value(record)
         return value == deed.value or (
-            value is not None and are_same(load(value, f"the arguments of call {record.call}"), deed.given)
+            value is not None and are_same(load(value, lambda: f"what was submitted as call {record.call}"), deed.given)
         )
 
     def check_all_done(self) -> None:
@@ -284,9 +289,10 @@ class Book:
         self._late = []
         self.flush()
 
-    def begin_again(self, deed: Deed) -> None:
-        """Record that a call of an earlier session is computed once more."""
-        self._writer.add(deed.kind, deed.head, deed.value, call=deed.call, at=self.time())
+    def begin_again(self, deed: Deed, begun: int) -> None:
+        """Record that a call that was begun so many times in earlier sessions is computed once more."""
+        head = {**deed.head, "arguments": arguments_of(deed), "attempt": begun}
+        self._writer.add(deed.kind, head, deed.value, call=deed.call, at=self.time())
 
     def suspend(self, reason: str) -> None:
         """Record nothing more: what happens from now on is caused by the end of the session."""
@@ -312,6 +318,14 @@ class Book:
             JournalWriteError: Something could not be written.
         """
         self._writer.close()
+
+
+def arguments_of(deed: Deed) -> str:
+    """The arguments of a submission, in short."""
+    args, kwargs = deed.given
+    if not kwargs and len(args) == 1 and type(args[0]) is int:  # takes a tenth of the time
+        return f"({args[0]})"
+    return call_label("", args, kwargs)
 
 
 def description(record: Record) -> str:

@@ -42,17 +42,17 @@ def dump(value: Any, what: Callable[[], str]) -> bytes:
         ) from error
 
 
-def load(value: bytes, what: str) -> Any:
+def load(value: bytes | None, what: Callable[[], str]) -> Any:
     """The counterpart of `dump`.
 
     Raises:
         JournalError: Something that the pickle names is not there any more.
     """
     try:
-        return pickle.loads(value)
+        return pickle.loads(value or b"")
     except Exception as error:
         raise JournalError(
-            f"{what} cannot be read from the journal: {type(error).__name__}: {error}. What its pickle names must be"
+            f"{what()} cannot be read from the journal: {type(error).__name__}: {error}. What its pickle names must be"
             " where it was when it was recorded"
         ) from error
 

@@ -181,7 +181,7 @@ class JournaledSubmissions(Submissions):
             work = StandIn()
             self._enter(work, future, args, kwargs)
             scribe.do(deed)
-            work.set_result(load(result, future.label))
+            work.set_result(_load_result(result, future))
         else:
             super()._hand_over(future, args, kwargs)
             scribe.do(deed)
@@ -199,11 +199,11 @@ class JournaledSubmissions(Submissions):
             result = book.bank.of_call(deed) if is_new else book.bank.of_number(future.number)
             if result is not None:
                 assert isinstance(future.work, StandIn)
-                future.work.set_result(load(result, future.label))
+                future.work.set_result(_load_result(result, future))
                 continue
             if not is_new:
                 future.note_attempt(future.attempt + book.tape.again.pop(future.number, 0) + 1)
-                book.begin_again(deed._replace(head={**deed.head, "attempt": future.attempt - 1}))
+                book.begin_again(deed, future.attempt - 1)
             self._exchange(future, args, kwargs)
 
     def _exchange(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -220,17 +220,20 @@ class JournaledSubmissions(Submissions):
         work.add_done_callback(self._put_work)
 
 
+def _load_result(value: bytes, future: Future[Any]) -> Any:
+    return load(value, lambda: f"the result of {future.label}")
+
+
 def _submission(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any], book: Book) -> Deed:
     """The deed of a submission, whose future may have no number yet."""
     name = callback_name(future.function) if future.task is None else future.task.name
     number = future.number if future.number >= 0 else book.numbers.following
-    text = call_label("", args, kwargs)
+    value = dump((args, kwargs), lambda: f"what is submitted, {call_label(name, args, kwargs)},")
 
     def label() -> str:
-        return f"call {number} is {name}{text}"
+        return f"call {number} is {name}{call_label('', args, kwargs)}"
 
-    value = dump((args, kwargs), lambda: f"what is submitted, {name}{text},")
-    return Deed(Kind.SUBMISSION, number, {"task": name, "arguments": text}, value, (args, kwargs), label)
+    return Deed(Kind.SUBMISSION, number, {"task": name}, value, (args, kwargs), label)
 
 
 def check_plugins(task: Any) -> None:

@@ -169,7 +169,7 @@ class JournaledRun(Run):
         if book.replaying:
             record = self._scribe.find(Deed(Kind.NOTE, None, {"task": name}, None, None, lambda: f"once({name})"))
             if record is not None:
-                value = load(book.tape.value(record) or b"", f"the value of once({name})")
+                value = load(book.tape.value(record), lambda: f"the value of once({name})")
                 known: R = value if restore is None else restore(value)
                 return known
         made = fn(*args)

@@ -249,7 +249,7 @@ class Scribe:
         if record.kind == Kind.CANCELLED:
             work.end(None, None, cancelled=True)
         else:
-            outcome = load(self.book.tape.value(record) or b"", f"the outcome of {future.label}")
+            outcome = load(self.book.tape.value(record), lambda: f"the outcome of {future.label}")
             result, error = (outcome, None) if record.kind == Kind.RESULT else (None, outcome)
             work.end(result, error)
         self._again(told, self._run.settlement.settle, work)
@@ -295,7 +295,7 @@ class Scribe:
                 self.book.leave_out(record)
         else:
             value = self.book.tape.value(record)
-            error = None if value is None else load(value, "the exception given to stop()")
+            error = None if value is None else load(value, lambda: "the exception given to stop()")
             self._again(told, requests.stop_as_asked, record.head.get("message", ""), error)
 
     def _tell_request(self, told: Told) -> None:
