@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,6 +112,24 @@ def kill(source: str, computed: Path, after: int) -> Ended | None:
             assert time.monotonic() < deadline, "it left processes behind"
             time.sleep(0.01)
     return None
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_suspends(program: tuple[str, Path, Path], signum: signal.Signals) -> None:
+    """Ctrl-C, which the workers get as well, and SIGTERM suspend: no call has ended by them in the next session."""
+    source, folder, computed = program
+    with Script(source) as script:
+        deadline = time.monotonic() + GUARD
+        while computed.stat().st_size < 60:
+            assert time.monotonic() < deadline, script.report()
+            time.sleep(0.001)
+        script.send_to_all(signum)
+        script.end()
+    ended = run_script(source)
+    assert ended.code == 0, ended.errors
+    calls = amltk.journal.open(folder).calls()
+    assert {call.error for call in calls if call.state != "cancelled"} == {None, "ValueError"}
+    assert run_script(source).lines == ended.lines[1:]
 
 
 def test_killed_again_and_again(program: tuple[str, Path, Path]) -> None:

@@ -51,7 +51,8 @@ class Overview:
         seed: The seed of the experiment; None if it has none yet.
         finished: Whether its run has ended, and nothing came after that.
         void: Numbers of records that are left out.
-        noticed: For inputs during which a callback noticed that the time was up: at which question.
+        noticed: For inputs during which a callback noticed that the time was up: at which question, and for how many
+            seconds programs had used the journal by then.
     """
 
     def __init__(self, folder: Folder) -> None:
@@ -60,7 +61,7 @@ class Overview:
         self.seed: int | None = None
         self.finished = False
         self.void: set[int] = set()
-        self.noticed: dict[int, int] = {}
+        self.noticed: dict[int, tuple[int, float]] = {}
         self._submissions: list[int] = []
         for frame in Reader(folder).frames():
             self._note(frame)
@@ -84,7 +85,7 @@ class Overview:
             if buffer.find(_BY, head, behind) >= 0:
                 self._submissions.append(number)
         elif kind == Kind.STOP and "check" in (said := Record(*frame).head):
-            self.noticed[said["by"]] = said["check"]
+            self.noticed[said["by"]] = said["check"], said["alive"]
 
 
 class Tape:

@@ -12,6 +12,7 @@ import pytest
 
 import amltk.journal
 from amltk.exceptions import (
+    ExecutorBrokenError,
     JournalError,
     JournalLockedError,
     JournalMismatchError,
@@ -20,7 +21,7 @@ from amltk.exceptions import (
 )
 from amltk.journal import Kind, Reader, Writer
 from amltk.scheduling import Comm, ExitState, Journal, Limiter, Scheduler
-from amltk.testing import SimulatedExecutor, run_in_virtual_time
+from amltk.testing import ManualExecutor, SimulatedExecutor, run_in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -577,3 +578,38 @@ def test_a_limiter_replays(folder: Path) -> None:
     again.run()
     assert again.notes == whole.notes
     assert again.computed == [(3,), (4,)]
+
+
+def test_a_broken_executor_suspends(folder: Path) -> None:
+    """What fails since the executor is broken is computed in the next session."""
+    executor = ManualExecutor()
+    scheduler = Scheduler(executor)
+    scheduler.on_start(lambda: scheduler.submit(double, 1), repeat=3)
+    scheduler.on_start(lambda: scheduler.call_later(1, executor.finish, 0, 2))
+    scheduler.on_future_result(lambda *_: executor.break_down())
+    with pytest.raises(ExecutorBrokenError):
+        run_in_virtual_time(scheduler.async_run(journal=folder, display=False))
+    assert kinds(folder)[-2:] == ["RESULT", "SUSPEND"]
+
+
+def test_a_mended_timeout_that_was_noticed(folder: Path) -> None:
+    """A callback that has noticed the end of the time goes on if there is more time now."""
+
+    def search() -> Search:
+        made = Search(folder)
+
+        @made.scheduler.on_start
+        def busy() -> None:
+            if not made.scheduler.replaying:
+                made.executor._loop = None
+                asyncio.get_running_loop()._virtual.now += 10  # a callback that takes long
+            if made.scheduler.running():
+                made.task.submit(1)
+
+        return made
+
+    assert search().run(timeout=5) == ExitState(Code.TIMEOUT)
+    assert search().run(timeout=5) == ExitState(Code.TIMEOUT)
+    longer = search()
+    assert longer.run(timeout=50) == ExitState(Code.EXHAUSTED)
+    assert longer.notes == [(0, 2)]

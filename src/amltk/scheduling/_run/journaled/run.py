@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 Code = ExitState.Code
+
+TOLERANCE = 1e-3
+"""By how many seconds recorded times may be wrong: they are seconds since the epoch, which are rounded."""
 
 
 class JournaledRun(Run):
@@ -87,9 +91,12 @@ class JournaledRun(Run):
     def _coroutine_of(self, task: asyncio.Task[Any]) -> Any:
         return self._delivery.coroutine_of(task)
 
-    def is_interrupted_call(self, work: Any) -> bool:
-        """Whether a call on the loop's thread was interrupted by Ctrl-C, which suspends the run."""
-        return self._backend.is_in_loop and not work.cancelled() and isinstance(work.exception(), KeyboardInterrupt)
+    def is_of_the_end(self, work: Any) -> bool:
+        """Whether a call ended because the session does: by Ctrl-C on the loop's thread, or with a broken executor."""
+        error = None if work.cancelled() else work.exception()
+        if isinstance(error, BrokenExecutor):
+            return self._backend.is_broken()
+        return self._backend.is_in_loop and isinstance(error, KeyboardInterrupt)
 
     def has_nothing_to_do(self) -> bool:
         """Whether the run may end as exhausted."""
@@ -98,7 +105,7 @@ class JournaledRun(Run):
     def is_up_at(self, alive: float) -> bool:
         """Whether the time is up when programs have used the journal for so many seconds."""
         timeout = self._options.timeout
-        return timeout is not None and alive >= timeout
+        return timeout is not None and alive + TOLERANCE >= timeout
 
     # ------------------------------------------------------------------ the timeout
 
@@ -128,7 +135,8 @@ class JournaledRun(Run):
             self._asked_in, self._questions = book.current, 0
         self._questions += 1
         if book.replaying:
-            return book.tape.overview.noticed.get(book.current) == self._questions
+            question, alive = book.tape.overview.noticed.get(book.current, (0, 0.0))
+            return question == self._questions and self.is_up_at(alive)
         return self._deadline is not None and self.loop.time() >= self._deadline
 
     @property

@@ -108,7 +108,7 @@ class Scribe:
         """The same for a request to end the run."""
         head: dict[str, Any] = {"code": code.name}
         if code is Code.TIMEOUT:
-            head["check"] = self._run.questions
+            head |= {"check": self._run.questions, "alive": self.book.alive}
         self.do(Deed(Kind.STOP, None, head, None, None, lambda: f"the run is asked to end ({code.name})"))
 
     def expect(self, future: Future[Any], *, is_new: bool) -> None:
@@ -153,7 +153,7 @@ class Scribe:
         future = run.pending_calls.of(item)
         if future is None:
             return None  # it was cancelled: a callback did that
-        if run.is_interrupted_call(item):
+        if run.is_of_the_end(item):
             return item
         kind, outcome, value = outcome_of(item, future)
         record = book.add_input(kind, outcome, value, call=future.number, at=at)
