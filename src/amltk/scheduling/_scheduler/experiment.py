@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from amltk import _clock
@@ -10,6 +9,7 @@ from amltk.scheduling._scheduler.current_run import CurrentRun
 from amltk.scheduling.events import callback_name
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
 
     from amltk.scheduling._journal.book import Book
@@ -45,7 +45,9 @@ class Experiment(CurrentRun):
         if self._book is not None:
             return self._book.random
         if self._random is None:
-            self._random = random.Random()
+            from random import Random  # few programs need it
+
+            self._random = Random()
         return self._random
 
     def now(self) -> float:

@@ -55,10 +55,6 @@ class JournaledRun(Run):
         observers: As in `Run`.
     """
 
-    end_requests: JournaledEndRequests
-    submissions: JournaledSubmissions
-    timers: JournaledTimers
-
     def __init__(
         self,
         emitter: Emitter,
@@ -119,7 +115,9 @@ class JournaledRun(Run):
         if self._options.timeout is None or self.lifecycle.is_ending:
             return
         self._deadline = self.loop.time() + self._options.timeout - self.book.alive
-        self._timeout = self.loop.call_at(self._deadline, self._inbox.put_and_wake, self.end_requests.time_is_up)
+        requests = self.end_requests
+        assert isinstance(requests, JournaledEndRequests)
+        self._timeout = self.loop.call_at(self._deadline, self._inbox.put_and_wake, requests.time_is_up)
 
     def running(self) -> bool:
         """As in `Run`. That a callback has noticed the end of the time is recorded."""

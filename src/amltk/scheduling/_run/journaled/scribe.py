@@ -9,6 +9,7 @@ from amltk.journal.kinds import Kind
 from amltk.scheduling._journal.deed import Deed
 from amltk.scheduling._journal.stand_in import StandIn
 from amltk.scheduling._journal.values import dump_error, load, outcome_of
+from amltk.scheduling._run.journaled.parts import JournaledEndRequests, JournaledSubmissions, JournaledTimers
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.exit_state import ExitState
 
@@ -45,6 +46,9 @@ class Scribe:
         self.book: Book = book
         self._run: JournaledRun
         self._inbox: JournaledInbox
+        self._requests: JournaledEndRequests
+        self._submissions: JournaledSubmissions
+        self._timers: JournaledTimers
         self._expected: dict[int, tuple[Future[Any], bool]] = {}  # submitted in the replay, and not ended
         self._events_told = self._events_put = 0  # while the end is not announced
         self._writers: dict[Callable[..., object], Callable[..., Written] | None] = {}
@@ -62,17 +66,21 @@ class Scribe:
     def connect(self, run: JournaledRun, inbox: JournaledInbox) -> None:
         """Say whose inputs they are, once the run has its parts."""
         self._run, self._inbox = run, inbox
-        requests, hooks = run.end_requests, run.settlement.hooks
+        requests, submissions, timers = run.end_requests, run.submissions, run.timers
+        assert isinstance(requests, JournaledEndRequests)
+        assert isinstance(submissions, JournaledSubmissions)
+        assert isinstance(timers, JournaledTimers)
+        self._requests, self._submissions, self._timers = requests, submissions, timers
         self._writers = {
             inbox.run_own: None,
-            run.timers.call: lambda timer: (Kind.TIMER, {"timer": timer.number}, None, None),
+            timers.call: lambda timer: (Kind.TIMER, {"timer": timer.number}, None, None),
             run.settlement.conclude_reviewed: lambda future, _: _step(f"conclude {future.number}"),
-            hooks.answered: lambda future, *_: _step(f"answered {future.number}"),
+            run.settlement.hooks.answered: lambda future, *_: _step(f"answered {future.number}"),
             run.announce_end: lambda *_: _step(END),
             run.tell: self._write_event,
             requests.time_is_up: lambda: (Kind.STOP, {"code": Code.TIMEOUT.name}, None, None),
             requests.stop_as_asked: self._write_stop,
-            run.submissions.cancel_as_asked: lambda future: (Kind.REQUEST, {}, None, future.number),
+            submissions.cancel_as_asked: lambda future: (Kind.REQUEST, {}, None, future.number),
         }
 
     def is_in_callback(self) -> bool:
@@ -200,7 +208,7 @@ class Scribe:
         write = self._writers.get(call)
         if write is None:
             return ""
-        kind, head, *_ = write(*args) if call != self._run.end_requests.stop_as_asked else (Kind.STOP, {})
+        kind, head, *_ = write(*args) if call != self._requests.stop_as_asked else (Kind.STOP, {})
         return str(head["step"]) if kind == Kind.STEP else ""
 
     def replay_next(self) -> None:
@@ -228,9 +236,9 @@ class Scribe:
         self.book.go_live()
         expected, self._expected = self._expected, {}
         self._inbox.end_replay()
-        self._run.timers.arm_held()
+        self._timers.arm_held()
         self._run.start_timeout()
-        self._run.submissions.hand_over_expected([item for item in expected.values() if not item[0].done()])
+        self._submissions.hand_over_expected([item for item in expected.values() if not item[0].done()])
 
     def _again(self, told: Told, call: Callable[..., object], *args: Any) -> None:
         self.book.tell_again(told.record, told.alive, call, *args)
@@ -260,10 +268,10 @@ class Scribe:
 
     def _tell_timer(self, told: Told) -> None:
         number = told.record.head["timer"]
-        timer = self._run.timers.take(number)
+        timer = self._timers.take(number)
         if timer is not None:
-            self._again(told, self._run.timers.call, timer)
-        elif number >= self._run.timers.made:
+            self._again(told, self._timers.call, timer)
+        elif number >= self._timers.made:
             self.book.differ_in_input(told.record, f"timer {number} of call_later has fired", "there is none")
 
     def _tell_step(self, told: Told) -> None:
@@ -281,7 +289,7 @@ class Scribe:
             self.book.differ_in_input(told.record, f"the run goes on with its step {name!r}", "there is none")
 
     def _tell_stop(self, told: Told) -> None:
-        record, run, requests = told.record, self._run, self._run.end_requests
+        record, run, requests = told.record, self._run, self._requests
         code = record.head["code"]
         if code == Code.EXHAUSTED.name:
             if not run.lifecycle.running or run.has_nothing_to_do():
@@ -302,7 +310,7 @@ class Scribe:
         assert told.record.call is not None
         future, _ = self._expected.get(told.record.call, (None, False))
         if future is not None and not future.done():
-            self._again(told, self._run.submissions.cancel_as_asked, future)
+            self._again(told, self._submissions.cancel_as_asked, future)
 
 
 def _step(name: str) -> Written:
