@@ -53,12 +53,24 @@ class JournaledInbox(Inbox):
         book: The journal.
     """
 
-    __slots__ = ("_admitted", "_arrived", "_book", "_really_idle", "_scribe", "_steps", "_waits_for")
+    __slots__ = (
+        "_admitted",
+        "_arrived",
+        "_batch",
+        "_book",
+        "_is_handling",
+        "_really_idle",
+        "_scribe",
+        "_steps",
+        "_waits_for",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, turns: Turns, book: Book) -> None:
         super().__init__(loop, turns)
         self._book = book
         self._arrived: deque[Any] = deque()
+        self._batch: list[Any] = []  # what is being recorded
+        self._is_handling = False
         self._steps: dict[str, Any] = {}  # put off by the run, until their records come
         self._waits_for = ""  # a step whose record has come, but that has not
         self._admitted = False
@@ -86,7 +98,7 @@ class JournaledInbox(Inbox):
         return self._book.has_more
 
     def __len__(self) -> int:
-        return super().__len__() + len(self._arrived) + self._book.has_more
+        return super().__len__() + len(self._arrived) + len(self._batch) + self._book.has_more
 
     def put_work(self, work: Work[Any]) -> None:
         """As in `Inbox`."""
@@ -164,7 +176,18 @@ class JournaledInbox(Inbox):
 
     # ------------------------------------------------------------------ handling
 
+    def is_handling(self) -> bool:
+        """Whether what happens on the loop's thread now is caused by an input."""
+        return self._is_handling
+
     def _handle_for_a_while(self) -> None:
+        self._is_handling = True
+        try:
+            self._handle_admitted()
+        finally:
+            self._is_handling = False
+
+    def _handle_admitted(self) -> None:
         until = monotonic() + MAX_SLICE_SECONDS
         super()._handle_for_a_while()
         while self._admitted:
@@ -191,14 +214,12 @@ class JournaledInbox(Inbox):
                 return False
             self._inputs.extend([(self._replay,)] * AT_ONCE)
             return True
-        if not self._arrived:
+        if not self._arrived and not self._batch:
             return False
-        n = len(self._arrived)
-        items = [self._arrived[i] for i in range(n)]
-        admitted = self._scribe.admit(items)
-        for _ in range(n):  # not sooner: recording them may have raised
-            self._arrived.popleft()
-        self._inputs.extend(admitted)
+        for _ in range(len(self._arrived)):
+            self._batch.append(self._arrived.popleft())
+        self._inputs.extend(self._scribe.admit(self._batch))
+        self._batch = []  # not sooner: recording may raise, and then they are handled all the same
         return bool(self._inputs)
 
     def _replay(self) -> None:

@@ -101,6 +101,10 @@ class Inbox:
         """Whether inputs of an earlier session are still to be told."""
         return False
 
+    def is_handling(self) -> bool:
+        """Whether what happens on the loop's thread now is caused by an input, as far as that has to be known."""
+        return True
+
     def here(self) -> bool:
         """Whether the caller is on the loop's thread."""
         return get_ident() == self._thread

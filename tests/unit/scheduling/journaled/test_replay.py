@@ -501,6 +501,9 @@ def test_tasks_of_the_same_loop(folder: Path) -> None:
         await asyncio.sleep(1)
         with pytest.raises(JournalUnsupportedError, match="outside"):
             search.task.submit(1)
+        search.scheduler.on_empty(print)
+        with pytest.raises(JournalUnsupportedError, match="emit @empty"):
+            search.scheduler.on_empty.emit()
         search.scheduler.stop("enough")
         return await run
 

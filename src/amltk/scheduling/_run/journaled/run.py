@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from amltk.scheduling._loop.timers import Timer
     from amltk.scheduling._run.policy import RunOptions
     from amltk.scheduling._run.refresh import View
-    from amltk.scheduling.events import Emitter
+    from amltk.scheduling.events import Channel, Emitter
     from amltk.scheduling.executors.adapter import ExecutorAdapter
     from amltk.scheduling.future import Observer
 
@@ -184,6 +184,12 @@ class JournaledRun(Run):
         if not book.replaying:
             book.flush()  # a call that is made once must not be made again because of a crash
         return made
+
+    def dispatch(self, channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """As in `Run`, from callbacks and plugins only."""
+        if self.is_here() and not self._inbox.is_handling():
+            check_in_callback(self._scribe, f"emit {channel.event}")
+        super().dispatch(channel, args, kwargs)
 
     # ------------------------------------------------------------------ the end
 
