@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import operator
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,29 +10,24 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import amltk.journal
 from amltk.scheduling import Retry, Scheduler
 from amltk.testing import SimulatedExecutor, crash_everywhere, run_in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Act = Callable[["Play", Any], None]
-
 AT_FIRST = 3
 LEFT = 5
 """Submissions of @start, and how many callbacks add."""
-
-computed: list[tuple[Path, int]] = []
-"""What was computed, in which folder."""
 
 
 class ComputeError(Exception):
     """What compute raises here."""
 
 
-def compute(number: int, seconds: float, outcome: str, folder: Path) -> int:
+def compute(number: int, seconds: float, outcome: str) -> int:
     """Fail, or return twice the number."""
-    computed.append((folder, number))
     if outcome == "error":
         raise ComputeError(number)
     return 2 * number
@@ -45,14 +39,16 @@ class Play:
     def __init__(self, calls: list[tuple[float, str]], acts: list[str], folder: Path, *, retry: bool) -> None:
         self.calls, self.acts, self.folder = calls, acts, folder
         self.executor = SimulatedExecutor(
-            2, duration=lambda fn, number, seconds, outcome, folder: seconds, outcome=operator.call
+            2, duration=lambda fn, number, seconds, outcome: seconds, outcome=self.compute
         )
         self.scheduler = Scheduler(self.executor)
         plugins = [Retry(ComputeError, attempts=2, wait=1.5, seed=1)] if retry else []
         self.task = self.scheduler.task(compute, plugins=plugins)
+        self.computed: list[int] = []
         self.notes: list[str] = []
         self.futures: list[Any] = []
         self.left = LEFT
+        self.submitted = 0
         self.scheduler.on_start(self.begin)
         self.scheduler.on_future_submitted(lambda future: self.note(f"submitted {future.number}"))
         self.task.on_result(self.on_result)
@@ -60,6 +56,10 @@ class Play:
         self.task.on_cancelled(self.on_cancelled)
         for event in ("empty", "stop", "timeout", "finishing", "finished"):
             self.scheduler.emitter.register(event, lambda *_, event=event: self.note(event))
+
+    def compute(self, fn: Callable[..., Any], number: int, *args: Any) -> Any:
+        self.computed.append(number)
+        return fn(number, *args)
 
     def note(self, what: str) -> None:
         self.notes.append(f"{what} at {self.scheduler.now() % 1e6:.6f}" if "now" in self.acts else what)
@@ -69,11 +69,16 @@ class Play:
         for _ in range(AT_FIRST):
             self.submit()
 
+    def next_number(self) -> int:
+        """That of the next future: the first argument of each call is its number."""
+        self.submitted += 1
+        return self.submitted - 1
+
     def submit(self) -> None:
-        number = len(self.futures)
-        seconds, outcome = self.calls[number % len(self.calls)]
         if self.scheduler.running():
-            self.futures.append(self.task.submit(number, seconds, outcome, self.folder))
+            number = self.next_number()
+            seconds, outcome = self.calls[number % len(self.calls)]
+            self.futures.append(self.task.submit(number, seconds, outcome))
 
     def submit_more(self) -> None:
         if self.left and self.scheduler.running():
@@ -123,7 +128,7 @@ class Play:
             self.scheduler.stop("enough")
 
     def act_once(self, future: Any) -> None:
-        self.note(f"once {self.scheduler.once(lambda: len(computed))}")
+        self.note(f"once {self.scheduler.once(object().__hash__)}")
 
     def act_raise(self, future: Any) -> None:
         if len(self.notes) > 12:
@@ -141,11 +146,18 @@ class AsyncPlay(Play):
         self.scheduler.on_empty(self.wait, max_calls=1)
 
     async def wait(self) -> None:
-        mine = [self.task.submit(100 + n, 1.0 + n, "result", self.folder) for n in range(3)]
+        mine = [self.task.submit(self.next_number(), 1.0 + n, "result") for n in range(3)]
         self.note(f"waited {await mine[0]}")
         self.note(f"gathered {await asyncio.gather(*mine)}")
         if await self.scheduler.wait_for_capacity(2):
             self.submit_more()
+
+
+def returned(folder: Path) -> set[int]:
+    """The numbers of the calls that the journal knows to have returned."""
+    if not (folder / "journal.log").exists() or not (folder / "journal.log").stat().st_size:
+        return set()
+    return {call.number for call in amltk.journal.open(folder).calls() if call.state == "result"}
 
 
 def run(play: Play, timeout: float | None = None) -> Any:
@@ -172,7 +184,7 @@ ACTS = st.lists(
 )
 
 
-@settings(max_examples=int(os.environ.get("FUZZ", "12")), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=int(os.environ.get("FUZZ", "25")), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     calls=CALLS,
     acts=ACTS,
@@ -185,4 +197,12 @@ def test_any_program(
 ) -> None:
     """Whatever callbacks do, they come to know the same, and what has an outcome is not computed again."""
     kind = AsyncPlay if waits else Play
-    crash_everywhere(lambda folder: run(kind(calls, acts, folder, retry=retry), timeout))
+
+    def program(folder: Path) -> Any:
+        known = returned(folder)
+        play = kind(calls, acts, folder, retry=retry)
+        state = run(play, timeout)
+        assert not known & set(play.computed)
+        return state
+
+    crash_everywhere(program)
