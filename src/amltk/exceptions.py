@@ -216,6 +216,33 @@ class CallFolderError(SchedulerError, RuntimeError):
     """
 
 
+class JournalMismatchError(JournalError):
+    """The program, started again, does something else than what its journal has recorded.
+
+    Nothing was computed, and the journal is as it was. The message shows what was recorded and what is done now.
+    Usual reasons: a random generator without a seed (`scheduler.random` has one), the order of a set, a file that has
+    changed, the clock (`scheduler.now` tells the recorded time), another number of workers for a map without
+    `in_flight`, or a change of the program. Remedy: undo it, or begin a new folder; `Journal(folder,
+    on_mismatch="branch")` keeps what precedes the difference and goes on from there.
+
+    Attributes:
+        recorded: What was recorded, as a short text.
+        given: What the program does now, likewise.
+    """
+
+    def __init__(self, message: str = "", *, recorded: str = "", given: str = "") -> None:
+        super().__init__(message)
+        self.recorded = recorded
+        self.given = given
+
+
+class JournalUnsupportedError(JournalError):
+    """A run with a journal does something that cannot be recorded yet, so that a restart could not repeat it.
+
+    The message names it. What was recorded before is whole.
+    """
+
+
 class RemoteError(SchedulerError):
     """Replaces a worker's exception that could not be transferred; the message has its type and text."""
 

@@ -209,7 +209,7 @@ def test_a_run_does_not_wait_for_a_worker_that_never_gets_ready(
     scheduler.on_start(lambda: [scheduler.submit(crash, how) for how in (1, 0)])
     with (
         caplog.at_level(logging.WARNING, "amltk"),
-        pytest.raises(ExecutorBrokenError, match="was not ready after .*, and the run is to end"),
+        pytest.raises(ExecutorBrokenError, match=r"was not ready after .*, and the run is to end"),
     ):
         scheduler.run(timeout=1, on_exception="continue", display=False)
     assert any("is not ready after" in record.getMessage() for record in caplog.records)

@@ -41,6 +41,10 @@ class Kind(IntEnum):
     """The session ended, and the experiment did not."""
     FINISH = 13
     """The run ended; its head is a `Finish`."""
+    STEP = 14
+    """The run went on with something that it had put off itself; its head says with what."""
+    REQUEST = 15
+    """Another thread asked for the cancellation of a call."""
 
 
 OUTCOMES: tuple[Kind, ...] = (Kind.RESULT, Kind.EXCEPTION, Kind.CANCELLED, Kind.LOST)
@@ -67,6 +71,9 @@ class Session(TypedDict, total=False):
         started: When the process was started, in seconds since the epoch.
         python: The version of Python.
         amltk: The version of this package.
+        seed: The seed of `scheduler.random`; only in the first session.
+        void: Ranges of records, each by its first and its last number, that this session has left out: what had ended
+            the run, where the program now goes further, or what is not done any more.
     """
 
     program: list[str]
@@ -75,6 +82,8 @@ class Session(TypedDict, total=False):
     started: float
     python: str
     amltk: str
+    seed: int
+    void: list[tuple[int, int]]
 
 
 class Submission(TypedDict, total=False):
@@ -85,12 +94,15 @@ class Submission(TypedDict, total=False):
         arguments: The arguments as a short text.
         digest: A digest of the arguments, in hexadecimal digits.
         attempt: How often the call was begun before.
+        by: The number of the record of the input that was being told when a callback submitted it. Without it, the
+            record is no submission: a call of an earlier session is computed once more.
     """
 
     task: str
     arguments: str
     digest: str
     attempt: int
+    by: int
 
 
 class Outcome(TypedDict, total=False):

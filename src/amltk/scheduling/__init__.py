@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from amltk.scheduling.call_place import call_folder
+    from amltk.scheduling._journal.options import Journal
     from amltk.scheduling.events import Emitter, Event, Subscriber, Subscription
     from amltk.scheduling.executors.local.sequential import SequentialExecutor
     from amltk.scheduling.exit_state import ExitState
@@ -33,6 +34,7 @@ __all__ = [
     "Event",
     "ExitState",
     "Future",
+    "Journal",
     "Limiter",
     "Limits",
     "Memo",
@@ -56,6 +58,7 @@ _HOMES = {
     "ExitState": "amltk.scheduling.exit_state",
     "Future": "amltk.scheduling.future",
     "CallFolder": "amltk.scheduling.plugins.call_folder",
+    "Journal": "amltk.scheduling._journal.options",
     "Comm": "amltk.scheduling.plugins.comm",
     "Limiter": "amltk.scheduling.plugins.limiter",
     "Limits": "amltk.scheduling.plugins.limits",

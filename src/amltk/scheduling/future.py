@@ -53,7 +53,7 @@ class Future(asyncio.Future[R]):
         work: The executor's own future; None until the executor has it, and after the callbacks of its last event.
     """
 
-    __slots__ = ("_kwargs", "_run", "args", "call", "function", "number", "task", "work")
+    __slots__ = ("_attempt", "_kwargs", "_run", "args", "call", "function", "number", "task", "work")
 
     def __init__(  # noqa: PLR0917 - by position, which takes less time
         self,
@@ -79,6 +79,15 @@ class Future(asyncio.Future[R]):
     def kwargs(self) -> dict[str, Any]:
         """The keyword arguments that were submitted, before plugins changed them."""
         return {} if self._kwargs is None else self._kwargs
+
+    @property
+    def attempt(self) -> int:
+        """How often its computation was begun: more than once by a `Retry`, or if an earlier session saw no end."""
+        return getattr(self, "_attempt", 1)
+
+    def note_attempt(self, number: int) -> None:
+        """Note that its computation is begun once more. For the run only."""
+        self._attempt: int = number
 
     @property
     def label(self) -> str:

@@ -23,9 +23,12 @@ class Plugin:
 
     Attributes:
         name: Shown in displays and messages; unique within a task.
+        replayable: Whether a run with a journal may have it: all that it makes callbacks see follows from submissions,
+            outcomes and timers of the run, and it does nothing outside of the program that must not be done twice.
     """
 
     name: str = "plugin"
+    replayable: bool = True
 
     def attach_task(self, task: Task[..., Any]) -> None:
         """Prepare for this task. Called once, when the plugin is attached.

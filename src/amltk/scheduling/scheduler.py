@@ -19,6 +19,7 @@ from amltk.scheduling.factories import Factories
 from amltk.scheduling.task import Task
 
 if TYPE_CHECKING:
+    import os
     from collections import Counter
     from collections.abc import Callable, Iterable
     from concurrent.futures import Executor
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from amltk.scheduling._journal.options import Journal
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future
     from amltk.scheduling.plugin import GivingPlugin, HoldingPlugin, PassingPlugin, Plugin
@@ -85,8 +87,8 @@ class Scheduler(Runs, Factories):
     def __init__(self, executor: Executor, *, terminate: Callable[[Executor], Any] | bool = True) -> None:
         # Plugins see one submission at a time, whichever threads submit.
         self.submission_lock: AbstractContextManager[Any] = threading.RLock()
-        self.tasks: list[Task[..., Any]] = []
         super().__init__(executor, terminate)
+        self.tasks: list[Task[..., Any]] = []
 
     @classmethod
     def _made_by(cls, kind: str, terminate: Callable[[Executor], Any] | bool, /, **options: Any) -> Self:
@@ -210,6 +212,7 @@ class Scheduler(Runs, Factories):
         on_cancelled: Reaction = "raise",
         asyncio_debug_mode: bool = False,
         display: Display = "auto",
+        journal: str | os.PathLike[str] | Journal | None = None,
     ) -> ExitState:
         """Run until there is nothing left to do or the end is requested. Works in scripts and notebooks alike.
 
@@ -238,6 +241,8 @@ class Scheduler(Runs, Factories):
             asyncio_debug_mode: Whether asyncio reports slow callbacks and misuse.
             display: Show the run: True in the terminal or notebook (elsewhere as an occasional line on standard error),
                 `"auto"` in notebooks only, or rich renderables to show below it. Needs rich.
+            journal: The folder in which the run records what it is told, so that the same program, started again after
+                whatever has ended it, goes on where it was; or a `Journal` with options. None for no journal.
 
         Returns:
             How the run ended.
@@ -249,6 +254,8 @@ class Scheduler(Runs, Factories):
             ExecutorBrokenError: The executor broke.
             FutureCancelledError: A future was cancelled, with `on_cancelled="raise"`.
             MissingExtraError: `display` was requested and rich is not installed.
+            JournalError: The journal cannot be used, or the program does something else than what it has recorded; see
+                its subclasses.
             ValueError: An argument has a value that is not allowed.
             TypeError: An argument has a type that is not allowed.
             BaseException: What a call raised, with `on_exception="raise"`, or a callback, with
@@ -261,6 +268,7 @@ class Scheduler(Runs, Factories):
             on_exception=on_exception,
             on_callback_exception=on_callback_exception,
             on_cancelled=on_cancelled,
+            journal=journal,
         )
         check_bool("asyncio_debug_mode", asyncio_debug_mode)
         return self._run_in_own_loop(options, display, debug=asyncio_debug_mode)
@@ -275,6 +283,7 @@ class Scheduler(Runs, Factories):
         on_callback_exception: OnException = "raise",
         on_cancelled: Reaction = "raise",
         display: Display = "auto",
+        journal: str | os.PathLike[str] | Journal | None = None,
     ) -> ExitState:
         """The same as `run`, for code that already runs in an event loop: `await scheduler.async_run(...)`.
 
@@ -291,6 +300,7 @@ class Scheduler(Runs, Factories):
             on_exception=on_exception,
             on_callback_exception=on_callback_exception,
             on_cancelled=on_cancelled,
+            journal=journal,
         )
         return await self._run_in_this_loop(options, display)
 

@@ -130,7 +130,7 @@ class Task(Emitter, Generic[P, R, S_co]):
         check_bool("init_plugins", init_plugins)
         if not hasattr(scheduler, "submit_for"):
             raise TypeError(f"scheduler={scheduler!r}: must be a Scheduler")
-        super().__init__(callback_name(function), dispatch=scheduler.dispatch)
+        super().__init__(callback_name(function), dispatch=scheduler.dispatch, is_replaying=scheduler.is_replaying)
         self.function = function
         self.scheduler = scheduler
         self.plugins: list[Plugin] = []

@@ -20,12 +20,14 @@ def test_a_failed_trial_is_tried_again():
 Use a `SimulatedExecutor` to rehearse a whole experiment in virtual time, with many workers and calls that take hours.
 """
 
+from amltk.testing.crashes import CrashError, crash_everywhere
 from amltk.testing.manual_executor import ManualExecutor, Submission
 from amltk.testing.recorder import EventRecorder, Recorded
 from amltk.testing.simulated_executor import SimulatedExecutor
 from amltk.testing.virtual_time import HangError, VirtualTimeLoop, run_in_virtual_time
 
 __all__ = [
+    "CrashError",
     "EventRecorder",
     "HangError",
     "ManualExecutor",
@@ -33,5 +35,6 @@ __all__ = [
     "SimulatedExecutor",
     "Submission",
     "VirtualTimeLoop",
+    "crash_everywhere",
     "run_in_virtual_time",
 ]

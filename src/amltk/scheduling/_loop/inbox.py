@@ -96,6 +96,15 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._caused) + len(self._inputs)
 
+    @property
+    def replaying(self) -> bool:
+        """Whether inputs of an earlier session are still to be told."""
+        return False
+
+    def is_handling(self) -> bool:
+        """Whether what happens on the loop's thread now is caused by an input, as far as that has to be known."""
+        return True
+
     def here(self) -> bool:
         """Whether the caller is on the loop's thread."""
         return get_ident() == self._thread
@@ -122,6 +131,10 @@ class Inbox:
         self._inputs.append((call, *args))
         if not self._awake:
             self._wake()
+
+    def put_own(self, call: Callable[..., object], *args: Any) -> None:
+        """Like `put`, for a thread that belongs to the run itself."""
+        self.put(call, *args)
 
     def put_and_wake(self, call: Callable[..., object], *args: Any) -> None:
         """Like `put_input`, but noticed at once even if a user's signal handler calls this on the loop's thread."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.events import Event, callback_name
@@ -22,15 +23,21 @@ class Timer:
 
     Attributes:
         when: When it is due, on the loop's clock, in seconds.
+        number: Its place in the order in which timers were made, from 0 on.
         call: The function, its arguments and its keyword arguments.
     """
 
-    __slots__ = ("_cancelled", "_timers", "call", "handle", "when")
+    __slots__ = ("_cancelled", "_timers", "call", "handle", "number", "when")
 
     def __init__(
-        self, when: float, call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]], timers: Timers
+        self,
+        when: float,
+        call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]],
+        timers: Timers,
+        number: int,
     ) -> None:
         self.when: float = when
+        self.number: int = number
         self.call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] = call
         self.handle: asyncio.TimerHandle | None = None  # on the loop's thread only
         self._timers = timers
@@ -64,10 +71,11 @@ class Timers:
         self._inbox = inbox
         self._make_call = make_call
         self._armed: dict[Timer, None] = {}
+        self._numbers = itertools.count()
 
     def later(self, delay: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timer:
         """Call `fn` on the loop's thread after `delay` seconds. May be called from any thread."""
-        timer = Timer(self._loop.time() + delay, (fn, args, kwargs), self)
+        timer = Timer(self._loop.time() + delay, (fn, args, kwargs), self, next(self._numbers))
         self._inbox.run_here(self._arm, timer)
         return timer
 
@@ -92,9 +100,10 @@ class Timers:
 
     def _fire(self, timer: Timer) -> None:
         del self._armed[timer]
-        self._inbox.put_input(self._call, timer)
+        self._inbox.put_input(self.call, timer)
 
-    def _call(self, timer: Timer) -> None:
+    def call(self, timer: Timer) -> None:
+        """Make the call of a timer that is due, as an input. For the inbox only."""
         if timer.cancelled():
             return  # after it was due
         fn, args, kwargs = timer.call

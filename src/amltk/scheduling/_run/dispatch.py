@@ -201,6 +201,10 @@ class Delivery:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_error(error, _where(name, about))
 
+    def coroutine_of(self, task: asyncio.Task[Any]) -> Coroutine[Any, Any, Any] | None:
+        """The coroutine of a callback that this task awaits."""
+        return self._coroutines[task][1] if task in self._coroutines else None
+
     def cancel_coroutines(self) -> None:
         """Cancel the coroutines that have not ended; each still ends, through the loop.
 

@@ -83,6 +83,17 @@ class PendingCalls:
         if future.task is not None:
             future.task.pending[future] = None
 
+    def of(self, work: Work[Any]) -> Future[Any] | None:
+        """The pending future for a future of the executor; None if it has ended, or is unknown."""
+        return self._pending.get(work)
+
+    def exchange(self, future: Future[Any], work: Work[Any]) -> None:
+        """Note that another future of the executor stands for a pending submission, which becomes the latest one."""
+        assert future.work is not None
+        del self._pending[future.work]
+        self._pending[work] = future
+        future.work = work
+
     def settle(self, work: Work[Any]) -> Future[Any] | None:
         """Remove the future whose compute ended. None if it had ended before, or is unknown.
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from amltk._checks import check_bool, check_optional_seconds
+
+if TYPE_CHECKING:
+    from amltk.scheduling._journal.options import Journal
 
 Reaction: TypeAlias = Literal["raise", "end", "continue"]
 """`"raise"` ends the run and raises, `"end"` ends it and reports in the `ExitState`, `"continue"` carries on."""
@@ -85,6 +88,7 @@ class RunOptions:
     on_exception: ExceptionPolicy
     on_callback_exception: ExceptionPolicy
     on_cancelled: Reaction
+    journal: Journal | None = None
 
     @classmethod
     def check(
@@ -96,6 +100,7 @@ class RunOptions:
         on_exception: OnException,
         on_callback_exception: OnException,
         on_cancelled: object,
+        journal: object = None,
     ) -> RunOptions:
         """Check each option.
 
@@ -110,7 +115,14 @@ class RunOptions:
             on_exception=ExceptionPolicy(on_exception),
             on_callback_exception=ExceptionPolicy(on_callback_exception, "on_callback_exception"),
             on_cancelled=check_reaction(on_cancelled, "on_cancelled"),
+            journal=None if journal is None else _check_journal(journal),
         )
+
+
+def _check_journal(given: object) -> Journal | None:
+    from amltk.scheduling._journal.options import check_journal  # few programs need it
+
+    return check_journal(given)
 
 
 def _check_entry(kind: object, reaction: object, name: str) -> tuple[type[BaseException], Reaction]:

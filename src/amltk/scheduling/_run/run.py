@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk import _clock, _compat
 from amltk.scheduling._loop import forks
@@ -44,6 +44,17 @@ _log = logging.getLogger(__name__)
 
 Code = ExitState.Code
 
+
+class Parts(NamedTuple):
+    """What parts of a run are made of, where something may take their place."""
+
+    turns: Callable[[], Turns] = Turns
+    inbox: Callable[[asyncio.AbstractEventLoop, Turns], Inbox] = Inbox
+    end_requests: Callable[..., EndRequests] = EndRequests
+    submissions: Callable[..., Submissions] = Submissions
+    timers: Callable[..., Timers] = Timers
+
+
 COMPUTE: Event[[], Any] = Event("compute")
 """The event name, in messages, for a step of an executor that computes on the loop's thread."""
 
@@ -64,6 +75,7 @@ class Run:
         view: The view that shows the run, or None.
         numbers: The numbers for its submissions.
         observers: Called with every call that is submitted to the executor.
+        parts: What to make parts of the run of; None for the usual ones.
 
     Attributes:
         loop: The loop on whose thread everything is delivered.
@@ -72,6 +84,8 @@ class Run:
         resources: What plugins share during this run.
         submissions: Takes calls to the executor.
         end_requests: Takes everything that can end the run.
+        settlement: Ends calls.
+        timers: Its delayed calls.
     """
 
     def __init__(
@@ -83,7 +97,9 @@ class Run:
         *,
         numbers: Iterator[int],
         observers: Sequence[Observer] = (),
+        parts: Parts | None = None,
     ) -> None:
+        parts = parts or Parts()
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.pending_calls: PendingCalls = PendingCalls(numbers)
         self.lifecycle: RunLifecycle = RunLifecycle(self.pending_calls)
@@ -95,12 +111,12 @@ class Run:
         self._deadline: float | None = None
         self._timeout: asyncio.TimerHandle | None = None
         self._announced = False  # @finishing was delivered
-        turns = Turns()
-        self._inbox = inbox = Inbox(self.loop, turns)
+        turns = parts.turns()
+        self._inbox = inbox = parts.inbox(self.loop, turns)
         context = RunContext(
             self.loop, turns, inbox, backend, options, self.pending_calls, self.lifecycle, emitter.channel
         )
-        self.end_requests: EndRequests = EndRequests(context, self._announce_end)
+        self.end_requests: EndRequests = parts.end_requests(context, self._announce_end)
         self._delivery = delivery = Delivery(
             self.loop,
             turns,
@@ -110,9 +126,10 @@ class Run:
         self._tell = delivery.tell
         self._waiting = waiting = Waiting(context, delivery, self.end_requests)
         settlement = Settlement(context, delivery, self.end_requests, waiting, self._repeat)
-        self.submissions: Submissions = Submissions(context, delivery, self.end_requests, settlement, observers)
+        self.settlement: Settlement = settlement
+        self.submissions: Submissions = parts.submissions(context, delivery, self.end_requests, settlement, observers)
         self._shutdown = Shutdown(context, delivery, self.end_requests, waiting, settlement)
-        self._timers = Timers(self.loop, inbox, delivery.call)
+        self.timers: Timers = parts.timers(self.loop, inbox, delivery.call)
         inbox.connect(on_work=settlement.settle, on_idle=waiting.idle, on_crash=self.end_requests.crashed)
 
     # ------------------------------------------------------------------ from any thread
@@ -133,7 +150,11 @@ class Run:
         """Call `fn` on the loop's thread after `delay` seconds, unless the run is over by then."""
         if not self.lifecycle.running:
             self.lifecycle.check_running(f"call {callback_name(fn)} later")
-        return self._timers.later(delay, fn, args, kwargs)
+        return self.timers.later(delay, fn, args, kwargs)
+
+    def set_timer(self, delay: float, fn: Callable[[], object]) -> Timer:
+        """Call `fn` on the loop's thread after `delay` seconds, unless the run is over by then. For plugins."""
+        return self.timers.later(delay, fn, (), {})
 
     def dispatch(self, channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Deliver an event after everything that happened before it."""
@@ -241,13 +262,16 @@ class Run:
         _clock.hold(self)
         forks.runs.add(self)
         self._backend.attach(self._run_step, None if may_be_torn() else self._inbox.gather)
-        if self._options.timeout is not None:
-            self._deadline = self.loop.time() + self._options.timeout
-            self._timeout = self.loop.call_at(self._deadline, self.end_requests.request, Code.TIMEOUT)
+        self._start_timeout()
         self._refresher.start()
         self.lifecycle.move_to(Phase.RUNNING)
         _log.info("run started on %r", self._backend.executor)
         self._inbox.put(self._announce_start)
+
+    def _start_timeout(self) -> None:
+        if self._options.timeout is not None:
+            self._deadline = self.loop.time() + self._options.timeout
+            self._timeout = self.loop.call_at(self._deadline, self.end_requests.request, Code.TIMEOUT)
 
     def _announce_start(self) -> None:
         self._tell(self._channel(Events.STARTED), ())
@@ -270,7 +294,7 @@ class Run:
         forks.runs.discard(self)
         self.lifecycle.move_to(Phase.OVER)
         self.end_requests.attempt(self.resources.close, "teardown of what plugins share")
-        self._timers.clear()
+        self.timers.clear()
         if self._timeout is not None:
             self._timeout.cancel()
         self._inbox.close()
@@ -290,6 +314,7 @@ class Run:
         if not self.running():
             return False
         call.attempt += 1
+        future.note_attempt(future.attempt + 1)
         self.submissions.hand_over_accepted(future, *call.given)
         return True
 

@@ -61,6 +61,7 @@ class Shutdown:
     async def close_down(self) -> None:
         """Bring every submission to its end, then the executor."""
         lifecycle, waiting = self._lifecycle, self._waiting
+        await waiting.until(lambda: not self._inbox.replaying or lifecycle.abandon)
         if self._waits:
             self._backend.expect_end()
             await waiting.until(lambda: waiting.is_quiet() or lifecycle.abandon)
@@ -125,11 +126,11 @@ class Shutdown:
                 fn()
             except BaseException as error:  # noqa: BLE001 - reported to the policy
                 where = f"termination of {safe_repr(self._backend.executor)}"
-                self._inbox.put(self._end_requests.callback_failed, error, where)
+                self._inbox.put_own(self._end_requests.callback_failed, error, where)
             finally:
                 # Through the inbox: what ended before this is delivered with its real outcome before the rest is
                 # written off.
-                self._inbox.put(note_end)
+                self._inbox.put_own(note_end)
 
         thread = start_daemon(work, "amltk-shutdown")
         if thread is None:

@@ -31,7 +31,16 @@ class CurrentRun(SchedulerEvents):
         self._run: Run | None = None
         self._last_end = ""  # why the last run ended
         self._callback_exceptions = 0  # of earlier runs
-        super().__init__(Emitter("Scheduler", dispatch=self.dispatch))
+        super().__init__(Emitter("Scheduler", dispatch=self.dispatch, is_replaying=self.is_replaying))
+
+    def is_replaying(self) -> bool:
+        """The same as `replaying`, for what asks later."""
+        return self.replaying
+
+    @property
+    def replaying(self) -> bool:
+        """Whether callbacks are told what an earlier session has recorded."""
+        return False
 
     def running(self) -> bool:
         """Whether submissions are accepted: from `@start` until the end is requested or the timeout is reached."""

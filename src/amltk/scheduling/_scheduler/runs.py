@@ -14,9 +14,9 @@ from amltk.exceptions import SchedulerRunningError
 from amltk.scheduling._loop import nested_loop
 from amltk.scheduling._loop.signals import Interrupts
 from amltk.scheduling._run.lifecycle import Phase
-from amltk.scheduling._scheduler.current_run import CurrentRun
 from amltk.scheduling._scheduler.display import Display, view_of
 from amltk.scheduling._scheduler.executor_owner import ExecutorOwner
+from amltk.scheduling._scheduler.experiment import Experiment
 from amltk.scheduling.events import callback_name
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     """Makes a run, on its loop."""
 
 
-class Runs(CurrentRun, ExecutorOwner):
+class Runs(Experiment, ExecutorOwner):
     """Makes the runs of a scheduler, and drives them: in a loop of their own, in the caller's, or step by step.
 
     Owns the right to run: one run at a time, whichever threads ask. `close` and the `with` block may be used from any
@@ -49,13 +49,14 @@ class Runs(CurrentRun, ExecutorOwner):
         ExecutorOwner.__init__(self, executor, terminate)
         # Shared by `submit` and `Task.submit`: the run's own method while there is a run.
         self.submit_for: Callable[..., Future[Any]] = self._refuse
+        self.tasks: list[Any] = []  # of `Task`, a layer above
         self.observers: list[Observer] = []  # for views that need more than events; must be quick and not raise
         self.steps: Steps | None = None  # of the run, if plain code steps through it
         self._busy = threading.Lock()  # while there is a run
         self._begun: asyncio.Task[ExitState] | None = None  # by `begin_async`
         self._numbers = itertools.count()  # of submissions
         self._renderables: list[Any] = []  # for rich
-        CurrentRun.__init__(self)
+        Experiment.__init__(self)
 
     def _refuse(self, _task: Any, fn: Callable[..., Any], *_: Any) -> Future[Any]:
         """What `submit_for` is while there is no run."""
@@ -124,6 +125,7 @@ class Runs(CurrentRun, ExecutorOwner):
             raise SchedulerRunningError("the scheduler is already running; call stop() first, or use another Scheduler")
         try:
             self._renew_executor()
+            self._open_journal(options)
             yield partial(self._make_run, options, view)
         finally:
             run = self._run
@@ -133,14 +135,45 @@ class Runs(CurrentRun, ExecutorOwner):
                 self._callback_exceptions += run.end_requests.callback_exceptions
             self._run = self._backend = None
             self.submit_for = self._refuse
-            self._busy.release()
+            try:
+                self._close_journal()
+            finally:
+                self._busy.release()
+
+    def _open_journal(self, options: RunOptions) -> None:
+        """Open the journal of the run, if it is to have one; it is locked from now on.
+
+        Raises:
+            JournalError: It cannot be opened, or the run has something that cannot be recorded.
+        """
+        if options.journal is None:
+            return
+        from amltk.scheduling._journal.book import Book  # few programs need them
+        from amltk.scheduling._run.journaled.parts import check_plugins
+        from amltk.scheduling._run.journaled.run import check_options
+
+        check_options(options)
+        for task in self.tasks:
+            check_plugins(task)
+        self._book = Book(options.journal)
+
+    def _close_journal(self) -> None:
+        book, self._book = self._book, None
+        if book is not None:
+            self._random = book.random
+            book.close()
 
     async def _make_run(self, options: RunOptions, view: View | None) -> Run:
         from amltk.scheduling._run.run import Run  # workers import this module as well, and run nothing
 
         backend = self._lend_executor()
         self._begun = None  # the run exists now
-        self._run = Run(self.emitter, backend, options, view, numbers=self._numbers, observers=self.observers)
+        if self._book is None:
+            self._run = Run(self.emitter, backend, options, view, numbers=self._numbers, observers=self.observers)
+        else:
+            from amltk.scheduling._run.journaled.run import JournaledRun
+
+            self._run = JournaledRun(self.emitter, backend, options, view, book=self._book, observers=self.observers)
         self.submit_for = self._run.submissions.submit
         return self._run
 

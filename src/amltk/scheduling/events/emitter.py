@@ -67,11 +67,19 @@ class Emitter:
         name: Used in messages.
         dispatch: How an event is delivered to its subscribers. A scheduler's emitters queue it, so that callbacks run
             one at a time on the loop's thread; the default calls the subscribers at once.
+        is_replaying: Whether what is emitted now was emitted in an earlier session of a run with a journal.
     """
 
-    def __init__(self, name: str | None = None, *, dispatch: Dispatch = deliver_now) -> None:
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        dispatch: Dispatch = deliver_now,
+        is_replaying: Callable[[], bool] = bool,
+    ) -> None:
         self.name: str = name if name is not None else type(self).__name__
         self._dispatch = dispatch
+        self._is_replaying = is_replaying
         self._channels: dict[str, Channel] = {}
         self._unique_ref: str | None = None
 
@@ -155,7 +163,7 @@ class Emitter:
         channel = self.channel(event)
         if not callable(callback):
             raise TypeError(f"callback={callback!r} for {channel.event}: must be callable")
-        subscription = Subscription(channel, callback, **options)
+        subscription = Subscription(channel, callback, self._is_replaying, **options)
         channel.add(subscription)
         return subscription
 

@@ -26,6 +26,8 @@ class SubscriptionOptions(TypedDict, total=False):
             remaining calls are skipped.
         max_calls: End the subscription after this many calls, at least 1; None, the default, for no limit.
         hidden: Leave the callback out of displays; by default it is shown.
+        replay: Call it, in a run with a journal, also for what an earlier session has told, which is the default. False
+            is for what must not be done twice, such as lines in files, plots and mails; nothing else may depend on it.
     """
 
     when: Callable[[], bool] | None
@@ -33,6 +35,7 @@ class SubscriptionOptions(TypedDict, total=False):
     repeat: int
     max_calls: int | None
     hidden: bool
+    replay: bool
 
 
 def _check_condition(name: str, value: object) -> object:
@@ -47,6 +50,7 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "repeat": check_count,
     "max_calls": check_optional_count,
     "hidden": check_bool,
+    "replay": check_bool,
 }
 
 
@@ -71,9 +75,26 @@ class Subscription:
         hidden: Whether displays leave it out.
     """
 
-    __slots__ = ("_channel", "_every", "_is_plain", "_max_calls", "_repeat", "_seen", "_when", "callback", "hidden")
+    __slots__ = (
+        "_channel",
+        "_every",
+        "_is_plain",
+        "_is_replaying",
+        "_max_calls",
+        "_repeat",
+        "_seen",
+        "_when",
+        "callback",
+        "hidden",
+    )
 
-    def __init__(self, channel: Channel, callback: Callable[..., Any], **options: Unpack[SubscriptionOptions]) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        callback: Callable[..., Any],
+        is_replaying: Callable[[], bool],
+        **options: Unpack[SubscriptionOptions],
+    ) -> None:
         options = checked(options)
         self._channel = channel
         self.callback: Callable[..., Any] = callback
@@ -83,7 +104,9 @@ class Subscription:
         self._repeat = options.get("repeat", 1)
         self._max_calls = options.get("max_calls")
         self._seen = 0
-        self._is_plain = self._when is None and self._every == self._repeat == 1 and self._max_calls is None
+        self._is_replaying: Callable[[], bool] | None = None if options.get("replay", True) else is_replaying
+        is_always_called = self._when is None and self._every == 1 and self._is_replaying is None
+        self._is_plain = is_always_called and self._repeat == 1 and self._max_calls is None
 
     @property
     def call(self) -> Callable[..., Any]:
@@ -102,6 +125,8 @@ class Subscription:
     def _deliver_by_options(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, None] | None:
         if self._max_calls == 0:
             return None  # ended during this delivery
+        if self._is_replaying is not None and self._is_replaying():
+            return None
         self._seen += 1
         if self._seen % self._every or (self._when is not None and not self._when()):
             return None

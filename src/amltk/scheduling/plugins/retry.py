@@ -147,7 +147,7 @@ class Retry(PassingPlugin):
             if not hold.done():  # it may have been done in the same turn of the loop
                 hold.set_result(True)
 
-        timer = loop.call_later(pause, go_on)
+        timer = attempts.call.task.scheduler.current_run.set_timer(pause, go_on)
 
         def forget(_: object) -> None:
             timer.cancel()

@@ -57,7 +57,7 @@ class OutcomeHooks:
             return False
         self._held[future] = holds, outcome
         done = asyncio.gather(*holds, return_exceptions=True)
-        done.add_done_callback(partial(self._inbox.put_input, self._answered, future, call))
+        done.add_done_callback(partial(self._inbox.put_input, self.answered, future, call))
         return True
 
     def _answer(self, future: Future[Any], review: Review, outcome: Outcome) -> asyncio.Future[bool] | None:
@@ -92,7 +92,7 @@ class OutcomeHooks:
         for future in list(self._held):
             self.drop(future)
 
-    def _answered(self, future: Future[Any], call: Call, done: asyncio.Future[list[Any]]) -> None:
+    def answered(self, future: Future[Any], call: Call, done: asyncio.Future[list[Any]]) -> None:
         """Continue when no plugin holds the future back any more."""
         if future not in self._held:
             return  # it was not waited for

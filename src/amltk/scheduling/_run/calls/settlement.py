@@ -69,7 +69,7 @@ class Settlement:
         self.hooks: OutcomeHooks = OutcomeHooks(
             context.loop,
             context.inbox,
-            conclude=self._conclude_reviewed,
+            conclude=self.conclude_reviewed,
             repeat=repeat,
             on_error=end_requests.callback_failed,
         )
@@ -111,7 +111,8 @@ class Settlement:
             return True
         return requests.explains_losses and self._backend.may_have_ended_with(error)
 
-    def _conclude_reviewed(self, future: Future[Any], outcome: Outcome) -> None:
+    def conclude_reviewed(self, future: Future[Any], outcome: Outcome) -> None:
+        """Deliver the ending of a future that plugins have reviewed."""
         self._pending_calls.conclude(future)
         self._conclude(future, outcome.result, outcome.error)
 

@@ -84,6 +84,7 @@ class Memo(PassingPlugin):
     """
 
     name = "memo"
+    replayable = False  # what it knows is in its own folder: a journal does not say which calls were computed
 
     def __init__(
         self,

@@ -35,6 +35,8 @@ class Tracker(PassingPlugin):
     Subclasses override `open`, `write` and `close`, which are called one at a time in that thread.
     """
 
+    replayable = False  # a replay would track the same calls again
+
     TRACKING_FAILED: Event[[Exception], Any] = Event("tracking-failed")
     """Writing failed, and nothing more will be written in this run. Callbacks take the exception of the tracker.
 

@@ -1,0 +1,210 @@
+"""A run whose inputs are recorded, and that begins with those of earlier sessions."""
+
+from __future__ import annotations
+
+from concurrent.futures import BrokenExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from amltk.exceptions import JournalError, JournalUnsupportedError
+from amltk.journal.kinds import Kind
+from amltk.scheduling._journal.deed import Deed
+from amltk.scheduling._journal.inbox import JournaledInbox
+from amltk.scheduling._journal.values import dump, load
+from amltk.scheduling._run.journaled.awaiting import JournaledTurns
+from amltk.scheduling._run.journaled.parts import (
+    JournaledEndRequests,
+    JournaledSubmissions,
+    JournaledTimers,
+    check_in_callback,
+)
+from amltk.scheduling._run.journaled.scribe import Scribe
+from amltk.scheduling._run.run import Parts, Run
+from amltk.scheduling.events import callback_name
+from amltk.scheduling.exit_state import ExitState
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+
+    from amltk.scheduling._journal.book import Book
+    from amltk.scheduling._loop.timers import Timer
+    from amltk.scheduling._run.policy import RunOptions
+    from amltk.scheduling._run.refresh import View
+    from amltk.scheduling.events import Channel, Emitter
+    from amltk.scheduling.executors.adapter import ExecutorAdapter
+    from amltk.scheduling.future import Observer
+
+R = TypeVar("R")
+
+Code = ExitState.Code
+
+TOLERANCE = 1e-3
+"""By how many seconds recorded times may be wrong: they are seconds since the epoch, which are rounded."""
+
+
+class JournaledRun(Run):
+    """A run with a journal.
+
+    Args:
+        emitter: As in `Run`.
+        backend: As in `Run`.
+        options: As in `Run`.
+        view: As in `Run`.
+        book: The journal.
+        observers: As in `Run`.
+    """
+
+    def __init__(
+        self,
+        emitter: Emitter,
+        backend: ExecutorAdapter,
+        options: RunOptions,
+        view: View | None,
+        *,
+        book: Book,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.book: Book = book
+        self._scribe = scribe = Scribe(book)
+        self._questions = 0  # by callbacks for `running`, since the last input
+        self._asked_in = -1
+        parts = Parts(
+            turns=partial(JournaledTurns, self._coroutine_of, scribe.refuse),
+            inbox=lambda loop, turns: JournaledInbox(loop, turns, book),
+            end_requests=partial(JournaledEndRequests, scribe),
+            submissions=partial(JournaledSubmissions, scribe),
+            timers=partial(JournaledTimers, scribe),
+        )
+        super().__init__(emitter, backend, options, view, numbers=book.numbers, observers=observers, parts=parts)
+        inbox = self._inbox
+        assert isinstance(inbox, JournaledInbox)
+        self.tell = self._tell
+        self.announce_end = self._announce_end
+        inbox.follow(scribe)
+        scribe.connect(self, inbox)
+
+    def _coroutine_of(self, task: asyncio.Task[Any]) -> Any:
+        return self._delivery.coroutine_of(task)
+
+    def is_of_the_end(self, work: Any) -> bool:
+        """Whether a call ended because the session does: by Ctrl-C on the loop's thread, or with a broken executor."""
+        error = None if work.cancelled() else work.exception()
+        if isinstance(error, BrokenExecutor):
+            return self._backend.is_broken()
+        return self._backend.is_in_loop and isinstance(error, KeyboardInterrupt)
+
+    def has_nothing_to_do(self) -> bool:
+        """Whether the run may end as exhausted."""
+        return self._options.end_on_empty and not self.pending_calls and not self._delivery.awaiting
+
+    def is_up_at(self, alive: float) -> bool:
+        """Whether the time is up when programs have used the journal for so many seconds."""
+        timeout = self._options.timeout
+        return timeout is not None and alive + TOLERANCE >= timeout
+
+    # ------------------------------------------------------------------ the timeout
+
+    def _start_timeout(self) -> None:
+        self.book.attach(self.loop)
+        if not self.book.replaying:
+            self.start_timeout()
+
+    def start_timeout(self) -> None:
+        """Begin to count the time, of which earlier sessions have used some."""
+        if self._options.timeout is None or self.lifecycle.is_ending:
+            return
+        self._deadline = self.loop.time() + self._options.timeout - self.book.alive
+        requests = self.end_requests
+        assert isinstance(requests, JournaledEndRequests)
+        self._timeout = self.loop.call_at(self._deadline, self._inbox.put_and_wake, requests.time_is_up)
+
+    def running(self) -> bool:
+        """As in `Run`. That a callback has noticed the end of the time is recorded."""
+        if not self.book.recording:
+            return super().running()
+        if self.lifecycle.running and self._scribe.is_in_callback() and self._notices_timeout():
+            self.end_requests.request(Code.TIMEOUT)
+        return self.lifecycle.running
+
+    def _notices_timeout(self) -> bool:
+        book = self.book
+        if self._asked_in != book.current:
+            self._asked_in, self._questions = book.current, 0
+        self._questions += 1
+        if book.replaying:
+            question, alive = book.tape.overview.noticed.get(book.current, (0, 0.0))
+            return question == self._questions and self.is_up_at(alive)
+        return self._deadline is not None and self.loop.time() >= self._deadline
+
+    @property
+    def questions(self) -> int:
+        """How often callbacks have asked whether the run accepts work, since the last input."""
+        return self._questions
+
+    # ------------------------------------------------------------------ for the scheduler
+
+    def call_later(self, delay: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timer:
+        """As in `Run`, from callbacks only."""
+        check_in_callback(self._scribe, f"call {callback_name(fn)} later")
+        return super().call_later(delay, fn, args, kwargs)
+
+    def once(
+        self,
+        fn: Callable[..., R],
+        args: tuple[Any, ...],
+        save: Callable[[R], Any] | None,
+        restore: Callable[[Any], R] | None,
+    ) -> R:
+        """Carry out `Scheduler.once`."""
+        name = callback_name(fn)
+        check_in_callback(self._scribe, f"call once({name})")
+        if not self.book.recording:
+            return fn(*args)
+        return self._once(fn, args, name, save, restore)
+
+    def _once(
+        self,
+        fn: Callable[..., R],
+        args: tuple[Any, ...],
+        name: str,
+        save: Callable[[R], Any] | None,
+        restore: Callable[[Any], R] | None,
+    ) -> R:
+        book = self.book
+        if book.replaying:
+            record = self._scribe.find(Deed(Kind.NOTE, None, {"task": name}, None, None, lambda: f"once({name})"))
+            if record is not None:
+                value = load(book.tape.value(record), lambda: f"the value of once({name})")
+                known: R = value if restore is None else restore(value)
+                return known
+        made = fn(*args)
+        saved = dump(made if save is None else save(made), lambda: f"the value of once({name})")
+        book.add(Deed(Kind.NOTE, None, {"task": name}, saved, None, lambda: f"once({name})"))
+        if not book.replaying:
+            book.flush()  # a call that is made once must not be made again because of a crash
+        return made
+
+    def dispatch(self, channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """As in `Run`, from callbacks and plugins only."""
+        if self.is_here() and not self._inbox.is_handling():
+            check_in_callback(self._scribe, f"emit {channel.event}")
+        super().dispatch(channel, args, kwargs)
+
+    # ------------------------------------------------------------------ the end
+
+    def _release(self) -> None:
+        try:
+            self._scribe.finish()
+        except JournalError as error:
+            self.lifecycle.keep(error, raises=True)
+        super()._release()
+
+
+def check_options(options: RunOptions) -> None:
+    """Raise a `JournalUnsupportedError` for an option that a run with a journal cannot have."""
+    if not options.wait:
+        raise JournalUnsupportedError(
+            "wait=False: a run with a journal cannot cut its calls off yet. Leave it out: the run then waits for them;"
+            " or end the program by Ctrl-C or SIGTERM, which suspends the run at once"
+        )

@@ -1,0 +1,317 @@
+"""Records the inputs of a run, and tells it recorded ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from amltk.exceptions import JournalError, JournalMismatchError, JournalUnsupportedError
+from amltk.journal.kinds import Kind
+from amltk.scheduling._journal.deed import Deed
+from amltk.scheduling._journal.stand_in import StandIn
+from amltk.scheduling._journal.values import dump_error, load, outcome_of
+from amltk.scheduling._run.journaled.parts import JournaledEndRequests, JournaledSubmissions, JournaledTimers
+from amltk.scheduling.events import callback_name
+from amltk.scheduling.exit_state import ExitState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from amltk.journal.format import Record
+    from amltk.scheduling._journal.book import Book
+    from amltk.scheduling._journal.inbox import JournaledInbox
+    from amltk.scheduling._journal.tape import Told
+    from amltk.scheduling._run.journaled.run import JournaledRun
+    from amltk.scheduling.future import Future
+
+    Written = tuple[Kind, dict[str, Any], bytes | None, int | None]
+    """What is written of an input: kind, head, value, number of the call."""
+
+Code = ExitState.Code
+
+END = "end"
+"""The step in which the end of the run is announced."""
+
+
+class Scribe:
+    """Knows what the inputs of a run mean: what to write of them, and how to tell them again. On the loop's thread.
+
+    Args:
+        book: The journal.
+
+    Attributes:
+        book: The journal.
+    """
+
+    def __init__(self, book: Book) -> None:
+        self.book: Book = book
+        self._run: JournaledRun
+        self._inbox: JournaledInbox
+        self._requests: JournaledEndRequests
+        self._submissions: JournaledSubmissions
+        self._timers: JournaledTimers
+        self._expected: dict[int, tuple[Future[Any], bool]] = {}  # submitted in the replay, and not ended
+        self._events_told = self._events_put = 0  # while the end is not announced
+        self._writers: dict[Callable[..., object], Callable[..., Written] | None] = {}
+        self._readers: dict[int, Callable[[Told], None]] = {
+            Kind.RESULT: self._tell_outcome,
+            Kind.EXCEPTION: self._tell_outcome,
+            Kind.LOST: self._tell_outcome,
+            Kind.CANCELLED: self._tell_outcome,
+            Kind.TIMER: self._tell_timer,
+            Kind.STEP: self._tell_step,
+            Kind.STOP: self._tell_stop,
+            Kind.REQUEST: self._tell_request,
+        }
+
+    def connect(self, run: JournaledRun, inbox: JournaledInbox) -> None:
+        """Say whose inputs they are, once the run has its parts."""
+        self._run, self._inbox = run, inbox
+        requests, submissions, timers = run.end_requests, run.submissions, run.timers
+        assert isinstance(requests, JournaledEndRequests)
+        assert isinstance(submissions, JournaledSubmissions)
+        assert isinstance(timers, JournaledTimers)
+        self._requests, self._submissions, self._timers = requests, submissions, timers
+        self._writers = {
+            inbox.run_own: None,
+            timers.call: lambda timer: (Kind.TIMER, {"timer": timer.number}, None, None),
+            run.settlement.conclude_reviewed: lambda future, _: _step(f"conclude {future.number}"),
+            run.settlement.hooks.answered: lambda future, *_: _step(f"answered {future.number}"),
+            run.announce_end: lambda *_: _step(END),
+            run.tell: self._write_event,
+            requests.time_is_up: lambda: (Kind.STOP, {"code": Code.TIMEOUT.name}, None, None),
+            requests.stop_as_asked: self._write_stop,
+            submissions.cancel_as_asked: lambda future: (Kind.REQUEST, {}, None, future.number),
+        }
+
+    def is_in_callback(self) -> bool:
+        """Whether this is a callback of the run, on its thread."""
+        return self._inbox.here() and self._run.in_user_code
+
+    def refuse(self, error: JournalError) -> None:
+        """End the run with an error, without waiting, whatever its policies say."""
+        self._run.end_requests.fail(str(error), error, raises=True, abandon=True)
+
+    # ------------------------------------------------------------------ what callbacks do
+
+    def do(self, deed: Deed) -> bool:
+        """Record what a callback does, or compare it with what is recorded. Whether it is done for the first time.
+
+        Raises:
+            JournalMismatchError: Something else is recorded.
+        """
+        is_new = self.find(deed) is None
+        if is_new and self.book.recording:
+            self.book.add(deed)
+        return is_new
+
+    def find(self, deed: Deed) -> Record | None:
+        """The record of what a callback does; None if it is done for the first time. Raises as `do` does."""
+        try:
+            return self.book.recorded(deed)
+        except JournalMismatchError as error:
+            self.refuse(error)
+            raise
+
+    def do_end(self, code: ExitState.Code) -> None:
+        """The same for a request to end the run."""
+        head: dict[str, Any] = {"code": code.name}
+        if code is Code.TIMEOUT:
+            head |= {"check": self._run.questions, "alive": self.book.alive}
+        self.do(Deed(Kind.STOP, None, head, None, None, lambda: f"the run is asked to end ({code.name})"))
+
+    def expect(self, future: Future[Any], *, is_new: bool) -> None:
+        """Note a call that was submitted in the replay."""
+        self._expected[future.number] = future, is_new
+
+    def note_exhausted(self) -> None:
+        """Record that nothing is left to do: this is the next input."""
+        book = self.book
+        at = book.time()
+        number = book.add_input(Kind.STOP, {"code": Code.EXHAUSTED.name}, at=at)
+        book.flush()
+        book.tell(number, at, int)
+
+    # ------------------------------------------------------------------ recording
+
+    def admit(self, items: Iterable[Any]) -> list[Any]:
+        """Record inputs that came in together; returns what to handle instead of them.
+
+        Raises:
+            JournalError: One of them cannot be recorded, or the journal cannot be written.
+        """
+        if not self.book.recording or self.book.at_end:
+            return list(items)
+        admitted = [self._admit(item, self.book.time()) for item in items]
+        self.book.flush()
+        return [item for item in admitted if item is not None]
+
+    def _admit(self, item: Any, at: float) -> Any:
+        """Record an input. Returns what to handle instead; None for what is no input."""
+        book, run = self.book, self._run
+        if type(item) is tuple:
+            call = item[0]
+            if call not in self._writers:
+                raise JournalUnsupportedError(f"{callback_name(call)} is an input that cannot be recorded yet")
+            write = self._writers[call]
+            if write is None:
+                return item
+            kind, head, value, number = write(*item[1:])
+            record = book.add_input(kind, head, value, call=number, at=at)
+            return (book.tell, record, at, *item)
+        future = run.pending_calls.of(item)
+        if future is None:
+            return None  # it was cancelled: a callback did that
+        if run.is_of_the_end(item):
+            return item
+        kind, outcome, value = outcome_of(item, future)
+        record = book.add_input(kind, outcome, value, call=future.number, at=at)
+        return (book.tell, record, at, run.settlement.settle, item)
+
+    def _write_event(self, *_: object) -> Written:
+        self._events_told += 1
+        return _step(f"event {self._events_told}")
+
+    def _write_stop(self, message: str, exception: BaseException | None) -> Written:
+        value = None if exception is None else dump_error(exception)
+        return Kind.STOP, {"code": Code.STOPPED.name, "message": message}, value, None
+
+    def check_from_elsewhere(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
+        """Raise a `JournalUnsupportedError` for what another thread may not ask for."""
+        if self.book.recording:
+            what = f"{args[0].event} from another thread" if call == self._run.tell else callback_name(call)
+            raise JournalUnsupportedError(
+                f"{what}: with journal=, what another thread asks for cannot be recorded yet, except for stop() and"
+                " cancel(). Do it in a callback"
+            )
+
+    def check_suspended(self) -> None:
+        """Record nothing more if the run ends without waiting: the next session goes on from here."""
+        if self.book.recording and self._run.lifecycle.abandon:
+            was_replaying = self.book.replaying
+            self.book.suspend(self._run.lifecycle.cause.reason)
+            if was_replaying:
+                self._inbox.end_replay()
+
+    def finish(self) -> None:
+        """Record the end of the run. Raises as `Book.finish` does."""
+        self.check_suspended()
+        cause = self._run.lifecycle.cause
+        self.book.finish(cause.code.name, cause.reason)
+
+    # ------------------------------------------------------------------ replaying
+
+    def step_name(self, call: Callable[..., object], args: tuple[Any, ...]) -> str:
+        """The name of an input that the run has put off itself; empty for any other."""
+        if call == self._run.tell:
+            self._events_put += 1
+            return f"event {self._events_put}"
+        write = self._writers.get(call)
+        if write is None:
+            return ""
+        kind, head, *_ = write(*args) if call != self._requests.stop_as_asked else (Kind.STOP, {})
+        return str(head["step"]) if kind == Kind.STEP else ""
+
+    def replay_next(self) -> None:
+        """Tell the next recorded input; or begin to record, if there is none.
+
+        Raises:
+            JournalMismatchError: It cannot be told, as the program does something else than what is recorded.
+        """
+        told = self.book.tape.next_input()
+        if told is not None:
+            self._readers[told.record.kind](told)
+        elif self._is_at_end():
+            self.book.at_end = True
+            self._inbox.end_replay()
+        else:
+            self._go_live()
+
+    def _is_at_end(self) -> bool:
+        if self._run.lifecycle.running or self._run.pending_calls:
+            return False
+        self.book.check_all_done()
+        return self.book.is_finished()
+
+    def _go_live(self) -> None:
+        self.book.go_live()
+        expected, self._expected = self._expected, {}
+        self._inbox.end_replay()
+        self._timers.arm_held()
+        self._run.start_timeout()
+        self._submissions.hand_over_expected([item for item in expected.values() if not item[0].done()])
+
+    def _again(self, told: Told, call: Callable[..., object], *args: Any) -> None:
+        self.book.tell_again(told.record, told.alive, call, *args)
+
+    def _tell_outcome(self, told: Told) -> None:
+        record = told.record
+        assert record.call is not None
+        future, _ = self._expected.pop(record.call, (None, False))
+        if future is None or future.done():
+            self._check_submitted(record)
+            return  # a callback has cancelled it
+        work: Any = future.work
+        assert isinstance(work, StandIn)
+        if again := self.book.tape.again.pop(record.call, 0):
+            future.note_attempt(future.attempt + again)
+        if record.kind == Kind.CANCELLED:
+            work.end(None, None, cancelled=True)
+        else:
+            outcome = load(self.book.tape.value(record), lambda: f"the outcome of {future.label}")
+            result, error = (outcome, None) if record.kind == Kind.RESULT else (None, outcome)
+            work.end(result, error)
+        self._again(told, self._run.settlement.settle, work)
+
+    def _check_submitted(self, record: Record) -> None:
+        if record.call is not None and record.call >= self.book.numbers.following:
+            self.book.differ_in_input(record, f"call {record.call} has ended", "it was not submitted")
+
+    def _tell_timer(self, told: Told) -> None:
+        number = told.record.head["timer"]
+        timer = self._timers.take(number)
+        if timer is not None:
+            self._again(told, self._timers.call, timer)
+        elif number >= self._timers.made:
+            self.book.differ_in_input(told.record, f"timer {number} of call_later has fired", "there is none")
+
+    def _tell_step(self, told: Told) -> None:
+        name = told.record.head["step"]
+        step = self._inbox.take_step(name)
+        if step is not None:
+            self._events_told += name.startswith("event")
+            self._again(told, *step)
+        elif name.startswith("answered") and not self.book.goes_further:
+            self.book.tape.put_back(told)
+            self._inbox.wait_for_step(name)
+        elif name == END or self.book.goes_further:
+            self.book.leave_out(told.record)
+        else:
+            self.book.differ_in_input(told.record, f"the run goes on with its step {name!r}", "there is none")
+
+    def _tell_stop(self, told: Told) -> None:
+        record, run, requests = told.record, self._run, self._requests
+        code = record.head["code"]
+        if code == Code.EXHAUSTED.name:
+            if not run.lifecycle.running or run.has_nothing_to_do():
+                self._again(told, requests.exhausted)
+            else:
+                self.book.leave_out(record)
+        elif code == Code.TIMEOUT.name:
+            if not run.lifecycle.running or run.is_up_at(told.alive):
+                self._again(told, requests.time_is_up)
+            else:
+                self.book.leave_out(record)
+        else:
+            value = self.book.tape.value(record)
+            error = None if value is None else load(value, lambda: "the exception given to stop()")
+            self._again(told, requests.stop_as_asked, record.head.get("message", ""), error)
+
+    def _tell_request(self, told: Told) -> None:
+        assert told.record.call is not None
+        future, _ = self._expected.get(told.record.call, (None, False))
+        if future is not None and not future.done():
+            self._again(told, self._submissions.cancel_as_asked, future)
+
+
+def _step(name: str) -> Written:
+    return Kind.STEP, {"step": name}, None, None

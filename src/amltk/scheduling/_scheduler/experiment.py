@@ -1,0 +1,93 @@
+"""What a scheduler offers to programs whose runs have a journal, and that works without one as well."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from amltk import _clock
+from amltk.scheduling._scheduler.current_run import CurrentRun
+from amltk.scheduling.events import callback_name
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from amltk.scheduling._journal.book import Book
+    from amltk.scheduling._run.journaled.run import JournaledRun
+
+R = TypeVar("R")
+
+
+class Experiment(CurrentRun):
+    """Gives callbacks what would differ at a replay if they took it from elsewhere.
+
+    Owns the journal of the run while there is one. On the thread of the run's loop, but for `replaying`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._book: Book | None = None  # the journal of the run
+        self._random: random.Random | None = None
+
+    @property
+    def replaying(self) -> bool:
+        """Whether callbacks are told what an earlier session has recorded; False in a run without a journal."""
+        book = self._book
+        return book is not None and book.replaying
+
+    @property
+    def random(self) -> random.Random:
+        """A generator of random numbers for callbacks. In a run with a journal it has the journal's own seed.
+
+        A program that takes all its random choices from here, or from generators that are seeded from here, makes the
+        same ones when it is started again.
+        """
+        if self._book is not None:
+            return self._book.random
+        if self._random is None:
+            from random import Random  # few programs need it
+
+            self._random = Random()
+        return self._random
+
+    def now(self) -> float:
+        """The time, in seconds since the epoch. In a run with a journal, when what callbacks are told was recorded.
+
+        So it does not change while a callback works, and is the same when the program is started again.
+        """
+        return _clock.now() if self._book is None else self._book.now
+
+    def once(
+        self,
+        fn: Callable[..., R],
+        /,
+        *args: Any,
+        save: Callable[[R], Any] | None = None,
+        load: Callable[[Any], R] | None = None,
+    ) -> R:
+        """Call `fn(*args)` in a callback, once in the life of an experiment: its value is recorded in the journal.
+
+        For what would be different next time, or takes long: an unseeded sampler, a file that changes, a request to a
+        server. When the program is started again, the recorded value is returned instead. In a run without a journal
+        this just calls `fn`. What `fn` raises is not recorded.
+
+        Args:
+            fn: A function that is called in this process.
+            *args: Its arguments.
+            save: Makes what is recorded of the value, if it is not the value itself; it must be possible to pickle it.
+            load: Makes the value of what is recorded, if that is not the value itself.
+
+        Returns:
+            The value.
+
+        Raises:
+            SchedulerNotRunningError: There is no run.
+            JournalError: What is to be recorded cannot be pickled.
+            JournalMismatchError: The program does something else than what is recorded.
+        """
+        run = self._run
+        if run is None:
+            raise self._not_started(f"call once({callback_name(fn)})")
+        if self._book is None:
+            return fn(*args)
+        return cast("JournaledRun", run).once(fn, args, save, load)

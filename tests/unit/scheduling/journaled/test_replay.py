@@ -1,0 +1,618 @@
+"""What a run with a journal does when its program is started again, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import amltk.journal
+from amltk.exceptions import (
+    ExecutorBrokenError,
+    JournalError,
+    JournalLockedError,
+    JournalMismatchError,
+    JournalUnsupportedError,
+    JournalWriteError,
+)
+from amltk.journal import Kind, Reader, Writer
+from amltk.scheduling import Comm, ExitState, Journal, Limiter, Scheduler
+from amltk.testing import ManualExecutor, SimulatedExecutor, run_in_virtual_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Code = ExitState.Code
+
+
+def double(number: Any) -> Any:
+    return number * 2
+
+
+class Search:
+    """A scheduler whose task doubles numbers, each call in a second; its callbacks note what they are told."""
+
+    def __init__(
+        self, folder: Path, *, seconds: float = 1.0, fn: Callable[..., Any] = double, plugins: Any = ()
+    ) -> None:
+        self.folder = folder
+        self.executor = SimulatedExecutor(2, duration=seconds, outcome=self.compute)
+        self.scheduler = Scheduler(self.executor)
+        self.task = self.scheduler.task(fn, plugins=plugins)
+        self.computed: list[Any] = []
+        self.notes: list[Any] = []
+        self.task.on_result(lambda future, result: self.notes.append((future.number, result)))
+
+    def compute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.computed.append(args)
+        return fn(*args, **kwargs)
+
+    def submit_all(self, *numbers: Any) -> Search:
+        self.scheduler.on_start(lambda: [self.task.submit(number) for number in numbers])
+        return self
+
+    def run(self, **options: Any) -> ExitState:
+        options = {"journal": self.folder, "display": False} | options
+        return run_in_virtual_time(self.scheduler.async_run(**options))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "search"
+
+
+def cut_behind(folder: Path, kind: Kind, n: int = 1) -> None:
+    """Leave of a journal what a process has left that was killed after the n-th record of this kind."""
+    found = [record for record in Reader(folder).records() if record.kind == kind]
+    with open(folder / "journal.log", "r+b") as log:
+        log.truncate(found[n - 1].end)
+
+
+def log_of(folder: Path) -> bytes:
+    return (folder / "journal.log").read_bytes()
+
+
+def kinds(folder: Path) -> list[str]:
+    return [Kind(record.kind).name for record in Reader(folder).records()]
+
+
+def test_a_finished_journal(folder: Path) -> None:
+    """A finished journal tells the same, ends in the same state, computes nothing and is not written to."""
+    first = Search(folder).submit_all(1, 2, 3)
+    state = first.run()
+    log = log_of(folder)
+    second = Search(folder).submit_all(1, 2, 3)
+    assert second.run() == state == ExitState(Code.EXHAUSTED)
+    assert second.notes == first.notes == [(0, 2), (1, 4), (2, 6)]
+    assert second.computed == []
+    assert log_of(folder) == log
+
+
+def test_what_has_no_outcome_is_computed_again(folder: Path) -> None:
+    """A call that was begun and has no outcome is computed again, under its number, as its second attempt."""
+    Search(folder).submit_all(1, 2, 3).run()
+    cut_behind(folder, Kind.RESULT, 2)
+    second = Search(folder).submit_all(1, 2, 3)
+    attempts: list[tuple[int, int, bool]] = []
+    second.task.on_result(
+        lambda future, _: attempts.append((future.number, future.attempt, second.scheduler.replaying))
+    )
+    second.run()
+    assert second.computed == [(3,)]
+    assert attempts == [(0, 1, True), (1, 1, True), (2, 2, False)]
+    calls = amltk.journal.open(folder).calls()
+    assert [(call.state, call.attempt) for call in calls] == [("result", 0), ("result", 0), ("result", 1)]
+
+
+@pytest.mark.parametrize("given", [(1, 5, 3), (1,), (1, 2, 3, 4), ()])
+def test_something_else_is_an_error(folder: Path, given: tuple[int, ...]) -> None:
+    """The first difference is an error that shows both calls, before anything is computed."""
+    Search(folder).submit_all(1, 2, 3).run()
+    cut_behind(folder, Kind.RESULT, 2)
+    log = log_of(folder)
+    second = Search(folder).submit_all(*given)
+    if len(given) == 4:  # it goes further
+        second.run(on_callback_exception="continue")
+        assert second.computed == [(3,), (4,)]
+        return
+    with pytest.raises(JournalMismatchError) as caught:
+        second.run(on_callback_exception="continue")
+    assert second.computed == []
+    assert log_of(folder) == log
+    assert "unchanged" in str(caught.value)
+    if len(given) == 3:
+        assert (caught.value.recorded, caught.value.given) == ("call 1 is double(2)", "call 1 is double(5)")
+
+
+def test_equal_arguments_are_equal(folder: Path) -> None:
+    """Arguments whose pickles differ but which are equal are the same."""
+    text = str(bytearray(b"ab"), "ascii")
+    Search(folder, fn=len).submit_all([text, text], {"x": 1.5, "y": (text, text)}).run()
+    other = str(bytearray(b"ab"), "ascii")
+    second = Search(folder, fn=len).submit_all([text, other], {"x": 1.5, "y": (other, text)})
+    second.run()
+    assert second.computed == []
+
+
+def test_a_branch(folder: Path) -> None:
+    """A branch keeps what precedes the difference, and uses results of calls that are still the same."""
+    Search(folder).submit_all(1, 2, 3, 4).run()
+    second = Search(folder).submit_all(1, 5, 3, 4)
+    second.run(journal=Journal(folder, on_mismatch="branch"))
+    assert second.computed == [(5,)]
+    assert sorted(second.notes) == [(0, 2), (1, 10), (2, 6), (3, 8)]
+    third = Search(folder).submit_all(1, 5, 3, 4)
+    third.run()
+    assert (third.notes, third.computed) == (second.notes, [])
+
+
+def chain(search: Search, until: int, *, stop: bool = False) -> Search:
+    """Submit the next number when one has ended."""
+    search.submit_all(0)
+
+    @search.task.on_result
+    def go_on(future: Any, result: int) -> None:
+        if not search.scheduler.running():
+            return
+        if future.number + 1 < until:
+            search.task.submit(future.number + 1)
+        elif stop:
+            search.scheduler.stop("enough")
+
+    return search
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_program_goes_further(folder: Path, stop: bool) -> None:
+    """A program that was changed to go further goes on where it ended, and again."""
+    for n, until in enumerate([3, 5, 8]):
+        search = chain(Search(folder), until, stop=stop)
+        assert search.run().code == (Code.STOPPED if stop else Code.EXHAUSTED)
+        assert search.notes == [(number, 2 * number) for number in range(until)]
+        assert search.computed == [(number,) for number in range([0, 3, 5][n], until)]
+    search = chain(Search(folder), 8, stop=stop)
+    search.run()
+    assert search.computed == []
+    with pytest.raises(JournalMismatchError):
+        chain(Search(folder), 4, stop=stop).run()
+
+
+def test_the_timeout_counts_time_alive(folder: Path) -> None:
+    """The timeout counts the time of all sessions; a longer one goes further."""
+    assert chain(Search(folder), 100).run(timeout=3.5).code is Code.TIMEOUT
+    cut_behind(folder, Kind.RESULT, 2)
+    second = chain(Search(folder), 100)
+    assert second.run(timeout=3.5).code is Code.TIMEOUT
+    assert second.computed == [(2,), (3,)]
+    third = chain(Search(folder), 100)
+    third.run(timeout=5.25)
+    assert third.notes == [(number, 2 * number) for number in range(6)]
+
+
+def test_a_callback_that_notices_the_timeout(folder: Path) -> None:
+    """That a callback noticed the end of the time is told again at the same question."""
+
+    def search() -> Search:
+        made = Search(folder)
+
+        @made.scheduler.on_start
+        def busy() -> None:
+            made.task.submit(1)
+            asked = 0
+            while made.scheduler.running():
+                asked += 1
+                if not made.scheduler.replaying and asked == 4:
+                    made.executor._loop._virtual.now += 10  # a callback that takes long
+            made.notes.append(asked)
+
+        return made
+
+    first, second = search(), search()
+    assert first.run(timeout=5) == second.run(timeout=5) == ExitState(Code.TIMEOUT)
+    assert first.notes == second.notes == [4, (0, 2)]
+
+
+def test_timers_run_on(folder: Path) -> None:
+    """A timer that has fired is told again; one that has not runs on for what was left of it."""
+
+    def search() -> Search:
+        made = Search(folder).submit_all(1, 2, 3, 4)
+        made.scheduler.on_start(lambda: made.scheduler.call_later(1.5, made.notes.append, "early"))
+        made.scheduler.on_start(lambda: made.scheduler.call_later(3.5, made.notes.append, "late"))
+        return made
+
+    whole = search()
+    whole.run(end_on_empty=False, timeout=10)
+    assert whole.notes[2] == "early"
+    assert whole.notes[-1] == "late"
+    cut_behind(folder, Kind.TIMER)
+    second = search()
+    second.run(end_on_empty=False, timeout=10)
+    assert second.notes == whole.notes
+    late = [record.time for record in Reader(folder).records() if record.kind == Kind.TIMER]
+    assert late[1] - late[0] == pytest.approx(2.0)
+
+
+def test_what_differs_each_time(folder: Path) -> None:
+    """`random`, `now` and `once` give the same in each session."""
+    made: list[object] = []
+
+    def search() -> Search:
+        search = Search(folder)
+
+        @search.scheduler.on_start
+        def begin() -> None:
+            scheduler = search.scheduler
+            made_once = scheduler.once(lambda a: made.append(object()) or [a], 5, save=tuple, load=list)
+            search.notes.extend((scheduler.random.random(), scheduler.now(), made_once))
+            search.task.submit(scheduler.random.random())
+
+        return search
+
+    first, second = search(), search()
+    first.run()
+    second.run()
+    assert first.notes == second.notes
+    assert len(made) == 1
+    assert first.notes[2] == [5]
+
+
+def test_without_a_journal() -> None:
+    """All of it works in a run without a journal."""
+    scheduler = Scheduler.with_sequential()
+    told: list[Any] = []
+    scheduler.on_start(lambda: told.append(scheduler.once(double, 4, save=str)))
+    scheduler.on_finished(lambda: told.extend([scheduler.replaying, scheduler.now() > 1e9]))
+    scheduler.on_finished(lambda: told.append(0 <= scheduler.random.random() < 1), replay=False)
+    scheduler.run()
+    assert told == [8, False, True, True]
+
+
+def test_callbacks_that_leave_replays_out(folder: Path) -> None:
+    """`replay=False` leaves out what an earlier session has told; it may be combined with other options."""
+    for expected in ([0, 1, 2], [2]):
+        search = Search(folder).submit_all(1, 2, 3)
+        told: list[int] = []
+        search.task.on_result(replay=False, max_calls=3)(lambda future, _, told=told: told.append(future.number))
+        search.run()
+        assert told == expected
+        cut_behind(folder, Kind.RESULT, 2)
+
+
+def test_outcomes_of_every_kind(folder: Path) -> None:
+    """Large values, exceptions with causes and notes, and cancellations are told as they were."""
+
+    def fail(number: int) -> Any:
+        if number == 0:
+            return bytes(200_000)
+        error = ValueError(f"bad {number}")
+        error.add_note("a note")
+        raise error from OSError(2, "no such thing")
+
+    def search() -> Search:
+        search = Search(folder, fn=fail).submit_all(0, 1, 2)
+        task = search.task
+        task.on_exception(lambda f, e: search.notes.append((str(e), e.__notes__[:1], repr(e.__cause__))))
+        task.on_result(lambda *_: search.scheduler.queue[-1].cancel())
+        task.on_cancelled(lambda future: search.notes.append(future.number))
+        return search
+
+    first, second = search(), search()
+    for made in (first, second):
+        made.run(on_exception="continue", on_cancelled="continue")
+    assert second.notes == first.notes
+    assert second.computed == []
+    states = [call.state for call in amltk.journal.open(folder).calls()]
+    assert sorted(states) == ["cancelled", "exception", "result"]
+
+
+@pytest.mark.parametrize("end", ["interrupt", "exit", "cancel"])
+def test_an_interrupted_run_is_suspended(folder: Path, end: str) -> None:
+    """What ends the session from outside is no input: the next session computes what was running."""
+
+    def search() -> Search:
+        return Search(folder).submit_all(1, 2, 3, 4)
+
+    first = search()
+
+    async def main() -> None:
+        if end == "cancel":
+            run = asyncio.ensure_future(first.scheduler.async_run(journal=folder, display=False))
+            await asyncio.sleep(1.5)
+            run.cancel()
+            await run
+        else:
+            error = KeyboardInterrupt() if end == "interrupt" else SystemExit(3)
+
+            def interrupt(*_: Any) -> None:
+                raise error
+
+            first.task.on_result(interrupt, max_calls=1)
+            await first.scheduler.async_run(journal=folder, display=False)
+
+    with pytest.raises((KeyboardInterrupt, SystemExit, asyncio.CancelledError)):
+        run_in_virtual_time(main())
+    assert kinds(folder)[-1] == "SUSPEND"
+    second = search()
+    assert second.run() == ExitState(Code.EXHAUSTED)
+    assert second.notes == [(number, 2 * (number + 1)) for number in range(4)]
+    assert (1,) not in second.computed
+    third = search()
+    third.run()
+    assert (third.notes, third.computed) == (second.notes, [])
+
+
+def test_an_error_that_is_mended(folder: Path) -> None:
+    """A callback that raised ends the run; the mended program goes on from there."""
+    first = Search(folder).submit_all(1, 2, 3)
+    first.task.on_result(lambda *_: 1 / 0)
+    for search in (first, Search(folder).submit_all(1, 2, 3)):
+        if search is not first:
+            search.task.on_result(lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            search.run()
+        assert len(search.notes) == 3
+    assert len(first.computed) == 3
+    mended = Search(folder).submit_all(1, 2, 3, 4)
+    assert mended.run() == ExitState(Code.EXHAUSTED)
+    assert mended.computed == [(4,)]
+
+
+def test_a_recorded_failure_ends_the_run_again(folder: Path) -> None:
+    """A call's exception is its outcome in every session."""
+
+    def fail(number: int) -> int:
+        raise ValueError(number)
+
+    for computed in (1, 0):
+        search = Search(folder, fn=fail).submit_all(1)
+        with pytest.raises(ValueError, match="1"):
+            search.run()
+        assert len(search.computed) == computed
+
+
+def test_stop_and_cancel_from_another_thread(folder: Path) -> None:
+    """What another thread asks for is an input: it is told again at its place, whether the thread asks again or not."""
+
+    def search(*, thread: bool) -> Search:
+        made = chain(Search(folder), 50)
+
+        def ask() -> None:
+            made.scheduler.queue[0].cancel()
+            made.scheduler.stop("from outside")
+
+        @made.task.on_result
+        def at_ten(future: Any, _: Any) -> None:
+            if future.number == 10 and thread:
+                other = threading.Thread(target=ask)
+                other.start()
+                other.join()
+
+        made.scheduler.on_stop(lambda message, _: made.notes.append(message))
+        made.task.on_cancelled(lambda future: made.notes.append(f"cancelled {future.number}"))
+        return made
+
+    first, second = search(thread=True), search(thread=False)
+    for made in (first, second):
+        assert made.run(on_cancelled="continue").code is Code.STOPPED
+    assert second.notes == first.notes
+    assert first.notes[-2:] == ["cancelled 11", "from outside"]
+    assert second.computed == []
+
+
+def test_coroutines_replay(folder: Path) -> None:
+    """An `async def` callback that waits for calls goes on where it did."""
+
+    def search() -> Search:
+        made = Search(folder)
+
+        @made.scheduler.on_start
+        async def begin() -> None:
+            first = await made.task.submit(1)
+            made.notes.append(await asyncio.gather(*(made.task.submit(first + n) for n in range(3))))
+            while await made.scheduler.wait_for_capacity(2):
+                made.task.submit(len(made.notes))
+                if len(made.notes) > 8:
+                    return
+
+        return made
+
+    whole = search()
+    whole.run()
+    for n in range(1, 8):
+        cut_behind(folder, Kind.RESULT, n)
+        again = search()
+        again.run()
+        assert again.notes == whole.notes
+        assert len(again.computed) == len(whole.computed) - n
+
+
+# ---------------------------------------------------------------------------------------------------------- refused
+
+
+def test_what_cannot_be_replayed_is_refused_at_the_start(folder: Path) -> None:
+    """A plugin that talks to calls, and an end that cuts calls off, are refused before anything is written."""
+    with pytest.raises(JournalUnsupportedError, match="comm"):
+        Search(folder, fn=lambda number, comm: None, plugins=Comm.Plugin()).run()
+    with pytest.raises(JournalUnsupportedError, match="wait=False"):
+        Search(folder).run(wait=False)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("what", ["sleep", "future", "task", "spin"])
+def test_coroutines_that_wait_for_other_things(folder: Path, what: str) -> None:
+    """A callback that waits for what is not recorded ends the run, with an error that names both."""
+    search = Search(folder).submit_all(1)
+
+    @search.scheduler.on_start
+    async def waits() -> None:
+        if what == "sleep":
+            await asyncio.sleep(1)
+        elif what == "future":
+            await asyncio.get_running_loop().create_future()
+        elif what == "task":
+            await asyncio.create_task(asyncio.sleep(0), name="mine")
+        while True:  # noqa: ASYNC110 - what is refused
+            await asyncio.sleep(0)
+
+    expected = {"sleep": "asyncio.sleep", "future": "Future", "task": "mine", "spin": "again and again"}
+    with pytest.raises(JournalUnsupportedError, match=f"waits.*{expected[what]}"):
+        search.run(on_callback_exception="continue")
+
+
+def test_what_other_threads_may_not_ask_for(folder: Path) -> None:
+    """Submissions, timers and events from outside of callbacks are refused where they are made."""
+    search = chain(Search(folder), 3)
+    errors: list[str] = []
+
+    def ask() -> None:
+        scheduler = search.scheduler
+        scheduler.emitter.on("empty")(lambda: None)
+        for attempt in (
+            lambda: search.task.submit(1),
+            lambda: scheduler.call_later(1, print),
+            lambda: scheduler.emitter.emit(scheduler.EMPTY),
+            lambda: scheduler.once(print),
+        ):
+            with pytest.raises(JournalUnsupportedError) as caught:
+                attempt()
+            errors.append(str(caught.value))
+
+    @search.scheduler.on_start
+    def begin() -> None:
+        other = threading.Thread(target=ask)
+        other.start()
+        other.join()
+
+    search.run()
+    assert len(errors) == 4
+
+
+def test_tasks_of_the_same_loop(folder: Path) -> None:
+    """Code of the same loop that is no callback cannot submit either, but it can stop the run."""
+    search = Search(folder)
+
+    async def main() -> ExitState:
+        run = asyncio.ensure_future(search.scheduler.async_run(journal=folder, end_on_empty=False, display=False))
+        await asyncio.sleep(1)
+        with pytest.raises(JournalUnsupportedError, match="outside"):
+            search.task.submit(1)
+        search.scheduler.on_empty(print)
+        with pytest.raises(JournalUnsupportedError, match="emit @empty"):
+            search.scheduler.on_empty.emit()
+        search.scheduler.stop("enough")
+        return await run
+
+    assert run_in_virtual_time(main()).reason == "enough"
+    assert Search(folder).run(end_on_empty=False).reason == "enough"
+
+
+def test_what_cannot_be_pickled(folder: Path) -> None:
+    """Arguments that cannot be pickled are refused at the submission, results end the run; nothing recorded is lost."""
+    search = Search(folder)
+    search.scheduler.on_start(lambda: search.task.submit(threading.Lock()))
+    with pytest.raises(JournalError, match="submitted, double"):
+        search.run()
+    other = folder.with_name("other")
+    search = Search(other, fn=lambda number: threading.Lock() if number == 2 else number).submit_all(1, 2, 3)
+    with pytest.raises(JournalError, match="returned cannot be recorded"):
+        search.run()
+    again = Search(other, fn=operator.neg).submit_all(1, 2, 3)
+    with pytest.raises(JournalMismatchError):
+        again.run()
+    assert amltk.journal.open(other).calls()[0].state == "result"
+
+
+def test_a_journal_that_is_in_use(folder: Path) -> None:
+    """Another process's journal is refused, and the scheduler can run afterwards."""
+    with Writer(folder), pytest.raises(JournalLockedError):
+        Search(folder).submit_all(1).run()
+    search = Search(folder).submit_all(1)
+    search.run()
+    assert search.notes == [(0, 2)]
+
+
+def test_a_disk_that_is_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that cannot be written ends the run with the error; what was written is whole, and goes on."""
+    search = Search(folder).submit_all(1, 2, 3)
+    flush, left = Writer.flush, [6]
+
+    def fail(writer: Writer) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise JournalWriteError("no room")
+        flush(writer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "flush", fail)
+        with pytest.raises(JournalWriteError, match="no room"):
+            search.run()
+    again = Search(folder).submit_all(1, 2, 3)
+    again.run()
+    assert sorted(again.notes) == [(0, 2), (1, 4), (2, 6)]
+
+
+def test_options() -> None:
+    """A journal's options are checked when it is made."""
+    for options in ({"sync": "never"}, {"on_mismatch": "ignore"}):
+        with pytest.raises(ValueError, match="must be"):
+            Journal("search", **options)
+    with pytest.raises(TypeError, match="folder"):
+        Journal(5)
+    with pytest.raises(TypeError, match="journal=5"):
+        Scheduler.with_sequential().run(journal=5)
+    assert repr(Journal("search")) == "Journal('search', sync='process', on_mismatch='raise')"
+
+
+def test_a_limiter_replays(folder: Path) -> None:
+    """A plugin that keeps calls does so again."""
+
+    def search() -> Search:
+        return Search(folder, plugins=Limiter(max_concurrent=1, on_limit="queue")).submit_all(*range(5))
+
+    whole = search()
+    whole.run()
+    cut_behind(folder, Kind.RESULT, 3)
+    again = search()
+    again.run()
+    assert again.notes == whole.notes
+    assert again.computed == [(3,), (4,)]
+
+
+def test_a_broken_executor_suspends(folder: Path) -> None:
+    """What fails since the executor is broken is computed in the next session."""
+    executor = ManualExecutor()
+    scheduler = Scheduler(executor)
+    scheduler.on_start(lambda: scheduler.submit(double, 1), repeat=3)
+    scheduler.on_start(lambda: scheduler.call_later(1, executor.finish, 0, 2))
+    scheduler.on_future_result(lambda *_: executor.break_down())
+    with pytest.raises(ExecutorBrokenError):
+        run_in_virtual_time(scheduler.async_run(journal=folder, display=False))
+    assert kinds(folder)[-2:] == ["RESULT", "SUSPEND"]
+
+
+def test_a_mended_timeout_that_was_noticed(folder: Path) -> None:
+    """A callback that has noticed the end of the time goes on if there is more time now."""
+
+    def search() -> Search:
+        made = Search(folder)
+
+        @made.scheduler.on_start
+        def busy() -> None:
+            if not made.scheduler.replaying:
+                made.executor._loop = None
+                asyncio.get_running_loop()._virtual.now += 10  # a callback that takes long
+            if made.scheduler.running():
+                made.task.submit(1)
+
+        return made
+
+    assert search().run(timeout=5) == ExitState(Code.TIMEOUT)
+    assert search().run(timeout=5) == ExitState(Code.TIMEOUT)
+    longer = search()
+    assert longer.run(timeout=50) == ExitState(Code.EXHAUSTED)
+    assert longer.notes == [(0, 2)]
