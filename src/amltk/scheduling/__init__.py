@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from amltk.scheduling.call_place import call_folder
     from amltk.scheduling._journal.options import Journal
+    from amltk.scheduling.call_place import call_folder
     from amltk.scheduling.events import Emitter, Event, Subscriber, Subscription
     from amltk.scheduling.executors.local.sequential import SequentialExecutor
     from amltk.scheduling.exit_state import ExitState
