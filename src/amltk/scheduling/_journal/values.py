@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk._checks import as_real
 from amltk.exceptions import JournalError, RemoteTraceback, WorkerLostError
@@ -74,11 +75,31 @@ def dump_error(error: BaseException) -> bytes:
     return pickle.dumps(_Raised(take_apart(error, pickle_part)), 5)
 
 
-def outcome_of(work: Work[Any], future: Future[Any]) -> tuple[Kind, Outcome, bytes | None]:
+class Ending(NamedTuple):
+    """How a call has ended: with a result, unless there is an error or it was cancelled."""
+
+    result: Any
+    error: BaseException | None
+    cancelled: bool
+
+
+def ending_of(work: Work[Any]) -> Ending:
+    """How the executor's future has ended, as the run takes it, whatever its methods raise."""
+    try:
+        error = work.exception()
+        return Ending(None if error is not None else work.result(), error, False)
+    except CancelledError:
+        return Ending(None, None, True)
+    except BaseException as failure:  # noqa: BLE001 - the executor cannot give an outcome: this is it
+        return Ending(None, failure, False)
+
+
+def outcome_of(ending: Ending, work: Work[Any], future: Future[Any]) -> tuple[Kind, Outcome, bytes | None]:
     """What to record of the end of a call: the kind, the head and the value.
 
     Args:
-        work: The executor's future, which has ended.
+        ending: How it has ended.
+        work: The executor's future.
         future: The future of the submission.
 
     Raises:
@@ -95,12 +116,11 @@ def outcome_of(work: Work[Any], future: Future[Any]) -> tuple[Kind, Outcome, byt
             head["host"] = info.host
         if info.pid is not None:
             head["pid"] = info.pid
-    if work.cancelled():
+    result, error, cancelled = ending
+    if cancelled:
         return Kind.CANCELLED, head, None
-    error = work.exception()
     if error is not None:
         return _failure(error, head)
-    result = work.result()
     if (number := _number(result)) is not None:
         head["number"] = number
     return Kind.RESULT, head, dump(result, lambda: f"what {future.label} returned")

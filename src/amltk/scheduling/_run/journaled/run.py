@@ -87,9 +87,8 @@ class JournaledRun(Run):
     def _coroutine_of(self, task: asyncio.Task[Any]) -> Any:
         return self._delivery.coroutine_of(task)
 
-    def is_of_the_end(self, work: Any) -> bool:
+    def is_of_the_end(self, error: BaseException | None) -> bool:
         """Whether a call ended because the session does: by Ctrl-C on the loop's thread, or with a broken executor."""
-        error = None if work.cancelled() else work.exception()
         if isinstance(error, BrokenExecutor):
             return self._backend.is_broken()
         return self._backend.is_in_loop and isinstance(error, KeyboardInterrupt)

@@ -8,7 +8,7 @@ from amltk.exceptions import JournalError, JournalMismatchError, JournalUnsuppor
 from amltk.journal.kinds import Kind
 from amltk.scheduling._journal.deed import Deed
 from amltk.scheduling._journal.stand_in import StandIn
-from amltk.scheduling._journal.values import dump_error, load, outcome_of
+from amltk.scheduling._journal.values import dump_error, ending_of, load, outcome_of
 from amltk.scheduling._run.journaled.parts import JournaledEndRequests, JournaledSubmissions, JournaledTimers
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.exit_state import ExitState
@@ -161,9 +161,10 @@ class Scribe:
         future = run.pending_calls.of(item)
         if future is None:
             return None  # it was cancelled: a callback did that
-        if run.is_of_the_end(item):
+        ending = ending_of(item)
+        if run.is_of_the_end(ending.error):
             return item
-        kind, outcome, value = outcome_of(item, future)
+        kind, outcome, value = outcome_of(ending, item, future)
         record = book.add_input(kind, outcome, value, call=future.number, at=at)
         return (book.tell, record, at, run.settlement.settle, item)
 
