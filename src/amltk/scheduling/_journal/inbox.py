@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from concurrent.futures import Future as Work
 
-    from amltk.scheduling._journal.book import Book
+    from amltk.scheduling._journal.run_journal import RunJournal
     from amltk.scheduling._loop.turns import Turns
 
 AT_ONCE = 200
 """How many recorded inputs are told at most before it is seen to other things."""
 
 
-class Scribe(Protocol):
+class Recorder(Protocol):
     """Knows what inputs mean."""
 
     def admit(self, items: Iterable[Any]) -> list[Any]:
@@ -50,24 +50,24 @@ class JournaledInbox(Inbox):
     Args:
         loop: As in `Inbox`.
         turns: As in `Inbox`.
-        book: The journal.
+        journal: The journal.
     """
 
     __slots__ = (
         "_admitted",
         "_arrived",
         "_batch",
-        "_book",
         "_is_handling",
+        "_journal",
         "_really_idle",
-        "_scribe",
+        "_recorder",
         "_steps",
         "_waits_for",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, turns: Turns, book: Book) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, turns: Turns, journal: RunJournal) -> None:
         super().__init__(loop, turns)
-        self._book = book
+        self._journal = journal
         self._arrived: deque[Any] = deque()
         self._batch: list[Any] = []  # what is being recorded
         self._is_handling = False
@@ -75,7 +75,7 @@ class JournaledInbox(Inbox):
         self._waits_for = ""  # a step whose record has come, but that has not
         self._admitted = False
         self._really_idle: Callable[[], None]
-        self._scribe: Scribe
+        self._recorder: Recorder
 
     def connect(
         self,
@@ -88,17 +88,17 @@ class JournaledInbox(Inbox):
         self._really_idle = on_idle
         super().connect(on_work=on_work, on_idle=self._admit_or_idle, on_crash=on_crash)
 
-    def follow(self, scribe: Scribe) -> None:
+    def follow(self, recorder: Recorder) -> None:
         """Say who knows what inputs mean."""
-        self._scribe = scribe
+        self._recorder = recorder
 
     @property
     def replaying(self) -> bool:
         """Whether recorded inputs are still to be told."""
-        return self._book.has_more
+        return self._journal.has_more
 
     def __len__(self) -> int:
-        return super().__len__() + len(self._arrived) + len(self._batch) + self._book.has_more
+        return super().__len__() + len(self._arrived) + len(self._batch) + self._journal.has_more
 
     def put_work(self, work: Work[Any]) -> None:
         """As in `Inbox`."""
@@ -109,7 +109,7 @@ class JournaledInbox(Inbox):
         if self.here():
             super().put(call, *args)
             return
-        self._scribe.check_from_elsewhere(call, args)
+        self._recorder.check_from_elsewhere(call, args)
         self._arrive((call, *args))
 
     def put_own(self, call: Callable[..., object], *args: Any) -> None:
@@ -133,7 +133,7 @@ class JournaledInbox(Inbox):
         self.wake()
 
     def _put_input(self, item: tuple[Any, ...]) -> None:
-        name = self._scribe.step_name(item[0], item[1:]) if self._book.replaying else ""
+        name = self._recorder.step_name(item[0], item[1:]) if self._journal.replaying else ""
         if name:
             self._steps[name] = item
             if name == self._waits_for:
@@ -152,7 +152,7 @@ class JournaledInbox(Inbox):
         self._arrived.clear()
         self._steps.clear()
 
-    # ------------------------------------------------------------------ for the scribe
+    # ------------------------------------------------------------------ for the recorder
 
     def take_step(self, name: str) -> Any:
         """Take what the run has put off under this name; None if it has not."""
@@ -202,14 +202,14 @@ class JournaledInbox(Inbox):
         if self._admit():
             self._admitted = self._awake = True
         else:
-            if self._book.recording:
-                self._book.flush()
+            if self._journal.recording:
+                self._journal.flush()
             self._really_idle()
 
     def _admit(self) -> bool:
         """Let more inputs in. Whether there are any."""
-        self._scribe.check_suspended()
-        if self._book.has_more:
+        self._recorder.check_suspended()
+        if self._journal.has_more:
             if self._waits_for:
                 return False
             self._inputs.extend([(self._replay,)] * AT_ONCE)
@@ -218,11 +218,11 @@ class JournaledInbox(Inbox):
             return False
         for _ in range(len(self._arrived)):
             self._batch.append(self._arrived.popleft())
-        self._inputs.extend(self._scribe.admit(self._batch))
+        self._inputs.extend(self._recorder.admit(self._batch))
         self._batch = []  # not sooner: recording may raise, and then they are handled all the same
         return bool(self._inputs)
 
     def _replay(self) -> None:
-        self._scribe.check_suspended()
-        if self._book.has_more and not self._waits_for:
-            self._scribe.replay_next()
+        self._recorder.check_suspended()
+        if self._journal.has_more and not self._waits_for:
+            self._recorder.replay_next()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from amltk.scheduling._journal.book import Book
+    from amltk.scheduling._journal.run_journal import RunJournal
     from amltk.scheduling._run.journaled.run import JournaledRun
 
 R = TypeVar("R")
@@ -26,14 +26,14 @@ class Experiment(CurrentRun):
 
     def __init__(self) -> None:
         super().__init__()
-        self._book: Book | None = None  # the journal of the run
+        self._journal: RunJournal | None = None  # the journal of the run
         self._random: random.Random | None = None
 
     @property
     def replaying(self) -> bool:
         """Whether callbacks are told what an earlier session has recorded; False in a run without a journal."""
-        book = self._book
-        return book is not None and book.replaying
+        journal = self._journal
+        return journal is not None and journal.replaying
 
     @property
     def random(self) -> random.Random:
@@ -42,8 +42,8 @@ class Experiment(CurrentRun):
         A program that takes all its random choices from here, or from generators that are seeded from here, makes the
         same ones when it is started again.
         """
-        if self._book is not None:
-            return self._book.random
+        if self._journal is not None:
+            return self._journal.random
         if self._random is None:
             from random import Random  # few programs need it
 
@@ -55,7 +55,7 @@ class Experiment(CurrentRun):
 
         So it does not change while a callback works, and is the same when the program is started again.
         """
-        return _clock.now() if self._book is None else self._book.now
+        return _clock.now() if self._journal is None else self._journal.now
 
     def once(
         self,
@@ -88,6 +88,6 @@ class Experiment(CurrentRun):
         run = self._run
         if run is None:
             raise self._not_started(f"call once({callback_name(fn)})")
-        if self._book is None:
+        if self._journal is None:
             return fn(*args)
         return cast("JournaledRun", run).once(fn, args, save, load)

@@ -148,32 +148,34 @@ class Runs(Experiment, ExecutorOwner):
         """
         if options.journal is None:
             return
-        from amltk.scheduling._journal.book import Book  # few programs need them
+        from amltk.scheduling._journal.run_journal import RunJournal  # few programs need them
         from amltk.scheduling._run.journaled.parts import check_plugins
         from amltk.scheduling._run.journaled.run import check_options
 
         check_options(options)
         for task in self.tasks:
             check_plugins(task)
-        self._book = Book(options.journal)
+        self._journal = RunJournal(options.journal)
 
     def _close_journal(self) -> None:
-        book, self._book = self._book, None
-        if book is not None:
-            self._random = book.random
-            book.close()
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            self._random = journal.random
+            journal.close()
 
     async def _make_run(self, options: RunOptions, view: View | None) -> Run:
         from amltk.scheduling._run.run import Run  # workers import this module as well, and run nothing
 
         backend = self._lend_executor()
         self._begun = None  # the run exists now
-        if self._book is None:
+        if self._journal is None:
             self._run = Run(self.emitter, backend, options, view, numbers=self._numbers, observers=self.observers)
         else:
             from amltk.scheduling._run.journaled.run import JournaledRun
 
-            self._run = JournaledRun(self.emitter, backend, options, view, book=self._book, observers=self.observers)
+            self._run = JournaledRun(
+                self.emitter, backend, options, view, journal=self._journal, observers=self.observers
+            )
         self.submit_for = self._run.submissions.submit
         return self._run
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from amltk._labels import call_label
 from amltk.exceptions import JournalUnsupportedError
 from amltk.journal.kinds import Kind
-from amltk.scheduling._journal.deed import Deed
-from amltk.scheduling._journal.stand_in import StandIn
+from amltk.scheduling._journal.action import Action
+from amltk.scheduling._journal.placeholder import PlaceholderFuture
 from amltk.scheduling._journal.values import dump, load
 from amltk.scheduling._loop.timers import Timer, Timers
 from amltk.scheduling._run.calls.submissions import Submissions
@@ -19,17 +19,17 @@ from amltk.scheduling.exit_state import ExitState
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from amltk.scheduling._journal.book import Book
-    from amltk.scheduling._run.journaled.scribe import Scribe
+    from amltk.scheduling._journal.run_journal import RunJournal
+    from amltk.scheduling._run.journaled.input_recorder import InputRecorder
     from amltk.scheduling.call import Call
     from amltk.scheduling.future import Future
 
 Code = ExitState.Code
 
 
-def check_in_callback(scribe: Scribe, what: str) -> None:
+def check_in_callback(recorder: InputRecorder, what: str) -> None:
     """Raise a `JournalUnsupportedError` if this is no callback of the run: nothing tells when to do it again."""
-    if scribe.book.recording and not scribe.is_in_callback():
+    if recorder.journal.recording and not recorder.is_in_callback():
         raise JournalUnsupportedError(
             f"cannot {what} from outside of the run's callbacks: with journal=, that cannot be recorded yet. Do it in a"
             " callback, such as one of @start or call_later"
@@ -39,28 +39,28 @@ def check_in_callback(scribe: Scribe, what: str) -> None:
 class JournaledEndRequests(EndRequests):
     """Records what ends the run. See `EndRequests`."""
 
-    def __init__(self, scribe: Scribe, *args: Any) -> None:
+    def __init__(self, recorder: InputRecorder, *args: Any) -> None:
         super().__init__(*args)
-        self._scribe = scribe
+        self._recorder = recorder
         self._is_an_input = False
 
     def request(
         self, code: ExitState.Code, message: str = "", exception: BaseException | None = None, *, abandon: bool = False
     ) -> None:
         """As in `EndRequests`. An end without waiting suspends the run."""
-        book = self._scribe.book
-        if book.recording and not abandon and self._lifecycle.running and not self._is_an_input:
+        journal = self._recorder.journal
+        if journal.recording and not abandon and self._lifecycle.running and not self._is_an_input:
             if code is Code.EXHAUSTED:
-                if book.replaying or not self._inbox.here():
+                if journal.replaying or not self._inbox.here():
                     return
-                self._scribe.note_exhausted()
+                self._recorder.note_exhausted()
             else:
-                self._scribe.do_end(code)
+                self._recorder.do_end(code)
         super().request(code, message, exception, abandon=abandon)
 
     def stop(self, message: str, exception: BaseException | None) -> None:
         """As in `EndRequests`; from outside of callbacks, as an input."""
-        if self._scribe.book.recording and not self._scribe.is_in_callback():
+        if self._recorder.journal.recording and not self._recorder.is_in_callback():
             self._inbox.put_and_wake(self.stop_as_asked, message, exception)
         else:
             super().stop(message, exception)
@@ -88,22 +88,22 @@ class JournaledEndRequests(EndRequests):
 class JournaledTimers(Timers):
     """Arms no timer while recorded inputs are told: their records say when they fire. See `Timers`."""
 
-    def __init__(self, scribe: Scribe, *args: Any) -> None:
+    def __init__(self, recorder: InputRecorder, *args: Any) -> None:
         super().__init__(*args)
-        self._scribe = scribe
+        self._recorder = recorder
         self._held: dict[int, tuple[Timer, float, float]] = {}  # with the delay, and when they were made
         self.made: int = 0
 
     def later(self, delay: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timer:
         """As in `Timers`, from callbacks and plugins only."""
         if not self._inbox.here():
-            check_in_callback(self._scribe, f"call {callback_name(fn)} later")
+            check_in_callback(self._recorder, f"call {callback_name(fn)} later")
         timer = super().later(delay, fn, args, kwargs)
         self.made = timer.number + 1
-        book = self._scribe.book
-        if book.replaying:
+        journal = self._recorder.journal
+        if journal.replaying:
             self._disarm(timer)
-            self._held[timer.number] = timer, delay, book.alive
+            self._held[timer.number] = timer, delay, journal.alive
         return timer
 
     def drop(self, timer: Timer) -> None:
@@ -118,7 +118,7 @@ class JournaledTimers(Timers):
 
     def arm_held(self) -> None:
         """Let those run on that have not fired. The time between two sessions does not count."""
-        alive = self._scribe.book.alive
+        alive = self._recorder.journal.alive
         for timer, delay, made_at in self._held.values():
             timer.when = self._loop.time() + max(0.0, delay - (alive - made_at))
             self._arm(timer)
@@ -128,9 +128,9 @@ class JournaledTimers(Timers):
 class JournaledSubmissions(Submissions):
     """Records submissions, or compares them with what is recorded: then nothing is computed. See `Submissions`."""
 
-    def __init__(self, scribe: Scribe, *args: Any) -> None:
+    def __init__(self, recorder: InputRecorder, *args: Any) -> None:
         super().__init__(*args)
-        self._scribe = scribe
+        self._recorder = recorder
 
     def submit(
         self,
@@ -147,20 +147,20 @@ class JournaledSubmissions(Submissions):
             JournalUnsupportedError: This is no callback, or the task has a plugin that cannot be replayed.
             JournalError: The arguments cannot be pickled.
         """
-        check_in_callback(self._scribe, f"submit {callback_name(fn)}")
+        check_in_callback(self._recorder, f"submit {callback_name(fn)}")
         if task is not None:
             check_plugins(task)
         return super().submit(task, fn, args, kwargs, call)
 
     def cancel(self, future: Future[Any]) -> bool:
         """As in `Submissions`; from outside of callbacks, as an input."""
-        if not self._scribe.book.recording or future.done():
+        if not self._recorder.journal.recording or future.done():
             return super().cancel(future)
-        if not self._scribe.is_in_callback():
+        if not self._recorder.is_in_callback():
             self._inbox.put_input(self.cancel_as_asked, future)
             return True
         number = future.number
-        self._scribe.do(Deed(Kind.CANCELLED, number, {}, None, None, lambda: f"call {number} is cancelled"))
+        self._recorder.do(Action(Kind.CANCELLED, number, {}, None, None, lambda: f"call {number} is cancelled"))
         return super().cancel(future)
 
     def cancel_as_asked(self, future: Future[Any]) -> bool:
@@ -168,23 +168,23 @@ class JournaledSubmissions(Submissions):
         return super().cancel(future)
 
     def _hand_over(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        scribe, book = self._scribe, self._scribe.book
-        if not book.recording:
+        recorder, journal = self._recorder, self._recorder.journal
+        if not journal.recording:
             super()._hand_over(future, args, kwargs)
             return
-        deed = _submission(future, args, kwargs, book)
-        if book.replaying:
-            is_new = scribe.do(deed)
-            self._enter(StandIn(), future, args, kwargs)
-            scribe.expect(future, is_new=is_new)
-        elif (result := book.bank.of_call(deed)) is not None:
-            work = StandIn()
+        action = _submission(future, args, kwargs, journal)
+        if journal.replaying:
+            is_new = recorder.do(action)
+            self._enter(PlaceholderFuture(), future, args, kwargs)
+            recorder.expect(future, is_new=is_new)
+        elif (result := journal.recorded_results.of_call(action)) is not None:
+            work = PlaceholderFuture()
             self._enter(work, future, args, kwargs)
-            scribe.do(deed)
+            recorder.do(action)
             work.set_result(_load_result(result, future))
         else:
             super()._hand_over(future, args, kwargs)
-            scribe.do(deed)
+            recorder.do(action)
 
     def hand_over_expected(self, futures: Iterable[tuple[Future[Any], bool]]) -> None:
         """Have computed what was submitted in the replay and has no outcome.
@@ -192,22 +192,26 @@ class JournaledSubmissions(Submissions):
         Args:
             futures: The futures, and whether each was submitted for the first time.
         """
-        book = self._scribe.book
+        journal = self._recorder.journal
         for future, is_new in futures:
             args, kwargs = future.args, future.kwargs
-            deed = _submission(future, args, kwargs, book)
-            result = book.bank.of_call(deed) if is_new else book.bank.of_number(future.number)
+            action = _submission(future, args, kwargs, journal)
+            result = (
+                journal.recorded_results.of_call(action)
+                if is_new
+                else journal.recorded_results.of_number(future.number)
+            )
             if result is not None:
-                assert isinstance(future.work, StandIn)
+                assert isinstance(future.work, PlaceholderFuture)
                 future.work.set_result(_load_result(result, future))
                 continue
             if not is_new:
-                future.note_attempt(future.attempt + book.tape.again.pop(future.number, 0) + 1)
-                book.begin_again(deed, future.attempt - 1)
+                future.note_attempt(future.attempt + journal.playback.again.pop(future.number, 0) + 1)
+                journal.begin_again(action, future.attempt - 1)
             self._exchange(future, args, kwargs)
 
     def _exchange(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        work: Any = StandIn()
+        work: Any = PlaceholderFuture()
         try:
             work = (
                 self._backend.submit(future.function, *args, **kwargs)
@@ -224,16 +228,16 @@ def _load_result(value: bytes, future: Future[Any]) -> Any:
     return load(value, lambda: f"the result of {future.label}")
 
 
-def _submission(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any], book: Book) -> Deed:
-    """The deed of a submission, whose future may have no number yet."""
+def _submission(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any], journal: RunJournal) -> Action:
+    """The action of a submission, whose future may have no number yet."""
     name = callback_name(future.function) if future.task is None else future.task.name
-    number = future.number if future.number >= 0 else book.numbers.following
+    number = future.number if future.number >= 0 else journal.numbers.following
     value = dump((args, kwargs), lambda: f"what is submitted, {call_label(name, args, kwargs)},")
 
     def label() -> str:
         return f"call {number} is {name}{call_label('', args, kwargs)}"
 
-    return Deed(Kind.SUBMISSION, number, {"task": name}, value, (args, kwargs), label)
+    return Action(Kind.SUBMISSION, number, {"task": name}, value, (args, kwargs), label)
 
 
 def check_plugins(task: Any) -> None:

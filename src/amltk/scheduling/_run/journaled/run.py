@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from amltk.exceptions import JournalError, JournalUnsupportedError
 from amltk.journal.kinds import Kind
-from amltk.scheduling._journal.deed import Deed
+from amltk.scheduling._journal.action import Action
 from amltk.scheduling._journal.inbox import JournaledInbox
 from amltk.scheduling._journal.values import dump, load
 from amltk.scheduling._run.journaled.awaiting import JournaledTurns
+from amltk.scheduling._run.journaled.input_recorder import InputRecorder
 from amltk.scheduling._run.journaled.parts import (
     JournaledEndRequests,
     JournaledSubmissions,
     JournaledTimers,
     check_in_callback,
 )
-from amltk.scheduling._run.journaled.scribe import Scribe
 from amltk.scheduling._run.run import Parts, Run
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.exit_state import ExitState
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
-    from amltk.scheduling._journal.book import Book
+    from amltk.scheduling._journal.run_journal import RunJournal
     from amltk.scheduling._loop.timers import Timer
     from amltk.scheduling._run.policy import RunOptions
     from amltk.scheduling._run.refresh import View
@@ -51,7 +51,7 @@ class JournaledRun(Run):
         backend: As in `Run`.
         options: As in `Run`.
         view: As in `Run`.
-        book: The journal.
+        journal: The journal.
         observers: As in `Run`.
     """
 
@@ -62,27 +62,27 @@ class JournaledRun(Run):
         options: RunOptions,
         view: View | None,
         *,
-        book: Book,
+        journal: RunJournal,
         observers: Sequence[Observer] = (),
     ) -> None:
-        self.book: Book = book
-        self._scribe = scribe = Scribe(book)
+        self.journal: RunJournal = journal
+        self._recorder = recorder = InputRecorder(journal)
         self._questions = 0  # by callbacks for `running`, since the last input
         self._asked_in = -1
         parts = Parts(
-            turns=partial(JournaledTurns, self._coroutine_of, scribe.refuse),
-            inbox=lambda loop, turns: JournaledInbox(loop, turns, book),
-            end_requests=partial(JournaledEndRequests, scribe),
-            submissions=partial(JournaledSubmissions, scribe),
-            timers=partial(JournaledTimers, scribe),
+            turns=partial(JournaledTurns, self._coroutine_of, recorder.refuse),
+            inbox=lambda loop, turns: JournaledInbox(loop, turns, journal),
+            end_requests=partial(JournaledEndRequests, recorder),
+            submissions=partial(JournaledSubmissions, recorder),
+            timers=partial(JournaledTimers, recorder),
         )
-        super().__init__(emitter, backend, options, view, numbers=book.numbers, observers=observers, parts=parts)
+        super().__init__(emitter, backend, options, view, numbers=journal.numbers, observers=observers, parts=parts)
         inbox = self._inbox
         assert isinstance(inbox, JournaledInbox)
         self.tell = self._tell
         self.announce_end = self._announce_end
-        inbox.follow(scribe)
-        scribe.connect(self, inbox)
+        inbox.follow(recorder)
+        recorder.connect(self, inbox)
 
     def _coroutine_of(self, task: asyncio.Task[Any]) -> Any:
         return self._delivery.coroutine_of(task)
@@ -105,34 +105,34 @@ class JournaledRun(Run):
     # ------------------------------------------------------------------ the timeout
 
     def _start_timeout(self) -> None:
-        self.book.attach(self.loop)
-        if not self.book.replaying:
+        self.journal.attach(self.loop)
+        if not self.journal.replaying:
             self.start_timeout()
 
     def start_timeout(self) -> None:
         """Begin to count the time, of which earlier sessions have used some."""
         if self._options.timeout is None or self.lifecycle.is_ending:
             return
-        self._deadline = self.loop.time() + self._options.timeout - self.book.alive
+        self._deadline = self.loop.time() + self._options.timeout - self.journal.alive
         requests = self.end_requests
         assert isinstance(requests, JournaledEndRequests)
         self._timeout = self.loop.call_at(self._deadline, self._inbox.put_and_wake, requests.time_is_up)
 
     def running(self) -> bool:
         """As in `Run`. That a callback has noticed the end of the time is recorded."""
-        if not self.book.recording:
+        if not self.journal.recording:
             return super().running()
-        if self.lifecycle.running and self._scribe.is_in_callback() and self._notices_timeout():
+        if self.lifecycle.running and self._recorder.is_in_callback() and self._notices_timeout():
             self.end_requests.request(Code.TIMEOUT)
         return self.lifecycle.running
 
     def _notices_timeout(self) -> bool:
-        book = self.book
-        if self._asked_in != book.current:
-            self._asked_in, self._questions = book.current, 0
+        journal = self.journal
+        if self._asked_in != journal.current:
+            self._asked_in, self._questions = journal.current, 0
         self._questions += 1
-        if book.replaying:
-            question, alive = book.tape.overview.noticed.get(book.current, (0, 0.0))
+        if journal.replaying:
+            question, alive = journal.playback.overview.noticed.get(journal.current, (0, 0.0))
             return question == self._questions and self.is_up_at(alive)
         return self._deadline is not None and self.loop.time() >= self._deadline
 
@@ -145,7 +145,7 @@ class JournaledRun(Run):
 
     def call_later(self, delay: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timer:
         """As in `Run`, from callbacks only."""
-        check_in_callback(self._scribe, f"call {callback_name(fn)} later")
+        check_in_callback(self._recorder, f"call {callback_name(fn)} later")
         return super().call_later(delay, fn, args, kwargs)
 
     def once(
@@ -157,8 +157,8 @@ class JournaledRun(Run):
     ) -> R:
         """Carry out `Scheduler.once`."""
         name = callback_name(fn)
-        check_in_callback(self._scribe, f"call once({name})")
-        if not self.book.recording:
+        check_in_callback(self._recorder, f"call once({name})")
+        if not self.journal.recording:
             return fn(*args)
         return self._once(fn, args, name, save, restore)
 
@@ -170,31 +170,31 @@ class JournaledRun(Run):
         save: Callable[[R], Any] | None,
         restore: Callable[[Any], R] | None,
     ) -> R:
-        book = self.book
-        if book.replaying:
-            record = self._scribe.find(Deed(Kind.NOTE, None, {"task": name}, None, None, lambda: f"once({name})"))
+        journal = self.journal
+        if journal.replaying:
+            record = self._recorder.find(Action(Kind.NOTE, None, {"task": name}, None, None, lambda: f"once({name})"))
             if record is not None:
-                value = load(book.tape.value(record), lambda: f"the value of once({name})")
+                value = load(journal.playback.value(record), lambda: f"the value of once({name})")
                 known: R = value if restore is None else restore(value)
                 return known
         made = fn(*args)
         saved = dump(made if save is None else save(made), lambda: f"the value of once({name})")
-        book.add(Deed(Kind.NOTE, None, {"task": name}, saved, None, lambda: f"once({name})"))
-        if not book.replaying:
-            book.flush()  # a call that is made once must not be made again because of a crash
+        journal.add(Action(Kind.NOTE, None, {"task": name}, saved, None, lambda: f"once({name})"))
+        if not journal.replaying:
+            journal.flush()  # a call that is made once must not be made again because of a crash
         return made
 
     def dispatch(self, channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """As in `Run`, from callbacks and plugins only."""
         if self.is_here() and not self._inbox.is_handling():
-            check_in_callback(self._scribe, f"emit {channel.event}")
+            check_in_callback(self._recorder, f"emit {channel.event}")
         super().dispatch(channel, args, kwargs)
 
     # ------------------------------------------------------------------ the end
 
     def _release(self) -> None:
         try:
-            self._scribe.finish()
+            self._recorder.finish()
         except JournalError as error:
             self.lifecycle.keep(error, raises=True)
         super()._release()

@@ -13,8 +13,8 @@ from amltk._labels import call_label
 from amltk.exceptions import JournalMismatchError
 from amltk.journal.kinds import Kind
 from amltk.journal.writer import Writer
-from amltk.scheduling._journal.bank import Bank
-from amltk.scheduling._journal.tape import Tape, ranges
+from amltk.scheduling._journal.playback import Playback, ranges
+from amltk.scheduling._journal.recorded_results import RecordedResults
 from amltk.scheduling._journal.values import are_same, load
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from amltk.journal.format import Record
-    from amltk.scheduling._journal.deed import Deed
+    from amltk.scheduling._journal.action import Action
     from amltk.scheduling._journal.options import Journal
 
 SEED_BITS = 64
@@ -56,7 +56,7 @@ class Numbers:
         return number
 
 
-class Book:
+class RunJournal:
     """What one run reads from its journal and writes to it. On the thread of the run's loop.
 
     It begins with what earlier sessions have recorded, if there is anything: then it is *replaying*, and nothing is
@@ -77,7 +77,7 @@ class Book:
         now: When it was told for the first time, in seconds since the epoch.
         numbers: The numbers for submissions.
         random: A generator with the seed of the journal.
-        bank: Recorded results that the program may still ask for, after a branch.
+        recorded_results: Recorded results that the program may still ask for, after a branch.
         at_end: Whether everything of a finished journal was told.
     """
 
@@ -85,11 +85,11 @@ class Book:
         self._options = options
         self._writer = Writer(options.folder, sync=options.sync)
         try:
-            self.tape: Tape = Tape(self._writer.folder)
+            self.playback: Playback = Playback(self._writer.folder)
         except BaseException:
             self._writer.close()
             raise
-        overview = self.tape.overview
+        overview = self.playback.overview
         self.replaying: bool = overview.records > 1
         self.recording: bool = True
         self.current: int = 0
@@ -97,11 +97,11 @@ class Book:
         self.numbers: Numbers = Numbers()
         self._seed = random.SystemRandom().getrandbits(SEED_BITS) if overview.seed is None else overview.seed
         self.random: random.Random = random.Random(self._seed)
-        self.bank: Bank = Bank()
+        self.recorded_results: RecordedResults = RecordedResults()
         self.at_end: bool = False
         self._void: list[int] = []
         self._void_ranges: list[tuple[int, int]] = []
-        self._late: list[tuple[Deed, int]] = []  # done during the replay, and not recorded
+        self._late: list[tuple[Action, int]] = []  # done during the replay, and not recorded
         self._alive = 0.0  # at the input that is being replayed
         self._live_since = 0.0
         self._began_at = 0.0  # when this session began to record, in seconds since the epoch
@@ -116,9 +116,9 @@ class Book:
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take the time from this loop, which begins a session of a new journal."""
         self._clock = loop.time
-        self._loop_starts_at = max(_clock.now(), self.tape.overview.latest) - loop.time()
+        self._loop_starts_at = max(_clock.now(), self.playback.overview.latest) - loop.time()
         if self.replaying:
-            self.now = self.tape.overview.began
+            self.now = self.playback.overview.began
         else:
             self.go_live()
             self.now = self._began_at
@@ -130,7 +130,7 @@ class Book:
     @property
     def alive(self) -> float:
         """For how many seconds programs have used the journal; in a replay, up to the input that is being told."""
-        return self._alive if self.replaying else self.tape.overview.alive + self._clock() - self._live_since
+        return self._alive if self.replaying else self.playback.overview.alive + self._clock() - self._live_since
 
     @property
     def has_more(self) -> bool:
@@ -165,20 +165,20 @@ class Book:
 
     # ------------------------------------------------------------------ what callbacks do
 
-    def add(self, deed: Deed) -> None:
+    def add(self, action: Action) -> None:
         """Record what a callback does; in a replay, once that is over."""
         if self.replaying:
-            self._late.append((deed, self.current))
+            self._late.append((action, self.current))
         else:
-            self._write(deed, self.current)
+            self._write(action, self.current)
 
-    def _write(self, deed: Deed, by: int) -> None:
-        head = {**deed.head, "by": by}
-        if deed.kind == Kind.SUBMISSION:
-            head["arguments"] = arguments_of(deed)
-        self._writer.add(deed.kind, head, deed.value, call=deed.call, at=self.time())
+    def _write(self, action: Action, by: int) -> None:
+        head = {**action.head, "by": by}
+        if action.kind == Kind.SUBMISSION:
+            head["arguments"] = arguments_of(action)
+        self._writer.add(action.kind, head, action.value, call=action.call, at=self.time())
 
-    def recorded(self, deed: Deed) -> Record | None:
+    def recorded(self, action: Action) -> Record | None:
         """The record of what a callback does; None if there is none.
 
         Raises:
@@ -186,32 +186,33 @@ class Book:
         """
         if not self.replaying:
             return None
-        tape = self.tape
+        playback = self.playback
         while True:
-            if deed.kind == Kind.SUBMISSION and not tape.submissions_left:
+            if action.kind == Kind.SUBMISSION and not playback.submissions_left:
                 return None  # the program goes further, or the last records were lost
-            record = tape.peek_done()
+            record = playback.peek_done()
             if record is None:
                 return None
-            if record.kind == Kind.STOP and deed.kind != Kind.STOP and record.head["by"] <= self.current:
-                self._void.append(tape.take_done().number)  # it goes further
+            if record.kind == Kind.STOP and action.kind != Kind.STOP and record.head["by"] <= self.current:
+                self._void.append(playback.take_done().number)  # it goes further
                 continue
-            if not self._is_same(record, deed):
-                self._differ(description(record), deed.label())
+            if not self._is_same(record, action):
+                self._differ(description(record), action.label())
                 return None
-            return tape.take_done()
+            return playback.take_done()
 
-    def _is_same(self, record: Record, deed: Deed) -> bool:
-        if record.kind != deed.kind or record.head["by"] != self.current or record.call != deed.call:
+    def _is_same(self, record: Record, action: Action) -> bool:
+        if record.kind != action.kind or record.head["by"] != self.current or record.call != action.call:
             return False
-        said, head = record.head, deed.head
+        said, head = record.head, action.head
         if said.get("task") != head.get("task") or said.get("code") != head.get("code"):
             return False
-        if deed.kind != Kind.SUBMISSION:
+        if action.kind != Kind.SUBMISSION:
             return True
-        value = self.tape.value(record)
-        return value == deed.value or (
-            value is not None and are_same(load(value, lambda: f"what was submitted as call {record.call}"), deed.given)
+        value = self.playback.value(record)
+        return value == action.value or (
+            value is not None
+            and are_same(load(value, lambda: f"what was submitted as call {record.call}"), action.given)
         )
 
     def check_all_done(self) -> None:
@@ -220,17 +221,17 @@ class Book:
         Raises:
             JournalMismatchError: They have not.
         """
-        while (record := self.tape.peek_done()) is not None:
+        while (record := self.playback.peek_done()) is not None:
             if record.kind != Kind.STOP:
                 self._differ(description(record), "nothing of the kind")
                 return
-            self._void.append(self.tape.take_done().number)
+            self._void.append(self.playback.take_done().number)
 
     def _differ(self, recorded: str, given: str) -> None:
         """Go on from here without what is recorded, or raise."""
         if self._options.on_mismatch == "branch":
-            records, numbers = self.tape.rest()
-            self.bank.add(records, self.tape.value)
+            records, numbers = self.playback.rest()
+            self.recorded_results.add(records, self.playback.value)
             self._void_ranges += numbers
             return
         raise JournalMismatchError(
@@ -263,7 +264,7 @@ class Book:
 
     def is_finished(self) -> bool:
         """Whether everything recorded was told, and a finished run has nothing to add."""
-        return self.tape.overview.finished and not self._late and not self.goes_further
+        return self.playback.overview.finished and not self._late and not self.goes_further
 
     def go_live(self) -> None:
         """Begin to record: a session begins. Called when everything recorded was told, or when there is nothing."""
@@ -279,20 +280,20 @@ class Book:
             "pid": os.getpid(),
             "python": platform.python_version(),
         }
-        if self.tape.overview.seed is None:
+        if self.playback.overview.seed is None:
             session["seed"] = self._seed
         if void:
             session["void"] = void
         self._writer.add(Kind.SESSION, session, at=at)
-        for deed, by in self._late:
-            self._write(deed, by)
+        for action, by in self._late:
+            self._write(action, by)
         self._late = []
         self.flush()
 
-    def begin_again(self, deed: Deed, begun: int) -> None:
+    def begin_again(self, action: Action, begun: int) -> None:
         """Record that a call that was begun so many times in earlier sessions is computed once more."""
-        head = {**deed.head, "arguments": arguments_of(deed), "attempt": begun}
-        self._writer.add(deed.kind, head, deed.value, call=deed.call, at=self.time())
+        head = {**action.head, "arguments": arguments_of(action), "attempt": begun}
+        self._writer.add(action.kind, head, action.value, call=action.call, at=self.time())
 
     def suspend(self, reason: str) -> None:
         """Record nothing more: what happens from now on is caused by the end of the session."""
@@ -320,9 +321,9 @@ class Book:
         self._writer.close()
 
 
-def arguments_of(deed: Deed) -> str:
+def arguments_of(action: Action) -> str:
     """The arguments of a submission, in short."""
-    args, kwargs = deed.given
+    args, kwargs = action.given
     if not kwargs and len(args) == 1 and type(args[0]) is int:  # takes a tenth of the time
         return f"({args[0]})"
     return call_label("", args, kwargs)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import JournalError, JournalMismatchError, JournalUnsupportedError
 from amltk.journal.kinds import Kind
-from amltk.scheduling._journal.deed import Deed
-from amltk.scheduling._journal.stand_in import StandIn
+from amltk.scheduling._journal.action import Action
+from amltk.scheduling._journal.placeholder import PlaceholderFuture
 from amltk.scheduling._journal.values import dump_error, ending_of, load, outcome_of
 from amltk.scheduling._run.journaled.parts import JournaledEndRequests, JournaledSubmissions, JournaledTimers
 from amltk.scheduling.events import callback_name
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from amltk.journal.format import Record
-    from amltk.scheduling._journal.book import Book
     from amltk.scheduling._journal.inbox import JournaledInbox
-    from amltk.scheduling._journal.tape import Told
+    from amltk.scheduling._journal.playback import RecordedInput
+    from amltk.scheduling._journal.run_journal import RunJournal
     from amltk.scheduling._run.journaled.run import JournaledRun
     from amltk.scheduling.future import Future
 
@@ -32,18 +32,18 @@ END = "end"
 """The step in which the end of the run is announced."""
 
 
-class Scribe:
+class InputRecorder:
     """Knows what the inputs of a run mean: what to write of them, and how to tell them again. On the loop's thread.
 
     Args:
-        book: The journal.
+        journal: The journal.
 
     Attributes:
-        book: The journal.
+        journal: The journal.
     """
 
-    def __init__(self, book: Book) -> None:
-        self.book: Book = book
+    def __init__(self, journal: RunJournal) -> None:
+        self.journal: RunJournal = journal
         self._run: JournaledRun
         self._inbox: JournaledInbox
         self._requests: JournaledEndRequests
@@ -52,7 +52,7 @@ class Scribe:
         self._expected: dict[int, tuple[Future[Any], bool]] = {}  # submitted in the replay, and not ended
         self._events_told = self._events_put = 0  # while the end is not announced
         self._writers: dict[Callable[..., object], Callable[..., Written] | None] = {}
-        self._readers: dict[int, Callable[[Told], None]] = {
+        self._readers: dict[int, Callable[[RecordedInput], None]] = {
             Kind.RESULT: self._tell_outcome,
             Kind.EXCEPTION: self._tell_outcome,
             Kind.LOST: self._tell_outcome,
@@ -93,21 +93,21 @@ class Scribe:
 
     # ------------------------------------------------------------------ what callbacks do
 
-    def do(self, deed: Deed) -> bool:
+    def do(self, action: Action) -> bool:
         """Record what a callback does, or compare it with what is recorded. Whether it is done for the first time.
 
         Raises:
             JournalMismatchError: Something else is recorded.
         """
-        is_new = self.find(deed) is None
-        if is_new and self.book.recording:
-            self.book.add(deed)
+        is_new = self.find(action) is None
+        if is_new and self.journal.recording:
+            self.journal.add(action)
         return is_new
 
-    def find(self, deed: Deed) -> Record | None:
+    def find(self, action: Action) -> Record | None:
         """The record of what a callback does; None if it is done for the first time. Raises as `do` does."""
         try:
-            return self.book.recorded(deed)
+            return self.journal.recorded(action)
         except JournalMismatchError as error:
             self.refuse(error)
             raise
@@ -116,8 +116,8 @@ class Scribe:
         """The same for a request to end the run."""
         head: dict[str, Any] = {"code": code.name}
         if code is Code.TIMEOUT:
-            head |= {"check": self._run.questions, "alive": self.book.alive}
-        self.do(Deed(Kind.STOP, None, head, None, None, lambda: f"the run is asked to end ({code.name})"))
+            head |= {"check": self._run.questions, "alive": self.journal.alive}
+        self.do(Action(Kind.STOP, None, head, None, None, lambda: f"the run is asked to end ({code.name})"))
 
     def expect(self, future: Future[Any], *, is_new: bool) -> None:
         """Note a call that was submitted in the replay."""
@@ -125,11 +125,11 @@ class Scribe:
 
     def note_exhausted(self) -> None:
         """Record that nothing is left to do: this is the next input."""
-        book = self.book
-        at = book.time()
-        number = book.add_input(Kind.STOP, {"code": Code.EXHAUSTED.name}, at=at)
-        book.flush()
-        book.tell(number, at, int)
+        journal = self.journal
+        at = journal.time()
+        number = journal.add_input(Kind.STOP, {"code": Code.EXHAUSTED.name}, at=at)
+        journal.flush()
+        journal.tell(number, at, int)
 
     # ------------------------------------------------------------------ recording
 
@@ -139,15 +139,15 @@ class Scribe:
         Raises:
             JournalError: One of them cannot be recorded, or the journal cannot be written.
         """
-        if not self.book.recording or self.book.at_end:
+        if not self.journal.recording or self.journal.at_end:
             return list(items)
-        admitted = [self._admit(item, self.book.time()) for item in items]
-        self.book.flush()
+        admitted = [self._admit(item, self.journal.time()) for item in items]
+        self.journal.flush()
         return [item for item in admitted if item is not None]
 
     def _admit(self, item: Any, at: float) -> Any:
         """Record an input. Returns what to handle instead; None for what is no input."""
-        book, run = self.book, self._run
+        journal, run = self.journal, self._run
         if type(item) is tuple:
             call = item[0]
             if call not in self._writers:
@@ -156,8 +156,8 @@ class Scribe:
             if write is None:
                 return item
             kind, head, value, number = write(*item[1:])
-            record = book.add_input(kind, head, value, call=number, at=at)
-            return (book.tell, record, at, *item)
+            record = journal.add_input(kind, head, value, call=number, at=at)
+            return (journal.tell, record, at, *item)
         future = run.pending_calls.of(item)
         if future is None:
             return None  # it was cancelled: a callback did that
@@ -165,8 +165,8 @@ class Scribe:
         if run.is_of_the_end(ending.error):
             return item
         kind, outcome, value = outcome_of(ending, item, future)
-        record = book.add_input(kind, outcome, value, call=future.number, at=at)
-        return (book.tell, record, at, run.settlement.settle, item)
+        record = journal.add_input(kind, outcome, value, call=future.number, at=at)
+        return (journal.tell, record, at, run.settlement.settle, item)
 
     def _write_event(self, *_: object) -> Written:
         self._events_told += 1
@@ -178,7 +178,7 @@ class Scribe:
 
     def check_from_elsewhere(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
         """Raise a `JournalUnsupportedError` for what another thread may not ask for."""
-        if self.book.recording:
+        if self.journal.recording:
             what = f"{args[0].event} from another thread" if call == self._run.tell else callback_name(call)
             raise JournalUnsupportedError(
                 f"{what}: with journal=, what another thread asks for cannot be recorded yet, except for stop() and"
@@ -187,17 +187,17 @@ class Scribe:
 
     def check_suspended(self) -> None:
         """Record nothing more if the run ends without waiting: the next session goes on from here."""
-        if self.book.recording and self._run.lifecycle.abandon:
-            was_replaying = self.book.replaying
-            self.book.suspend(self._run.lifecycle.cause.reason)
+        if self.journal.recording and self._run.lifecycle.abandon:
+            was_replaying = self.journal.replaying
+            self.journal.suspend(self._run.lifecycle.cause.reason)
             if was_replaying:
                 self._inbox.end_replay()
 
     def finish(self) -> None:
-        """Record the end of the run. Raises as `Book.finish` does."""
+        """Record the end of the run. Raises as `RunJournal.finish` does."""
         self.check_suspended()
         cause = self._run.lifecycle.cause
-        self.book.finish(cause.code.name, cause.reason)
+        self.journal.finish(cause.code.name, cause.reason)
 
     # ------------------------------------------------------------------ replaying
 
@@ -218,11 +218,11 @@ class Scribe:
         Raises:
             JournalMismatchError: It cannot be told, as the program does something else than what is recorded.
         """
-        told = self.book.tape.next_input()
+        told = self.journal.playback.next_input()
         if told is not None:
             self._readers[told.record.kind](told)
         elif self._is_at_end():
-            self.book.at_end = True
+            self.journal.at_end = True
             self._inbox.end_replay()
         else:
             self._go_live()
@@ -230,21 +230,21 @@ class Scribe:
     def _is_at_end(self) -> bool:
         if self._run.lifecycle.running or self._run.pending_calls:
             return False
-        self.book.check_all_done()
-        return self.book.is_finished()
+        self.journal.check_all_done()
+        return self.journal.is_finished()
 
     def _go_live(self) -> None:
-        self.book.go_live()
+        self.journal.go_live()
         expected, self._expected = self._expected, {}
         self._inbox.end_replay()
         self._timers.arm_held()
         self._run.start_timeout()
         self._submissions.hand_over_expected([item for item in expected.values() if not item[0].done()])
 
-    def _again(self, told: Told, call: Callable[..., object], *args: Any) -> None:
-        self.book.tell_again(told.record, told.alive, call, *args)
+    def _again(self, told: RecordedInput, call: Callable[..., object], *args: Any) -> None:
+        self.journal.tell_again(told.record, told.alive, call, *args)
 
-    def _tell_outcome(self, told: Told) -> None:
+    def _tell_outcome(self, told: RecordedInput) -> None:
         record = told.record
         assert record.call is not None
         future, _ = self._expected.pop(record.call, (None, False))
@@ -252,62 +252,62 @@ class Scribe:
             self._check_submitted(record)
             return  # a callback has cancelled it
         work: Any = future.work
-        assert isinstance(work, StandIn)
-        if again := self.book.tape.again.pop(record.call, 0):
+        assert isinstance(work, PlaceholderFuture)
+        if again := self.journal.playback.again.pop(record.call, 0):
             future.note_attempt(future.attempt + again)
         if record.kind == Kind.CANCELLED:
             work.end(None, None, cancelled=True)
         else:
-            outcome = load(self.book.tape.value(record), lambda: f"the outcome of {future.label}")
+            outcome = load(self.journal.playback.value(record), lambda: f"the outcome of {future.label}")
             result, error = (outcome, None) if record.kind == Kind.RESULT else (None, outcome)
             work.end(result, error)
         self._again(told, self._run.settlement.settle, work)
 
     def _check_submitted(self, record: Record) -> None:
-        if record.call is not None and record.call >= self.book.numbers.following:
-            self.book.differ_in_input(record, f"call {record.call} has ended", "it was not submitted")
+        if record.call is not None and record.call >= self.journal.numbers.following:
+            self.journal.differ_in_input(record, f"call {record.call} has ended", "it was not submitted")
 
-    def _tell_timer(self, told: Told) -> None:
+    def _tell_timer(self, told: RecordedInput) -> None:
         number = told.record.head["timer"]
         timer = self._timers.take(number)
         if timer is not None:
             self._again(told, self._timers.call, timer)
         elif number >= self._timers.made:
-            self.book.differ_in_input(told.record, f"timer {number} of call_later has fired", "there is none")
+            self.journal.differ_in_input(told.record, f"timer {number} of call_later has fired", "there is none")
 
-    def _tell_step(self, told: Told) -> None:
+    def _tell_step(self, told: RecordedInput) -> None:
         name = told.record.head["step"]
         step = self._inbox.take_step(name)
         if step is not None:
             self._events_told += name.startswith("event")
             self._again(told, *step)
-        elif name.startswith("answered") and not self.book.goes_further:
-            self.book.tape.put_back(told)
+        elif name.startswith("answered") and not self.journal.goes_further:
+            self.journal.playback.put_back(told)
             self._inbox.wait_for_step(name)
-        elif name == END or self.book.goes_further:
-            self.book.leave_out(told.record)
+        elif name == END or self.journal.goes_further:
+            self.journal.leave_out(told.record)
         else:
-            self.book.differ_in_input(told.record, f"the run goes on with its step {name!r}", "there is none")
+            self.journal.differ_in_input(told.record, f"the run goes on with its step {name!r}", "there is none")
 
-    def _tell_stop(self, told: Told) -> None:
+    def _tell_stop(self, told: RecordedInput) -> None:
         record, run, requests = told.record, self._run, self._requests
         code = record.head["code"]
         if code == Code.EXHAUSTED.name:
             if not run.lifecycle.running or run.has_nothing_to_do():
                 self._again(told, requests.exhausted)
             else:
-                self.book.leave_out(record)
+                self.journal.leave_out(record)
         elif code == Code.TIMEOUT.name:
             if not run.lifecycle.running or run.is_up_at(told.alive):
                 self._again(told, requests.time_is_up)
             else:
-                self.book.leave_out(record)
+                self.journal.leave_out(record)
         else:
-            value = self.book.tape.value(record)
+            value = self.journal.playback.value(record)
             error = None if value is None else load(value, lambda: "the exception given to stop()")
             self._again(told, requests.stop_as_asked, record.head.get("message", ""), error)
 
-    def _tell_request(self, told: Told) -> None:
+    def _tell_request(self, told: RecordedInput) -> None:
         assert told.record.call is not None
         future, _ = self._expected.get(told.record.call, (None, False))
         if future is not None and not future.done():

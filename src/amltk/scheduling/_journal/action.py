@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from amltk.journal.kinds import Kind
 
 
-class Deed(NamedTuple):
+class Action(NamedTuple):
     """Something that a callback does, and that is recorded.
 
     Attributes:

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from amltk.journal.format import Record
-    from amltk.scheduling._journal.deed import Deed
+    from amltk.scheduling._journal.action import Action
 
     Key = tuple[str, bytes]
     """The name of the task, and the pickle of the arguments."""
 
 
-class Bank:
+class RecordedResults:
     """Gives each recorded result once: to the call of its number, or to a later one of the same task and arguments."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Bank:
         """Take the result of the call of this number; None if there is none."""
         return self._by_number.pop(number, None)
 
-    def of_call(self, deed: Deed) -> bytes | None:
+    def of_call(self, action: Action) -> bytes | None:
         """Take a result of such a submission; None if there is none."""
-        results = self._by_call.get((deed.head["task"], deed.value or b""))
+        results = self._by_call.get((action.head["task"], action.value or b""))
         return results.popleft() if results else None

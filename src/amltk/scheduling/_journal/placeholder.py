@@ -8,7 +8,7 @@ from amltk._compat import CANCELLED_AND_NOTIFIED, FINISHED
 from amltk.scheduling.executors.light_future import LightFuture
 
 
-class StandIn(LightFuture[Any]):
+class PlaceholderFuture(LightFuture[Any]):
     """A call that the executor was not given: an earlier session has its outcome, or it is given later."""
 
     def end(self, result: Any, error: BaseException | None, *, cancelled: bool = False) -> None:

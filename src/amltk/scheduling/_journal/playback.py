@@ -27,7 +27,7 @@ Void = list[tuple[int, int]]
 """Ranges of numbers of records, first and last ones included."""
 
 
-class Told(NamedTuple):
+class RecordedInput(NamedTuple):
     """A recorded input.
 
     Attributes:
@@ -88,7 +88,7 @@ class Overview:
             self.noticed[said["by"]] = said["check"], said["alive"]
 
 
-class Tape:
+class Playback:
     """Reads the inputs of earlier sessions, and what callbacks did, each in its order.
 
     A record of what a callback did is behind that of the input, but there may be other inputs between the two: those
@@ -108,7 +108,7 @@ class Tape:
         self.submissions_left: int = self.overview.submissions
         self._reader = Reader(folder)
         self._records: Iterator[Record] = self._reader.records()
-        self._inputs: deque[Told] = deque()
+        self._inputs: deque[RecordedInput] = deque()
         self._done: deque[Record] = deque()
         self._alive = self._latest = 0.0
         self._void = self.overview.void
@@ -118,14 +118,14 @@ class Tape:
         """The value of a record."""
         return self._reader.value(record)
 
-    def next_input(self) -> Told | None:
+    def next_input(self) -> RecordedInput | None:
         """Take the next input; None if there is no more."""
         while not self._inputs:
             if not self._read():
                 return None
         return self._inputs.popleft()
 
-    def put_back(self, told: Told) -> None:
+    def put_back(self, told: RecordedInput) -> None:
         """Undo `next_input`."""
         self._inputs.appendleft(told)
 
@@ -164,12 +164,12 @@ class Tape:
         if record.number in self._void:
             return True
         if record.kind in _INPUTS:
-            self._inputs.append(Told(record, self._alive))
+            self._inputs.append(RecordedInput(record, self._alive))
         elif record.kind in _EITHER:
             if "by" in record.head:
                 self._done.append(record)
             elif record.kind != Kind.SUBMISSION:
-                self._inputs.append(Told(record, self._alive))
+                self._inputs.append(RecordedInput(record, self._alive))
             elif record.call is not None:
                 self.again[record.call] = self.again.get(record.call, 0) + 1
         return True
