@@ -63,7 +63,9 @@ def check_queue(task: Task[..., Any], _: Path) -> None:
 
 
 def check_emissions(_: Task[..., Any], folder: Path) -> None:
-    assert len((folder / "emissions.csv").read_text().splitlines()) > 1  # a heading, and a line for each call that was computed
+    assert (
+        len((folder / "emissions.csv").read_text().splitlines()) > 1
+    )  # a heading, and a line for each call that was computed
 
 
 def check_written(task: Task[..., Any], _: Path) -> None:

@@ -445,7 +445,7 @@ def impostor(said: bytes) -> tuple[Ticket, threading.Thread, list[bytes]]:
 def test_a_worker_talks_to_its_run_only(said: bytes) -> None:
     """Who does not prove to have the key hears a hello, and no more; the error names the address."""
     ticket, thread, heard = impostor(said)
-    with pytest.raises(CommConnectError, match=r"the run is not (or no longer) at .*127\.0\.0\.1"):
+    with pytest.raises(CommConnectError, match=r"the run is not \(or no longer\) at .*127\.0\.0\.1"):
         ticket.connect()
     thread.join()
     assert [len(words) for words in heard] == [len(WorkerHandshake(ticket.key, 1).hello), 0]

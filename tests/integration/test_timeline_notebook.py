@@ -126,7 +126,7 @@ def test_a_long_run_shows_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     timeline = recorded()
     assert "of the latest" not in timeline._repr_html_()
     monkeypatch.setattr("amltk.scheduling.timeline.recorder.SHOWN_IN_NOTEBOOK", 1)
-    assert "Timeline of the latest 1 of 2 records" in timeline._repr_html_()
+    assert "Timeline of the last 1 of 2 records" in timeline._repr_html_()
     assert SHOWN_IN_NOTEBOOK >= 10_000
 
 

@@ -148,7 +148,11 @@ def test_the_end_of_a_block(how: str) -> None:
 
 def test_once_at_a_time() -> None:
     """A block within the block of the same scheduler is an error."""
-    with Scheduler.with_sequential() as scheduler, pytest.raises(RuntimeError, match="entered"), scheduler:
+    with (
+        Scheduler.with_sequential() as scheduler,
+        pytest.raises(RuntimeError, match="already in a `with` block"),
+        scheduler,
+    ):
         pass
 
 
