@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from amltk.scheduling.executors import ProcessPool
+from amltk.scheduling.executors.process_pool._io.worker_io import WorkerIO
 from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding
 from tests.helpers.script import run_script
 
@@ -157,3 +159,20 @@ def test_the_tracker_that_there_is_gets_the_lines_itself(monkeypatch: pytest.Mon
     os.close(writer)
     assert os.read(reader, 100) == b"REGISTER\n"
     os.close(reader)
+
+
+def test_lines_are_forwarded_by_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool's end takes the pipe away between two turns of a loop, which may be forwarding."""
+    is_between_turns: list[bool] = []
+
+    def replace(worker_io: WorkerIO, forwarding: Forwarding | None) -> None:
+        if forwarding is None and vars(worker_io).get("forwarding") is not None:
+            is_between_turns.append(pool._engine._exchange.lock._is_owned())
+        vars(worker_io)["forwarding"] = forwarding
+
+    monkeypatch.setattr(
+        WorkerIO, "forwarding", property(lambda worker_io: vars(worker_io)["forwarding"], replace), raising=False
+    )
+    with ProcessPool(1) as pool:
+        assert pool.submit(abs, -1).result(60) == 1
+    assert is_between_turns == [True]

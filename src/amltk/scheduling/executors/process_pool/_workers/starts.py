@@ -172,10 +172,11 @@ class Starts:
             self._starter = None
         if self._pool.options.initialize is not None:
             self._pool.options.initialize.close()
-        if (forwarding := self._pool.io.forwarding) is not None:
-            self._pool.io.forwarding = None
-            if forwarding.fileno() >= 0:
+        with self._pool.lock:  # the loop may be making a turn, which forwards as well
+            forwarding, self._pool.io.forwarding = self._pool.io.forwarding, None
+            if forwarding is not None and forwarding.fileno() >= 0:
                 self._pool.selector.unregister(forwarding)
+        if forwarding is not None:
             forwarding.close()
 
     def disown(self) -> None:
