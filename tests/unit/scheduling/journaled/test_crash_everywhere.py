@@ -146,6 +146,8 @@ class AsyncPlay(Play):
         self.scheduler.on_empty(self.wait, max_calls=1)
 
     async def wait(self) -> None:
+        if not self.scheduler.running():
+            return
         mine = [self.task.submit(self.next_number(), 1.0 + n, "result") for n in range(3)]
         self.note(f"waited {await mine[0]}")
         self.note(f"gathered {await asyncio.gather(*mine)}")
