@@ -11,6 +11,7 @@ from amltk.exceptions import JournalError, RemoteTraceback, WorkerLostError
 from amltk.journal.kinds import Kind, Outcome
 from amltk.scheduling.executors._transfer.exception_parts import put_together, take_apart, text_of
 from amltk.scheduling.executors.execution_info import execution_info
+from amltk.scheduling.executors.remote.plain import dumps_by_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,12 +31,7 @@ def dump(value: Any, what: Callable[[], str]) -> bytes:
         JournalError: It cannot be pickled.
     """
     try:
-        return pickle.dumps(value, 5)
-    except Exception:  # noqa: BLE001 - something local, which cloudpickle can take apart
-        from amltk.scheduling.executors.remote.pickling import dumps  # loads cloudpickle, which few programs need
-
-    try:
-        return dumps(value)
+        return dumps_by_name(value)
     except Exception as error:
         raise JournalError(
             f"{what()} cannot be recorded in the journal, since it cannot be pickled: {error}. Return and submit"

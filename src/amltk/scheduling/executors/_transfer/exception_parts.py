@@ -85,6 +85,15 @@ class Refers:
         return self.refer(obj)
 
 
+def dump_part(make_pickler: Callable[[io.BytesIO], Any], part: Any, refer: Refer) -> bytes:
+    """Pickle a part of an exception; `make_pickler` returns a pickler that is a `Refers` as well."""
+    file = io.BytesIO()
+    pickler = make_pickler(file)
+    pickler.refer = refer
+    pickler.dump(part)
+    return file.getvalue()
+
+
 def take_apart(error: BaseException, dump: Dump) -> tuple[Part, ...]:
     """Prepare an exception and all that it refers to for sending; it is the first part."""
     return _Taking(error, dump).parts()

@@ -7,7 +7,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.executors._transfer.descriptors import RULES, know_connections, refuse
-from amltk.scheduling.executors._transfer.exception_parts import Refers
+from amltk.scheduling.executors._transfer.exception_parts import Refers, dump_part
 from amltk.scheduling.executors.process_pool._pickling.reducers import REDUCERS
 
 if TYPE_CHECKING:
@@ -49,8 +49,4 @@ def dumps(obj: Any) -> bytes:
 
 def pickle_part(obj: Any, refer: Refer) -> bytes:
     """Pickle a part of an exception; `refer` returns the numbers of objects sent separately."""
-    file = io.BytesIO()
-    pickler = _PartPickler(file, protocol=5)
-    pickler.refer = refer
-    pickler.dump(obj)
-    return file.getvalue()
+    return dump_part(lambda file: _PartPickler(file, protocol=5), obj, refer)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 from typing import TYPE_CHECKING, Any
 
-from amltk.scheduling.executors._transfer.exception_parts import Part, Refers
+from amltk.scheduling.executors._transfer.exception_parts import Part, Refers, dump_part
 from amltk.scheduling.executors._transfer.failure import Failure, describe, restore
+from amltk.scheduling.executors.remote.plain import dumps_by_name
 from amltk.scheduling.plugins.memo.store import Kept, Kind
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def pack(outcome: Outcome) -> Kept:
         Exception: What pickling a result raised. An exception can always be described.
     """
     if outcome.error is None:
-        return Kept(Kind.RESULT, _dumps(outcome.result))
+        return Kept(Kind.RESULT, dumps_by_name(outcome.result))
     failure = describe(outcome.error, _dump_part)
     return Kept(Kind.ERROR, pickle.dumps((failure.traceback, *map(tuple, failure.parts)), protocol=5))
 
@@ -44,23 +44,9 @@ def unpack(kept: Kept, origin: str) -> tuple[Any, BaseException | None]:
     return None, restore(Failure(traceback, tuple(Part(*part) for part in parts)), origin)
 
 
-def _dumps(value: Any) -> bytes:
-    """Classes and functions of the program by their names, so that they are the same ones in the next session."""
-    try:
-        return pickle.dumps(value, protocol=5)
-    except Exception:  # noqa: BLE001 - of any object; what has no name goes by value, or the next line says why not
-        from amltk.scheduling.executors.remote.pickling import dumps
-
-        return dumps(value)
-
-
 class _PartPickler(Refers, pickle.Pickler):
     """Pickles the parts of an exception, its class by its name."""
 
 
 def _dump_part(part: Any, refer: Refer) -> bytes:
-    file = io.BytesIO()
-    pickler = _PartPickler(file, protocol=5)
-    pickler.refer = refer
-    pickler.dump(part)
-    return file.getvalue()
+    return dump_part(lambda file: _PartPickler(file, protocol=5), part, refer)

@@ -18,7 +18,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.executors._transfer.descriptors import refuse_connections
-from amltk.scheduling.executors._transfer.exception_parts import Refers
+from amltk.scheduling.executors._transfer.exception_parts import Refers, dump_part
 from amltk.scheduling.executors.process_pool._pickling import descriptor_lending, worker_state
 from amltk.scheduling.executors.process_pool._pickling.by_value import DEFINED, ByValue
 from amltk.scheduling.executors.process_pool._pickling.descriptor_lending import Loan
@@ -208,8 +208,4 @@ class _PartPickler(Refers, _ReturnPickler):
 
 def pickle_part(obj: Any, refer: Refer) -> bytes:
     """Pickle a part of an exception, in a worker; `refer` returns the numbers of objects sent separately."""
-    file = io.BytesIO()
-    pickler = _PartPickler(file, None)
-    pickler.refer = refer
-    pickler.dump(obj)
-    return file.getvalue()
+    return dump_part(lambda file: _PartPickler(file, None), obj, refer)
