@@ -12,7 +12,7 @@ from amltk.exceptions import JournalError
 from amltk.journal.folder import FILE_MODE, FOLDER_MODE, Folder
 from amltk.scheduling.call_place import within
 from amltk.scheduling.plugin import PassingPlugin
-from amltk.scheduling.plugins._support.keys.arguments import FunctionKeys, check_ignore, check_parameters
+from amltk.scheduling.plugins._support.keys.arguments import DEFAULT_IGNORE, check_ignore, check_key, keys_of
 from amltk.scheduling.plugins.wrapping import Wrapper
 
 if TYPE_CHECKING:
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from amltk.scheduling.call import Call
+    from amltk.scheduling.plugins._support.keys.arguments import FunctionKeys
     from amltk.scheduling.task import Task
-
-DEFAULT_IGNORE = ("device",)
 
 OUTPUT = "output.log"
 """The name of the file with what a call has printed."""
@@ -69,9 +68,7 @@ class CallFolder(PassingPlugin):
         ignore: Iterable[str] = DEFAULT_IGNORE,
         capture: bool = False,
     ) -> None:
-        if key is not None and not callable(key):
-            raise TypeError(f"key={key!r}: must be a function that takes the arguments of a call, or None")
-        self.key: Callable[..., Any] | None = key
+        self.key: Callable[..., Any] | None = check_key(key)
         self.ignore: tuple[str, ...] = check_ignore(ignore)
         self.capture: bool = check_bool("capture", capture)
         self._places = _Places(Folder(folder))
@@ -84,8 +81,7 @@ class CallFolder(PassingPlugin):
         Raises:
             ValueError: Its function has no parameter of a name in `ignore`.
         """
-        check_parameters(task.function, [name for name in self.ignore if name not in DEFAULT_IGNORE])
-        self._keys[task] = FunctionKeys(task.function, self.ignore, self.key, type(self).__name__)
+        self._keys[task] = keys_of(task.function, self.ignore, self.key, type(self).__name__)
 
     def prepare(self, call: Call) -> bool:
         """Give the call its folder, unless it need not be computed.

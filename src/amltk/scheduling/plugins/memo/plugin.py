@@ -15,7 +15,7 @@ from amltk.exceptions import TaskLimitError, WorkerLostError
 from amltk.scheduling.call import Outcome
 from amltk.scheduling.executors.light_future import Answer
 from amltk.scheduling.plugin import PassingPlugin
-from amltk.scheduling.plugins._support.keys.arguments import FunctionKeys, check_ignore, check_parameters
+from amltk.scheduling.plugins._support.keys.arguments import DEFAULT_IGNORE, check_ignore, check_key, keys_of
 from amltk.scheduling.plugins._support.keys.canonical import combine, digest
 from amltk.scheduling.plugins._support.keys.source import source_digest
 from amltk.scheduling.plugins.memo.pickles import pack, unpack
@@ -28,13 +28,12 @@ if TYPE_CHECKING:
     from amltk.scheduling.call import Call
     from amltk.scheduling.events import Subscription
     from amltk.scheduling.future import Future
+    from amltk.scheduling.plugins._support.keys.arguments import FunctionKeys
     from amltk.scheduling.plugins.memo.store import Kept
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.task import Task
 
 _log = logging.getLogger(__name__)
-
-DEFAULT_IGNORE = ("device",)
 
 _NOT_OF_THE_FUNCTION = (WorkerLostError, BrokenExecutor, TaskLimitError)
 """Errors that another attempt need not have."""
@@ -94,11 +93,9 @@ class Memo(PassingPlugin):
         version: int | str = 1,
         errors: bool = False,
     ) -> None:
-        if key is not None and not callable(key):
-            raise TypeError(f"key={key!r}: must be a function that takes the arguments of a call, or None")
         if type(version) not in {int, str}:
             raise TypeError(f"version={version!r}: must be a whole number or a text")
-        self.key: Callable[..., Any] | None = key
+        self.key: Callable[..., Any] | None = check_key(key)
         self.ignore: tuple[str, ...] = check_ignore(ignore)
         self.version: int | str = version
         self.errors: bool = check_bool("errors", errors)
@@ -121,8 +118,7 @@ class Memo(PassingPlugin):
             ValueError: The task has a `Comm`, or its function has no parameter of a name in `ignore`.
         """
         _check_plugins(task)
-        check_parameters(task.function, [name for name in self.ignore if name not in DEFAULT_IGNORE])
-        self._keys[task] = FunctionKeys(task.function, self.ignore, self.key, "Memo")
+        self._keys[task] = keys_of(task.function, self.ignore, self.key, "Memo")
         self._closing[task] = task.scheduler.on_finished.register(self._store.close, hidden=True)
         self._codes[task] = _code_of(task)
         self._compare_code(task)

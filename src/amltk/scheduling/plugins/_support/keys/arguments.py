@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
 
+DEFAULT_IGNORE = ("device",)
+"""Parameters that say where something is computed. A function need not have them."""
+
+
 class FunctionKeys:
     """Gives the keys of the calls of one function: equal ones for equal arguments, however they are passed.
 
@@ -97,6 +101,30 @@ class FunctionKeys:
             f"pass {self._owner}(..., key=...) a function that takes the arguments and returns what stands for them, "
             f"or ignore=({name!r},) if it does not matter"
         )
+
+
+def keys_of(
+    function: Callable[..., Any], ignore: Collection[str], key: Callable[..., Any] | None, owner: str
+) -> FunctionKeys:
+    """The keys of a task's function; arguments as for `FunctionKeys`.
+
+    Raises:
+        ValueError: The function has no parameter of a name in `ignore`.
+    """
+    check_parameters(function, [name for name in ignore if name not in DEFAULT_IGNORE])
+    return FunctionKeys(function, ignore, key, owner)
+
+
+def check_key(key: Any) -> Callable[..., Any] | None:
+    """Check `key`: a function, or None.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if key is not None and not callable(key):
+        raise TypeError(f"key={key!r}: must be a function that takes the arguments of a call, or None")
+    checked: Callable[..., Any] | None = key
+    return checked
 
 
 def check_ignore(ignore: Any) -> tuple[str, ...]:
