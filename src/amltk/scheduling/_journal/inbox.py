@@ -170,10 +170,6 @@ class JournaledInbox(Inbox):
         self._arrived.extendleft(reversed(self._steps.values()))
         self._steps.clear()
 
-    def take_next(self, items: Iterable[Any]) -> None:
-        """Have these things arrive before everything else."""
-        self._arrived.extendleft(items)
-
     # ------------------------------------------------------------------ handling
 
     def is_handling(self) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from amltk import _clock
 from amltk._labels import call_label
 from amltk.exceptions import JournalMismatchError
-from amltk.journal.kinds import Kind
+from amltk.journal.kinds import Finish, Kind
 from amltk.journal.writer import Writer
 from amltk.scheduling._journal.playback import Playback, ranges
 from amltk.scheduling._journal.recorded_results import RecordedResults
@@ -308,7 +308,7 @@ class RunJournal:
             JournalWriteError: It cannot be written.
         """
         if self.recording and not self.replaying:
-            self._writer.add(Kind.FINISH, {"code": code, "reason": reason}, at=self.time())
+            self._writer.add(Kind.FINISH, Finish(code=code, reason=reason), at=self.time())
             self.flush()
         self.recording = False
 

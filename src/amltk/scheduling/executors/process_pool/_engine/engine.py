@@ -14,7 +14,6 @@ The locks and their order are described in `lock_order`.
 from __future__ import annotations
 
 import contextlib
-import os
 import selectors
 from functools import partial
 from typing import TYPE_CHECKING
@@ -32,6 +31,7 @@ from amltk.scheduling.executors.process_pool._state.dispatcher import Dispatcher
 from amltk.scheduling.executors.process_pool._state.lock_order import Level, PoolLocks
 from amltk.scheduling.executors.process_pool._workers.managed_pool import ManagedPool
 from amltk.scheduling.executors.process_pool._workers.manager import WorkerManager
+from amltk.scheduling.executors.process_pool._workers.starts import Starts
 
 if TYPE_CHECKING:
     import asyncio
@@ -51,7 +51,6 @@ class Engine:
         max_tasks_per_child: int | None,
         options: WorkerOptions,
     ) -> None:
-        self._pid = os.getpid()
         self._locks = PoolLocks()
         lock = self._locks.make(Level.STATE)
         self._selector = selectors.DefaultSelector()
@@ -60,12 +59,14 @@ class Engine:
         self._thread_wakeup = ThreadWakeup(manager_selector)
         self._dispatcher = Dispatcher(max_workers, max_tasks_per_child)
         self._io = WorkerIO(self._dispatcher, self._selector, self._locks)
-        self._manager = WorkerManager(
-            ManagedPool(options, self._dispatcher, self._io, self._selector, lock),
+        pool = ManagedPool(options, self._dispatcher, self._io, self._selector, lock)
+        starts = Starts(
+            pool,
             variables=partial(thread_environment, max_workers),
             control=manager_selector,
             own=[*self._wakeup.sockets, *self._thread_wakeup.sockets],
         )
+        self._manager = WorkerManager(pool, starts)
         self._exchange = Exchange(
             self._dispatcher,
             self._io,
@@ -128,7 +129,7 @@ class Engine:
         exchange = self._exchange
         if self.is_copy():
             raise RuntimeError(
-                f"this ProcessPool is that of process {self._pid}, which has forked this one: make another one here"
+                f"this ProcessPool is that of process {exchange.pid}, which has forked this one: make another one here"
             )
         if exchange.broken is not None:
             raise PoolBrokenError(str(exchange.broken)) from exchange.broken
@@ -307,11 +308,11 @@ class Engine:
 
     def owner(self) -> int:
         """The process that has the workers."""
-        return self._pid
+        return self._exchange.pid
 
     def is_copy(self) -> bool:
         """Whether this process is a forked copy of the one that has the workers: it must not use their connections."""
-        return os.getpid() != self._pid
+        return self._exchange.is_copy()
 
     def note_fork(self, *, is_worker: bool) -> None:
         """Release, in a forked copy of the process, what belongs to its parent. Nothing is sent to anyone.

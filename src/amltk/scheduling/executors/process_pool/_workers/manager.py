@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING
 from amltk.scheduling.executors.process_pool._workers.deaths import Deaths
 from amltk.scheduling.executors.process_pool._workers.kills import Kills
 from amltk.scheduling.executors.process_pool._workers.start_problems import StartProblems
-from amltk.scheduling.executors.process_pool._workers.starts import Starts
 
 if TYPE_CHECKING:
-    import selectors
-    import socket
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from amltk.scheduling.executors.process_pool._workers.managed_pool import ManagedPool
+    from amltk.scheduling.executors.process_pool._workers.starts import Starts
 
 
 class WorkerManager:
@@ -27,30 +24,21 @@ class WorkerManager:
 
     Args:
         pool: The pool. Its lock is not held by the caller, unless a method says so.
-        variables: Returns environment variables for the workers, in addition to those of this process.
-        control: For the starter's socket.
-        own: Sockets of the engine, which a forked worker must not keep.
+        starts: Starts the workers of this pool.
 
     Attributes:
         due: When `look_after` must run next even if nothing happens, on the monotonic clock; None for never.
     """
 
-    def __init__(
-        self,
-        pool: ManagedPool,
-        *,
-        variables: Callable[[], dict[str, str]],
-        control: selectors.BaseSelector,
-        own: list[socket.socket],
-    ) -> None:
+    def __init__(self, pool: ManagedPool, starts: Starts) -> None:
         self.due: float | None = None
         self._pool = pool
         self._io = pool.io
         self._dispatcher = pool.dispatcher
         self._problems = StartProblems(pool)
-        self._starts = Starts(pool, variables=variables, control=control, own=own)
+        self._starts = starts
         self._deaths = Deaths(pool, self._problems)
-        self._kills = Kills(pool, self._starts, self._deaths)
+        self._kills = Kills(pool, starts, self._deaths)
 
     def look_after(self, *, closing: bool) -> bool:
         """Handle everything that has happened.
