@@ -22,6 +22,7 @@ from tests.helpers.gate import GUARD
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+WHOLE_LINES = str(Path(__file__).with_name("whole_lines"))
 PATHS = (str(Path(amltk.__file__).parents[1]), str(Path(__file__).parents[2]))
 
 
@@ -59,7 +60,7 @@ class Script:
         file.write_text(textwrap.dedent(source))
         self._errors = Path(self._folder.name, "stderr")
         environment = {k: v for k, v in os.environ.items() if k not in {"PYTHONWARNINGS", "PYTHONPATH"}}
-        environment |= {"PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1", **(env or {})}
+        environment |= {"PYTHONPATH": os.pathsep.join([WHOLE_LINES, *path]), "PYTHONUNBUFFERED": "1", **(env or {})}
         with self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, *options, str(file)],

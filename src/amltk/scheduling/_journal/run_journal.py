@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from amltk import _clock
 from amltk._labels import call_label
+from amltk._shield import shielded
 from amltk.exceptions import JournalMismatchError
 from amltk.journal.kinds import Finish, Kind
 from amltk.journal.writer import Writer
@@ -155,6 +156,7 @@ class RunJournal:
         """Record an input, from `flush` on. Returns the number of its record."""
         return self._writer.add(kind, head, value, call=call, at=at)
 
+    @shielded
     def flush(self) -> None:
         """Write what was added.
 
@@ -165,6 +167,7 @@ class RunJournal:
 
     # ------------------------------------------------------------------ what callbacks do
 
+    @shielded
     def add(self, action: Action) -> None:
         """Record what a callback does; in a replay, once that is over."""
         if self.replaying:
@@ -178,6 +181,7 @@ class RunJournal:
             head["arguments"] = arguments_of(action)
         self._writer.add(action.kind, head, action.value, call=action.call, at=self.time())
 
+    @shielded
     def recorded(self, action: Action) -> Record | None:
         """The record of what a callback does; None if there is none.
 

@@ -11,6 +11,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+from amltk._shield import is_shielded
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -185,7 +187,7 @@ class Interrupts:
         if kind is None and self._is_told and not self._run.n_interruptions:
             raise KeyboardInterrupt  # the signal arrived too late for the run
 
-    def _handle(self, signum: int, _frame: FrameType | None) -> None:
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:
             self._handle_in_child(signum)
             return
@@ -193,13 +195,17 @@ class Interrupts:
             Interrupts._terminated = True
         exception = KeyboardInterrupt() if signum == signal.SIGINT else SystemExit(128 + signum)
         concerned = [entry for entry in self._active if not entry._is_held_up]
+        may_raise = not is_shielded(frame)
+        raises = False
         for entry in concerned:
-            if entry._run.in_user_code:
+            if entry._run.in_user_code and may_raise:
                 entry._run.raise_from_signal(exception)
+                raises = True
             else:
                 entry._is_told = True
                 entry._run.interrupt_from_signal(exception)
-        if any([entry._run.in_user_code or entry._is_stuck() for entry in concerned]):  # noqa: C419 - all take note
+                raises = entry._is_stuck() or raises
+        if raises:
             raise exception  # in the callback, or in what keeps the user waiting
 
     def _is_stuck(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
+from amltk._shield import shielded
 from amltk.scheduling.events import Event, callback_name
 
 if TYPE_CHECKING:
@@ -73,12 +74,14 @@ class Timers:
         self._armed: dict[Timer, None] = {}
         self._numbers = itertools.count()
 
+    @shielded
     def later(self, delay: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timer:
         """Call `fn` on the loop's thread after `delay` seconds. May be called from any thread."""
         timer = Timer(self._loop.time() + delay, (fn, args, kwargs), self, next(self._numbers))
         self._inbox.run_here(self._arm, timer)
         return timer
 
+    @shielded
     def drop(self, timer: Timer) -> None:
         """Remove a timer. May be called from any thread."""
         self._inbox.run_here(self._disarm, timer)

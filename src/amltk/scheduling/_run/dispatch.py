@@ -9,6 +9,7 @@ from asyncio import CancelledError, current_task, sleep
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from amltk._shield import runs_user_code
 from amltk.scheduling._run.policy import ends_program
 from amltk.scheduling.events import Channel, callback_name
 from amltk.scheduling.future import Future
@@ -91,6 +92,7 @@ class Delivery:
         """How many coroutines of callbacks have not ended."""
         return len(self._coroutines)
 
+    @runs_user_code
     def tell(
         self,
         channel: Channel,
@@ -148,6 +150,7 @@ class Delivery:
         finally:
             del task  # a reference cycle: task, exception, traceback, this frame
 
+    @runs_user_code
     @types.coroutine
     def _step_through(
         self, coroutine: Coroutine[Any, Any, Any], task: asyncio.Task[Any], name: str, about: About

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from amltk._notes import add_note, safe_repr
+from amltk._shield import shielded
 from amltk.exceptions import ExecutorBrokenError
 from amltk.scheduling._run.policy import ends_program
 from amltk.scheduling.exit_state import ExitState
@@ -81,6 +82,7 @@ class EndRequests:
         self.request(Code.EXCEPTION, message, error, abandon=abandon)
         return kept
 
+    @shielded
     def stop(self, message: str, exception: BaseException | None) -> None:
         """Carry out `Scheduler.stop`."""
         if exception is None:

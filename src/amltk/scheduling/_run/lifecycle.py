@@ -77,6 +77,7 @@ class RunLifecycle:
         self.abandoning: bool = False
         self._pending = pending
         self._lock = threading.RLock()  # a signal handler may stop the run while its own thread holds it
+        self._unrequested = {"end": True}  # taken by the first request: a signal handler may make one within another
 
     @property
     def is_ending(self) -> bool:
@@ -117,6 +118,8 @@ class RunLifecycle:
         with self._lock:
             self.abandon = self.abandon or abandon
             if not self.running or (code is ExitState.Code.EXHAUSTED and self._pending):
+                return False
+            if self._unrequested.pop("end", None) is None:
                 return False
             self.move_to(Phase.FINISHING)
             self.cause.code = code

@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk import _clock, _compat
+from amltk._shield import shielded
 from amltk.scheduling._loop import forks
 from amltk.scheduling._loop.inbox import Inbox
 from amltk.scheduling._loop.signals import may_be_torn
@@ -138,6 +139,7 @@ class Run:
         """Whether the caller is on the loop's thread."""
         return self._inbox.here()
 
+    @shielded
     def running(self) -> bool:
         """Whether work is accepted: from `@start` until the end is requested or the timeout is reached."""
         if self._deadline is not None and self.lifecycle.running and self.loop.time() >= self._deadline:
@@ -156,6 +158,7 @@ class Run:
         """Call `fn` on the loop's thread after `delay` seconds, unless the run is over by then. For plugins."""
         return self.timers.later(delay, fn, (), {})
 
+    @shielded
     def dispatch(self, channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Deliver an event after everything that happened before it."""
         # When a user insists on the end, callbacks may be emitting without end.
@@ -165,6 +168,7 @@ class Run:
             put = self._inbox.put if self.lifecycle.running or self._announced else self._inbox.put_input
             put(self._tell, channel, args, kwargs)
 
+    @shielded
     def report(self, error: BaseException, where: str) -> None:
         """Carry out `Scheduler.report`."""
         self._inbox.run_here(self.end_requests.callback_failed, error, where)
@@ -182,7 +186,12 @@ class Run:
         return self.end_requests.n_interruptions
 
     def interrupt_from_signal(self, exception: BaseException) -> None:
-        """End at once. Called by a signal handler: takes no lock."""
+        """End at once. Called by a signal handler, on the loop's thread.
+
+        A callback that is running goes on; it is told by `running()`, or by what it asks for next.
+        """
+        if self.in_user_code:
+            self.end_requests.end_at_once(exception)
         self._inbox.put_first(self.end_requests.interrupt, exception)
 
     def raise_from_signal(self, exception: BaseException) -> None:

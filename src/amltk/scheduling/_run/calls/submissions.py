@@ -8,6 +8,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from amltk._notes import safe_repr
+from amltk._shield import shielded
 from amltk.scheduling._run.dispatch import NOTHING
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.future import Future
@@ -66,6 +67,7 @@ class Submissions:
         """Make this the loop's thread. Not while the loop is running."""
         self._thread = get_ident()
 
+    @shielded
     def submit(
         self,
         task: Any,
@@ -85,6 +87,7 @@ class Submissions:
             self._inbox.put(self.hand_over_accepted, future, args, kwargs)
         return future
 
+    @shielded
     def cancel(self, future: Future[Any]) -> bool:
         """Carry out `Future.cancel`."""
         if not self._inbox.here():
@@ -104,6 +107,7 @@ class Submissions:
             self._inbox.put(self._settle, work)
         return True
 
+    @shielded
     def note_waiter(self, future: Future[Any]) -> None:
         """Note that a future is awaited: what awaits it continues before the next input is handled."""
         self._awaited.add(future)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from amltk._labels import call_label
+from amltk._shield import shielded
 from amltk.exceptions import JournalUnsupportedError
 from amltk.journal.kinds import Kind
 from amltk.scheduling._journal.action import Action
@@ -58,6 +59,7 @@ class JournaledEndRequests(EndRequests):
                 self._recorder.do_end(code)
         super().request(code, message, exception, abandon=abandon)
 
+    @shielded
     def stop(self, message: str, exception: BaseException | None) -> None:
         """As in `EndRequests`; from outside of callbacks, as an input."""
         if self._recorder.journal.recording and not self._recorder.is_in_callback():
@@ -94,6 +96,7 @@ class JournaledTimers(Timers):
         self._held: dict[int, tuple[Timer, float, float]] = {}  # with the delay, and when they were made
         self.made: int = 0
 
+    @shielded
     def later(self, delay: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timer:
         """As in `Timers`, from callbacks and plugins only."""
         if not self._inbox.here():
@@ -106,6 +109,7 @@ class JournaledTimers(Timers):
             self._held[timer.number] = timer, delay, journal.alive
         return timer
 
+    @shielded
     def drop(self, timer: Timer) -> None:
         """As in `Timers`."""
         self._held.pop(timer.number, None)
@@ -132,6 +136,7 @@ class JournaledSubmissions(Submissions):
         super().__init__(*args)
         self._recorder = recorder
 
+    @shielded
     def submit(
         self,
         task: Any,
@@ -152,6 +157,7 @@ class JournaledSubmissions(Submissions):
             check_plugins(task)
         return super().submit(task, fn, args, kwargs, call)
 
+    @shielded
     def cancel(self, future: Future[Any]) -> bool:
         """As in `Submissions`; from outside of callbacks, as an input."""
         if not self._recorder.journal.recording or future.done():

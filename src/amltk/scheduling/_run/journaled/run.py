@@ -6,6 +6,7 @@ from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from amltk._shield import shielded
 from amltk.exceptions import JournalError, JournalUnsupportedError
 from amltk.journal.kinds import Kind
 from amltk.scheduling._journal.action import Action
@@ -118,6 +119,7 @@ class JournaledRun(Run):
         assert isinstance(requests, JournaledEndRequests)
         self._timeout = self.loop.call_at(self._deadline, self._inbox.put_and_wake, requests.time_is_up)
 
+    @shielded
     def running(self) -> bool:
         """As in `Run`. That a callback has noticed the end of the time is recorded."""
         if not self.journal.recording:
@@ -184,6 +186,7 @@ class JournaledRun(Run):
             journal.flush()  # a call that is made once must not be made again because of a crash
         return made
 
+    @shielded
     def dispatch(self, channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """As in `Run`, from callbacks and plugins only."""
         if self.is_here() and not self._inbox.is_handling():

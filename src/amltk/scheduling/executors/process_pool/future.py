@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from amltk import _clock
 from amltk._compat import CANCELLED, CANCELLED_AND_NOTIFIED
+from amltk._shield import shielded
 from amltk.scheduling.executors.execution_info import ExecutionInfo, this_host
 from amltk.scheduling.executors.light_future import LightFuture
 
@@ -80,6 +81,7 @@ class PoolFuture(LightFuture[Any]):
         self.begun_at: float | None = None
         self.ended_at: float | None = None
 
+    @shielded
     def cancel(self) -> bool:
         """Cancel it. If it is waiting, it never begins; if it is running, its worker is ended and replaced.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from amltk._checks import check_optional_count, check_seconds
 from amltk._cpus import usable_cpus
+from amltk._shield import shielded
 from amltk.scheduling.executors._transfer.descriptors import know_connections
 from amltk.scheduling.executors.process_pool._child.initializer import Initializer
 from amltk.scheduling.executors.process_pool._engine.engine import Engine
@@ -106,6 +107,7 @@ class ProcessPool(Executor):
         self._finalizer = weakref.finalize(self, self._engine.close, cancel=False)
         self._finalizer.atexit = False
 
+    @shielded
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> PoolFuture:
         """Submit `fn(*args, **kwargs)`. If something cannot be pickled, the future fails with a `TypeError` naming it.
 
@@ -117,6 +119,7 @@ class ProcessPool(Executor):
         self._engine.accept(call)
         return call
 
+    @shielded
     def submit_limited(
         self, limits: CallLimits, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> PoolFuture:
@@ -163,6 +166,7 @@ class ProcessPool(Executor):
         if wait:
             self._engine.join()
 
+    @shielded
     def kill_workers(self) -> None:
         """Cancel calls that have not begun, kill the workers and all their descendants, and wait until they are gone.
 
@@ -195,6 +199,7 @@ class ProcessPool(Executor):
         """
         self._engine.expect_end()
 
+    @shielded
     def running_calls(self) -> list[PoolFuture]:
         """The calls that workers are running now; takes the same time however many calls are waiting."""
         return self._engine.running_calls()

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from amltk import _guard
+from amltk._shield import shielded
 from amltk.exceptions import PoolBrokenError, WorkerLostError
 from amltk.scheduling.executors.process_pool._child.library_threads import thread_environment
 from amltk.scheduling.executors.process_pool._engine.exchange import NEED_A_TURN, Exchange
@@ -224,6 +225,7 @@ class Engine:
         if not self.is_copy():
             self._thread_wakeup.set()
 
+    @shielded
     def close(self, *, cancel: bool) -> None:
         """Accept no more calls. The engine ends once everything has ended."""
         if self.is_copy():
