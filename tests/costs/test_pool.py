@@ -151,7 +151,11 @@ def test_calls_of_a_task_in_a_worker(at_most: Callable[..., None]) -> None:
     task, tell = scheduler.task(no_op), scheduler.task(counted)
     counters: list[Counter[str]] = []
     tell.on_result(lambda _, counter: counters.append(counter))
-    scheduler.on_start(lambda: task.submit(0))
+
+    @scheduler.on_start
+    def begin() -> None:  # what is pickled for the first time takes a way of its own
+        task.submit(0)
+        tell.submit()
 
     @scheduler.on_empty(max_calls=1)
     def submit() -> None:
@@ -161,7 +165,7 @@ def test_calls_of_a_task_in_a_worker(at_most: Callable[..., None]) -> None:
         tell.submit()
 
     scheduler.run(display=False)
-    cost = Cost(counters[1], counters[0], 101)
+    cost = Cost(counters[2], counters[1], 101)
     system_calls = sum(cost.get(name, 0) for name in (*SENDING, *RECEIVING))
     at_most("system calls per task in a worker", system_calls, 2.1, cost)
     at_most("calls per task in a worker", cost.total, 22.5, cost)

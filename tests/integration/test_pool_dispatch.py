@@ -187,9 +187,11 @@ def test_a_call_that_has_ended_unseen_cannot_be_cancelled() -> None:
         holding[number].set()
         assert going_on[number].wait(GUARD)
 
-    with Gate() as before, Gate() as gate, ProcessPool(1) as pool:
+    with Gate() as open_gate, Gate() as before, Gate() as gate, ProcessPool(1) as pool:
+        open_gate.open()
         for n in range(100):
             pool.submit(identity, n).result(GUARD)
+            pool.submit(pass_gate, open_gate.address).result(GUARD)  # known to be pickled quickly
         pool.submit(identity, 0).add_done_callback(lambda _: hold(0))  # on the pool's thread
         assert holding[0].wait(GUARD)
         first = pool.submit(identity, 0)

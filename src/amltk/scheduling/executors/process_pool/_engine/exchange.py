@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.process_pool._engine.life import OPEN, Life
+from amltk.scheduling.executors.process_pool._io.pace import QUICK_SECONDS
 from amltk.scheduling.executors.process_pool._state.lock_order import Level
 from amltk.scheduling.executors.process_pool._state.outcomes import tell
 
 if TYPE_CHECKING:
     import selectors
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from amltk.scheduling.executors.process_pool._engine.wakeups import ThreadWakeup, WakeupSocketpair
+    from amltk.scheduling.executors.process_pool._io.slow_pickling import SlowPickling
     from amltk.scheduling.executors.process_pool._io.worker_io import WorkerIO
     from amltk.scheduling.executors.process_pool._state.dispatcher import Dispatcher
     from amltk.scheduling.executors.process_pool._state.lock_order import PoolLocks
@@ -60,6 +62,7 @@ class Exchange:
         locks: Makes the pool's locks.
         lock: The pool's lock of the level `STATE`.
         needs_manager: Whether the workers' manager has something to do at once; called under the lock.
+        pickling: Pickles what may take long.
 
     Attributes:
         pid: The process that has the workers.
@@ -69,6 +72,7 @@ class Exchange:
         arrivals: The accepted calls that are not in the dispatcher yet.
         new_calls: Who sees to those.
         turner: The thread that is making a turn; 0 if there is none.
+        pickling: Pickles what may take long.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Exchange:
         locks: PoolLocks,
         lock: Any,
         needs_manager: Callable[[], bool],
+        pickling: SlowPickling,
     ) -> None:
         self.pid: int = os.getpid()
         self.lock: Any = lock
@@ -96,6 +101,7 @@ class Exchange:
         self._dispatcher = dispatcher
         self._io = io
         self._packer = io.packer
+        self.pickling: SlowPickling = pickling
         self._selector = selector
         self._wakeup = wakeup
         self._thread_wakeup = thread_wakeup
@@ -130,16 +136,22 @@ class Exchange:
         return True
 
     def _exchange(self, *, receive: bool) -> None:
-        dispatcher = self._dispatcher
+        dispatcher, io = self._dispatcher, self._io
+        has_jobs = False
         self.new_calls = SEEN_BY_TURN
         self._send()
         with self.lock:
             if receive or not dispatcher.queue or dispatcher.urgent():
-                self._io.handle(self._selector.select(0))
-            if not dispatcher.urgent() and not self._io.questions:
+                io.handle(self._selector.select(0))
+                if has_jobs := bool(io.questions or io.unknown_outcomes):
+                    self.pickling.take_over()
+            is_done = not dispatcher.urgent()
+            if is_done:
                 self._leave()
-                return
-        self._answer()
+        if has_jobs:
+            self.pickling.start()
+        if is_done:
+            return
         self._send()  # before callbacks run, which may take long
         with self.lock:
             self._leave()
@@ -152,22 +164,21 @@ class Exchange:
             if not self._dispatcher.queue:
                 return
             unpacked = io.unpacked()
-        problems = self._packer.pack(unpacked)
+        problems = self._pack(unpacked) if unpacked else ()
         with self.lock:
             for call, problem in problems:
                 if not call.dropped:
                     io.end(call, problem)
             io.send_calls()
 
-    def _answer(self) -> None:
-        """Answer questions of workers, whose calls are waiting for the answers."""
-        io = self._io
-        with self.lock:
-            questions, io.questions = io.questions, []
-        if questions:
-            answers = self._packer.find_answers(questions)
+    def _pack(self, calls: list[PoolFuture]) -> Sequence[tuple[PoolFuture, BaseException]]:
+        """Pickle calls, or have them pickled by another thread, since that may take long."""
+        problems, left = self._packer.pack_quick_ones(calls)
+        if left:
             with self.lock:
-                io.send_answers(answers)
+                self.pickling.pack([call for call in left if not call.dropped])
+            self.pickling.start()
+        return problems
 
     def _leave(self) -> None:
         """Arrange for the remaining work to be done, since callbacks may now take long. Requires the lock."""
@@ -195,9 +206,25 @@ class Exchange:
 
     def take_outcomes(self) -> list[Outcome]:
         """The outcomes since the last time, to be delivered."""
+        if not self._io.outcomes:
+            return []
         with self.lock:
             outcomes, self._io.outcomes = self._io.outcomes, []
             return outcomes
+
+    def note_duration(self, seconds: float) -> None:
+        """Note how long it took to make turns and to deliver outcomes, which includes pickling and unpickling."""
+        if seconds >= QUICK_SECONDS:
+            self._packer.pace.forget()
+            self._io.unpickling_pace.forget()
+
+    def tell_the_last(self) -> None:
+        """Deliver what is left, since no more turns are made."""
+        with self.lock:
+            self.pickling.is_late = True
+            self.pickling.take_over()
+        self.pickling.start()
+        self.tell_outcomes()
 
     def tell_outcomes(self) -> bool:
         """Deliver outcomes; return whether there were any. Afterwards no live frame keeps a result alive."""
@@ -246,7 +273,8 @@ class Exchange:
     def is_over(self) -> bool:
         """Whether nothing is left to be computed or delivered, nor any worker, and no more calls come."""
         with self.lock:
-            is_done = not self.arrivals and not self._io.outcomes and self._dispatcher.idle()
+            is_told = not self._io.outcomes and not self.pickling.has_outcomes()
+            is_done = not self.arrivals and is_told and self._dispatcher.idle()
             return self.life > OPEN and is_done and not self._io.links
 
     def is_copy(self) -> bool:
@@ -263,6 +291,7 @@ class Exchange:
         self._turn_lock = self._locks.make(Level.TURN)
         self.turner = 0
         self.life = Life.OVER
+        self.pickling.disown(lock)
 
     def close(self) -> None:
         """Close the selector."""

@@ -98,6 +98,7 @@ class LoopDriver:
             exchange.turn(again=True)
             if time.monotonic() >= until:
                 break
+        exchange.note_duration(time.monotonic() - until)
         self._is_at_it = False
         if exchange.has_outcomes():
             self.call_soon()

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.process_pool._engine.exchange import NEED_A_TURN
 from amltk.scheduling.executors.process_pool._engine.life import OPEN, Life
-from amltk.scheduling.executors.process_pool._state.outcomes import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,9 +103,11 @@ class PoolThread:
     def join(self) -> None:
         """Wait for the end, unless the end waits for the caller: in the middle of a turn, or on this thread."""
         thread, caller = self._thread, threading.get_ident()
-        waits_for = (None if thread is None else thread.ident, self._exchange.turner)
-        if thread is not None and caller not in waits_for and not self._exchange.lock._is_owned():
+        exchange = self._exchange
+        waits_for = (None if thread is None else thread.ident, exchange.turner, *exchange.pickling.threads())
+        if thread is not None and caller not in waits_for and not exchange.lock._is_owned():
             thread.join()
+            exchange.pickling.join()
 
     def postpone(self, step: Callable[[], object]) -> None:
         """Take a step that needs the lock later, on this thread."""
@@ -150,10 +151,12 @@ class PoolThread:
                     if driver.turns != turns:
                         continue  # the loop is doing it
                     stands_in_since = turns
+                began = time.monotonic()
                 if not exchange.has_outcomes():  # of the last turn
                     exchange.turn()
                 if exchange.tell_outcomes():
                     exchange.turn(again=True)
+                exchange.note_duration(time.monotonic() - began)
         except BaseException as error:  # noqa: BLE001 - whatever happens, every call must end
             exchange.fail(error)
         finally:
@@ -200,7 +203,7 @@ class PoolThread:
         """Deliver and release what is left. Called at the thread's end, or if the thread is not needed any more."""
         exchange = self._exchange
         try:
-            tell(exchange.take_outcomes())
+            exchange.tell_the_last()
             self._take_postponed_steps()
         finally:
             self._manager.close()

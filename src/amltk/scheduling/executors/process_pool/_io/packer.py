@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk._notes import add_note, safe_repr
 from amltk.scheduling.executors._transfer.unpicklable import explain_call
+from amltk.scheduling.executors.process_pool._io.pace import Pace
 from amltk.scheduling.executors.process_pool._pickling import main_module
 from amltk.scheduling.executors.process_pool._pickling.definitions import Definition, Definitions
 from amltk.scheduling.executors.process_pool._pickling.pickles import CallPickler, make_pickler
 from amltk.scheduling.executors.process_pool._state.lock_order import Level
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from amltk.scheduling.executors.process_pool._child.initializer import Initializer
     from amltk.scheduling.executors.process_pool._io.link import Link
@@ -52,10 +53,12 @@ class Packer:
 
     Attributes:
         definitions: What calls refer to.
+        pace: For which functions arguments are pickled quickly.
     """
 
     def __init__(self, locks: PoolLocks, on_new_modules: Callable[[], None]) -> None:
         self.definitions: Definitions = Definitions()
+        self.pace: Pace = Pace()
         self._known_modules: set[str] = set()  # needed by calls
         self._pickler = CallPickler(self.definitions)
         self._locks = locks
@@ -66,31 +69,59 @@ class Packer:
         """Replace the lock in a forked copy of the process: a thread may hold it that does not exist there."""
         self._lock = self._locks.make(Level.PICKLING)
 
-    def pack(self, calls: Iterable[PoolFuture]) -> list[tuple[PoolFuture, BaseException]]:
+    def pack(self, calls: Sequence[PoolFuture]) -> list[tuple[PoolFuture, BaseException]]:
         """Pickle calls.
 
         Returns:
             The calls that could not be pickled, with the errors.
         """
-        problems: list[tuple[PoolFuture, BaseException]] = []
         with self._lock:
-            pickler = self._pickler
-            defined: Any = None
-            definition: Definition | None = None
-            for call in calls:
-                fn = call.fn
-                try:
-                    if fn is not defined:  # the program cannot have changed it since the last call
-                        definition = pickler.definition(fn)
-                        defined = fn
-                    call.payload = pickler.payload(fn, definition, call.args, call.kwargs)
-                except BaseException as raised:  # noqa: BLE001 - this is the call's outcome
-                    error = explain_call(raised, fn, call.args, call.kwargs, make_pickler)
-                    add_note(error, f"raised while pickling a call of {safe_repr(fn)} for a worker process")
-                    problems.append((call, error))
+            return self._pack(calls)[0]
+
+    def pack_quick_ones(
+        self, calls: Sequence[PoolFuture]
+    ) -> tuple[list[tuple[PoolFuture, BaseException]], Sequence[PoolFuture]]:
+        """The same for the first calls, as long as that is known to be quick, and nothing else is being pickled.
+
+        Returns:
+            The calls that could not be pickled, with the errors; and the calls that were left.
+        """
+        if not self._lock.acquire(blocking=False):
+            return [], calls
+        try:
+            return self._pack(calls, self.pace)
+        finally:
+            self._lock.release()
+
+    def is_busy(self) -> bool:
+        """Whether something is being pickled."""
+        return bool(self._lock.locked())
+
+    def _pack(
+        self, calls: Sequence[PoolFuture], pace: Pace | None = None
+    ) -> tuple[list[tuple[PoolFuture, BaseException]], Sequence[PoolFuture]]:
+        problems: list[tuple[PoolFuture, BaseException]] = []
+        left: Sequence[PoolFuture] = ()
+        pickler = self._pickler
+        defined: Any = None
+        definition: Definition | None = None
+        for n, call in enumerate(calls):
+            fn, args, kwargs = call.fn, call.args, call.kwargs
+            try:
+                if fn is not defined:  # the program cannot have changed it since the last call
+                    if pace is not None and not pace.is_quick(fn):
+                        left = calls[n:]
+                        break
+                    definition = pickler.definition(fn)
+                    defined = fn
+                call.payload = pickler.payload(fn, definition, args, kwargs)
+            except BaseException as raised:  # noqa: BLE001 - this is the call's outcome
+                error = explain_call(raised, fn, args, kwargs, make_pickler)
+                add_note(error, f"raised while pickling a call of {safe_repr(fn)} for a worker process")
+                problems.append((call, error))
         if len(self.definitions.modules) > len(self._known_modules):
             self._on_new_modules()
-        return problems
+        return problems, left
 
     def take_modules(self) -> set[str]:
         """The modules that calls have turned out to need since the last time."""
@@ -136,9 +167,12 @@ class Packer:
 
     def forget_all(self) -> None:
         """Drop everything of the program: nothing more is sent."""
-        with self._lock:
+        if self._lock.acquire(blocking=False):
             self.definitions.clear()
-            self._pickler = CallPickler(self.definitions)
+            self._lock.release()
+        else:  # a call that was cancelled is still being pickled
+            self.definitions = Definitions()
+        self._pickler = CallPickler(self.definitions)
 
 
 def definitions_of(uses: Iterable[Definition | Loan]) -> list[Definition]:

@@ -9,9 +9,10 @@ import contextlib
 import pickle
 import selectors
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.executors.process_pool._io.limit_monitor import LimitMonitor
+from amltk.scheduling.executors.process_pool._io.pace import Pace
 from amltk.scheduling.executors.process_pool._io.packer import Packer, Question, definitions_of
 from amltk.scheduling.executors.process_pool._state.protocol import Buffer, Frame, Kind, ProtocolError, encode
 
@@ -50,6 +51,8 @@ class WorkerIO:
         limit_monitor: Enforces the limits of calls.
         packer: Pickles what is sent.
         outcomes: Outcomes of calls that have not been delivered yet.
+        unknown_outcomes: Outcomes that may take long to unpickle, and have not been given to another thread yet.
+        unpickling_pace: For which functions outcomes are unpickled quickly.
         questions: Questions of workers about missing names.
         manager_wanted: Whether something has happened that the manager must handle.
         slowest_start: The most seconds that a worker has taken to become ready; 0.0 if none has yet.
@@ -60,12 +63,15 @@ class WorkerIO:
         self.links: dict[int, Link] = {}
         self.limit_monitor: LimitMonitor = LimitMonitor()
         self.outcomes: list[Outcome] = []
+        self.unknown_outcomes: list[tuple[PoolFuture, Frame]] = []
+        self.unpickling_pace: Pace = Pace()
         self.questions: list[Question] = []
         self.manager_wanted: bool = False
         self.slowest_start: float = 0.0
         self.share_at: float | None = None
         self.forwarding: Forwarding | None = None  # forwards workers' lines to the resource tracker
         self._blocking: int | None = None  # the call that they wait behind
+        self._quick_function: Any = None  # the last one, while frames are handled
         self._dispatcher = dispatcher
         self._selector = selector
         self.packer: Packer = Packer(locks, self._want_manager)
@@ -73,7 +79,7 @@ class WorkerIO:
     def disown(self) -> None:
         """Release, in a forked copy of the process, what belongs to its parent."""
         self.packer.disown()
-        self.outcomes, self.questions = [], []
+        self.outcomes, self.unknown_outcomes, self.questions = [], [], []
         if self.forwarding is not None:
             self.forwarding.disown()
             self.forwarding = None
@@ -122,7 +128,7 @@ class WorkerIO:
         knows, generation = link.knows, link.slot.generation
         frames: list[Buffer] = []
         for call in calls:
-            assert call.payload is not None, "only packed calls are assigned"
+            assert call.payload, "only packed calls are assigned"
             number, payload, buffers, uses = call.payload
             for definition in uses:
                 if definition.number not in knows:  # 0, the number of loans, is always known
@@ -263,6 +269,7 @@ class WorkerIO:
                     link.ending = bytes(frame.payload).decode()
                 else:
                     raise ProtocolError(f"received a frame of kind {kind}, which no worker sends")
+        self._quick_function = None
 
     def _begun(self, link: Link, frame: Frame) -> None:
         sent = link.slot.sent
@@ -285,7 +292,15 @@ class WorkerIO:
             self.manager_wanted = True
         call.pid, call.begun_at, call.ended_at = link.pid, began, ended
         call.dropped = True
-        self.outcomes.append((call, frame, None))
+        if call.fn is self._quick_function or self._is_quick(call.fn):
+            self.outcomes.append((call, frame, None))
+        else:
+            self.unknown_outcomes.append((call, frame))
+
+    def _is_quick(self, fn: Any) -> bool:
+        is_quick = self.unpickling_pace.is_quick(fn)
+        self._quick_function = fn if is_quick else None
+        return is_quick
 
     def end(self, call: PoolFuture, error: BaseException) -> None:
         """Record that a call has ended with an error of the pool."""

@@ -47,6 +47,9 @@ LONG_CALL_SECONDS = 0.02
 NOVELTY = 0.25
 """The weight of the last call in the expected duration; the rest is the weight of the past."""
 
+BEING_PACKED: tuple[()] = ()
+"""The payload of a call that is being pickled by another thread than the one that sends it."""
+
 UNKNOWN_SECONDS = math.inf
 """The expected duration as long as no call has ended."""
 
@@ -107,7 +110,7 @@ class Dispatcher:
 
     def wants_slot(self) -> bool:
         """Whether another worker would have something to do."""
-        if len(self.slots) >= self._max_workers:
+        if len(self.slots) >= self._max_workers or self._is_first_being_packed():
             return False
         free = waiting = 0
         for slot in self.slots.values():
@@ -116,6 +119,11 @@ class Dispatcher:
             elif len(slot.sent) > 1:
                 waiting += len(slot.sent) - 1
         return len(self.queue) + (waiting if self.expected >= PREFETCH_SECONDS / 2 else 0) > free
+
+    def _is_first_being_packed(self) -> bool:
+        """Whether there is no worker yet, and it is being found out which modules the first one needs."""
+        queue = self.queue
+        return bool(not self.slots and queue and queue[0].payload is BEING_PACKED and not queue[0].dropped)
 
     def worker_ready(self, slot: WorkerSlot) -> None:
         """Note that a worker is initialised."""
@@ -187,7 +195,7 @@ class Dispatcher:
             if call.dropped:
                 queue.popleft()
                 continue
-            if call.payload is None:
+            if not call.payload:
                 break  # it must be packed first
             if call.limits is not None and (slot.sent or calls):
                 break  # a call with limits is sent alone, since its worker may be killed

@@ -76,6 +76,10 @@ class CheckedLock:
             levels.append(self._level)
         return is_acquired
 
+    def locked(self) -> bool:
+        """Whether a thread holds it; of a `Lock` only."""
+        return bool(self._lock.locked())
+
     def release(self) -> None:
         """Like `Lock.release`."""
         self._held.levels.remove(self._level)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import signal
 from concurrent.futures import InvalidStateError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk._notes import add_note
 from amltk.exceptions import TaskLimitError, WorkerLostError
@@ -19,8 +19,17 @@ if TYPE_CHECKING:
 
     from amltk.scheduling.executors.process_pool.future import PoolFuture
 
-    Outcome: TypeAlias = tuple[PoolFuture, Frame | None, BaseException | None]
-    """How a call ended: with a frame from a worker, or with an error of the pool."""
+
+class Unpickled(NamedTuple):
+    """What has come from a worker, unpickled: the result of a call, or its exception."""
+
+    result: Any
+    error: BaseException | None
+
+
+if TYPE_CHECKING:
+    Outcome: TypeAlias = tuple[PoolFuture, Frame | None, BaseException | Unpickled | None]
+    """How a call ended: with a frame from a worker, or else with an error of the pool, or what was a frame."""
 
 UNKNOWN_EXIT_CODE = -signal.NSIG
 """Stands for the exit code of a worker whose parent was killed with it."""
@@ -35,7 +44,10 @@ def tell(outcomes: Iterable[Outcome]) -> None:
     torn: BaseException | None = None
     for call, frame, why in outcomes:
         try:
-            result, error = (None, why) if frame is None else _read(frame, call)
+            if frame is not None:
+                result, error = unpickle(frame, call)
+            else:
+                result, error = why if isinstance(why, Unpickled) else (None, why)
             call.release()
             if error is None:
                 call.set_result(result)
@@ -49,9 +61,11 @@ def tell(outcomes: Iterable[Outcome]) -> None:
         raise torn
 
 
-def _read(frame: Frame, call: PoolFuture) -> tuple[Any, BaseException | None]:
+def unpickle(frame: Frame, call: PoolFuture) -> tuple[Any, BaseException | None]:
+    """The result or the exception that has come from a worker. This runs users' code."""
     if frame.kind == Kind.EXCEPTION:
-        return None, restore(pickle.loads(frame.payload), f"raised in worker {call.pid} by a call of {_name(call)}")
+        origin = f"raised in worker {call.pid} by a call of {_name(call)}"
+        return None, restore(pickle.loads(frame.payload), origin)
     try:
         return pickle.loads(frame.payload, buffers=frame.buffers), None
     except BaseException as error:  # noqa: BLE001 - this is the call's outcome

@@ -68,7 +68,7 @@ class WorkerManager:
     def needed(self) -> bool:
         """Whether `look_after` may have to run at once, apart from its schedule. Requires the lock."""
         return self._io.manager_wanted or (
-            self._dispatcher.wants_slot() and self._problems.retry_at is None and not self._starts.is_asking()
+            self._dispatcher.wants_slot() and self._problems.retry_at is None and not self._starts.must_wait()
         )
 
     def hurry(self, *, is_hurried: bool = True) -> None:

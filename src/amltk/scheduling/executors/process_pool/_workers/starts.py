@@ -66,12 +66,18 @@ class Starts:
         """
         while True:
             with self._pool.lock:
-                if not self._pool.dispatcher.wants_slot() or self.is_asking():
+                if not self._pool.dispatcher.wants_slot() or self.must_wait():
                     return
             self._start_one()
 
-    def is_asking(self) -> bool:
-        """Whether the maximum number of workers was requested that are not reported yet. Requires the lock."""
+    def must_wait(self) -> bool:
+        """Whether no worker can be started now. Requires the lock.
+
+        The maximum number of workers was requested that are not reported yet; or their initializer would have to wait
+        until what is being pickled is done, which may take long.
+        """
+        if self._pool.options.initialize is not None and self._pool.io.packer.is_busy():
+            return True
         return sum(not link.pid for link in self._pool.links.values()) >= MAX_UNANSWERED
 
     def _start_one(self) -> None:
