@@ -91,8 +91,11 @@ def in_rounds(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Counter[str]]:
 
     While a round is computed, the loop is held up, so that it finds all outcomes at once. The pool's thread, which
     would step in for it, is made to leave it alone: else who does what would depend on the time that a worker takes.
+    For the same reason nothing is pickled slowly, after the first time.
     """
     monkeypatch.setattr("amltk.scheduling.executors.process_pool._engine.pool_thread.LOOP_IDLE_SECONDS", GUARD)
+    monkeypatch.setattr("amltk.scheduling.executors.process_pool._engine.exchange.QUICK_SECONDS", GUARD)
+    monkeypatch.setattr("amltk.scheduling.executors.process_pool._io.pace.QUICK_SECONDS", GUARD)
 
     def run(in_flight: int) -> Counter[str]:
         with Gate() as gate:
@@ -108,8 +111,12 @@ def _run_rounds(in_flight: int, gate: Gate) -> None:
     scheduler = Scheduler.with_processes(1, initializer=set_the_clock)
     task, last = scheduler.task(no_op), scheduler.task(pass_gate)
     works: list[Any] = []
-    scheduler.on_start(lambda: task.submit(0))  # from which the pool learns how long calls take
     task.on_submitted(lambda future, _: works.append(future.work), max_calls=1)
+
+    @scheduler.on_start
+    def begin() -> None:  # from which the pool learns how long calls take, and how long they take to pickle
+        task.submit(0)
+        last.submit(gate.address)
 
     @scheduler.on_empty(max_calls=ROUNDS)
     def submit() -> None:
@@ -119,7 +126,7 @@ def _run_rounds(in_flight: int, gate: Gate) -> None:
         asyncio.get_running_loop().call_soon(hold_up)  # when all was sent
 
     def hold_up() -> None:
-        gate.wait_begun(scheduler.event_counts[scheduler.EMPTY])
+        gate.wait_begun(1 + scheduler.event_counts[scheduler.EMPTY])
 
     scheduler.run(display=False)
     assert works[0].begun_at == works[0].ended_at, "the worker's clock does not stand still"

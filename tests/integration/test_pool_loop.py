@@ -14,6 +14,7 @@ import pytest
 from amltk.scheduling import ExitState, Scheduler
 from amltk.scheduling.executors import ProcessPool
 from amltk.scheduling.executors.process_pool._engine import exchange
+from amltk.scheduling.executors.process_pool._io import pace
 from amltk.scheduling.executors.process_pool._io.worker_io import WorkerIO
 from tests.helpers.gate import GUARD
 from tests.helpers.workers import identity
@@ -103,6 +104,7 @@ def test_outcomes_are_told_while_others_submit_without_pause(monkeypatch: pytest
             another.join(GUARD)
 
     monkeypatch.setattr(exchange, "QUICK_SECONDS", GUARD)
+    monkeypatch.setattr(pace, "QUICK_SECONDS", GUARD)
     assert pool.submit(identity, 1).result(GUARD) == 1  # known to be unpickled quickly, from now on
 
     async def run() -> None:

@@ -3,7 +3,8 @@
 A thread that waits for one of them may hold only those before it:
 
 1. `Level.TURN` is held by the thread that makes a turn.
-2. `Level.PICKLING` is held while something is pickled for a worker, which runs users' code.
+2. `Level.PICKLING` is held while something is pickled for a worker, which runs users' code and may take long. A turn
+   does not wait for it: what cannot be pickled now, or quickly, is given to another thread, see `SlowPickling`.
 3. `Level.STATE` guards the life of the pool, the dispatcher, the links and the I/O. It is the innermost one: a thread
    that holds it never waits for another lock, runs users' code, or does anything that may block, except that the first
    call starts the pool's thread.
