@@ -69,7 +69,9 @@ class Engine:
             own=[*self._wakeup.sockets, *self._thread_wakeup.sockets],
         )
         self._manager = WorkerManager(pool, starts)
-        self._pickling = SlowPickling(self._io, lock, self._wakeup.set)
+        self._pickling = SlowPickling(
+            self._io, lock, wake=self._wakeup.set, on_error=lambda error: self._exchange.fail(error)
+        )
         self._exchange = Exchange(
             self._dispatcher,
             self._io,

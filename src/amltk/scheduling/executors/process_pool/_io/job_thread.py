@@ -18,11 +18,13 @@ class JobThread:
     Args:
         name: The name of the thread.
         lock: The pool's lock of the level `STATE`.
+        on_error: Called with what a job raises. The next ones are done all the same.
     """
 
-    def __init__(self, name: str, lock: Any) -> None:
+    def __init__(self, name: str, lock: Any, on_error: Callable[[BaseException], None]) -> None:
         self._name = name
         self._lock = lock
+        self._on_error = on_error
         self._jobs: deque[Callable[[], None]] = deque()
         self._is_running = False
         self._thread: threading.Thread | None = None
@@ -65,7 +67,10 @@ class JobThread:
     def _work(self) -> None:
         while True:
             while self._jobs:
-                self._jobs.popleft()()
+                try:
+                    self._jobs.popleft()()
+                except BaseException as error:  # noqa: BLE001 - passed on
+                    self._on_error(error)
             with self._lock:
                 if not self._jobs:
                     self._is_running = False

@@ -32,19 +32,22 @@ class SlowPickling:
         io: The pool's I/O, which sends what is pickled, and has the outcomes.
         lock: The pool's lock of the level `STATE`.
         wake: Has a turn made soon. May be called from any thread.
+        on_error: Called with what a callback of a future has raised that must not be lost, such as `SystemExit`.
 
     Attributes:
         is_late: Whether nobody waits for outcomes any more: they are delivered here.
     """
 
-    def __init__(self, io: WorkerIO, lock: Any, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, io: WorkerIO, lock: Any, *, wake: Callable[[], None], on_error: Callable[[BaseException], None]
+    ) -> None:
         self.is_late: bool = False
         self._io = io
         self._lock = lock
         self._wake = wake
         self._unpickling = 0  # outcomes that are being unpickled, or wait for it
-        self._packer_thread = JobThread("amltk-pickling", lock)
-        self._unpickler_thread = JobThread("amltk-unpickling", lock)
+        self._packer_thread = JobThread("amltk-pickling", lock, on_error)
+        self._unpickler_thread = JobThread("amltk-unpickling", lock, on_error)
 
     # ------------------------------------------------------------------ these require the lock
 
@@ -116,7 +119,10 @@ class SlowPickling:
     def _unpickle(self, outcomes: list[tuple[PoolFuture, Frame]]) -> None:
         for call, frame in outcomes:
             fn, began = call.fn, time.monotonic()
-            outcome: Outcome = (call, None, Unpickled(*unpickle(frame, call)))
+            try:
+                outcome: Outcome = (call, None, Unpickled(*unpickle(frame, call)))
+            except BaseException as error:  # noqa: BLE001 - this is the call's outcome
+                outcome = (call, None, error)
             self._io.unpickling_pace.note(fn, time.monotonic() - began)
             with self._lock:
                 self._unpickling -= 1
