@@ -69,9 +69,7 @@ class Engine:
             own=[*self._wakeup.sockets, *self._thread_wakeup.sockets],
         )
         self._manager = WorkerManager(pool, starts)
-        self._pickling = SlowPickling(
-            self._io, lock, wake=self._wakeup.set, on_error=lambda error: self._exchange.fail(error)
-        )
+        self._pickling = SlowPickling(self._io, lock, wake=self._wakeup.set, on_error=self._fail)
         self._exchange = Exchange(
             self._dispatcher,
             self._io,
@@ -97,6 +95,9 @@ class Engine:
     def broken(self) -> PoolBrokenError | None:
         """Why the pool is broken; None if it is not."""
         return self._exchange.broken
+
+    def _fail(self, error: BaseException) -> None:
+        self._exchange.fail(error)
 
     # ------------------------------------------------------------------ calls
 
