@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,9 +25,19 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 lock_order.check_order = True  # a pool breaks if a thread waits for its locks in another order
 
+# Without byte code on disk, each of the thousands of processes that tests start compiles the package again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell starts what runs in the background; tests of Ctrl-C would wait in vain.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Let `gc.collect()` pass over what stays to the end: a million objects of pytest and of the modules of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
