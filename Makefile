@@ -13,6 +13,12 @@ DEMO := $(VENV)/.installed-demo
 DEV  := $(VENV)/.installed-dev
 UNIT := $(VENV)/.installed-unit
 
+# Two processes run the tests, each the whole of what shares a cluster or a file (tests/groups.py): ARGS="-n 0" for one.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# Without byte code on disk, each of the thousands of processes that tests start compiles the package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # No look-up of newer versions.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
@@ -38,20 +44,20 @@ demo: $(DEMO) ## Set up and run examples/demo.py
 setup: $(DEV) ## Make the development environment, .venv
 
 test: $(DEV) ## Set up and run all tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 unit: $(UNIT) ## Run the unit tests only, with the few packages that they need
-	@$(BIN)/python -m pytest tests/unit $(ARGS)
+	@$(PYTEST) tests/unit $(ARGS)
 
 pool: $(UNIT) ## Run the tests of the process pool (those of the standard library included) and of what things cost
-	@$(BIN)/python -m pytest tests/stdlib tests/integration/test_pool_*.py tests/costs $(ARGS)
+	@$(PYTEST) tests/stdlib tests/integration/test_pool_*.py tests/costs $(ARGS)
 
 newest: ## Run the tests of the core with the newest versions of what users install, and say which are new
 	@$(MAKE) --no-print-directory VENV=.venv-newest .venv-newest/bin/python
 	@.venv-newest/bin/python -m pip --disable-pip-version-check --no-input -qq install --upgrade -r requirements/unit.in threadpoolctl loky
 	@.venv-newest/bin/python -m pip --disable-pip-version-check --no-input -qq install --no-deps --no-build-isolation -e .
 	@.venv-newest/bin/python requirements/newer.py
-	@.venv-newest/bin/python -m pytest tests/unit tests/integration/test_pool_*.py \
+	@.venv-newest/bin/python -m pytest -n 2 --dist loadgroup tests/unit tests/integration/test_pool_*.py \
 	  tests/integration/test_main_module.py tests/integration/test_travel.py $(ARGS) || { \
 	  .venv-newest/bin/python requirements/newer.py --failed; exit 1; }
 

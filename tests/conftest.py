@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from amltk.scheduling.executors.process_pool._state import lock_order
-from tests import leaks
+from tests import groups, leaks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,9 +25,27 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 lock_order.check_order = True  # a pool breaks if a thread waits for its locks in another order
 
+# Without byte code on disk, each of the thousands of processes that tests start compiles the package again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell starts what runs in the background; tests of Ctrl-C would wait in vain.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep together what shares something, where several processes run the tests (`-n 2 --dist loadgroup`)."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(groups.group_of(item)))
+
+
+def pytest_collection_finish() -> None:
+    """Let `gc.collect()` pass over what stays to the end: a million objects of pytest and of the modules of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from typing import Any
 
 import psutil
 
-PATIENCE = 5.0
-"""Seconds for which what is on its way out may stay."""
+PATIENCE = 30.0
+"""Seconds for which what is on its way out may stay: no test waits for them to pass, unless it has a leak."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -114,6 +114,7 @@ BACKENDS = (
         "Scheduler.with_ray({'num_cpus': RAY_CPUS // (workers + 1)})",
         RAY,
         engine="ray",
+        needs="ray",  # which is the last to follow a new CPython
     ),
     ExecutorAdapter("mpi", "mpi", "Scheduler.with_mpi(workers)", engine="mpi"),
 )

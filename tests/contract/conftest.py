@@ -61,7 +61,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[ExecutorAdapter]:
     """Each way to get a scheduler. Session-wide: the tests that share a cluster run together."""
     entry: ExecutorAdapter = request.param
     if not entry.is_installed:
-        pytest.skip(f"!!! NOT TESTED AS A GIVEN EXECUTOR: {entry.needs} is not installed")
+        pytest.skip(f"!!! NOT TESTED ON {entry}: {entry.needs} is not installed")
     with nullcontext() if entry.engine is None else (ENGINES | strangers.ENGINES)[entry.engine]():
         yield entry
 

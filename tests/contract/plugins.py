@@ -35,6 +35,7 @@ class Entry:
         check: Looks, after the run, whether it has done its work; given the task and what `make` was given.
         impossible: Whether the plugin refuses an executor with these capabilities, by a ValueError.
         takes_a_process: It has calls computed in a process of their own where the executor is in this one.
+        wraps: It wraps the function, and so works where that is computed; the others work in the driver only.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Entry:
     check: Callable[[Task[..., Any], Path], None] = lambda _task, _folder: None
     impossible: Callable[[Capabilities], bool] = lambda _: False
     takes_a_process: bool = False
+    wraps: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -85,27 +87,34 @@ PLUGINS = (
     Entry("limiter", lambda _: Limiter(max_calls=1000)),
     Entry("queue", lambda _: Limiter(max_concurrent=2, on_limit="queue"), check_queue),
     Entry("retry", lambda _: Retry(attempts=2, lost_workers=0, wait=0), check_retry),
-    Entry("comm", lambda _: Comm.Plugin(), check_comm),
+    Entry("comm", lambda _: Comm.Plugin(), check_comm, wraps=True),
     Entry(
         "limits",
         lambda _: Limits(wall_time="1 h", cpu_time="1 h", memory="100 GB"),
         impossible=lambda can: can.in_process and not can.in_loop,
         takes_a_process=True,
+        wraps=True,
     ),
-    Entry("threadpoolctl", lambda _: ThreadPoolCTLPlugin(max_threads=1)),
-    Entry("warning-filter", lambda _: WarningFilter("error", category=UserWarning)),
+    Entry("threadpoolctl", lambda _: ThreadPoolCTLPlugin(max_threads=1), wraps=True),
+    Entry("warning-filter", lambda _: WarningFilter("error", category=UserWarning), wraps=True),
     Entry(
         "emissions",
         lambda folder: EmissionsTrackerPlugin(
             output_dir=str(folder), country_iso_code="DEU", log_level="error", force_cpu_power=10, gpu_ids=[]
         ),
         check_emissions,
+        wraps=True,
     ),
-    Entry("pynisher", lambda _: PynisherPlugin(walltime_limit=3600, context="forkserver"), takes_a_process=True),
+    Entry(
+        "pynisher",
+        lambda _: PynisherPlugin(walltime_limit=3600, context="forkserver"),
+        takes_a_process=True,
+        wraps=True,
+    ),
     Entry("mlflow", lambda folder: MLflowPlugin("contract", tracking_uri=(folder / "mlflow").as_uri()), check_written),
     Entry("wandb", lambda folder: WandbPlugin(project="contract", dir=folder, mode="offline"), check_written),
     Entry("memo", lambda folder: Memo(folder / "memo"), check_memo),
-    Entry("call-folder", lambda folder: CallFolder(folder, capture=True), check_call_folder),
+    Entry("call-folder", lambda folder: CallFolder(folder, capture=True), check_call_folder, wraps=True),
 )
 
 
@@ -116,3 +125,21 @@ def cannot_talk(entries: tuple[Entry, ...], can: Capabilities) -> bool:
 
 ALONE = [(entry,) for entry in PLUGINS]
 PAIRS = [pair for pair in combinations(PLUGINS, 2) if {"comm", "memo"} != {entry.name for entry in pair}]
+
+MEMBERS = ("processes", "threads", "sequential", "dask-client")
+"""The executors that plugins are tested on: one of each kind, since plugins use only what a kind has in common."""
+
+
+def combinations_on(member: str) -> list[tuple[Entry, ...]]:
+    """Which plugins are tested on this executor: each alone, and the pairs for which the executor matters.
+
+    In the driver, a pair behaves the same on every executor, so one is enough: the pool of processes, where workers are
+    lost as well. Two plugins that wrap the function nest where it is computed: in a worker process, in a thread or in
+    the loop. A worker of Dask unpickles the same nested functions as a worker of the pool.
+    """
+    pairs = {
+        "processes": PAIRS,
+        "threads": [pair for pair in PAIRS if all(entry.wraps for entry in pair)],
+        "sequential": [pair for pair in PAIRS if all(entry.wraps for entry in pair)],
+    }
+    return [*ALONE, *pairs.get(member, [])]

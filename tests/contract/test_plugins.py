@@ -12,16 +12,13 @@ from amltk.scheduling import ExitState, Plugin
 from amltk.scheduling.plugins import PynisherPlugin
 from tests.contract import work
 from tests.contract.backends import BACKENDS
-from tests.contract.plugins import ALONE, PAIRS, Entry, cannot_talk
+from tests.contract.plugins import MEMBERS, Entry, cannot_talk, combinations_on
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from amltk.scheduling import Scheduler
     from amltk.scheduling.executors import Capabilities
-
-MEMBERS = ("processes", "threads", "sequential", "dask-client")
-"""The entries of the suite that these tests are run on; what plugins use of the others is what they have in common."""
 
 
 class NoteTaker(Plugin):
@@ -52,8 +49,16 @@ def assert_paired(notes: list[tuple[str, Any, str]]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of the libraries behind plugins
-@pytest.mark.parametrize("backend", [entry for entry in BACKENDS if entry.name in MEMBERS], ids=str, indirect=True)
-@pytest.mark.parametrize("entries", [*ALONE, *PAIRS], ids=lambda entries: "+".join(map(str, entries)))
+@pytest.mark.parametrize(
+    ("backend", "entries"),
+    [
+        pytest.param(backend, entries, id=f"{backend}-{'+'.join(map(str, entries))}")
+        for backend in BACKENDS
+        if backend.name in MEMBERS
+        for entries in combinations_on(backend.name)
+    ],
+    indirect=["backend"],
+)
 def test_outcomes_with_plugins(
     scheduler: Scheduler,
     capabilities: Capabilities,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-GUARD = 60.0
+GUARD = 180.0
 """Seconds after which something that should have happened is taken for a failure; no test waits for it to pass."""
 
 

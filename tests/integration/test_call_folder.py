@@ -68,7 +68,9 @@ def test_after_a_limit(tmp_path: Path, gate: Gate) -> None:
     task.on_result(lambda _, steps: results.append(steps))
     scheduler.on_start(lambda: task.submit(5, gate.address, 1))
     scheduler.run()
-    assert results == [[2, 3, 4]]
+    (steps,) = results
+    assert steps == list(range(steps[0], 5))
+    assert steps[0] > 0  # 2, unless a busy machine did not even get that far within the limit
 
 
 PROGRAM = """

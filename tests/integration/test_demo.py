@@ -56,7 +56,8 @@ def test_the_demo_tunes_and_ends_with_a_table(tmp_path: Path) -> None:
     assert "\x1b" not in ended.stdout + ended.stderr, "control codes do not belong in a file"
     assert re.search(r"^trial \d+: R² = .* the best so far$", ended.stdout, re.MULTILINE)
     assert re.search(r"^trial \d+: failed, Solver produced non-finite", ended.stdout, re.MULTILINE)
-    assert all(line.startswith("amltk: ") for line in ended.stderr.splitlines()), ended.stderr
+    slow = re.compile("worker .* is not ready after ")  # what a busy machine has the pool say
+    assert all(line.startswith("amltk: ") or slow.match(line) for line in ended.stderr.splitlines()), ended.stderr
     assert re.search(r"^amltk: running, .* pending", ended.stderr, re.MULTILINE)
     assert "the time is up" in ended.stdout
 

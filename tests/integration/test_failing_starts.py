@@ -54,13 +54,13 @@ PROGRAM = """
 
 WITHOUT_CAPABILITIES = (
     "setpriv",
-    "--reuid=65534",
+    f"--reuid={2**20 + os.getpid()}",  # of nobody else: all processes of a user count
     "--regid=65534",
     "--clear-groups",
     "--inh-caps=+dac_read_search,+dac_override",  # the interpreter may lie where only root looks
     "--ambient-caps=+dac_read_search,+dac_override",
 )
-"""Runs a program as a user whose processes are counted and limited, as root's are not."""
+"""Runs a program as a user of its own, whose processes are counted and limited, as root's are not."""
 
 
 def run_as_nobody(source: str) -> subprocess.CompletedProcess[str]:

@@ -18,15 +18,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing import heap
-from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import pytest
 
-import amltk
 from amltk import _compat
 from amltk.scheduling.executors.light_future import LightFuture
+from tests.helpers import sources
 from tests.helpers.script import run_script
 
 
@@ -435,11 +434,10 @@ def uses_of_insides(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 def test_nothing_else_reaches_into_other_packages() -> None:
     """All private names of CPython and of libraries are used in `amltk._compat` only."""
-    root = Path(amltk.__file__).parent
-    found = []
-    for path in root.rglob("*.py"):
-        where = path.relative_to(root).as_posix()
-        if where == "_compat.py":
-            continue
-        found += [f"{where}:{line}: {name}" for line, name in uses_of_insides(ast.parse(path.read_text("utf-8")))]
+    found = [
+        f"{module}:{line}: {name}"
+        for module, tree in sources.trees().items()
+        if module != "_compat.py"
+        for line, name in uses_of_insides(tree)
+    ]
     assert found == []

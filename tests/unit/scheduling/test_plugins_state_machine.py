@@ -318,5 +318,5 @@ class LifeOfPlugins(RuleBasedStateMachine):
         assert error is None or isinstance(error, allowed) or "review" in str(error), error
 
 
-LifeOfPlugins.TestCase.settings = settings(max_examples=100, stateful_step_count=25)
+LifeOfPlugins.TestCase.settings = settings(max_examples=70, stateful_step_count=25)
 TestLifeOfPlugins = LifeOfPlugins.TestCase

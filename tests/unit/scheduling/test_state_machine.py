@@ -371,5 +371,5 @@ class LifeOfARun(RuleBasedStateMachine):
         )
 
 
-LifeOfARun.TestCase.settings = settings(max_examples=120, stateful_step_count=30)
+LifeOfARun.TestCase.settings = settings(max_examples=80, stateful_step_count=30)
 TestLifeOfARun = LifeOfARun.TestCase

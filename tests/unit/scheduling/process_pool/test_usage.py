@@ -254,7 +254,7 @@ class Accounts(RuleBasedStateMachine):
 
 
 TestAccounts = Accounts.TestCase
-TestAccounts.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestAccounts.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 # ------------------------------------------------------------------------------------------------------------- memory
