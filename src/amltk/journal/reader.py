@@ -106,6 +106,22 @@ def open_log(folder: Folder, flags: int) -> int:
         raise unusable(folder, "opened", error) from error
 
 
+def read_record(folder: Folder, offset: int, end: int) -> Record:
+    """Read a record once more, of which it is known where it is.
+
+    Raises:
+        JournalError: It is not there any more.
+    """
+    file = open_log(folder, os.O_RDONLY)
+    try:
+        record = record_at(file, offset, end)
+    finally:
+        os.close(file)
+    if record is None:
+        raise JournalError(f"the journal {folder} has become shorter since it was last read: open it again")
+    return record
+
+
 def whole_frames(file: int, folder: Folder, position: Position, limit: int) -> Iterator[Frame]:
     """The frames from `position` on, until `limit` or where the last whole one ends.
 

@@ -17,8 +17,7 @@ from weakref import WeakValueDictionary
 
 from amltk.exceptions import JournalError
 from amltk.journal.folder import FOLDER_MODE, Folder
-from amltk.journal.format import record_at
-from amltk.journal.reader import Reader, open_log
+from amltk.journal.reader import Reader, read_record
 from amltk.journal.values import read_value
 from amltk.journal.writer import Writer
 
@@ -110,7 +109,9 @@ class Store:
             if entry is None:
                 return None
             try:
-                return _read(entry)
+                record = read_record(*entry)
+                value = read_value(entry.folder, record)
+                return None if value is None else Kept(record.kind, value)
             except (JournalError, OSError) as error:
                 _log.warning(
                     "what the memo %s has kept of a call is lost, so that it is computed: %s", self.path, error
@@ -203,16 +204,6 @@ class Store:
                     del self._entries[key]
             elif record.kind == Kind.CODE:
                 self._codes.setdefault((head["task"], head["version"]), set()).add(head["code"])
-
-
-def _read(entry: _Entry) -> Kept | None:
-    file = open_log(entry.folder, os.O_RDONLY)
-    try:
-        record = record_at(file, entry.offset, entry.end)
-    finally:
-        os.close(file)
-    value = None if record is None else read_value(entry.folder, record)
-    return None if record is None or value is None else Kept(record.kind, value)
 
 
 _stores: WeakValueDictionary[Path, Store] = WeakValueDictionary()
