@@ -33,6 +33,8 @@ def _state(summary: Summary) -> str:
         return ", ".join(["finished", *told])
     if summary.state == "interrupted":
         return "interrupted: its process was killed. Start the program again to continue"
+    if summary.state == "retried":
+        return "failed calls are forgotten. Start the program again to compute them once more"
     return summary.state
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from amltk.journal.folder import Folder
+    from amltk.journal.format import Record
 
 
 def open(folder: str | os.PathLike[str]) -> History:  # noqa: A001 - as `gzip.open` and its like
@@ -63,6 +64,7 @@ class History:
         """
         for record in self._reader.records():
             if record.call is None:
+                self._forget(record)
                 continue
             if record.kind == Kind.SUBMISSION:
                 self._calls[record.call] = Call.submitted_by(record)
@@ -71,6 +73,13 @@ class History:
                 self._calls.setdefault(record.call, Call(record.call)).end(record)
                 self._ends[record.call] = record.offset, record.end
         return [self._calls[number] for number in sorted(self._calls)]
+
+    def _forget(self, record: Record) -> None:
+        """Take back the ends of calls that are retried."""
+        for call in record.head.get("retried", ()) if record.kind == Kind.SESSION else ():
+            if call in self._calls:
+                self._calls[call] = self._calls[call].retried()
+                self._ends.pop(call, None)
 
     def value(self, number: int) -> bytes | None:
         """The pickle of what a call returned or raised; None if it has none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -51,6 +52,8 @@ class Overview:
         seed: The seed of the experiment; None if it has none yet.
         finished: Whether its run has ended, and nothing came after that.
         void: Numbers of records that are left out.
+        forgets_from: The number of the first failure that `amltk retry` has left out since the last session: from there
+            on the program may do something else than what is recorded. Infinite if there is none.
         noticed: For inputs during which a callback noticed that the time was up: at which question, and for how many
             seconds programs had used the journal by then.
     """
@@ -61,6 +64,7 @@ class Overview:
         self.seed: int | None = None
         self.finished = False
         self.void: set[int] = set()
+        self.forgets_from: float = math.inf
         self.noticed: dict[int, tuple[int, float]] = {}
         self._submissions: list[int] = []
         for frame in Reader(folder).frames():
@@ -75,8 +79,11 @@ class Overview:
             said = Record(*frame).head
             self.seed = said.get("seed", self.seed)
             self.began = self.began or time
-            for first, last in said.get("void", ()):
+            void = said.get("void", ())
+            for first, last in void:
                 self.void.update(range(first, last + 1))
+            is_retry = bool(said.get("retried"))
+            self.forgets_from = min(self.forgets_from, *(first for first, _ in void)) if is_retry else math.inf
         elif number:
             self.alive += max(0.0, time - self.latest)
         self.latest = time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import random
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from amltk.journal.format import Record
     from amltk.scheduling._journal.action import Action
     from amltk.scheduling._journal.options import Journal
+    from amltk.scheduling._journal.playback import RecordedInput
+
+_log = logging.getLogger(__name__)
 
 SEED_BITS = 64
 
@@ -201,7 +205,7 @@ class RunJournal:
                 self._void.append(playback.take_done().number)  # it goes further
                 continue
             if not self._is_same(record, action):
-                self._differ(description(record), action.label())
+                self._differ(description(record), action.label(), max(record.head["by"], self.current))
                 return None
             return playback.take_done()
 
@@ -227,13 +231,32 @@ class RunJournal:
         """
         while (record := self.playback.peek_done()) is not None:
             if record.kind != Kind.STOP:
-                self._differ(description(record), "nothing of the kind")
+                self._differ(description(record), "nothing of the kind", max(record.head["by"], self.current))
                 return
             self._void.append(self.playback.take_done().number)
 
-    def _differ(self, recorded: str, given: str) -> None:
-        """Go on from here without what is recorded, or raise."""
-        if self._options.on_mismatch == "branch":
+    def _differ(self, recorded: str, given: str, at: int, told: RecordedInput | None = None) -> None:
+        """Go on from here without what is recorded, or raise.
+
+        Args:
+            recorded: What is recorded.
+            given: What is done instead.
+            at: The number of the input that is answered.
+            told: An input that cannot be told.
+        """
+        branches = self._options.on_mismatch == "branch"
+        if not branches and self.is_behind_forgotten(at):
+            branches = True
+            _log.warning(
+                "the journal %s: without the failures that were forgotten, the program does something else. Recorded: "
+                "%s. Now: %s. It goes on from here; recorded results of equal calls are used",
+                self,
+                recorded,
+                given,
+            )
+        if branches:
+            if told is not None:
+                self.playback.put_back(told)
             records, numbers = self.playback.rest()
             self.recorded_results.add(records, self.playback.value)
             self._void_ranges += numbers
@@ -250,15 +273,17 @@ class RunJournal:
         """Whether something recorded was left out in this session."""
         return bool(self._void or self._void_ranges)
 
-    def differ_in_input(self, record: Record, recorded: str, given: str) -> None:
+    def differ_in_input(self, told: RecordedInput, recorded: str, given: str) -> None:
         """Leave an input out that cannot be told, or raise.
 
         Raises:
-            JournalMismatchError: Unless the user wants to go on from here.
+            JournalMismatchError: Unless the program may go on from here.
         """
-        if self._options.on_mismatch == "branch":
-            self._void.append(record.number)
-        self._differ(recorded, given)
+        self._differ(recorded, given, told.record.number, told)
+
+    def is_behind_forgotten(self, number: int) -> bool:
+        """Whether a record is behind a failure that was forgotten, so that the program may do something else there."""
+        return number >= self.playback.overview.forgets_from
 
     def leave_out(self, record: Record) -> None:
         """Leave a record out, from now on and in later sessions: the program goes further."""
