@@ -211,7 +211,11 @@ class JournaledSubmissions(Submissions):
                 assert isinstance(future.work, PlaceholderFuture)
                 future.work.set_result(_load_result(result, future))
                 continue
-            if not is_new:
+            call = future.call
+            if call is not None:
+                for plugin in call.task.plugins:
+                    plugin.resume(call)
+            if not is_new and (call is None or call.answer is None):
                 future.note_attempt(future.attempt + journal.playback.again.pop(future.number, 0) + 1)
                 journal.begin_again(action, future.attempt - 1)
             self._exchange(future, args, kwargs)

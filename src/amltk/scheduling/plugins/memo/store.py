@@ -119,6 +119,11 @@ class Store:
                 del self._entries[key]
                 return None
 
+    def has(self, key: bytes) -> bool:
+        """Whether something is known to be kept for a key."""
+        with self._lock:
+            return key in self._entries
+
     def keep(self, name: str, key: bytes, kept: Kept) -> None:
         """Keep an outcome of a function of this name.
 
