@@ -10,12 +10,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from amltk import _clock
-from amltk._labels import call_label
+from amltk._labels import call_label, value_in_short
 from amltk._shield import shielded
 from amltk.exceptions import JournalMismatchError
 from amltk.journal.kinds import Finish, Kind
 from amltk.journal.writer import Writer
-from amltk.scheduling._journal.playback import Playback, ranges
+from amltk.scheduling._journal.playback import Overview, Playback, ranges
 from amltk.scheduling._journal.recorded_results import RecordedResults
 from amltk.scheduling._journal.values import are_same, load
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SEED_BITS = 64
+
+_SUBMISSION, _STOP = map(int, (Kind.SUBMISSION, Kind.STOP))  # members are slow to reach
 
 REASONS = (
     "Nothing was computed, and the journal is unchanged. Usual reasons: a random generator without a seed (take"
@@ -88,13 +90,9 @@ class RunJournal:
 
     def __init__(self, options: Journal) -> None:
         self._options = options
-        self._writer = Writer(options.folder, sync=options.sync)
-        try:
-            self.playback: Playback = Playback(self._writer.folder)
-        except BaseException:
-            self._writer.close()
-            raise
-        overview = self.playback.overview
+        overview = Overview()
+        self._writer = Writer(options.folder, sync=options.sync, survey=overview.survey)
+        self.playback: Playback = Playback(self._writer.folder, overview)
         self.replaying: bool = overview.records > 1
         self.recording: bool = True
         self.current: int = 0
@@ -181,7 +179,7 @@ class RunJournal:
 
     def _write(self, action: Action, by: int) -> None:
         head = {**action.head, "by": by}
-        if action.kind == Kind.SUBMISSION:
+        if action.kind == _SUBMISSION:
             head["arguments"] = arguments_of(action)
         self._writer.add(action.kind, head, action.value, call=action.call, at=self.time())
 
@@ -196,12 +194,12 @@ class RunJournal:
             return None
         playback = self.playback
         while True:
-            if action.kind == Kind.SUBMISSION and not playback.submissions_left:
+            if not playback.submissions_left and action.kind == _SUBMISSION:
                 return None  # the program goes further, or the last records were lost
             record = playback.peek_done()
             if record is None:
                 return None
-            if record.kind == Kind.STOP and action.kind != Kind.STOP and record.head["by"] <= self.current:
+            if record.kind == _STOP and action.kind != _STOP and record.head["by"] <= self.current:
                 self._void.append(playback.take_done().number)  # it goes further
                 continue
             if not self._is_same(record, action):
@@ -213,10 +211,10 @@ class RunJournal:
         if record.kind != action.kind or record.head["by"] != self.current or record.call != action.call:
             return False
         said, head = record.head, action.head
-        if said.get("task") != head.get("task") or said.get("code") != head.get("code"):
+        if said.get("task") != head.get("task"):
             return False
-        if action.kind != Kind.SUBMISSION:
-            return True
+        if record.kind != _SUBMISSION:
+            return bool(said.get("code") == head.get("code"))
         value = self.playback.value(record)
         return value == action.value or (
             value is not None
@@ -353,8 +351,8 @@ class RunJournal:
 def arguments_of(action: Action) -> str:
     """The arguments of a submission, in short."""
     args, kwargs = action.given
-    if not kwargs and len(args) == 1 and type(args[0]) is int:  # takes a tenth of the time
-        return f"({args[0]})"
+    if not kwargs and len(args) == 1 and type(args[0]) in {int, float}:  # takes a tenth of the time
+        return f"({value_in_short(args[0])})"
     return call_label("", args, kwargs)
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Code = ExitState.Code
 
+_RESULT, _CANCELLED = map(int, (Kind.RESULT, Kind.CANCELLED))  # members are slow to reach
+
 END = "end"
 """The step in which the end of the run is announced."""
 
@@ -258,11 +260,11 @@ class InputRecorder:
         assert isinstance(work, PlaceholderFuture)
         if again := self.journal.playback.again.pop(record.call, 0):
             future.note_attempt(future.attempt + again)
-        if record.kind == Kind.CANCELLED:
+        if record.kind == _CANCELLED:
             work.end(None, None, cancelled=True)
         else:
             outcome = load(self.journal.playback.value(record), lambda: f"the outcome of {future.label}")
-            result, error = (outcome, None) if record.kind == Kind.RESULT else (None, outcome)
+            result, error = (outcome, None) if record.kind == _RESULT else (None, outcome)
             work.end(result, error)
         self._again(told, self._run.settlement.settle, work)
 

@@ -152,7 +152,8 @@ class JournaledSubmissions(Submissions):
             JournalUnsupportedError: This is no callback, or the task has a plugin that cannot be replayed.
             JournalError: The arguments cannot be pickled.
         """
-        check_in_callback(self._recorder, f"submit {callback_name(fn)}")
+        if not self._recorder.is_in_callback():
+            check_in_callback(self._recorder, f"submit {callback_name(fn)}")
         if task is not None:
             check_plugins(task)
         return super().submit(task, fn, args, kwargs, call)
