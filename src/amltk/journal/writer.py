@@ -163,6 +163,11 @@ class Writer:
         """The number that the next record gets."""
         return self._written + len(self._frames)
 
+    @property
+    def end(self) -> int:
+        """How many bytes the log has, as far as it is written: where the next record will begin."""
+        return self._end
+
     def add(
         self,
         kind: int,

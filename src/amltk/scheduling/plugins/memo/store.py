@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import suppress
 from enum import IntEnum
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,7 +23,7 @@ from amltk.journal.values import read_value
 from amltk.journal.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -59,9 +60,9 @@ class Kept(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """Where an outcome is."""
+    """Where an outcome is: the folder of its journal, and the bytes of its record."""
 
-    folder: Folder
+    path: Path
     offset: int
     end: int
 
@@ -109,8 +110,9 @@ class Store:
             if entry is None:
                 return None
             try:
-                record = read_record(*entry)
-                value = read_value(entry.folder, record)
+                folder = Folder(entry.path)
+                record = read_record(folder, entry.offset, entry.end)
+                value = read_value(folder, record)
                 return None if value is None else Kept(record.kind, value)
             except (JournalError, OSError) as error:
                 _log.warning(
@@ -160,11 +162,17 @@ class Store:
     def _write(self, kind: int, head: dict[str, str], value: bytes | None = None) -> None:
         if self._pid != os.getpid():  # a forked copy of the program is a session of its own
             self._pid, self._session, self._writer = os.getpid(), uuid4().hex, None
-        if self._writer is None:
-            self._writer = Writer(self.path / self._session)
-        self._writer.add(kind, head, value)
-        self._writer.flush()
-        self._read(self._session)
+        writer = self._writer = self._writer or Writer(self.path / self._session)
+        offset = writer.end
+        try:
+            writer.add(kind, head, value)
+            writer.flush()
+        except BaseException:
+            self._session, self._writer = uuid4().hex, None
+            with suppress(JournalError):
+                writer.close()
+            raise
+        self._note(kind, head, writer.folder.path, offset, writer.end)
 
     def _look(self) -> None:
         """Read what all sessions have written since the last time."""
@@ -181,6 +189,8 @@ class Store:
                     yield entry.name
 
     def _read(self, session: str) -> None:
+        if session == self._session and self._pid == os.getpid():
+            return  # what it has is known
         if session not in self._readers:
             reader = Reader(self.path / session)
             if not reader.folder.log.exists():
@@ -199,16 +209,18 @@ class Store:
         if reader.folder.log.stat().st_size == reader.position.offset:
             return
         for record in reader.records():
-            head = record.head
-            if record.kind in {Kind.RESULT, Kind.ERROR}:
-                key = bytes.fromhex(head["key"])
-                self._entries[key] = _Entry(reader.folder, record.offset, record.end)
-            elif record.kind == Kind.FORGOTTEN:
-                key = bytes.fromhex(head["key"])
-                if key in self._entries and self._entries[key].folder is reader.folder:
-                    del self._entries[key]
-            elif record.kind == Kind.CODE:
-                self._codes.setdefault((head["task"], head["version"]), set()).add(head["code"])
+            self._note(record.kind, record.head, reader.folder.path, record.offset, record.end)
+
+    def _note(self, kind: int, head: Mapping[str, str], path: Path, offset: int, end: int) -> None:
+        """Note what a record says."""
+        if kind in {Kind.RESULT, Kind.ERROR}:
+            self._entries[bytes.fromhex(head["key"])] = _Entry(path, offset, end)
+        elif kind == Kind.FORGOTTEN:
+            key = bytes.fromhex(head["key"])
+            if key in self._entries and self._entries[key].path == path:
+                del self._entries[key]
+        elif kind == Kind.CODE:
+            self._codes.setdefault((head["task"], head["version"]), set()).add(head["code"])
 
 
 _stores: WeakValueDictionary[Path, Store] = WeakValueDictionary()
