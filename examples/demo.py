@@ -18,8 +18,8 @@ from threadpoolctl import threadpool_limits
 from amltk.scheduling import Scheduler
 from amltk.scheduling.timeline import Timeline
 
-WORKERS = 2
-SECONDS = 20
+WORKERS, SECONDS = 2, 20
+JOURNAL = "demo-journal"  # the folder that outlives this process
 SPACE = {
     "hidden_layer_sizes": IntDistribution(8, 64, log=True),
     "activation": CategoricalDistribution(["relu", "tanh"]),
@@ -69,6 +69,12 @@ def launch(*_):
     trials[training.submit(**trial.params)] = trial
 
 
+@scheduler.on_start
+def go_on():
+    if scheduler.replaying:
+        print(f"going on with {JOURNAL}: nothing is trained twice. Remove this folder to begin anew")
+
+
 @scheduler.on_timeout
 def last_orders():
     print(f"the time is up, trials that are still training: {training.n_running}")
@@ -90,4 +96,4 @@ def show_results(state):
 
 
 if __name__ == "__main__":
-    show_results(scheduler.run(timeout=SECONDS, on_exception="continue", display=True))
+    show_results(scheduler.run(timeout=SECONDS, journal=JOURNAL, on_exception="continue", display=True))

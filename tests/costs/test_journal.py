@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from amltk.journal import Kind, Reader, Writer
+from amltk.scheduling import Scheduler
+from amltk.scheduling.plugins.memo.store import Kept, Store
+from amltk.scheduling.plugins.memo.store import Kind as MemoKind
 from tests.costs.counting import calls, instructions, most_bytes, per_task
+from tests.costs.executors import AtOnce
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,3 +55,47 @@ def test_reading(tmp_path: Path, at_most: Callable[..., None]) -> None:
     with most_bytes() as many:
         read(20_000)
     at_most("bytes for a recorded call of the past", (many["bytes"] - few["bytes"]) / 10_000, 20)
+
+
+def work(number: float) -> float:
+    """What is not computed."""
+    return number
+
+
+def search(folder: Path, n: int) -> None:
+    """A run with a journal, of n calls of which 64 are in flight."""
+    scheduler = Scheduler(AtOnce())
+    task = scheduler.task(work)
+    task.map(map(float, range(n)), in_flight=64)
+    scheduler.run(journal=folder, display=False)
+
+
+def test_a_run_with_a_journal(tmp_path: Path, at_most: Callable[..., None]) -> None:
+    """What a call costs in a run with a journal, and at its replay; of one of the past nothing is kept."""
+    folders = iter(tmp_path / str(n) for n in range(9))
+    cost = per_task(instructions, lambda n: search(next(folders), n))
+    at_most("instructions for a call that is recorded", cost.total, 2500, cost)
+    sizes = 1, 200, 400, 15_000, 30_000  # the last ones are larger than what is read at once
+    for n in sizes:
+        search(tmp_path / f"known {n}", n)
+    cost = per_task(instructions, lambda n: search(tmp_path / f"known {n}", n))
+    at_most("instructions for a call that is replayed", cost.total, 3000, cost)
+    with most_bytes() as few:
+        search(tmp_path / "known 15000", 15_000)
+    with most_bytes() as many:
+        search(tmp_path / "known 30000", 30_000)
+    at_most("bytes for a replayed call of the past", (many["bytes"] - few["bytes"]) / 15_000, 60)
+
+
+def test_a_memo_reads_nothing_that_it_has_written(tmp_path: Path, at_most: Callable[..., None]) -> None:
+    """What a session keeps it knows: it goes through no record."""
+    store = Store(tmp_path / "memo")
+
+    def keep(n: int) -> None:
+        for number in range(n):
+            store.keep("work", b"%020d" % number, Kept(MemoKind.RESULT, b"value"))
+
+    cost = per_task(calls, keep)
+    store.close()
+    at_most("records read for a result that is kept", cost.get("pread", 0), 0, cost)
+    at_most("calls for a result that is kept", cost.total, 40, cost)

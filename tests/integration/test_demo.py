@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import pty
 import re
@@ -20,6 +21,7 @@ import psutil
 import pytest
 
 import amltk
+import amltk.journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +73,30 @@ def test_the_demo_tunes_and_ends_with_a_table(tmp_path: Path) -> None:
     page = tmp_path / "demo-timeline.html"
     assert ended.stdout.rstrip().endswith(f": {page}")
     assert page.read_text().count("evaluate") > 0
+
+
+def test_the_demo_survives_its_process(tmp_path: Path) -> None:
+    """Killed in the middle and started again, it says in one line that it goes on, and trains nothing twice."""
+    command = [sys.executable, DEMO]
+    demo = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment(PYTHONUNBUFFERED="1"), cwd=tmp_path
+    )
+    with demo:
+        assert demo.stdout is not None
+        ended = [line for line in itertools.islice(demo.stdout, 2) if line.startswith("trial")]
+        demo.kill()
+    before = {call.number: call.ended for call in amltk.journal.open(tmp_path / "demo-journal").calls()}
+    again = subprocess.run(
+        command, capture_output=True, text=True, timeout=GUARD, env=environment(), check=False, cwd=tmp_path
+    )
+    assert again.returncode == 0, again.stderr
+    lines = again.stdout.splitlines()
+    assert lines[0].startswith("going on with demo-journal: nothing is trained twice.")
+    assert lines[1 : 1 + len(ended)] == [line.rstrip() for line in ended]
+    assert "the run ended by TIMEOUT" in again.stdout
+    after = {call.number: call.ended for call in amltk.journal.open(tmp_path / "demo-journal").calls()}
+    assert {number: after[number] for number, at in before.items() if at is not None}.items() <= before.items()
+    assert len(after) > len(before)
 
 
 def test_the_demo_in_a_terminal_is_drawn_and_can_be_interrupted(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`verify`, `repair` and `rewind`."""
+"""`verify`, `repair`, `rewind` and `retry`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,21 @@ def repair(options: argparse.Namespace) -> int:
 def rewind(options: argparse.Namespace) -> int:
     """Go back to an earlier moment."""
     return _tell(options.folder, journal.rewind(options.folder, to=options.to, call=options.to_call))
+
+
+def retry(options: argparse.Namespace) -> int:
+    """Forget failures."""
+    done = journal.retry(options.folder, options.call)
+    if not done.calls:
+        print(f"{options.folder}: nothing to do: no call has failed")
+        return 0
+    print(f"{options.folder}: start the program again to compute {len(done.calls):,} failed calls once more")
+    if done.answered:
+        print(
+            f"Callbacks had submitted calls when call {done.answered[0]} failed. From there on they may do something "
+            "else now; recorded results of equal calls are used"
+        )
+    return 0
 
 
 def _tell(folder: str, cut: Cut) -> int:

@@ -68,6 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     where = back.add_mutually_exclusive_group(required=True)
     where.add_argument("--to", type=int, metavar="N", help="keep the records with numbers below N")
     where.add_argument("--to-call", type=int, metavar="N", help="keep what precedes the submission of call N")
+    again = add("retry", care.retry, "Forget failures: the program, started again, computes these calls once more.")
+    which = again.add_mutually_exclusive_group(required=True)
+    which.add_argument("--failed", action="store_true", help="all calls that raised, or whose worker was lost")
+    which.add_argument("--call", type=int, nargs="+", metavar="N", help="only the calls with these numbers")
     return parser
 
 

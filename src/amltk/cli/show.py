@@ -29,10 +29,12 @@ def _state(summary: Summary) -> str:
         unknown = " (on another machine, so it may have ended)" if summary.owner.is_alive() is None else ""
         return f"running, {summary.owner}{unknown}"
     if summary.state == "finished":
-        told = [str(text) for key in ("code", "reason") if (text := summary.finish.get(key))]
+        told = dict.fromkeys(str(text) for key in ("code", "reason") if (text := summary.finish.get(key)))
         return ", ".join(["finished", *told])
     if summary.state == "interrupted":
         return "interrupted: its process was killed. Start the program again to continue"
+    if summary.state == "retried":
+        return "failed calls are forgotten. Start the program again to compute them once more"
     return summary.state
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from zlib import crc32
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
 VERSION: tuple[int, int] = (1, 0)
 """Major and minor number of the format. A greater major one cannot be read here; a greater minor one can."""
@@ -201,7 +201,7 @@ def encode_reference(value: bytes) -> bytes:
     return _REFERENCE.pack(len(value), crc32(value))
 
 
-def frames(file: int, signature: bytes, position: Position, limit: int) -> Iterator[Frame]:
+def frames(file: int, signature: bytes, position: Position, limit: int) -> Generator[Frame, None, Position]:
     """The frames of records from `position` on, until `limit` or the first one that is not whole.
 
     Args:
@@ -209,6 +209,9 @@ def frames(file: int, signature: bytes, position: Position, limit: int) -> Itera
         signature: What its records begin with.
         position: Where to begin.
         limit: Up to where to read, in bytes.
+
+    Returns:
+        The place behind the last one.
     """
     offset, expected = position
     buffer, at, wanted = b"", 0, 0
@@ -219,17 +222,18 @@ def frames(file: int, signature: bytes, position: Position, limit: int) -> Itera
         while (start := at + fixed) <= available:
             found, kind, place, number, call, time, size, head_size = unpack(buffer, at)
             if found != signature or number != expected or not head_size <= size <= _MAX_SIZE:
-                return
+                return Position(offset + at, expected)
             stop = start + size
             end = stop + tail
             if end > available:
                 wanted = end - available
                 break
             if crc32(buffer[at:end]) != _RESIDUE:
-                return
+                return Position(offset + at, expected)
             yield number, kind, call, time, place, offset + at, offset + end, buffer, start, start + head_size, stop
             at, expected = end, expected + 1
         offset, buffer = offset + at, buffer[at:]
+    return Position(offset, expected)
 
 
 def position_after(frame: Frame) -> Position:

@@ -74,6 +74,7 @@ class Session(TypedDict, total=False):
         seed: The seed of `scheduler.random`; only in the first session.
         void: Ranges of records, each by its first and its last number, that this session has left out: what had ended
             the run, where the program now goes further, or what is not done any more.
+        retried: The numbers of calls whose failures `amltk retry` has left out by this record: there was no program.
     """
 
     program: list[str]
@@ -84,6 +85,7 @@ class Session(TypedDict, total=False):
     amltk: str
     seed: int
     void: list[tuple[int, int]]
+    retried: list[int]
 
 
 class Submission(TypedDict, total=False):

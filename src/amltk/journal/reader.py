@@ -24,7 +24,7 @@ from amltk.journal.kinds import Kind
 from amltk.journal.values import read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from amltk.journal.format import Frame
 
@@ -106,8 +106,24 @@ def open_log(folder: Folder, flags: int) -> int:
         raise unusable(folder, "opened", error) from error
 
 
-def whole_frames(file: int, folder: Folder, position: Position, limit: int) -> Iterator[Frame]:
-    """The frames from `position` on, until `limit` or where the last whole one ends.
+def read_record(folder: Folder, offset: int, end: int) -> Record:
+    """Read a record once more, of which it is known where it is.
+
+    Raises:
+        JournalError: It is not there any more.
+    """
+    file = open_log(folder, os.O_RDONLY)
+    try:
+        record = record_at(file, offset, end)
+    finally:
+        os.close(file)
+    if record is None:
+        raise JournalError(f"the journal {folder} has become shorter since it was last read: open it again")
+    return record
+
+
+def whole_frames(file: int, folder: Folder, position: Position, limit: int) -> Generator[Frame, None, Position]:
+    """The frames from `position` on, until `limit` or where the last whole one ends; returns the place behind that.
 
     Raises:
         JournalError: It is no journal.
@@ -117,14 +133,12 @@ def whole_frames(file: int, folder: Folder, position: Position, limit: int) -> I
     signature = read_signature(file)
     if not signature.startswith(MARK[: len(signature)]) and find_record(file, MARK, START, limit) is None:
         raise JournalError(f"{folder.log} is not the log of a journal: pass the folder of a journal, or a new one")
-    frame = None
-    for frame in frames(file, signature, position, limit):
-        if not frame[0]:
-            _check_version(folder, Record(*frame))
-        yield frame
-    position = position if frame is None else position_after(frame)
-    if position.offset < limit:
-        check_end(file, folder, position, limit)
+    if position == START and (first := record_at(file, 0, limit)) is not None and not first.number:
+        _check_version(folder, first)
+    end = yield from frames(file, signature, position, limit)
+    if end.offset < limit:
+        check_end(file, folder, end, limit)
+    return end
 
 
 def check_end(file: int, folder: Folder, position: Position, limit: int) -> None:

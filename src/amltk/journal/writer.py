@@ -9,7 +9,7 @@ import weakref
 from bisect import bisect_right
 from collections import deque
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from amltk import _clock
 from amltk.exceptions import JournalError, JournalWriteError
@@ -24,7 +24,6 @@ from amltk.journal.format import (
     Position,
     encode,
     encode_reference,
-    position_after,
     read_signature,
 )
 from amltk.journal.kinds import Header, Kind
@@ -33,11 +32,16 @@ from amltk.journal.reader import whole_frames
 from amltk.journal.values import write_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Self
+
+    from amltk.journal.format import Frame
 
 Sync = Literal["process", "machine"]
 """What a record outlives: the end of the process, or a loss of power, too."""
+
+Survey: TypeAlias = "Callable[[Iterator[Frame]], object]"
+"""Goes through frames."""
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +72,7 @@ class Writer:
         folder: The folder.
         sync: What a record outlives once `flush` has returned: with "process" the end of this process, however it ends;
             with "machine" a loss of power, too, which takes as long as the disk needs.
+        survey: Is given the frames of the log while they are checked, so that a program reads it no second time.
 
     Attributes:
         folder: The folder.
@@ -81,7 +86,9 @@ class Writer:
         ValueError: `sync` is something else.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | Folder, *, sync: Sync = "process") -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str] | Folder, *, sync: Sync = "process", survey: Survey | None = None
+    ) -> None:
         if sync not in get_args(Sync):
             raise ValueError(f'sync={sync!r}: must be "process" or "machine"')
         self.folder: Folder = (folder if isinstance(folder, Folder) else Folder(folder)).make()
@@ -93,7 +100,7 @@ class Writer:
         self._releases: list[Callable[[], object]] = []
         self._descriptors: list[int] = []
         try:
-            self._acquire()
+            self._acquire(survey)
         except OSError as error:
             self._release()
             raise unusable(self.folder, "opened for writing", error) from error
@@ -102,13 +109,13 @@ class Writer:
             raise
         _open.add(self)
 
-    def _acquire(self) -> None:
+    def _acquire(self, survey: Survey | None) -> None:
         lock = Lock(self.folder.lock)
         self._releases.append(lock.release)
         self._log_file = self._opened(self.folder.log, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         self._directory = self._opened(self.folder.values, os.O_RDONLY | os.O_DIRECTORY)
         self._descriptors.append(lock.descriptor)
-        self._end, self._written = self._cut_end()
+        self._end, self._written = self._cut_end(survey)
         if self._written:
             self._signature = read_signature(self._log_file)
         else:
@@ -120,11 +127,19 @@ class Writer:
         self._descriptors.append(descriptor)
         return descriptor
 
-    def _cut_end(self) -> Position:
+    def _cut_end(self, survey: Survey | None) -> Position:
         """Check the log, cut an incomplete record off, return where the next one will begin."""
         size = os.fstat(self._log_file).st_size
-        last = deque(whole_frames(self._log_file, self.folder, START, size), maxlen=1)
-        position = position_after(last[0]) if last else START
+        position = START
+
+        def checked() -> Iterator[Frame]:
+            nonlocal position
+            position = yield from whole_frames(self._log_file, self.folder, START, size)
+
+        frames = checked()
+        if survey is not None:
+            survey(frames)
+        deque(frames, maxlen=0)
         self.cut = size - position.offset
         if self.cut:
             os.ftruncate(self._log_file, position.offset)
@@ -147,6 +162,11 @@ class Writer:
     def number(self) -> int:
         """The number that the next record gets."""
         return self._written + len(self._frames)
+
+    @property
+    def end(self) -> int:
+        """How many bytes the log has, as far as it is written: where the next record will begin."""
+        return self._end
 
     def add(
         self,

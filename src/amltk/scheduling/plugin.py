@@ -75,6 +75,12 @@ class Plugin:
         call.function, call.args, call.kwargs = changed
         return True
 
+    def resume(self, call: Call) -> None:
+        """Called before the executor gets a call that an earlier session submitted, in a run with a journal.
+
+        The call has been prepared in the replay, and has no outcome. If `call.answer` is set, it is not computed.
+        """
+
     def calls_left(self) -> int | None:
         """How many more submissions the plugin allows, so that displays can show the progress; None if unlimited."""
         return None

@@ -14,8 +14,11 @@ from amltk.scheduling.executors.light_future import LightFuture
 from amltk.testing.virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
+    from typing import Self
 
+    from amltk.testing.recorded_calls import RecordedCalls
     from amltk.types import Duration
 
 P = ParamSpec("P")
@@ -95,6 +98,7 @@ class SimulatedExecutor(Executor):
 
     Attributes:
         n_workers: How many workers there are.
+        seed: The seed of `scheduler.random` in the run that `from_journal` plays; None if there is none.
         n_ended: How many calls have left a worker: succeeded, failed, or cancelled while running.
         busy: Virtual seconds that those calls took, summed over all workers.
         epoch: The time that `execution_info` gives for virtual time 0, in seconds since the epoch, chosen so that the
@@ -113,6 +117,7 @@ class SimulatedExecutor(Executor):
         self.n_ended: int = 0
         self.busy: float = 0.0
         self.epoch: float = 0.0
+        self.seed: int | None = None
         self._seconds: float | None = None if callable(duration) else check_seconds("duration", duration)
         self._duration: Any = duration
         self._outcome = outcome
@@ -121,6 +126,48 @@ class SimulatedExecutor(Executor):
         self._free = [f"worker {n}" for n in reversed(range(n_workers))]
         self._waiting: deque[SimulatedFuture] = deque()
         self._shut_down = False
+        self._recorded: RecordedCalls | None = None
+
+    @classmethod
+    def from_journal(
+        cls,
+        folder: str | os.PathLike[str],
+        n_workers: int | None = None,
+        duration: Duration | Callable[..., Duration] | None = None,
+        *,
+        outcome: Callable[..., Any] | None = None,
+    ) -> Self:
+        """Plays the calls of a recorded run: each takes as long as it did then, and returns or raises the same.
+
+        So other callbacks are judged on that run, in virtual time: another rule to stop it, fewer workers.
+
+        A call is found by the name of its task and by its arguments, whatever its place in the order. Outcomes of
+        equal calls come in their order, then the last one again. So the program must propose what was proposed then:
+        `scheduler.random.seed(executor.seed)` makes `scheduler.random` draw the same numbers. What was cancelled or
+        pending has no outcome. Values are unpickled: play only journals that you trust.
+
+        Args:
+            folder: The folder of the journal, of a run with any executor. It is only read.
+            n_workers: How many calls run at a time, at least 1. None for as many as ran at a time then.
+            duration: How long calls take that the journal has no outcome of, as for the class. None to refuse them: the
+                submission raises a LookupError.
+            outcome: What those calls return or raise, as for the class.
+
+        Raises:
+            JournalError: The journal cannot be read, or not all arguments can be loaded; see its subclasses.
+            TypeError: As for the class.
+            ValueError: As for the class.
+        """
+        from amltk.testing.recorded_calls import RecordedCalls, played_duration, played_outcome  # few programs need it
+
+        recorded = RecordedCalls(folder, is_any_allowed=duration is not None)
+        workers = recorded.most_at_once if n_workers is None else n_workers
+        other = 0.0 if duration is None else duration
+        if not callable(other):
+            other = check_seconds("duration", other)
+        executor = cls(workers, played_duration(other), outcome=played_outcome(outcome))
+        executor._recorded, executor.seed = recorded, recorded.seed
+        return executor
 
     @property
     def makespan(self) -> float:
@@ -137,6 +184,7 @@ class SimulatedExecutor(Executor):
 
         Raises:
             RuntimeError: After `shutdown`; or when called outside the run's loop, or in a loop without virtual time.
+            LookupError: The journal that `from_journal` plays has no outcome of the call.
         """
         if self._shut_down:
             raise RuntimeError("this SimulatedExecutor was shut down; create a new one")
@@ -147,7 +195,8 @@ class SimulatedExecutor(Executor):
             loop = None
         if loop is not self._loop or loop is None:
             loop = self._enter(loop)
-        future = SimulatedFuture(self, fn, args, kwargs)
+        played = fn if self._recorded is None else self._recorded.find(fn, args, kwargs)
+        future = SimulatedFuture(self, played, args, kwargs)
         if self._free:
             self._begin(future, loop.time())
         else:

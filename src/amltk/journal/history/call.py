@@ -73,6 +73,10 @@ class Call:
             submitted=record.time,
         )
 
+    def retried(self) -> Call:
+        """The call as it is when its failure is forgotten, before it is computed again."""
+        return Call(self.number, self.task, self.arguments, attempt=self.attempt, submitted=self.submitted)
+
     def end(self, record: Record) -> None:
         """Take over how it ended."""
         head = record.head

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from amltk import _extras
-from amltk.exceptions import JournalError
-from amltk.journal.format import START, Position
+from amltk.journal.format import START
 from amltk.journal.history.call import STATES, Call
 from amltk.journal.history.summary import Summary, summarize
 from amltk.journal.kinds import Kind
-from amltk.journal.reader import Reader
+from amltk.journal.reader import Reader, read_record
 
 if TYPE_CHECKING:
     import os
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from amltk.journal.folder import Folder
+    from amltk.journal.format import Record
 
 
 def open(folder: str | os.PathLike[str]) -> History:  # noqa: A001 - as `gzip.open` and its like
@@ -49,7 +49,7 @@ class History:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._reader = Reader(folder)
         self._calls: dict[int, Call] = {}
-        self._ends: dict[int, Position] = {}
+        self._ends: dict[int, tuple[int, int]] = {}  # where the records of ends begin and end, in bytes
 
     @property
     def folder(self) -> Folder:
@@ -64,14 +64,22 @@ class History:
         """
         for record in self._reader.records():
             if record.call is None:
+                self._forget(record)
                 continue
             if record.kind == Kind.SUBMISSION:
                 self._calls[record.call] = Call.submitted_by(record)
                 self._ends.pop(record.call, None)
             elif record.kind in STATES:
                 self._calls.setdefault(record.call, Call(record.call)).end(record)
-                self._ends[record.call] = Position(record.offset, record.number)
+                self._ends[record.call] = record.offset, record.end
         return [self._calls[number] for number in sorted(self._calls)]
+
+    def _forget(self, record: Record) -> None:
+        """Take back the ends of calls that are retried."""
+        for call in record.head.get("retried", ()) if record.kind == Kind.SESSION else ():
+            if call in self._calls:
+                self._calls[call] = self._calls[call].retried()
+                self._ends.pop(call, None)
 
     def value(self, number: int) -> bytes | None:
         """The pickle of what a call returned or raised; None if it has none.
@@ -86,10 +94,7 @@ class History:
             JournalDamagedError: The value is not there, or is not what was written.
             JournalError: It was cut off since it was read.
         """
-        reader = Reader(self.folder, position=self._ends[number])
-        if (record := next(reader.records(), None)) is None:
-            raise JournalError(f"the journal {self.folder} has become shorter since it was last read: open it again")
-        return reader.value(record)
+        return self._reader.value(read_record(self.folder, *self._ends[number]))
 
     def df(self) -> pd.DataFrame:
         """The calls as a DataFrame, one row each, with times in UTC. Needs pandas.

@@ -35,7 +35,8 @@ class Summary:
     """How an experiment stands.
 
     Attributes:
-        state: "new", "running", "finished", "suspended", or "interrupted": its process has ended without a word.
+        state: "new", "running", "finished", "suspended", "retried": failed calls are computed again when the program is
+            started, or "interrupted": its process has ended without a word.
         owner: The process that uses it; None if there is none. If it is on another machine, it may have ended.
         finish: What the record of the end says; empty if the experiment has not finished.
         sessions: How often a program was started for it.
@@ -75,6 +76,8 @@ class _Survey:
         """Of each call without an end, where its submission is."""
         self.states = bytearray()
         """Of each call, by its number, the kind of its latest record of those that submit or end it."""
+        self.failed: dict[int, int] = {}
+        """Of each call that has failed at least once, where its submission is."""
         self.last: deque[tuple[int, int]] = deque(maxlen=SHOWN)
         self.low = self.high = (0, 0)
         self.lowest, self.highest = math.inf, -math.inf
@@ -103,6 +106,7 @@ class _Survey:
                     if found is not None and not self.lowest <= (value := float(found[1])) <= self.highest:
                         self._rank(value, where)
                 elif STATES[kind] in FAILED:
+                    self.failed[call] = where[0]
                     self.summary.errors[str(Record(*frame).head.get("type", STATES[kind]))] += 1
         self.summary.latest = None if frame is None else frame[3]
 
@@ -115,7 +119,12 @@ class _Survey:
     def _note(self, frame: Frame) -> None:
         """Follow the sessions."""
         summary, kind = self.summary, frame[1]
-        if kind == Kind.SESSION:
+        if kind == Kind.SESSION and (retried := Record(*frame).head.get("retried")):
+            summary.state, summary.finish = "retried", {}
+            for call in retried:
+                self.states[call] = int(Kind.SUBMISSION)
+                self.pending[call] = self.failed.get(call, 0)
+        elif kind == Kind.SESSION:
             summary.sessions += 1
             summary.began = summary.began or frame[3]
             summary.state, summary.finish = "interrupted", {}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from amltk.journal.format import Record
+from amltk.journal.format import Place, Record
 from amltk.journal.kinds import Kind
 from amltk.journal.reader import Reader
 
@@ -13,15 +15,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from amltk.journal.folder import Folder
+    from amltk.journal.format import Frame
 
 _BY = b'"by":'
 """In the heads of records of what callbacks did."""
 
-_INPUTS = frozenset({Kind.RESULT, Kind.EXCEPTION, Kind.LOST, Kind.TIMER, Kind.STEP, Kind.REQUEST})
+_INPUTS = frozenset(map(int, (Kind.RESULT, Kind.EXCEPTION, Kind.LOST, Kind.TIMER, Kind.STEP, Kind.REQUEST)))
 """Records of these kinds are of inputs."""
 
-_EITHER = frozenset({Kind.SUBMISSION, Kind.NOTE, Kind.CANCELLED, Kind.STOP})
+_EITHER = frozenset(map(int, (Kind.SUBMISSION, Kind.NOTE, Kind.CANCELLED, Kind.STOP)))
 """Records of these kinds are of inputs, or of what a callback did: these have a `by`."""
+
+_SESSION, _SUBMISSION, _STOP = map(int, (Kind.SESSION, Kind.SUBMISSION, Kind.STOP))  # members are slow to reach
+_INLINE = int(Place.INLINE)
 
 Void = list[tuple[int, int]]
 """Ranges of numbers of records, first and last ones included."""
@@ -51,41 +57,52 @@ class Overview:
         seed: The seed of the experiment; None if it has none yet.
         finished: Whether its run has ended, and nothing came after that.
         void: Numbers of records that are left out.
+        forgets_from: The number of the first failure that `amltk retry` has left out since the last session: from there
+            on the program may do something else than what is recorded. Infinite if there is none.
         noticed: For inputs during which a callback noticed that the time was up: at which question, and for how many
             seconds programs had used the journal by then.
     """
 
-    def __init__(self, folder: Folder) -> None:
-        self.records = 0
+    def __init__(self) -> None:
+        self.records = self.submissions = 0
         self.alive = self.latest = self.began = 0.0
         self.seed: int | None = None
         self.finished = False
         self.void: set[int] = set()
+        self.forgets_from: float = math.inf
         self.noticed: dict[int, tuple[int, float]] = {}
-        self._submissions: list[int] = []
-        for frame in Reader(folder).frames():
-            self._note(frame)
-        self.submissions = len(self._submissions) - sum(number in self.void for number in self._submissions)
-        del self._submissions
 
-    def _note(self, frame: Any) -> None:
-        number, kind, _, time, _, _, _, buffer, head, behind, _ = frame
-        self.records = number + 1
-        if kind == Kind.SESSION:
-            said = Record(*frame).head
-            self.seed = said.get("seed", self.seed)
-            self.began = self.began or time
-            for first, last in said.get("void", ()):
-                self.void.update(range(first, last + 1))
-        elif number:
-            self.alive += max(0.0, time - self.latest)
-        self.latest = time
-        self.finished = kind == Kind.FINISH
-        if kind == Kind.SUBMISSION:
-            if buffer.find(_BY, head, behind) >= 0:
-                self._submissions.append(number)
-        elif kind == Kind.STOP and "check" in (said := Record(*frame).head):
-            self.noticed[said["by"]] = said["check"], said["alive"]
+    def survey(self, frames: Iterator[Frame]) -> None:
+        """Go through all records. It looks as it does since it is about millions of them."""
+        latest = alive = 0.0
+        submissions = array("Q")
+        frame: Frame | None = None
+        for frame in frames:
+            number, kind, time = frame[0], frame[1], frame[3]
+            if kind == _SESSION:
+                self._note_session(Record(*frame))
+            elif time > latest and number:
+                alive += time - latest
+            latest = time
+            if kind == _SUBMISSION:
+                if frame[7].find(_BY, frame[8], frame[9]) >= 0:
+                    submissions.append(number)
+            elif kind == _STOP and "check" in (said := Record(*frame).head):
+                self.noticed[said["by"]] = said["check"], said["alive"]
+        if frame is not None:
+            self.records, self.finished = frame[0] + 1, frame[1] == Kind.FINISH
+        self.alive, self.latest = alive, latest
+        self.submissions = len(submissions) - (sum(map(self.void.__contains__, submissions)) if self.void else 0)
+
+    def _note_session(self, record: Record) -> None:
+        said = record.head
+        self.seed = said.get("seed", self.seed)
+        self.began = self.began or record.time
+        void = said.get("void", ())
+        for first, last in void:
+            self.void.update(range(first, last + 1))
+        is_retry = bool(said.get("retried"))
+        self.forgets_from = min(self.forgets_from, *(first for first, _ in void)) if is_retry else math.inf
 
 
 class Playback:
@@ -96,18 +113,19 @@ class Playback:
 
     Args:
         folder: The journal.
+        overview: What has to be known before.
 
     Attributes:
-        overview: What has to be known before.
+        overview: As given.
         submissions_left: How many recorded submissions have not been taken.
         again: How often calls were computed once more, by their numbers.
     """
 
-    def __init__(self, folder: Folder) -> None:
-        self.overview: Overview = Overview(folder)
-        self.submissions_left: int = self.overview.submissions
+    def __init__(self, folder: Folder, overview: Overview) -> None:
+        self.overview: Overview = overview
+        self.submissions_left: int = overview.submissions
         self._reader = Reader(folder)
-        self._records: Iterator[Record] = self._reader.records()
+        self._frames: Iterator[Frame] = self._reader.frames()
         self._inputs: deque[RecordedInput] = deque()
         self._done: deque[Record] = deque()
         self._alive = self._latest = 0.0
@@ -116,7 +134,7 @@ class Playback:
 
     def value(self, record: Record) -> bytes | None:
         """The value of a record."""
-        return self._reader.value(record)
+        return record.behind if record.place == _INLINE else self._reader.value(record)
 
     def next_input(self) -> RecordedInput | None:
         """Take the next input; None if there is no more."""
@@ -139,7 +157,7 @@ class Playback:
     def take_done(self) -> Record:
         """Take the record that `peek_done` has returned."""
         record = self._done.popleft()
-        self.submissions_left -= record.kind == Kind.SUBMISSION
+        self.submissions_left -= record.kind == _SUBMISSION
         return record
 
     def rest(self) -> tuple[list[Record], Void]:
@@ -154,21 +172,23 @@ class Playback:
 
     def _read(self) -> bool:
         """Read one record. False if there is no more."""
-        record = next(self._records, None)
-        if record is None or record.number >= self.overview.records:
-            self._records = iter(())
+        frame = next(self._frames, None)
+        if frame is None or frame[0] >= self.overview.records:
+            self._frames = iter(())
             return False
-        if record.kind != Kind.SESSION:
-            self._alive += max(0.0, record.time - self._latest) if record.number else 0.0
-        self._latest = record.time
-        if record.number in self._void:
+        number, kind, time = frame[0], frame[1], frame[3]
+        if time > self._latest and kind != _SESSION and number:
+            self._alive += time - self._latest
+        self._latest = time
+        if number in self._void:
             return True
-        if record.kind in _INPUTS:
-            self._inputs.append(RecordedInput(record, self._alive))
-        elif record.kind in _EITHER:
+        if kind in _INPUTS:
+            self._inputs.append(RecordedInput(Record(*frame), self._alive))
+        elif kind in _EITHER:
+            record = Record(*frame)
             if "by" in record.head:
                 self._done.append(record)
-            elif record.kind != Kind.SUBMISSION:
+            elif kind != _SUBMISSION:
                 self._inputs.append(RecordedInput(record, self._alive))
             elif record.call is not None:
                 self.again[record.call] = self.again.get(record.call, 0) + 1

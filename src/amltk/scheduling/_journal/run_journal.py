@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import random
@@ -9,12 +10,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from amltk import _clock
-from amltk._labels import call_label
+from amltk._labels import call_label, value_in_short
 from amltk._shield import shielded
 from amltk.exceptions import JournalMismatchError
 from amltk.journal.kinds import Finish, Kind
 from amltk.journal.writer import Writer
-from amltk.scheduling._journal.playback import Playback, ranges
+from amltk.scheduling._journal.playback import Overview, Playback, ranges
 from amltk.scheduling._journal.recorded_results import RecordedResults
 from amltk.scheduling._journal.values import are_same, load
 
@@ -25,8 +26,13 @@ if TYPE_CHECKING:
     from amltk.journal.format import Record
     from amltk.scheduling._journal.action import Action
     from amltk.scheduling._journal.options import Journal
+    from amltk.scheduling._journal.playback import RecordedInput
+
+_log = logging.getLogger(__name__)
 
 SEED_BITS = 64
+
+_SUBMISSION, _STOP = map(int, (Kind.SUBMISSION, Kind.STOP))  # members are slow to reach
 
 REASONS = (
     "Nothing was computed, and the journal is unchanged. Usual reasons: a random generator without a seed (take"
@@ -84,13 +90,9 @@ class RunJournal:
 
     def __init__(self, options: Journal) -> None:
         self._options = options
-        self._writer = Writer(options.folder, sync=options.sync)
-        try:
-            self.playback: Playback = Playback(self._writer.folder)
-        except BaseException:
-            self._writer.close()
-            raise
-        overview = self.playback.overview
+        overview = Overview()
+        self._writer = Writer(options.folder, sync=options.sync, survey=overview.survey)
+        self.playback: Playback = Playback(self._writer.folder, overview)
         self.replaying: bool = overview.records > 1
         self.recording: bool = True
         self.current: int = 0
@@ -177,7 +179,7 @@ class RunJournal:
 
     def _write(self, action: Action, by: int) -> None:
         head = {**action.head, "by": by}
-        if action.kind == Kind.SUBMISSION:
+        if action.kind == _SUBMISSION:
             head["arguments"] = arguments_of(action)
         self._writer.add(action.kind, head, action.value, call=action.call, at=self.time())
 
@@ -192,16 +194,16 @@ class RunJournal:
             return None
         playback = self.playback
         while True:
-            if action.kind == Kind.SUBMISSION and not playback.submissions_left:
+            if not playback.submissions_left and action.kind == _SUBMISSION:
                 return None  # the program goes further, or the last records were lost
             record = playback.peek_done()
             if record is None:
                 return None
-            if record.kind == Kind.STOP and action.kind != Kind.STOP and record.head["by"] <= self.current:
+            if record.kind == _STOP and action.kind != _STOP and record.head["by"] <= self.current:
                 self._void.append(playback.take_done().number)  # it goes further
                 continue
             if not self._is_same(record, action):
-                self._differ(description(record), action.label())
+                self._differ(description(record), action.label(), max(record.head["by"], self.current))
                 return None
             return playback.take_done()
 
@@ -209,10 +211,10 @@ class RunJournal:
         if record.kind != action.kind or record.head["by"] != self.current or record.call != action.call:
             return False
         said, head = record.head, action.head
-        if said.get("task") != head.get("task") or said.get("code") != head.get("code"):
+        if said.get("task") != head.get("task"):
             return False
-        if action.kind != Kind.SUBMISSION:
-            return True
+        if record.kind != _SUBMISSION:
+            return bool(said.get("code") == head.get("code"))
         value = self.playback.value(record)
         return value == action.value or (
             value is not None
@@ -227,13 +229,32 @@ class RunJournal:
         """
         while (record := self.playback.peek_done()) is not None:
             if record.kind != Kind.STOP:
-                self._differ(description(record), "nothing of the kind")
+                self._differ(description(record), "nothing of the kind", max(record.head["by"], self.current))
                 return
             self._void.append(self.playback.take_done().number)
 
-    def _differ(self, recorded: str, given: str) -> None:
-        """Go on from here without what is recorded, or raise."""
-        if self._options.on_mismatch == "branch":
+    def _differ(self, recorded: str, given: str, at: int, told: RecordedInput | None = None) -> None:
+        """Go on from here without what is recorded, or raise.
+
+        Args:
+            recorded: What is recorded.
+            given: What is done instead.
+            at: The number of the input that is answered.
+            told: An input that cannot be told.
+        """
+        branches = self._options.on_mismatch == "branch"
+        if not branches and self.is_behind_forgotten(at):
+            branches = True
+            _log.warning(
+                "the journal %s: without the failures that were forgotten, the program does something else. Recorded: "
+                "%s. Now: %s. It goes on from here; recorded results of equal calls are used",
+                self,
+                recorded,
+                given,
+            )
+        if branches:
+            if told is not None:
+                self.playback.put_back(told)
             records, numbers = self.playback.rest()
             self.recorded_results.add(records, self.playback.value)
             self._void_ranges += numbers
@@ -250,15 +271,17 @@ class RunJournal:
         """Whether something recorded was left out in this session."""
         return bool(self._void or self._void_ranges)
 
-    def differ_in_input(self, record: Record, recorded: str, given: str) -> None:
+    def differ_in_input(self, told: RecordedInput, recorded: str, given: str) -> None:
         """Leave an input out that cannot be told, or raise.
 
         Raises:
-            JournalMismatchError: Unless the user wants to go on from here.
+            JournalMismatchError: Unless the program may go on from here.
         """
-        if self._options.on_mismatch == "branch":
-            self._void.append(record.number)
-        self._differ(recorded, given)
+        self._differ(recorded, given, told.record.number, told)
+
+    def is_behind_forgotten(self, number: int) -> bool:
+        """Whether a record is behind a failure that was forgotten, so that the program may do something else there."""
+        return number >= self.playback.overview.forgets_from
 
     def leave_out(self, record: Record) -> None:
         """Leave a record out, from now on and in later sessions: the program goes further."""
@@ -328,8 +351,8 @@ class RunJournal:
 def arguments_of(action: Action) -> str:
     """The arguments of a submission, in short."""
     args, kwargs = action.given
-    if not kwargs and len(args) == 1 and type(args[0]) is int:  # takes a tenth of the time
-        return f"({args[0]})"
+    if not kwargs and len(args) == 1 and type(args[0]) in {int, float}:  # takes a tenth of the time
+        return f"({value_in_short(args[0])})"
     return call_label("", args, kwargs)
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Code = ExitState.Code
 
+_RESULT, _CANCELLED = map(int, (Kind.RESULT, Kind.CANCELLED))  # members are slow to reach
+
 END = "end"
 """The step in which the end of the run is announced."""
 
@@ -51,6 +53,7 @@ class InputRecorder:
         self._timers: JournaledTimers
         self._expected: dict[int, tuple[Future[Any], bool]] = {}  # submitted in the replay, and not ended
         self._events_told = self._events_put = 0  # while the end is not announced
+        self._sure_timers: int | None = None  # how many were made before the first forgotten failure
         self._writers: dict[Callable[..., object], Callable[..., Written] | None] = {}
         self._readers: dict[int, Callable[[RecordedInput], None]] = {
             Kind.RESULT: self._tell_outcome,
@@ -220,6 +223,8 @@ class InputRecorder:
         """
         told = self.journal.playback.next_input()
         if told is not None:
+            if self._sure_timers is None and self.journal.is_behind_forgotten(told.record.number):
+                self._sure_timers = self._timers.made
             self._readers[told.record.kind](told)
         elif self._is_at_end():
             self.journal.at_end = True
@@ -249,31 +254,36 @@ class InputRecorder:
         assert record.call is not None
         future, _ = self._expected.pop(record.call, (None, False))
         if future is None or future.done():
-            self._check_submitted(record)
+            self._check_submitted(told)
             return  # a callback has cancelled it
         work: Any = future.work
         assert isinstance(work, PlaceholderFuture)
         if again := self.journal.playback.again.pop(record.call, 0):
             future.note_attempt(future.attempt + again)
-        if record.kind == Kind.CANCELLED:
+        if record.kind == _CANCELLED:
             work.end(None, None, cancelled=True)
         else:
             outcome = load(self.journal.playback.value(record), lambda: f"the outcome of {future.label}")
-            result, error = (outcome, None) if record.kind == Kind.RESULT else (None, outcome)
+            result, error = (outcome, None) if record.kind == _RESULT else (None, outcome)
             work.end(result, error)
         self._again(told, self._run.settlement.settle, work)
 
-    def _check_submitted(self, record: Record) -> None:
-        if record.call is not None and record.call >= self.journal.numbers.following:
-            self.journal.differ_in_input(record, f"call {record.call} has ended", "it was not submitted")
+    def _check_submitted(self, told: RecordedInput) -> None:
+        call = told.record.call
+        if call is not None and call >= self.journal.numbers.following:
+            self.journal.differ_in_input(told, f"call {call} has ended", "it was not submitted")
 
     def _tell_timer(self, told: RecordedInput) -> None:
         number = told.record.head["timer"]
+        if self._sure_timers is not None and number >= self._sure_timers:
+            # Callbacks that had answered the failure may have made others: this may be another one by now.
+            self.journal.differ_in_input(told, f"timer {number} of call_later has fired", "it may be another one")
+            return
         timer = self._timers.take(number)
         if timer is not None:
             self._again(told, self._timers.call, timer)
         elif number >= self._timers.made:
-            self.journal.differ_in_input(told.record, f"timer {number} of call_later has fired", "there is none")
+            self.journal.differ_in_input(told, f"timer {number} of call_later has fired", "there is none")
 
     def _tell_step(self, told: RecordedInput) -> None:
         name = told.record.head["step"]
@@ -287,7 +297,7 @@ class InputRecorder:
         elif name == END or self.journal.goes_further:
             self.journal.leave_out(told.record)
         else:
-            self.journal.differ_in_input(told.record, f"the run goes on with its step {name!r}", "there is none")
+            self.journal.differ_in_input(told, f"the run goes on with its step {name!r}", "there is none")
 
     def _tell_stop(self, told: RecordedInput) -> None:
         record, run, requests = told.record, self._run, self._requests

@@ -152,7 +152,8 @@ class JournaledSubmissions(Submissions):
             JournalUnsupportedError: This is no callback, or the task has a plugin that cannot be replayed.
             JournalError: The arguments cannot be pickled.
         """
-        check_in_callback(self._recorder, f"submit {callback_name(fn)}")
+        if not self._recorder.is_in_callback():
+            check_in_callback(self._recorder, f"submit {callback_name(fn)}")
         if task is not None:
             check_plugins(task)
         return super().submit(task, fn, args, kwargs, call)
@@ -211,7 +212,11 @@ class JournaledSubmissions(Submissions):
                 assert isinstance(future.work, PlaceholderFuture)
                 future.work.set_result(_load_result(result, future))
                 continue
-            if not is_new:
+            call = future.call
+            if call is not None:
+                for plugin in call.task.plugins:
+                    plugin.resume(call)
+            if not is_new and (call is None or call.answer is None):
                 future.note_attempt(future.attempt + journal.playback.again.pop(future.number, 0) + 1)
                 journal.begin_again(action, future.attempt - 1)
             self._exchange(future, args, kwargs)

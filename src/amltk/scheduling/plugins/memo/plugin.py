@@ -83,7 +83,6 @@ class Memo(PassingPlugin):
     """
 
     name = "memo"
-    replayable = False  # what it knows is in its own folder: a journal does not say which calls were computed
 
     def __init__(
         self,
@@ -109,6 +108,7 @@ class Memo(PassingPlugin):
         self._codes: dict[Task[..., Any], str | None] = {}
         self._closing: dict[Task[..., Any], Subscription] = {}
         self._pending: dict[tuple[Scheduler, bytes], _Computation] = {}
+        self._unanswered: dict[Call, bytes] = {}  # submitted in a replay; their keys
         self._warned: set[str] = set()
 
     def attach_task(self, task: Task[..., Any]) -> None:
@@ -154,9 +154,23 @@ class Memo(PassingPlugin):
         key = combine("memo", [digest(self.version), keys.key(*call.given)])
         if self._answer_with_kept(call, key):
             return True
-        computation = self._pending.get((task.scheduler, key))
+        self._follow(call, key)
+        return True
+
+    def resume(self, call: Call) -> None:
+        """Answer a call whose result was kept when an earlier session submitted it; have it computed if it is lost."""
+        key = self._unanswered.pop(call, None)
+        if key is not None and not self._load(call, key):
+            call.answer = None
+            self._follow(call, key)
+            self.n_hits -= 1
+
+    def _follow(self, call: Call, key: bytes) -> None:
+        """Have the call computed, or answered by an equal one that is pending."""
+        place = call.task.scheduler, key
+        computation = self._pending.get(place)
         if computation is None:
-            computation = self._pending[task.scheduler, key] = _Computation(keys.name, key, call)
+            computation = self._pending[place] = _Computation(self._keys[call.task].name, key, call)
             self.n_misses += 1
         else:
             call.answer = Answer()
@@ -164,13 +178,25 @@ class Memo(PassingPlugin):
             self.n_shared += 1
         call.on_outcome(partial(self._review, computation, call))
         call.on_end(self._end, computation, call)
-        return True
 
     def _answer_with_kept(self, call: Call, key: bytes) -> bool:
+        """Whether there is a result that was kept, or was when an earlier session of this run submitted the call."""
+        # What was kept at that time is not known any more, and decides what callbacks are told: so it is recorded.
+        if not call.task.scheduler.once(self._load, call, key):
+            return False
+        if call.answer is None:  # its outcome is in the journal, or `resume` is called
+            call.answer = Answer()
+            self._unanswered[call] = key
+        self.n_hits += 1
+        call.on_end(self._end_hit, call)
+        return True
+
+    def _load(self, call: Call, key: bytes) -> bool:
+        """Answer a call with a result that was kept, if there is one."""
         kept = self._store.find(key)
         if kept is None or (kept.kind == Kind.ERROR and not self.errors):
             return False
-        answer = Answer()
+        answer = Answer() if call.answer is None else call.answer
         try:
             self._tell(answer, kept)
         except Exception as error:  # noqa: BLE001 - of any object; the call is computed in this case
@@ -179,11 +205,10 @@ class Memo(PassingPlugin):
             )
             return False
         call.answer = answer
-        self.n_hits += 1
-        call.on_end(self._uncount_hit, call)
         return True
 
-    def _uncount_hit(self, call: Call) -> None:
+    def _end_hit(self, call: Call) -> None:
+        self._unanswered.pop(call, None)
         if call.future is None:  # the submission was refused later
             self.n_hits -= 1
 
@@ -203,15 +228,21 @@ class Memo(PassingPlugin):
 
     def _keep(self, computation: _Computation, outcome: Outcome) -> None:
         task = computation.call.task
+        is_known = task.scheduler.replaying and self._store.has(computation.key)
+        if is_known and outcome.error is None and not computation.sharers:
+            return  # nobody needs a copy
         try:
             computation.kept = pack(outcome)
         except Exception as error:  # noqa: BLE001 - of any object
             self._say_once(f"results of {task.name} are not kept, since they cannot be pickled: {safe_repr(error)}")
             return
+        if is_known:
+            return
         code = self._codes[task]
         if code is not None:
             self._store.note_code(computation.name, self._of_version, code)
         self._store.keep(computation.name, computation.key, computation.kept)
+        computation.is_stored = True
 
     def _end(self, computation: _Computation, call: Call) -> None:
         """Let the calls that share a computation have its outcome, or the next one be computed."""
@@ -236,8 +267,9 @@ class Memo(PassingPlugin):
         error = None if future is None or future.cancelled() else future.exception()
         if error is None:
             return
-        if computation.kept is not None:  # another plugin was not content with the result
-            computation.kept = None
+        computation.kept = None
+        if computation.is_stored:  # another plugin was not content with the result
+            computation.is_stored = False
             self._store.forget(computation.key)
         if self.errors and isinstance(error, Exception) and not isinstance(error, _NOT_OF_THE_FUNCTION):
             self._keep(computation, Outcome(None, error, cancelled=False))
@@ -257,7 +289,7 @@ class Memo(PassingPlugin):
 
     def _go_on(self, computation: _Computation) -> None:
         """Have the oldest of the calls that share a computation computed."""
-        computation.kept = None
+        computation.kept, computation.is_stored = None, False
         for call in list(computation.sharers):
             del computation.sharers[call]
             if call.future is not None and not call.future.done():
@@ -287,6 +319,7 @@ class _Computation:
         call: The call that is computed.
         sharers: The others, the oldest first.
         kept: The bytes of the outcome; None before it is there, and if it cannot be pickled.
+        is_stored: Whether they were written for this computation.
     """
 
     def __init__(self, name: str, key: bytes, call: Call) -> None:
@@ -295,6 +328,7 @@ class _Computation:
         self.call = call
         self.sharers: dict[Call, None] = {}
         self.kept: Kept | None = None
+        self.is_stored: bool = False
 
 
 def _has_outcome(future: Future[Any] | None, kept: Kept | None) -> TypeGuard[Future[Any]]:
@@ -306,13 +340,14 @@ def _has_outcome(future: Future[Any] | None, kept: Kept | None) -> TypeGuard[Fut
 
 def _compute(call: Call) -> None:
     """Have a pending call computed that has waited for an answer. On the loop's thread."""
-    answer, call.answer = call.answer, None
+    future = call.future
+    assert future is not None  # it is pending
+    call.answer = None
     run = call.task.scheduler.current_run
-    if answer is None or run.pending_calls.settle(answer) is None:
+    if future.work is None or run.pending_calls.settle(future.work) is None:
         return  # the executor is still to be asked, and computes it then
-    assert call.future is not None  # it is pending
     call.attempt += 1  # so that it is not announced twice
-    run.submissions.hand_over_accepted(call.future, *call.given)
+    run.submissions.hand_over_accepted(future, *call.given)
 
 
 def _code_of(task: Task[..., Any]) -> str | None:

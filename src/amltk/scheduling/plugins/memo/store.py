@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import suppress
 from enum import IntEnum
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,13 +18,12 @@ from weakref import WeakValueDictionary
 
 from amltk.exceptions import JournalError
 from amltk.journal.folder import FOLDER_MODE, Folder
-from amltk.journal.format import record_at
-from amltk.journal.reader import Reader, open_log
+from amltk.journal.reader import Reader, read_record
 from amltk.journal.values import read_value
 from amltk.journal.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -60,9 +60,9 @@ class Kept(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """Where an outcome is."""
+    """Where an outcome is: the folder of its journal, and the bytes of its record."""
 
-    folder: Folder
+    path: Path
     offset: int
     end: int
 
@@ -110,13 +110,21 @@ class Store:
             if entry is None:
                 return None
             try:
-                return _read(entry)
+                folder = Folder(entry.path)
+                record = read_record(folder, entry.offset, entry.end)
+                value = read_value(folder, record)
+                return None if value is None else Kept(record.kind, value)
             except (JournalError, OSError) as error:
                 _log.warning(
                     "what the memo %s has kept of a call is lost, so that it is computed: %s", self.path, error
                 )
                 del self._entries[key]
                 return None
+
+    def has(self, key: bytes) -> bool:
+        """Whether something is known to be kept for a key."""
+        with self._lock:
+            return key in self._entries
 
     def keep(self, name: str, key: bytes, kept: Kept) -> None:
         """Keep an outcome of a function of this name.
@@ -154,11 +162,17 @@ class Store:
     def _write(self, kind: int, head: dict[str, str], value: bytes | None = None) -> None:
         if self._pid != os.getpid():  # a forked copy of the program is a session of its own
             self._pid, self._session, self._writer = os.getpid(), uuid4().hex, None
-        if self._writer is None:
-            self._writer = Writer(self.path / self._session)
-        self._writer.add(kind, head, value)
-        self._writer.flush()
-        self._read(self._session)
+        writer = self._writer = self._writer or Writer(self.path / self._session)
+        offset = writer.end
+        try:
+            writer.add(kind, head, value)
+            writer.flush()
+        except BaseException:
+            self._session, self._writer = uuid4().hex, None
+            with suppress(JournalError):
+                writer.close()
+            raise
+        self._note(kind, head, writer.folder.path, offset, writer.end)
 
     def _look(self) -> None:
         """Read what all sessions have written since the last time."""
@@ -175,6 +189,8 @@ class Store:
                     yield entry.name
 
     def _read(self, session: str) -> None:
+        if session == self._session and self._pid == os.getpid():
+            return  # what it has is known
         if session not in self._readers:
             reader = Reader(self.path / session)
             if not reader.folder.log.exists():
@@ -193,26 +209,18 @@ class Store:
         if reader.folder.log.stat().st_size == reader.position.offset:
             return
         for record in reader.records():
-            head = record.head
-            if record.kind in {Kind.RESULT, Kind.ERROR}:
-                key = bytes.fromhex(head["key"])
-                self._entries[key] = _Entry(reader.folder, record.offset, record.end)
-            elif record.kind == Kind.FORGOTTEN:
-                key = bytes.fromhex(head["key"])
-                if key in self._entries and self._entries[key].folder is reader.folder:
-                    del self._entries[key]
-            elif record.kind == Kind.CODE:
-                self._codes.setdefault((head["task"], head["version"]), set()).add(head["code"])
+            self._note(record.kind, record.head, reader.folder.path, record.offset, record.end)
 
-
-def _read(entry: _Entry) -> Kept | None:
-    file = open_log(entry.folder, os.O_RDONLY)
-    try:
-        record = record_at(file, entry.offset, entry.end)
-    finally:
-        os.close(file)
-    value = None if record is None else read_value(entry.folder, record)
-    return None if record is None or value is None else Kept(record.kind, value)
+    def _note(self, kind: int, head: Mapping[str, str], path: Path, offset: int, end: int) -> None:
+        """Note what a record says."""
+        if kind in {Kind.RESULT, Kind.ERROR}:
+            self._entries[bytes.fromhex(head["key"])] = _Entry(path, offset, end)
+        elif kind == Kind.FORGOTTEN:
+            key = bytes.fromhex(head["key"])
+            if key in self._entries and self._entries[key].path == path:
+                del self._entries[key]
+        elif kind == Kind.CODE:
+            self._codes.setdefault((head["task"], head["version"]), set()).add(head["code"])
 
 
 _stores: WeakValueDictionary[Path, Store] = WeakValueDictionary()
