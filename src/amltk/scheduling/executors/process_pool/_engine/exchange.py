@@ -149,7 +149,10 @@ class Exchange:
         with self.lock:
             self.take_arrivals()
             io.share()
-            if not self._dispatcher.queue:
+            bound = self._dispatcher.bound
+            if bound.in_use and bound.make_room(self._dispatcher.queue):
+                io.manager_wanted = True
+            if not self._dispatcher.queue and not bound.waiting:
                 return
             unpacked = io.unpacked()
         problems = self._packer.pack(unpacked)
@@ -191,7 +194,10 @@ class Exchange:
         while arrivals:
             call = arrivals.popleft()
             call.key = next(self._keys)
-            self._dispatcher.queue.append(call)
+            if call.binding is None:
+                self._dispatcher.queue.append(call)
+            else:
+                self._dispatcher.bound.add(call)
 
     def take_outcomes(self) -> list[Outcome]:
         """The outcomes since the last time, to be delivered."""
