@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.local.sequential import SequentialExecutor
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future
+    from amltk.scheduling.call_grant import granted
     from amltk.scheduling.plugin import Plugin
     from amltk.scheduling.plugins.call_folder import CallFolder
     from amltk.scheduling.plugins.comm import Comm
     from amltk.scheduling.plugins.limiter import Limiter
     from amltk.scheduling.plugins.limits import Limits
     from amltk.scheduling.plugins.memo import Memo
+    from amltk.scheduling.plugins.resources import Resources
     from amltk.scheduling.plugins.retry import Retry
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.task import Task
@@ -39,6 +41,7 @@ __all__ = [
     "Limits",
     "Memo",
     "Plugin",
+    "Resources",
     "Retry",
     "Scheduler",
     "SequentialExecutor",
@@ -47,6 +50,7 @@ __all__ = [
     "Task",
     "TaskMap",
     "call_folder",
+    "granted",
 ]
 
 _HOMES = {
@@ -64,11 +68,13 @@ _HOMES = {
     "Limits": "amltk.scheduling.plugins.limits",
     "Memo": "amltk.scheduling.plugins.memo",
     "Plugin": "amltk.scheduling.plugin",
+    "Resources": "amltk.scheduling.plugins.resources",
     "Retry": "amltk.scheduling.plugins.retry",
     "Scheduler": "amltk.scheduling.scheduler",
     "Task": "amltk.scheduling.task",
     "TaskMap": "amltk.scheduling.task_map",
     "call_folder": "amltk.scheduling.call_place",
+    "granted": "amltk.scheduling.call_grant",
 }
 
 __getattr__: Callable[[str], Any] = names_from(_HOMES, globals())

@@ -279,17 +279,19 @@ class Choice:
         left = self._time_left()
         if shape.needs_time > left:
             return f"needs {shape.needs_time:g} s, and the run has {max(left, 0):.0f} s left"
-        parts = [_want(pool, units) for pool, units in shape.lacking()]
+        workers = self._pools.workers
+        lacking = shape.lacking()
+        parts = [_want(pool, units) for pool, units in lacking if pool is not workers]
+        names = {pool for pool, _ in lacking if pool is not workers or not parts}
         before = sum(
             one[2].item is one and one < item
             for other in list(self._shapes.values())
-            if other.mask & shape.mask
+            if not names or any(pool in names for pool, _ in other.needs)
             for one in list(other.heap)
         )
         calls = "1 call" if before == 1 else f"{before} calls"
-        if not parts:
-            return f"waits for its turn: {calls} before it"
-        return f"waits for {', '.join(parts)}; {calls} before it"
+        what = ", ".join(parts) or ("a worker" if names else "its turn")
+        return f"waits for {what}; {calls} before it"
 
     def waits_for(self) -> dict[str, int]:
         """How many calls wait for each pool, by its name; a call may wait for several."""

@@ -81,6 +81,26 @@ class CurrentRun(SchedulerEvents):
         run = self._run
         return [] if run is None else run.submissions.running_calls()
 
+    def explain(self, future: Future[Any]) -> str:
+        """Why a call is not running yet, or what has become of it, in words. May be called from any thread.
+
+        ```python
+        scheduler.explain(future)  # "waits for gpu: 1 wanted, 0 of 2 free; 3 calls before it"
+        ```
+
+        Args:
+            future: A future that `submit` of this scheduler, or of one of its tasks, has returned.
+        """
+        run, work = self._run, future.work
+        if future.done() or run is None:
+            return "has ended" if future.done() else "waits for a run"
+        reason = run.submissions.explain(future)
+        if reason is not None:
+            return reason
+        if work is None:
+            return "is about to be handed over"
+        return "is running" if run.submissions.is_running(work) else "is with the executor, and waits for a worker"
+
     @property
     def callback_exceptions(self) -> int:
         """How many exceptions callbacks and plugins have raised, over all runs."""

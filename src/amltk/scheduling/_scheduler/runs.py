@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from amltk.exceptions import SchedulerRunningError
+from amltk.scheduling._admission.pools import Pools
 from amltk.scheduling._loop import nested_loop
 from amltk.scheduling._loop.signals import Interrupts
 from amltk.scheduling._run.lifecycle import Phase
@@ -20,7 +21,7 @@ from amltk.scheduling._scheduler.experiment import Experiment
 from amltk.scheduling.events import callback_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
     from concurrent.futures import Executor
 
     from amltk.scheduling._results.steps import Steps
@@ -43,10 +44,17 @@ class Runs(Experiment, ExecutorOwner):
     Args:
         executor: The first executor.
         terminate: As in `Scheduler`.
+        resources: As in `Scheduler`.
     """
 
-    def __init__(self, executor: Executor, terminate: Callable[[Executor], Any] | bool) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        terminate: Callable[[Executor], Any] | bool,
+        resources: Mapping[str, Any] | None = None,
+    ) -> None:
         ExecutorOwner.__init__(self, executor, terminate)
+        self.pools: Pools = Pools(resources)  # what calls share, over all runs
         # Shared by `submit` and `Task.submit`: the run's own method while there is a run.
         self.submit_for: Callable[..., Future[Any]] = self._refuse
         self.tasks: list[Any] = []  # of `Task`, a layer above
@@ -169,12 +177,26 @@ class Runs(Experiment, ExecutorOwner):
         backend = self._lend_executor()
         self._begun = None  # the run exists now
         if self._journal is None:
-            self._run = Run(self.emitter, backend, options, view, numbers=self._numbers, observers=self.observers)
+            self._run = Run(
+                self.emitter,
+                backend,
+                options,
+                view,
+                numbers=self._numbers,
+                observers=self.observers,
+                pools=self.pools,
+            )
         else:
             from amltk.scheduling._run.journaled.run import JournaledRun
 
             self._run = JournaledRun(
-                self.emitter, backend, options, view, journal=self._journal, observers=self.observers
+                self.emitter,
+                backend,
+                options,
+                view,
+                journal=self._journal,
+                observers=self.observers,
+                pools=self.pools,
             )
         self.submit_for = self._run.submissions.submit
         return self._run
