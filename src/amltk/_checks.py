@@ -138,7 +138,9 @@ def check_optional_bytes(name: str, value: object) -> int | None:
     """An amount of memory above 0 in bytes, or None for no limit; the same for bytes, and texts such as `"2 GB"`."""
     if value is None:
         return None
-    return math.ceil(_checked(name, value, parse_amount(value, BYTES), f"{_MEMORY}, or None for no limit", above_zero=True))
+    return math.ceil(
+        _checked(name, value, parse_amount(value, BYTES), f"{_MEMORY}, or None for no limit", above_zero=True)
+    )
 
 
 def _checked(name: str, value: object, number: float | None, kinds: str, above_zero: bool) -> float:

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from amltk.scheduling._journal.options import Journal
+    from amltk.scheduling.call_grant import granted
     from amltk.scheduling.call_place import call_folder
     from amltk.scheduling.events import Emitter, Event, Subscriber, Subscription
     from amltk.scheduling.executors.local.sequential import SequentialExecutor
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future
-    from amltk.scheduling.call_grant import granted
     from amltk.scheduling.plugin import Plugin
     from amltk.scheduling.plugins.call_folder import CallFolder
     from amltk.scheduling.plugins.comm import Comm

@@ -245,7 +245,12 @@ class Factories:
     @classmethod
     @_n_workers
     def with_dask(
-        cls, client: Any = None, *, terminate: Callable[[Executor], Any] | bool = True, resources: Mapping[str, Any] | None = None, **options: Any
+        cls,
+        client: Any = None,
+        *,
+        terminate: Callable[[Executor], Any] | bool = True,
+        resources: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Self:
         """A scheduler over Dask. A lost worker costs the call it was running; Dask alone would silently retry it.
 
@@ -347,7 +352,12 @@ class Factories:
     @classmethod
     @_max_workers
     def with_mpi(
-        cls, max_workers: int | None = None, *, terminate: Callable[[Executor], Any] | bool = True, resources: Mapping[str, Any] | None = None, **options: Any
+        cls,
+        max_workers: int | None = None,
+        *,
+        terminate: Callable[[Executor], Any] | bool = True,
+        resources: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Self:
         """A scheduler over MPI ranks (mpi4py). Running calls cannot be terminated. A rank that dies ends the program.
 

@@ -79,9 +79,8 @@ class Scheduler(Runs, Factories):
             cannot be terminated. A function is called with the executor instead, on a separate thread; work that is
             still running when it returns is reported as cancelled. False leaves the executor alone: it stays open and
             usable after every run.
-        resources: What calls share, by name, for the plugin `Resources`: a list of ids, each for one call at a time, or
-            an amount, as a number or a text such as `"60 GB"`. `"gpu"` may be `"auto"`, or how many of the visible GPUs.
-            None for nothing.
+        resources: What calls share, by name, for the plugin `Resources`: a list of ids, or an amount, as a number or a
+            text such as `"60 GB"`. `"gpu"` may also be `"auto"`, or how many of the visible ones. None for nothing.
 
     Raises:
         TypeError: `executor` is not an executor, `terminate` is neither a bool nor callable, or `resources` is no dict
@@ -187,9 +186,7 @@ class Scheduler(Runs, Factories):
         priority: float | None = None,
     ) -> Any:
         """Make a `Task`: a function that is submitted many times and has its own events. Arguments as in `Task`."""
-        task: Task[..., Any] = Task(
-            function, self, plugins=plugins, init_plugins=init_plugins, priority=priority
-        )
+        task: Task[..., Any] = Task(function, self, plugins=plugins, init_plugins=init_plugins, priority=priority)
         self.tasks.append(task)
         return task
 

@@ -65,9 +65,7 @@ class Shape:
     def __init__(self, needs: tuple[tuple[Pool, int], ...], needs_time: float, bits: Iterable[int]) -> None:
         self.needs = needs
         self.needs_time = needs_time
-        self.checks = tuple(
-            (pool, units, units < UNIT, bit) for (pool, units), bit in zip(needs, bits, strict=True)
-        )
+        self.checks = tuple((pool, units, units < UNIT, bit) for (pool, units), bit in zip(needs, bits, strict=True))
         self.mask = sum(bit for *_, bit in self.checks)
         self.heap: list[Item] = []
         self.n_waiting = 0
@@ -95,7 +93,11 @@ class Shape:
 
     def lacking(self) -> list[tuple[Pool, int]]:
         """The same, as pools with the units wanted."""
-        return [(pool, units) for pool, units, is_share, _ in self.checks if units > (pool.largest if is_share else pool.free)]
+        return [
+            (pool, units)
+            for pool, units, is_share, _ in self.checks
+            if units > (pool.largest if is_share else pool.free)
+        ]
 
 
 class Kept:
@@ -146,7 +148,9 @@ class Choice:
 
     # ------------------------------------------------------------------ who waits
 
-    def add(self, waiting: Waiting, needs: tuple[tuple[Pool, int], ...], needs_time: float, key: tuple[float, int]) -> bool:
+    def add(
+        self, waiting: Waiting, needs: tuple[tuple[Pool, int], ...], needs_time: float, key: tuple[float, int]
+    ) -> bool:
         """Let a call wait.
 
         Args:
@@ -303,4 +307,6 @@ class Choice:
 
 
 def _want(pool: Pool, units: int) -> str:
-    return f"{pool.name}: {amount_text(units)} wanted, {amount_text(max(pool.free, 0))} of {amount_text(pool.total)} free"
+    return (
+        f"{pool.name}: {amount_text(units)} wanted, {amount_text(max(pool.free, 0))} of {amount_text(pool.total)} free"
+    )

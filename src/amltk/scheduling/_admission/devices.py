@@ -19,9 +19,7 @@ ORDER = "CUDA_DEVICE_ORDER"
 _LISTED = re.compile(r"^\s*(?:GPU \d+:.*?\(UUID: (?P<gpu>[^)]+)\)|MIG .*?\(UUID: (?P<mig>[^)]+)\))", re.MULTILINE)
 
 
-def find_gpus(
-    environ: Mapping[str, str] | None = None, list_gpus: Callable[[], str] | None = None
-) -> tuple[str, ...]:
+def find_gpus(environ: Mapping[str, str] | None = None, list_gpus: Callable[[], str] | None = None) -> tuple[str, ...]:
     """The ids of the GPUs that this process may use, in their order; none if there are none.
 
     What `CUDA_VISIBLE_DEVICES` or `ROCR_VISIBLE_DEVICES` names counts, as it stands: numbers, UUIDs or MIG ids. Else

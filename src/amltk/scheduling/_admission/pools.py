@@ -116,7 +116,7 @@ class IndexedPool:
         left = self._left
         if units < UNIT:
             fitting = [index for index, rest in left.items() if rest >= units]
-            ids = (min(fitting, key=left.__getitem__),) if units else ()
+            ids = tuple(sorted(fitting, key=left.__getitem__)[: 1 if units else 0])
         else:
             ids = tuple(index for index, rest in left.items() if rest == UNIT)[: units // UNIT]
         for index in ids:

@@ -138,8 +138,8 @@ class ExecutorAdapter:
     ) -> Any:
         """Submit a call that was granted resources; `allowance` is None if it has asked for none.
 
-        In this process's threads a call is only told what it has. Other executors give it that: the number of threads of
-        libraries, its GPUs and limits; those whose workers cannot have them, by a process for each call.
+        In this process's threads a call is only told what it has. Other executors give it that: the number of threads
+        of libraries, its GPUs and limits; those whose workers cannot have them, by a process for each call.
         """
         if allowance is None:
             return self.submit(function, *args, **kwargs)

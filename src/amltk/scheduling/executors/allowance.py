@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from amltk.scheduling.call_grant import granting
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors.process_pool._child.library_threads import limited
-from amltk.scheduling.call_grant import granting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

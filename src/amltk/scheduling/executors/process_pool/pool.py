@@ -142,7 +142,13 @@ class ProcessPool(Executor):
 
     @shielded
     def submit_bound(
-        self, binding: Binding | None, limits: CallLimits | None, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+        self,
+        binding: Binding | None,
+        limits: CallLimits | None,
+        fn: Callable[P, T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> PoolFuture:
         """Submit `fn(*args, **kwargs)` to a worker that has certain devices, and no others, for its whole life.
 

@@ -82,8 +82,10 @@ EVERY = (OPENMP, ACCELERATE, *OWN.values(), "NUMEXPR_NUM_THREADS")
 
 @contextlib.contextmanager
 def limited(number: int) -> Iterator[None]:
-    """Let libraries use so many threads meanwhile: by variables for those that are loaded later and for processes that
-    are started, and with threadpoolctl, if it is installed, for those that are loaded.
+    """Let libraries use so many threads meanwhile.
+
+    By variables for those that are loaded later and for processes that are started; with threadpoolctl, if it is
+    installed, for those that are loaded.
     """
     before = {name: os.environ.get(name) for name in EVERY}
     os.environ.update(dict.fromkeys(EVERY, str(number)))

@@ -218,7 +218,7 @@ class Engine:
             return [link.pid for link in self._io.links.values() if link.pid]
 
     def when_left(self, call: PoolFuture, fn: Callable[[], object]) -> None:
-        """Call `fn` when no process computes a call that has ended, at once if that is so; perhaps with the lock held."""
+        """Call `fn` when no process computes a call any more that has ended; at once if that is so."""
         slot = call.left_behind
         if slot is not None and not self.is_copy():
             with self._exchange.lock:

@@ -9,7 +9,8 @@ either begins in its worker or is free to be sent to another, and never both, wh
 
 Invariants, after every method:
 
-- A call is in exactly one place: in `queue` or, if it needs certain devices, in `bound`, in the `sent` of one slot, or gone.
+- A call is in exactly one place: in `queue`, in `bound` if it needs certain devices, in the `sent` of one slot, or
+  gone.
 - Calls end in the order in which they were sent; only the first of `sent` can have begun.
 - Tokens are taken back all at once, which ends a *generation*: the worker drops received calls of a generation that it
   gets no token for. No call is sent until the worker's current call has ended, so two generations never mix.
@@ -70,7 +71,18 @@ class WorkerSlot:
         on_end: What to call when its process has ended.
     """
 
-    __slots__ = ("begun", "binding", "closed", "generation", "idle_since", "number", "on_end", "ready", "retired", "sent")
+    __slots__ = (
+        "begun",
+        "binding",
+        "closed",
+        "generation",
+        "idle_since",
+        "number",
+        "on_end",
+        "ready",
+        "retired",
+        "sent",
+    )
 
     def __init__(self, number: int, binding: Binding | None = None) -> None:
         self.number: int = number
