@@ -63,10 +63,10 @@ class World:
                 self.overtaken[other] += 1
 
     def go_on(self) -> list[int]:
-        begun = [waiting.payload for waiting in (ones := self.choice.next_ones())]
-        self.running.update(zip(begun, ones, strict=True))
+        begun = {waiting.payload: waiting for waiting in self.choice.next_ones()}
+        self.running |= begun
         self.check()
-        return begun
+        return list(begun)
 
     def end(self, number: int) -> None:
         grant = self.running.pop(number).grant
