@@ -202,16 +202,15 @@ class Choice:
         self._pools.collect()
         granted: list[Waiting] = []
         heads = self._heads()
-        passed: list[tuple[Shape, int]] = []  # those that come before, and wait, with what they lack
+        passed: list[Shape] = []  # those that come before, and wait
         kept = Kept()
         at = 0
         while at < len(heads):
             item = heads[at]
             at += 1
             shape = item[2].shape
-            lacks = shape.lacks()
-            if lacks or (shape.mask & kept.mask and kept.is_harmed_by(shape)):
-                passed.append((shape, lacks))
+            if shape.lacks() or (shape.mask & kept.mask and kept.is_harmed_by(shape)):
+                passed.append(shape)
                 if len(shape.overtakers) >= MAX_OVERTAKEN:
                     kept.keep_for(shape)
                 continue
@@ -225,11 +224,11 @@ class Choice:
         return granted
 
     @staticmethod
-    def _note_overtaking(item: Item, passed: list[tuple[Shape, int]], kept: Kept) -> None:
+    def _note_overtaking(item: Item, passed: list[Shape], kept: Kept) -> None:
         """Note for the calls that wait before this one that it takes something which they wait for."""
         mask, place = item[2].shape.mask, item[:2]
-        for shape, lacked in passed:
-            if lacked & mask:
+        for shape in passed:
+            if shape.mask & mask and shape.lacks() & mask:
                 insort(shape.overtakers, place)
                 if len(shape.overtakers) == MAX_OVERTAKEN:
                     kept.keep_for(shape)
