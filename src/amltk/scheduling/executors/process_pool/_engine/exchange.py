@@ -150,7 +150,7 @@ class Exchange:
             self.take_arrivals()
             io.share()
             bound = self._dispatcher.bound
-            if bound.in_use and bound.make_room(self._dispatcher.queue):
+            if bound.in_use and bound.make_room():
                 io.manager_wanted = True
             if not self._dispatcher.queue and not bound.waiting:
                 return

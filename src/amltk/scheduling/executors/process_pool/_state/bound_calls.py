@@ -30,17 +30,19 @@ class BoundCalls:
     Args:
         slots: All workers; the dispatcher's own.
         max_workers: The maximum number of workers.
+        queue: The other calls that wait; the dispatcher's own.
 
     Attributes:
         waiting: The calls that wait for a worker, in order.
         in_use: Whether there has been such a call.
     """
 
-    def __init__(self, slots: dict[int, WorkerSlot], max_workers: int) -> None:
+    def __init__(self, slots: dict[int, WorkerSlot], max_workers: int, queue: deque[PoolFuture]) -> None:
         self.waiting: deque[PoolFuture] = deque()
         self.in_use: bool = False
         self._slots = slots
         self._max_workers = max_workers
+        self._queue = queue
 
     def add(self, call: PoolFuture) -> None:
         """Let a call wait."""
@@ -97,9 +99,13 @@ class BoundCalls:
     def wanted(self) -> Binding | None:
         """The devices of the next worker that is to be started; None if these calls need none now."""
         taken: set[WorkerSlot] = set()
+        first = self._first_other()
+        others_need_one = first is not None and not self._others_have_one()
         for call in self.waiting:
             if call.dropped:
                 continue
+            if others_need_one and first is not None and first.key < call.key:
+                return None
             slot = self._place_for(call, taken)
             if slot is not None:
                 taken.add(slot)
@@ -107,18 +113,22 @@ class BoundCalls:
                 return _binding(call)
         return None
 
-    def make_room(self, queue: deque[PoolFuture]) -> bool:
-        """Retire workers that are in the way, in the order of the calls.
+    def _first_other(self) -> PoolFuture | None:
+        return next((call for call in self._queue if not call.dropped), None)
 
-        Args:
-            queue: The other calls that wait.
+    def _others_have_one(self) -> bool:
+        """Whether there is a worker for calls that need no devices."""
+        return any(slot.binding is None and not slot.retired for slot in self._slots.values())
+
+    def make_room(self) -> bool:
+        """Retire workers that are in the way, in the order of the calls.
 
         Returns:
             Whether an idle worker was retired, which the manager must end.
         """
         self.drop_cancelled()
         claims: list[tuple[int, PoolFuture | None]] = [(call.key, call) for call in self.waiting]
-        first = next((call for call in queue if not call.dropped), None)
+        first = self._first_other()
         if first is not None:
             claims.append((first.key, None))
             claims.sort(key=lambda claim: claim[0])
@@ -127,7 +137,7 @@ class BoundCalls:
         retired: list[WorkerSlot] = []
         for key, call in claims:
             if call is None:
-                if any(slot.binding is None and not slot.retired for slot in self._slots.values()):
+                if self._others_have_one():
                     retired += self._retire_unused(taken)
                     continue
             else:

@@ -114,7 +114,7 @@ class Dispatcher:
         self.queue: deque[PoolFuture] = deque()
         self.slots: dict[int, WorkerSlot] = {}
         self.expected: float = UNKNOWN_SECONDS  # per call
-        self.bound: BoundCalls = BoundCalls(self.slots, max_workers)
+        self.bound: BoundCalls = BoundCalls(self.slots, max_workers, self.queue)
         self._max_workers = max_workers
         self._most_calls = max_tasks_per_child or math.inf
         self._last_slot = 0
