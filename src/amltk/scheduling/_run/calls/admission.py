@@ -127,13 +127,14 @@ class Admission:
         waiting = Waiting(Submission(future, args, kwargs, needs))
         key = (-_priority(future), next_number() if call is None else call.number)
         needs_time = 0.0 if demand is None else demand.needs_time
+        self._pools.collect()
         if self._choice.add(waiting, (*needs, *self._worker()), needs_time, key) and self._may_begin():
             for other in self._choice.next_ones():
                 if other is not waiting:
                     self._launch(other)
             if waiting.grant is not None:
                 return self._compute(waiting)
-        if needs_time:
+        if needs_time or self._pools.returned:  # another thread may have given something back meanwhile
             self._go_on_soon()
         return StandIn(waiting, self._withdraw)
 
