@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from amltk._checks import check_bool, check_seconds
 from amltk.exceptions import MemoryLimitError
+from amltk.scheduling._admission.amounts import amount_text
 from amltk.scheduling._admission.demand import Demand
 from amltk.scheduling.plugin import PassingPlugin
 from amltk.scheduling.plugins.limits import Limits
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from amltk.scheduling.call import Call, Outcome
     from amltk.scheduling.events import Event
+    from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.task import Task
     from amltk.types import Duration
 
@@ -71,6 +73,7 @@ class Resources(PassingPlugin):
         if self.enforce and "memory" not in amounts:
             raise ValueError("enforce=True: only memory can be enforced, and there is none; add memory=...")
         self.demand: Demand = Demand(amounts, seconds, enforces_memory=self.enforce)
+        self._schedulers: list[Scheduler] = []
 
     def attach_task(self, task: Task[..., Any]) -> None:
         """Have calls of this task wait for resources. One plugin may serve several tasks.
@@ -84,6 +87,8 @@ class Resources(PassingPlugin):
                 f"enforce=True: a call of {task.name} cannot be ended on {task.scheduler.executor!r}: Python cannot end"
                 " a thread. Use Scheduler.with_processes(), or leave out enforce="
             )
+        if task.scheduler not in self._schedulers:
+            self._schedulers.append(task.scheduler)
 
     def events(self) -> list[Event[..., Any]]:
         """`@memory-limit-reached` of `Limits`, if `enforce` is set."""
@@ -102,7 +107,18 @@ class Resources(PassingPlugin):
             call.task.emit(Limits.MEMORY_LIMIT_REACHED, call.future, outcome.error)
 
     def status(self) -> str:
-        """What is asked for."""
-        return " · ".join(
-            f"{name} by call" if callable(value) else f"{name} {value}" for name, value in self.demand.amounts.items()
-        )
+        """How much is used of what calls ask for, and how many calls of the scheduler wait: `gpu 2/2 · waiting 5`."""
+        parts: list[str] = []
+        for scheduler in self._schedulers:
+            named = scheduler.pools.named
+            parts += [
+                f"{name} {amount_text(named[name].used)}/{amount_text(named[name].total)}"
+                for name in self.demand.amounts
+                if name in named
+            ]
+            run = scheduler.find_run()
+            waiting, by_pool = (0, {}) if run is None else run.submissions.waits_for()
+            if waiting:
+                lacked = ", ".join(f"{n} {name}" for name, n in by_pool.items() if name in named)
+                parts.append(f"waiting {waiting}" + (f" ({lacked})" if lacked else ""))
+        return " · ".join(parts)

@@ -156,8 +156,8 @@ def test_each_attempt_asks_anew() -> None:
     assert scheduler.pools.named["memory"].used == 0
 
 
-def test_a_lost_worker_gives_back_and_the_retry_comes_first() -> None:
-    """The attempt after a lost worker has the place of the call."""
+def test_a_lost_worker_gives_back_what_its_call_had() -> None:
+    """Another call begins, and the attempt after the lost one asks anew."""
     scene = Scene(gpu=["0"])
     task = scene.scheduler.task(work, plugins=[Resources(gpu=1), Retry(lost_workers=1)])
     results: list[int] = []
@@ -176,7 +176,7 @@ def test_a_lost_worker_gives_back_and_the_retry_comes_first() -> None:
 
     scene.run(submit, lose, *[end] * 12)
     assert sorted(results) == [0, 1, 2]
-    assert scene.begun() == [0, 1, 0, 2]
+    assert sorted(scene.begun()) == [0, 0, 1, 2]
     assert scene.is_free()
 
 
