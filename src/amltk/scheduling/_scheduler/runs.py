@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from amltk.exceptions import SchedulerRunningError
-from amltk.scheduling._admission.pools import Pools
 from amltk.scheduling._loop import nested_loop
 from amltk.scheduling._loop.signals import Interrupts
 from amltk.scheduling._run.lifecycle import Phase
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping
     from concurrent.futures import Executor
 
+    from amltk.scheduling._admission.pools import Pools
     from amltk.scheduling._results.steps import Steps
     from amltk.scheduling._run.policy import RunOptions
     from amltk.scheduling._run.refresh import View
@@ -54,7 +54,9 @@ class Runs(Experiment, ExecutorOwner):
         resources: Mapping[str, Any] | None = None,
     ) -> None:
         ExecutorOwner.__init__(self, executor, terminate)
-        self.pools: Pools = Pools(resources)  # what calls share, over all runs
+        self._pools: Pools | None = None
+        if resources is not None:
+            self._pools = _make_pools(resources)
         # Shared by `submit` and `Task.submit`: the run's own method while there is a run.
         self.submit_for: Callable[..., Future[Any]] = self._refuse
         self.tasks: list[Any] = []  # of `Task`, a layer above
@@ -65,6 +67,13 @@ class Runs(Experiment, ExecutorOwner):
         self._numbers = itertools.count()  # of submissions
         self._renderables: list[Any] = []  # for rich
         Experiment.__init__(self)
+
+    @property
+    def pools(self) -> Pools:
+        """What calls share, over all runs."""
+        if self._pools is None:
+            self._pools = _make_pools(None)
+        return self._pools
 
     def _refuse(self, _task: Any, fn: Callable[..., Any], *_: Any) -> Future[Any]:
         """What `submit_for` is while there is no run."""
@@ -270,3 +279,9 @@ class Runs(Experiment, ExecutorOwner):
     def _end_unused_executor(self, *, at_once: bool) -> None:
         if self._run is None:  # else the end of the run does this
             self._end_executor(at_once=at_once)
+
+
+def _make_pools(resources: Mapping[str, Any] | None) -> Pools:
+    from amltk.scheduling._admission.pools import Pools  # what only a run needs comes with the first one
+
+    return Pools(resources)

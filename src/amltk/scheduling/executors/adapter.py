@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from amltk import _compat
 from amltk.exceptions import WorkerLostError
-from amltk.scheduling.executors.allowance import AllowedFunction, FunctionInOwnProcess
 from amltk.scheduling.executors.light_future import Answer
 from amltk.scheduling.executors.termination import drop_cancelled, shut_down
 
@@ -143,6 +142,8 @@ class ExecutorAdapter:
         """
         if allowance is None:
             return self.submit(function, *args, **kwargs)
+        from amltk.scheduling.executors.allowance import AllowedFunction, FunctionInOwnProcess
+
         told, threads, binding, limits = allowance
         if self.capabilities.in_process:
             return self.submit(AllowedFunction(function, told, None), *args, **kwargs)
