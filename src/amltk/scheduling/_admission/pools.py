@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from amltk._checks import as_whole
 from amltk.scheduling._admission.amounts import UNIT, amount_text, units_of
 from amltk.scheduling._admission.devices import find_gpus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GPU = "gpu"
 """The pool whose ids are those of GPUs."""
@@ -171,6 +174,7 @@ class Grant:
         pools, self._pools = self._pools, None
         if pools is not None:
             pools.returned.append(self)
+            pools.on_return()
 
 
 class Pools:
@@ -183,6 +187,7 @@ class Pools:
         named: The pools that the user has given, by name.
         workers: How many calls the executor computes at a time; it has no limit until `resize` says so.
         returned: The grants that were given back, and are not taken account of yet.
+        on_return: Called when one was given back, on any thread.
         orders_all: Whether all calls of the scheduler wait here, since some have a priority.
     """
 
@@ -190,7 +195,17 @@ class Pools:
         self.named: dict[str, Pool] = {name: _pool(name, value) for name, value in _checked(resources).items()}
         self.workers: SumPool = SumPool("worker", 0)
         self.returned: deque[Grant] = deque()
+        self.on_return: Callable[[], object] = _nothing
         self.orders_all: bool = False
+
+    def begin_run(self, on_return: Callable[[], object]) -> None:
+        """Begin a run, which has workers of its own.
+
+        Args:
+            on_return: Called when something was given back, on any thread.
+        """
+        self.workers = SumPool("worker", 0)
+        self.on_return = on_return
 
     def collect(self) -> None:
         """Take account of what was given back."""
@@ -201,6 +216,10 @@ class Pools:
     def grant(self, needs: Iterable[tuple[Pool, int]]) -> Grant:
         """Grant what is free."""
         return Grant(self, needs)
+
+
+def _nothing() -> None:
+    """While there has been no run."""
 
 
 def _checked(resources: Any) -> Mapping[str, Any]:

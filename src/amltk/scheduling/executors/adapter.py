@@ -133,15 +133,13 @@ class ExecutorAdapter:
         return executor.submit_limited(call.limits, call.function, *call.args, **call.kwargs)
 
     def submit_allowed(
-        self, allowance: Allowance | None, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, allowance: Allowance, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Submit a call that was granted resources; `allowance` is None if it has asked for none.
+        """Submit a call that was granted resources.
 
         In this process's threads a call is only told what it has. Other executors give it that: the number of threads
         of libraries, its GPUs and limits; those whose workers cannot have them, by a process for each call.
         """
-        if allowance is None:
-            return self.submit(function, *args, **kwargs)
         from amltk.scheduling.executors.allowance import AllowedFunction, FunctionInOwnProcess
 
         told, threads, binding, limits = allowance

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Executor
 from concurrent.futures import Future as Work
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from amltk.exceptions import ResourceUnavailableError, WorkerLostError
-from amltk.scheduling import ExitState, Future, Limiter, Resources, Retry, Scheduler, granted
+from amltk.exceptions import ResourceUnavailableError, WallTimeLimitError, WorkerLostError
+from amltk.scheduling import ExitState, Future, Limiter, Limits, Resources, Retry, Scheduler, granted
 from amltk.testing import ManualExecutor
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ def work(number: int = 0) -> int:
 
 def told(_: int = 0) -> dict[str, Any]:
     return dict(granted())
+
+
+def sleep_long() -> None:
+    time.sleep(60)
 
 
 class Scene:
@@ -385,3 +390,84 @@ def test_threads_cannot_be_held_to_their_memory() -> None:
     with pytest.raises(ValueError, match="with_processes"):
         scheduler.task(work, plugins=Resources(memory="1 MB", enforce=True))
     scheduler.close()
+
+
+def test_what_an_earlier_run_has_left_running_still_has_its_resources() -> None:
+    """A call of the next run waits for it, and begins when it ends."""
+    go_on = threading.Event()
+    begun = threading.Event()
+    seen: list[bool] = []
+
+    def hold() -> None:
+        begun.set()
+        go_on.wait(30)
+
+    def look() -> None:
+        seen.append(go_on.is_set())
+
+    scheduler = Scheduler.with_threads(2, resources={"licence": 1})
+    holding = scheduler.task(hold, plugins=Resources(licence=1))
+    looking = scheduler.task(look, plugins=Resources(licence=1))
+    jobs = [holding, looking]
+
+    @scheduler.on_start
+    def submit() -> None:
+        jobs.pop(0).submit()
+        if not jobs:  # in the second run
+            scheduler.call_later(0.01, go_on.set)
+        else:
+            scheduler.call_later(0, stop_when_begun)
+
+    def stop_when_begun() -> None:
+        if begun.is_set():
+            scheduler.stop()
+        else:
+            scheduler.call_later(0.01, stop_when_begun)
+
+    scheduler.run(timeout=30, wait=False)
+    scheduler.run(timeout=30)
+    assert seen == [True]
+
+
+def test_limits_hold_for_calls_that_wait_for_their_turn() -> None:
+    """A priority takes no other plugin's work away."""
+    scheduler = Scheduler.with_processes(1)
+    limited = scheduler.task(sleep_long, plugins=Limits(wall_time=0.2), priority=1)
+    errors: list[BaseException] = []
+    limited.on_exception(lambda _, error: errors.append(error))
+    scheduler.on_start(lambda: limited.submit())
+    scheduler.run(timeout=60, on_exception="continue")
+    assert [type(error) for error in errors] == [WallTimeLimitError]
+
+
+class Inline(Executor):
+    """Computes within `submit`."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Work[Any]:
+        done: Work[Any] = Work()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
+def test_calls_that_submit_within_submit_all_end() -> None:
+    """An executor that computes within `submit` comes back to the run in the middle of a submission."""
+    scheduler = Scheduler(Inline(), resources={"licence": 1})
+
+    def nest(depth: int) -> int:
+        if depth:
+            task.submit(depth - 1)
+        return depth
+
+    task = scheduler.task(nest, plugins=Resources(licence=1))
+    results: list[int] = []
+    task.on_result(lambda _, result: results.append(result))
+
+    @scheduler.on_start
+    def submit() -> None:
+        task.submit(3)
+        task.submit(2)
+
+    scheduler.run(timeout=30)
+    assert sorted(results) == [0, 0, 1, 1, 2, 2, 3]
+    scheduler.pools.collect()
+    assert scheduler.pools.named["licence"].used == 0

@@ -88,8 +88,8 @@ class Admission:
         self._pending_calls = context.pending_calls
         self._end_requests = end_requests
         self._pools: Pools = context.pools
+        self._pools.begin_run(self._note_return)
         self._choice = Choice(self._pools, context.time_left)
-        self._grants: set[Grant] = set()  # of this run, that are not given back
         self._is_due = False
 
     @property
@@ -132,8 +132,8 @@ class Admission:
             for other in self._choice.next_ones():
                 if other is not waiting:
                     self._launch(other)
-            if waiting.grant is not None:
-                return self._compute(waiting)
+        if waiting.grant is not None:
+            return self._compute(waiting)
         if needs_time or self._pools.returned:  # another thread may have given something back meanwhile
             self._go_on_soon()
         return StandIn(waiting, self._withdraw)
@@ -187,9 +187,8 @@ class Admission:
         if self._lifecycle.is_ending:
             for waiting in late:
                 work = waiting.payload.future.work
-                if work is not None:
+                if isinstance(work, StandIn):
                     work.cancel()
-                    self._put_work(work)
         elif self._options.end_on_empty and len(late) == len(self._pending_calls):
             n = "1 call needs" if len(late) == 1 else f"{len(late)} calls need"
             self._end_requests.request(ExitState.Code.TIMEOUT, f"{n} more time than is left")
@@ -202,10 +201,12 @@ class Admission:
         """Have a call computed that has waited."""
         future, grant = waiting.payload.future, waiting.grant
         assert grant is not None, "it was granted"
-        stand_in = future.work
-        if future.done() or stand_in is None or stand_in.cancelled():
-            self._take_back(grant)
+        stand_in: Any = future.work
+        if future.done():
+            grant.give_back()
             return
+        if not isinstance(stand_in, StandIn) or stand_in.waiting is not waiting:
+            return  # it is just being submitted, by an executor's `submit` that has come back here: `obtain` goes on
         try:
             work = self._compute(waiting)
         except BaseException as error:  # noqa: BLE001 - it becomes the outcome of the future
@@ -223,18 +224,19 @@ class Admission:
         assert grant is not None, "it was granted"
         try:
             call = future.call
-            function, limits = (future.function, None) if call is None else (call.function, call.limits)
-            allowance = _allowance(grant, needs, _demand(future), limits)
-            if call is not None:
-                args, kwargs = call.args, call.kwargs
-            work = self._backend.submit_allowed(allowance, function, args, kwargs)
+            if call is None:
+                work = self._backend.submit(future.function, *args, **kwargs)
+            elif call.demand is None:
+                work = self._backend.submit_call(call)
+            else:
+                allowance = _allowance(grant, needs, call.demand, call.limits)
+                work = self._backend.submit_allowed(allowance, call.function, call.args, call.kwargs)
             if not hasattr(work, "add_done_callback"):
                 executor = safe_repr(self._backend.executor)
                 raise TypeError(f"{executor} returned {safe_repr(work)} from submit(): it must return a future")
-            self._grants.add(grant)
             work.add_done_callback(partial(self._ended, grant))
         except BaseException:
-            self._take_back(grant)
+            grant.give_back()
             raise
         return work
 
@@ -242,13 +244,12 @@ class Admission:
 
     def _ended(self, grant: Grant, work: Work[Any]) -> None:
         if work.cancelled():
-            self._backend.when_left(work, partial(self._take_back, grant))
+            self._backend.when_left(work, grant.give_back)
         else:
-            self._take_back(grant)
+            grant.give_back()
 
-    def _take_back(self, grant: Grant) -> None:
-        grant.give_back()
-        self._grants.discard(grant)
+    def _note_return(self) -> None:
+        """Note that something was given back, perhaps by a call of an earlier run."""
         if self._choice.n_waiting:
             self._go_on_soon()
 
@@ -265,10 +266,8 @@ def _priority(future: Future[Any]) -> float:
     return priority or 0.0
 
 
-def _allowance(grant: Grant, needs: Needs, demand: Demand | None, limits: CallLimits | None) -> Allowance | None:
-    """What a call may use; None if it has asked for nothing."""
-    if demand is None:
-        return None
+def _allowance(grant: Grant, needs: Needs, demand: Demand, limits: CallLimits | None) -> Allowance:
+    """What a call may use."""
     taken = {id(pool): ids for pool, _, ids in grant.taken}
     told: dict[str, Any] = {
         pool.name: taken.get(id(pool), ()) if has_ids(pool) else amount_of(units) for pool, units in needs
