@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.rows import (
+    admission,
     display,
     events,
     first_result,
@@ -44,6 +45,7 @@ ROWS: dict[str, Callable[[Setting], list[Line]]] = {
     "stdlib-pool": stdlib_pool.measure,
     "display": display.measure,
     "memo": memo.measure,
+    "admission": admission.measure,
     "idle": idle.measure,
     "soak": soak.measure,
     "simulation": simulation.measure,

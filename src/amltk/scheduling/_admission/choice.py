@@ -83,6 +83,13 @@ class Shape:
             del self.overtakers[: bisect_left(self.overtakers, heap[0][:2])]
         return heap[0]
 
+    def fits(self) -> bool:
+        """Whether enough is free of each pool."""
+        for pool, units, is_share, _ in self.checks:  # noqa: SIM110 - a generator takes twice the time
+            if units > (pool.largest if is_share else pool.free):
+                return False
+        return True
+
     def lacks(self) -> int:
         """The pools that have too little free, as bits."""
         lacking = 0
@@ -168,7 +175,7 @@ class Choice:
         heappush(shape.heap, waiting.item)
         shape.n_waiting += 1
         self.n_waiting += 1
-        return shape.first() is waiting.item and not shape.lacks()
+        return shape.first() is waiting.item and shape.fits()
 
     def _shape(self, needs: tuple[tuple[Pool, int], ...], needs_time: float) -> Shape:
         name = (*((id(pool), units) for pool, units in needs), needs_time)
@@ -209,7 +216,7 @@ class Choice:
             item = heads[at]
             at += 1
             shape = item[2].shape
-            if shape.lacks() or (shape.mask & kept.mask and kept.is_harmed_by(shape)):
+            if not shape.fits() or (shape.mask & kept.mask and kept.is_harmed_by(shape)):
                 passed.append(shape)
                 if len(shape.overtakers) >= MAX_OVERTAKEN:
                     kept.keep_for(shape)
@@ -239,7 +246,8 @@ class Choice:
         unused: list[Shape] = []
         left = None
         for shape in self._shapes.values():
-            item = shape.first()
+            heap = shape.heap
+            item = heap[0] if heap and heap[0][2].item is heap[0] else shape.first()
             if item is None:
                 unused.append(shape)
                 continue
