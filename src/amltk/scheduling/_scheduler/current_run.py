@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from amltk._checks import check_seconds
@@ -56,7 +57,7 @@ class CurrentRun(SchedulerEvents):
     def queue(self) -> list[Future[Any]]:
         """The futures that have not ended, oldest first."""
         run = self._run
-        return [] if run is None else list(run.pending_calls)
+        return [] if run is None else sorted(run.pending_calls, key=attrgetter("number"))
 
     @property
     def n_pending(self) -> int:
