@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.rows import (
+    admission,
     display,
     events,
     first_result,
@@ -46,6 +47,7 @@ ROWS: dict[str, Callable[[Setting], list[Line]]] = {
     "display": display.measure,
     "memo": memo.measure,
     "journal": journal.measure,
+    "admission": admission.measure,
     "idle": idle.measure,
     "soak": soak.measure,
     "simulation": simulation.measure,

@@ -123,7 +123,7 @@ def check_seconds(name: str, value: object, *, or_none: str = "", above_zero: bo
     """
     seconds = _timedelta_seconds(value)
     return _checked(
-        name, value, _amount(value, SECONDS) if seconds is None else seconds, _DURATION + or_none, above_zero
+        name, value, parse_amount(value, SECONDS) if seconds is None else seconds, _DURATION + or_none, above_zero
     )
 
 
@@ -138,7 +138,9 @@ def check_optional_bytes(name: str, value: object) -> int | None:
     """An amount of memory above 0 in bytes, or None for no limit; the same for bytes, and texts such as `"2 GB"`."""
     if value is None:
         return None
-    return math.ceil(_checked(name, value, _amount(value, BYTES), f"{_MEMORY}, or None for no limit", above_zero=True))
+    return math.ceil(
+        _checked(name, value, parse_amount(value, BYTES), f"{_MEMORY}, or None for no limit", above_zero=True)
+    )
 
 
 def _checked(name: str, value: object, number: float | None, kinds: str, above_zero: bool) -> float:
@@ -150,7 +152,7 @@ def _checked(name: str, value: object, number: float | None, kinds: str, above_z
     return number
 
 
-def _amount(value: object, units: Mapping[str, float]) -> float | None:
+def parse_amount(value: object, units: Mapping[str, float]) -> float | None:
     """A number, or what a text says; NaN if it says nothing, None if it is neither."""
     if not isinstance(value, str):
         return as_real(value)

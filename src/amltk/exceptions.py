@@ -95,6 +95,14 @@ class WorkerLostError(SchedulerError, RuntimeError):
     exit_code: int | None = None
 
 
+class ResourceUnavailableError(SchedulerError, ValueError):
+    """A call asks for resources that can never be granted: there is no such pool, or it has less in all.
+
+    Raised by `submit`. Where amounts depend on the attempt, it is what the call ends with. Remedy: ask for less in
+    `Resources(...)`, or give the scheduler more by `resources={...}`.
+    """
+
+
 class TaskLimitError(SchedulerError):
     """A call exceeded one of its limits and was ended.
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from amltk.scheduling._journal.options import Journal
+    from amltk.scheduling.call_grant import granted
     from amltk.scheduling.call_place import call_folder
     from amltk.scheduling.events import Emitter, Event, Subscriber, Subscription
     from amltk.scheduling.executors.local.sequential import SequentialExecutor
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.plugins.limiter import Limiter
     from amltk.scheduling.plugins.limits import Limits
     from amltk.scheduling.plugins.memo import Memo
+    from amltk.scheduling.plugins.resources import Resources
     from amltk.scheduling.plugins.retry import Retry
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.task import Task
@@ -39,6 +41,7 @@ __all__ = [
     "Limits",
     "Memo",
     "Plugin",
+    "Resources",
     "Retry",
     "Scheduler",
     "SequentialExecutor",
@@ -47,6 +50,7 @@ __all__ = [
     "Task",
     "TaskMap",
     "call_folder",
+    "granted",
 ]
 
 _HOMES = {
@@ -64,11 +68,13 @@ _HOMES = {
     "Limits": "amltk.scheduling.plugins.limits",
     "Memo": "amltk.scheduling.plugins.memo",
     "Plugin": "amltk.scheduling.plugin",
+    "Resources": "amltk.scheduling.plugins.resources",
     "Retry": "amltk.scheduling.plugins.retry",
     "Scheduler": "amltk.scheduling.scheduler",
     "Task": "amltk.scheduling.task",
     "TaskMap": "amltk.scheduling.task_map",
     "call_folder": "amltk.scheduling.call_place",
+    "granted": "amltk.scheduling.call_grant",
 }
 
 __getattr__: Callable[[str], Any] = names_from(_HOMES, globals())

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from amltk.scheduling._admission.demand import Demand
     from amltk.scheduling.executors.light_future import Answer
     from amltk.scheduling.executors.process_pool.limits import CallLimits
     from amltk.scheduling.future import Future
@@ -31,6 +32,12 @@ class Outcome(NamedTuple):
 
 _numbers = itertools.count(1)
 
+
+def next_number() -> int:
+    """A place in the order of all submissions, for one that is no `Call`."""
+    return next(_numbers)
+
+
 if TYPE_CHECKING:
     Review = Callable[[Outcome], asyncio.Future[bool] | None]
 
@@ -47,6 +54,8 @@ class Call:
         args: Its positional arguments.
         kwargs: Its keyword arguments; a dictionary that belongs to this call.
         limits: What it may use, for executors that enforce limits; None for no limits.
+        demand: What it asks for before it is computed; None for nothing but a worker.
+        priority: The priority that it was given while it waited; None for that of its task.
         answer: What its outcome comes from if it need not be computed: an `Answer` of `executors.light_future`, which
             has the outcome or will have it. None to have it computed.
         future: Its future; None until it is submitted, and permanently if it never is.
@@ -60,6 +69,7 @@ class Call:
         "answer",
         "args",
         "attempt",
+        "demand",
         "function",
         "future",
         "given",
@@ -67,6 +77,7 @@ class Call:
         "kwargs",
         "limits",
         "number",
+        "priority",
         "task",
     )
 
@@ -76,6 +87,7 @@ class Call:
         self.given: tuple[tuple[Any, ...], dict[str, Any]] = (args, kwargs)
         self.future: Future[Any] | None = None
         self.attempt: int = 1
+        self.priority: float | None = None
         self._ends = ExitStack()
         self.begin()
 
@@ -91,6 +103,7 @@ class Call:
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = dict(kwargs)
         self.limits: CallLimits | None = None
+        self.demand: Demand | None = None
         self.answer: Answer | None = None
         self._reviews: list[Review] = []
 

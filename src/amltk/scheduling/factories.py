@@ -83,7 +83,14 @@ class Factories:
 
     @classmethod
     @abstractmethod
-    def _made_by(cls, kind: str, terminate: Callable[[Executor], Any] | bool, /, **options: Any) -> Self:
+    def _made_by(
+        cls,
+        kind: str,
+        terminate: Callable[[Executor], Any] | bool,
+        resources: Mapping[str, Any] | None = None,
+        /,
+        **options: Any,
+    ) -> Self:
         """Make a scheduler for a row of the registry. Errors of the row's factory are raised here."""
 
     @classmethod
@@ -99,6 +106,7 @@ class Factories:
         preload: Iterable[str] | Literal["auto"] = "auto",
         exit_timeout: Duration = 10.0,
         terminate: Callable[[Executor], Any] | bool = True,
+        resources: Mapping[str, Any] | None = None,
     ) -> Self:
         """A scheduler over local processes: a `ProcessPool`. A lost process costs only the call that it was running.
 
@@ -117,6 +125,7 @@ class Factories:
             exit_timeout: How long a process may take to shut down before it is killed: seconds, a string such as
                 `"1 min"`, or a `timedelta`.
             terminate: As in `Scheduler(executor, terminate=...)`.
+            resources: What calls share, as in `Scheduler(executor, resources=...)`.
 
         Raises:
             ValueError: `max_workers` or `max_tasks_per_child` is below 1, `mp_context` is not a start method, or
@@ -127,6 +136,7 @@ class Factories:
         return cls._made_by(
             "processes",
             terminate,
+            resources,
             max_workers=max_workers,
             mp_context=mp_context,
             initializer=initializer,
@@ -146,6 +156,7 @@ class Factories:
         initargs: tuple[Any, ...] = (),
         *,
         terminate: Callable[[Executor], Any] | bool = True,
+        resources: Mapping[str, Any] | None = None,
     ) -> Self:
         """A scheduler over threads, for work that waits or releases the GIL. Running work cannot be terminated.
 
@@ -157,6 +168,7 @@ class Factories:
                 `ExecutorBrokenError`.
             initargs: The arguments of the initializer.
             terminate: As in `Scheduler(executor, terminate=...)`.
+            resources: What calls share, as in `Scheduler(executor, resources=...)`.
 
         Raises:
             ValueError: `max_workers` is below 1.
@@ -165,6 +177,7 @@ class Factories:
         return cls._made_by(
             "threads",
             terminate,
+            resources,
             max_workers=max_workers,
             thread_name_prefix=thread_name_prefix,
             initializer=initializer,
@@ -172,12 +185,15 @@ class Factories:
         )
 
     @classmethod
-    def with_sequential(cls) -> Self:
+    def with_sequential(cls, *, resources: Mapping[str, Any] | None = None) -> Self:
         """A scheduler that computes in this process and thread, one call after the other. For debugging.
 
         Timers, timeouts and signals are handled between two calls.
+
+        Args:
+            resources: What calls share, as in `Scheduler(executor, resources=...)`.
         """
-        return cls._made_by("sequential", True)
+        return cls._made_by("sequential", True, resources)
 
     @classmethod
     @_max_workers
@@ -191,6 +207,7 @@ class Factories:
         *,
         env: Mapping[str, str] | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
+        resources: Mapping[str, Any] | None = None,
     ) -> Self:
         """A scheduler over processes of loky, joblib's engine. A worker that dies breaks the executor.
 
@@ -207,6 +224,7 @@ class Factories:
             initargs: The arguments of the initializer.
             env: Environment variables for the processes.
             terminate: As in `Scheduler(executor, terminate=...)`.
+            resources: What calls share, as in `Scheduler(executor, resources=...)`.
 
         Raises:
             MissingExtraError: loky is not installed.
@@ -215,6 +233,7 @@ class Factories:
         return cls._made_by(
             "loky",
             terminate,
+            resources,
             max_workers=max_workers,
             context=context,
             timeout=timeout,
@@ -226,7 +245,12 @@ class Factories:
     @classmethod
     @_n_workers
     def with_dask(
-        cls, client: Any = None, *, terminate: Callable[[Executor], Any] | bool = True, **options: Any
+        cls,
+        client: Any = None,
+        *,
+        terminate: Callable[[Executor], Any] | bool = True,
+        resources: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Self:
         """A scheduler over Dask. A lost worker costs the call it was running; Dask alone would silently retry it.
 
@@ -235,6 +259,7 @@ class Factories:
                 calls cannot be killed. Its workers and its scheduler need this package. None for processes on this
                 machine, which end with the run.
             terminate: As in `Scheduler(executor, terminate=...)`.
+            resources: What calls share, as in `Scheduler(executor, resources=...)`.
             **options: Options of `distributed.LocalCluster`, such as `n_workers`. By default there is one worker per
                 CPU that this process may use, each with one thread, and the dashboard uses any free port of this
                 machine.
@@ -243,7 +268,7 @@ class Factories:
             MissingExtraError: Dask is not installed.
             TypeError: `client` is something else, or asynchronous, or options are given for an existing cluster.
         """
-        return cls._made_by("dask", terminate, client=client, **options)
+        return cls._made_by("dask", terminate, resources, client=client, **options)
 
     @classmethod
     @_of_batch_systems
@@ -256,6 +281,7 @@ class Factories:
         submit_command: str | None = None,
         cancel_command: str | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
+        resources: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Self:
         """A scheduler over the jobs of a batch system. They are cancelled at the end of a run.
@@ -270,6 +296,7 @@ class Factories:
             submit_command: Replaces `sbatch`, `qsub`, ...
             cancel_command: Replaces `scancel`, `qdel`, ...
             terminate: As in `Scheduler(executor, terminate=...)`.
+            resources: What calls share, as in `Scheduler(executor, resources=...)`.
             **options: Options of dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, `interface`, `account`, ...
 
         Raises:
@@ -281,6 +308,7 @@ class Factories:
         return cls._made_by(
             "dask_jobqueue",
             terminate,
+            resources,
             name=name,
             n_workers=n_workers,
             adaptive=adaptive,
@@ -324,7 +352,12 @@ class Factories:
     @classmethod
     @_max_workers
     def with_mpi(
-        cls, max_workers: int | None = None, *, terminate: Callable[[Executor], Any] | bool = True, **options: Any
+        cls,
+        max_workers: int | None = None,
+        *,
+        terminate: Callable[[Executor], Any] | bool = True,
+        resources: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Self:
         """A scheduler over MPI ranks (mpi4py). Running calls cannot be terminated. A rank that dies ends the program.
 
@@ -334,10 +367,11 @@ class Factories:
         Args:
             max_workers: How many ranks compute, at least 1; None for what the environment specifies, see mpi4py.
             terminate: As in `Scheduler(executor, terminate=...)`.
+            resources: What calls share, as in `Scheduler(executor, resources=...)`.
             **options: Other options of `mpi4py.futures.MPIPoolExecutor`.
 
         Raises:
             MissingExtraError: mpi4py is not installed.
             ValueError: `max_workers` is below 1.
         """
-        return cls._made_by("mpi", terminate, max_workers=max_workers, **options)
+        return cls._made_by("mpi", terminate, resources, max_workers=max_workers, **options)

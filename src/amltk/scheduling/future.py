@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
+from amltk._checks import check_between
 from amltk.scheduling.events import callback_name
 
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ class Canceller(Protocol):
 
     def note_waiter(self, future: Future[Any]) -> None:
         """Note that the future is awaited."""
+        ...
+
+    def prioritize(self, future: Future[Any], priority: float) -> bool:
+        """Change the priority of the call; return whether it waits for its turn."""
         ...
 
 
@@ -111,6 +117,25 @@ class Future(asyncio.Future[R]):
         """
         run = self._run  # read once: the future may end on the loop's thread meanwhile
         return run is not None and not self.done() and run.cancel(self)
+
+    def set_priority(self, priority: float) -> bool:
+        """Change the priority of the call while it waits for resources or for its turn.
+
+        May be called from any thread; from threads other than the loop's it takes effect a little later.
+
+        Args:
+            priority: As `priority=` of `Scheduler.task`: of the calls that wait, those with the highest come first.
+
+        Returns:
+            False if it does not wait any more: it has ended, or the executor has it.
+
+        Raises:
+            TypeError: `priority` is no number.
+            ValueError: It is not finite.
+        """
+        number = check_between("priority", priority, -math.inf)
+        run = self._run
+        return run is not None and not self.done() and run.prioritize(self, number)
 
     def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
         """Call `fn` with this future, through the loop, when it has ended; as `await` does."""

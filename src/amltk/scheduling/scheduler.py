@@ -21,7 +21,7 @@ from amltk.scheduling.task import Task
 if TYPE_CHECKING:
     import os
     from collections import Counter
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from concurrent.futures import Executor
     from contextlib import AbstractContextManager
 
@@ -79,19 +79,36 @@ class Scheduler(Runs, Factories):
             cannot be terminated. A function is called with the executor instead, on a separate thread; work that is
             still running when it returns is reported as cancelled. False leaves the executor alone: it stays open and
             usable after every run.
+        resources: What calls share, by name, for the plugin `Resources`: a list of ids, or an amount, as a number or a
+            text such as `"60 GB"`. `"gpu"` may also be `"auto"`, or how many of the visible ones. None for nothing.
 
     Raises:
-        TypeError: `executor` is not an executor, or `terminate` is neither a bool nor callable.
+        TypeError: `executor` is not an executor, `terminate` is neither a bool nor callable, or `resources` is no dict
+            of such values.
+        ValueError: An amount in `resources` is negative, a text has no unit of memory, or the like.
     """
 
-    def __init__(self, executor: Executor, *, terminate: Callable[[Executor], Any] | bool = True) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        *,
+        terminate: Callable[[Executor], Any] | bool = True,
+        resources: Mapping[str, Any] | None = None,
+    ) -> None:
         # Plugins see one submission at a time, whichever threads submit.
         self.submission_lock: AbstractContextManager[Any] = threading.RLock()
-        super().__init__(executor, terminate)
+        super().__init__(executor, terminate, resources)
         self.tasks: list[Task[..., Any]] = []
 
     @classmethod
-    def _made_by(cls, kind: str, terminate: Callable[[Executor], Any] | bool, /, **options: Any) -> Self:
+    def _made_by(
+        cls,
+        kind: str,
+        terminate: Callable[[Executor], Any] | bool,
+        resources: Mapping[str, Any] | None = None,
+        /,
+        **options: Any,
+    ) -> Self:
         factory = kind_named(kind).factory
         assert factory is not None, f"the row {kind!r} has no factory"
 
@@ -100,7 +117,7 @@ class Scheduler(Runs, Factories):
             _log.info("made %r", executor)
             return executor
 
-        scheduler = cls(remake(), terminate=terminate)
+        scheduler = cls(remake(), terminate=terminate, resources=resources)
         scheduler._remake = remake
         return scheduler
 
@@ -130,6 +147,7 @@ class Scheduler(Runs, Factories):
         *,
         plugins: PassingPlugin | Iterable[PassingPlugin] = ...,
         init_plugins: bool = ...,
+        priority: float | None = ...,
     ) -> Task[P, R, Future[R]]: ...
     @overload
     def task(
@@ -138,6 +156,7 @@ class Scheduler(Runs, Factories):
         *,
         plugins: GivingPlugin | Iterable[GivingPlugin | PassingPlugin],
         init_plugins: bool = ...,
+        priority: float | None = ...,
     ) -> Task[..., R, Future[R]]: ...
     @overload
     def task(  # type: ignore[overload-overlap]
@@ -146,17 +165,28 @@ class Scheduler(Runs, Factories):
         *,
         plugins: Plugin | Iterable[HoldingPlugin | PassingPlugin],
         init_plugins: bool = ...,
+        priority: float | None = ...,
     ) -> Task[P, R]: ...
     @overload
     def task(
-        self, function: Callable[..., R], *, plugins: Iterable[Plugin], init_plugins: bool = ...
+        self,
+        function: Callable[..., R],
+        *,
+        plugins: Iterable[Plugin],
+        init_plugins: bool = ...,
+        priority: float | None = ...,
     ) -> Task[..., R]: ...
     @explains_options(plugin="plugins")
     def task(
-        self, function: Callable[..., Any], *, plugins: Plugin | Iterable[Plugin] = (), init_plugins: bool = True
+        self,
+        function: Callable[..., Any],
+        *,
+        plugins: Plugin | Iterable[Plugin] = (),
+        init_plugins: bool = True,
+        priority: float | None = None,
     ) -> Any:
         """Make a `Task`: a function that is submitted many times and has its own events. Arguments as in `Task`."""
-        task: Task[..., Any] = Task(function, self, plugins=plugins, init_plugins=init_plugins)
+        task: Task[..., Any] = Task(function, self, plugins=plugins, init_plugins=init_plugins, priority=priority)
         self.tasks.append(task)
         return task
 

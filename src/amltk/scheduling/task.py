@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
 
 from amltk import _extras
-from amltk._checks import check_bool, explains_options
+from amltk._checks import check_between, check_bool, explains_options
 from amltk._notes import safe_repr
 from amltk.scheduling.call import Call
 from amltk.scheduling.events import (
@@ -59,6 +60,7 @@ class TaskChannels(NamedTuple):
     """The channels that a run emits on, looked up once."""
 
     submitted: Channel
+    waiting: Channel
     done: Channel
     result: Channel
     exception: Channel
@@ -78,6 +80,10 @@ class Task(Emitter, Generic[P, R, S_co]):
         scheduler: The scheduler that computes it.
         plugins: One plugin or several; see `attach_plugin`.
         init_plugins: Whether to attach the plugins now; if False, call their `attach_task` before the first submission.
+        priority: Of the calls that wait for a worker or for resources, those with the highest priority come first, and
+            of these the earliest. None for 0. It may be below 0. As soon as one task of a scheduler has a priority, all
+            its calls wait in front of the executor until a worker is free; without that, the executor's own queue
+            decides. `Future.set_priority` changes it for one call.
 
     Raises:
         TypeError: `function` is not callable.
@@ -88,6 +94,7 @@ class Task(Emitter, Generic[P, R, S_co]):
         plugins: The plugins, in the order in which they see a submission.
         maps: The maps returned by `map` that are not over yet.
         name: The name of the function.
+        priority: As given.
     """
 
     if not TYPE_CHECKING:
@@ -95,6 +102,7 @@ class Task(Emitter, Generic[P, R, S_co]):
         __class_getitem__ = classmethod(GenericAlias)
 
     SUBMITTED: Event[..., Any] = Event("submitted")
+    WAITING: Event[[Future[Any], str], Any] = Event("waiting")
     DONE: Event[[Future[Any]], Any] = Event("done")
     RESULT: Event[[Future[Any], Any], Any] = Event("result")
     EXCEPTION: Event[[Future[Any], BaseException], Any] = Event("exception")
@@ -102,6 +110,13 @@ class Task(Emitter, Generic[P, R, S_co]):
 
     on_submitted: Subscriber[Concatenate[Future[R], P], Any]
     """A call was accepted. Callbacks take the future and the arguments of `submit`."""
+
+    on_waiting: Subscriber[[Future[R], str], Any]
+    """A call could not be handed to the executor at once. Callbacks take the future and the reason, in words.
+
+    It follows `@submitted`, and comes again for each further attempt that has to wait. `Scheduler.explain` gives the
+    reason at any time. In a run with a journal it is not delivered.
+    """
 
     on_done: Subscriber[[Future[R]], Any]
     """A call ended with a result or an exception. Callbacks take the future; `@result` or `@exception` follows."""
@@ -125,21 +140,27 @@ class Task(Emitter, Generic[P, R, S_co]):
         *,
         plugins: Plugin | Iterable[Plugin] = (),
         init_plugins: bool = True,
+        priority: float | None = None,
     ) -> None:
         check_computable(function, "function")
         check_bool("init_plugins", init_plugins)
         if not hasattr(scheduler, "submit_for"):
             raise TypeError(f"scheduler={scheduler!r}: must be a Scheduler")
+        number = None if priority is None else check_between("priority", priority, -math.inf)
         super().__init__(callback_name(function), dispatch=scheduler.dispatch, is_replaying=scheduler.is_replaying)
         self.function = function
         self.scheduler = scheduler
         self.plugins: list[Plugin] = []
         self.maps: list[TaskMap[R]] = []
+        self.priority: float | None = number
+        if number is not None:
+            scheduler.pools.orders_all = True
         self.pending: dict[Future[Any], None] = {}  # maintained by the run's `PendingCalls`
-        self.add_event(self.SUBMITTED, self.DONE, self.RESULT, self.EXCEPTION, self.CANCELLED)
+        self.add_event(self.SUBMITTED, self.WAITING, self.DONE, self.RESULT, self.EXCEPTION, self.CANCELLED)
         self.channels: TaskChannels = TaskChannels(*map(self.channel, self.events))
         submitted: Any = self.SUBMITTED  # shared by all tasks; this one knows its function's arguments
         self.on_submitted = Subscriber(self, submitted)
+        self.on_waiting = Subscriber(self, self.WAITING)
         self.on_done = Subscriber(self, self.DONE)
         self.on_result = Subscriber(self, self.RESULT)
         self.on_exception = Subscriber(self, self.EXCEPTION)

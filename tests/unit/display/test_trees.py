@@ -34,6 +34,7 @@ PICTURE = """\
 │ Task train(x, lr=…)  0 pending           │
 │ ├── plugin limiter  calls 2/2            │
 │ ├── @submitted                     2     │
+│ ├── @waiting                             │
 │ ├── @done                          2     │
 │ ├── @result                        2     │
 │ │   └── async def report(future, result) │

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from amltk.scheduling._admission.pools import Pools
     from amltk.scheduling._loop.inbox import Inbox
     from amltk.scheduling._loop.turns import Turns
     from amltk.scheduling._run.lifecycle import RunLifecycle
@@ -31,6 +32,8 @@ class RunContext:
         pending_calls: The submissions that have not ended.
         lifecycle: The phase of the run, and why it ends.
         channel: Returns the channel of an event of the scheduler.
+        pools: What calls may have to wait for.
+        time_left: How many seconds are left until the timeout; infinite without one.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -41,3 +44,5 @@ class RunContext:
     pending_calls: PendingCalls
     lifecycle: RunLifecycle
     channel: Callable[[Event[..., Any]], Channel]
+    pools: Pools
+    time_left: Callable[[], float]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk import _clock, _compat
 from amltk._shield import shielded
+from amltk.scheduling._admission.pools import Pools
 from amltk.scheduling._loop import forks
 from amltk.scheduling._loop.inbox import Inbox
 from amltk.scheduling._loop.signals import may_be_torn
@@ -76,6 +78,7 @@ class Run:
         view: The view that shows the run, or None.
         numbers: The numbers for its submissions.
         observers: Called with every call that is submitted to the executor.
+        pools: What calls may have to wait for; None for nothing.
         parts: What to make parts of the run of; None for the usual ones.
 
     Attributes:
@@ -98,6 +101,7 @@ class Run:
         *,
         numbers: Iterator[int],
         observers: Sequence[Observer] = (),
+        pools: Pools | None = None,
         parts: Parts | None = None,
     ) -> None:
         parts = parts or Parts()
@@ -115,7 +119,16 @@ class Run:
         turns = parts.turns()
         self._inbox = inbox = parts.inbox(self.loop, turns)
         context = RunContext(
-            self.loop, turns, inbox, backend, options, self.pending_calls, self.lifecycle, emitter.channel
+            self.loop,
+            turns,
+            inbox,
+            backend,
+            options,
+            self.pending_calls,
+            self.lifecycle,
+            emitter.channel,
+            pools or Pools(),
+            self.time_left,
         )
         self.end_requests: EndRequests = parts.end_requests(context, self._announce_end)
         self._delivery = delivery = Delivery(
@@ -147,6 +160,10 @@ class Run:
             # and because it then stops submitting, the run must not end as exhausted.
             self.end_requests.request(Code.TIMEOUT)
         return self.lifecycle.running
+
+    def time_left(self) -> float:
+        """How many seconds are left until the timeout; infinite without one, negative after it."""
+        return math.inf if self._deadline is None else self._deadline - self.loop.time()
 
     def call_later(self, delay: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timer:
         """Call `fn` on the loop's thread after `delay` seconds, unless the run is over by then."""
@@ -295,6 +312,7 @@ class Run:
             elif code is not Code.EXHAUSTED:
                 self._tell(self._channel(Events.STOP), (message or STOP_MESSAGE, exception))
             self._tell(self._channel(Events.FINISHING), ())
+            self.submissions.expect_end()
         finally:
             self._announced = True  # even if torn: what comes next must not wait forever
 

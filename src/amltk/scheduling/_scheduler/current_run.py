@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from amltk._checks import check_seconds
@@ -56,7 +57,7 @@ class CurrentRun(SchedulerEvents):
     def queue(self) -> list[Future[Any]]:
         """The futures that have not ended, oldest first."""
         run = self._run
-        return [] if run is None else list(run.pending_calls)
+        return [] if run is None else sorted(run.pending_calls, key=attrgetter("number"))
 
     @property
     def n_pending(self) -> int:
@@ -80,6 +81,26 @@ class CurrentRun(SchedulerEvents):
         """
         run = self._run
         return [] if run is None else run.submissions.running_calls()
+
+    def explain(self, future: Future[Any]) -> str:
+        """Why a call is not running yet, or what has become of it, in words. May be called from any thread.
+
+        ```python
+        scheduler.explain(future)  # "waits for gpu: 1 wanted, 0 of 2 free; 3 calls before it"
+        ```
+
+        Args:
+            future: A future that `submit` of this scheduler, or of one of its tasks, has returned.
+        """
+        run, work = self._run, future.work
+        if future.done() or run is None:
+            return "has ended" if future.done() else "waits for a run"
+        reason = run.submissions.explain(future)
+        if reason is not None:
+            return reason
+        if work is None:
+            return "is about to be handed over"
+        return "is running" if run.submissions.is_running(work) else "is with the executor, and waits for a worker"
 
     @property
     def callback_exceptions(self) -> int:

@@ -20,9 +20,10 @@ from amltk.scheduling._scheduler.experiment import Experiment
 from amltk.scheduling.events import callback_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
     from concurrent.futures import Executor
 
+    from amltk.scheduling._admission.pools import Pools
     from amltk.scheduling._results.steps import Steps
     from amltk.scheduling._run.policy import RunOptions
     from amltk.scheduling._run.refresh import View
@@ -43,10 +44,19 @@ class Runs(Experiment, ExecutorOwner):
     Args:
         executor: The first executor.
         terminate: As in `Scheduler`.
+        resources: As in `Scheduler`.
     """
 
-    def __init__(self, executor: Executor, terminate: Callable[[Executor], Any] | bool) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        terminate: Callable[[Executor], Any] | bool,
+        resources: Mapping[str, Any] | None = None,
+    ) -> None:
         ExecutorOwner.__init__(self, executor, terminate)
+        self._pools: Pools | None = None
+        if resources is not None:
+            self._pools = _make_pools(resources)
         # Shared by `submit` and `Task.submit`: the run's own method while there is a run.
         self.submit_for: Callable[..., Future[Any]] = self._refuse
         self.tasks: list[Any] = []  # of `Task`, a layer above
@@ -57,6 +67,13 @@ class Runs(Experiment, ExecutorOwner):
         self._numbers = itertools.count()  # of submissions
         self._renderables: list[Any] = []  # for rich
         Experiment.__init__(self)
+
+    @property
+    def pools(self) -> Pools:
+        """What calls share, over all runs."""
+        if self._pools is None:
+            self._pools = _make_pools(None)
+        return self._pools
 
     def _refuse(self, _task: Any, fn: Callable[..., Any], *_: Any) -> Future[Any]:
         """What `submit_for` is while there is no run."""
@@ -169,12 +186,26 @@ class Runs(Experiment, ExecutorOwner):
         backend = self._lend_executor()
         self._begun = None  # the run exists now
         if self._journal is None:
-            self._run = Run(self.emitter, backend, options, view, numbers=self._numbers, observers=self.observers)
+            self._run = Run(
+                self.emitter,
+                backend,
+                options,
+                view,
+                numbers=self._numbers,
+                observers=self.observers,
+                pools=self.pools,
+            )
         else:
             from amltk.scheduling._run.journaled.run import JournaledRun
 
             self._run = JournaledRun(
-                self.emitter, backend, options, view, journal=self._journal, observers=self.observers
+                self.emitter,
+                backend,
+                options,
+                view,
+                journal=self._journal,
+                observers=self.observers,
+                pools=self.pools,
             )
         self.submit_for = self._run.submissions.submit
         return self._run
@@ -248,3 +279,9 @@ class Runs(Experiment, ExecutorOwner):
     def _end_unused_executor(self, *, at_once: bool) -> None:
         if self._run is None:  # else the end of the run does this
             self._end_executor(at_once=at_once)
+
+
+def _make_pools(resources: Mapping[str, Any] | None) -> Pools:
+    from amltk.scheduling._admission.pools import Pools  # what only a run needs comes with the first one
+
+    return Pools(resources)

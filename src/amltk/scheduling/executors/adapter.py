@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from concurrent.futures import Future as Work
 
+    from amltk.scheduling.executors.allowance import Allowance
     from amltk.scheduling.executors.capabilities import Capabilities, Terminator
     from amltk.scheduling.executors.process_pool.limits import CallLimits
 
@@ -130,6 +131,35 @@ class ExecutorAdapter:
             return self.submit(call.function, *call.args, **call.kwargs)
         executor: Any = self.executor  # only executors that enforce limits are given limits
         return executor.submit_limited(call.limits, call.function, *call.args, **call.kwargs)
+
+    def submit_allowed(
+        self, allowance: Allowance, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Submit a call that was granted resources.
+
+        In this process's threads a call is only told what it has. Other executors give it that: the number of threads
+        of libraries, its GPUs and limits; those whose workers cannot have them, by a process for each call.
+        """
+        from amltk.scheduling.executors.allowance import AllowedFunction, FunctionInOwnProcess
+
+        told, threads, binding, limits = allowance
+        if self.capabilities.in_process:
+            return self.submit(AllowedFunction(function, told, None), *args, **kwargs)
+        allowed = AllowedFunction(function, told, threads)
+        if self.capabilities.binds_workers:
+            executor: Any = self.executor
+            return executor.submit_bound(binding, limits, allowed, *args, **kwargs)
+        if binding is None and limits is None:
+            return self.submit(allowed, *args, **kwargs)
+        return self.submit(FunctionInOwnProcess(allowed, binding, limits), *args, **kwargs)
+
+    def when_left(self, work: Work[Any], fn: Callable[[], object]) -> None:
+        """Call `fn` when no worker computes a call any more that was cancelled; at once if the executor cannot tell."""
+        executor: Any = self.executor
+        if self.capabilities.binds_workers:
+            executor.when_left(work, fn)
+        else:
+            fn()
 
     def _submit_bound(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Have a call computed such that the executor takes none of its keyword arguments for one of its own."""

@@ -44,5 +44,7 @@ class Capabilities:
     """A call whose worker is killed fails with `BrokenExecutor`, `WorkerLostError` or a subclass."""
     in_order: bool = False
     """Calls begin in order of submission."""
+    binds_workers: bool = False
+    """A worker has its GPUs for its whole life: it has `submit_bound` and `when_left`, like `ProcessPool`."""
     driven_by_loop: bool = False
     """It lets the loop of a run handle its traffic: it has `attach` and `detach`, like `ProcessPool`."""

@@ -90,6 +90,7 @@ KINDS: tuple[ExecutorSpec, ...] = (
             limits_calls=True,
             driven_by_loop=True,
             lists_running=True,
+            binds_workers=True,
         ),
         terminate=termination.kill_workers,
     ),

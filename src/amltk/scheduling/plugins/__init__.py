@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.plugins.limits import Limits
     from amltk.scheduling.plugins.memo import Memo
     from amltk.scheduling.plugins.pynisher import PynisherPlugin
+    from amltk.scheduling.plugins.resources import Resources
     from amltk.scheduling.plugins.retry import Retry
     from amltk.scheduling.plugins.threadpoolctl import ThreadPoolCTLPlugin
     from amltk.scheduling.plugins.trackers.mlflow import MLflowPlugin
@@ -37,6 +38,7 @@ __all__ = [
     "PassingPlugin",
     "Plugin",
     "PynisherPlugin",
+    "Resources",
     "Retry",
     "ThreadPoolCTLPlugin",
     "WandbPlugin",
@@ -56,6 +58,7 @@ _HOMES = {
     "PassingPlugin": "amltk.scheduling.plugin",
     "Plugin": "amltk.scheduling.plugin",
     "PynisherPlugin": "amltk.scheduling.plugins.pynisher",
+    "Resources": "amltk.scheduling.plugins.resources",
     "Retry": "amltk.scheduling.plugins.retry",
     "ThreadPoolCTLPlugin": "amltk.scheduling.plugins.threadpoolctl",
     "WandbPlugin": "amltk.scheduling.plugins.trackers.wandb",

@@ -174,11 +174,16 @@ class Settlement:
         if future.task is not None:
             self._tell(future.task.channels.cancelled, (future,))
         reaction = self._options.on_cancelled
-        if reaction != "continue" and not self._lifecycle.abandoning:
+        if reaction != "continue" and not self._lifecycle.abandoning and not self._is_untimely(future):
             message = f"the call {future.label} was cancelled, and on_cancelled is {reaction!r}"
             error = FutureCancelledError(message)
             self._lifecycle.keep(error, raises=reaction == "raise")
             self._end_requests.request(ExitState.Code.CANCELLED, message, error)
+
+    def _is_untimely(self, future: Future[Any]) -> bool:
+        """Whether the end of the run has cancelled it, since it needs more time than was left."""
+        call = future.call
+        return self._lifecycle.is_ending and call is not None and call.demand is not None and call.demand.needs_time > 0
 
     def _tell_outcome(self, done: Channel, outcome: Channel, future: Future[Any], value: Any) -> None:
         """Deliver that the future ended, and then its outcome; usually one of the two has no subscriber."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import BrokenExecutor
 from concurrent.futures import Future as Work
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from amltk._notes import safe_repr
 from amltk._shield import shielded
+from amltk.scheduling._run.calls.admission import Admission, StandIn
 from amltk.scheduling._run.dispatch import NOTHING
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.future import Future
@@ -26,6 +28,14 @@ if TYPE_CHECKING:
     from amltk.scheduling.future import Observer
 
 
+class Hold(Protocol):
+    """Something that may hold a call back before the executor gets it."""
+
+    def reason(self, future: Future[Any]) -> str | None:
+        """Why it holds a call back; None if it does not. May be called from any thread."""
+        ...
+
+
 class Submissions:
     """Makes the future of each submission and has the executor compute it. Carries out cancellations.
 
@@ -38,6 +48,9 @@ class Submissions:
         end_requests: Is told of an executor that is broken.
         settlement: Ends futures.
         observers: Called with every call that is submitted to the executor.
+
+    Attributes:
+        holds: What may hold a call back before the executor gets it, in the order in which it gets through.
     """
 
     def __init__(
@@ -62,6 +75,9 @@ class Submissions:
         self._hooks = settlement.hooks
         self._awaited = settlement.awaited
         self._observers = observers
+        self._pools = context.pools
+        self._admission = Admission(context, end_requests)
+        self.holds: list[Hold] = [self._admission]
 
     def move_here(self) -> None:
         """Make this the loop's thread. Not while the loop is running."""
@@ -114,16 +130,61 @@ class Submissions:
 
     def running_calls(self) -> list[Future[Any]] | None:
         """Carry out `Scheduler.running_calls`."""
-        works = self._backend.running_calls(self._pending_calls.oldest)
+        oldest = self._pending_calls.oldest if not self._admission.n_waiting else self._oldest_handed_over
+        works = self._backend.running_calls(oldest)
         return None if works is None else self._pending_calls.behind(works)
+
+    def _oldest_handed_over(self, n: int) -> list[Work[Any]]:
+        """The same as `PendingCalls.oldest` without what stands for calls that wait."""
+        return [work for work in self._pending_calls.oldest(sys.maxsize) if type(work) is not StandIn][:n]
+
+    # ------------------------------------------------------------------ what a call waits for
+
+    def explain(self, future: Future[Any]) -> str | None:
+        """Why a call that has not ended is not with the executor yet; None if it is. From any thread."""
+        return next((reason for hold in self.holds if (reason := hold.reason(future)) is not None), None)
+
+    def is_running(self, work: Work[Any]) -> bool:
+        """Whether a call has begun, as far as the executor knows. From any thread."""
+        return self._backend.is_running(work)
+
+    @shielded
+    def prioritize(self, future: Future[Any], priority: float) -> bool:
+        """Carry out `Future.set_priority`."""
+        if not self._inbox.here():
+            self._inbox.put(self.prioritize, future, priority)
+            return True
+        return self._admission.prioritize(future, priority)
+
+    def waits_for(self) -> tuple[int, dict[str, int]]:
+        """How many calls wait for resources or for their turn, and how many for each pool. From any thread."""
+        return self._admission.n_waiting, self._admission.waits_for()
+
+    def expect_end(self) -> None:
+        """Give up what needs more time than is left, since the run is about to end."""
+        if self._admission.n_waiting:
+            self._admission.go_on()
+
+    # ------------------------------------------------------------------ to the executor
+
+    def _obtain(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The executor's future for a call, or what stands for it while the call waits."""
+        call = future.call
+        if call is None:
+            if self._pools.orders_all:
+                return self._admission.obtain(future, args, kwargs)
+            return self._backend.submit(future.function, *args, **kwargs)
+        if (call.demand is not None or self._pools.orders_all) and call.answer is None:
+            return self._admission.obtain(future, args, kwargs)
+        return self._backend.submit_call(call)
 
     def _hand_over(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Submit to the executor. What that raises goes to the submitter: the submission was not accepted."""
         try:
-            if future.call is None:
+            if future.call is None and not self._pools.orders_all:
                 work = self._backend.submit(future.function, *args, **kwargs)
             else:
-                work = self._backend.submit_call(future.call)
+                work = self._obtain(future, args, kwargs)
         except BrokenExecutor as error:
             self._end_requests.executor_broke(error)
             raise
@@ -131,6 +192,13 @@ class Submissions:
             executor = safe_repr(self._backend.executor)
             raise TypeError(f"{executor} returned {safe_repr(work)} from submit(): it must return a future")
         self._enter(work, future, args, kwargs)
+        if type(work) is StandIn:
+            self._tell_waiting(future)
+
+    def _tell_waiting(self, future: Future[Any]) -> None:
+        """Say why a call could not be handed over at once."""
+        if future.task is not None and (reason := self._admission.reason(future)) is not None:
+            self._announce(future.task.channels.waiting, future, (reason,), NOTHING)
 
     def hand_over_accepted(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Submit to the executor what was accepted before, so that any error becomes its outcome.

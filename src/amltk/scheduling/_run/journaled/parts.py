@@ -181,6 +181,7 @@ class JournaledSubmissions(Submissions):
             return
         action = _submission(future, args, kwargs, journal)
         if journal.replaying:
+            self._admission.check(future)  # what was refused then is refused again; nothing waits
             is_new = recorder.do(action)
             self._enter(PlaceholderFuture(), future, args, kwargs)
             recorder.expect(future, is_new=is_new)
@@ -192,6 +193,9 @@ class JournaledSubmissions(Submissions):
         else:
             super()._hand_over(future, args, kwargs)
             recorder.do(action)
+
+    def _tell_waiting(self, future: Future[Any]) -> None:
+        """In a run with a journal, nothing: whether a call waits depends on more than what is recorded."""
 
     def hand_over_expected(self, futures: Iterable[tuple[Future[Any], bool]]) -> None:
         """Have computed what was submitted in the replay and has no outcome.
@@ -224,11 +228,7 @@ class JournaledSubmissions(Submissions):
     def _exchange(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         work: Any = PlaceholderFuture()
         try:
-            work = (
-                self._backend.submit(future.function, *args, **kwargs)
-                if future.call is None
-                else self._backend.submit_call(future.call)
-            )
+            work = self._obtain(future, args, kwargs)
         except BaseException as error:  # noqa: BLE001 - it becomes the outcome of the future
             work.set_exception(error)
         self._pending_calls.exchange(future, work)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
+    from amltk.scheduling._admission.pools import Pools
     from amltk.scheduling._journal.run_journal import RunJournal
     from amltk.scheduling._loop.timers import Timer
     from amltk.scheduling._run.policy import RunOptions
@@ -54,6 +55,7 @@ class JournaledRun(Run):
         view: As in `Run`.
         journal: The journal.
         observers: As in `Run`.
+        pools: As in `Run`.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class JournaledRun(Run):
         *,
         journal: RunJournal,
         observers: Sequence[Observer] = (),
+        pools: Pools | None = None,
     ) -> None:
         self.journal: RunJournal = journal
         self._recorder = recorder = InputRecorder(journal)
@@ -77,7 +80,9 @@ class JournaledRun(Run):
             submissions=partial(JournaledSubmissions, recorder),
             timers=partial(JournaledTimers, recorder),
         )
-        super().__init__(emitter, backend, options, view, numbers=journal.numbers, observers=observers, parts=parts)
+        super().__init__(
+            emitter, backend, options, view, numbers=journal.numbers, observers=observers, pools=pools, parts=parts
+        )
         inbox = self._inbox
         assert isinstance(inbox, JournaledInbox)
         self.tell = self._tell

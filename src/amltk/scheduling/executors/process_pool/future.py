@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from amltk.scheduling.executors.process_pool._state.dispatcher import WorkerSlot
+    from amltk.scheduling.executors.process_pool.binding import Binding
     from amltk.scheduling.executors.process_pool.limits import CallLimits
 
 T = TypeVar("T")
@@ -50,6 +51,8 @@ class PoolFuture(LightFuture[Any]):
     Attributes:
         fn: The function; None once it has ended.
         limits: What it may use, or None.
+        binding: The devices that its worker must have; None if that does not matter.
+        left_behind: The worker that was computing it when it was cancelled, and is ended; None if there is none.
         unwanted: It was marked as cancelled: an outcome that comes all the same is dropped.
         pid: The worker that ran it; None before that is known.
         begun_at: When the worker began, in seconds on the monotonic clock. Known at the end, and for calls that are not
@@ -57,6 +60,8 @@ class PoolFuture(LightFuture[Any]):
         ended_at: When the worker ended it; None if it has not.
     """
 
+    binding: Binding | None = None
+    left_behind: WorkerSlot | None = None
     unwanted: bool = False
 
     def __init__(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Iterator
 
+    from amltk.scheduling.executors.process_pool.binding import Binding
     from amltk.types import Duration
 
 P = ParamSpec("P")
@@ -138,6 +139,44 @@ class ProcessPool(Executor):
         call = PoolFuture(self._engine, fn, args, kwargs, limits or None)
         self._engine.accept(call)
         return call
+
+    @shielded
+    def submit_bound(
+        self,
+        binding: Binding | None,
+        limits: CallLimits | None,
+        fn: Callable[P, T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> PoolFuture:
+        """Submit `fn(*args, **kwargs)` to a worker that has certain devices, and no others, for its whole life.
+
+        No two workers exist at the same time that have the same device, unless all of them share it. Used by a run.
+
+        Args:
+            binding: The devices; None for those of this process.
+            limits: What it may use; None for no limits.
+            fn: The function.
+            *args: Its arguments.
+            **kwargs: Its keyword arguments.
+
+        Raises:
+            PoolBrokenError: No worker can be started or initialised.
+            RuntimeError: The pool was shut down.
+        """
+        call = PoolFuture(self._engine, fn, args, kwargs, limits or None)
+        if binding is not None:
+            call.binding = binding
+        self._engine.accept(call)
+        return call
+
+    def when_left(self, call: PoolFuture, fn: Callable[[], object]) -> None:
+        """Call `fn` when the worker has ended that was computing a call which was cancelled; else at once.
+
+        It may be called on any thread, and must be quick.
+        """
+        self._engine.when_left(call, fn)
 
     def map(self, fn: Callable[..., T], *iterables: Iterable[Any], chunksize: int = 1, **options: Any) -> Iterator[T]:
         """Like `Executor.map`.

@@ -74,3 +74,38 @@ def prepare_to_fork() -> None:
     """Import what `limit_forked` needs, if installed: imports are not safe in a process that was just forked."""
     with contextlib.suppress(ImportError):
         import threadpoolctl  # noqa: F401
+
+
+EVERY = (OPENMP, ACCELERATE, *OWN.values(), "NUMEXPR_NUM_THREADS")
+"""All variables, for a call that is granted a number of CPUs."""
+
+
+@contextlib.contextmanager
+def limited(number: int) -> Iterator[None]:
+    """Let libraries use so many threads meanwhile.
+
+    By variables for those that are loaded later and for processes that are started; with threadpoolctl, if it is
+    installed, for those that are loaded.
+    """
+    before = {name: os.environ.get(name) for name in EVERY}
+    os.environ.update(dict.fromkeys(EVERY, str(number)))
+    try:
+        with _loaded_limited(number):
+            yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _loaded_limited(number: int) -> contextlib.AbstractContextManager[object]:
+    try:
+        import threadpoolctl
+    except ImportError:
+        return contextlib.nullcontext()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # warns about incompatible libraries
+        limits: contextlib.AbstractContextManager[object] = threadpoolctl.threadpool_limits(number)
+        return limits

@@ -58,6 +58,8 @@ class Start(NamedTuple):
     """A pickle of the needed definitions, and of the initializer and its arguments as a call."""
     authkey: bytes
     """The parent's authentication key, with which proxies of a `multiprocessing.Manager` work."""
+    variables: tuple[tuple[str, str], ...] = ()
+    """The environment variables that say which devices it has."""
 
 
 class Inheritance(NamedTuple):
@@ -161,6 +163,7 @@ class Worker:
         self._send(Kind.ENDING, 0, 0, 0, 0.0, 0.0, awaited.encode())
 
     def _begin(self, start: Start) -> bool:
+        os.environ.update(start.variables)
         prepare(start.path, start.argv, start.program, start.main)
         worker_state.connect(self._ask)
         try:

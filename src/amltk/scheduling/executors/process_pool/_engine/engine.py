@@ -117,7 +117,7 @@ class Engine:
         exchange.arrivals.append(call)
         if exchange.life is not OPEN:
             self._withdraw(call)
-        if exchange.new_calls is NEED_A_TURN:
+        if exchange.new_calls is NEED_A_TURN or call.binding is not None:
             driver = self._thread.driver
             if driver is None or not driver.call_soon():
                 self._wakeup.set()
@@ -223,6 +223,16 @@ class Engine:
         with self._exchange.lock:
             return [link.pid for link in self._io.links.values() if link.pid]
 
+    def when_left(self, call: PoolFuture, fn: Callable[[], object]) -> None:
+        """Call `fn` when no process computes a call any more that has ended; at once if that is so."""
+        slot = call.left_behind
+        if slot is not None and not self.is_copy():
+            with self._exchange.lock:
+                if slot.number in self._dispatcher.slots:
+                    slot.on_end.append(fn)
+                    return
+        fn()
+
     # ------------------------------------------------------------------ the end
 
     def expect_end(self) -> None:
@@ -252,7 +262,7 @@ class Engine:
             exchange.take_arrivals()
             for link in self._io.links.values():
                 self._io.take_back(link)
-            waiting = [call for call in self._dispatcher.queue if not call.dropped]
+            waiting = self._dispatcher.waiting()
         for call in waiting:
             call.cancel()
 

@@ -161,7 +161,10 @@ class Exchange:
         with self.lock:
             self.take_arrivals()
             io.share()
-            if not self._dispatcher.queue:
+            bound = self._dispatcher.bound
+            if bound.in_use and bound.make_room():
+                io.manager_wanted = True
+            if not self._dispatcher.queue and not bound.waiting:
                 return
             unpacked = io.unpacked()
         problems = self._pack(unpacked) if unpacked else ()
@@ -202,7 +205,10 @@ class Exchange:
         while arrivals:
             call = arrivals.popleft()
             call.key = next(self._keys)
-            self._dispatcher.queue.append(call)
+            if call.binding is None:
+                self._dispatcher.queue.append(call)
+            else:
+                self._dispatcher.bound.add(call)
 
     def take_outcomes(self) -> list[Outcome]:
         """The outcomes since the last time, to be delivered."""

@@ -98,7 +98,7 @@ class WorkerIO:
                 capacity -= 1
                 if call.payload is None:
                     calls.append(call)
-        return calls
+        return calls + [call for call in self._dispatcher.bound.waiting if call.payload is None and not call.dropped]
 
     def send_answers(self, answers: Iterable[Answer]) -> None:
         """Send answers to the workers that still exist."""

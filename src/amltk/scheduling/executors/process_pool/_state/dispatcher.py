@@ -9,7 +9,8 @@ either begins in its worker or is free to be sent to another, and never both, wh
 
 Invariants, after every method:
 
-- A call is in exactly one place: in `queue`, in the `sent` of one slot, or gone.
+- A call is in exactly one place: in `queue`, in `bound` if it needs certain devices, in the `sent` of one slot, or
+  gone.
 - Calls end in the order in which they were sent; only the first of `sent` can have begun.
 - Tokens are taken back all at once, which ends a *generation*: the worker drops received calls of a generation that it
   gets no token for. No call is sent until the worker's current call has ended, so two generations never mix.
@@ -18,14 +19,17 @@ Invariants, after every method:
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from amltk.scheduling.executors.process_pool._state.bound_calls import BoundCalls
 from amltk.scheduling.executors.process_pool._system.tokens import GENERATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from amltk.scheduling.executors.process_pool.binding import Binding
     from amltk.scheduling.executors.process_pool.future import PoolFuture
 
 PREFETCH_SECONDS = 0.004
@@ -64,15 +68,33 @@ class WorkerSlot:
         retired: Whether nothing is to be sent to it any more.
         generation: The generation of its tokens.
         begun: How many calls were sent to it and not taken back.
+        binding: Its devices; None if it may use whatever this process may. Only calls that need just these are sent
+            to it, see `bound_calls`; it is closed to others.
+        idle_since: When its last call ended, on the monotonic clock; only where it has devices.
+        on_end: What to call when its process has ended.
     """
 
-    __slots__ = ("begun", "closed", "generation", "number", "ready", "retired", "sent")
+    __slots__ = (
+        "begun",
+        "binding",
+        "closed",
+        "generation",
+        "idle_since",
+        "number",
+        "on_end",
+        "ready",
+        "retired",
+        "sent",
+    )
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, binding: Binding | None = None) -> None:
         self.number: int = number
+        self.binding: Binding | None = binding
+        self.idle_since: float = math.inf
+        self.on_end: list[Callable[[], object]] = []
         self.sent: deque[PoolFuture] = deque()
         self.ready: bool = False
-        self.closed: bool = False
+        self.closed: bool = binding is not None
         self.retired: bool = False
         self.generation: int = 0
         self.begun: int = 0
@@ -95,6 +117,7 @@ class Dispatcher:
         self.queue: deque[PoolFuture] = deque()
         self.slots: dict[int, WorkerSlot] = {}
         self.expected: float = UNKNOWN_SECONDS  # per call
+        self.bound: BoundCalls = BoundCalls(self.slots, max_workers, self.queue)
         self._max_workers = max_workers
         self._most_calls = max_tasks_per_child or math.inf
         self._last_slot = 0
@@ -105,17 +128,19 @@ class Dispatcher:
     def add_slot(self) -> WorkerSlot:
         """Add a slot for a worker that is being started."""
         self._last_slot += 1
-        slot = self.slots[self._last_slot] = WorkerSlot(self._last_slot)
+        slot = self.slots[self._last_slot] = WorkerSlot(self._last_slot, self.bound.wanted())
         return slot
 
     def wants_slot(self) -> bool:
         """Whether another worker would have something to do."""
         if len(self.slots) >= self._max_workers or self._is_first_being_packed():
             return False
+        if self.bound.waiting and self.bound.wanted() is not None:
+            return True
         free = waiting = 0
         for slot in self.slots.values():
             if not slot.sent:
-                free += not slot.retired
+                free += not (slot.retired or slot.binding)
             elif len(slot.sent) > 1:
                 waiting += len(slot.sent) - 1
         return len(self.queue) + (waiting if self.expected >= PREFETCH_SECONDS / 2 else 0) > free
@@ -158,6 +183,8 @@ class Dispatcher:
 
     def hungry(self) -> bool:
         """Whether a new call would be sent at once, or a worker started for it."""
+        if self.bound.in_use:
+            return True  # a worker may have to be ended first
         depth = self.depth()
         return not self.queue and (
             len(self.slots) < self._max_workers
@@ -167,12 +194,14 @@ class Dispatcher:
     def urgent(self) -> bool:
         """Whether a worker may soon be idle unless the waiting calls are sent at once."""
         if not self.queue:
-            return False
+            return bool(self.bound.waiting)
         depth = self.depth()
         return any(slot.open and 2 * len(slot.sent) < depth for slot in self.slots.values())
 
     def assign(self) -> Iterator[tuple[WorkerSlot, list[PoolFuture]]]:
         """Assign packed calls to the workers with room, those with the least to do first."""
+        if self.bound.waiting:
+            yield from self.bound.assign()
         self._drop_cancelled()
         if not self.queue:
             return
@@ -223,6 +252,8 @@ class Dispatcher:
         call = slot.sent.popleft()
         call.slot = None
         slot.closed = False
+        if slot.binding is not None:
+            slot.closed, slot.idle_since = True, time.monotonic()
         if slot.begun >= self._most_calls and not slot.sent:
             slot.retired = True
         expected = self.expected
@@ -234,10 +265,10 @@ class Dispatcher:
         calls = [slot.sent.pop() for _ in range(tokens)]
         for call in calls:  # last one first
             call.slot = None
-        self.queue.extendleft(calls)
+        (self.queue if slot.binding is None else self.bound.waiting).extendleft(calls)
         slot.begun -= tokens
         slot.generation = (slot.generation + 1) % GENERATIONS
-        slot.closed = bool(slot.sent)
+        slot.closed = bool(slot.sent) or slot.binding is not None
 
     def to_share(self) -> WorkerSlot | None:
         """A worker with prefetched calls queued behind a long one, while another is idle or could be started."""
@@ -265,15 +296,21 @@ class Dispatcher:
             slot.sent.remove(call)
             slot.retired = True
             call.slot = None
+            call.left_behind = slot
         return slot
 
     def pending(self) -> Iterable[PoolFuture]:
         """All calls that have not ended."""
         for slot in self.slots.values():
             yield from slot.sent
-        yield from (call for call in self.queue if not call.dropped)
+        yield from self.waiting()
+
+    def waiting(self) -> list[PoolFuture]:
+        """The calls that no worker has."""
+        return [call for queue in (self.queue, self.bound.waiting) for call in queue if not call.dropped]
 
     def idle(self) -> bool:
         """Whether no calls are pending."""
         self._drop_cancelled()
-        return not self.queue and not any(slot.sent for slot in self.slots.values())
+        self.bound.drop_cancelled()
+        return not self.queue and not self.bound.waiting and not any(slot.sent for slot in self.slots.values())

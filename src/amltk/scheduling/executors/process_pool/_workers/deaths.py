@@ -158,6 +158,8 @@ class Deaths:
             self._forget(link)
             for call in pool.dispatcher.remove_slot(link.slot):
                 pool.io.end(call, lost(call, link.pid, code, link.reason))
+        for tell in link.slot.on_end:
+            tell()
 
     def _hear_out(self, link: Link) -> None:
         """Read what a worker sent before it ended. Requires the lock."""

@@ -1,0 +1,85 @@
+"""What a task asks for: amounts that may depend on the call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from amltk._notes import add_note
+from amltk.exceptions import ResourceUnavailableError
+from amltk.scheduling._admission.amounts import amount_text, units_of
+from amltk.scheduling._admission.pools import IndexedPool, Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from amltk.scheduling._admission.pools import Pools
+
+
+class Asking(Protocol):
+    """A call, as far as functions of it are concerned."""
+
+    task: Any
+
+
+Needs = tuple[tuple[Pool, int], ...]
+"""Pools with the units that a call asks for of each; 0 where it must have nothing of it."""
+
+
+class Demand:
+    """The amounts that calls of a task ask for.
+
+    Args:
+        amounts: For each resource a number, a text such as `"4 GB"`, or a function of the call that returns one.
+        needs_time: How many seconds of the run must be left when a call begins; 0.0 if that does not matter.
+        enforces_memory: Whether a call that uses more memory than it asks for is ended.
+
+    Raises:
+        TypeError: An amount is nothing of that.
+        ValueError: An amount is negative, or the like.
+    """
+
+    def __init__(self, amounts: Mapping[str, Any], needs_time: float = 0.0, *, enforces_memory: bool = False) -> None:
+        self.amounts: Mapping[str, Any] = amounts
+        self.needs_time: float = needs_time
+        self.enforces_memory: bool = enforces_memory
+        self._fixed = {name: units_of(name, value) for name, value in amounts.items() if not callable(value)}
+
+    def needs(self, pools: Pools, call: Asking) -> Needs:
+        """What a call asks for.
+
+        Raises:
+            ResourceUnavailableError: No pool can ever grant it.
+            Exception: What a function of the call raised, or what it returned is no amount.
+        """
+        return tuple(self._need(pools, name, call) for name in self.amounts)
+
+    def _need(self, pools: Pools, name: str, call: Asking) -> tuple[Pool, int]:
+        units = self._fixed.get(name)
+        if units is None:
+            try:
+                units = units_of(name, self.amounts[name](call))
+            except Exception as error:
+                add_note(error, f"raised by the amount of {name} that Resources of {call.task.name} asks for")
+                raise
+        pool = pools.named.get(name)
+        if pool is None:
+            raise ResourceUnavailableError(_no_pool(call.task.name, name, pools))
+        if why := pool.why_never(units):
+            raise ResourceUnavailableError(
+                f"{call.task.name} asks for {amount_text(units)} of {name}, which can never be granted: {why}. Ask for"
+                f" less in Resources({name}=...), or give the scheduler more: resources={{{name!r}: ...}}"
+            )
+        return pool, units
+
+
+def _no_pool(task: str, name: str, pools: Pools) -> str:
+    known = f"its pools are: {', '.join(pools.named)}" if pools.named else "it has none"
+    return (
+        f"{task} asks for {name}, and its scheduler has no pool of that name; {known}. Give it one:"
+        f" Scheduler.with_processes(..., resources={{{name!r}: ...}})"
+    )
+
+
+def has_ids(pool: Pool) -> bool:
+    """Whether what is taken from a pool has ids."""
+    return isinstance(pool, IndexedPool)

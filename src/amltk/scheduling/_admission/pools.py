@@ -1,0 +1,262 @@
+"""The pools of resources that calls share, and the grants that take from them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from amltk._checks import as_whole
+from amltk.scheduling._admission.amounts import UNIT, amount_text, units_of
+from amltk.scheduling._admission.devices import find_gpus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GPU = "gpu"
+"""The pool whose ids are those of GPUs."""
+
+
+class SumPool:
+    """An amount: memory, licences, CPUs.
+
+    Attributes:
+        name: Its name.
+        total: How many units there are.
+        free: How many of them are free.
+        largest: The most that a fraction can be granted; the same.
+    """
+
+    __slots__ = ("free", "largest", "name", "total")
+
+    def __init__(self, name: str, total: int) -> None:
+        self.name = name
+        self.total = total
+        self.free = self.largest = total
+
+    def why_never(self, units: int) -> str:
+        """Why an amount can never be granted; empty if it can."""
+        if units <= self.total:
+            return ""
+        return f"there is {amount_text(self.total)} in all"
+
+    @property
+    def used(self) -> int:
+        """How many units are granted."""
+        return self.total - self.free
+
+    def take(self, units: int) -> tuple[str, ...]:
+        """Take an amount that is free; returns the ids of what was taken, of which a sum has none."""
+        self.free -= units
+        self.largest = self.free
+        return ()
+
+    def give_back(self, units: int, ids: tuple[str, ...]) -> None:  # noqa: ARG002 - those of an indexed pool
+        """Undo `take`."""
+        self.free += units
+        self.largest = self.free
+
+    def leaves(self, units: int, *, after: int) -> bool:
+        """Whether `units` can still be granted after `after` was."""
+        return self.free - after >= units
+
+    def resize(self, total: int) -> None:
+        """Change how many units there are; fewer than are granted may be free for a while."""
+        self.free += total - self.total
+        self.largest = self.free
+        self.total = total
+
+
+class IndexedPool:
+    """Things that can be told apart: each call is granted certain ones.
+
+    An amount below 1 is a share of one of them, of the one that is the fullest, so that whole ones stay free.
+
+    Attributes:
+        name: Its name.
+        ids: The ids, in order.
+        total: How many units there are.
+        free: How many of them belong to ids that are wholly free.
+        largest: The largest share that is free of any.
+    """
+
+    __slots__ = ("_left", "_partly", "free", "ids", "largest", "name", "total")
+
+    def __init__(self, name: str, ids: tuple[str, ...]) -> None:
+        self.name = name
+        self.ids = ids
+        self.total = len(ids) * UNIT
+        self._left = dict.fromkeys(ids, UNIT)
+        self.free = self.largest = self._partly = 0
+        self._note()
+
+    def _note(self) -> None:
+        free = partly = 0
+        for units in self._left.values():
+            if units == UNIT:
+                free += UNIT
+            elif units > partly:
+                partly = units
+        self.free = free
+        self._partly = partly  # the largest share that is free of one which is used
+        self.largest = UNIT if free else partly
+
+    def why_never(self, units: int) -> str:
+        """Why an amount can never be granted; empty if it can."""
+        if units > UNIT and units % UNIT:
+            return "an amount above 1 must be a whole number, since a share is always of one"
+        if units <= self.total:
+            return ""
+        return f"there are {len(self.ids)}: {', '.join(self.ids)}" if self.ids else "there is none"
+
+    @property
+    def used(self) -> int:
+        """How many units are granted."""
+        return self.total - sum(self._left.values())
+
+    def take(self, units: int) -> tuple[str, ...]:
+        """Take an amount that is free; returns the ids of what was taken."""
+        left = self._left
+        if units < UNIT:
+            fitting = [index for index, rest in left.items() if rest >= units]
+            ids = tuple(sorted(fitting, key=left.__getitem__)[: 1 if units else 0])
+        else:
+            ids = tuple(index for index, rest in left.items() if rest == UNIT)[: units // UNIT]
+        for index in ids:
+            left[index] -= min(units, UNIT)
+        self._note()
+        return ids
+
+    def leaves(self, units: int, *, after: int) -> bool:
+        """Whether `units` can still be granted after `after` was."""
+        lost = after if after >= UNIT else UNIT * (after > self._partly)
+        if units >= UNIT:
+            return self.free - lost >= units
+        if after >= UNIT or lost:
+            rest = max(self._partly, UNIT * (self.free > lost), 0 if after >= UNIT else UNIT - after)
+        else:
+            ids = self.take(after)
+            rest = self.largest
+            self.give_back(after, ids)
+        return rest >= units
+
+    def give_back(self, units: int, ids: tuple[str, ...]) -> None:
+        """Undo `take`."""
+        for index in ids:
+            self._left[index] += min(units, UNIT)
+        self._note()
+
+
+Pool = SumPool | IndexedPool
+
+
+class Grant:
+    """What one attempt of a call has been granted, until it is given back, once.
+
+    Args:
+        pools: Whose it is.
+        needs: The pools that it takes from, with how many units.
+
+    Attributes:
+        taken: The pools, with the units and the ids taken from each.
+    """
+
+    __slots__ = ("_pools", "taken")
+
+    def __init__(self, pools: Pools, needs: Iterable[tuple[Pool, int]]) -> None:
+        self._pools: Pools | None = pools
+        self.taken: tuple[tuple[Pool, int, tuple[str, ...]], ...] = tuple(
+            (pool, units, pool.take(units)) for pool, units in needs
+        )
+
+    def give_back(self) -> None:
+        """Give everything back; takes effect when the pools are next asked. From any thread, any number of times."""
+        pools, self._pools = self._pools, None
+        if pools is not None:
+            pools.returned.append(self)
+            pools.on_return()
+
+
+class Pools:
+    """All pools of a scheduler, over all its runs: what a call of an earlier run still uses is not free.
+
+    Args:
+        resources: As given to the scheduler; None for none.
+
+    Attributes:
+        named: The pools that the user has given, by name.
+        workers: How many calls the executor computes at a time; it has no limit until `resize` says so.
+        returned: The grants that were given back, and are not taken account of yet.
+        on_return: Called when one was given back, on any thread.
+        orders_all: Whether all calls of the scheduler wait here, since some have a priority.
+    """
+
+    def __init__(self, resources: Mapping[str, Any] | None = None) -> None:
+        self.named: dict[str, Pool] = {name: _pool(name, value) for name, value in _checked(resources).items()}
+        self.workers: SumPool = SumPool("worker", 0)
+        self.returned: deque[Grant] = deque()
+        self.on_return: Callable[[], object] = _nothing
+        self.orders_all: bool = False
+
+    def begin_run(self, on_return: Callable[[], object]) -> None:
+        """Begin a run, which has workers of its own.
+
+        Args:
+            on_return: Called when something was given back, on any thread.
+        """
+        self.workers = SumPool("worker", 0)
+        self.on_return = on_return
+
+    def collect(self) -> None:
+        """Take account of what was given back."""
+        while self.returned:
+            for pool, units, ids in self.returned.popleft().taken:
+                pool.give_back(units, ids)
+
+    def grant(self, needs: Iterable[tuple[Pool, int]]) -> Grant:
+        """Grant what is free."""
+        return Grant(self, needs)
+
+
+def _nothing() -> None:
+    """While there has been no run."""
+
+
+def _checked(resources: Any) -> Mapping[str, Any]:
+    if resources is None:
+        return {}
+    if not isinstance(resources, Mapping):
+        raise TypeError(
+            f"resources={resources!r}: must be a dict, such as {{'gpu': 'auto', 'cpu': 16, 'memory': '60 GB'}}"
+        )
+    for name in resources:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f"resources: the name {name!r} must be one that can be an argument, such as 'licence'")
+    return resources
+
+
+def _pool(name: str, value: Any) -> Pool:
+    given = f"resources[{name!r}]"
+    if name == GPU and (value == "auto" or as_whole(value) is not None):
+        return IndexedPool(name, _gpus(value))
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        ids = tuple(map(str, value))
+        if len(set(ids)) < len(ids) or any(not one or "," in one for one in ids):
+            raise ValueError(f"{given}={value!r}: its ids must differ from one another, without commas")
+        return IndexedPool(name, ids)
+    if name == GPU:
+        raise TypeError(f"{given}={value!r}: must be 'auto', how many GPUs, or a list of their ids")
+    return SumPool(name, units_of(given, value))
+
+
+def _gpus(value: Any) -> tuple[str, ...]:
+    """`"auto"`, or the first ones of those that are visible; a number is taken at its word if none can be seen."""
+    number = as_whole(value)
+    if number is None:
+        return find_gpus()
+    if number < 0:
+        raise ValueError(f"resources['gpu']={value!r}: must be 0 or more")
+    found = find_gpus()
+    if found and number > len(found):
+        raise ValueError(f"resources['gpu']={value!r}: there are {len(found)} that can be used: {', '.join(found)}")
+    return found[:number] if found else tuple(map(str, range(number)))

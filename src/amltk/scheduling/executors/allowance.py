@@ -1,0 +1,84 @@
+"""What a call may use where it is computed, and how it is told."""
+
+from __future__ import annotations
+
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from amltk.scheduling.call_grant import granting
+from amltk.scheduling.events import callback_name
+from amltk.scheduling.executors.process_pool._child.library_threads import limited
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from amltk.scheduling.executors.process_pool.binding import Binding
+    from amltk.scheduling.executors.process_pool.limits import CallLimits
+
+
+class Allowance(NamedTuple):
+    """What one attempt of a call may use.
+
+    Attributes:
+        told: What `granted()` returns.
+        threads: How many threads numerical libraries may use; None to leave that alone.
+        binding: Its GPUs; None to leave the environment alone.
+        limits: What it must not exceed; None for no limits.
+    """
+
+    told: Mapping[str, Any]
+    threads: int | None
+    binding: Binding | None
+    limits: CallLimits | None
+
+
+class AllowedFunction:
+    """A function that is computed with what it was granted.
+
+    Args:
+        function: The function.
+        told: What `granted()` returns meanwhile.
+        threads: How many threads numerical libraries may use in this process; None to leave that alone.
+    """
+
+    def __init__(self, function: Callable[..., Any], told: Mapping[str, Any], threads: int | None) -> None:
+        update_wrapper(self, function, updated=())  # not the attributes of an object
+        self.__qualname__: str = callback_name(function)  # a partial has none
+        self.function = function
+        self.told = told
+        self.threads = threads
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Compute the function."""
+        with granting(self.told):
+            if self.threads is None:
+                return self.function(*args, **kwargs)
+            with limited(self.threads):
+                return self.function(*args, **kwargs)
+
+
+class FunctionInOwnProcess:
+    """The same in a process of its own, for workers that cannot be bound to devices, or given limits.
+
+    Args:
+        function: An `AllowedFunction`.
+        binding: The devices of the process; None to leave the environment alone.
+        limits: What it must not exceed; None for no limits.
+    """
+
+    def __init__(self, function: AllowedFunction, binding: Binding | None, limits: CallLimits | None) -> None:
+        update_wrapper(self, function, updated=())
+        self.__qualname__: str = function.__qualname__
+        self.function = function
+        self.binding = binding
+        self.limits = limits
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Compute the function, and end the process."""
+        from amltk.scheduling.executors.process_pool.pool import ProcessPool
+
+        pool = ProcessPool(1, "spawn")
+        try:
+            return pool.submit_bound(self.binding, self.limits, self.function, *args, **kwargs).result()
+        finally:
+            pool.kill_workers()
