@@ -182,7 +182,7 @@ class Task(Emitter, Generic[P, R, S_co]):
 
         Requires the scheduler's submission lock. Raises as `submit` does.
         """
-        self.scheduler.check_running(f"submit {self.name}")
+        self.scheduler.check_offer(f"submit {self.name}")
         call.begin()
         try:
             if all(plugin.prepare(call) for plugin in self.plugins):

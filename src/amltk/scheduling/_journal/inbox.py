@@ -112,6 +112,14 @@ class JournaledInbox(Inbox):
         self._recorder.check_from_elsewhere(call, args)
         self._arrive((call, *args))
 
+    def put_before_others(self, items: Iterable[Any]) -> None:
+        """Put inputs in before those that have arrived and were not taken yet."""
+        self._arrived.extendleft(reversed(list(items)))
+
+    def put_back(self, item: Any) -> None:
+        """Take an input later, behind those that have arrived."""
+        self._arrived.append(item)
+
     def put_own(self, call: Callable[..., object], *args: Any) -> None:
         """As in `Inbox`."""
         self._arrive((self.run_own, call, *args))

@@ -154,6 +154,10 @@ class Run:
             self.lifecycle.check_running(f"call {callback_name(fn)} later")
         return self.timers.later(delay, fn, args, kwargs)
 
+    def check_offer(self, what: str) -> None:
+        """Raise unless this may be offered to the plugins of a task now. See `RunLifecycle.check_running`."""
+        self.lifecycle.check_running(what)
+
     def set_timer(self, delay: float, fn: Callable[[], object]) -> Timer:
         """Call `fn` on the loop's thread after `delay` seconds, unless the run is over by then. For plugins."""
         return self.timers.later(delay, fn, (), {})

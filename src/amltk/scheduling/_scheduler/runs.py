@@ -174,7 +174,13 @@ class Runs(Experiment, ExecutorOwner):
             from amltk.scheduling._run.journaled.run import JournaledRun
 
             self._run = JournaledRun(
-                self.emitter, backend, options, view, journal=self._journal, observers=self.observers
+                self.emitter,
+                backend,
+                options,
+                view,
+                journal=self._journal,
+                tasks=self.tasks,
+                observers=self.observers,
             )
         self.submit_for = self._run.submissions.submit
         return self._run

@@ -464,53 +464,6 @@ def test_coroutines_that_wait_for_other_things(folder: Path, what: str) -> None:
         search.run(on_callback_exception="continue")
 
 
-def test_what_other_threads_may_not_ask_for(folder: Path) -> None:
-    """Submissions, timers and events from outside of callbacks are refused where they are made."""
-    search = chain(Search(folder), 3)
-    errors: list[str] = []
-
-    def ask() -> None:
-        scheduler = search.scheduler
-        scheduler.emitter.on("empty")(lambda: None)
-        for attempt in (
-            lambda: search.task.submit(1),
-            lambda: scheduler.call_later(1, print),
-            lambda: scheduler.emitter.emit(scheduler.EMPTY),
-            lambda: scheduler.once(print),
-        ):
-            with pytest.raises(JournalUnsupportedError) as caught:
-                attempt()
-            errors.append(str(caught.value))
-
-    @search.scheduler.on_start
-    def begin() -> None:
-        other = threading.Thread(target=ask)
-        other.start()
-        other.join()
-
-    search.run()
-    assert len(errors) == 4
-
-
-def test_tasks_of_the_same_loop(folder: Path) -> None:
-    """Code of the same loop that is no callback cannot submit either, but it can stop the run."""
-    search = Search(folder)
-
-    async def main() -> ExitState:
-        run = asyncio.ensure_future(search.scheduler.async_run(journal=folder, end_on_empty=False, display=False))
-        await asyncio.sleep(1)
-        with pytest.raises(JournalUnsupportedError, match="outside"):
-            search.task.submit(1)
-        search.scheduler.on_empty(print)
-        with pytest.raises(JournalUnsupportedError, match="emit @empty"):
-            search.scheduler.on_empty.emit()
-        search.scheduler.stop("enough")
-        return await run
-
-    assert run_in_virtual_time(main()).reason == "enough"
-    assert Search(folder).run(end_on_empty=False).reason == "enough"
-
-
 def test_what_cannot_be_pickled(folder: Path) -> None:
     """Arguments that cannot be pickled are refused at the submission, results end the run; nothing recorded is lost."""
     search = Search(folder)

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from amltk.scheduling._journal.inbox import JournaledInbox
     from amltk.scheduling._journal.playback import RecordedInput
     from amltk.scheduling._journal.run_journal import RunJournal
+    from amltk.scheduling._run.journaled.from_outside import FromOutside
     from amltk.scheduling._run.journaled.run import JournaledRun
     from amltk.scheduling.future import Future
 
     Written = tuple[Kind, dict[str, Any], bytes | None, int | None]
     """What is written of an input: kind, head, value, number of the call."""
+
+    Writer = Callable[..., Written | None]
+    """Says what to write of an input; None if that is known only when earlier inputs were told."""
 
 Code = ExitState.Code
 
@@ -37,13 +41,16 @@ class InputRecorder:
 
     Args:
         journal: The journal.
+        from_outside: Takes what is asked for from outside of callbacks.
 
     Attributes:
         journal: The journal.
+        from_outside: As given.
     """
 
-    def __init__(self, journal: RunJournal) -> None:
+    def __init__(self, journal: RunJournal, from_outside: FromOutside) -> None:
         self.journal: RunJournal = journal
+        self.from_outside: FromOutside = from_outside
         self._run: JournaledRun
         self._inbox: JournaledInbox
         self._requests: JournaledEndRequests
@@ -51,7 +58,7 @@ class InputRecorder:
         self._timers: JournaledTimers
         self._expected: dict[int, tuple[Future[Any], bool]] = {}  # submitted in the replay, and not ended
         self._events_told = self._events_put = 0  # while the end is not announced
-        self._writers: dict[Callable[..., object], Callable[..., Written] | None] = {}
+        self._writers: dict[Callable[..., object], Writer | None] = {}
         self._readers: dict[int, Callable[[RecordedInput], None]] = {
             Kind.RESULT: self._tell_outcome,
             Kind.EXCEPTION: self._tell_outcome,
@@ -71,6 +78,7 @@ class InputRecorder:
         assert isinstance(submissions, JournaledSubmissions)
         assert isinstance(timers, JournaledTimers)
         self._requests, self._submissions, self._timers = requests, submissions, timers
+        self.from_outside.connect(run, inbox)
         self._writers = {
             inbox.run_own: None,
             timers.call: lambda timer: (Kind.TIMER, {"timer": timer.number}, None, None),
@@ -80,7 +88,8 @@ class InputRecorder:
             run.tell: self._write_event,
             requests.time_is_up: lambda: (Kind.STOP, {"code": Code.TIMEOUT.name}, None, None),
             requests.stop_as_asked: self._write_stop,
-            submissions.cancel_as_asked: lambda future: (Kind.REQUEST, {}, None, future.number),
+            submissions.cancel_as_asked: _write_cancel,
+            self.from_outside.carry_out: self.from_outside.write,
         }
 
     def is_in_callback(self) -> bool:
@@ -155,7 +164,11 @@ class InputRecorder:
             write = self._writers[call]
             if write is None:
                 return item
-            kind, head, value, number = write(*item[1:])
+            written = write(*item[1:])
+            if written is None:
+                self._inbox.put_back(item)
+                return None
+            kind, head, value, number = written
             record = journal.add_input(kind, head, value, call=number, at=at)
             return (journal.tell, record, at, *item)
         future = run.pending_calls.of(item)
@@ -181,8 +194,7 @@ class InputRecorder:
         if self.journal.recording:
             what = f"{args[0].event} from another thread" if call == self._run.tell else callback_name(call)
             raise JournalUnsupportedError(
-                f"{what}: with journal=, what another thread asks for cannot be recorded yet, except for stop() and"
-                " cancel(). Do it in a callback"
+                f"{what}: with journal=, this cannot be recorded if another thread asks for it. Do it in a callback"
             )
 
     def check_suspended(self) -> None:
@@ -191,6 +203,7 @@ class InputRecorder:
             was_replaying = self.journal.replaying
             self.journal.suspend(self._run.lifecycle.cause.reason)
             if was_replaying:
+                self.from_outside.end_wait()
                 self._inbox.end_replay()
 
     def finish(self) -> None:
@@ -207,9 +220,9 @@ class InputRecorder:
             self._events_put += 1
             return f"event {self._events_put}"
         write = self._writers.get(call)
-        if write is None:
+        if write is None or call == self._requests.stop_as_asked or (written := write(*args)) is None:
             return ""
-        kind, head, *_ = write(*args) if call != self._requests.stop_as_asked else (Kind.STOP, {})
+        kind, head, *_ = written
         return str(head["step"]) if kind == Kind.STEP else ""
 
     def replay_next(self) -> None:
@@ -223,12 +236,13 @@ class InputRecorder:
             self._readers[told.record.kind](told)
         elif self._is_at_end():
             self.journal.at_end = True
+            self.from_outside.end_wait()
             self._inbox.end_replay()
         else:
             self._go_live()
 
     def _is_at_end(self) -> bool:
-        if self._run.lifecycle.running or self._run.pending_calls:
+        if self._run.lifecycle.running or self._run.pending_calls or self.from_outside.n_waiting:
             return False
         self.journal.check_all_done()
         return self.journal.is_finished()
@@ -236,6 +250,7 @@ class InputRecorder:
     def _go_live(self) -> None:
         self.journal.go_live()
         expected, self._expected = self._expected, {}
+        self.from_outside.end_wait()
         self._inbox.end_replay()
         self._timers.arm_held()
         self._run.start_timeout()
@@ -293,7 +308,7 @@ class InputRecorder:
         record, run, requests = told.record, self._run, self._requests
         code = record.head["code"]
         if code == Code.EXHAUSTED.name:
-            if not run.lifecycle.running or run.has_nothing_to_do():
+            if not run.lifecycle.running or (run.has_nothing_to_do() and not self.from_outside.n_waiting):
                 self._again(told, requests.exhausted)
             else:
                 self.journal.leave_out(record)
@@ -308,11 +323,25 @@ class InputRecorder:
             self._again(told, requests.stop_as_asked, record.head.get("message", ""), error)
 
     def _tell_request(self, told: RecordedInput) -> None:
-        assert told.record.call is not None
-        future, _ = self._expected.get(told.record.call, (None, False))
+        record = told.record
+        if "asks" in record.head:
+            asked = self.from_outside.of_record(record)
+            if asked is not None:
+                self._again(told, self.from_outside.carry_out, asked)
+            else:
+                of = record.head["of"]
+                self.journal.differ_in_input(record, f"another thread submits a call of {of}", "there is no such task")
+            return
+        assert record.call is not None
+        future, _ = self._expected.get(record.call, (None, False))
         if future is not None and not future.done():
             self._again(told, self._submissions.cancel_as_asked, future)
 
 
 def _step(name: str) -> Written:
     return Kind.STEP, {"step": name}, None, None
+
+
+def _write_cancel(future: Future[Any]) -> Written | None:
+    # A call that another thread has submitted has a number only when that was told.
+    return None if future.number < 0 else (Kind.REQUEST, {}, None, future.number)

@@ -13,6 +13,7 @@ from amltk.scheduling._journal.action import Action
 from amltk.scheduling._journal.inbox import JournaledInbox
 from amltk.scheduling._journal.values import dump, load
 from amltk.scheduling._run.journaled.awaiting import JournaledTurns
+from amltk.scheduling._run.journaled.from_outside import FromOutside
 from amltk.scheduling._run.journaled.input_recorder import InputRecorder
 from amltk.scheduling._run.journaled.parts import (
     JournaledEndRequests,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.events import Channel, Emitter
     from amltk.scheduling.executors.adapter import ExecutorAdapter
     from amltk.scheduling.future import Observer
+    from amltk.scheduling.task import Task
 
 R = TypeVar("R")
 
@@ -53,6 +55,7 @@ class JournaledRun(Run):
         options: As in `Run`.
         view: As in `Run`.
         journal: The journal.
+        tasks: The scheduler's tasks; it may grow.
         observers: As in `Run`.
     """
 
@@ -64,10 +67,11 @@ class JournaledRun(Run):
         view: View | None,
         *,
         journal: RunJournal,
+        tasks: Sequence[Task[..., Any]],
         observers: Sequence[Observer] = (),
     ) -> None:
         self.journal: RunJournal = journal
-        self._recorder = recorder = InputRecorder(journal)
+        self._recorder = recorder = InputRecorder(journal, FromOutside(journal, emitter, tasks))
         self._questions = 0  # by callbacks for `running`, since the last input
         self._asked_in = -1
         parts = Parts(
@@ -188,10 +192,21 @@ class JournaledRun(Run):
 
     @shielded
     def dispatch(self, channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """As in `Run`, from callbacks and plugins only."""
-        if self.is_here() and not self._inbox.is_handling():
-            check_in_callback(self._recorder, f"emit {channel.event}")
-        super().dispatch(channel, args, kwargs)
+        """As in `Run`; from outside of callbacks and plugins, as an input."""
+        if self.journal.recording and self._is_outside():
+            self._recorder.from_outside.emit(channel, args, kwargs)
+        else:
+            super().dispatch(channel, args, kwargs)
+
+    def check_offer(self, what: str) -> None:
+        """As in `Run`; from callbacks and plugins only."""
+        super().check_offer(what)
+        if self.journal.recording and self._is_outside():
+            self._recorder.from_outside.check_offer(what)
+
+    def _is_outside(self) -> bool:
+        """Whether what happens now is neither caused by an input nor done by a callback."""
+        return not self._inbox.here() or not (self._inbox.is_handling() or self.in_user_code)
 
     # ------------------------------------------------------------------ the end
 
