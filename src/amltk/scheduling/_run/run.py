@@ -237,6 +237,12 @@ class Run:
         self.submissions.move_here()
         self._inbox.move_here()
 
+    def hold(self, on: bool) -> None:
+        """Take no more inputs, or take them again: the body of a loop over results works.
+
+        Only where the body's place among the inputs must be the same each time, in a run with a journal.
+        """
+
     def conclude(self) -> ExitState:
         """The return value of the run; raises what is to be raised. Call once, when it is over."""
         cause = self.lifecycle.drop_exception()

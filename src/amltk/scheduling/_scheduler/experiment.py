@@ -35,6 +35,10 @@ class Experiment(CurrentRun):
         journal = self._journal
         return journal is not None and journal.replaying
 
+    def has_journal(self) -> bool:
+        """Whether the run in progress, if there is one, has a journal."""
+        return self._journal is not None
+
     @property
     def random(self) -> random.Random:
         """A generator of random numbers for callbacks. In a run with a journal it has the journal's own seed.

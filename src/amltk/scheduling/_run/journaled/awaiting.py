@@ -12,14 +12,16 @@ from amltk.scheduling.future import Future
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-OWN = "amltk.scheduling.scheduler"
-"""The module whose coroutines wait for nothing but events of the run."""
+OWN = frozenset({"amltk.scheduling.scheduler", "amltk.scheduling._results.outbox"})
+"""The modules whose coroutines wait for nothing but events of the run, and for the body of a loop over results."""
 
 
 class JournaledTurns(Turns):
     """Refuses coroutines that wait for anything that a replay would not bring: it is not recorded.
 
     They may wait for futures of the run, for several of them by `asyncio.gather`, and for `wait_for_capacity`.
+
+    The body of a loop over results is like a callback: while it works, no input is taken.
 
     Args:
         coroutine_of: Returns the user's coroutine behind a task.
@@ -35,6 +37,7 @@ class JournaledTurns(Turns):
         self._coroutine_of = coroutine_of
         self._refuse = refuse
         self._bare = 0  # waits for nothing since the last input
+        self._is_held = False
 
     def at(self, task: asyncio.Task[Any], awaited: Any) -> None:
         """As in `Turns`.
@@ -62,8 +65,15 @@ class JournaledTurns(Turns):
         self._refuse(error)
         raise error
 
+    def hold(self, on: bool) -> None:
+        """Let no input be taken, or let it again."""
+        self._is_held = on
+        self.needed = self.needed or on
+
     def take(self) -> bool:
         """As in `Turns`."""
+        if self._is_held:
+            return True
         takes = super().take()
         if not takes:
             self._bare = 0
@@ -84,7 +94,7 @@ def _innermost(coroutine: Any) -> Any:
 
 def _is_own(coroutine: Any) -> bool:
     frame = getattr(coroutine, "cr_frame", None)
-    return frame is not None and frame.f_globals.get("__name__") == OWN
+    return frame is not None and frame.f_globals.get("__name__") in OWN
 
 
 def _description(coroutine: Any, awaited: Any) -> str:

@@ -93,8 +93,8 @@ class InputRecorder:
         }
 
     def is_in_callback(self) -> bool:
-        """Whether this is a callback of the run, on its thread."""
-        return self._inbox.here() and self._run.in_user_code
+        """Whether this is a callback of the run, on its thread, or the body of a loop over results."""
+        return self._inbox.here() and (self._run.in_user_code or not self._run.loop.is_running())
 
     def refuse(self, error: JournalError) -> None:
         """End the run with an error, without waiting, whatever its policies say."""

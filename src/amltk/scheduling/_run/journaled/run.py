@@ -74,8 +74,9 @@ class JournaledRun(Run):
         self._recorder = recorder = InputRecorder(journal, FromOutside(journal, emitter, tasks))
         self._questions = 0  # by callbacks for `running`, since the last input
         self._asked_in = -1
+        self._turns = turns = JournaledTurns(self._coroutine_of, recorder.refuse)
         parts = Parts(
-            turns=partial(JournaledTurns, self._coroutine_of, recorder.refuse),
+            turns=lambda: turns,
             inbox=lambda loop, turns: JournaledInbox(loop, turns, journal),
             end_requests=partial(JournaledEndRequests, recorder),
             submissions=partial(JournaledSubmissions, recorder),
@@ -206,7 +207,11 @@ class JournaledRun(Run):
 
     def _is_outside(self) -> bool:
         """Whether what happens now is neither caused by an input nor done by a callback."""
-        return not self._inbox.here() or not (self._inbox.is_handling() or self.in_user_code)
+        return not self._inbox.here() or not (self._inbox.is_handling() or self._recorder.is_in_callback())
+
+    def hold(self, on: bool) -> None:
+        """As in `Run`."""
+        self._turns.hold(on)
 
     # ------------------------------------------------------------------ the end
 
