@@ -171,11 +171,15 @@ class JournaledInbox(Inbox):
         self._waits_for = name
         self._inputs.clear()
 
-    def end_replay(self) -> None:
-        """Everything recorded was told: what has arrived meanwhile comes next."""
+    def end_replay(self, put_first: Callable[[], None] | None = None) -> None:
+        """Everything recorded was told: what has arrived meanwhile comes next, behind what `put_first` puts in."""
         self._inputs.clear()
         self._waits_for = ""
-        self._arrived.extendleft(reversed(self._steps.values()))
+        later = [self._arrived.popleft() for _ in range(len(self._arrived))]
+        if put_first is not None:
+            put_first()
+        self._arrived.extend(self._steps.values())
+        self._arrived.extend(later)
         self._steps.clear()
 
     # ------------------------------------------------------------------ handling

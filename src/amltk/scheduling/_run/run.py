@@ -33,10 +33,9 @@ from amltk.scheduling.scheduler_events import SchedulerEvents as Events
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from amltk.scheduling._run.dispatch import DeliveryListener
     from amltk.scheduling._run.policy import RunOptions
     from amltk.scheduling._run.refresh import View
-    from amltk.scheduling.call import Call
+    from amltk.scheduling.call import Call, Heard
     from amltk.scheduling.events import Channel, Emitter
     from amltk.scheduling.executors.adapter import ExecutorAdapter
     from amltk.scheduling.future import Future, Observer
@@ -133,6 +132,9 @@ class Run:
         self.timers: Timers = parts.timers(self.loop, inbox, delivery.call)
         inbox.connect(on_work=settlement.settle, on_idle=waiting.idle, on_crash=self.end_requests.crashed)
 
+    is_recorded: bool = False
+    """Whether it has a journal."""
+
     # ------------------------------------------------------------------ from any thread
 
     def is_here(self) -> bool:
@@ -212,25 +214,37 @@ class Run:
 
     # ------------------------------------------------------------------ on the loop's thread
 
-    def deliver(
-        self, channel: Channel, args: tuple[Any, ...], follower: DeliveryListener, *, at_once: bool = False
-    ) -> None:
-        """Like `dispatch`, for a plugin that follows the delivery.
+    def deliver(self, heard: Heard, *, at_once: bool = False) -> None:
+        """Deliver a message of a running call, as an input. Its follower hears nothing after a second interrupt.
 
         Args:
-            channel: The event.
-            args: The arguments of its callbacks.
-            follower: Called as the delivery proceeds, but not once the run was interrupted twice.
+            heard: The message.
             at_once: Return when the callbacks have returned. For compute on the loop's own thread.
+
+        Raises:
+            JournalWriteError: It cannot be recorded; only with `at_once`.
         """
         if self.end_requests.insisted:
             return
         if at_once:
             in_user_code = self._delivery.in_user_code
-            self._inbox.put_and_wait(self._tell, channel, args, NOTHING, follower)
+            self._inbox.put_and_wait(self._tell_at_once, heard)
             self._delivery.in_user_code = in_user_code  # back to that of the compute
         else:
-            self._inbox.put_input(self._tell, channel, args, NOTHING, follower)
+            self._inbox.put_input(self.tell_heard, heard)
+
+    def tell_heard(self, heard: Heard) -> None:
+        """Tell callbacks of a message. For the inbox only."""
+        heard.note()
+        self._tell(heard.channel, heard.args, NOTHING, heard.follower)
+
+    def _tell_at_once(self, heard: Heard) -> None:
+        self.tell_heard(heard)
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether recorded inputs are being told."""
+        return self._inbox.replaying
 
     def move_here(self) -> None:
         """Move the run to this thread, which drives the loop from now on. Not while the loop is running."""

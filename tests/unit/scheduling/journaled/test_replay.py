@@ -20,7 +20,7 @@ from amltk.exceptions import (
     JournalWriteError,
 )
 from amltk.journal import Kind, Reader, Writer
-from amltk.scheduling import Comm, ExitState, Journal, Limiter, Scheduler
+from amltk.scheduling import ExitState, Journal, Limiter, Plugin, Scheduler
 from amltk.testing import ManualExecutor, SimulatedExecutor, run_in_virtual_time
 
 if TYPE_CHECKING:
@@ -435,9 +435,11 @@ def test_coroutines_replay(folder: Path) -> None:
 
 
 def test_what_cannot_be_replayed_is_refused_at_the_start(folder: Path) -> None:
-    """A plugin that talks to calls, and an end that cuts calls off, are refused before anything is written."""
-    with pytest.raises(JournalUnsupportedError, match="comm"):
-        Search(folder, fn=lambda number, comm: None, plugins=Comm.Plugin()).run()
+    """A plugin that says so, and an end that cuts calls off, are refused before anything is written."""
+    plugin = Plugin()
+    plugin.replayable = False
+    with pytest.raises(JournalUnsupportedError, match="plugin"):
+        Search(folder, plugins=plugin).run()
     with pytest.raises(JournalUnsupportedError, match="wait=False"):
         Search(folder).run(wait=False)
     assert not folder.exists()

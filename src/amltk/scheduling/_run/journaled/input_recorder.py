@@ -9,6 +9,7 @@ from amltk.journal.kinds import Kind
 from amltk.scheduling._journal.action import Action
 from amltk.scheduling._journal.placeholder import PlaceholderFuture
 from amltk.scheduling._journal.values import dump_error, ending_of, load, outcome_of
+from amltk.scheduling._run.journaled.messages import Messages
 from amltk.scheduling._run.journaled.parts import JournaledEndRequests, JournaledSubmissions, JournaledTimers
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.exit_state import ExitState
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from amltk.scheduling._journal.run_journal import RunJournal
     from amltk.scheduling._run.journaled.from_outside import FromOutside
     from amltk.scheduling._run.journaled.run import JournaledRun
+    from amltk.scheduling.call import Heard
     from amltk.scheduling.future import Future
 
     Written = tuple[Kind, dict[str, Any], bytes | None, int | None]
@@ -51,6 +53,8 @@ class InputRecorder:
     def __init__(self, journal: RunJournal, from_outside: FromOutside) -> None:
         self.journal: RunJournal = journal
         self.from_outside: FromOutside = from_outside
+        self._messages = Messages()
+        self._ends_to_come: set[str] = set()  # of calls that are held back no more, in the replay
         self._run: JournaledRun
         self._inbox: JournaledInbox
         self._requests: JournaledEndRequests
@@ -65,6 +69,7 @@ class InputRecorder:
             Kind.LOST: self._tell_outcome,
             Kind.CANCELLED: self._tell_outcome,
             Kind.TIMER: self._tell_timer,
+            Kind.MESSAGE: self._tell_message,
             Kind.STEP: self._tell_step,
             Kind.STOP: self._tell_stop,
             Kind.REQUEST: self._tell_request,
@@ -79,6 +84,7 @@ class InputRecorder:
         assert isinstance(timers, JournaledTimers)
         self._requests, self._submissions, self._timers = requests, submissions, timers
         self.from_outside.connect(run, inbox)
+        self._messages.connect(run)
         self._writers = {
             inbox.run_own: None,
             timers.call: lambda timer: (Kind.TIMER, {"timer": timer.number}, None, None),
@@ -86,6 +92,7 @@ class InputRecorder:
             run.settlement.hooks.answered: lambda future, *_: _step(f"answered {future.number}"),
             run.announce_end: lambda *_: _step(END),
             run.tell: self._write_event,
+            run.tell_heard: self._messages.write,
             requests.time_is_up: lambda: (Kind.STOP, {"code": Code.TIMEOUT.name}, None, None),
             requests.stop_as_asked: self._write_stop,
             submissions.cancel_as_asked: _write_cancel,
@@ -112,6 +119,14 @@ class InputRecorder:
         if is_new and self.journal.recording:
             self.journal.add(action)
         return is_new
+
+    def write_heard(self, heard: Heard) -> tuple[int, float]:
+        """Record a message that is told at once. Returns the number and the time of its record."""
+        at = self.journal.time()
+        kind, head, value, number = self._messages.write(heard)
+        record = self.journal.add_input(kind, head, value, call=number, at=at)
+        self.journal.flush()
+        return record, at
 
     def find(self, action: Action) -> Record | None:
         """The record of what a callback does; None if it is done for the first time. Raises as `do` does."""
@@ -249,12 +264,12 @@ class InputRecorder:
 
     def _go_live(self) -> None:
         self.journal.go_live()
-        expected, self._expected = self._expected, {}
+        expected, self._expected = list(self._expected.values()), {}
         self.from_outside.end_wait()
-        self._inbox.end_replay()
+        self._inbox.end_replay(lambda: self._messages.go_live([future for future, _ in expected]))
         self._timers.arm_held()
         self._run.start_timeout()
-        self._submissions.hand_over_expected([item for item in expected.values() if not item[0].done()])
+        self._submissions.hand_over_expected([item for item in expected if not item[0].done()])
 
     def _again(self, told: RecordedInput, call: Callable[..., object], *args: Any) -> None:
         self.journal.tell_again(told.record, told.alive, call, *args)
@@ -276,7 +291,18 @@ class InputRecorder:
             outcome = load(self.journal.playback.value(record), lambda: f"the outcome of {future.label}")
             result, error = (outcome, None) if record.kind == Kind.RESULT else (None, outcome)
             work.end(result, error)
+        self._messages.note_outcome(future)
         self._again(told, self._run.settlement.settle, work)
+
+    def _tell_message(self, told: RecordedInput) -> None:
+        record = told.record
+        future, _ = self._expected.get(record.call or 0, (None, False))
+        heard = self._messages.of_record(record, future, self.journal.playback.value(record))
+        if heard is not None:
+            self._again(told, self._run.tell_heard, heard)
+        else:
+            kind = record.head["message"]
+            self.journal.differ_in_input(record, f"call {record.call} sends a message ({kind})", "it has no comm")
 
     def _check_submitted(self, record: Record) -> None:
         if record.call is not None and record.call >= self.journal.numbers.following:
@@ -291,18 +317,30 @@ class InputRecorder:
             self.journal.differ_in_input(told.record, f"timer {number} of call_later has fired", "there is none")
 
     def _tell_step(self, told: RecordedInput) -> None:
-        name = told.record.head["step"]
-        step = self._inbox.take_step(name)
+        name, step = self._take_step(told.record.head["step"])
         if step is not None:
+            self._ends_to_come.discard(name)
             self._events_told += name.startswith("event")
             self._again(told, *step)
-        elif name.startswith("answered") and not self.journal.goes_further:
+        elif name.startswith("answered") and (not self.journal.goes_further or name in self._ends_to_come):
             self.journal.playback.put_back(told)
             self._inbox.wait_for_step(name)
         elif name == END or self.journal.goes_further:
             self.journal.leave_out(told.record)
         else:
             self.journal.differ_in_input(told.record, f"the run goes on with its step {name!r}", "there is none")
+
+    def _take_step(self, name: str) -> tuple[str, Any]:
+        """Take a step, which may have another name in the replay: there messages hold all ends of calls back."""
+        step = self._inbox.take_step(name)
+        verb, _, number = name.partition(" ")
+        if verb in {"conclude", "answered"}:
+            was_held = self._messages.end_hold(int(number))
+            answered = f"answered {number}"
+            if step is None and (was_held or answered in self._ends_to_come):
+                self._ends_to_come.add(answered)
+                return answered, self._inbox.take_step(answered)
+        return name, step
 
     def _tell_stop(self, told: RecordedInput) -> None:
         record, run, requests = told.record, self._run, self._requests

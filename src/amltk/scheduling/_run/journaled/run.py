@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from amltk.scheduling._loop.timers import Timer
     from amltk.scheduling._run.policy import RunOptions
     from amltk.scheduling._run.refresh import View
+    from amltk.scheduling.call import Heard
     from amltk.scheduling.events import Channel, Emitter
     from amltk.scheduling.executors.adapter import ExecutorAdapter
     from amltk.scheduling.future import Observer
@@ -58,6 +59,8 @@ class JournaledRun(Run):
         tasks: The scheduler's tasks; it may grow.
         observers: As in `Run`.
     """
+
+    is_recorded = True
 
     def __init__(
         self,
@@ -198,6 +201,12 @@ class JournaledRun(Run):
             self._recorder.from_outside.emit(channel, args, kwargs)
         else:
             super().dispatch(channel, args, kwargs)
+
+    def _tell_at_once(self, heard: Heard) -> None:
+        if self.journal.recording:
+            self.journal.tell(*self._recorder.write_heard(heard), self.tell_heard, heard)
+        else:
+            super()._tell_at_once(heard)
 
     def check_offer(self, what: str) -> None:
         """As in `Run`; from callbacks and plugins only."""
