@@ -37,6 +37,9 @@ class Recorder(Protocol):
     def check_from_elsewhere(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
         """Raise a `JournalUnsupportedError` for what another thread may not ask for."""
 
+    def keep_alive(self) -> None:
+        """Go on recording now and then that the run is alive."""
+
     def check_suspended(self) -> None:
         """Note if the run is ending such that nothing is recorded any more."""
 
@@ -213,6 +216,8 @@ class JournaledInbox(Inbox):
             if self._journal.recording:
                 self._journal.flush()
             self._really_idle()
+            if not self._journal.replaying:
+                self._recorder.keep_alive()
 
     def _admit(self) -> bool:
         """Let more inputs in. Whether there are any."""

@@ -165,6 +165,11 @@ class RunJournal:
         """
         self._writer.flush()
 
+    def note_alive(self) -> None:
+        """Record that the program is alive. Raises as `flush` does."""
+        self._writer.add(Kind.ALIVE, {}, at=self.time())
+        self.flush()
+
     # ------------------------------------------------------------------ what callbacks do
 
     @shielded

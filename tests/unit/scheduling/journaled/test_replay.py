@@ -37,7 +37,7 @@ class Search:
     """A scheduler whose task doubles numbers, each call in a second; its callbacks note what they are told."""
 
     def __init__(
-        self, folder: Path, *, seconds: float = 1.0, fn: Callable[..., Any] = double, plugins: Any = ()
+        self, folder: Path, *, seconds: Any = 1.0, fn: Callable[..., Any] = double, plugins: Any = ()
     ) -> None:
         self.folder = folder
         self.executor = SimulatedExecutor(2, duration=seconds, outcome=self.compute)
@@ -216,11 +216,29 @@ def test_a_callback_that_notices_the_timeout(folder: Path) -> None:
     assert first.notes == second.notes == [4, (0, 2)]
 
 
+def test_a_killed_program_has_used_its_time(folder: Path) -> None:
+    """A program that is killed after an hour in which nothing happened has used that hour of its timeout."""
+    first = Search(folder, seconds=3600).submit_all(1)
+    assert first.run(timeout=5000).code is Code.EXHAUSTED
+    beats = kinds(folder).count("ALIVE")
+    assert 55 <= beats <= 60
+    cut_behind(folder, Kind.ALIVE, beats)
+    second = Search(folder, seconds=3600).submit_all(1)
+    assert second.run(timeout=5000).code is Code.TIMEOUT
+    assert second.computed == [(1,)]
+
+
+def test_an_idle_run_is_not_woken(folder: Path) -> None:
+    """Without pending calls nothing is recorded."""
+    assert Search(folder).run(timeout=5000, end_on_empty=False).code is Code.TIMEOUT
+    assert "ALIVE" not in kinds(folder)
+
+
 def test_timers_run_on(folder: Path) -> None:
     """A timer that has fired is told again; one that has not runs on for what was left of it."""
 
     def search() -> Search:
-        made = Search(folder).submit_all(1, 2, 3, 4)
+        made = Search(folder, seconds=lambda fn, number: 1 + number / 100).submit_all(1, 2, 3, 4)
         made.scheduler.on_start(lambda: made.scheduler.call_later(1.5, made.notes.append, "early"))
         made.scheduler.on_start(lambda: made.scheduler.call_later(3.5, made.notes.append, "late"))
         return made
@@ -445,7 +463,7 @@ def test_what_cannot_be_replayed_is_refused_at_the_start(folder: Path) -> None:
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("what", ["sleep", "future", "task", "spin"])
+@pytest.mark.parametrize("what", ["sleep", "future", "task", "spin", "timeout", "wait_for"])
 def test_coroutines_that_wait_for_other_things(folder: Path, what: str) -> None:
     """A callback that waits for what is not recorded ends the run, with an error that names both."""
     search = Search(folder).submit_all(1)
@@ -458,12 +476,17 @@ def test_coroutines_that_wait_for_other_things(folder: Path, what: str) -> None:
             await asyncio.get_running_loop().create_future()
         elif what == "task":
             await asyncio.create_task(asyncio.sleep(0), name="mine")
+        elif what == "timeout":
+            async with asyncio.timeout(0.5):
+                await search.task.submit(2)
+        elif what == "wait_for":
+            await asyncio.wait_for(search.task.submit(2), 0.5)
         while True:  # noqa: ASYNC110 - what is refused
             await asyncio.sleep(0)
 
     expected = {"sleep": "asyncio.sleep", "future": "Future", "task": "mine", "spin": "again and again"}
-    with pytest.raises(JournalUnsupportedError, match=f"waits.*{expected[what]}"):
-        search.run(on_callback_exception="continue")
+    with pytest.raises(JournalUnsupportedError, match=f"waits.*{expected.get(what, '')}"):
+        search.run(on_callback_exception="continue", on_cancelled="continue")
 
 
 def test_what_cannot_be_pickled(folder: Path) -> None:

@@ -26,14 +26,17 @@ class JournaledTurns(Turns):
     Args:
         coroutine_of: Returns the user's coroutine behind a task.
         refuse: Called with the error before it is raised.
+        is_recorded: Whether what happens now is recorded: not while the run ends without waiting.
     """
 
     def __init__(
         self,
         coroutine_of: Callable[[asyncio.Task[Any]], Any],
         refuse: Callable[[JournalUnsupportedError], None],
+        is_recorded: Callable[[], bool],
     ) -> None:
         super().__init__()
+        self._is_recorded = is_recorded
         self._coroutine_of = coroutine_of
         self._refuse = refuse
         self._bare = 0  # waits for nothing since the last input
@@ -64,6 +67,21 @@ class JournaledTurns(Turns):
         )
         self._refuse(error)
         raise error
+
+    def interrupted(self, task: asyncio.Task[Any]) -> None:
+        """As in `Turns`: a cancellation that does not come from what the coroutine awaits is refused.
+
+        Raises:
+            JournalUnsupportedError: Something has cancelled the task of the coroutine.
+        """
+        if task.cancelling() and self._is_recorded():
+            error = JournalUnsupportedError(
+                f"the {task.get_name()} is cancelled while it waits, which the journal cannot record: with journal=,"
+                " asyncio.timeout and asyncio.wait_for cannot be used in an `async def` callback. Limit the wall"
+                " time of the call by the plugin Limits, or cancel its future in a scheduler.call_later"
+            )
+            self._refuse(error)
+            raise error
 
     def hold(self, on: bool) -> None:
         """Let no input be taken, or let it again."""

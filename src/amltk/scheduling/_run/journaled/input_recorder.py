@@ -9,6 +9,7 @@ from amltk.journal.kinds import Kind
 from amltk.scheduling._journal.action import Action
 from amltk.scheduling._journal.placeholder import PlaceholderFuture
 from amltk.scheduling._journal.values import dump_error, ending_of, load, outcome_of
+from amltk.scheduling._run.journaled.heartbeat import Heartbeat
 from amltk.scheduling._run.journaled.messages import Messages
 from amltk.scheduling._run.journaled.parts import JournaledEndRequests, JournaledSubmissions, JournaledTimers
 from amltk.scheduling.events import callback_name
@@ -60,6 +61,8 @@ class InputRecorder:
         self._requests: JournaledEndRequests
         self._submissions: JournaledSubmissions
         self._timers: JournaledTimers
+        self._heartbeat: Heartbeat
+        self.keep_alive: Callable[[], None]
         self._expected: dict[int, tuple[Future[Any], bool]] = {}  # submitted in the replay, and not ended
         self._events_told = self._events_put = 0  # while the end is not announced
         self._writers: dict[Callable[..., object], Writer | None] = {}
@@ -85,6 +88,8 @@ class InputRecorder:
         self._requests, self._submissions, self._timers = requests, submissions, timers
         self.from_outside.connect(run, inbox)
         self._messages.connect(run)
+        self._heartbeat = Heartbeat(run.loop, self.journal, lambda: len(run.pending_calls) > 0, requests.crashed)
+        self.keep_alive = self._heartbeat.keep
         self._writers = {
             inbox.run_own: None,
             timers.call: lambda timer: (Kind.TIMER, {"timer": timer.number}, None, None),
@@ -102,6 +107,10 @@ class InputRecorder:
     def is_in_callback(self) -> bool:
         """Whether this is a callback of the run, on its thread, or the body of a loop over results."""
         return self._inbox.here() and (self._run.in_user_code or not self._run.loop.is_running())
+
+    def is_recording(self) -> bool:
+        """Whether what happens now belongs to the journal."""
+        return self.journal.recording and not self._run.lifecycle.abandon
 
     def refuse(self, error: JournalError) -> None:
         """End the run with an error, without waiting, whatever its policies say."""
@@ -223,6 +232,7 @@ class InputRecorder:
 
     def finish(self) -> None:
         """Record the end of the run. Raises as `RunJournal.finish` does."""
+        self._heartbeat.stop()
         self.check_suspended()
         cause = self._run.lifecycle.cause
         self.journal.finish(cause.code.name, cause.reason)

@@ -77,7 +77,7 @@ class JournaledRun(Run):
         self._recorder = recorder = InputRecorder(journal, FromOutside(journal, emitter, tasks))
         self._questions = 0  # by callbacks for `running`, since the last input
         self._asked_in = -1
-        self._turns = turns = JournaledTurns(self._coroutine_of, recorder.refuse)
+        self._turns = turns = JournaledTurns(self._coroutine_of, recorder.refuse, recorder.is_recording)
         parts = Parts(
             turns=lambda: turns,
             inbox=lambda loop, turns: JournaledInbox(loop, turns, journal),
