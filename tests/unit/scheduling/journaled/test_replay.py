@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from amltk.exceptions import (
     JournalWriteError,
 )
 from amltk.journal import Kind, Reader, Writer
-from amltk.scheduling import ExitState, Journal, Limiter, Plugin, Scheduler
+from amltk.scheduling import ExitState, Journal, Limiter, Plugin, Retry, Scheduler
 from amltk.testing import ManualExecutor, SimulatedExecutor, run_in_virtual_time
 
 if TYPE_CHECKING:
@@ -36,9 +37,7 @@ def double(number: Any) -> Any:
 class Search:
     """A scheduler whose task doubles numbers, each call in a second; its callbacks note what they are told."""
 
-    def __init__(
-        self, folder: Path, *, seconds: Any = 1.0, fn: Callable[..., Any] = double, plugins: Any = ()
-    ) -> None:
+    def __init__(self, folder: Path, *, seconds: Any = 1.0, fn: Callable[..., Any] = double, plugins: Any = ()) -> None:
         self.folder = folder
         self.executor = SimulatedExecutor(2, duration=seconds, outcome=self.compute)
         self.scheduler = Scheduler(self.executor)
@@ -594,3 +593,24 @@ def test_a_mended_timeout_that_was_noticed(folder: Path) -> None:
     longer = search()
     assert longer.run(timeout=50) == ExitState(Code.EXHAUSTED)
     assert longer.notes == [(0, 2)]
+
+
+def test_exceptions_of_the_program_itself(folder: Path) -> None:
+    """A recorded exception is of the program's own class, as that of `__main__` is, so that `Retry` knows it."""
+    main = sys.modules["__main__"]
+    own = type("OwnError", (Exception,), {"__module__": "__main__"})
+
+    def fail(number: int) -> None:
+        raise own(number)
+
+    main.OwnError = own  # type: ignore[attr-defined]
+    told: list[BaseException] = []
+    try:
+        for _ in range(2):
+            search = Search(folder, fn=fail, plugins=Retry(own, attempts=2, wait=1)).submit_all(1)
+            search.task.on_exception(lambda _, error: told.append(error))
+            search.run(on_exception="continue")
+    finally:
+        del main.OwnError  # type: ignore[attr-defined]
+    assert [type(error) for error in told] == [own, own]
+    assert search.computed == []

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from amltk.scheduling._journal.run_journal import RunJournal
     from amltk.scheduling._run.journaled.run import JournaledRun
     from amltk.scheduling.events import Emitter
-    from amltk.scheduling.task import Task
 
     Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+    Task = Any  # a layer above
 
 SUBMIT = "submit"
 EMIT = "emit"
@@ -93,7 +93,7 @@ class FromOutside:
         tasks: The scheduler's tasks, in the order in which they were made; it may grow.
     """
 
-    def __init__(self, journal: RunJournal, emitter: Emitter, tasks: Sequence[Task[..., Any]]) -> None:
+    def __init__(self, journal: RunJournal, emitter: Emitter, tasks: Sequence[Task]) -> None:
         self._journal = journal
         self._emitter = emitter
         self._tasks = tasks
@@ -217,12 +217,12 @@ class FromOutside:
 
     # ------------------------------------------------------------------ names
 
-    def _name_of(self, task: Task[..., Any]) -> str:
+    def _name_of(self, task: Task) -> str:
         namesakes = [other for other in self._tasks if other.name == task.name]
         n = next((n for n, other in enumerate(namesakes) if other is task), 0)
         return task.name if n == 0 else f"{task.name}#{n + 1}"
 
-    def _task_of(self, name: str) -> Task[..., Any] | None:
+    def _task_of(self, name: str) -> Task | None:
         return next((task for task in self._tasks if self._name_of(task) == name), None)
 
     def _name_of_channel(self, channel: Channel) -> str:

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from amltk.scheduling.events import Channel, Emitter
     from amltk.scheduling.executors.adapter import ExecutorAdapter
     from amltk.scheduling.future import Observer
-    from amltk.scheduling.task import Task
 
 R = TypeVar("R")
 
@@ -56,7 +55,7 @@ class JournaledRun(Run):
         options: As in `Run`.
         view: As in `Run`.
         journal: The journal.
-        tasks: The scheduler's tasks; it may grow.
+        tasks: The scheduler's tasks, of a layer above; it may grow.
         observers: As in `Run`.
     """
 
@@ -70,7 +69,7 @@ class JournaledRun(Run):
         view: View | None,
         *,
         journal: RunJournal,
-        tasks: Sequence[Task[..., Any]],
+        tasks: Sequence[Any],
         observers: Sequence[Observer] = (),
     ) -> None:
         self.journal: RunJournal = journal
