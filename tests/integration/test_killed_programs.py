@@ -7,9 +7,7 @@ import pytest
 from tests.kills.killing import kill
 from tests.kills.programs import PROGRAMS
 
-pytestmark = pytest.mark.integration
-
-KILLS = 2
+KILLS = 1
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

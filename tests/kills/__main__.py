@@ -1,4 +1,4 @@
-"""`python -m tests.kills`: kills each of the programs at random moments, 200 times in all, and prints what came of it."""
+"""`python -m tests.kills`: kills the programs at random moments, 200 times in all, and prints what came of it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def main() -> int:
             problems += [f"seed {seed}: {problem}" for problem in verdict.problems]
             seed += 1
         wrong += len(problems)
-        print(f"{name:8} {share:4} kills, {computed:4} calls computed: {'; '.join(problems) or 'right'}", flush=True)
+        result = "; ".join(problems) or "right"
+        sys.stdout.write(f"{name:8} {share:4} kills, {computed:4} calls computed: {result}\n")
+        sys.stdout.flush()
     return int(wrong > 0)
 
 

@@ -359,7 +359,7 @@ def main(name: str, folder: str, computed: str) -> None:
     """Run a program to its end."""
     program = Program(folder, computed)
     PROGRAMS[name](program)
-    print(repr(program.told))
+    sys.stdout.write(f"{program.told!r}\n")
 
 
 if __name__ == "__main__":
