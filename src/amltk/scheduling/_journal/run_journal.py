@@ -112,6 +112,11 @@ class RunJournal:
     def __str__(self) -> str:
         return str(self._writer.folder)
 
+    @property
+    def suspend_before(self) -> float | None:
+        """As in `Journal`."""
+        return self._options.suspend_before
+
     # ------------------------------------------------------------------ time
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:

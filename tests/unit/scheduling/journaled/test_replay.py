@@ -6,6 +6,7 @@ import asyncio
 import operator
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from amltk.exceptions import (
 )
 from amltk.journal import Kind, Reader, Writer
 from amltk.scheduling import ExitState, Journal, Limiter, Plugin, Retry, Scheduler
+from amltk.scheduling.snapshot import Snapshot
 from amltk.testing import ManualExecutor, SimulatedExecutor, run_in_virtual_time
 
 if TYPE_CHECKING:
@@ -231,6 +233,40 @@ def test_an_idle_run_is_not_woken(folder: Path) -> None:
     """Without pending calls nothing is recorded."""
     assert Search(folder).run(timeout=5000, end_on_empty=False).code is Code.TIMEOUT
     assert "ALIVE" not in kinds(folder)
+
+
+def test_the_end_of_a_batch_job_suspends(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is suspended some time before the end of the job, and the next job goes on."""
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 1000))
+    journal = Journal(folder, suspend_before="10 min")
+    first = Search(folder, seconds=300).submit_all(1, 2, 3, 4)
+    state = first.run(journal=journal)
+    assert state.code is Code.STOPPED
+    assert "SLURM_JOB_END_TIME" in state.reason
+    assert len(first.notes) == 2
+    assert kinds(folder)[-1] == "SUSPEND"
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 10_000))
+    second = Search(folder, seconds=300).submit_all(1, 2, 3, 4)
+    assert second.run(journal=journal).code is Code.EXHAUSTED
+    assert sorted(second.computed) == [(3,), (4,)]
+    monkeypatch.delenv("SLURM_JOB_END_TIME")
+    assert Search(folder).submit_all(1, 2, 3, 4).run(journal=journal).code is Code.EXHAUSTED
+
+
+def test_what_reads_the_world_warns(folder: Path) -> None:
+    """A callback that asks for what differs each time is warned once, by name; code outside of callbacks is not."""
+    search = Search(folder).submit_all(1, 2, 3)
+
+    def look(*_: Any) -> None:
+        search.scheduler.running_calls()
+
+    search.task.on_result(look)
+    search.task.on_done(lambda _: Snapshot.of(search.scheduler))
+    with pytest.warns(RuntimeWarning, match="asks for running_calls") as caught:
+        search.run()
+    assert len(caught) == 2
+    assert {Path(warning.filename).name for warning in caught} == {Path(__file__).name}
+    assert any("look asks" in str(warning.message) for warning in caught)
 
 
 def test_timers_run_on(folder: Path) -> None:
@@ -540,6 +576,9 @@ def test_options() -> None:
             Journal("search", **options)
     with pytest.raises(TypeError, match="folder"):
         Journal(5)
+    with pytest.raises(ValueError, match="suspend_before"):
+        Journal("search", suspend_before=-1)
+    assert repr(Journal("search", suspend_before="5 min")).endswith("suspend_before=300)")
     with pytest.raises(TypeError, match="journal=5"):
         Scheduler.with_sequential().run(journal=5)
     assert repr(Journal("search")) == "Journal('search', sync='process', on_mismatch='raise')"

@@ -12,6 +12,7 @@ from amltk.scheduling._journal.values import dump_error, ending_of, load, outcom
 from amltk.scheduling._run.journaled.heartbeat import Heartbeat
 from amltk.scheduling._run.journaled.messages import Messages
 from amltk.scheduling._run.journaled.parts import JournaledEndRequests, JournaledSubmissions, JournaledTimers
+from amltk.scheduling._run.journaled.world import WorldWarner
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.exit_state import ExitState
 
@@ -55,6 +56,7 @@ class InputRecorder:
         self.journal: RunJournal = journal
         self.from_outside: FromOutside = from_outside
         self._messages = Messages()
+        self._warner = WorldWarner()
         self._ends_to_come: set[str] = set()  # of calls that are held back no more, in the replay
         self._run: JournaledRun
         self._inbox: JournaledInbox
@@ -111,6 +113,11 @@ class InputRecorder:
     def is_recording(self) -> bool:
         """Whether what happens now belongs to the journal."""
         return self.journal.recording and not self._run.lifecycle.abandon
+
+    def warn_of(self, what: str) -> None:
+        """Warn if a callback asks for this, which differs at a replay."""
+        if self.is_recording() and self.is_in_callback():
+            self._warner.warn(what)
 
     def refuse(self, error: JournalError) -> None:
         """End the run with an error, without waiting, whatever its policies say."""

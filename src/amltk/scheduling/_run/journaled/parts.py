@@ -159,6 +159,11 @@ class JournaledSubmissions(Submissions):
             return recorder.from_outside.submit(Future(self, task, fn, args, kwargs, self._loop, call))
         return super().submit(task, fn, args, kwargs, call)
 
+    def running_calls(self) -> list[Future[Any]] | None:
+        """As in `Submissions`; callbacks are warned."""
+        self._recorder.warn_of("running_calls, or a snapshot")
+        return super().running_calls()
+
     @shielded
     def cancel(self, future: Future[Any]) -> bool:
         """As in `Submissions`; from outside of callbacks, as an input."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +22,7 @@ from amltk.scheduling._run.journaled.parts import (
     JournaledTimers,
     check_in_callback,
 )
+from amltk.scheduling._run.journaled.world import JOB_END, job_end
 from amltk.scheduling._run.run import Parts, Run
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.exit_state import ExitState
@@ -76,6 +78,7 @@ class JournaledRun(Run):
         self._recorder = recorder = InputRecorder(journal, FromOutside(journal, emitter, tasks))
         self._questions = 0  # by callbacks for `running`, since the last input
         self._asked_in = -1
+        self._suspension: asyncio.TimerHandle | None = None
         self._turns = turns = JournaledTurns(self._coroutine_of, recorder.refuse, recorder.is_recording)
         parts = Parts(
             turns=lambda: turns,
@@ -114,6 +117,7 @@ class JournaledRun(Run):
 
     def _start_timeout(self) -> None:
         self.journal.attach(self.loop)
+        self._await_end_of_job()
         if not self.journal.replaying:
             self.start_timeout()
 
@@ -125,6 +129,13 @@ class JournaledRun(Run):
         requests = self.end_requests
         assert isinstance(requests, JournaledEndRequests)
         self._timeout = self.loop.call_at(self._deadline, self._inbox.put_and_wake, requests.time_is_up)
+
+    def _await_end_of_job(self) -> None:
+        """Suspend the run before the end of the batch job that this process runs in."""
+        before, end = self.journal.suspend_before, job_end()
+        if before is not None and end is not None:
+            delay = max(0.0, end - before - time.time())
+            self._suspension = self.loop.call_later(delay, self.end_requests.leave, f"{JOB_END} is near: suspended")
 
     @shielded
     def running(self) -> bool:
@@ -224,6 +235,8 @@ class JournaledRun(Run):
     # ------------------------------------------------------------------ the end
 
     def _release(self) -> None:
+        if self._suspension is not None:
+            self._suspension.cancel()
         try:
             self._recorder.finish()
         except JournalError as error:
