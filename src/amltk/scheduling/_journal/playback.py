@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 _BY = b'"by":'
 """In the heads of records of what callbacks did."""
 
-_INPUTS = frozenset({Kind.RESULT, Kind.EXCEPTION, Kind.LOST, Kind.TIMER, Kind.STEP, Kind.REQUEST, Kind.MESSAGE})
+_INPUTS = frozenset(
+    {Kind.RESULT, Kind.EXCEPTION, Kind.LOST, Kind.TIMER, Kind.STEP, Kind.REQUEST, Kind.MESSAGE, Kind.WAKEUP}
+)
 """Records of these kinds are of inputs."""
 
 _EITHER = frozenset({Kind.SUBMISSION, Kind.NOTE, Kind.CANCELLED, Kind.STOP})

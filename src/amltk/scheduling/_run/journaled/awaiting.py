@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import JournalUnsupportedError
 from amltk.scheduling._loop.turns import MAX_TURNS, Turns
+from amltk.scheduling._run.journaled.foreign import ForeignFuture
 from amltk.scheduling.future import Future
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ OWN = frozenset({"amltk.scheduling.scheduler", "amltk.scheduling._results.outbox
 class JournaledTurns(Turns):
     """Refuses coroutines that wait for anything that a replay would not bring: it is not recorded.
 
-    They may wait for futures of the run, for several of them by `asyncio.gather`, and for `wait_for_capacity`.
+    They may wait for futures of the run, for several of them by `asyncio.gather`, for `wait_for_capacity`, and for
+    `Scheduler.once`, which records what comes of a coroutine.
 
     The body of a loop over results is like a callback: while it works, no input is taken.
 
@@ -49,7 +51,7 @@ class JournaledTurns(Turns):
             JournalUnsupportedError: A coroutine waits for something else.
         """
         super().at(task, awaited)
-        if isinstance(awaited, Future):
+        if isinstance(awaited, Future | ForeignFuture):
             return
         if awaited is None:
             self._bare += 1
@@ -62,8 +64,8 @@ class JournaledTurns(Turns):
             what = _description(_innermost(self._coroutine_of(task)), awaited)
         error = JournalUnsupportedError(
             f"the {task.get_name()} waits for {what}, which the journal cannot record: with journal=, an `async def`"
-            " callback may wait for futures of the run, alone or by asyncio.gather, and for wait_for_capacity. Use"
-            " scheduler.call_later instead of asyncio.sleep, and submit what takes long"
+            " callback may wait for futures of the run, alone or by asyncio.gather, and for wait_for_capacity. "
+            " Write `await scheduler.once(fn, ...)` for anything else, with an `async def` that waits for it"
         )
         self._refuse(error)
         raise error
@@ -100,7 +102,7 @@ class JournaledTurns(Turns):
 
 def _is_gathering(awaited: Any) -> bool:
     children = getattr(awaited, "_children", ())
-    return len(children) > 0 and all(isinstance(child, Future) for child in children)
+    return len(children) > 0 and all(isinstance(child, Future | ForeignFuture) for child in children)
 
 
 def _innermost(coroutine: Any) -> Any:

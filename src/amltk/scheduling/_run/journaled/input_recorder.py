@@ -9,6 +9,7 @@ from amltk.journal.kinds import Kind
 from amltk.scheduling._journal.action import Action
 from amltk.scheduling._journal.placeholder import PlaceholderFuture
 from amltk.scheduling._journal.values import dump_error, ending_of, load, outcome_of
+from amltk.scheduling._run.journaled.foreign import ForeignWaits
 from amltk.scheduling._run.journaled.heartbeat import Heartbeat
 from amltk.scheduling._run.journaled.messages import Messages
 from amltk.scheduling._run.journaled.parts import JournaledEndRequests, JournaledSubmissions, JournaledTimers
@@ -50,6 +51,7 @@ class InputRecorder:
     Attributes:
         journal: The journal.
         from_outside: As given.
+        foreign: Awaits what does not belong to the run.
     """
 
     def __init__(self, journal: RunJournal, from_outside: FromOutside) -> None:
@@ -57,6 +59,7 @@ class InputRecorder:
         self.from_outside: FromOutside = from_outside
         self._messages = Messages()
         self._warner = WorldWarner()
+        self.foreign: ForeignWaits = ForeignWaits(journal)
         self._ends_to_come: set[str] = set()  # of calls that are held back no more, in the replay
         self._run: JournaledRun
         self._inbox: JournaledInbox
@@ -75,6 +78,7 @@ class InputRecorder:
             Kind.CANCELLED: self._tell_outcome,
             Kind.TIMER: self._tell_timer,
             Kind.MESSAGE: self._tell_message,
+            Kind.WAKEUP: self._tell_wakeup,
             Kind.STEP: self._tell_step,
             Kind.STOP: self._tell_stop,
             Kind.REQUEST: self._tell_request,
@@ -90,6 +94,7 @@ class InputRecorder:
         self._requests, self._submissions, self._timers = requests, submissions, timers
         self.from_outside.connect(run, inbox)
         self._messages.connect(run)
+        self.foreign.connect(run.loop, inbox)
         self._heartbeat = Heartbeat(run.loop, self.journal, lambda: len(run.pending_calls) > 0, requests.crashed)
         self.keep_alive = self._heartbeat.keep
         self._writers = {
@@ -100,6 +105,7 @@ class InputRecorder:
             run.announce_end: lambda *_: _step(END),
             run.tell: self._write_event,
             run.tell_heard: self._messages.write,
+            self.foreign.end: self.foreign.write,
             requests.time_is_up: lambda: (Kind.STOP, {"code": Code.TIMEOUT.name}, None, None),
             requests.stop_as_asked: self._write_stop,
             submissions.cancel_as_asked: _write_cancel,
@@ -240,6 +246,7 @@ class InputRecorder:
     def finish(self) -> None:
         """Record the end of the run. Raises as `RunJournal.finish` does."""
         self._heartbeat.stop()
+        self.foreign.close()
         self.check_suspended()
         cause = self._run.lifecycle.cause
         self.journal.finish(cause.code.name, cause.reason)
@@ -285,6 +292,7 @@ class InputRecorder:
         self.from_outside.end_wait()
         self._inbox.end_replay(lambda: self._messages.go_live([future for future, _ in expected]))
         self._timers.arm_held()
+        self.foreign.go_live()
         self._run.start_timeout()
         self._submissions.hand_over_expected([item for item in expected if not item[0].done()])
 
@@ -310,6 +318,14 @@ class InputRecorder:
             work.end(result, error)
         self._messages.note_outcome(future)
         self._again(told, self._run.settlement.settle, work)
+
+    def _tell_wakeup(self, told: RecordedInput) -> None:
+        found = self.foreign.of_record(told.record)
+        if found is not None:
+            self._again(told, self.foreign.end, *found)
+        else:
+            name = told.record.head.get("task")
+            self.journal.differ_in_input(told.record, f"once({name}) has ended", "it was not called")
 
     def _tell_message(self, told: RecordedInput) -> None:
         record = told.record

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from concurrent.futures import BrokenExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from amltk._shield import shielded
 from amltk.exceptions import JournalError, JournalUnsupportedError
@@ -180,6 +181,8 @@ class JournaledRun(Run):
         check_in_callback(self._recorder, f"call once({name})")
         if not self.journal.recording:
             return fn(*args)
+        if inspect.iscoroutinefunction(fn):
+            return cast("R", self._recorder.foreign.wait_for(name, partial(fn, *args), save, restore))
         return self._once(fn, args, name, save, restore)
 
     def _once(
