@@ -32,7 +32,7 @@ class Kind(IntEnum):
     MESSAGE = 8
     """A call sent a message. The value is the pickle of the message."""
     WAKEUP = 9
-    """An `async def` callback went on."""
+    """What an `async def` callback awaited by `once` has ended. The value is the pickle of what came of it."""
     STOP = 10
     """Something asked the run to stop."""
     NOTE = 11

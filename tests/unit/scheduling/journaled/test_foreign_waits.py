@@ -109,7 +109,7 @@ def test_what_cannot_be_pickled(tmp_path: Path) -> None:
     async def begin() -> None:
         await scheduler.once(lock)
 
-    with pytest.raises(JournalError, match="once.*lock"):
+    with pytest.raises(JournalError, match=r"once.*lock"):
         scheduler.run(journal=tmp_path / "journal", display=False)
 
 

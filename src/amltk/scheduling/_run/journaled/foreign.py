@@ -1,4 +1,4 @@
-"""What `async def` callbacks await that does not belong to the run: it is done once, and what came of it is recorded."""
+"""What `async def` callbacks await that does not belong to the run: it is done once, and its outcome is recorded."""
 
 from __future__ import annotations
 
