@@ -184,3 +184,49 @@ def test_a_task_without_its_comm(folder: Path) -> None:
     scheduler.on_start(lambda: [task.submit(number) for number in range(2)])
     with pytest.raises(JournalMismatchError, match="sends a message"):
         scheduler.run(journal=folder, display=False)
+
+
+def test_two_comms_of_one_call(folder: Path) -> None:
+    """Each message is told by the comm that it came over."""
+
+    def talk(first: Any, second: Any) -> Any:
+        with first.open("first"), second.open("second"):
+            first.send(1)
+            second.send(2)
+            return first.request("a"), second.request("b")
+
+    def program(folder: Path) -> list[Any]:
+        scheduler = Scheduler.with_threads(2)
+        task = scheduler.task(talk, plugins=[Comm.Plugin("first"), Comm.Plugin("second")])
+        told: list[Any] = []
+        scheduler.on_start(lambda: task.submit())
+        task.on("comm-open")(lambda msg: told.append(msg.data))
+        task.on("comm-message")(lambda msg: told.append(msg.data))
+        task.on("comm-request")(lambda msg: msg.respond(msg.data * 2))
+        task.on_result(lambda _, result: told.append(result))
+        scheduler.run(journal=folder, display=False)
+        return told
+
+    assert crash_everywhere(program)[-1] == ("aa", "bb")
+
+
+def test_a_run_that_is_suspended_while_calls_talk(folder: Path) -> None:
+    """What calls say because they are killed is not recorded: the next session computes them again."""
+
+    def run(*, stop_at: int) -> list[Any]:
+        halving = Halving(Scheduler.with_threads(2), folder, trials=3)
+
+        @halving.task.on("comm-request")
+        def stop(_: Any) -> None:
+            if len(halving.told) >= stop_at:
+                raise KeyboardInterrupt
+
+        try:
+            return halving.run()
+        except KeyboardInterrupt:
+            return halving.told
+
+    run(stop_at=5)
+    told = run(stop_at=10_000)
+    assert len([what for what in told[:-1] if what[0] == "result"]) == 3
+    assert run(stop_at=10_000) == told
