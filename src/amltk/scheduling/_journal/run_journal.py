@@ -170,6 +170,11 @@ class RunJournal:
         """
         self._writer.flush()
 
+    @property
+    def n_records(self) -> int:
+        """How many records the journal has."""
+        return self._writer.number
+
     def note_alive(self) -> None:
         """Record that the program is alive. Raises as `flush` does."""
         self._writer.add(Kind.ALIVE, {}, at=self.time())

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
     from amltk.scheduling._journal.run_journal import RunJournal
 
-SECONDS = 60.0
-"""How much of the time alive may be lost if the process is killed."""
+SECONDS = 30.0
+"""How often it is looked whether anything was recorded. A killed process loses at most twice this time."""
 
 
 class Heartbeat:
-    """Writes a record a minute while calls are pending. On the loop's thread.
+    """Writes a record, while calls are pending, whenever nothing was recorded for a while. On the loop's thread.
 
     Args:
         loop: The loop of the run.
@@ -38,10 +38,12 @@ class Heartbeat:
         self._is_needed = is_needed
         self._on_error = on_error
         self._handle: asyncio.TimerHandle | None = None
+        self._n_records = 0  # at the last look
 
     def keep(self) -> None:
         """Go on, or begin; called whenever everything that has happened was told."""
         if self._handle is None and self._is_needed():
+            self._n_records = self._journal.n_records
             self._handle = self._loop.call_later(SECONDS, self._beat)
 
     def stop(self) -> None:
@@ -54,7 +56,8 @@ class Heartbeat:
         if not self._journal.recording or self._journal.replaying:
             return
         try:
-            self._journal.note_alive()
+            if self._journal.n_records == self._n_records:
+                self._journal.note_alive()
         except JournalError as error:
             self._on_error(error)
         else:

@@ -116,6 +116,10 @@ class InputRecorder:
         """Whether this is a callback of the run, on its thread, or the body of a loop over results."""
         return self._inbox.here() and (self._run.in_user_code or not self._run.loop.is_running())
 
+    def is_outside(self) -> bool:
+        """Whether what happens now is neither caused by an input nor done by a callback."""
+        return not self._inbox.here() or not (self._inbox.is_handling() or self.is_in_callback())
+
     def is_recording(self) -> bool:
         """Whether what happens now belongs to the journal."""
         return self.journal.recording and not self._run.lifecycle.abandon

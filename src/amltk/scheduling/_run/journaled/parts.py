@@ -155,7 +155,7 @@ class JournaledSubmissions(Submissions):
         if task is not None:
             check_plugins(task)
         recorder = self._recorder
-        if recorder.journal.recording and not recorder.is_in_callback():
+        if recorder.journal.recording and recorder.is_outside():
             return recorder.from_outside.submit(Future(self, task, fn, args, kwargs, self._loop, call))
         return super().submit(task, fn, args, kwargs, call)
 

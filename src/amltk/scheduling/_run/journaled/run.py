@@ -210,7 +210,7 @@ class JournaledRun(Run):
     @shielded
     def dispatch(self, channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """As in `Run`; from outside of callbacks and plugins, as an input."""
-        if self.journal.recording and self._is_outside():
+        if self.journal.recording and self._recorder.is_outside():
             self._recorder.from_outside.emit(channel, args, kwargs)
         else:
             super().dispatch(channel, args, kwargs)
@@ -224,12 +224,8 @@ class JournaledRun(Run):
     def check_offer(self, what: str) -> None:
         """As in `Run`; from callbacks and plugins only."""
         super().check_offer(what)
-        if self.journal.recording and self._is_outside():
+        if self.journal.recording and self._recorder.is_outside():
             self._recorder.from_outside.check_offer(what)
-
-    def _is_outside(self) -> bool:
-        """Whether what happens now is neither caused by an input nor done by a callback."""
-        return not self._inbox.here() or not (self._inbox.is_handling() or self._recorder.is_in_callback())
 
     def hold(self, on: bool) -> None:
         """As in `Run`."""
