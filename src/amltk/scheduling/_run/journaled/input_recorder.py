@@ -1,4 +1,4 @@
-"""Records the inputs of a run, and tells it recorded ones."""
+"""Records the inputs of a run, and what callbacks do."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from amltk.exceptions import JournalError, JournalMismatchError, JournalUnsupportedError
 from amltk.journal.kinds import Kind
 from amltk.scheduling._journal.action import Action
-from amltk.scheduling._journal.placeholder import PlaceholderFuture
-from amltk.scheduling._journal.values import dump_error, ending_of, load, outcome_of
+from amltk.scheduling._journal.values import dump_error, ending_of, outcome_of
 from amltk.scheduling._run.journaled.foreign import ForeignWaits
 from amltk.scheduling._run.journaled.heartbeat import Heartbeat
 from amltk.scheduling._run.journaled.messages import Messages
 from amltk.scheduling._run.journaled.parts import JournaledEndRequests, JournaledSubmissions, JournaledTimers
+from amltk.scheduling._run.journaled.replayer import END, Replayer
 from amltk.scheduling._run.journaled.world import WorldWarner
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.exit_state import ExitState
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from amltk.journal.format import Record
     from amltk.scheduling._journal.inbox import JournaledInbox
-    from amltk.scheduling._journal.playback import RecordedInput
     from amltk.scheduling._journal.run_journal import RunJournal
     from amltk.scheduling._run.journaled.from_outside import FromOutside
     from amltk.scheduling._run.journaled.run import JournaledRun
@@ -37,12 +36,9 @@ if TYPE_CHECKING:
 
 Code = ExitState.Code
 
-END = "end"
-"""The step in which the end of the run is announced."""
-
 
 class InputRecorder:
-    """Knows what the inputs of a run mean: what to write of them, and how to tell them again. On the loop's thread.
+    """Knows what to write of the inputs of a run, and of what callbacks do. On the loop's thread.
 
     Args:
         journal: The journal.
@@ -51,38 +47,27 @@ class InputRecorder:
     Attributes:
         journal: The journal.
         from_outside: As given.
+        messages: Knows the messages of calls.
+        replayer: Tells what is recorded.
+        events_told: How many events were told after the end was requested and before it was announced.
         foreign: Awaits what does not belong to the run.
     """
 
     def __init__(self, journal: RunJournal, from_outside: FromOutside) -> None:
         self.journal: RunJournal = journal
         self.from_outside: FromOutside = from_outside
-        self._messages = Messages()
+        self.messages: Messages = Messages()
         self._warner = WorldWarner()
         self.foreign: ForeignWaits = ForeignWaits(journal)
-        self._ends_to_come: set[str] = set()  # of calls that are held back no more, in the replay
         self._run: JournaledRun
         self._inbox: JournaledInbox
         self._requests: JournaledEndRequests
-        self._submissions: JournaledSubmissions
-        self._timers: JournaledTimers
         self._heartbeat: Heartbeat
         self.keep_alive: Callable[[], None]
-        self._expected: dict[int, tuple[Future[Any], bool]] = {}  # submitted in the replay, and not ended
-        self._events_told = self._events_put = 0  # while the end is not announced
+        self.events_told: int = 0  # while the end is not announced
+        self._events_put = 0
+        self.replayer: Replayer = Replayer(self)
         self._writers: dict[Callable[..., object], Writer | None] = {}
-        self._readers: dict[int, Callable[[RecordedInput], None]] = {
-            Kind.RESULT: self._tell_outcome,
-            Kind.EXCEPTION: self._tell_outcome,
-            Kind.LOST: self._tell_outcome,
-            Kind.CANCELLED: self._tell_outcome,
-            Kind.TIMER: self._tell_timer,
-            Kind.MESSAGE: self._tell_message,
-            Kind.WAKEUP: self._tell_wakeup,
-            Kind.STEP: self._tell_step,
-            Kind.STOP: self._tell_stop,
-            Kind.REQUEST: self._tell_request,
-        }
 
     def connect(self, run: JournaledRun, inbox: JournaledInbox) -> None:
         """Say whose inputs they are, once the run has its parts."""
@@ -91,9 +76,10 @@ class InputRecorder:
         assert isinstance(requests, JournaledEndRequests)
         assert isinstance(submissions, JournaledSubmissions)
         assert isinstance(timers, JournaledTimers)
-        self._requests, self._submissions, self._timers = requests, submissions, timers
+        self._requests = requests
+        self.replayer.connect(run, inbox, requests, submissions, timers)
         self.from_outside.connect(run, inbox)
-        self._messages.connect(run)
+        self.messages.connect(run)
         self.foreign.connect(run.loop, inbox)
         self._heartbeat = Heartbeat(run.loop, self.journal, lambda: len(run.pending_calls) > 0, requests.crashed)
         self.keep_alive = self._heartbeat.keep
@@ -104,7 +90,7 @@ class InputRecorder:
             run.settlement.hooks.answered: lambda future, *_: _step(f"answered {future.number}"),
             run.announce_end: lambda *_: _step(END),
             run.tell: self._write_event,
-            run.tell_heard: self._messages.write,
+            run.tell_heard: self.messages.write,
             self.foreign.end: self.foreign.write,
             requests.time_is_up: lambda: (Kind.STOP, {"code": Code.TIMEOUT.name}, None, None),
             requests.stop_as_asked: self._write_stop,
@@ -149,7 +135,7 @@ class InputRecorder:
     def write_heard(self, heard: Heard) -> tuple[int, float]:
         """Record a message that is told at once. Returns the number and the time of its record."""
         at = self.journal.time()
-        kind, head, value, number = self._messages.write(heard)
+        kind, head, value, number = self.messages.write(heard)
         record = self.journal.add_input(kind, head, value, call=number, at=at)
         self.journal.flush()
         return record, at
@@ -168,10 +154,6 @@ class InputRecorder:
         if code is Code.TIMEOUT:
             head |= {"check": self._run.questions, "alive": self.journal.alive}
         self.do(Action(Kind.STOP, None, head, None, None, lambda: f"the run is asked to end ({code.name})"))
-
-    def expect(self, future: Future[Any], *, is_new: bool) -> None:
-        """Note a call that was submitted in the replay."""
-        self._expected[future.number] = future, is_new
 
     def note_exhausted(self) -> None:
         """Record that nothing is left to do: this is the next input."""
@@ -223,8 +205,8 @@ class InputRecorder:
         return (journal.tell, record, at, run.settlement.settle, item)
 
     def _write_event(self, *_: object) -> Written:
-        self._events_told += 1
-        return _step(f"event {self._events_told}")
+        self.events_told += 1
+        return _step(f"event {self.events_told}")
 
     def _write_stop(self, message: str, exception: BaseException | None) -> Written:
         value = None if exception is None else dump_error(exception)
@@ -269,148 +251,8 @@ class InputRecorder:
         return str(head["step"]) if kind == Kind.STEP else ""
 
     def replay_next(self) -> None:
-        """Tell the next recorded input; or begin to record, if there is none.
-
-        Raises:
-            JournalMismatchError: It cannot be told, as the program does something else than what is recorded.
-        """
-        told = self.journal.playback.next_input()
-        if told is not None:
-            self._readers[told.record.kind](told)
-        elif self._is_at_end():
-            self.journal.at_end = True
-            self.from_outside.end_wait()
-            self._inbox.end_replay()
-        else:
-            self._go_live()
-
-    def _is_at_end(self) -> bool:
-        if self._run.lifecycle.running or self._run.pending_calls or self.from_outside.n_waiting:
-            return False
-        self.journal.check_all_done()
-        return self.journal.is_finished()
-
-    def _go_live(self) -> None:
-        self.journal.go_live()
-        expected, self._expected = list(self._expected.values()), {}
-        self.from_outside.end_wait()
-        self._inbox.end_replay(lambda: self._messages.go_live([future for future, _ in expected]))
-        self._timers.arm_held()
-        self.foreign.go_live()
-        self._run.start_timeout()
-        self._submissions.hand_over_expected([item for item in expected if not item[0].done()])
-
-    def _again(self, told: RecordedInput, call: Callable[..., object], *args: Any) -> None:
-        self.journal.tell_again(told.record, told.alive, call, *args)
-
-    def _tell_outcome(self, told: RecordedInput) -> None:
-        record = told.record
-        assert record.call is not None
-        future, _ = self._expected.pop(record.call, (None, False))
-        if future is None or future.done():
-            self._check_submitted(record)
-            return  # a callback has cancelled it
-        work: Any = future.work
-        assert isinstance(work, PlaceholderFuture)
-        if again := self.journal.playback.again.pop(record.call, 0):
-            future.note_attempt(future.attempt + again)
-        if record.kind == Kind.CANCELLED:
-            work.end(None, None, cancelled=True)
-        else:
-            outcome = load(self.journal.playback.value(record), lambda: f"the outcome of {future.label}")
-            result, error = (outcome, None) if record.kind == Kind.RESULT else (None, outcome)
-            work.end(result, error)
-        self._messages.note_outcome(future)
-        self._again(told, self._run.settlement.settle, work)
-
-    def _tell_wakeup(self, told: RecordedInput) -> None:
-        found = self.foreign.of_record(told.record)
-        if found is not None:
-            self._again(told, self.foreign.end, *found)
-        else:
-            name = told.record.head.get("task")
-            self.journal.differ_in_input(told.record, f"once({name}) has ended", "it was not called")
-
-    def _tell_message(self, told: RecordedInput) -> None:
-        record = told.record
-        future, _ = self._expected.get(record.call or 0, (None, False))
-        heard = self._messages.of_record(record, future, self.journal.playback.value(record))
-        if heard is not None:
-            self._again(told, self._run.tell_heard, heard)
-        else:
-            kind = record.head["message"]
-            self.journal.differ_in_input(record, f"call {record.call} sends a message ({kind})", "it has no comm")
-
-    def _check_submitted(self, record: Record) -> None:
-        if record.call is not None and record.call >= self.journal.numbers.following:
-            self.journal.differ_in_input(record, f"call {record.call} has ended", "it was not submitted")
-
-    def _tell_timer(self, told: RecordedInput) -> None:
-        number = told.record.head["timer"]
-        timer = self._timers.take(number)
-        if timer is not None:
-            self._again(told, self._timers.call, timer)
-        elif number >= self._timers.made:
-            self.journal.differ_in_input(told.record, f"timer {number} of call_later has fired", "there is none")
-
-    def _tell_step(self, told: RecordedInput) -> None:
-        name, step = self._take_step(told.record.head["step"])
-        if step is not None:
-            self._ends_to_come.discard(name)
-            self._events_told += name.startswith("event")
-            self._again(told, *step)
-        elif name.startswith("answered") and (not self.journal.goes_further or name in self._ends_to_come):
-            self.journal.playback.put_back(told)
-            self._inbox.wait_for_step(name)
-        elif name == END or self.journal.goes_further:
-            self.journal.leave_out(told.record)
-        else:
-            self.journal.differ_in_input(told.record, f"the run goes on with its step {name!r}", "there is none")
-
-    def _take_step(self, name: str) -> tuple[str, Any]:
-        """Take a step, which may have another name in the replay: there messages hold all ends of calls back."""
-        step = self._inbox.take_step(name)
-        verb, _, number = name.partition(" ")
-        if verb in {"conclude", "answered"}:
-            was_held = self._messages.end_hold(int(number))
-            answered = f"answered {number}"
-            if step is None and (was_held or answered in self._ends_to_come):
-                self._ends_to_come.add(answered)
-                return answered, self._inbox.take_step(answered)
-        return name, step
-
-    def _tell_stop(self, told: RecordedInput) -> None:
-        record, run, requests = told.record, self._run, self._requests
-        code = record.head["code"]
-        if code == Code.EXHAUSTED.name:
-            if not run.lifecycle.running or (run.has_nothing_to_do() and not self.from_outside.n_waiting):
-                self._again(told, requests.exhausted)
-            else:
-                self.journal.leave_out(record)
-        elif code == Code.TIMEOUT.name:
-            if not run.lifecycle.running or run.is_up_at(told.alive):
-                self._again(told, requests.time_is_up)
-            else:
-                self.journal.leave_out(record)
-        else:
-            value = self.journal.playback.value(record)
-            error = None if value is None else load(value, lambda: "the exception given to stop()")
-            self._again(told, requests.stop_as_asked, record.head.get("message", ""), error)
-
-    def _tell_request(self, told: RecordedInput) -> None:
-        record = told.record
-        if "asks" in record.head:
-            asked = self.from_outside.of_record(record)
-            if asked is not None:
-                self._again(told, self.from_outside.carry_out, asked)
-            else:
-                of = record.head["of"]
-                self.journal.differ_in_input(record, f"another thread submits a call of {of}", "there is no such task")
-            return
-        assert record.call is not None
-        future, _ = self._expected.get(record.call, (None, False))
-        if future is not None and not future.done():
-            self._again(told, self._submissions.cancel_as_asked, future)
+        """Tell the next recorded input; or begin to record. Raises as `Replayer.replay_next` does."""
+        self.replayer.replay_next()
 
 
 def _step(name: str) -> Written:

@@ -189,7 +189,7 @@ class JournaledSubmissions(Submissions):
         if journal.replaying:
             is_new = recorder.do(action)
             self._enter(PlaceholderFuture(), future, args, kwargs)
-            recorder.expect(future, is_new=is_new)
+            recorder.replayer.expect(future, is_new=is_new)
         elif (result := journal.recorded_results.of_call(action)) is not None:
             work = PlaceholderFuture()
             self._enter(work, future, args, kwargs)
