@@ -245,7 +245,7 @@ class JournalMismatchError(JournalError):
 
 
 class JournalUnsupportedError(JournalError):
-    """A run with a journal does something that cannot be recorded yet, so that a restart could not repeat it.
+    """A run with a journal does something that cannot be recorded, so that a restart could not repeat it.
 
     The message names it. What was recorded before is whole.
     """

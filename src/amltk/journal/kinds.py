@@ -32,7 +32,7 @@ class Kind(IntEnum):
     MESSAGE = 8
     """A call sent a message. The value is the pickle of the message."""
     WAKEUP = 9
-    """An `async def` callback went on."""
+    """What an `async def` callback awaited by `once` has ended. The value is the pickle of what came of it."""
     STOP = 10
     """Something asked the run to stop."""
     NOTE = 11
@@ -44,7 +44,10 @@ class Kind(IntEnum):
     STEP = 14
     """The run went on with something that it had put off itself; its head says with what."""
     REQUEST = 15
-    """Another thread asked for the cancellation of a call."""
+    """Something outside of the callbacks, such as another thread, submitted or cancelled a call, or emitted an event:
+    without `asks` in its head it is a cancellation. The value is the pickle of the arguments."""
+    ALIVE = 16
+    """Nothing has happened for a while, and the program was alive."""
 
 
 OUTCOMES: tuple[Kind, ...] = (Kind.RESULT, Kind.EXCEPTION, Kind.CANCELLED, Kind.LOST)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -42,6 +42,48 @@ if TYPE_CHECKING:
     Review = Callable[[Outcome], asyncio.Future[bool] | None]
 
 
+class Heard(NamedTuple):
+    """A message of a running call, as its callbacks get it.
+
+    Attributes:
+        future: The future of the call.
+        kind: What kind of message it is, for the journal.
+        place: Which of the call's conversations it belongs to.
+        payload: The pickle of its data; None if it has none, or if nothing is recorded.
+        is_request: Whether the call waits for an answer.
+        note: Called right before the callbacks.
+        args: Their arguments.
+        channel: Has the callbacks.
+        follower: Follows the delivery.
+    """
+
+    future: Any
+    kind: str
+    place: int
+    payload: bytes | None
+    is_request: bool
+    note: Callable[[], None]
+    args: tuple[Any, ...]
+    channel: Any
+    follower: Any
+
+
+class Conversing(Protocol):
+    """A plugin's conversation with a running call, for runs with a journal. On the loop's thread."""
+
+    def hear_again(self, kind: str, payload: bytes | None, *, is_request: bool) -> Heard:
+        """A message that is recorded, as its callbacks get it again. The call itself does not exist."""
+        ...
+
+    def end_hold(self) -> bool:
+        """Hold the end of the call, which is recorded, back no longer. Whether it was held back."""
+        ...
+
+    def go_live(self) -> None:
+        """Everything recorded was told: say what the end of the earlier session has done."""
+        ...
+
+
 class Call:
     """One submission of a task that has plugins. Each plugin sees it in `Plugin.prepare` before it is submitted.
 
@@ -61,6 +103,7 @@ class Call:
         future: Its future; None until it is submitted, and permanently if it never is.
         attempt: The number of the current attempt, starting at 1.
         kept: Whether the plugin that has held it back will submit it later, with `Task.offer_again`.
+        conversations: Those that plugins have with it.
     """
 
     __slots__ = (
@@ -69,6 +112,7 @@ class Call:
         "answer",
         "args",
         "attempt",
+        "conversations",
         "demand",
         "function",
         "future",
@@ -106,6 +150,7 @@ class Call:
         self.demand: Demand | None = None
         self.answer: Answer | None = None
         self._reviews: list[Review] = []
+        self.conversations: list[Conversing] = []
 
     def on_end(self, fn: Callable[..., object], /, *args: Any) -> None:
         """Call `fn(*args)` once when the call is over: the teardown of what `Plugin.prepare` has set up.

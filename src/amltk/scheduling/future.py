@@ -53,7 +53,7 @@ class Future(asyncio.Future[R]):
         function: The function that was submitted.
         args: The positional arguments that were submitted, before plugins changed them.
         number: Its place in the order of the scheduler's submissions, over all runs, starting at 0; -1 if it was
-            refused.
+            refused, or, in a run with a journal, until the run has taken what another thread has submitted.
         task: The `Task` through which it was submitted, or None.
         call: The call as the task's plugins see it; None without plugins, and after the callbacks of its last event.
         work: The executor's own future; None until the executor has it, and after the callbacks of its last event.

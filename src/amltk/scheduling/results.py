@@ -10,7 +10,12 @@ from concurrent.futures import BrokenExecutor
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from amltk.exceptions import ExecutorBrokenError, FutureCancelledError, SchedulerRunningError
+from amltk.exceptions import (
+    ExecutorBrokenError,
+    FutureCancelledError,
+    JournalUnsupportedError,
+    SchedulerRunningError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -30,6 +35,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 R = TypeVar("R")
+
+BY_ASYNC_FOR = (
+    "`async for` over results in a run with a journal: other things happen while the body waits, and in which order"
+    " cannot be recorded. Use a plain `for`, or the callbacks of the task"
+)
+"""Why a loop is refused."""
 
 LEFT = "the loop over the results was left"
 """The message of `@stop` when the user leaves the loop before the run ends."""
@@ -83,6 +94,10 @@ class Results(Generic[R]):
 
         Raises:
             SchedulerRunningError: The scheduler runs in this thread, which a plain loop would block: use `async for`.
+                Or it is running, and the loop was given a journal.
+            JournalUnsupportedError: The run has a journal, and is in another thread.
+            JournalError: The journal cannot be used, or the program does something else than what it has recorded; see
+                the subclasses.
             RuntimeError: Calls have ended before the loop began.
             BaseException: What a call or a callback raised, with `on_exception="raise"`.
         """
@@ -108,6 +123,8 @@ class Results(Generic[R]):
 
     async def _aiterate(self) -> AsyncGenerator[Future[R], None]:
         self._map.check_given_to_nobody()
+        if self._options.journal is not None:
+            raise JournalUnsupportedError(BY_ASYNC_FOR)
         call: Future[R] | None = None
         woken = asyncio.Event()
         wake = _waker(asyncio.get_running_loop(), woken)
@@ -115,6 +132,8 @@ class Results(Generic[R]):
             await asyncio.sleep(0)
         run = self._scheduler.find_run()
         if run is not None:
+            if self._scheduler.has_journal():
+                raise JournalUnsupportedError(BY_ASYNC_FOR)
             driver: AsyncOwn | Joined = Joined(self._scheduler, self._map, wake, run)
             del run
         else:
@@ -146,6 +165,7 @@ class Results(Generic[R]):
 
         Raises:
             RuntimeError: Calls have ended before the loop began.
+            JournalUnsupportedError: The run has a journal.
             BaseException: What a call or a callback raised, with `on_exception="raise"`.
         """
         return self._aiterate()
@@ -199,6 +219,11 @@ class Results(Generic[R]):
         run = scheduler.find_run()
         if run is None:
             return Own(scheduler, self._options, self._display)
+        if self._options.journal is not None:
+            raise SchedulerRunningError(
+                f"journal={self._options.journal!r}: the scheduler is already running, and this loop joins that run;"
+                " give the journal to what begins the run"
+            )
         steps = scheduler.steps
         if steps is not None and steps.can_step():
             return Nested(scheduler, self._map, steps)
@@ -206,6 +231,11 @@ class Results(Generic[R]):
             raise SchedulerRunningError(
                 "the scheduler runs in this thread, and a plain loop would hold it up: write `async for call in ...`,"
                 " or use the callbacks of the task"
+            )
+        if scheduler.has_journal():
+            raise JournalUnsupportedError(
+                "a loop over results joins a run with a journal from another thread: what its body does has no place"
+                " among the inputs of the run. Do it in a callback of the task"
             )
         return Elsewhere(scheduler, self._map, run)
 

@@ -203,7 +203,7 @@ class Task(Emitter, Generic[P, R, S_co]):
 
         Requires the scheduler's submission lock. Raises as `submit` does.
         """
-        self.scheduler.check_running(f"submit {self.name}")
+        self.scheduler.check_offer(f"submit {self.name}")
         call.begin()
         try:
             if all(plugin.prepare(call) for plugin in self.plugins):
@@ -252,6 +252,7 @@ class Task(Emitter, Generic[P, R, S_co]):
         Raises:
             TypeError: There is no iterable, `unpack` is given with several iterables, or `in_flight` is not an integer.
             ValueError: `in_flight` is below 1, or `unpack` has another value.
+            JournalUnsupportedError: The scheduler is running in another thread, with a journal.
             Exception: What the iterable raises for its first items; later exceptions go to `on_callback_exception`.
         """
         task_map = TaskMap(self, iterables, in_flight, unpack)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, Ty
 
 from amltk._checks import check_bool, check_optional_count, explains_options
 from amltk._notes import safe_repr
-from amltk.exceptions import SchedulerNotRunningError
+from amltk.exceptions import JournalUnsupportedError, SchedulerNotRunningError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from amltk.scheduling._journal.options import Journal
     from amltk.scheduling._results.outbox import Outbox
     from amltk.scheduling._run.policy import OnException, Reaction
     from amltk.scheduling._scheduler.display import Display
@@ -91,6 +92,7 @@ class TaskMap(Generic[R]):
         on_callback_exception: OnException = "raise",
         on_cancelled: Reaction = "raise",
         display: Display = "auto",
+        journal: str | os.PathLike[str] | Journal | None = None,
     ) -> Results[R]:
         """Run the scheduler and yield the calls as they end, to a plain loop.
 
@@ -118,6 +120,8 @@ class TaskMap(Generic[R]):
             on_callback_exception: As in `Scheduler.run`; also for what the iterable of the map raises.
             on_cancelled: As in `Scheduler.run`. Calls that the end of the run cancels are not yielded.
             display: As in `Scheduler.run`.
+            journal: As in `Scheduler.run`. What holds for callbacks holds for the body of the loop: when the program is
+                started again, the recorded calls are yielded again. Plain `for` only.
 
         Returns:
             An iterable of the calls, to go through once. Nothing is computed before that.
@@ -136,6 +140,7 @@ class TaskMap(Generic[R]):
             on_exception=on_exception,
             on_callback_exception=on_callback_exception,
             on_cancelled=on_cancelled,
+            journal=journal,
         )
         return Results(self, options, ordered=check_bool("ordered", ordered), display=display)
 
@@ -190,8 +195,16 @@ class TaskMap(Generic[R]):
 
         If it is running in another thread, a loop over the results submits them, or else a timer does shortly after:
         the loop would miss calls that had ended before it began.
+
+        Raises:
+            JournalUnsupportedError: It is running in another thread, with a journal.
         """
         task, scheduler = self.task, self.task.scheduler
+        if scheduler.has_journal() and scheduler.is_elsewhere():
+            raise JournalUnsupportedError(
+                f"cannot map {task.name} from another thread than the run's: with journal=, an iterable cannot be"
+                " recorded. Do it before the run or in a callback, or submit call by call"
+            )
         self._subscriptions = [
             *(task.register(event, self._note_end, hidden=True) for event in (task.RESULT, task.EXCEPTION)),
             task.register(task.CANCELLED, self._note_end, hidden=True),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from amltk.scheduling import Event, ExitState, Scheduler
+from amltk.scheduling.call import Heard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,21 @@ class Note:
         self.notes.append("told")
 
 
+def heard(task: Any, number: int, follower: Note) -> Heard:
+    """A message of a call of the task, as `Comm` makes them."""
+    return Heard(
+        future=None,
+        kind="message",
+        place=0,
+        payload=None,
+        is_request=False,
+        note=lambda: None,
+        args=(number,),
+        channel=task.channel(HAPPENED),
+        follower=follower,
+    )
+
+
 def follow(*callbacks: Callable[[int], Any], at_once: bool = False) -> list[Any]:
     """Deliver an event in a call of a SequentialExecutor; what is noted."""
     scheduler = Scheduler.with_sequential()
@@ -40,7 +56,7 @@ def follow(*callbacks: Callable[[int], Any], at_once: bool = False) -> list[Any]
     notes: list[Any] = []
 
     def deliver() -> None:
-        scheduler.current_run.deliver(task.channel(HAPPENED), (1,), Note(notes), at_once=at_once)
+        scheduler.current_run.deliver(heard(task, 1, Note(notes)), at_once=at_once)
         notes.append("returned")
 
     for callback in callbacks:
@@ -85,7 +101,7 @@ def test_what_happened_before_is_told_before() -> None:
     def deliver() -> None:
         task.emit(HAPPENED, 1)
         task.emit(HAPPENED, 2)
-        scheduler.current_run.deliver(task.channel(HAPPENED), (3,), Note([]), at_once=True)
+        scheduler.current_run.deliver(heard(task, 3, Note([])), at_once=True)
         assert seen == [1, 2, 3]
 
     scheduler.on_start(lambda: task.submit())

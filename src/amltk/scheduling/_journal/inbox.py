@@ -37,6 +37,9 @@ class Recorder(Protocol):
     def check_from_elsewhere(self, call: Callable[..., object], args: tuple[Any, ...]) -> None:
         """Raise a `JournalUnsupportedError` for what another thread may not ask for."""
 
+    def keep_alive(self) -> None:
+        """Go on recording now and then that the run is alive."""
+
     def check_suspended(self) -> None:
         """Note if the run is ending such that nothing is recorded any more."""
 
@@ -112,6 +115,14 @@ class JournaledInbox(Inbox):
         self._recorder.check_from_elsewhere(call, args)
         self._arrive((call, *args))
 
+    def put_before_others(self, items: Iterable[Any]) -> None:
+        """Put inputs in before those that have arrived and were not taken yet."""
+        self._arrived.extendleft(reversed(list(items)))
+
+    def put_back(self, item: Any) -> None:
+        """Take an input later, behind those that have arrived."""
+        self._arrived.append(item)
+
     def put_own(self, call: Callable[..., object], *args: Any) -> None:
         """As in `Inbox`."""
         self._arrive((self.run_own, call, *args))
@@ -163,11 +174,15 @@ class JournaledInbox(Inbox):
         self._waits_for = name
         self._inputs.clear()
 
-    def end_replay(self) -> None:
-        """Everything recorded was told: what has arrived meanwhile comes next."""
+    def end_replay(self, put_first: Callable[[], None] | None = None) -> None:
+        """Everything recorded was told: what has arrived meanwhile comes next, behind what `put_first` puts in."""
         self._inputs.clear()
         self._waits_for = ""
-        self._arrived.extendleft(reversed(self._steps.values()))
+        later = [self._arrived.popleft() for _ in range(len(self._arrived))]
+        if put_first is not None:
+            put_first()
+        self._arrived.extend(self._steps.values())
+        self._arrived.extend(later)
         self._steps.clear()
 
     # ------------------------------------------------------------------ handling
@@ -201,6 +216,8 @@ class JournaledInbox(Inbox):
             if self._journal.recording:
                 self._journal.flush()
             self._really_idle()
+            if not self._journal.replaying:
+                self._recorder.keep_alive()
 
     def _admit(self) -> bool:
         """Let more inputs in. Whether there are any."""

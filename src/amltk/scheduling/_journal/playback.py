@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 _BY = b'"by":'
 """In the heads of records of what callbacks did."""
 
-_INPUTS = frozenset(map(int, (Kind.RESULT, Kind.EXCEPTION, Kind.LOST, Kind.TIMER, Kind.STEP, Kind.REQUEST)))
+_INPUTS = frozenset(
+    map(
+        int,
+        (Kind.RESULT, Kind.EXCEPTION, Kind.LOST, Kind.TIMER, Kind.STEP, Kind.REQUEST, Kind.MESSAGE, Kind.WAKEUP),
+    )
+)
 """Records of these kinds are of inputs."""
 
 _EITHER = frozenset(map(int, (Kind.SUBMISSION, Kind.NOTE, Kind.CANCELLED, Kind.STOP)))

@@ -114,6 +114,11 @@ class RunJournal:
     def __str__(self) -> str:
         return str(self._writer.folder)
 
+    @property
+    def suspend_before(self) -> float | None:
+        """As in `Journal`."""
+        return self._options.suspend_before
+
     # ------------------------------------------------------------------ time
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -166,6 +171,16 @@ class RunJournal:
             JournalWriteError: The disk is full, or something else is wrong with it.
         """
         self._writer.flush()
+
+    @property
+    def n_records(self) -> int:
+        """How many records the journal has."""
+        return self._writer.number
+
+    def note_alive(self) -> None:
+        """Record that the program is alive. Raises as `flush` does."""
+        self._writer.add(Kind.ALIVE, {}, at=self.time())
+        self.flush()
 
     # ------------------------------------------------------------------ what callbacks do
 

@@ -11,7 +11,7 @@ from amltk.exceptions import JournalError, RemoteTraceback, WorkerLostError
 from amltk.journal.kinds import Kind, Outcome
 from amltk.scheduling.executors._transfer.exception_parts import put_together, take_apart, text_of
 from amltk.scheduling.executors.execution_info import execution_info
-from amltk.scheduling.executors.remote.plain import dumps_by_name
+from amltk.scheduling.executors.remote.plain import dumps_by_name, pickle_part_by_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,9 +66,7 @@ class _Raised:
 
 def dump_error(error: BaseException) -> bytes:
     """Pickle an exception; what cannot be pickled of it is left out, and a note says so."""
-    from amltk.scheduling.executors.remote.pickling import pickle_part
-
-    return pickle.dumps(_Raised(take_apart(error, pickle_part)), 5)
+    return pickle.dumps(_Raised(take_apart(error, pickle_part_by_name)), 5)
 
 
 class Ending(NamedTuple):

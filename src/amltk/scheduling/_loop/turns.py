@@ -39,6 +39,9 @@ class Turns:
         self._awaited[task] = awaited
         self.alive = self.needed = True
 
+    def interrupted(self, task: asyncio.Task[Any]) -> None:
+        """Note that something is thrown into a coroutine where it waits."""
+
     def over(self, task: asyncio.Task[Any]) -> None:
         """Note that a coroutine has ended, or was given up."""
         self._awaited.pop(task, None)

@@ -71,17 +71,20 @@ class Steps:
         self._woken = self._loop.create_future()
         if self.over:
             return
+        self.run.hold(False)
         with (
             nested_loop.running_loop_set_aside(),
             Interrupts(self.run, self._life, holds_up_others=True) as interrupts,
         ):
             nested_loop.drive(self._loop, self._woken, self.run.end_requests.interrupt)
             if interrupts.told:  # the signal takes effect when the run is over
+                self.run.hold(False)
                 nested_loop.drive(self._loop, self._life, self.run.end_requests.interrupt)
 
     def wake(self) -> None:
         """End the current step soon. Called on the loop's thread."""
         if not self._woken.done():
+            self.run.hold(True)
             self._woken.set_result(None)
 
     def conclude(self) -> ExitState:

@@ -185,6 +185,7 @@ class Delivery:
                     value = yield awaited
                     resume = coroutine.send
                 except BaseException as error:  # noqa: BLE001 - thrown into the coroutine
+                    self._turns.interrupted(task)
                     value = error
                     resume = coroutine.throw
         finally:

@@ -35,10 +35,9 @@ from amltk.scheduling.scheduler_events import SchedulerEvents as Events
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from amltk.scheduling._run.dispatch import DeliveryListener
     from amltk.scheduling._run.policy import RunOptions
     from amltk.scheduling._run.refresh import View
-    from amltk.scheduling.call import Call
+    from amltk.scheduling.call import Call, Heard
     from amltk.scheduling.events import Channel, Emitter
     from amltk.scheduling.executors.adapter import ExecutorAdapter
     from amltk.scheduling.future import Future, Observer
@@ -146,6 +145,9 @@ class Run:
         self.timers: Timers = parts.timers(self.loop, inbox, delivery.call)
         inbox.connect(on_work=settlement.settle, on_idle=waiting.idle, on_crash=self.end_requests.crashed)
 
+    is_recorded: bool = False
+    """Whether it has a journal."""
+
     # ------------------------------------------------------------------ from any thread
 
     def is_here(self) -> bool:
@@ -170,6 +172,10 @@ class Run:
         if not self.lifecycle.running:
             self.lifecycle.check_running(f"call {callback_name(fn)} later")
         return self.timers.later(delay, fn, args, kwargs)
+
+    def check_offer(self, what: str) -> None:
+        """Raise unless this may be offered to the plugins of a task now. See `RunLifecycle.check_running`."""
+        self.lifecycle.check_running(what)
 
     def set_timer(self, delay: float, fn: Callable[[], object]) -> Timer:
         """Call `fn` on the loop's thread after `delay` seconds, unless the run is over by then. For plugins."""
@@ -225,30 +231,48 @@ class Run:
 
     # ------------------------------------------------------------------ on the loop's thread
 
-    def deliver(
-        self, channel: Channel, args: tuple[Any, ...], follower: DeliveryListener, *, at_once: bool = False
-    ) -> None:
-        """Like `dispatch`, for a plugin that follows the delivery.
+    def deliver(self, heard: Heard, *, at_once: bool = False) -> None:
+        """Deliver a message of a running call, as an input. Its follower hears nothing after a second interrupt.
 
         Args:
-            channel: The event.
-            args: The arguments of its callbacks.
-            follower: Called as the delivery proceeds, but not once the run was interrupted twice.
+            heard: The message.
             at_once: Return when the callbacks have returned. For compute on the loop's own thread.
+
+        Raises:
+            JournalWriteError: It cannot be recorded; only with `at_once`.
         """
         if self.end_requests.insisted:
             return
         if at_once:
             in_user_code = self._delivery.in_user_code
-            self._inbox.put_and_wait(self._tell, channel, args, NOTHING, follower)
+            self._inbox.put_and_wait(self._tell_at_once, heard)
             self._delivery.in_user_code = in_user_code  # back to that of the compute
         else:
-            self._inbox.put_input(self._tell, channel, args, NOTHING, follower)
+            self._inbox.put_input(self.tell_heard, heard)
+
+    def tell_heard(self, heard: Heard) -> None:
+        """Tell callbacks of a message. For the inbox only."""
+        heard.note()
+        self._tell(heard.channel, heard.args, NOTHING, heard.follower)
+
+    def _tell_at_once(self, heard: Heard) -> None:
+        self.tell_heard(heard)
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether recorded inputs are being told."""
+        return self._inbox.replaying
 
     def move_here(self) -> None:
         """Move the run to this thread, which drives the loop from now on. Not while the loop is running."""
         self.submissions.move_here()
         self._inbox.move_here()
+
+    def hold(self, on: bool) -> None:
+        """Take no more inputs, or take them again: the body of a loop over results works.
+
+        Only where the body's place among the inputs must be the same each time, in a run with a journal.
+        """
 
     def conclude(self) -> ExitState:
         """The return value of the run; raises what is to be raised. Call once, when it is over."""

@@ -228,6 +228,17 @@ class CurrentRun(SchedulerEvents):
             raise self._not_started(what)
         run.lifecycle.check_running(what)
 
+    def check_offer(self, what: str) -> None:
+        """The same before a submission goes through the plugins of a task.
+
+        Raises:
+            JournalUnsupportedError: The run has a journal, and this is no callback.
+        """
+        run = self._run
+        if run is None:
+            raise self._not_started(what)
+        run.check_offer(what)
+
     def _not_started(self, what: str) -> SchedulerNotRunningError:
         if self._last_end:
             return SchedulerNotRunningError(

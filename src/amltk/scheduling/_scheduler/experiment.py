@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from amltk import _clock
 from amltk.scheduling._scheduler.current_run import CurrentRun
@@ -10,7 +10,7 @@ from amltk.scheduling.events import callback_name
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from amltk.scheduling._journal.run_journal import RunJournal
     from amltk.scheduling._run.journaled.run import JournaledRun
@@ -35,6 +35,10 @@ class Experiment(CurrentRun):
         journal = self._journal
         return journal is not None and journal.replaying
 
+    def has_journal(self) -> bool:
+        """Whether the run in progress, if there is one, has a journal."""
+        return self._journal is not None
+
     @property
     def random(self) -> random.Random:
         """A generator of random numbers for callbacks. In a run with a journal it has the journal's own seed.
@@ -57,6 +61,16 @@ class Experiment(CurrentRun):
         """
         return _clock.now() if self._journal is None else self._journal.now
 
+    @overload
+    def once(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, R]],
+        /,
+        *args: Any,
+        save: Callable[[R], Any] | None = None,
+        load: Callable[[Any], R] | None = None,
+    ) -> Awaitable[R]: ...
+    @overload
     def once(
         self,
         fn: Callable[..., R],
@@ -64,21 +78,33 @@ class Experiment(CurrentRun):
         *args: Any,
         save: Callable[[R], Any] | None = None,
         load: Callable[[Any], R] | None = None,
-    ) -> R:
+    ) -> R: ...
+    def once(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        save: Callable[[Any], Any] | None = None,
+        load: Callable[[Any], Any] | None = None,
+    ) -> Any:
         """Call `fn(*args)` in a callback, once in the life of an experiment: its value is recorded in the journal.
 
         For what would be different next time, or takes long: an unseeded sampler, a file that changes, a request to a
         server. When the program is started again, the recorded value is returned instead. In a run without a journal
         this just calls `fn`. What `fn` raises is not recorded.
 
+        With an `async def`, an `async def` callback awaits what does not belong to the run: `await
+        scheduler.once(fetch, url)`. When it ends, that is an input like the end of a call: its value, or what it
+        raised, is recorded. If the program is killed before, it is called again.
+
         Args:
-            fn: A function that is called in this process.
+            fn: A function, or an `async def`, that is called in this process.
             *args: Its arguments.
             save: Makes what is recorded of the value, if it is not the value itself; it must be possible to pickle it.
             load: Makes the value of what is recorded, if that is not the value itself.
 
         Returns:
-            The value.
+            The value; for an `async def`, what to await for it.
 
         Raises:
             SchedulerNotRunningError: There is no run.

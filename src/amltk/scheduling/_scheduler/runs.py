@@ -204,6 +204,7 @@ class Runs(Experiment, ExecutorOwner):
                 options,
                 view,
                 journal=self._journal,
+                tasks=self.tasks,
                 observers=self.observers,
                 pools=self.pools,
             )

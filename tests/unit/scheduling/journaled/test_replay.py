@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,8 @@ from amltk.exceptions import (
     JournalWriteError,
 )
 from amltk.journal import Kind, Reader, Writer
-from amltk.scheduling import Comm, ExitState, Journal, Limiter, Scheduler
+from amltk.scheduling import ExitState, Journal, Limiter, Plugin, Retry, Scheduler
+from amltk.scheduling.snapshot import Snapshot
 from amltk.testing import ManualExecutor, SimulatedExecutor, run_in_virtual_time
 
 if TYPE_CHECKING:
@@ -36,9 +39,7 @@ def double(number: Any) -> Any:
 class Search:
     """A scheduler whose task doubles numbers, each call in a second; its callbacks note what they are told."""
 
-    def __init__(
-        self, folder: Path, *, seconds: float = 1.0, fn: Callable[..., Any] = double, plugins: Any = ()
-    ) -> None:
+    def __init__(self, folder: Path, *, seconds: Any = 1.0, fn: Callable[..., Any] = double, plugins: Any = ()) -> None:
         self.folder = folder
         self.executor = SimulatedExecutor(2, duration=seconds, outcome=self.compute)
         self.scheduler = Scheduler(self.executor)
@@ -216,11 +217,69 @@ def test_a_callback_that_notices_the_timeout(folder: Path) -> None:
     assert first.notes == second.notes == [4, (0, 2)]
 
 
+def test_a_killed_program_has_used_its_time(folder: Path) -> None:
+    """A program that is killed after an hour in which nothing happened has used that hour of its timeout."""
+    first = Search(folder, seconds=3600).submit_all(1)
+    assert first.run(timeout=5000).code is Code.EXHAUSTED
+    beats = kinds(folder).count("ALIVE")
+    assert 110 <= beats <= 120
+    cut_behind(folder, Kind.ALIVE, beats)
+    second = Search(folder, seconds=3600).submit_all(1)
+    assert second.run(timeout=5000).code is Code.TIMEOUT
+    assert second.computed == [(1,)]
+
+
+def test_a_busy_run_needs_no_other_records(folder: Path) -> None:
+    """While things happen, their records tell the time."""
+    Search(folder, seconds=20).submit_all(*range(40)).run()
+    assert "ALIVE" not in kinds(folder)
+
+
+def test_an_idle_run_is_not_woken(folder: Path) -> None:
+    """Without pending calls nothing is recorded."""
+    assert Search(folder).run(timeout=5000, end_on_empty=False).code is Code.TIMEOUT
+    assert "ALIVE" not in kinds(folder)
+
+
+def test_the_end_of_a_batch_job_suspends(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is suspended some time before the end of the job, and the next job goes on."""
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 1000))
+    journal = Journal(folder, suspend_before="10 min")
+    first = Search(folder, seconds=300).submit_all(1, 2, 3, 4)
+    state = first.run(journal=journal)
+    assert state.code is Code.STOPPED
+    assert "SLURM_JOB_END_TIME" in state.reason
+    assert len(first.notes) == 2
+    assert kinds(folder)[-1] == "SUSPEND"
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 10_000))
+    second = Search(folder, seconds=300).submit_all(1, 2, 3, 4)
+    assert second.run(journal=journal).code is Code.EXHAUSTED
+    assert sorted(second.computed) == [(3,), (4,)]
+    monkeypatch.delenv("SLURM_JOB_END_TIME")
+    assert Search(folder).submit_all(1, 2, 3, 4).run(journal=journal).code is Code.EXHAUSTED
+
+
+def test_what_reads_the_world_warns(folder: Path) -> None:
+    """A callback that asks for what differs each time is warned once, by name; code outside of callbacks is not."""
+    search = Search(folder).submit_all(1, 2, 3)
+
+    def look(*_: Any) -> None:
+        search.scheduler.running_calls()
+
+    search.task.on_result(look)
+    search.task.on_done(lambda _: Snapshot.of(search.scheduler))
+    with pytest.warns(RuntimeWarning, match="asks for running_calls") as caught:
+        search.run()
+    assert len(caught) == 2
+    assert {Path(warning.filename).name for warning in caught} == {Path(__file__).name}
+    assert any("look asks" in str(warning.message) for warning in caught)
+
+
 def test_timers_run_on(folder: Path) -> None:
     """A timer that has fired is told again; one that has not runs on for what was left of it."""
 
     def search() -> Search:
-        made = Search(folder).submit_all(1, 2, 3, 4)
+        made = Search(folder, seconds=lambda fn, number: 1 + number / 100).submit_all(1, 2, 3, 4)
         made.scheduler.on_start(lambda: made.scheduler.call_later(1.5, made.notes.append, "early"))
         made.scheduler.on_start(lambda: made.scheduler.call_later(3.5, made.notes.append, "late"))
         return made
@@ -435,15 +494,17 @@ def test_coroutines_replay(folder: Path) -> None:
 
 
 def test_what_cannot_be_replayed_is_refused_at_the_start(folder: Path) -> None:
-    """A plugin that talks to calls, and an end that cuts calls off, are refused before anything is written."""
-    with pytest.raises(JournalUnsupportedError, match="comm"):
-        Search(folder, fn=lambda number, comm: None, plugins=Comm.Plugin()).run()
+    """A plugin that says so, and an end that cuts calls off, are refused before anything is written."""
+    plugin = Plugin()
+    plugin.replayable = False
+    with pytest.raises(JournalUnsupportedError, match="plugin"):
+        Search(folder, plugins=plugin).run()
     with pytest.raises(JournalUnsupportedError, match="wait=False"):
         Search(folder).run(wait=False)
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("what", ["sleep", "future", "task", "spin"])
+@pytest.mark.parametrize("what", ["sleep", "future", "task", "spin", "timeout", "wait_for"])
 def test_coroutines_that_wait_for_other_things(folder: Path, what: str) -> None:
     """A callback that waits for what is not recorded ends the run, with an error that names both."""
     search = Search(folder).submit_all(1)
@@ -456,59 +517,17 @@ def test_coroutines_that_wait_for_other_things(folder: Path, what: str) -> None:
             await asyncio.get_running_loop().create_future()
         elif what == "task":
             await asyncio.create_task(asyncio.sleep(0), name="mine")
+        elif what == "timeout":
+            async with asyncio.timeout(0.5):
+                await search.task.submit(2)
+        elif what == "wait_for":
+            await asyncio.wait_for(search.task.submit(2), 0.5)
         while True:  # noqa: ASYNC110 - what is refused
             await asyncio.sleep(0)
 
     expected = {"sleep": "asyncio.sleep", "future": "Future", "task": "mine", "spin": "again and again"}
-    with pytest.raises(JournalUnsupportedError, match=f"waits.*{expected[what]}"):
-        search.run(on_callback_exception="continue")
-
-
-def test_what_other_threads_may_not_ask_for(folder: Path) -> None:
-    """Submissions, timers and events from outside of callbacks are refused where they are made."""
-    search = chain(Search(folder), 3)
-    errors: list[str] = []
-
-    def ask() -> None:
-        scheduler = search.scheduler
-        scheduler.emitter.on("empty")(lambda: None)
-        for attempt in (
-            lambda: search.task.submit(1),
-            lambda: scheduler.call_later(1, print),
-            lambda: scheduler.emitter.emit(scheduler.EMPTY),
-            lambda: scheduler.once(print),
-        ):
-            with pytest.raises(JournalUnsupportedError) as caught:
-                attempt()
-            errors.append(str(caught.value))
-
-    @search.scheduler.on_start
-    def begin() -> None:
-        other = threading.Thread(target=ask)
-        other.start()
-        other.join()
-
-    search.run()
-    assert len(errors) == 4
-
-
-def test_tasks_of_the_same_loop(folder: Path) -> None:
-    """Code of the same loop that is no callback cannot submit either, but it can stop the run."""
-    search = Search(folder)
-
-    async def main() -> ExitState:
-        run = asyncio.ensure_future(search.scheduler.async_run(journal=folder, end_on_empty=False, display=False))
-        await asyncio.sleep(1)
-        with pytest.raises(JournalUnsupportedError, match="outside"):
-            search.task.submit(1)
-        search.scheduler.on_empty(print)
-        with pytest.raises(JournalUnsupportedError, match="emit @empty"):
-            search.scheduler.on_empty.emit()
-        search.scheduler.stop("enough")
-        return await run
-
-    assert run_in_virtual_time(main()).reason == "enough"
-    assert Search(folder).run(end_on_empty=False).reason == "enough"
+    with pytest.raises(JournalUnsupportedError, match=f"waits.*{expected.get(what, '')}"):
+        search.run(on_callback_exception="continue", on_cancelled="continue")
 
 
 def test_what_cannot_be_pickled(folder: Path) -> None:
@@ -563,6 +582,9 @@ def test_options() -> None:
             Journal("search", **options)
     with pytest.raises(TypeError, match="folder"):
         Journal(5)
+    with pytest.raises(ValueError, match="suspend_before"):
+        Journal("search", suspend_before=-1)
+    assert repr(Journal("search", suspend_before="5 min")).endswith("suspend_before=300)")
     with pytest.raises(TypeError, match="journal=5"):
         Scheduler.with_sequential().run(journal=5)
     assert repr(Journal("search")) == "Journal('search', sync='process', on_mismatch='raise')"
@@ -616,3 +638,24 @@ def test_a_mended_timeout_that_was_noticed(folder: Path) -> None:
     longer = search()
     assert longer.run(timeout=50) == ExitState(Code.EXHAUSTED)
     assert longer.notes == [(0, 2)]
+
+
+def test_exceptions_of_the_program_itself(folder: Path) -> None:
+    """A recorded exception is of the program's own class, as that of `__main__` is, so that `Retry` knows it."""
+    main = sys.modules["__main__"]
+    own = type("OwnError", (Exception,), {"__module__": "__main__"})
+
+    def fail(number: int) -> None:
+        raise own(number)
+
+    main.OwnError = own  # type: ignore[attr-defined]
+    told: list[BaseException] = []
+    try:
+        for _ in range(2):
+            search = Search(folder, fn=fail, plugins=Retry(own, attempts=2, wait=1)).submit_all(1)
+            search.task.on_exception(lambda _, error: told.append(error))
+            search.run(on_exception="continue")
+    finally:
+        del main.OwnError  # type: ignore[attr-defined]
+    assert [type(error) for error in told] == [own, own]
+    assert search.computed == []

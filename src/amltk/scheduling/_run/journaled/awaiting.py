@@ -7,34 +7,42 @@ from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import JournalUnsupportedError
 from amltk.scheduling._loop.turns import MAX_TURNS, Turns
+from amltk.scheduling._run.journaled.foreign import ForeignFuture
 from amltk.scheduling.future import Future
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-OWN = "amltk.scheduling.scheduler"
-"""The module whose coroutines wait for nothing but events of the run."""
+OWN = frozenset({"amltk.scheduling.scheduler", "amltk.scheduling._results.outbox"})
+"""The modules whose coroutines wait for nothing but events of the run, and for the body of a loop over results."""
 
 
 class JournaledTurns(Turns):
     """Refuses coroutines that wait for anything that a replay would not bring: it is not recorded.
 
-    They may wait for futures of the run, for several of them by `asyncio.gather`, and for `wait_for_capacity`.
+    They may wait for futures of the run, for several of them by `asyncio.gather`, for `wait_for_capacity`, and for
+    `Scheduler.once`, which records what comes of a coroutine.
+
+    The body of a loop over results is like a callback: while it works, no input is taken.
 
     Args:
         coroutine_of: Returns the user's coroutine behind a task.
         refuse: Called with the error before it is raised.
+        is_recorded: Whether what happens now is recorded: not while the run ends without waiting.
     """
 
     def __init__(
         self,
         coroutine_of: Callable[[asyncio.Task[Any]], Any],
         refuse: Callable[[JournalUnsupportedError], None],
+        is_recorded: Callable[[], bool],
     ) -> None:
         super().__init__()
+        self._is_recorded = is_recorded
         self._coroutine_of = coroutine_of
         self._refuse = refuse
         self._bare = 0  # waits for nothing since the last input
+        self._is_held = False
 
     def at(self, task: asyncio.Task[Any], awaited: Any) -> None:
         """As in `Turns`.
@@ -43,7 +51,7 @@ class JournaledTurns(Turns):
             JournalUnsupportedError: A coroutine waits for something else.
         """
         super().at(task, awaited)
-        if isinstance(awaited, Future):
+        if isinstance(awaited, Future | ForeignFuture):
             return
         if awaited is None:
             self._bare += 1
@@ -56,14 +64,36 @@ class JournaledTurns(Turns):
             what = _description(_innermost(self._coroutine_of(task)), awaited)
         error = JournalUnsupportedError(
             f"the {task.get_name()} waits for {what}, which the journal cannot record: with journal=, an `async def`"
-            " callback may wait for futures of the run, alone or by asyncio.gather, and for wait_for_capacity. Use"
-            " scheduler.call_later instead of asyncio.sleep, and submit what takes long"
+            " callback may wait for futures of the run, alone or by asyncio.gather, and for wait_for_capacity. "
+            " Write `await scheduler.once(fn, ...)` for anything else, with an `async def` that waits for it"
         )
         self._refuse(error)
         raise error
 
+    def interrupted(self, task: asyncio.Task[Any]) -> None:
+        """As in `Turns`: a cancellation that does not come from what the coroutine awaits is refused.
+
+        Raises:
+            JournalUnsupportedError: Something has cancelled the task of the coroutine.
+        """
+        if task.cancelling() and self._is_recorded():
+            error = JournalUnsupportedError(
+                f"the {task.get_name()} is cancelled while it waits, which the journal cannot record: with journal=,"
+                " asyncio.timeout and asyncio.wait_for cannot be used in an `async def` callback. Limit the wall"
+                " time of the call by the plugin Limits, or cancel its future in a scheduler.call_later"
+            )
+            self._refuse(error)
+            raise error
+
+    def hold(self, on: bool) -> None:
+        """Let no input be taken, or let it again."""
+        self._is_held = on
+        self.needed = self.needed or on
+
     def take(self) -> bool:
         """As in `Turns`."""
+        if self._is_held:
+            return True
         takes = super().take()
         if not takes:
             self._bare = 0
@@ -72,7 +102,7 @@ class JournaledTurns(Turns):
 
 def _is_gathering(awaited: Any) -> bool:
     children = getattr(awaited, "_children", ())
-    return len(children) > 0 and all(isinstance(child, Future) for child in children)
+    return len(children) > 0 and all(isinstance(child, Future | ForeignFuture) for child in children)
 
 
 def _innermost(coroutine: Any) -> Any:
@@ -84,7 +114,7 @@ def _innermost(coroutine: Any) -> Any:
 
 def _is_own(coroutine: Any) -> bool:
     frame = getattr(coroutine, "cr_frame", None)
-    return frame is not None and frame.f_globals.get("__name__") == OWN
+    return frame is not None and frame.f_globals.get("__name__") in OWN
 
 
 def _description(coroutine: Any, awaited: Any) -> str:

@@ -1,4 +1,4 @@
-"""Records the inputs of a run, and tells it recorded ones."""
+"""Records the inputs of a run, and what callbacks do."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any
 from amltk.exceptions import JournalError, JournalMismatchError, JournalUnsupportedError
 from amltk.journal.kinds import Kind
 from amltk.scheduling._journal.action import Action
-from amltk.scheduling._journal.placeholder import PlaceholderFuture
-from amltk.scheduling._journal.values import dump_error, ending_of, load, outcome_of
+from amltk.scheduling._journal.values import dump_error, ending_of, outcome_of
+from amltk.scheduling._run.journaled.foreign import ForeignWaits
+from amltk.scheduling._run.journaled.heartbeat import Heartbeat
+from amltk.scheduling._run.journaled.messages import Messages
 from amltk.scheduling._run.journaled.parts import JournaledEndRequests, JournaledSubmissions, JournaledTimers
+from amltk.scheduling._run.journaled.replayer import END, Replayer
+from amltk.scheduling._run.journaled.world import WorldWarner
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.exit_state import ExitState
 
@@ -18,53 +22,52 @@ if TYPE_CHECKING:
 
     from amltk.journal.format import Record
     from amltk.scheduling._journal.inbox import JournaledInbox
-    from amltk.scheduling._journal.playback import RecordedInput
     from amltk.scheduling._journal.run_journal import RunJournal
+    from amltk.scheduling._run.journaled.from_outside import FromOutside
     from amltk.scheduling._run.journaled.run import JournaledRun
+    from amltk.scheduling.call import Heard
     from amltk.scheduling.future import Future
 
     Written = tuple[Kind, dict[str, Any], bytes | None, int | None]
     """What is written of an input: kind, head, value, number of the call."""
 
+    Writer = Callable[..., Written | None]
+    """Says what to write of an input; None if that is known only when earlier inputs were told."""
+
 Code = ExitState.Code
-
-_RESULT, _CANCELLED = map(int, (Kind.RESULT, Kind.CANCELLED))  # members are slow to reach
-
-END = "end"
-"""The step in which the end of the run is announced."""
 
 
 class InputRecorder:
-    """Knows what the inputs of a run mean: what to write of them, and how to tell them again. On the loop's thread.
+    """Knows what to write of the inputs of a run, and of what callbacks do. On the loop's thread.
 
     Args:
         journal: The journal.
+        from_outside: Takes what is asked for from outside of callbacks.
 
     Attributes:
         journal: The journal.
+        from_outside: As given.
+        messages: Knows the messages of calls.
+        replayer: Tells what is recorded.
+        events_told: How many events were told after the end was requested and before it was announced.
+        foreign: Awaits what does not belong to the run.
     """
 
-    def __init__(self, journal: RunJournal) -> None:
+    def __init__(self, journal: RunJournal, from_outside: FromOutside) -> None:
         self.journal: RunJournal = journal
+        self.from_outside: FromOutside = from_outside
+        self.messages: Messages = Messages()
+        self._warner = WorldWarner()
+        self.foreign: ForeignWaits = ForeignWaits(journal)
         self._run: JournaledRun
         self._inbox: JournaledInbox
         self._requests: JournaledEndRequests
-        self._submissions: JournaledSubmissions
-        self._timers: JournaledTimers
-        self._expected: dict[int, tuple[Future[Any], bool]] = {}  # submitted in the replay, and not ended
-        self._events_told = self._events_put = 0  # while the end is not announced
-        self._sure_timers: int | None = None  # how many were made before the first forgotten failure
-        self._writers: dict[Callable[..., object], Callable[..., Written] | None] = {}
-        self._readers: dict[int, Callable[[RecordedInput], None]] = {
-            Kind.RESULT: self._tell_outcome,
-            Kind.EXCEPTION: self._tell_outcome,
-            Kind.LOST: self._tell_outcome,
-            Kind.CANCELLED: self._tell_outcome,
-            Kind.TIMER: self._tell_timer,
-            Kind.STEP: self._tell_step,
-            Kind.STOP: self._tell_stop,
-            Kind.REQUEST: self._tell_request,
-        }
+        self._heartbeat: Heartbeat
+        self.keep_alive: Callable[[], None]
+        self.events_told: int = 0  # while the end is not announced
+        self._events_put = 0
+        self.replayer: Replayer = Replayer(self)
+        self._writers: dict[Callable[..., object], Writer | None] = {}
 
     def connect(self, run: JournaledRun, inbox: JournaledInbox) -> None:
         """Say whose inputs they are, once the run has its parts."""
@@ -73,7 +76,13 @@ class InputRecorder:
         assert isinstance(requests, JournaledEndRequests)
         assert isinstance(submissions, JournaledSubmissions)
         assert isinstance(timers, JournaledTimers)
-        self._requests, self._submissions, self._timers = requests, submissions, timers
+        self._requests = requests
+        self.replayer.connect(run, inbox, requests, submissions, timers)
+        self.from_outside.connect(run, inbox)
+        self.messages.connect(run)
+        self.foreign.connect(run.loop, inbox)
+        self._heartbeat = Heartbeat(run.loop, self.journal, lambda: len(run.pending_calls) > 0, requests.crashed)
+        self.keep_alive = self._heartbeat.keep
         self._writers = {
             inbox.run_own: None,
             timers.call: lambda timer: (Kind.TIMER, {"timer": timer.number}, None, None),
@@ -81,14 +90,30 @@ class InputRecorder:
             run.settlement.hooks.answered: lambda future, *_: _step(f"answered {future.number}"),
             run.announce_end: lambda *_: _step(END),
             run.tell: self._write_event,
+            run.tell_heard: self.messages.write,
+            self.foreign.end: self.foreign.write,
             requests.time_is_up: lambda: (Kind.STOP, {"code": Code.TIMEOUT.name}, None, None),
             requests.stop_as_asked: self._write_stop,
-            submissions.cancel_as_asked: lambda future: (Kind.REQUEST, {}, None, future.number),
+            submissions.cancel_as_asked: _write_cancel,
+            self.from_outside.carry_out: self.from_outside.write,
         }
 
     def is_in_callback(self) -> bool:
-        """Whether this is a callback of the run, on its thread."""
-        return self._inbox.here() and self._run.in_user_code
+        """Whether this is a callback of the run, on its thread, or the body of a loop over results."""
+        return self._inbox.here() and (self._run.in_user_code or not self._run.loop.is_running())
+
+    def is_outside(self) -> bool:
+        """Whether what happens now is neither caused by an input nor done by a callback."""
+        return not self._inbox.here() or not (self._inbox.is_handling() or self.is_in_callback())
+
+    def is_recording(self) -> bool:
+        """Whether what happens now belongs to the journal."""
+        return self.journal.recording and not self._run.lifecycle.abandon
+
+    def warn_of(self, what: str) -> None:
+        """Warn if a callback asks for this, which differs at a replay."""
+        if self.is_recording() and self.is_in_callback():
+            self._warner.warn(what)
 
     def refuse(self, error: JournalError) -> None:
         """End the run with an error, without waiting, whatever its policies say."""
@@ -107,6 +132,14 @@ class InputRecorder:
             self.journal.add(action)
         return is_new
 
+    def write_heard(self, heard: Heard) -> tuple[int, float]:
+        """Record a message that is told at once. Returns the number and the time of its record."""
+        at = self.journal.time()
+        kind, head, value, number = self.messages.write(heard)
+        record = self.journal.add_input(kind, head, value, call=number, at=at)
+        self.journal.flush()
+        return record, at
+
     def find(self, action: Action) -> Record | None:
         """The record of what a callback does; None if it is done for the first time. Raises as `do` does."""
         try:
@@ -121,10 +154,6 @@ class InputRecorder:
         if code is Code.TIMEOUT:
             head |= {"check": self._run.questions, "alive": self.journal.alive}
         self.do(Action(Kind.STOP, None, head, None, None, lambda: f"the run is asked to end ({code.name})"))
-
-    def expect(self, future: Future[Any], *, is_new: bool) -> None:
-        """Note a call that was submitted in the replay."""
-        self._expected[future.number] = future, is_new
 
     def note_exhausted(self) -> None:
         """Record that nothing is left to do: this is the next input."""
@@ -158,7 +187,11 @@ class InputRecorder:
             write = self._writers[call]
             if write is None:
                 return item
-            kind, head, value, number = write(*item[1:])
+            written = write(*item[1:])
+            if written is None:
+                self._inbox.put_back(item)
+                return None
+            kind, head, value, number = written
             record = journal.add_input(kind, head, value, call=number, at=at)
             return (journal.tell, record, at, *item)
         future = run.pending_calls.of(item)
@@ -172,8 +205,8 @@ class InputRecorder:
         return (journal.tell, record, at, run.settlement.settle, item)
 
     def _write_event(self, *_: object) -> Written:
-        self._events_told += 1
-        return _step(f"event {self._events_told}")
+        self.events_told += 1
+        return _step(f"event {self.events_told}")
 
     def _write_stop(self, message: str, exception: BaseException | None) -> Written:
         value = None if exception is None else dump_error(exception)
@@ -184,8 +217,7 @@ class InputRecorder:
         if self.journal.recording:
             what = f"{args[0].event} from another thread" if call == self._run.tell else callback_name(call)
             raise JournalUnsupportedError(
-                f"{what}: with journal=, what another thread asks for cannot be recorded yet, except for stop() and"
-                " cancel(). Do it in a callback"
+                f"{what}: with journal=, this cannot be recorded if another thread asks for it. Do it in a callback"
             )
 
     def check_suspended(self) -> None:
@@ -194,10 +226,13 @@ class InputRecorder:
             was_replaying = self.journal.replaying
             self.journal.suspend(self._run.lifecycle.cause.reason)
             if was_replaying:
+                self.from_outside.end_wait()
                 self._inbox.end_replay()
 
     def finish(self) -> None:
         """Record the end of the run. Raises as `RunJournal.finish` does."""
+        self._heartbeat.stop()
+        self.foreign.close()
         self.check_suspended()
         cause = self._run.lifecycle.cause
         self.journal.finish(cause.code.name, cause.reason)
@@ -210,119 +245,20 @@ class InputRecorder:
             self._events_put += 1
             return f"event {self._events_put}"
         write = self._writers.get(call)
-        if write is None:
+        if write is None or call == self._requests.stop_as_asked or (written := write(*args)) is None:
             return ""
-        kind, head, *_ = write(*args) if call != self._requests.stop_as_asked else (Kind.STOP, {})
+        kind, head, *_ = written
         return str(head["step"]) if kind == Kind.STEP else ""
 
     def replay_next(self) -> None:
-        """Tell the next recorded input; or begin to record, if there is none.
-
-        Raises:
-            JournalMismatchError: It cannot be told, as the program does something else than what is recorded.
-        """
-        told = self.journal.playback.next_input()
-        if told is not None:
-            if self._sure_timers is None and self.journal.is_behind_forgotten(told.record.number):
-                self._sure_timers = self._timers.made
-            self._readers[told.record.kind](told)
-        elif self._is_at_end():
-            self.journal.at_end = True
-            self._inbox.end_replay()
-        else:
-            self._go_live()
-
-    def _is_at_end(self) -> bool:
-        if self._run.lifecycle.running or self._run.pending_calls:
-            return False
-        self.journal.check_all_done()
-        return self.journal.is_finished()
-
-    def _go_live(self) -> None:
-        self.journal.go_live()
-        expected, self._expected = self._expected, {}
-        self._inbox.end_replay()
-        self._timers.arm_held()
-        self._run.start_timeout()
-        self._submissions.hand_over_expected([item for item in expected.values() if not item[0].done()])
-
-    def _again(self, told: RecordedInput, call: Callable[..., object], *args: Any) -> None:
-        self.journal.tell_again(told.record, told.alive, call, *args)
-
-    def _tell_outcome(self, told: RecordedInput) -> None:
-        record = told.record
-        assert record.call is not None
-        future, _ = self._expected.pop(record.call, (None, False))
-        if future is None or future.done():
-            self._check_submitted(told)
-            return  # a callback has cancelled it
-        work: Any = future.work
-        assert isinstance(work, PlaceholderFuture)
-        if again := self.journal.playback.again.pop(record.call, 0):
-            future.note_attempt(future.attempt + again)
-        if record.kind == _CANCELLED:
-            work.end(None, None, cancelled=True)
-        else:
-            outcome = load(self.journal.playback.value(record), lambda: f"the outcome of {future.label}")
-            result, error = (outcome, None) if record.kind == _RESULT else (None, outcome)
-            work.end(result, error)
-        self._again(told, self._run.settlement.settle, work)
-
-    def _check_submitted(self, told: RecordedInput) -> None:
-        call = told.record.call
-        if call is not None and call >= self.journal.numbers.following:
-            self.journal.differ_in_input(told, f"call {call} has ended", "it was not submitted")
-
-    def _tell_timer(self, told: RecordedInput) -> None:
-        number = told.record.head["timer"]
-        if self._sure_timers is not None and number >= self._sure_timers:
-            # Callbacks that had answered the failure may have made others: this may be another one by now.
-            self.journal.differ_in_input(told, f"timer {number} of call_later has fired", "it may be another one")
-            return
-        timer = self._timers.take(number)
-        if timer is not None:
-            self._again(told, self._timers.call, timer)
-        elif number >= self._timers.made:
-            self.journal.differ_in_input(told, f"timer {number} of call_later has fired", "there is none")
-
-    def _tell_step(self, told: RecordedInput) -> None:
-        name = told.record.head["step"]
-        step = self._inbox.take_step(name)
-        if step is not None:
-            self._events_told += name.startswith("event")
-            self._again(told, *step)
-        elif name.startswith("answered") and not self.journal.goes_further:
-            self.journal.playback.put_back(told)
-            self._inbox.wait_for_step(name)
-        elif name == END or self.journal.goes_further:
-            self.journal.leave_out(told.record)
-        else:
-            self.journal.differ_in_input(told, f"the run goes on with its step {name!r}", "there is none")
-
-    def _tell_stop(self, told: RecordedInput) -> None:
-        record, run, requests = told.record, self._run, self._requests
-        code = record.head["code"]
-        if code == Code.EXHAUSTED.name:
-            if not run.lifecycle.running or run.has_nothing_to_do():
-                self._again(told, requests.exhausted)
-            else:
-                self.journal.leave_out(record)
-        elif code == Code.TIMEOUT.name:
-            if not run.lifecycle.running or run.is_up_at(told.alive):
-                self._again(told, requests.time_is_up)
-            else:
-                self.journal.leave_out(record)
-        else:
-            value = self.journal.playback.value(record)
-            error = None if value is None else load(value, lambda: "the exception given to stop()")
-            self._again(told, requests.stop_as_asked, record.head.get("message", ""), error)
-
-    def _tell_request(self, told: RecordedInput) -> None:
-        assert told.record.call is not None
-        future, _ = self._expected.get(told.record.call, (None, False))
-        if future is not None and not future.done():
-            self._again(told, self._submissions.cancel_as_asked, future)
+        """Tell the next recorded input; or begin to record. Raises as `Replayer.replay_next` does."""
+        self.replayer.replay_next()
 
 
 def _step(name: str) -> Written:
     return Kind.STEP, {"step": name}, None, None
+
+
+def _write_cancel(future: Future[Any]) -> Written | None:
+    # A call that another thread has submitted has a number only when that was told.
+    return None if future.number < 0 else (Kind.REQUEST, {}, None, future.number)

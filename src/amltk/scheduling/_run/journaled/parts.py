@@ -16,6 +16,7 @@ from amltk.scheduling._run.calls.submissions import Submissions
 from amltk.scheduling._run.end_requests import EndRequests
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.exit_state import ExitState
+from amltk.scheduling.future import Future
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from amltk.scheduling._journal.run_journal import RunJournal
     from amltk.scheduling._run.journaled.input_recorder import InputRecorder
     from amltk.scheduling.call import Call
-    from amltk.scheduling.future import Future
 
 Code = ExitState.Code
 
@@ -32,8 +32,8 @@ def check_in_callback(recorder: InputRecorder, what: str) -> None:
     """Raise a `JournalUnsupportedError` if this is no callback of the run: nothing tells when to do it again."""
     if recorder.journal.recording and not recorder.is_in_callback():
         raise JournalUnsupportedError(
-            f"cannot {what} from outside of the run's callbacks: with journal=, that cannot be recorded yet. Do it in a"
-            " callback, such as one of @start or call_later"
+            f"cannot {what} from outside of the run's callbacks: with journal=, a function that is called cannot be"
+            " recorded. Emit an event instead, with values, and do it in its callback"
         )
 
 
@@ -145,18 +145,24 @@ class JournaledSubmissions(Submissions):
         kwargs: dict[str, Any],
         call: Call | None = None,
     ) -> Future[Any]:
-        """As in `Submissions`, from callbacks only.
+        """As in `Submissions`; from outside of callbacks, as an input.
 
         Raises:
             JournalMismatchError: Something else is recorded.
-            JournalUnsupportedError: This is no callback, or the task has a plugin that cannot be replayed.
+            JournalUnsupportedError: The task has a plugin that cannot be replayed; or see `FromOutside.submit`.
             JournalError: The arguments cannot be pickled.
         """
-        if not self._recorder.is_in_callback():
-            check_in_callback(self._recorder, f"submit {callback_name(fn)}")
         if task is not None:
             check_plugins(task)
+        recorder = self._recorder
+        if recorder.journal.recording and recorder.is_outside():
+            return recorder.from_outside.submit(Future(self, task, fn, args, kwargs, self._loop, call))
         return super().submit(task, fn, args, kwargs, call)
+
+    def running_calls(self) -> list[Future[Any]] | None:
+        """As in `Submissions`; callbacks are warned."""
+        self._recorder.warn_of("running_calls, or a snapshot")
+        return super().running_calls()
 
     @shielded
     def cancel(self, future: Future[Any]) -> bool:
@@ -184,7 +190,7 @@ class JournaledSubmissions(Submissions):
             self._admission.check(future)  # what was refused then is refused again; nothing waits
             is_new = recorder.do(action)
             self._enter(PlaceholderFuture(), future, args, kwargs)
-            recorder.expect(future, is_new=is_new)
+            recorder.replayer.expect(future, is_new=is_new)
         elif (result := journal.recorded_results.of_call(action)) is not None:
             work = PlaceholderFuture()
             self._enter(work, future, args, kwargs)

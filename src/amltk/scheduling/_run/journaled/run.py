@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import time
 from concurrent.futures import BrokenExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from amltk._shield import shielded
 from amltk.exceptions import JournalError, JournalUnsupportedError
@@ -13,6 +15,7 @@ from amltk.scheduling._journal.action import Action
 from amltk.scheduling._journal.inbox import JournaledInbox
 from amltk.scheduling._journal.values import dump, load
 from amltk.scheduling._run.journaled.awaiting import JournaledTurns
+from amltk.scheduling._run.journaled.from_outside import FromOutside
 from amltk.scheduling._run.journaled.input_recorder import InputRecorder
 from amltk.scheduling._run.journaled.parts import (
     JournaledEndRequests,
@@ -20,6 +23,7 @@ from amltk.scheduling._run.journaled.parts import (
     JournaledTimers,
     check_in_callback,
 )
+from amltk.scheduling._run.journaled.world import JOB_END, job_end
 from amltk.scheduling._run.run import Parts, Run
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.exit_state import ExitState
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from amltk.scheduling._loop.timers import Timer
     from amltk.scheduling._run.policy import RunOptions
     from amltk.scheduling._run.refresh import View
+    from amltk.scheduling.call import Heard
     from amltk.scheduling.events import Channel, Emitter
     from amltk.scheduling.executors.adapter import ExecutorAdapter
     from amltk.scheduling.future import Observer
@@ -54,9 +59,12 @@ class JournaledRun(Run):
         options: As in `Run`.
         view: As in `Run`.
         journal: The journal.
+        tasks: The scheduler's tasks, of a layer above; it may grow.
         observers: As in `Run`.
         pools: As in `Run`.
     """
+
+    is_recorded = True
 
     def __init__(
         self,
@@ -66,15 +74,18 @@ class JournaledRun(Run):
         view: View | None,
         *,
         journal: RunJournal,
+        tasks: Sequence[Any],
         observers: Sequence[Observer] = (),
         pools: Pools | None = None,
     ) -> None:
         self.journal: RunJournal = journal
-        self._recorder = recorder = InputRecorder(journal)
+        self._recorder = recorder = InputRecorder(journal, FromOutside(journal, emitter, tasks))
         self._questions = 0  # by callbacks for `running`, since the last input
         self._asked_in = -1
+        self._suspension: asyncio.TimerHandle | None = None
+        self._turns = turns = JournaledTurns(self._coroutine_of, recorder.refuse, recorder.is_recording)
         parts = Parts(
-            turns=partial(JournaledTurns, self._coroutine_of, recorder.refuse),
+            turns=lambda: turns,
             inbox=lambda loop, turns: JournaledInbox(loop, turns, journal),
             end_requests=partial(JournaledEndRequests, recorder),
             submissions=partial(JournaledSubmissions, recorder),
@@ -112,6 +123,7 @@ class JournaledRun(Run):
 
     def _start_timeout(self) -> None:
         self.journal.attach(self.loop)
+        self._await_end_of_job()
         if not self.journal.replaying:
             self.start_timeout()
 
@@ -123,6 +135,13 @@ class JournaledRun(Run):
         requests = self.end_requests
         assert isinstance(requests, JournaledEndRequests)
         self._timeout = self.loop.call_at(self._deadline, self._inbox.put_and_wake, requests.time_is_up)
+
+    def _await_end_of_job(self) -> None:
+        """Suspend the run before the end of the batch job that this process runs in."""
+        before, end = self.journal.suspend_before, job_end()
+        if before is not None and end is not None:
+            delay = max(0.0, end - before - time.time())
+            self._suspension = self.loop.call_later(delay, self.end_requests.leave, f"{JOB_END} is near: suspended")
 
     @shielded
     def running(self) -> bool:
@@ -167,6 +186,8 @@ class JournaledRun(Run):
         check_in_callback(self._recorder, f"call once({name})")
         if not self.journal.recording:
             return fn(*args)
+        if inspect.iscoroutinefunction(fn):
+            return cast("R", self._recorder.foreign.wait_for(name, partial(fn, *args), save, restore))
         return self._once(fn, args, name, save, restore)
 
     def _once(
@@ -193,14 +214,33 @@ class JournaledRun(Run):
 
     @shielded
     def dispatch(self, channel: Channel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """As in `Run`, from callbacks and plugins only."""
-        if self.is_here() and not self._inbox.is_handling():
-            check_in_callback(self._recorder, f"emit {channel.event}")
-        super().dispatch(channel, args, kwargs)
+        """As in `Run`; from outside of callbacks and plugins, as an input."""
+        if self.journal.recording and self._recorder.is_outside():
+            self._recorder.from_outside.emit(channel, args, kwargs)
+        else:
+            super().dispatch(channel, args, kwargs)
+
+    def _tell_at_once(self, heard: Heard) -> None:
+        if self.journal.recording:
+            self.journal.tell(*self._recorder.write_heard(heard), self.tell_heard, heard)
+        else:
+            super()._tell_at_once(heard)
+
+    def check_offer(self, what: str) -> None:
+        """As in `Run`; from callbacks and plugins only."""
+        super().check_offer(what)
+        if self.journal.recording and self._recorder.is_outside():
+            self._recorder.from_outside.check_offer(what)
+
+    def hold(self, on: bool) -> None:
+        """As in `Run`."""
+        self._turns.hold(on)
 
     # ------------------------------------------------------------------ the end
 
     def _release(self) -> None:
+        if self._suspension is not None:
+            self._suspension.cancel()
         try:
             self._recorder.finish()
         except JournalError as error:

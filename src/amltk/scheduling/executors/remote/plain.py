@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from amltk.scheduling.executors._transfer.exception_parts import Refers, dump_part
+
+if TYPE_CHECKING:
+    from amltk.scheduling.executors._transfer.exception_parts import Refer
+
+
+class _PartPickler(Refers, pickle.Pickler):
+    """Pickles the parts of an exception."""
 
 
 def dumps_by_name(value: Any) -> bytes:
@@ -18,3 +27,13 @@ def dumps_by_name(value: Any) -> bytes:
         from amltk.scheduling.executors.remote.pickling import dumps  # few programs need it
 
     return dumps(value)
+
+
+def pickle_part_by_name(obj: Any, refer: Refer) -> bytes:
+    """The same for a part of an exception, see `pickle_part`: callbacks and plugins will ask for its class."""
+    try:
+        return dump_part(lambda file: _PartPickler(file, protocol=5), obj, refer)
+    except Exception:  # noqa: BLE001 - as above
+        from amltk.scheduling.executors.remote.pickling import pickle_part
+
+    return pickle_part(obj, refer)

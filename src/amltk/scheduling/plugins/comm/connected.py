@@ -62,29 +62,32 @@ class ConnectedConversation(Conversation):
         kind = KINDS.get(frame.kind)
         if (
             kind is None
-            or (kind is MsgKind.OPEN) is self.is_open
+            or (kind is MsgKind.OPEN) is self._has_opened
             or (kind is MsgKind.REQUEST) is not bool(frame.number)
         ):
             raise ProtocolError(f"{frame.kind.name} is not valid now")
         assert self._connection is not None  # the frame came over it
         request = Request(frame.number, self._connection) if frame.number else None
         done = partial(self._connection.delivered, frame)
-        self._tell(kind, partial(payloads.load, frame.payload), request, done=done)
+        payload = frame.payload
+        self._tell(kind, partial(payloads.load, payload), request, done=done, payload=lambda: payload)
 
     def disconnected(self, connection: Connection) -> None:
         """Deliver the closing of the comm if the call has not closed it, and stop holding back the call's end."""
         if connection is not self._connection:
             return
         self._connection = None
-        if self.is_open:
+        if self._has_opened:
             self._tell(MsgKind.CLOSE, nothing)
-        if self._hold is not None and not self._hold.done():
-            self._hold.set_result(False)
+        self.end_hold()
 
     # ------------------------------------------------------------------ for the life of the call
 
     def review(self, outcome: Outcome) -> asyncio.Future[bool] | None:
         """Hold back the end of an attempt until all of its messages have been delivered."""
+        if self._run.is_replaying and not outcome.cancelled:
+            self._hold = _Hold(self._run.loop, lambda: None)  # until its record comes
+            return self._hold
         if self._connection is None:
             return None
         if outcome.cancelled:  # it may keep running unnoticed
@@ -93,6 +96,14 @@ class ConnectedConversation(Conversation):
         self._hold = _Hold(self._run.loop, self._connection.close)
         self._connection.expect_end(PATIENCE)
         return self._hold
+
+    def end_hold(self) -> bool:
+        """See `Conversing`."""
+        hold = self._hold
+        if hold is None or hold.done():
+            return False
+        hold.set_result(False)
+        return True
 
     def drop(self) -> None:
         """Refuse new connections and close the current one: the call has ended."""
@@ -104,11 +115,12 @@ class ConnectedConversation(Conversation):
 
     def send(self, data: Any) -> bool:
         """See `Conversation.send`."""
-        return self._say(self._connection, Frame(FrameKind.MESSAGE, payload=payloads.for_worker(data)))
+        sent = self._say(self._connection, Frame(FrameKind.MESSAGE, payload=payloads.for_worker(data)))
+        return self._as_told(sent)
 
     def close(self, reason: str = "") -> bool:
         """See `Conversation.close`."""
-        return self._say(self._connection, Frame(FrameKind.CLOSE, payload=(reason or CLOSED).encode()))
+        return self._as_told(self._say(self._connection, Frame(FrameKind.CLOSE, payload=(reason or CLOSED).encode())))
 
     def _say(self, connection: object, frame: Frame) -> bool:
         here = self._connection  # read once: the loop's thread may drop it meanwhile

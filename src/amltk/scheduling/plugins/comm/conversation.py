@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from asyncio import CancelledError
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from amltk._notes import safe_repr
 from amltk.exceptions import CommError
+from amltk.scheduling.call import Call, Heard
+from amltk.scheduling.plugins.comm import payloads
 from amltk.scheduling.plugins.comm.messages import EVENTS, Msg, MsgKind, Request
 
 if TYPE_CHECKING:
@@ -16,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from amltk.scheduling._run.run import Run
-    from amltk.scheduling.call import Call
     from amltk.scheduling.task import Task
 
 _log = logging.getLogger(__name__)
@@ -35,12 +37,15 @@ class Conversation(ABC):
         run: Its run.
 
     Attributes:
-        is_open: Whether the call has opened its comm and not yet closed it.
+        is_open: Whether the call has opened its comm and not yet closed it, as far as callbacks were told.
     """
 
     def __init__(self, call: Call, run: Run) -> None:
         self._call = call
         self._run = run
+        self._place = len(call.conversations)
+        call.conversations.append(self)
+        self._has_opened = False  # callbacks may not have been told yet
         self.is_open: bool = False
 
     @property
@@ -62,7 +67,8 @@ class Conversation(ABC):
         """Send a message to the call, which reads it with `comm.receive()`.
 
         Returns:
-            False if the call has ended, or its comm is no longer connected.
+            False if the call has ended, or its comm is no longer connected. In a run with a journal, False if the comm
+            is not open as far as callbacks were told.
 
         Raises:
             CommError: The call does not read its messages, and many are already waiting.
@@ -87,7 +93,7 @@ class Conversation(ABC):
         answer = self._answer_with(response)
         if not request.take():
             raise CommError("this request was answered before, or failed because no callback seemed to answer it")
-        if answer(request):
+        if self._as_told(answer(request)):
             return True
         _log.debug("a response to a call of %s came too late: the call had ended", self.task.name)
         return False
@@ -96,6 +102,27 @@ class Conversation(ABC):
         """Note that a request will not be answered. May be called from any place, as finalizers are."""
         if request.take():
             self._fail(request, UNKEPT)
+
+    # ------------------------------------------------------------------ for runs with a journal
+
+    def hear_again(self, kind: str, payload: bytes | None, *, is_request: bool) -> Heard:
+        """See `Conversing`."""
+        load = nothing if payload is None else partial(payloads.load, payload)
+        return self._heard(MsgKind(kind), load, Request(0) if is_request else None)
+
+    def end_hold(self) -> bool:
+        """See `Conversing`. For subclasses that hold ends back."""
+        return False
+
+    def go_live(self) -> None:
+        """The call of an earlier session is lost: its comm is closed."""
+        if self.is_open:
+            self._tell(MsgKind.CLOSE, nothing)
+        self.end_hold()
+
+    def _as_told(self, was_sent: bool) -> bool:
+        """What callbacks get to know: with a journal, only what they would know at a replay as well."""
+        return self.is_open if self._run.is_recorded else was_sent
 
     # ------------------------------------------------------------------ for subclasses
 
@@ -121,16 +148,50 @@ class Conversation(ABC):
         *,
         at_once: bool = False,
         done: Callable[[], None] = lambda: None,
+        payload: Callable[[], bytes | None] = lambda: None,
     ) -> None:
-        """Deliver a message to its callbacks; `done` is called when all have finished, coroutines included."""
+        """Deliver a message to its callbacks.
+
+        Args:
+            kind: Its kind.
+            load: Returns its data.
+            request: The request, if it is one.
+            at_once: Return when the callbacks have returned.
+            done: Called when all callbacks have finished, coroutines included.
+            payload: Pickles its data, for the journal.
+        """
         if kind in {MsgKind.OPEN, MsgKind.CLOSE}:
-            self.is_open = kind is MsgKind.OPEN
-        channel = self.task.channel(EVENTS[kind])
-        if request is not None and all(subscription.hidden for subscription in channel.subscriptions):
+            self._has_opened = kind is MsgKind.OPEN
+        heard = self._heard(kind, load, request, done)
+        if request is not None and all(subscription.hidden for subscription in heard.channel.subscriptions):
             request.take()
             self._fail(request, UNHEARD)
-        telling = _Telling(self, request, done)
-        self._run.deliver(channel, (Msg(kind, self, load, request),), telling, at_once=at_once)
+        if self._run.is_recorded:
+            heard = heard._replace(payload=payload())
+        self._run.deliver(heard, at_once=at_once)
+
+    def _heard(
+        self,
+        kind: MsgKind,
+        load: Callable[[], Any],
+        request: Request | None,
+        done: Callable[[], None] = lambda: None,
+    ) -> Heard:
+        return Heard(
+            future=self.future,
+            kind=kind.value,
+            place=self._place,
+            payload=None,
+            is_request=request is not None,
+            note=partial(self._note_told, kind),
+            args=(Msg(kind, self, load, request),),
+            channel=self.task.channel(EVENTS[kind]),
+            follower=_Telling(self, request, done),
+        )
+
+    def _note_told(self, kind: MsgKind) -> None:
+        if kind in {MsgKind.OPEN, MsgKind.CLOSE}:
+            self.is_open = kind is MsgKind.OPEN
 
     def give_up(self, request: Request, error: BaseException) -> None:
         """Note that a callback failed which might have answered a request."""

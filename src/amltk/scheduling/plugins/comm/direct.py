@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from amltk.exceptions import CloseRequestError, CommClosedError, CommConnectError, CommError, CommTimeoutError
+from amltk.scheduling.plugins.comm import payloads
 from amltk.scheduling.plugins.comm.conversation import Conversation, nothing
 from amltk.scheduling.plugins.comm.messages import MsgKind, Request
 from amltk.scheduling.plugins.comm.protocol import CLOSED, GONE, OVER
@@ -72,9 +73,9 @@ class DirectConversation(Conversation):
         """Deliver a message before returning. Raises like any `Link`."""
         if kind is not MsgKind.CLOSE:  # which is also sent if a callback has closed the comm
             self._check()
-        elif not self.is_open:
+        elif not self._has_opened:
             return  # it was cancelled
-        self._tell(kind, lambda: data, at_once=True)
+        self._tell(kind, lambda: data, at_once=True, payload=lambda: payloads.for_driver(data))
 
     def request(self, data: Any, _timeout: float | None) -> Any:
         """Deliver a request, and return the response of a callback; there is nothing to wait for.
@@ -84,7 +85,7 @@ class DirectConversation(Conversation):
         """
         self._check()
         request = Request(next(self._numbers))
-        self._tell(MsgKind.REQUEST, lambda: data, request, at_once=True)
+        self._tell(MsgKind.REQUEST, lambda: data, request, at_once=True, payload=lambda: payloads.for_driver(data))
         if request.take():
             raise CloseRequestError(f"no callback of @comm-request responded, and {HELD.format('a response')}")
         return self._answers.pop(request.number)()
@@ -122,7 +123,7 @@ class DirectConversation(Conversation):
         """Close the comm if the call was cancelled, since the call keeps running unnoticed."""
         if outcome.cancelled:
             self._over = CommClosedError(GONE)
-            if self.is_open:
+            if self._has_opened:
                 self._tell(MsgKind.CLOSE, nothing)
 
     # ------------------------------------------------------------------ for callbacks
@@ -131,14 +132,14 @@ class DirectConversation(Conversation):
         """Queue a message for the call."""
         if self._over is None:
             self._messages.append(data)
-        return self._over is None
+        return self._as_told(self._over is None)
 
     def close(self, reason: str = "") -> bool:
         """Make the call's next use of the comm raise."""
         is_there = self._over is None
         if is_there:
             self._over = CloseRequestError(reason or CLOSED)
-        return is_there
+        return self._as_told(is_there)
 
     def _answer_with(self, response: Any) -> Callable[[Request], bool]:
         def answer(request: Request) -> bool:

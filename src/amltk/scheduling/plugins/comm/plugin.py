@@ -43,7 +43,6 @@ class CommPlugin(GivingPlugin):
     """
 
     name = "comm"
-    replayable = False  # messages are not recorded
 
     def __init__(self, parameter_name: str = "comm", *, interface: str | None = None) -> None:
         self.parameter_name: str = _check_text("parameter_name", parameter_name)

@@ -1,0 +1,226 @@
+"""Tells a run what is recorded: the same inputs, in the same order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from amltk.journal.kinds import Kind
+from amltk.scheduling._journal.placeholder import PlaceholderFuture
+from amltk.scheduling._journal.values import load
+from amltk.scheduling.exit_state import ExitState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from amltk.scheduling._journal.inbox import JournaledInbox
+    from amltk.scheduling._journal.playback import RecordedInput
+    from amltk.scheduling._run.journaled.input_recorder import InputRecorder
+    from amltk.scheduling._run.journaled.parts import JournaledEndRequests, JournaledSubmissions, JournaledTimers
+    from amltk.scheduling._run.journaled.run import JournaledRun
+    from amltk.scheduling.future import Future
+
+Code = ExitState.Code
+
+_RESULT, _CANCELLED = map(int, (Kind.RESULT, Kind.CANCELLED))  # members are slow to reach
+
+END = "end"
+"""The step in which the end of the run is announced."""
+
+
+class Replayer:
+    """Knows how to tell each kind of recorded input. On the loop's thread.
+
+    Args:
+        recorder: Records what comes afterwards.
+    """
+
+    def __init__(self, recorder: InputRecorder) -> None:
+        self._recorder = recorder
+        self._journal = recorder.journal
+        self._run: JournaledRun
+        self._inbox: JournaledInbox
+        self._requests: JournaledEndRequests
+        self._submissions: JournaledSubmissions
+        self._timers: JournaledTimers
+        self._expected: dict[int, tuple[Future[Any], bool]] = {}  # submitted in the replay, and not ended
+        self._sure_timers: int | None = None  # how many were made before the first forgotten failure
+        self._ends_to_come: set[str] = set()  # of calls that are held back no more
+        self._readers: dict[int, Callable[[RecordedInput], None]] = {
+            Kind.RESULT: self._tell_outcome,
+            Kind.EXCEPTION: self._tell_outcome,
+            Kind.LOST: self._tell_outcome,
+            Kind.CANCELLED: self._tell_outcome,
+            Kind.TIMER: self._tell_timer,
+            Kind.MESSAGE: self._tell_message,
+            Kind.WAKEUP: self._tell_wakeup,
+            Kind.STEP: self._tell_step,
+            Kind.STOP: self._tell_stop,
+            Kind.REQUEST: self._tell_request,
+        }
+
+    def connect(
+        self,
+        run: JournaledRun,
+        inbox: JournaledInbox,
+        requests: JournaledEndRequests,
+        submissions: JournaledSubmissions,
+        timers: JournaledTimers,
+    ) -> None:
+        """Say who is told, once the run has its parts."""
+        self._run, self._inbox = run, inbox
+        self._requests, self._submissions, self._timers = requests, submissions, timers
+
+    def expect(self, future: Future[Any], *, is_new: bool) -> None:
+        """Note a call that was submitted in the replay."""
+        self._expected[future.number] = future, is_new
+
+    def replay_next(self) -> None:
+        """Tell the next recorded input; or begin to record, if there is none.
+
+        Raises:
+            JournalMismatchError: It cannot be told, as the program does something else than what is recorded.
+        """
+        told = self._journal.playback.next_input()
+        if told is not None:
+            if self._sure_timers is None and self._journal.is_behind_forgotten(told.record.number):
+                self._sure_timers = self._timers.made
+            self._readers[told.record.kind](told)
+        elif self._is_at_end():
+            self._journal.at_end = True
+            self._recorder.from_outside.end_wait()
+            self._inbox.end_replay()
+        else:
+            self._go_live()
+
+    def _is_at_end(self) -> bool:
+        if self._run.lifecycle.running or self._run.pending_calls or self._recorder.from_outside.n_waiting:
+            return False
+        self._journal.check_all_done()
+        return self._journal.is_finished()
+
+    def _go_live(self) -> None:
+        self._journal.go_live()
+        expected, self._expected = list(self._expected.values()), {}
+        self._recorder.from_outside.end_wait()
+        self._inbox.end_replay(lambda: self._recorder.messages.go_live([future for future, _ in expected]))
+        self._timers.arm_held()
+        self._recorder.foreign.go_live()
+        self._run.start_timeout()
+        self._submissions.hand_over_expected([item for item in expected if not item[0].done()])
+
+    def _again(self, told: RecordedInput, call: Callable[..., object], *args: Any) -> None:
+        self._journal.tell_again(told.record, told.alive, call, *args)
+
+    def _tell_outcome(self, told: RecordedInput) -> None:
+        record = told.record
+        assert record.call is not None
+        future, _ = self._expected.pop(record.call, (None, False))
+        if future is None or future.done():
+            self._check_submitted(told)
+            return  # a callback has cancelled it
+        work: Any = future.work
+        assert isinstance(work, PlaceholderFuture)
+        if again := self._journal.playback.again.pop(record.call, 0):
+            future.note_attempt(future.attempt + again)
+        if record.kind == _CANCELLED:
+            work.end(None, None, cancelled=True)
+        else:
+            outcome = load(self._journal.playback.value(record), lambda: f"the outcome of {future.label}")
+            result, error = (outcome, None) if record.kind == _RESULT else (None, outcome)
+            work.end(result, error)
+        self._recorder.messages.note_outcome(future)
+        self._again(told, self._run.settlement.settle, work)
+
+    def _tell_wakeup(self, told: RecordedInput) -> None:
+        found = self._recorder.foreign.of_record(told.record)
+        if found is not None:
+            self._again(told, self._recorder.foreign.end, *found)
+        else:
+            name = told.record.head.get("task")
+            self._journal.differ_in_input(told, f"once({name}) has ended", "it was not called")
+
+    def _tell_message(self, told: RecordedInput) -> None:
+        record = told.record
+        future, _ = self._expected.get(record.call or 0, (None, False))
+        heard = self._recorder.messages.of_record(record, future, self._journal.playback.value(record))
+        if heard is not None:
+            self._again(told, self._run.tell_heard, heard)
+        else:
+            kind = record.head["message"]
+            self._journal.differ_in_input(told, f"call {record.call} sends a message ({kind})", "it has no comm")
+
+    def _check_submitted(self, told: RecordedInput) -> None:
+        call = told.record.call
+        if call is not None and call >= self._journal.numbers.following:
+            self._journal.differ_in_input(told, f"call {call} has ended", "it was not submitted")
+
+    def _tell_timer(self, told: RecordedInput) -> None:
+        number = told.record.head["timer"]
+        if self._sure_timers is not None and number >= self._sure_timers:
+            # Callbacks that had answered the failure may have made others: this may be another one by now.
+            self._journal.differ_in_input(told, f"timer {number} of call_later has fired", "it may be another one")
+            return
+        timer = self._timers.take(number)
+        if timer is not None:
+            self._again(told, self._timers.call, timer)
+        elif number >= self._timers.made:
+            self._journal.differ_in_input(told, f"timer {number} of call_later has fired", "there is none")
+
+    def _tell_step(self, told: RecordedInput) -> None:
+        name, step = self._take_step(told.record.head["step"])
+        if step is not None:
+            self._ends_to_come.discard(name)
+            self._recorder.events_told += name.startswith("event")
+            self._again(told, *step)
+        elif name.startswith("answered") and (not self._journal.goes_further or name in self._ends_to_come):
+            self._journal.playback.put_back(told)
+            self._inbox.wait_for_step(name)
+        elif name == END or self._journal.goes_further:
+            self._journal.leave_out(told.record)
+        else:
+            self._journal.differ_in_input(told, f"the run goes on with its step {name!r}", "there is none")
+
+    def _take_step(self, name: str) -> tuple[str, Any]:
+        """Take a step, which may have another name in the replay: there messages hold all ends of calls back."""
+        step = self._inbox.take_step(name)
+        verb, _, number = name.partition(" ")
+        if verb in {"conclude", "answered"}:
+            was_held = self._recorder.messages.end_hold(int(number))
+            answered = f"answered {number}"
+            if step is None and (was_held or answered in self._ends_to_come):
+                self._ends_to_come.add(answered)
+                return answered, self._inbox.take_step(answered)
+        return name, step
+
+    def _tell_stop(self, told: RecordedInput) -> None:
+        record, run, requests = told.record, self._run, self._requests
+        code = record.head["code"]
+        if code == Code.EXHAUSTED.name:
+            if not run.lifecycle.running or (run.has_nothing_to_do() and not self._recorder.from_outside.n_waiting):
+                self._again(told, requests.exhausted)
+            else:
+                self._journal.leave_out(record)
+        elif code == Code.TIMEOUT.name:
+            if not run.lifecycle.running or run.is_up_at(told.alive):
+                self._again(told, requests.time_is_up)
+            else:
+                self._journal.leave_out(record)
+        else:
+            value = self._journal.playback.value(record)
+            error = None if value is None else load(value, lambda: "the exception given to stop()")
+            self._again(told, requests.stop_as_asked, record.head.get("message", ""), error)
+
+    def _tell_request(self, told: RecordedInput) -> None:
+        record = told.record
+        if "asks" in record.head:
+            asked = self._recorder.from_outside.of_record(record)
+            if asked is not None:
+                self._again(told, self._recorder.from_outside.carry_out, asked)
+            else:
+                of = record.head["of"]
+                self._journal.differ_in_input(told, f"another thread submits a call of {of}", "there is no such task")
+            return
+        assert record.call is not None
+        future, _ = self._expected.get(record.call, (None, False))
+        if future is not None and not future.done():
+            self._again(told, self._submissions.cancel_as_asked, future)

@@ -1,0 +1,20 @@
+"""Eleven small programs with a journal are killed at random moments, and come to their ends; see `tests.kills`."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kills.killing import kill
+from tests.kills.programs import PROGRAMS
+
+KILLS = 1
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_killed_program_goes_on(name: str) -> None:
+    """Its callbacks come to know what its journal tells, nothing recorded is computed again, no process is left."""
+    if name == "optuna":
+        pytest.importorskip("optuna")
+    verdict = kill(name, seed=1, kills=KILLS)
+    assert verdict.problems == []
+    assert verdict.computed >= 20
