@@ -17,6 +17,7 @@ from amltk.scheduling._loop.turns import Turns
 from amltk.scheduling._run.calls.settlement import Settlement
 from amltk.scheduling._run.calls.submissions import Submissions
 from amltk.scheduling._run.context import RunContext
+from amltk.scheduling._run.dependencies import Dependencies
 from amltk.scheduling._run.dispatch import NOTHING, Delivery
 from amltk.scheduling._run.end_requests import EndRequests
 from amltk.scheduling._run.lifecycle import Phase, RunLifecycle
@@ -81,6 +82,7 @@ class Run:
     Attributes:
         loop: The loop on whose thread everything is delivered.
         pending_calls: The submissions that have not ended.
+        dependencies: Those of them that wait for the results of others.
         lifecycle: The phase of the run, and why it ends.
         resources: What plugins share during this run.
         submissions: Takes calls to the executor.
@@ -114,8 +116,17 @@ class Run:
         self._announced = False  # @finishing was delivered
         turns = parts.turns()
         self._inbox = inbox = parts.inbox(self.loop, turns)
+        self.dependencies: Dependencies = Dependencies()
         context = RunContext(
-            self.loop, turns, inbox, backend, options, self.pending_calls, self.lifecycle, emitter.channel
+            self.loop,
+            turns,
+            inbox,
+            backend,
+            options,
+            self.pending_calls,
+            self.dependencies,
+            self.lifecycle,
+            emitter.channel,
         )
         self.end_requests: EndRequests = parts.end_requests(context, self._announce_end)
         self._delivery = delivery = Delivery(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from amltk._notes import add_note, safe_repr
 from amltk.exceptions import FutureCancelledError
 from amltk.scheduling._run.calls.outcome_hooks import OutcomeHooks
+from amltk.scheduling._run.dependencies import Uncomputed
 from amltk.scheduling._run.policy import note_outcome
 from amltk.scheduling.call import Outcome
 from amltk.scheduling.exit_state import ExitState
@@ -59,6 +60,7 @@ class Settlement:
         self._options = context.options
         self._lifecycle = context.lifecycle
         self._pending_calls = context.pending_calls
+        self._dependencies = context.dependencies
         self._channel = context.channel
         self._done = context.channel(Events.FUTURE_DONE)
         self._result = context.channel(Events.FUTURE_RESULT)
@@ -132,6 +134,8 @@ class Settlement:
             self._end_requests.attempt(future.call.end, f"teardown of a plugin of {future.task.name}")
             future.call = None  # a reference cycle: must not wait for the garbage collector
         future.work = None
+        if self._dependencies.used:
+            self._dependencies.note_end(future)
         if not self._pending_calls:
             self._waiting.check_empty(due=was_running)
 
@@ -161,7 +165,8 @@ class Settlement:
             return  # it was killed, or is not waited for
         if isinstance(error, BrokenExecutor):
             self._end_requests.executor_broke(error)
-        reaction = self._options.on_exception.decide(error)
+        policy = self._options.on_exception
+        reaction = policy.decide_again(error) if type(future.work) is Uncomputed else policy.decide(error)
         if reaction != "continue":
             # Not logged if an earlier exception is kept: the events have delivered it.
             label = future.label

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from amltk._notes import safe_repr
 from amltk._shield import shielded
+from amltk.scheduling._run.dependencies import Uncomputed, error_of, has_failed, with_results
 from amltk.scheduling._run.dispatch import NOTHING
 from amltk.scheduling.events import callback_name
-from amltk.scheduling.future import Future
+from amltk.scheduling.future import DependentFuture, Future, PastRun
 from amltk.scheduling.scheduler_events import SchedulerEvents as Events
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class Submissions:
     """Makes the future of each submission and has the executor compute it. Carries out cancellations.
 
     Owns the way of a call until the executor has it; from then on `PendingCalls` has the future and `Settlement` ends
-    it. `submit`, `cancel` and `running_calls` may be called from any thread; everything else on the loop's thread.
+    it. A call that needs the results of others is accepted and announced like any other, and goes on to the executor
+    when they have ended. `submit`, `cancel` and `running_calls` may be called from any thread; everything else on the loop's thread.
 
     Args:
         context: The run.
@@ -38,6 +40,9 @@ class Submissions:
         end_requests: Is told of an executor that is broken.
         settlement: Ends futures.
         observers: Called with every call that is submitted to the executor.
+
+    Attributes:
+        past: As in `Canceller`.
     """
 
     def __init__(
@@ -62,6 +67,10 @@ class Submissions:
         self._hooks = settlement.hooks
         self._awaited = settlement.awaited
         self._observers = observers
+        self.past: PastRun = PastRun()
+        self._dependencies = dependencies = context.dependencies
+        self._looked_at = dependencies.looked_at
+        dependencies.connect(lambda future: self._inbox.put(self.go_on, future))
 
     def move_here(self) -> None:
         """Make this the loop's thread. Not while the loop is running."""
@@ -77,6 +86,12 @@ class Submissions:
         call: Call | None = None,
     ) -> Future[Any]:
         """Accept a submission. `task` is None or its `Task`; `call` is the call as its plugins have prepared it."""
+        if not self._looked_at.isdisjoint(map(type, args)) or (
+            kwargs and not self._looked_at.isdisjoint(map(type, kwargs.values()))
+        ):
+            needed = self._dependencies.find(args, kwargs, self)
+            if needed:
+                return self._submit_dependent(DependentFuture(self, task, fn, args, kwargs, self._loop, call), needed)
         future = Future(self, task, fn, args, kwargs, self._loop, call)
         if get_ident() == self._thread:
             if not self._lifecycle.running:
@@ -97,6 +112,9 @@ class Submissions:
             return False  # it ended meanwhile
         work = future.work
         future.mark_cancelled()
+        if self._dependencies.take(future):
+            self._end_uncomputed(future)
+            return True
         if self._hooks.drop(future):
             return True
         # The ending is caused by this call, it is not an input. Work that cannot be cancelled runs on; its future ends
@@ -117,6 +135,63 @@ class Submissions:
         works = self._backend.running_calls(self._pending_calls.oldest)
         return None if works is None else self._pending_calls.behind(works)
 
+    def _submit_dependent(self, future: DependentFuture[Any], needed: list[Future[Any]]) -> Future[Any]:
+        future.depend_on(needed)
+        self._dependencies.used = True
+        if get_ident() == self._thread:
+            self._lifecycle.check_running(f"submit {callback_name(future.function)}")
+            self._accept_dependent(future)
+            self._wait_for_dependencies(future)
+        else:
+            self._lifecycle.accept(
+                lambda: f"submit {callback_name(future.function)}", lambda: self._accept_dependent(future)
+            )
+            self._inbox.put(self._wait_for_dependencies, future)
+        return future
+
+    def _accept_dependent(self, future: DependentFuture[Any]) -> None:
+        self._pending_calls.wait(future)
+
+    def _wait_for_dependencies(self, future: DependentFuture[Any]) -> None:
+        """Announce a call that was accepted, and let it go on when nothing that it needs is still to come."""
+        if future.call is not None:
+            future.call.future = future
+        self._announce_submission(future, future.args, future.kwargs)
+        # Those whose end is being told right now, by a callback of which this may be, have their results.
+        unended, ended = [], []
+        for needed in future.dependencies:
+            (unended if self._pending_calls.has(needed) else ended).append(needed)
+        hopeless = any(map(has_failed, ended))
+        self._dependencies.hold(future, () if hopeless else unended)
+        if hopeless or not unended or future.cancelled():
+            self.go_on(future)
+
+    def go_on(self, future: Future[Any]) -> None:
+        """Have a call computed whose dependencies have ended, or end it if it cannot be."""
+        if not self._dependencies.take(future):
+            return  # it was cancelled meanwhile
+        if future.cancelled() or self._lifecycle.abandoning:
+            self._end_uncomputed(future)
+        elif (error := error_of(future)) is not None:
+            self._end_uncomputed(future, error)
+        else:
+            self.hand_over_accepted(future, future.args, future.kwargs)
+
+    def _end_uncomputed(self, future: Future[Any], error: BaseException | None = None) -> None:
+        """End a call that the executor was not given, because of an error; as cancelled if there is none.
+
+        This is caused by the end of another call, or by a callback: it is not an input.
+        """
+        work = Uncomputed()
+        if error is None:
+            work.cancel()
+        else:
+            work.set_exception(error)
+        self._pending_calls.enter(work, future)
+        for observer in self._observers:
+            observer(future, future.args, future.kwargs)
+        self._inbox.put(self._settle, work)
+
     def _hand_over(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Submit to the executor. What that raises goes to the submitter: the submission was not accepted."""
         try:
@@ -135,18 +210,29 @@ class Submissions:
     def hand_over_accepted(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Submit to the executor what was accepted before, so that any error becomes its outcome.
 
-        For what another thread submitted, and for another attempt.
+        For what another thread submitted, for what has waited for other calls, and for another attempt.
         """
         stand_in: Work[Any] = Work()
         if future.cancelled() or self._lifecycle.abandoning:
             stand_in.cancel()
         else:
             try:
-                self._hand_over(future, args, kwargs)
+                self._hand_over(future, *self._with_results(future, args, kwargs))
                 return
             except BaseException as error:  # noqa: BLE001 - it becomes the outcome of the future
                 stand_in.set_exception(error)
         self._enter(stand_in, future, args, kwargs)
+
+    @staticmethod
+    def _with_results(
+        future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call, those that its plugins have prepared as well, with results in place of futures."""
+        if not future.is_dependent:
+            return args, kwargs
+        if future.call is not None:
+            future.call.args, future.call.kwargs = with_results(future.call.args, future.call.kwargs)
+        return with_results(args, kwargs)
 
     def _enter(self, work: Work[Any], future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._pending_calls.enter(work, future)
@@ -156,16 +242,19 @@ class Submissions:
                 call.future = future
             for observer in self._observers:
                 observer(future, args, kwargs)
-            if call is None or call.attempt == 1:
-                self._announce(self._submitted, future, (), NOTHING)
-                if future.task is not None:
-                    self._announce(future.task.channels.submitted, future, args, kwargs)
+            if (call is None or call.attempt == 1) and not future.is_dependent:
+                self._announce_submission(future, args, kwargs)
             work.add_done_callback(self._put_work)
         except BaseException as error:
             # It was accepted, so it needs an ending, which nothing else will deliver.
             self._inbox.put(self._settle, work, error)
             if not isinstance(error, Exception):
                 raise
+
+    def _announce_submission(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._announce(self._submitted, future, (), NOTHING)
+        if future.task is not None:
+            self._announce(future.task.channels.submitted, future, args, kwargs)
 
     def _announce(
         self, channel: Channel, future: Future[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
