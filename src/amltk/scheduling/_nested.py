@@ -66,7 +66,8 @@ def replaced(root: C, wanted: AbstractSet[type], new: Callable[[Any], Any]) -> C
             stack.pop()
             ready[key] = _with_new_items(container, wanted, new, ready)
             if key in in_itself and ready[key] is not container:
-                raise ValueError(f"a {type(container).__name__} contains both itself and a future: pass one that does not")
+                kind = type(container).__name__
+                raise ValueError(f"a {kind} contains both itself and a future: pass one that does not")
         else:
             begun.add(key)
             inner = [item for item in _items([container]) if type(item) in CONTAINERS and id(item) not in ready]
@@ -86,9 +87,7 @@ def _items(containers: list[Any]) -> Iterator[Any]:
     return chain(chain.from_iterable(others), chain.from_iterable(map(dict.values, dicts)))
 
 
-def _with_new_items(
-    container: Any, wanted: AbstractSet[type], new: Callable[[Any], Any], ready: dict[int, Any]
-) -> Any:
+def _with_new_items(container: Any, wanted: AbstractSet[type], new: Callable[[Any], Any], ready: dict[int, Any]) -> Any:
     """A copy, or the container itself if none of its items is replaced."""
 
     def item_for(item: Any) -> Any:

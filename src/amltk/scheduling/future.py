@@ -29,13 +29,7 @@ _set_exception = asyncio.Future.set_exception
 
 
 class Canceller(Protocol):
-    """Carries out the cancellation of a future: the run that it belongs to.
-
-    Attributes:
-        past: Takes its place in the futures that have ended: one that is kept must not keep the run.
-    """
-
-    past: PastRun
+    """Carries out the cancellation of a future: the run that it belongs to."""
 
     def cancel(self, future: Future[Any]) -> bool:
         """Cancel the future; return whether that was still possible."""
@@ -46,22 +40,17 @@ class Canceller(Protocol):
         ...
 
 
-class PastRun:
-    """Stands for a run in its futures that have ended, which belong to it and must not keep it."""
+class RunLink:
+    """Leads from futures to the run that they belong to, until it is over: one that is kept must not keep the run.
 
-    __slots__ = ()
+    Attributes:
+        run: The run; None once it is over.
+    """
 
-    @property
-    def past(self) -> PastRun:
-        """It is one already."""
-        return self
+    __slots__ = ("run",)
 
-    def cancel(self, _: Future[Any]) -> bool:
-        """It is too late."""
-        return False
-
-    def note_waiter(self, _: Future[Any]) -> None:
-        """There is nothing to wait for."""
+    def __init__(self, run: Canceller) -> None:
+        self.run: Canceller | None = run
 
 
 class Future(asyncio.Future[R]):
@@ -87,7 +76,7 @@ class Future(asyncio.Future[R]):
 
     def __init__(  # noqa: PLR0917 - by position, which takes less time
         self,
-        run: Canceller,
+        run: RunLink,
         task: Any,
         function: Callable[..., R],
         args: tuple[Any, ...],
@@ -96,7 +85,7 @@ class Future(asyncio.Future[R]):
         call: Call | None = None,
     ) -> None:
         _init(self, loop=loop)
-        self._run: Canceller = run
+        self._run: RunLink = run
         self.task: Any = task  # a Task, which is a layer above
         self.function: Callable[..., R] = function
         self.args: tuple[Any, ...] = args
@@ -147,11 +136,14 @@ class Future(asyncio.Future[R]):
         Returns:
             False if the future had ended before.
         """
-        return not self.done() and self._run.cancel(self)
+        run = self._run.run  # read once: the run may end on the loop's thread meanwhile
+        return run is not None and not self.done() and run.cancel(self)
 
     def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
         """Call `fn` with this future, through the loop, when it has ended; as `await` does."""
-        self._run.note_waiter(self)
+        run = self._run.run
+        if run is not None and not self.done():
+            run.note_waiter(self)
         super().add_done_callback(fn, context=context)
 
     def result(self) -> R:
@@ -186,9 +178,9 @@ class Future(asyncio.Future[R]):
         """Refused, as `set_result` is."""
         self.set_result(exception)  # type: ignore[arg-type]
 
-    def is_of(self, run: Canceller) -> bool:
+    def is_of(self, run: RunLink) -> bool:
         """Whether it was submitted in this run."""
-        return self._run.past is run.past
+        return self._run is run
 
     def as_argument(self) -> R:
         """This future, for type checkers: as an argument it stands for its result, and so it is typed as that.
@@ -202,16 +194,13 @@ class Future(asyncio.Future[R]):
     def mark_cancelled(self) -> None:
         """Set the future to cancelled, without notifying anyone. For the run only."""
         super().cancel()
-        self._run = self._run.past
 
     def succeed(self, result: R) -> None:
         """Set the result. For the run only."""
-        self._run = self._run.past
         _set_result(self, result)
 
     def fail(self, error: BaseException) -> None:
         """Set the exception. For the run only."""
-        self._run = self._run.past
         if isinstance(error, StopIteration):
             # In a coroutine that awaits this future it would look like the coroutine's own end, so asyncio refuses it.
             stand_in = RuntimeError(f"the computed function raised {error!r}")

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 _BY = b'"by":'
 """In the heads of records of what callbacks did."""
 
-_INPUTS = frozenset({Kind.RESULT, Kind.EXCEPTION, Kind.LOST, Kind.TIMER, Kind.STEP, Kind.REQUEST})
+_INPUTS = frozenset({Kind.RESULT, Kind.LOST, Kind.TIMER, Kind.STEP, Kind.REQUEST})
 """Records of these kinds are of inputs."""
 
-_EITHER = frozenset({Kind.SUBMISSION, Kind.NOTE, Kind.CANCELLED, Kind.STOP})
-"""Records of these kinds are of inputs, or of what a callback did: these have a `by`."""
+_EITHER = frozenset({Kind.SUBMISSION, Kind.NOTE, Kind.CANCELLED, Kind.EXCEPTION, Kind.STOP})
+"""Records of these kinds are of inputs, or of what a callback did, or what followed from it: these have a `by`."""
 
 Void = list[tuple[int, int]]
 """Ranges of numbers of records, first and last ones included."""

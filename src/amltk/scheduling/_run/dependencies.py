@@ -15,7 +15,7 @@ from amltk.scheduling.future import FUTURES, DependentFuture, Future
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from amltk.scheduling.future import Canceller
+    from amltk.scheduling.future import RunLink
 
 _SETS: frozenset[type] = frozenset({set, frozenset})
 
@@ -31,7 +31,7 @@ _result = asyncio.Future.result
 
 
 class Uncomputed(Work[Any]):
-    """Stands for an executor's future of a call that no executor is given, since a result that it needs is not there."""
+    """Stands for the executor's future of a call that no executor is given, since it lacks a result that it needs."""
 
 
 class Dependencies:
@@ -40,12 +40,10 @@ class Dependencies:
     Owns the calls that wait. What it does takes time in proportion to the futures among arguments, each once.
 
     Attributes:
-        used: Whether any call of the run has futures among its arguments.
         looked_at: The types of arguments that are futures, or may contain some; exactly these.
     """
 
     def __init__(self) -> None:
-        self.used: bool = False
         self._foreign: frozenset[type] = frozenset(_foreign_types())
         self._wanted: frozenset[type] = FUTURES | self._foreign | _SETS
         self.looked_at: frozenset[type] = self._wanted | CONTAINERS
@@ -57,7 +55,7 @@ class Dependencies:
         """Say who goes on with a call that waits no more; called for each, in the order of submission."""
         self._on_ready = on_ready
 
-    def find(self, args: tuple[Any, ...], kwargs: dict[str, Any], run: Canceller) -> list[Future[Any]]:
+    def find(self, args: tuple[Any, ...], kwargs: dict[str, Any], run: RunLink) -> list[Future[Any]]:
         """The futures among arguments: those themselves, and what is in lists, tuples and dicts, at any depth.
 
         Raises:
@@ -86,6 +84,10 @@ class Dependencies:
         self._needed[future] = dict.fromkeys(needed)
         for other in self._needed[future]:
             self._dependants.setdefault(other, {})[future] = None
+
+    def are_on(self, future: Future[Any]) -> bool:
+        """Whether a call waits for this one."""
+        return future in self._dependants
 
     def note_end(self, future: Future[Any]) -> None:
         """Note that a call has ended, and that its callbacks know it: calls go on that have waited for nothing else.
@@ -182,8 +184,9 @@ def _foreign_types() -> Iterator[type]:
         yield distributed.Future
 
 
-def _with_subclasses(kind: type) -> Iterator[type]:
+def _with_subclasses(kind: type[Any]) -> Iterator[type]:
     if kind not in FUTURES:
         yield kind
-        for subclass in kind.__subclasses__():
+        subclasses: list[type[Any]] = kind.__subclasses__()
+        for subclass in subclasses:
             yield from _with_subclasses(subclass)

@@ -318,6 +318,7 @@ class Run:
         if self._timeout is not None:
             self._timeout.cancel()
         self._inbox.close()
+        self.submissions.close()
         self._backend.release()
         self._refresher.stop()
         _clock.release(self)

@@ -43,7 +43,8 @@ class Settlement:
 
     Attributes:
         hooks: The reviews by plugins, and the futures that they hold back.
-        awaited: The futures that are awaited.
+        followed: The futures of which something waits for the end: for each, whether a coroutine does. Others are
+            those that calls depend on, and the calls that do.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Settlement:
         repeat: Callable[[Future[Any], Call], bool],
     ) -> None:
         self._turns = context.turns
+        self._inbox = context.inbox
         self._backend = context.backend
         self._is_in_loop = context.backend.is_in_loop
         self._options = context.options
@@ -67,7 +69,7 @@ class Settlement:
         self._tell = delivery.tell
         self._end_requests = end_requests
         self._waiting = waiting
-        self.awaited: set[Future[Any]] = set()
+        self.followed: dict[Future[Any], bool] = {}
         self.hooks: OutcomeHooks = OutcomeHooks(
             context.loop,
             context.inbox,
@@ -121,9 +123,8 @@ class Settlement:
     def _conclude(self, future: Future[Any], result: Any, error: BaseException | None) -> None:
         """Deliver the ending of a future."""
         was_running = self._lifecycle.running
-        if self.awaited and future in self.awaited:
-            self.awaited.remove(future)
-            self._turns.expect_steps()
+        if self.followed and future in self.followed:
+            self._note_end(future)
         if future.cancelled():
             self._end_cancelled(future)
         elif error is None:
@@ -134,10 +135,15 @@ class Settlement:
             self._end_requests.attempt(future.call.end, f"teardown of a plugin of {future.task.name}")
             future.call = None  # a reference cycle: must not wait for the garbage collector
         future.work = None
-        if self._dependencies.used:
-            self._dependencies.note_end(future)
         if not self._pending_calls:
             self._waiting.check_empty(due=was_running)
+
+    def _note_end(self, future: Future[Any]) -> None:
+        """Have what waits for this end go on, once callbacks know it."""
+        if self.followed.pop(future):
+            self._turns.expect_steps()
+        if future.is_dependent or self._dependencies.are_on(future):
+            self._inbox.put(self._dependencies.note_end, future)
 
     def _end_with_result(self, future: Future[Any], result: Any) -> None:
         self._pending_calls.results += 1

@@ -12,7 +12,7 @@ from amltk._shield import shielded
 from amltk.scheduling._run.dependencies import Uncomputed, error_of, has_failed, with_results
 from amltk.scheduling._run.dispatch import NOTHING
 from amltk.scheduling.events import callback_name
-from amltk.scheduling.future import DependentFuture, Future, PastRun
+from amltk.scheduling.future import DependentFuture, Future, RunLink
 from amltk.scheduling.scheduler_events import SchedulerEvents as Events
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class Submissions:
 
     Owns the way of a call until the executor has it; from then on `PendingCalls` has the future and `Settlement` ends
     it. A call that needs the results of others is accepted and announced like any other, and goes on to the executor
-    when they have ended. `submit`, `cancel` and `running_calls` may be called from any thread; everything else on the loop's thread.
+    when they have ended. `submit`, `cancel` and `running_calls` may be called from any thread; everything else on the
+    loop's thread.
 
     Args:
         context: The run.
@@ -40,9 +41,6 @@ class Submissions:
         end_requests: Is told of an executor that is broken.
         settlement: Ends futures.
         observers: Called with every call that is submitted to the executor.
-
-    Attributes:
-        past: As in `Canceller`.
     """
 
     def __init__(
@@ -65,12 +63,16 @@ class Submissions:
         self._end_requests = end_requests
         self._settle = settlement.settle
         self._hooks = settlement.hooks
-        self._awaited = settlement.awaited
+        self._followed = settlement.followed
         self._observers = observers
-        self.past: PastRun = PastRun()
-        self._dependencies = dependencies = context.dependencies
-        self._looked_at = dependencies.looked_at
-        dependencies.connect(lambda future: self._inbox.put(self.go_on, future))
+        self._link = RunLink(self)
+        self._dependencies = context.dependencies
+        self._without_futures = context.dependencies.looked_at.isdisjoint
+        context.dependencies.connect(lambda future: self._inbox.put(self.go_on, future))
+
+    def close(self) -> None:
+        """Let the futures that are kept lead here no more: the run is over."""
+        self._link.run = None
 
     def move_here(self) -> None:
         """Make this the loop's thread. Not while the loop is running."""
@@ -86,13 +88,15 @@ class Submissions:
         call: Call | None = None,
     ) -> Future[Any]:
         """Accept a submission. `task` is None or its `Task`; `call` is the call as its plugins have prepared it."""
-        if not self._looked_at.isdisjoint(map(type, args)) or (
-            kwargs and not self._looked_at.isdisjoint(map(type, kwargs.values()))
+        if not self._without_futures(map(type, args)) or (
+            kwargs and not self._without_futures(map(type, kwargs.values()))
         ):
-            needed = self._dependencies.find(args, kwargs, self)
+            needed = self._dependencies.find(args, kwargs, self._link)
             if needed:
-                return self._submit_dependent(DependentFuture(self, task, fn, args, kwargs, self._loop, call), needed)
-        future = Future(self, task, fn, args, kwargs, self._loop, call)
+                dependent: DependentFuture[Any] = DependentFuture(self._link, task, fn, args, kwargs, self._loop, call)
+                dependent.depend_on(needed)
+                return self._submit_dependent(dependent)
+        future = Future(self._link, task, fn, args, kwargs, self._loop, call)
         if get_ident() == self._thread:
             if not self._lifecycle.running:
                 self._lifecycle.check_running(f"submit {callback_name(fn)}")
@@ -128,16 +132,14 @@ class Submissions:
     @shielded
     def note_waiter(self, future: Future[Any]) -> None:
         """Note that a future is awaited: what awaits it continues before the next input is handled."""
-        self._awaited.add(future)
+        self._followed[future] = True
 
     def running_calls(self) -> list[Future[Any]] | None:
         """Carry out `Scheduler.running_calls`."""
         works = self._backend.running_calls(self._pending_calls.oldest)
         return None if works is None else self._pending_calls.behind(works)
 
-    def _submit_dependent(self, future: DependentFuture[Any], needed: list[Future[Any]]) -> Future[Any]:
-        future.depend_on(needed)
-        self._dependencies.used = True
+    def _submit_dependent(self, future: DependentFuture[Any]) -> Future[Any]:
         if get_ident() == self._thread:
             self._lifecycle.check_running(f"submit {callback_name(future.function)}")
             self._accept_dependent(future)
@@ -150,19 +152,25 @@ class Submissions:
         return future
 
     def _accept_dependent(self, future: DependentFuture[Any]) -> None:
+        """Accept a call that needs the results of others. Raises if it cannot be."""
         self._pending_calls.wait(future)
 
     def _wait_for_dependencies(self, future: DependentFuture[Any]) -> None:
         """Announce a call that was accepted, and let it go on when nothing that it needs is still to come."""
         if future.call is not None:
             future.call.future = future
-        self._announce_submission(future, future.args, future.kwargs)
+        self._announce(self._submitted, future, (), NOTHING)
+        if future.task is not None:
+            self._announce(future.task.channels.submitted, future, future.args, future.kwargs)
         # Those whose end is being told right now, by a callback of which this may be, have their results.
-        unended, ended = [], []
+        unended: list[Future[Any]] = []
+        ended: list[Future[Any]] = []
         for needed in future.dependencies:
             (unended if self._pending_calls.has(needed) else ended).append(needed)
         hopeless = any(map(has_failed, ended))
         self._dependencies.hold(future, () if hopeless else unended)
+        for followed in (future, *unended):
+            self._followed.setdefault(followed, False)
         if hopeless or not unended or future.cancelled():
             self.go_on(future)
 
@@ -243,18 +251,15 @@ class Submissions:
             for observer in self._observers:
                 observer(future, args, kwargs)
             if (call is None or call.attempt == 1) and not future.is_dependent:
-                self._announce_submission(future, args, kwargs)
+                self._announce(self._submitted, future, (), NOTHING)
+                if future.task is not None:
+                    self._announce(future.task.channels.submitted, future, args, kwargs)
             work.add_done_callback(self._put_work)
         except BaseException as error:
             # It was accepted, so it needs an ending, which nothing else will deliver.
             self._inbox.put(self._settle, work, error)
             if not isinstance(error, Exception):
                 raise
-
-    def _announce_submission(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._announce(self._submitted, future, (), NOTHING)
-        if future.task is not None:
-            self._announce(future.task.channels.submitted, future, args, kwargs)
 
     def _announce(
         self, channel: Channel, future: Future[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
