@@ -9,6 +9,7 @@ import operator
 import threading
 import weakref
 from concurrent.futures import BrokenExecutor
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,8 @@ class Manual:
 
     def run(self, *steps: Callable[[], Any], **options: Any) -> ExitState:
         """Make these steps, the first in `@start`, each when nothing happens any more."""
-        for number, step in enumerate(steps):
+        self.scheduler.on_start(steps[0])
+        for number, step in enumerate(steps[1:], 1):
             self.scheduler.on_start(lambda number=number, step=step: self.scheduler.call_later(number, step))
         default = {"display": False, "on_exception": "continue", "on_cancelled": "continue", "timeout": 1000}
         return run_in_virtual_time(self.scheduler.async_run(**default | options))
@@ -161,7 +163,9 @@ def test_a_future_that_has_a_result_is_passed_at_once() -> None:
         run.second.submit(future)
         run.second.submit("other")
 
-    run.run(lambda: run.first.submit(1), lambda: run.executor.finish(0, 2), lambda: [run.executor.finish(n) for n in (1, 2)])
+    run.run(
+        lambda: run.first.submit(1), lambda: run.executor.finish(0, 2), lambda: [run.executor.finish(n) for n in (1, 2)]
+    )
     assert run.given == [(1,), (2,), ("other",)]
 
 
@@ -196,17 +200,19 @@ def test_ten_thousand(how: str) -> None:
 def test_a_fan_out_of_ten_thousand_and_its_failure() -> None:
     """One call that ten thousand wait for: they begin, and fail, in the order of their submission."""
     for fn, ending in ((inc, "result"), (fail, "exception")):
+        scheduler = Scheduler(SimulatedExecutor(1, outcome=operator.call))
+        first, second = scheduler.task(fn), scheduler.task(same)
+        scheduler.on_start(partial(_fan_out, first, second))
         ended: list[int] = []
-
-        def start(scheduler: Scheduler, fn: Any = fn, ending: str = ending, ended: list[int] = ended) -> None:
-            one = scheduler.submit(fn, 0)
-            task = scheduler.task(same)
-            task.on(ending)(lambda future, _: ended.append(future.number))
-            for _ in range(10_000):
-                task.submit(one)
-
-        simulate(start)
+        second.on(ending)(lambda future, _, ended=ended: ended.append(future.number))
+        run_in_virtual_time(scheduler.async_run(display=False, on_exception="continue"))
         assert ended == list(range(1, 10_001))
+
+
+def _fan_out(first: Any, second: Any) -> None:
+    one = first.submit(0)
+    for _ in range(10_000):
+        second.submit(one)
 
 
 # ------------------------------------------------------------------ without a result
@@ -232,9 +238,9 @@ def test_what_waits_for_a_failed_call_is_not_computed() -> None:
         assert future.exception().__cause__ is error
         assert future.exception().number == 0
         assert "needs the result of the call 0, inc(1), which raised ValueError('no')" in str(future.exception())
-    assert run.recorder.names[-12:] == [
-        *("inc:done", "inc:exception"),
-        *(["future-done", "future-exception", "same:done", "same:exception"] * 2)[1:],
+    assert run.recorder.names[-15:] == [
+        *("future-done", "future-exception", "inc:done", "inc:exception"),
+        *["future-done", "future-exception", "same:done", "same:exception"] * 2,
         *("empty", "finishing", "finished"),
     ]
 
@@ -280,7 +286,11 @@ def test_a_future_that_has_failed_already_fails_the_call_by_an_event() -> None:
     got: list[Any] = []
     run.first.on_exception(lambda future, error: got.append(run.second.submit(future)))
     run.first.on_cancelled(lambda future: got.append(run.second.submit(future)))
-    run.run(lambda: [run.first.submit(n) for n in (1, 2)], lambda: run.executor.fail(0, ValueError()), lambda: run.executor.submissions[1].future.cancel())
+    run.run(
+        lambda: [run.first.submit(n) for n in (1, 2)],
+        lambda: run.executor.fail(0, ValueError()),
+        lambda: run.executor.submissions[1].future.cancel(),
+    )
     assert [type(future.exception().__cause__) for future in got] == [ValueError, FutureCancelledError]
     assert run.recorder.names.count("same:exception") == 2
 
@@ -476,7 +486,9 @@ def test_a_future_of_another_scheduler() -> None:
     errors: list[Any] = []
 
     def start(scheduler: Scheduler) -> None:
-        with pytest.raises(ValueError, match=r"inc\(1\).* belongs to another scheduler, or to a run that is over") as raised:
+        with pytest.raises(
+            ValueError, match=r"inc\(1\).* belongs to another scheduler, or to a run that is over"
+        ) as raised:
             scheduler.submit(inc, [other[0]])  # type: ignore[arg-type]
         errors.append(raised.value)
 
@@ -485,7 +497,8 @@ def test_a_future_of_another_scheduler() -> None:
 
     async def two() -> None:
         first, second = (Scheduler(SimulatedExecutor(1, duration=1)) for _ in range(2))
-        second.on_start(lambda: first.call_later(0, lambda: second.submit(inc, first.submit(inc, 1).as_argument())))
+        first.on_start(lambda: other.append(first.submit(inc, 1)))
+        second.on_start(lambda: second.submit(inc, other[1]))
         await asyncio.gather(first.async_run(display=False, timeout=5), second.async_run(display=False, timeout=9))
 
     with pytest.raises(ValueError, match="belongs to another scheduler"):
@@ -673,13 +686,10 @@ def test_async_callbacks() -> None:
     """They await dependent calls like others."""
     got: list[Any] = []
 
-    def start(scheduler: Scheduler) -> None:
-        async def pipeline() -> None:
-            got.append(await scheduler.submit(inc, scheduler.submit(inc, 1).as_argument()))
-            with pytest.raises(DependencyError):
-                await scheduler.submit(inc, scheduler.submit(fail))
-
-        scheduler.call_later(0, pipeline)
+    async def start(scheduler: Scheduler) -> None:
+        got.append(await scheduler.submit(inc, scheduler.submit(inc, 1).as_argument()))
+        with pytest.raises(DependencyError):
+            await scheduler.submit(inc, scheduler.submit(fail))
 
     assert simulate(start).callback_exceptions == 0
     assert got == [3]
@@ -695,7 +705,7 @@ def test_other_threads() -> None:
         for _ in range(500):
             one = scheduler.submit(inc, one.as_argument())
         got.append(one)
-        scheduler.submit(inc, one.as_argument()).cancel()
+        scheduler.submit(inc, one.as_argument()).cancel()  # ends before that which it waits for
         with pytest.raises(TypeError, match="no future of this scheduler"):
             scheduler.submit(same, concurrent.futures.Future())
 

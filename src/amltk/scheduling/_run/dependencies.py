@@ -95,7 +95,7 @@ class Dependencies:
         They do so at once if there is no result: then they cannot be computed.
         """
         for dependency in future.dependencies:
-            if isinstance(dependency, DependentFuture):
+            if isinstance(dependency, DependentFuture) and dependency.done():
                 dependency.loosen()
         has_result = not future.cancelled() and future.exception() is None
         for dependant in self._dependants.pop(future, ()):
