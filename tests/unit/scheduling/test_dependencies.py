@@ -486,9 +486,7 @@ def test_a_future_of_another_scheduler() -> None:
     errors: list[Any] = []
 
     def start(scheduler: Scheduler) -> None:
-        with pytest.raises(
-            ValueError, match=r"inc\(1\).* belongs to another scheduler, or to a run that is over"
-        ) as raised:
+        with pytest.raises(ValueError, match=r"inc\(1\).* belongs to another scheduler, or to a run that") as raised:
             scheduler.submit(inc, [other[0]])  # type: ignore[arg-type]
         errors.append(raised.value)
 
@@ -742,10 +740,8 @@ def test_results_of_a_map_over_futures() -> None:
     first, second = scheduler.task(inc), scheduler.task(same)
 
     async def program() -> list[Any]:
-        found = []
-        async for call in second.map(first.submit(n) for n in range(4)).results(display=False):
-            found.append((call.args[0].result(), call.result()))
-        return found
+        calls = second.map(first.submit(n) for n in range(4)).results(display=False)
+        return [(call.args[0].result(), call.result()) async for call in calls]
 
     assert run_in_virtual_time(program()) == [(n, n) for n in range(1, 5)]
 

@@ -1,4 +1,4 @@
-"""Random graphs of calls, some of which fail or are cancelled: each ends once, and begins when what it needs has ended."""
+"""Random graphs of calls, some of which fail or are cancelled: each ends once, and begins after what it needs."""
 
 from __future__ import annotations
 
