@@ -72,7 +72,7 @@ def test_a_future_in_an_object() -> None:
     """It cannot be sent to a worker: the error says which call it is of, where it is, and what to do instead."""
     scheduler = Scheduler(ProcessPool(1))
     scheduler.on_start(lambda: scheduler.submit(work, SimpleNamespace(model=scheduler.submit(work, 7))))
-    what = r"args\[0\]\.model.* the future of work\(7\) cannot be sent .* pass it as an argument of its own"
+    what = r"args\[0\]\.model.*the future of work\(7\) cannot be sent .* pass it as an argument of its own"
     with pytest.raises(TypeError, match=what):
         scheduler.run()
     scheduler = Scheduler.with_sequential()
