@@ -289,7 +289,7 @@ class DependentFuture(Future[R]):
         self._loosened: bool = False
 
     @property
-    def args(self) -> tuple[Any, ...]:
+    def args(self) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleVariableOverride] - read and set alike
         """As in `Future`."""
         return replaced(self._given, _PAST, PastFuture.kept_or_past) if self._loosened else self._given
 

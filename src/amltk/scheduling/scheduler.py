@@ -112,8 +112,8 @@ class Scheduler(Runs, Factories):
         `@future-submitted` is delivered, then exactly one ending: `@future-done` with `@future-result` or
         `@future-exception`, or else `@future-cancelled`. Prefer a `Task`, which has events for one function only.
 
-        A future of this run among the arguments, or in a list, tuple or dict there, is computed first, and `fn` receives
-        its result. If there is none, the call ends with a `DependencyError` and is not computed.
+        A future of this run among the arguments, or in a list, tuple or dict there, is computed first, and `fn`
+        receives its result. If there is none, the call ends with a `DependencyError` and is not computed.
 
         Returns:
             The future. It can be cancelled and inspected, and `async def` callbacks can await it.

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from amltk._notes import safe_repr
 from amltk.exceptions import DependencyError, FutureCancelledError
 from amltk.scheduling._nested import CONTAINERS, find, replaced
+from amltk.scheduling.executors.execution_info import ExecutionInfo
+from amltk.scheduling.executors.light_future import LightFuture
 from amltk.scheduling.future import FUTURES, DependentFuture, Future
 
 if TYPE_CHECKING:
@@ -30,8 +32,11 @@ SHOWN = 3
 _result = asyncio.Future.result
 
 
-class Uncomputed(Work[Any]):
+class Uncomputed(LightFuture[Any]):
     """Stands for the executor's future of a call that no executor is given, since it lacks a result that it needs."""
+
+    execution_info: ExecutionInfo = ExecutionInfo()
+    """It never began."""
 
 
 class Dependencies:

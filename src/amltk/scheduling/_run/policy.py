@@ -66,7 +66,10 @@ class ExceptionPolicy:
 
     def decide_again(self, exception: BaseException) -> Reaction:
         """The reaction to one that follows from another, to which the run has reacted: only a type named counts."""
-        return next((reaction for kind, reaction in self._by_type if kind is type(exception)), "continue")
+        for kind, reaction in self._by_type:
+            if kind is type(exception):
+                return reaction
+        return "continue"
 
 
 _OUTCOME = "_amltk_outcome"

@@ -196,9 +196,9 @@ class Submissions:
         else:
             work.set_exception(error)
         self._pending_calls.enter(work, future)
+        self._inbox.put(self._settle, work)
         for observer in self._observers:
             observer(future, future.args, future.kwargs)
-        self._inbox.put(self._settle, work)
 
     def _hand_over(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Submit to the executor. What that raises goes to the submitter: the submission was not accepted."""

@@ -195,7 +195,11 @@ class JournaledSubmissions(Submissions):
         recorder, journal = self._recorder, self._recorder.journal
         was_new = self._accepted.pop(future, None)
         if not journal.recording or (was_new is not None and not journal.replaying):
-            super()._hand_over(future, args, kwargs)
+            result = None if was_new is not False else journal.recorded_results.of_number(future.number)
+            if result is None:
+                super()._hand_over(future, args, kwargs)
+            else:  # recorded in a branch that the program has left since
+                self._enter_recorded(future, args, kwargs, result)
             return
         action = _submission(future, args, kwargs, journal)
         if journal.replaying:
@@ -203,13 +207,18 @@ class JournaledSubmissions(Submissions):
             self._enter(PlaceholderFuture(), future, args, kwargs)
             recorder.expect(future, is_new=is_new)
         elif not future.is_dependent and (result := journal.recorded_results.of_call(action)) is not None:
-            work = PlaceholderFuture()
-            self._enter(work, future, args, kwargs)
             recorder.do(action)
-            work.set_result(_load_result(result, future))
+            self._enter_recorded(future, args, kwargs, result)
         else:
             super()._hand_over(future, args, kwargs)
             recorder.do(action)
+
+    def _enter_recorded(
+        self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: bytes
+    ) -> None:
+        work = PlaceholderFuture()
+        self._enter(work, future, args, kwargs)
+        work.set_result(_load_result(result, future))
 
     def hand_over_expected(self, futures: Iterable[tuple[Future[Any], bool]]) -> None:
         """Have computed what was submitted in the replay and has no outcome.
