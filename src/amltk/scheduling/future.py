@@ -289,12 +289,12 @@ class DependentFuture(Future[R]):
         self._loosened: bool = False
 
     @property
-    def args(self) -> tuple[Any, ...]:  # pyright: ignore[reportIncompatibleVariableOverride] - read and set alike
+    def args(self) -> tuple[Any, ...]:
         """As in `Future`."""
         return replaced(self._given, _PAST, PastFuture.kept_or_past) if self._loosened else self._given
 
     @args.setter
-    def args(self, given: tuple[Any, ...]) -> None:
+    def args(self, given: tuple[Any, ...]) -> None:  # pyright: ignore[reportIncompatibleVariableOverride] - as the field
         self._given: tuple[Any, ...] = given
 
     @property
