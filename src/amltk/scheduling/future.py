@@ -279,14 +279,18 @@ class DependentFuture(Future[R]):
     future of a chain would keep the results of all.
     """
 
-    __slots__ = ("_given", "_loosened", "_needed")
+    __slots__ = ("_given", "_loosened", "_needed", "are_results_passed")
 
     is_dependent = True
+
+    are_results_passed: bool
+    """Whether its call, as plugins have prepared it, has results in place of futures by now."""
 
     def depend_on(self, futures: list[Future[Any]]) -> None:
         """Say which futures are among its arguments. For the run only, as the following ones."""
         self._needed: tuple[Future[Any], ...] | tuple[PastFuture, ...] = tuple(futures)
         self._loosened: bool = False
+        self.are_results_passed = False
 
     @property
     def args(self) -> tuple[Any, ...]:

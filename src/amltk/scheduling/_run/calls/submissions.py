@@ -236,10 +236,12 @@ class Submissions:
         future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a call, those that its plugins have prepared as well, with results in place of futures."""
-        if not future.is_dependent:
+        if not isinstance(future, DependentFuture):
             return args, kwargs
-        if future.call is not None:
-            future.call.args, future.call.kwargs = with_results(future.call.args, future.call.kwargs)
+        call = future.call
+        if call is not None and not future.are_results_passed:
+            call.args, call.kwargs = with_results(call.args, call.kwargs)
+            future.are_results_passed = True
         return with_results(args, kwargs)
 
     def _enter(self, work: Work[Any], future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
