@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,6 +29,14 @@ node = st.fixed_dictionaries(
 )
 
 cancellation = st.tuples(st.integers(0, 8), st.integers(0, 30))  # when, and which
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_slice() -> Iterator[None]:
+    """Let a run handle what there is without a look at the clock: it decides in which order timers of one time come."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("amltk.scheduling._loop.inbox.MAX_SLICE_SECONDS", math.inf)
+        yield
 
 
 class Graph:
