@@ -29,6 +29,9 @@ write."""
 DEEPEST = 2
 """How many nested containers are shown at most."""
 
+_FUTURES = "amltk.scheduling.future"
+"""The module of futures, a layer above."""
+
 _BRACKETS: dict[type, tuple[str, str]] = {list: ("[", "]"), tuple: ("(", ")"), set: ("{", "}"), dict: ("{", "}")}
 
 
@@ -73,6 +76,8 @@ def _in_short(value: Any, depth: int) -> str:
         return f"<int of {value.bit_length():,} bits>"
     if isinstance(shape := getattr(value, "shape", None), tuple) and not isinstance(value, type):
         return _array(value, shape)
+    if kind.__module__ == _FUTURES:
+        return str(value.in_short())  # its repr has a label in it, with its own arguments
     if isinstance(name := getattr(value, "__qualname__", None), str):
         return name.rpartition("<locals>.")[2]  # a function or a class
     if getattr(kind, "__repr__", None) is object.__repr__:

@@ -64,7 +64,29 @@ class ExecutorShutdownError(SchedulerError, RuntimeError):
 
 
 class FutureCancelledError(SchedulerError, CancelledError):
-    """A future was cancelled by something other than the end of the run, and `on_cancelled="raise"` was set."""
+    """A future was cancelled by something other than the end of the run, and `on_cancelled="raise"` was set.
+
+    It is also the `__cause__` of a `DependencyError` that follows from a cancellation.
+    """
+
+
+class DependencyError(SchedulerError, RuntimeError):
+    """A call was not computed, since a call whose result is among its arguments has none.
+
+    `__cause__` is what that call has raised, or a `FutureCancelledError` if it was cancelled. If it was not computed
+    either, this is about the call where it began, and so is `__cause__`.
+
+    It comes as the outcome of the call that needs the result, in `@exception`; `submit` does not raise it. A `Retry`
+    makes no other attempt. The policies `on_exception` and `on_cancelled` have been applied to the call where it began,
+    and are not applied again, unless `on_exception` is a mapping that has `DependencyError` among its keys.
+
+    Attributes:
+        number: The number of the call where it began.
+    """
+
+    def __init__(self, message: str = "", *, number: int = -1) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 class MissingExtraError(SchedulerError, ImportError):

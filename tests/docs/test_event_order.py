@@ -99,6 +99,13 @@ way('the first of two calls raises, `on_exception="end"`')(lambda: failing("end"
 way('the first of two calls raises, `on_exception="raise"`')(lambda: failing("raise"))
 
 
+@way('the first of two calls raises, the second needs its result, `on_exception="continue"`')
+def what_follows() -> Row:
+    play = Play(0)
+    play.scheduler.on_start(lambda: play.scheduler.submit(lambda _: None, play.scheduler.submit(compute)))
+    return play.at(1, play.executor.fail, 0, ValueError("no")).run(on_exception="continue")
+
+
 @way("the only call raises")
 def only_one_raises() -> Row:
     play = Play(1)

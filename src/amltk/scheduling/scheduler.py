@@ -129,12 +129,16 @@ class Scheduler(Runs, Factories):
         `@future-submitted` is delivered, then exactly one ending: `@future-done` with `@future-result` or
         `@future-exception`, or else `@future-cancelled`. Prefer a `Task`, which has events for one function only.
 
+        A future of this run among the arguments, or in a list, tuple or dict there, is computed first, and `fn`
+        receives its result. If there is none, the call ends with a `DependencyError` and is not computed.
+
         Returns:
             The future. It can be cancelled and inspected, and `async def` callbacks can await it.
 
         Raises:
             SchedulerNotRunningError: Before `@start`, or after the end was requested.
-            TypeError: `fn` is not callable, or is an `async def`.
+            TypeError: `fn` is not callable, or is an `async def`; or an argument is another library's future.
+            ValueError: A future among the arguments is not of this run.
         """
         check_computable(fn, "fn")
         return self.submit_for(None, fn, args, kwargs)

@@ -173,11 +173,17 @@ class Task(Emitter, Generic[P, R, S_co]):
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> S_co:
         """Submit a call of the function. May be called from any thread while the scheduler is running.
 
+        A future of this run among the arguments, or in a list, tuple or dict there, is computed first, and the function
+        receives its result. If there is none, the call ends with a `DependencyError` and is not computed. Type checkers
+        want `future.as_argument()`.
+
         Returns:
             The future, or None if a plugin held the submission back; the plugin emits an event that says why.
 
         Raises:
             SchedulerNotRunningError: Before `@start`, or after the end was requested.
+            TypeError: An argument is another library's future.
+            ValueError: A future among the arguments is not of this run.
         """
         if not self.plugins:
             return self.scheduler.submit_for(self, self.function, args, kwargs)  # type: ignore[return-value]
@@ -235,7 +241,8 @@ class Task(Emitter, Generic[P, R, S_co]):
         one by one in a plain loop: `for call in task.map(configs).results(): ...`.
 
         A call that a `Limiter` with `on_limit="queue"` keeps counts as pending. A call that a plugin refuses is offered
-        again when another call has ended. Once the run is about to end no further item is taken.
+        again when another call has ended. Once the run is about to end no further item is taken. Items may be futures,
+        or contain them, as the arguments of `submit`.
 
         Args:
             *iterables: The arguments of the function, one iterable for each; stops at the shortest.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import threading
@@ -57,6 +58,11 @@ class TaskMap(Generic[R]):
     ) -> None:
         if not iterables:
             raise TypeError("map() needs an iterable of arguments; submit() calls a function without any")
+        if any(isinstance(items, asyncio.Future) for items in iterables):  # asyncio's have an `__iter__`
+            raise TypeError(
+                "map() needs an iterable of arguments, not a future of one: call it in a callback of @result"
+                " (task.on_result), with the result; the items of an iterable may be futures"
+            )
         in_flight = check_optional_count("in_flight", in_flight)
         if unpack not in {None, "args", "kwargs"}:
             raise ValueError(f"unpack={unpack!r}: must be 'args', 'kwargs' or None")
@@ -321,7 +327,7 @@ class TaskMap(Generic[R]):
                     f" the argument names of {self.task.name} to values"
                 )
             return (), dict(arguments)
-        if isinstance(arguments, str | Mapping) or not isinstance(arguments, Iterable):
+        if isinstance(arguments, str | Mapping | asyncio.Future) or not isinstance(arguments, Iterable):
             raise TypeError(
                 f"unpack='args': an item is {safe_repr(arguments)}, which is not a tuple of arguments of"
                 f" {self.task.name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -67,11 +68,12 @@ def test_a_function_with_explained_options_stays_what_it_is() -> None:
         function(b=1)
 
 
-def test_a_future_as_an_argument() -> None:
-    """It cannot be sent to a worker: the error says which call it is of, and what to do instead."""
+def test_a_future_in_an_object() -> None:
+    """It cannot be sent to a worker: the error says which call it is of, where it is, and what to do instead."""
     scheduler = Scheduler(ProcessPool(1))
-    scheduler.on_start(lambda: scheduler.submit(work, scheduler.submit(work, 7)))
-    with pytest.raises(TypeError, match=r"the future of work\(7\) cannot be sent .* in a callback of @result"):
+    scheduler.on_start(lambda: scheduler.submit(work, SimpleNamespace(model=scheduler.submit(work, 7))))
+    what = r"args\[0\]\.model.*the future of work\(7\) cannot be sent .* pass it as an argument of its own"
+    with pytest.raises(TypeError, match=what):
         scheduler.run()
     scheduler = Scheduler.with_sequential()
     scheduler.on_start(lambda: pickle.dumps(scheduler.submit(work)))

@@ -23,13 +23,13 @@ _BY = b'"by":'
 _INPUTS = frozenset(
     map(
         int,
-        (Kind.RESULT, Kind.EXCEPTION, Kind.LOST, Kind.TIMER, Kind.STEP, Kind.REQUEST, Kind.MESSAGE, Kind.WAKEUP),
+        (Kind.RESULT, Kind.LOST, Kind.TIMER, Kind.STEP, Kind.REQUEST, Kind.MESSAGE, Kind.WAKEUP),
     )
 )
 """Records of these kinds are of inputs."""
 
-_EITHER = frozenset(map(int, (Kind.SUBMISSION, Kind.NOTE, Kind.CANCELLED, Kind.STOP)))
-"""Records of these kinds are of inputs, or of what a callback did: these have a `by`."""
+_EITHER = frozenset(map(int, (Kind.SUBMISSION, Kind.NOTE, Kind.CANCELLED, Kind.EXCEPTION, Kind.STOP)))
+"""Records of these kinds are of inputs, or of what a callback did, or what followed from it: these have a `by`."""
 
 _SESSION, _SUBMISSION, _STOP = map(int, (Kind.SESSION, Kind.SUBMISSION, Kind.STOP))  # members are slow to reach
 _INLINE = int(Place.INLINE)

@@ -378,6 +378,8 @@ def description(record: Record) -> str:
         return f"call {record.call} is {head.get('task')}{head.get('arguments')}"
     if record.kind == Kind.CANCELLED:
         return f"call {record.call} is cancelled"
+    if record.kind == Kind.EXCEPTION:
+        return f"call {record.call} is not computed"
     if record.kind == Kind.NOTE:
         return f"once({head.get('task')}) is called"
     return f"the run is asked to end ({head.get('code')})"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from amltk.scheduling._admission.pools import Pools
     from amltk.scheduling._loop.inbox import Inbox
     from amltk.scheduling._loop.turns import Turns
+    from amltk.scheduling._run.dependencies import Dependencies
     from amltk.scheduling._run.lifecycle import RunLifecycle
     from amltk.scheduling._run.pending_calls import PendingCalls
     from amltk.scheduling._run.policy import RunOptions
@@ -30,6 +31,7 @@ class RunContext:
         backend: The executor and how to terminate it.
         options: The user's options.
         pending_calls: The submissions that have not ended.
+        dependencies: Those of them that wait for the results of others.
         lifecycle: The phase of the run, and why it ends.
         channel: Returns the channel of an event of the scheduler.
         pools: What calls may have to wait for.
@@ -42,6 +44,7 @@ class RunContext:
     backend: ExecutorAdapter
     options: RunOptions
     pending_calls: PendingCalls
+    dependencies: Dependencies
     lifecycle: RunLifecycle
     channel: Callable[[Event[..., Any]], Channel]
     pools: Pools

@@ -18,7 +18,8 @@ class PendingCalls:
     Invariant: `accepted == results + exceptions + cancelled + len(self)`, after every call.
 
     A submission is *pending* while the executor has it. It is *waiting* before that, if it was submitted from another
-    thread, and while plugins review the outcome of an attempt. Every operation takes constant time.
+    thread or needs the results of others, and while plugins review the outcome of an attempt. Every operation takes
+    constant time.
 
     Owns the numbers and the counts. Changed on the loop's thread only, but for `wait`, which the lock of `RunLifecycle`
     guards; may be read from any thread.
@@ -86,6 +87,10 @@ class PendingCalls:
     def of(self, work: Work[Any]) -> Future[Any] | None:
         """The pending future for a future of the executor; None if it has ended, or is unknown."""
         return self._pending.get(work)
+
+    def has(self, future: Future[Any]) -> bool:
+        """Whether an accepted submission has not ended."""
+        return future in self._waiting or (future.work is not None and self._pending.get(future.work) is future)
 
     def exchange(self, future: Future[Any], work: Work[Any]) -> None:
         """Note that another future of the executor stands for a pending submission, which becomes the latest one."""

@@ -64,6 +64,13 @@ class ExceptionPolicy:
                 return reaction
         return self._otherwise
 
+    def decide_again(self, exception: BaseException) -> Reaction:
+        """The reaction to one that follows from another, to which the run has reacted: only a type named counts."""
+        for kind, reaction in self._by_type:
+            if kind is type(exception):
+                return reaction
+        return "continue"
+
 
 _OUTCOME = "_amltk_outcome"
 

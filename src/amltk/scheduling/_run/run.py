@@ -19,6 +19,7 @@ from amltk.scheduling._loop.turns import Turns
 from amltk.scheduling._run.calls.settlement import Settlement
 from amltk.scheduling._run.calls.submissions import Submissions
 from amltk.scheduling._run.context import RunContext
+from amltk.scheduling._run.dependencies import Dependencies
 from amltk.scheduling._run.dispatch import NOTHING, Delivery
 from amltk.scheduling._run.end_requests import EndRequests
 from amltk.scheduling._run.lifecycle import Phase, RunLifecycle
@@ -83,6 +84,7 @@ class Run:
     Attributes:
         loop: The loop on whose thread everything is delivered.
         pending_calls: The submissions that have not ended.
+        dependencies: Those of them that wait for the results of others.
         lifecycle: The phase of the run, and why it ends.
         resources: What plugins share during this run.
         submissions: Takes calls to the executor.
@@ -117,6 +119,7 @@ class Run:
         self._announced = False  # @finishing was delivered
         turns = parts.turns()
         self._inbox = inbox = parts.inbox(self.loop, turns)
+        self.dependencies: Dependencies = Dependencies()
         context = RunContext(
             self.loop,
             turns,
@@ -124,6 +127,7 @@ class Run:
             backend,
             options,
             self.pending_calls,
+            self.dependencies,
             self.lifecycle,
             emitter.channel,
             pools or Pools(),
@@ -349,6 +353,7 @@ class Run:
         if self._timeout is not None:
             self._timeout.cancel()
         self._inbox.close()
+        self.submissions.close()
         self._backend.release()
         self._refresher.stop()
         _clock.release(self)

@@ -30,6 +30,8 @@ class Limiter(HoldingPlugin):
     keeps it and submits it as soon as there is room; kept submissions stay in order, and later ones queue behind them.
     Submissions beyond `max_calls` can never be made, so they are dropped in both cases.
 
+    A call that waits for the futures among its arguments is pending, and counts, from its submission on.
+
     Submissions still kept when a run ends are submitted in the next run, after `@start`.
 
     Args:

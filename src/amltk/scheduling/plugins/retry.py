@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from amltk._checks import as_whole, check_between, check_count, check_seconds
-from amltk.exceptions import ResourceUnavailableError, WorkerLostError
+from amltk.exceptions import DependencyError, ResourceUnavailableError, WorkerLostError
 from amltk.scheduling.events import Event
 from amltk.scheduling.plugin import PassingPlugin
 
@@ -22,14 +22,19 @@ if TYPE_CHECKING:
     from amltk.types import Duration
 
 
+_NEVER = (BrokenExecutor, DependencyError, ResourceUnavailableError)
+"""What another attempt would end with as well."""
+
+
 class Retry(PassingPlugin):
     """Has a call that failed computed again; to the outside it is one submission with one future and one ending.
 
     Exceptions of the function and lost workers are counted separately. A lost worker is not the call's fault, so the
     call is retried at once; after an exception it is retried after a wait, which grows by `factor` with each failure of
     the call. Waits are timers of the run's loop. Once a stop is requested, no further attempt begins: the last failure
-    is the outcome. Errors that break the executor are never retried, nor are those that a `Memo` has kept, nor
-    resources that can never be granted.
+    is the outcome. Errors that break the executor are never retried, nor are those that a `Memo` has kept, nor a
+    `DependencyError` or a `ResourceUnavailableError`. Where futures were submitted as arguments, each attempt is given
+    their results.
 
     `@retry` is emitted before each further attempt, and `@gave-up` before the `@exception` of a call that has used up
     its attempts. Other plugins follow each attempt.
@@ -115,9 +120,7 @@ class Retry(PassingPlugin):
         error = outcome.error
         if attempts.call.answer is not None:
             return None  # it was not computed, and would be the same once more
-        if error is None or isinstance(error, BrokenExecutor | ResourceUnavailableError):
-            return None
-        if not isinstance(error, (WorkerLostError, *self.on)):
+        if error is None or isinstance(error, _NEVER) or not isinstance(error, (WorkerLostError, *self.on)):
             return None
         attempts.note(error)
         task = attempts.call.task

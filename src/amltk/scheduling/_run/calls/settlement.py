@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from amltk._notes import add_note, safe_repr
 from amltk.exceptions import FutureCancelledError
 from amltk.scheduling._run.calls.outcome_hooks import OutcomeHooks
+from amltk.scheduling._run.dependencies import Uncomputed
 from amltk.scheduling._run.policy import note_outcome
 from amltk.scheduling.call import Outcome
 from amltk.scheduling.exit_state import ExitState
@@ -42,7 +43,8 @@ class Settlement:
 
     Attributes:
         hooks: The reviews by plugins, and the futures that they hold back.
-        awaited: The futures that are awaited.
+        followed: The futures of which something waits for the end: for each, whether a coroutine does. Others are
+            those that calls depend on, and the calls that do.
     """
 
     def __init__(
@@ -54,18 +56,20 @@ class Settlement:
         repeat: Callable[[Future[Any], Call], bool],
     ) -> None:
         self._turns = context.turns
+        self._inbox = context.inbox
         self._backend = context.backend
         self._is_in_loop = context.backend.is_in_loop
         self._options = context.options
         self._lifecycle = context.lifecycle
         self._pending_calls = context.pending_calls
+        self._dependencies = context.dependencies
         self._channel = context.channel
         self._done = context.channel(Events.FUTURE_DONE)
         self._result = context.channel(Events.FUTURE_RESULT)
         self._tell = delivery.tell
         self._end_requests = end_requests
         self._waiting = waiting
-        self.awaited: set[Future[Any]] = set()
+        self.followed: dict[Future[Any], bool] = {}
         self.hooks: OutcomeHooks = OutcomeHooks(
             context.loop,
             context.inbox,
@@ -119,9 +123,8 @@ class Settlement:
     def _conclude(self, future: Future[Any], result: Any, error: BaseException | None) -> None:
         """Deliver the ending of a future."""
         was_running = self._lifecycle.running
-        if self.awaited and future in self.awaited:
-            self.awaited.remove(future)
-            self._turns.expect_steps()
+        if self.followed and future in self.followed:
+            self._note_end(future)
         if future.cancelled():
             self._end_cancelled(future)
         elif error is None:
@@ -134,6 +137,13 @@ class Settlement:
         future.work = None
         if not self._pending_calls:
             self._waiting.check_empty(due=was_running)
+
+    def _note_end(self, future: Future[Any]) -> None:
+        """Have what waits for this end go on, once callbacks know it."""
+        if self.followed.pop(future):
+            self._turns.expect_steps()
+        if future.is_dependent or self._dependencies.are_on(future):
+            self._inbox.put(self._dependencies.note_end, future)
 
     def _end_with_result(self, future: Future[Any], result: Any) -> None:
         self._pending_calls.results += 1
@@ -161,7 +171,8 @@ class Settlement:
             return  # it was killed, or is not waited for
         if isinstance(error, BrokenExecutor):
             self._end_requests.executor_broke(error)
-        reaction = self._options.on_exception.decide(error)
+        policy = self._options.on_exception
+        reaction = policy.decide_again(error) if type(future.work) is Uncomputed else policy.decide(error)
         if reaction != "continue":
             # Not logged if an earlier exception is kept: the events have delivered it.
             label = future.label

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from amltk._notes import safe_repr
 from amltk._shield import shielded
 from amltk.scheduling._run.calls.admission import Admission, StandIn
+from amltk.scheduling._run.dependencies import Uncomputed, error_of, has_failed, with_results
 from amltk.scheduling._run.dispatch import NOTHING
 from amltk.scheduling.events import callback_name
-from amltk.scheduling.future import Future
+from amltk.scheduling.future import DependentFuture, Future, RunLink
 from amltk.scheduling.scheduler_events import SchedulerEvents as Events
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ class Submissions:
     """Makes the future of each submission and has the executor compute it. Carries out cancellations.
 
     Owns the way of a call until the executor has it; from then on `PendingCalls` has the future and `Settlement` ends
-    it. `submit`, `cancel` and `running_calls` may be called from any thread; everything else on the loop's thread.
+    it. A call that needs the results of others is accepted and announced like any other, and goes on to the executor
+    when they have ended. `submit`, `cancel` and `running_calls` may be called from any thread; everything else on the
+    loop's thread.
 
     Args:
         context: The run.
@@ -50,6 +53,7 @@ class Submissions:
         observers: Called with every call that is submitted to the executor.
 
     Attributes:
+        link: Leads from futures here.
         holds: What may hold a call back before the executor gets it, in the order in which it gets through.
     """
 
@@ -73,11 +77,19 @@ class Submissions:
         self._end_requests = end_requests
         self._settle = settlement.settle
         self._hooks = settlement.hooks
-        self._awaited = settlement.awaited
+        self._followed = settlement.followed
         self._observers = observers
+        self.link: RunLink = RunLink(self)
         self._pools = context.pools
         self._admission = Admission(context, end_requests)
-        self.holds: list[Hold] = [self._admission]
+        self._dependencies = context.dependencies
+        self.holds: list[Hold] = [context.dependencies, self._admission]
+        self._without_futures = context.dependencies.looked_at.isdisjoint
+        context.dependencies.connect(lambda future: self._inbox.put(self.go_on, future))
+
+    def close(self) -> None:
+        """Let the futures that are kept lead here no more: the run is over."""
+        self.link.run = None
 
     def move_here(self) -> None:
         """Make this the loop's thread. Not while the loop is running."""
@@ -93,7 +105,15 @@ class Submissions:
         call: Call | None = None,
     ) -> Future[Any]:
         """Accept a submission. `task` is None or its `Task`; `call` is the call as its plugins have prepared it."""
-        future = Future(self, task, fn, args, kwargs, self._loop, call)
+        if not self._without_futures(map(type, args)) or (
+            kwargs and not self._without_futures(map(type, kwargs.values()))
+        ):
+            needed = self._dependencies.find(args, kwargs, self.link)
+            if needed:
+                dependent: DependentFuture[Any] = DependentFuture(self.link, task, fn, args, kwargs, self._loop, call)
+                dependent.depend_on(needed)
+                return self._submit_dependent(dependent)
+        future = Future(self.link, task, fn, args, kwargs, self._loop, call)
         if get_ident() == self._thread:
             if not self._lifecycle.running:
                 self._lifecycle.check_running(f"submit {callback_name(fn)}")
@@ -113,6 +133,9 @@ class Submissions:
             return False  # it ended meanwhile
         work = future.work
         future.mark_cancelled()
+        if self._dependencies.take(future):
+            self._end_uncomputed(future)
+            return True
         if self._hooks.drop(future):
             return True
         # The ending is caused by this call, it is not an input. Work that cannot be cancelled runs on; its future ends
@@ -126,7 +149,7 @@ class Submissions:
     @shielded
     def note_waiter(self, future: Future[Any]) -> None:
         """Note that a future is awaited: what awaits it continues before the next input is handled."""
-        self._awaited.add(future)
+        self._followed[future] = True
 
     def running_calls(self) -> list[Future[Any]] | None:
         """Carry out `Scheduler.running_calls`."""
@@ -178,6 +201,67 @@ class Submissions:
             return self._admission.obtain(future, args, kwargs)
         return self._backend.submit_call(call)
 
+    def _submit_dependent(self, future: DependentFuture[Any]) -> Future[Any]:
+        if get_ident() == self._thread:
+            self._lifecycle.check_running(f"submit {callback_name(future.function)}")
+            self._accept_dependent(future)
+            self._wait_for_dependencies(future)
+        else:
+            self._lifecycle.accept(
+                lambda: f"submit {callback_name(future.function)}", lambda: self._accept_dependent(future)
+            )
+            self._inbox.put(self._wait_for_dependencies, future)
+        return future
+
+    def _accept_dependent(self, future: DependentFuture[Any]) -> None:
+        """Accept a call that needs the results of others. Raises if it cannot be."""
+        self._pending_calls.wait(future)
+
+    def _wait_for_dependencies(self, future: DependentFuture[Any]) -> None:
+        """Announce a call that was accepted, and let it go on when nothing that it needs is still to come."""
+        if future.call is not None:
+            future.call.future = future
+        self._announce(self._submitted, future, (), NOTHING)
+        if future.task is not None:
+            self._announce(future.task.channels.submitted, future, future.args, future.kwargs)
+        # Those whose end is being told right now, by a callback of which this may be, have their results.
+        unended: list[Future[Any]] = []
+        ended: list[Future[Any]] = []
+        for needed in future.dependencies:
+            (unended if self._pending_calls.has(needed) else ended).append(needed)
+        hopeless = any(map(has_failed, ended))
+        self._dependencies.hold(future, () if hopeless else unended)
+        for followed in (future, *unended):
+            self._followed.setdefault(followed, False)
+        if hopeless or not unended or future.cancelled():
+            self.go_on(future)
+
+    def go_on(self, future: Future[Any]) -> None:
+        """Have a call computed whose dependencies have ended, or end it if it cannot be."""
+        if not self._dependencies.take(future):
+            return  # it was cancelled meanwhile
+        if future.cancelled() or self._lifecycle.abandoning:
+            self._end_uncomputed(future)
+        elif (error := error_of(future)) is not None:
+            self._end_uncomputed(future, error)
+        else:
+            self.hand_over_accepted(future, future.args, future.kwargs)
+
+    def _end_uncomputed(self, future: Future[Any], error: BaseException | None = None) -> None:
+        """End a call that the executor was not given, because of an error; as cancelled if there is none.
+
+        This is caused by the end of another call, or by a callback: it is not an input.
+        """
+        work = Uncomputed()
+        if error is None:
+            work.cancel()
+        else:
+            work.set_exception(error)
+        self._pending_calls.enter(work, future)
+        self._inbox.put(self._settle, work)
+        for observer in self._observers:
+            observer(future, future.args, future.kwargs)
+
     def _hand_over(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Submit to the executor. What that raises goes to the submitter: the submission was not accepted."""
         try:
@@ -203,18 +287,31 @@ class Submissions:
     def hand_over_accepted(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Submit to the executor what was accepted before, so that any error becomes its outcome.
 
-        For what another thread submitted, and for another attempt.
+        For what another thread submitted, for what has waited for other calls, and for another attempt.
         """
         stand_in: Work[Any] = Work()
         if future.cancelled() or self._lifecycle.abandoning:
             stand_in.cancel()
         else:
             try:
-                self._hand_over(future, args, kwargs)
+                self._hand_over(future, *self._with_results(future, args, kwargs))
                 return
             except BaseException as error:  # noqa: BLE001 - it becomes the outcome of the future
                 stand_in.set_exception(error)
         self._enter(stand_in, future, args, kwargs)
+
+    @staticmethod
+    def _with_results(
+        future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call, those that its plugins have prepared as well, with results in place of futures."""
+        if not isinstance(future, DependentFuture):
+            return args, kwargs
+        call = future.call
+        if call is not None and not future.are_results_passed:
+            call.args, call.kwargs = with_results(call.args, call.kwargs)
+            future.are_results_passed = True
+        return with_results(args, kwargs)
 
     def _enter(self, work: Work[Any], future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._pending_calls.enter(work, future)
@@ -224,7 +321,7 @@ class Submissions:
                 call.future = future
             for observer in self._observers:
                 observer(future, args, kwargs)
-            if call is None or call.attempt == 1:
+            if (call is None or call.attempt == 1) and not future.is_dependent:
                 self._announce(self._submitted, future, (), NOTHING)
                 if future.task is not None:
                     self._announce(future.task.channels.submitted, future, args, kwargs)

@@ -203,7 +203,9 @@ class FromOutside:
                 del self._waiting[live]
                 return live
             if task is not None:
-                asked.future = Future(self._run.submissions, task, task.function, given[0], given[1], self._run.loop)
+                asked.future = Future(
+                    self._run.submissions.link, task, task.function, given[0], given[1], self._run.loop
+                )
             self._told.add(asked)
         return asked
 

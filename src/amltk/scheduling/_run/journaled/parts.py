@@ -8,15 +8,17 @@ from amltk._labels import call_label
 from amltk._shield import shielded
 from amltk.exceptions import JournalUnsupportedError
 from amltk.journal.kinds import Kind
+from amltk.journal.reference import CallReference
 from amltk.scheduling._journal.action import Action
 from amltk.scheduling._journal.placeholder import PlaceholderFuture
-from amltk.scheduling._journal.values import dump, load
+from amltk.scheduling._journal.values import dump, dump_error, load
 from amltk.scheduling._loop.timers import Timer, Timers
+from amltk.scheduling._nested import replaced
 from amltk.scheduling._run.calls.submissions import Submissions
 from amltk.scheduling._run.end_requests import EndRequests
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.exit_state import ExitState
-from amltk.scheduling.future import Future
+from amltk.scheduling.future import FUTURES, Future
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from amltk.scheduling._journal.run_journal import RunJournal
     from amltk.scheduling._run.journaled.input_recorder import InputRecorder
     from amltk.scheduling.call import Call
+    from amltk.scheduling.future import DependentFuture
 
 Code = ExitState.Code
 
@@ -135,6 +138,7 @@ class JournaledSubmissions(Submissions):
     def __init__(self, recorder: InputRecorder, *args: Any) -> None:
         super().__init__(*args)
         self._recorder = recorder
+        self._accepted: dict[Future[Any], bool] = {}  # and recorded; whether for the first time
 
     @shielded
     def submit(
@@ -156,7 +160,12 @@ class JournaledSubmissions(Submissions):
             check_plugins(task)
         recorder = self._recorder
         if recorder.journal.recording and recorder.is_outside():
-            return recorder.from_outside.submit(Future(self, task, fn, args, kwargs, self._loop, call))
+            if self._dependencies.find(args, kwargs, self.link):
+                raise JournalUnsupportedError(
+                    f"cannot submit {callback_name(fn)} with futures as arguments from outside of the run's callbacks:"
+                    " with journal=, that cannot be recorded. Emit an event instead, and submit it in its callback"
+                )
+            return recorder.from_outside.submit(Future(self.link, task, fn, args, kwargs, self._loop, call))
         return super().submit(task, fn, args, kwargs, call)
 
     def running_calls(self) -> list[Future[Any]] | None:
@@ -180,28 +189,52 @@ class JournaledSubmissions(Submissions):
         """Carry out a `cancel` from outside of callbacks, as an input."""
         return super().cancel(future)
 
+    def _accept_dependent(self, future: DependentFuture[Any]) -> None:
+        """As in `Submissions`: the submission is what is recorded; that it goes on later follows from other records."""
+        if self._recorder.journal.recording:
+            action = _submission(future, future.args, future.kwargs, self._recorder.journal)
+            self._accepted[future] = self._recorder.do(action)
+        super()._accept_dependent(future)
+
+    def _end_uncomputed(self, future: Future[Any], error: BaseException | None = None) -> None:
+        """As in `Submissions`. It follows from other records as well, but readers of the journal want to know."""
+        super()._end_uncomputed(future, error)
+        self._accepted.pop(future, None)
+        if error is not None and self._recorder.journal.recording:
+            self._recorder.do(_failure(future, error))
+
     def _hand_over(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         recorder, journal = self._recorder, self._recorder.journal
-        if not journal.recording:
-            super()._hand_over(future, args, kwargs)
+        was_new = self._accepted.pop(future, None)
+        if not journal.recording or (was_new is not None and not journal.replaying):
+            result = None if was_new is not False else journal.recorded_results.of_number(future.number)
+            if result is None:
+                super()._hand_over(future, args, kwargs)
+            else:  # recorded in a branch that the program has left since
+                self._enter_recorded(future, args, kwargs, result)
             return
         action = _submission(future, args, kwargs, journal)
         if journal.replaying:
             self._admission.check(future)  # what was refused then is refused again; nothing waits
-            is_new = recorder.do(action)
+            is_new = recorder.do(action) if was_new is None else was_new
             self._enter(PlaceholderFuture(), future, args, kwargs)
             recorder.replayer.expect(future, is_new=is_new)
-        elif (result := journal.recorded_results.of_call(action)) is not None:
-            work = PlaceholderFuture()
-            self._enter(work, future, args, kwargs)
+        elif not future.is_dependent and (result := journal.recorded_results.of_call(action)) is not None:
             recorder.do(action)
-            work.set_result(_load_result(result, future))
+            self._enter_recorded(future, args, kwargs, result)
         else:
             super()._hand_over(future, args, kwargs)
             recorder.do(action)
 
     def _tell_waiting(self, future: Future[Any]) -> None:
         """In a run with a journal, nothing: whether a call waits depends on more than what is recorded."""
+
+    def _enter_recorded(
+        self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: bytes
+    ) -> None:
+        work = PlaceholderFuture()
+        self._enter(work, future, args, kwargs)
+        work.set_result(_load_result(result, future))
 
     def hand_over_expected(self, futures: Iterable[tuple[Future[Any], bool]]) -> None:
         """Have computed what was submitted in the replay and has no outcome.
@@ -213,11 +246,10 @@ class JournaledSubmissions(Submissions):
         for future, is_new in futures:
             args, kwargs = future.args, future.kwargs
             action = _submission(future, args, kwargs, journal)
-            result = (
-                journal.recorded_results.of_call(action)
-                if is_new
-                else journal.recorded_results.of_number(future.number)
-            )
+            if not is_new:
+                result = journal.recorded_results.of_number(future.number)
+            else:  # the numbers of those that it depends on need not be those of another branch
+                result = None if future.is_dependent else journal.recorded_results.of_call(action)
             if result is not None:
                 assert isinstance(future.work, PlaceholderFuture)
                 future.work.set_result(_load_result(result, future))
@@ -234,7 +266,7 @@ class JournaledSubmissions(Submissions):
     def _exchange(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         work: Any = PlaceholderFuture()
         try:
-            work = self._obtain(future, args, kwargs)
+            work = self._obtain(future, *self._with_results(future, args, kwargs))
         except BaseException as error:  # noqa: BLE001 - it becomes the outcome of the future
             work.set_exception(error)
         self._pending_calls.exchange(future, work)
@@ -249,12 +281,26 @@ def _submission(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, An
     """The action of a submission, whose future may have no number yet."""
     name = callback_name(future.function) if future.task is None else future.task.name
     number = future.number if future.number >= 0 else journal.numbers.following
+    if future.is_dependent:
+        args = replaced(future.args, FUTURES, _reference)
+        kwargs = replaced(future.kwargs, FUTURES, _reference)
     value = dump((args, kwargs), lambda: f"what is submitted, {call_label(name, args, kwargs)},")
 
     def label() -> str:
         return f"call {number} is {name}{call_label('', args, kwargs)}"
 
     return Action(Kind.SUBMISSION, number, {"task": name}, value, (args, kwargs), label)
+
+
+def _reference(future: Future[Any]) -> CallReference:
+    return CallReference(future.number)
+
+
+def _failure(future: Future[Any], error: BaseException) -> Action:
+    """The action of ending a call that was not computed."""
+    number = future.number
+    head = {"type": type(error).__name__, "message": str(error)}
+    return Action(Kind.EXCEPTION, number, head, dump_error(error), None, lambda: f"call {number} is not computed")
 
 
 def check_plugins(task: Any) -> None:

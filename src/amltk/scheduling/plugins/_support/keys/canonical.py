@@ -20,6 +20,7 @@ from types import BuiltinFunctionType, FunctionType, GenericAlias, MappingProxyT
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from amltk.scheduling.future import FUTURES
 from amltk.scheduling.plugins._support.keys.names import full_name
 
 if TYPE_CHECKING:
@@ -92,6 +93,10 @@ def _digest(value: Any) -> bytes:
         from amltk.scheduling.plugins._support.keys import data
 
         return data.digest_data(value, _digest)
+    if cls in FUTURES:
+        raise UnkeyedError(
+            "a future, whose result is not known yet (await it before, or submit this call in a callback of @result)"
+        )
     raise UnkeyedError(f"a value of type {cls.__module__}.{cls.__qualname__}")
 
 
