@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import time
 from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from amltk import _clock
 from amltk._shield import shielded
 from amltk.exceptions import JournalError, JournalUnsupportedError
 from amltk.journal.kinds import Kind
@@ -140,7 +140,7 @@ class JournaledRun(Run):
         """Suspend the run before the end of the batch job that this process runs in."""
         before, end = self.journal.suspend_before, job_end()
         if before is not None and end is not None:
-            delay = max(0.0, end - before - time.time())
+            delay = max(0.0, end - before - _clock.now())
             self._suspension = self.loop.call_later(delay, self.end_requests.leave, f"{JOB_END} is near: suspended")
 
     @shielded
