@@ -30,9 +30,10 @@ class SumPool:
     __slots__ = ("free", "largest", "name", "total")
 
     def __init__(self, name: str, total: int) -> None:
-        self.name = name
-        self.total = total
-        self.free = self.largest = total
+        self.name: str = name
+        self.total: int = total
+        self.free: int = total
+        self.largest: int = total
 
     def why_never(self, units: int) -> str:
         """Why an amount can never be granted; empty if it can."""
