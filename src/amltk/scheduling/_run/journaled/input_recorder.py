@@ -143,7 +143,7 @@ class InputRecorder:
     def find(self, action: Action) -> Record | None:
         """The record of what a callback does; None if it is done for the first time. Raises as `do` does."""
         try:
-            return self.journal.recorded(action)
+            return self.journal.comparison.recorded(action)
         except JournalMismatchError as error:
             self.refuse(error)
             raise

@@ -207,7 +207,7 @@ class JournaledSubmissions(Submissions):
         recorder, journal = self._recorder, self._recorder.journal
         was_new = self._accepted.pop(future, None)
         if not journal.recording or (was_new is not None and not journal.replaying):
-            result = None if was_new is not False else journal.recorded_results.of_number(future.number)
+            result = None if was_new is not False else journal.comparison.recorded_results.of_number(future.number)
             if result is None:
                 super()._hand_over(future, args, kwargs)
             else:  # recorded in a branch that the program has left since
@@ -219,7 +219,7 @@ class JournaledSubmissions(Submissions):
             is_new = recorder.do(action) if was_new is None else was_new
             self._enter(PlaceholderFuture(), future, args, kwargs)
             recorder.replayer.expect(future, is_new=is_new)
-        elif not future.is_dependent and (result := journal.recorded_results.of_call(action)) is not None:
+        elif not future.is_dependent and (result := journal.comparison.recorded_results.of_call(action)) is not None:
             recorder.do(action)
             self._enter_recorded(future, args, kwargs, result)
         else:
@@ -247,9 +247,9 @@ class JournaledSubmissions(Submissions):
             args, kwargs = future.args, future.kwargs
             action = _submission(future, args, kwargs, journal)
             if not is_new:
-                result = journal.recorded_results.of_number(future.number)
+                result = journal.comparison.recorded_results.of_number(future.number)
             else:  # the numbers of those that it depends on need not be those of another branch
-                result = None if future.is_dependent else journal.recorded_results.of_call(action)
+                result = None if future.is_dependent else journal.comparison.recorded_results.of_call(action)
             if result is not None:
                 assert isinstance(future.work, PlaceholderFuture)
                 future.work.set_result(_load_result(result, future))

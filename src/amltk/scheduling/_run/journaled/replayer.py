@@ -37,6 +37,7 @@ class Replayer:
     def __init__(self, recorder: InputRecorder) -> None:
         self._recorder = recorder
         self._journal = recorder.journal
+        self._comparison = recorder.journal.comparison
         self._run: JournaledRun
         self._inbox: JournaledInbox
         self._requests: JournaledEndRequests
@@ -82,7 +83,7 @@ class Replayer:
         """
         told = self._journal.playback.next_input()
         if told is not None:
-            if self._sure_timers is None and self._journal.is_behind_forgotten(told.record.number):
+            if self._sure_timers is None and self._comparison.is_behind_forgotten(told.record.number):
                 self._sure_timers = self._timers.made
             self._readers[told.record.kind](told)
         elif self._is_at_end():
@@ -95,7 +96,7 @@ class Replayer:
     def _is_at_end(self) -> bool:
         if self._run.lifecycle.running or self._run.pending_calls or self._recorder.from_outside.n_waiting:
             return False
-        self._journal.check_all_done()
+        self._comparison.check_all_done()
         return self._journal.is_finished()
 
     def _go_live(self) -> None:
@@ -137,7 +138,7 @@ class Replayer:
             self._again(told, self._recorder.foreign.end, *found)
         else:
             name = told.record.head.get("task")
-            self._journal.differ_in_input(told, f"once({name}) has ended", "it was not called")
+            self._comparison.differ_in_input(told, f"once({name}) has ended", "it was not called")
 
     def _tell_message(self, told: RecordedInput) -> None:
         record = told.record
@@ -147,24 +148,24 @@ class Replayer:
             self._again(told, self._run.tell_heard, heard)
         else:
             kind = record.head["message"]
-            self._journal.differ_in_input(told, f"call {record.call} sends a message ({kind})", "it has no comm")
+            self._comparison.differ_in_input(told, f"call {record.call} sends a message ({kind})", "it has no comm")
 
     def _check_submitted(self, told: RecordedInput) -> None:
         call = told.record.call
         if call is not None and call >= self._journal.numbers.following:
-            self._journal.differ_in_input(told, f"call {call} has ended", "it was not submitted")
+            self._comparison.differ_in_input(told, f"call {call} has ended", "it was not submitted")
 
     def _tell_timer(self, told: RecordedInput) -> None:
         number = told.record.head["timer"]
         if self._sure_timers is not None and number >= self._sure_timers:
             # Callbacks that had answered the failure may have made others: this may be another one by now.
-            self._journal.differ_in_input(told, f"timer {number} of call_later has fired", "it may be another one")
+            self._comparison.differ_in_input(told, f"timer {number} of call_later has fired", "it may be another one")
             return
         timer = self._timers.take(number)
         if timer is not None:
             self._again(told, self._timers.call, timer)
         elif number >= self._timers.made:
-            self._journal.differ_in_input(told, f"timer {number} of call_later has fired", "there is none")
+            self._comparison.differ_in_input(told, f"timer {number} of call_later has fired", "there is none")
 
     def _tell_step(self, told: RecordedInput) -> None:
         name, step = self._take_step(told.record.head["step"])
@@ -172,13 +173,13 @@ class Replayer:
             self._ends_to_come.discard(name)
             self._recorder.events_told += name.startswith("event")
             self._again(told, *step)
-        elif name.startswith("answered") and (not self._journal.goes_further or name in self._ends_to_come):
+        elif name.startswith("answered") and (not self._comparison.goes_further or name in self._ends_to_come):
             self._journal.playback.put_back(told)
             self._inbox.wait_for_step(name)
-        elif name == END or self._journal.goes_further:
-            self._journal.leave_out(told.record)
+        elif name == END or self._comparison.goes_further:
+            self._comparison.leave_out(told.record)
         else:
-            self._journal.differ_in_input(told, f"the run goes on with its step {name!r}", "there is none")
+            self._comparison.differ_in_input(told, f"the run goes on with its step {name!r}", "there is none")
 
     def _take_step(self, name: str) -> tuple[str, Any]:
         """Take a step, which may have another name in the replay: there messages hold all ends of calls back."""
@@ -199,12 +200,12 @@ class Replayer:
             if not run.lifecycle.running or (run.has_nothing_to_do() and not self._recorder.from_outside.n_waiting):
                 self._again(told, requests.exhausted)
             else:
-                self._journal.leave_out(record)
+                self._comparison.leave_out(record)
         elif code == Code.TIMEOUT.name:
             if not run.lifecycle.running or run.is_up_at(told.alive):
                 self._again(told, requests.time_is_up)
             else:
-                self._journal.leave_out(record)
+                self._comparison.leave_out(record)
         else:
             value = self._journal.playback.value(record)
             error = None if value is None else load(value, lambda: "the exception given to stop()")
@@ -218,7 +219,9 @@ class Replayer:
                 self._again(told, self._recorder.from_outside.carry_out, asked)
             else:
                 of = record.head["of"]
-                self._journal.differ_in_input(told, f"another thread submits a call of {of}", "there is no such task")
+                self._comparison.differ_in_input(
+                    told, f"another thread submits a call of {of}", "there is no such task"
+                )
             return
         assert record.call is not None
         future, _ = self._expected.get(record.call, (None, False))
