@@ -27,7 +27,6 @@ from amltk.scheduling.executors.process_pool._engine.life import OPEN, Life
 from amltk.scheduling.executors.process_pool._engine.loop_driver import LoopDriver
 from amltk.scheduling.executors.process_pool._engine.pool_thread import PoolThread
 from amltk.scheduling.executors.process_pool._engine.wakeups import ThreadWakeup, WakeupSocketpair
-from amltk.scheduling.executors.process_pool._io.slow_pickling import SlowPickling
 from amltk.scheduling.executors.process_pool._io.worker_io import WorkerIO
 from amltk.scheduling.executors.process_pool._state.dispatcher import Dispatcher
 from amltk.scheduling.executors.process_pool._state.lock_order import Level, PoolLocks
@@ -69,7 +68,6 @@ class Engine:
             own=[*self._wakeup.sockets, *self._thread_wakeup.sockets],
         )
         self._manager = WorkerManager(pool, starts)
-        self._pickling = SlowPickling(self._io, lock, wake=self._wakeup.set, on_error=self._fail)
         self._exchange = Exchange(
             self._dispatcher,
             self._io,
@@ -79,7 +77,6 @@ class Engine:
             locks=self._locks,
             lock=lock,
             needs_manager=self._manager.needed,
-            pickling=self._pickling,
         )
         self._thread = PoolThread(
             self._exchange,
@@ -95,9 +92,6 @@ class Engine:
     def broken(self) -> PoolBrokenError | None:
         """Why the pool is broken; None if it is not."""
         return self._exchange.broken
-
-    def _fail(self, error: BaseException) -> None:
-        self._exchange.fail(error)
 
     # ------------------------------------------------------------------ calls
 
@@ -272,7 +266,7 @@ class Engine:
             return
         self.close(cancel=True)
         self._unless_held(self._kill_workers)
-        self._pickling.is_late = True  # what takes long to unpickle is not waited for
+        self._exchange.pickling.is_late = True  # what takes long to unpickle is not waited for
         self._thread_wakeup.set()
         self.join()
 

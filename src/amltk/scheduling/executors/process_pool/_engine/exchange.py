@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.process_pool._engine.life import OPEN, Life
 from amltk.scheduling.executors.process_pool._io.pace import QUICK_SECONDS
+from amltk.scheduling.executors.process_pool._io.slow_pickling import SlowPickling
 from amltk.scheduling.executors.process_pool._state.lock_order import Level
 from amltk.scheduling.executors.process_pool._state.outcomes import tell
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from amltk.scheduling.executors.process_pool._engine.wakeups import ThreadWakeup, WakeupSocketpair
-    from amltk.scheduling.executors.process_pool._io.slow_pickling import SlowPickling
     from amltk.scheduling.executors.process_pool._io.worker_io import WorkerIO
     from amltk.scheduling.executors.process_pool._state.dispatcher import Dispatcher
     from amltk.scheduling.executors.process_pool._state.lock_order import PoolLocks
@@ -62,7 +62,6 @@ class Exchange:
         locks: Makes the pool's locks.
         lock: The pool's lock of the level `STATE`.
         needs_manager: Whether the workers' manager has something to do at once; called under the lock.
-        pickling: Pickles what may take long.
 
     Attributes:
         pid: The process that has the workers.
@@ -86,7 +85,6 @@ class Exchange:
         locks: PoolLocks,
         lock: Any,
         needs_manager: Callable[[], bool],
-        pickling: SlowPickling,
     ) -> None:
         self.pid: int = os.getpid()
         self.lock: Any = lock
@@ -101,7 +99,7 @@ class Exchange:
         self._dispatcher = dispatcher
         self._io = io
         self._packer = io.packer
-        self.pickling: SlowPickling = pickling
+        self.pickling: SlowPickling = SlowPickling(io, lock, wake=wakeup.set, on_error=self.fail)
         self._selector = selector
         self._wakeup = wakeup
         self._thread_wakeup = thread_wakeup
