@@ -71,6 +71,9 @@ class Run:
     Owns its parts, the timeout and the display. The parts say themselves which threads may call them; the methods of
     the run may be called from any thread where they say so, and else on the loop's thread.
 
+    It has more than 25 methods because it is the one face of a run: for the scheduler, for plugins, for signal handlers
+    and for executors that compute on its loop. Most of them pass a request on to one of its parts.
+
     Args:
         emitter: The emitter of the scheduler's events.
         backend: The executor and how to terminate it.
@@ -235,6 +238,7 @@ class Run:
 
     # ------------------------------------------------------------------ on the loop's thread
 
+    @shielded
     def deliver(self, heard: Heard, *, at_once: bool = False) -> None:
         """Deliver a message of a running call, as an input. Its follower hears nothing after a second interrupt.
 
