@@ -86,16 +86,20 @@ def most_traced() -> int:
 
 
 @pytest.fixture
-def in_rounds(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Counter[str]]:
+def is_pickled_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is given to the threads for slow pickling but what is pickled for the first time."""
+    monkeypatch.setattr("amltk.scheduling.executors.process_pool._engine.exchange.QUICK_SECONDS", GUARD)
+    monkeypatch.setattr("amltk.scheduling.executors.process_pool._io.pace.QUICK_SECONDS", GUARD)
+
+
+@pytest.fixture
+def in_rounds(monkeypatch: pytest.MonkeyPatch, is_pickled_quickly: None) -> Callable[[int], Counter[str]]:
     """Counts the calls of the loop's thread while so many tasks at a time are computed, in rounds.
 
     While a round is computed, the loop is held up, so that it finds all outcomes at once. The pool's thread, which
     would step in for it, is made to leave it alone: else who does what would depend on the time that a worker takes.
-    For the same reason nothing is pickled slowly, after the first time.
     """
     monkeypatch.setattr("amltk.scheduling.executors.process_pool._engine.pool_thread.LOOP_IDLE_SECONDS", GUARD)
-    monkeypatch.setattr("amltk.scheduling.executors.process_pool._engine.exchange.QUICK_SECONDS", GUARD)
-    monkeypatch.setattr("amltk.scheduling.executors.process_pool._io.pace.QUICK_SECONDS", GUARD)
 
     def run(in_flight: int) -> Counter[str]:
         with Gate() as gate:
@@ -152,6 +156,7 @@ def test_calls_of_a_task_in_a_pool(in_rounds: Any, at_most: Callable[..., None])
     at_most("calls per task in a pool", cost.total, 80, cost)
 
 
+@pytest.mark.usefixtures("is_pickled_quickly")
 def test_calls_of_a_task_in_a_worker(at_most: Callable[..., None]) -> None:
     """A worker receives a token and sends an outcome for each task; with all the rest that is 21 calls."""
     scheduler = Scheduler.with_processes(1, initializer=begin_to_count)
