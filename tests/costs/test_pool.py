@@ -86,20 +86,23 @@ def most_traced() -> int:
 
 
 @pytest.fixture
-def is_pickled_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is given to the threads for slow pickling but what is pickled for the first time."""
+def only_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is given to the threads for slow pickling but what is pickled for the first time.
+
+    The pool's thread, which would step in for a loop that is held up, is made to leave it alone: else who does what
+    would depend on the time that a worker takes.
+    """
+    monkeypatch.setattr("amltk.scheduling.executors.process_pool._engine.pool_thread.LOOP_IDLE_SECONDS", GUARD)
     monkeypatch.setattr("amltk.scheduling.executors.process_pool._engine.exchange.QUICK_SECONDS", GUARD)
     monkeypatch.setattr("amltk.scheduling.executors.process_pool._io.pace.QUICK_SECONDS", GUARD)
 
 
 @pytest.fixture
-def in_rounds(monkeypatch: pytest.MonkeyPatch, is_pickled_quickly: None) -> Callable[[int], Counter[str]]:
+def in_rounds(only_the_loop: None) -> Callable[[int], Counter[str]]:
     """Counts the calls of the loop's thread while so many tasks at a time are computed, in rounds.
 
-    While a round is computed, the loop is held up, so that it finds all outcomes at once. The pool's thread, which
-    would step in for it, is made to leave it alone: else who does what would depend on the time that a worker takes.
+    While a round is computed, the loop is held up, so that it finds all outcomes at once.
     """
-    monkeypatch.setattr("amltk.scheduling.executors.process_pool._engine.pool_thread.LOOP_IDLE_SECONDS", GUARD)
 
     def run(in_flight: int) -> Counter[str]:
         with Gate() as gate:
@@ -156,7 +159,7 @@ def test_calls_of_a_task_in_a_pool(in_rounds: Any, at_most: Callable[..., None])
     at_most("calls per task in a pool", cost.total, 80, cost)
 
 
-@pytest.mark.usefixtures("is_pickled_quickly")
+@pytest.mark.usefixtures("only_the_loop")
 def test_calls_of_a_task_in_a_worker(at_most: Callable[..., None]) -> None:
     """A worker receives a token and sends an outcome for each task; with all the rest that is 21 calls."""
     scheduler = Scheduler.with_processes(1, initializer=begin_to_count)

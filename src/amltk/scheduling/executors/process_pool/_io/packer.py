@@ -7,7 +7,7 @@ it at once.
 from __future__ import annotations
 
 import pickle
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from amltk._notes import add_note, safe_repr
 from amltk.scheduling.executors._transfer.unpicklable import explain_call
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool._io.link import Link
     from amltk.scheduling.executors.process_pool._pickling.descriptor_lending import Loan
     from amltk.scheduling.executors.process_pool._state.lock_order import PoolLocks
-    from amltk.scheduling.executors.process_pool.future import PoolFuture
 
 
 class Question(NamedTuple):
@@ -42,6 +41,25 @@ class Answer(NamedTuple):
     question: Question
     definition: Definition | None
     payload: bytes
+
+
+class Packable(Protocol):
+    """A call, as far as it is pickled.
+
+    Attributes:
+        fn: The function.
+        args: Its arguments.
+        kwargs: Its keyword arguments.
+        payload: What comes of it; None before.
+    """
+
+    fn: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    payload: Any
+
+
+P = TypeVar("P", bound=Packable)
 
 
 class Packer:
@@ -69,7 +87,7 @@ class Packer:
         """Replace the lock in a forked copy of the process: a thread may hold it that does not exist there."""
         self._lock = self._locks.make(Level.PICKLING)
 
-    def pack(self, calls: Sequence[PoolFuture]) -> list[tuple[PoolFuture, BaseException]]:
+    def pack(self, calls: Sequence[P]) -> list[tuple[P, BaseException]]:
         """Pickle calls.
 
         Returns:
@@ -78,9 +96,7 @@ class Packer:
         with self._lock:
             return self._pack(calls)[0]
 
-    def pack_quick_ones(
-        self, calls: Sequence[PoolFuture]
-    ) -> tuple[list[tuple[PoolFuture, BaseException]], Sequence[PoolFuture]]:
+    def pack_quick_ones(self, calls: Sequence[P]) -> tuple[list[tuple[P, BaseException]], Sequence[P]]:
         """The same for the first calls, as long as that is known to be quick, and nothing else is being pickled.
 
         Returns:
@@ -97,11 +113,9 @@ class Packer:
         """Whether something is being pickled."""
         return bool(self._lock.locked())
 
-    def _pack(
-        self, calls: Sequence[PoolFuture], pace: Pace | None = None
-    ) -> tuple[list[tuple[PoolFuture, BaseException]], Sequence[PoolFuture]]:
-        problems: list[tuple[PoolFuture, BaseException]] = []
-        left: Sequence[PoolFuture] = ()
+    def _pack(self, calls: Sequence[P], pace: Pace | None = None) -> tuple[list[tuple[P, BaseException]], Sequence[P]]:
+        problems: list[tuple[P, BaseException]] = []
+        left: Sequence[P] = ()
         pickler = self._pickler
         defined: Any = None
         definition: Definition | None = None

@@ -25,6 +25,16 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool.future import PoolFuture
 
 
+class _Draft:
+    """A call while it is being pickled: the call itself is sent as soon as it has a payload."""
+
+    def __init__(self, call: PoolFuture) -> None:
+        self.fn: Any = call.fn
+        self.args: tuple[Any, ...] = call.args
+        self.kwargs: dict[str, Any] = call.kwargs
+        self.payload: Any = None
+
+
 class SlowPickling:
     """See the module's docstring. One thread pickles, and another one unpickles.
 
@@ -99,14 +109,15 @@ class SlowPickling:
     # ------------------------------------------------------------------ the jobs
 
     def _pack(self, calls: list[PoolFuture]) -> None:
+        packer = self._io.packer
         for call in calls:
-            fn, began = call.fn, time.monotonic()
-            problems = self._io.packer.pack((call,))
-            self._io.packer.pace.note(fn, time.monotonic() - began)
+            began = time.monotonic()
+            draft = _Draft(call)
+            problems = packer.pack((draft,))
+            packer.pace.note(draft.fn, time.monotonic() - began)  # before the call is sent, and ends
             with self._lock:
-                if call.dropped:
-                    call.payload = None  # it was cancelled meanwhile
-                else:
+                if not call.dropped:  # by a cancellation
+                    call.payload = draft.payload
                     for _, problem in problems:
                         self._io.end(call, problem)
             self._wake()
