@@ -194,12 +194,14 @@ class Submissions:
         """The executor's future for a call, or what stands for it while the call waits."""
         call = future.call
         if call is None:
-            if self._pools.orders_all:
-                return self._admission.obtain(future, args, kwargs)
-            return self._backend.submit(future.function, *args, **kwargs)
-        if (call.demand is not None or self._pools.orders_all) and call.answer is None:
-            return self._admission.obtain(future, args, kwargs)
-        return self._backend.submit_call(call)
+            if not self._pools.orders_all:
+                return self._backend.submit(future.function, *args, **kwargs)
+        elif call.answer is not None or (call.demand is None and not self._pools.orders_all):
+            return self._backend.submit_call(call)
+        work = self._admission.obtain(future, args, kwargs)
+        if type(work) is StandIn:
+            self._inbox.put(self._tell_waiting, future)
+        return work
 
     def _submit_dependent(self, future: DependentFuture[Any]) -> Future[Any]:
         if get_ident() == self._thread:
@@ -276,8 +278,6 @@ class Submissions:
             executor = safe_repr(self._backend.executor)
             raise TypeError(f"{executor} returned {safe_repr(work)} from submit(): it must return a future")
         self._enter(work, future, args, kwargs)
-        if type(work) is StandIn:
-            self._tell_waiting(future)
 
     def _tell_waiting(self, future: Future[Any]) -> None:
         """Say why a call could not be handed over at once."""
@@ -322,7 +322,11 @@ class Submissions:
             for observer in self._observers:
                 observer(future, args, kwargs)
             if (call is None or call.attempt == 1) and not future.is_dependent:
-                self._announce(self._submitted, future, (), NOTHING)
+                submitted = self._submitted
+                if submitted.calls:
+                    self._inbox.put(self._tell, submitted, (future,), NOTHING)
+                else:
+                    submitted.count += 1  # without a call of `_announce`: this is done for each task
                 if future.task is not None:
                     self._announce(future.task.channels.submitted, future, args, kwargs)
             work.add_done_callback(self._put_work)
