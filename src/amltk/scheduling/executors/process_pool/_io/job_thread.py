@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from amltk._threads import start_daemon
@@ -19,6 +20,9 @@ class JobThread:
         name: The name of the thread.
         lock: The pool's lock of the level `STATE`.
         on_error: Called with what a job raises. The next ones are done all the same.
+
+    Attributes:
+        ident: The thread that does the jobs; None if there is none.
     """
 
     def __init__(self, name: str, lock: Any, on_error: Callable[[BaseException], None]) -> None:
@@ -28,6 +32,7 @@ class JobThread:
         self._jobs: deque[Callable[[], None]] = deque()
         self._is_running = False
         self._thread: threading.Thread | None = None
+        self.ident: int | None = None
 
     def add(self, job: Callable[[], None]) -> None:
         """Add a job, to be done once `start` is called. Requires the lock."""
@@ -51,20 +56,15 @@ class JobThread:
         if self._thread is not None:
             self._thread.join()
 
-    @property
-    def ident(self) -> int | None:
-        """The thread that does the jobs; None if there is none."""
-        thread = self._thread
-        return thread.ident if self._is_running and thread is not None else None
-
     def disown(self, lock: Any) -> None:
         """Forget everything, in a forked copy of the process."""
         self._lock = lock
         self._jobs.clear()
         self._is_running = False
-        self._thread = None
+        self._thread = self.ident = None
 
     def _work(self) -> None:
+        self.ident = get_ident()  # set here: a job may look before whoever has started the thread goes on
         while True:
             while self._jobs:
                 try:
@@ -74,4 +74,5 @@ class JobThread:
             with self._lock:
                 if not self._jobs:
                     self._is_running = False
+                    self.ident = None
                     return
