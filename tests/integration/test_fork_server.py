@@ -376,6 +376,7 @@ def test_copies_that_end_at_once_are_given_up(folder: Path, caplog: pytest.LogCa
     with ProcessPool(2, preload=["ends_copies"]) as pool:
         assert [pool.submit(work, n).result(GUARD) for n in range(5)] == list(range(5))
         assert pool.submit(imported, "ends_copies").result(GUARD) == []
+        wait_until(lambda: bool(caplog.records), "it is logged")
     (told,) = [record.getMessage() for record in caplog.records]
     assert "ends_copies" in told
     assert "copies of the process that has imported it end at once" in told
