@@ -84,6 +84,7 @@ def test_a_callback_may_detach_the_loop() -> None:
 
 
 @pytest.mark.usefixtures("only_the_loop")
+@pytest.mark.usefixtures("only_the_loop")
 def test_outcomes_are_told_while_others_submit_without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """What another thread submits during a turn that has received something does not make this turn go on."""
     handle = WorkerIO.handle
