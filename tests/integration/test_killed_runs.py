@@ -6,16 +6,12 @@ import random
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 import amltk.journal
 from tests.helpers.gate import GUARD
 from tests.helpers.script import Ended, Script, run_script
-
-if TYPE_CHECKING:
-    pass
 
 KILLS = 20
 

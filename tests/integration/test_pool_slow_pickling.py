@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from amltk.scheduling import Scheduler
+from amltk.scheduling import Resources, Scheduler
 from amltk.scheduling.executors import ProcessPool
 from tests.helpers.gate import GUARD, Gate, pass_gate
 from tests.helpers.script import Script
@@ -160,6 +160,31 @@ def test_an_initializer_waits_for_what_is_being_pickled() -> None:
         gate.open()
         assert wait([first, slow], GUARD).not_done == set()
         assert (first.result(), slow.result()) == (1, 7)
+
+
+def test_a_call_that_is_pickled_for_a_worker_with_its_devices() -> None:
+    """An idle worker that has them is not given the call before it is pickled."""
+    told: list[Any] = []
+    with Gate() as gate:
+        scheduler = Scheduler.with_processes(1, resources={"gpu": ["0"]})
+        first = scheduler.task(abs, plugins=Resources(gpu=1))
+        slow = scheduler.task(same, plugins=Resources(gpu=1))
+        scheduler.on_start(lambda: first.submit(-1))
+
+        @first.on_result
+        def go_on(*_: object) -> None:
+            slow.submit(SlowToPickle(gate))
+            scheduler.call_later(0, look)
+
+        def look() -> None:
+            if gate.pids:
+                gate.open()
+            else:
+                scheduler.call_later(0.01, look)
+
+        scheduler.on_future_result(lambda _, result: told.append(result))
+        scheduler.run()
+    assert told == [1, 7]
 
 
 PROGRAM = """

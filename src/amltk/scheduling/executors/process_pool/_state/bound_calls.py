@@ -60,7 +60,7 @@ class BoundCalls:
         """Assign packed calls to workers that have their devices, one each."""
         self.drop_cancelled()
         for call in list(self.waiting):
-            if call.payload is None:
+            if not call.payload:
                 continue  # it must be packed first
             slot = self._place_for(call, ())
             if slot is None or not slot.ready or self._excluded(call, slot):
