@@ -9,6 +9,7 @@ them all, and the fork server must start fast.
 
 from __future__ import annotations
 
+import sys
 import threading
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,7 @@ def renew_descriptors(loop: Any) -> None:
 
     selector: Any = getattr(loop, "_selector", None)
     if hasattr(select, "epoll") and isinstance(selector, selectors.EpollSelector):
+        selector._selector.close()  # type: ignore[attr-defined] # first: there may be no descriptor left
         selector._selector = select.epoll()  # type: ignore[attr-defined]
         loop._close_self_pipe()
         loop._make_self_pipe()
@@ -231,8 +233,14 @@ def interpreter_flags() -> list[str]:
     """The options that a fresh interpreter needs to behave like this one."""
     import subprocess
 
-    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    return flags
+    from amltk._program import warning_options
+
+    options, sys.warnoptions = getattr(sys, "warnoptions", []), warning_options()
+    try:
+        flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+        return flags
+    finally:
+        sys.warnoptions = options
 
 
 def interactive_source(code: CodeType) -> list[str]:

@@ -220,3 +220,8 @@ scheduler.run(timeout=[1])  # type: ignore[arg-type]  # pyright: ignore[reportAr
 
 errors: dict[type[OSError], Any] = {FileNotFoundError: "continue"}
 scheduler.run(on_exception=errors)
+
+
+@scheduler.on("future-result", every=2)
+@scheduler.on(Scheduler.FUTURE_RESULT)
+def on_any_result(future: Future[Any], result: Any) -> None: ...

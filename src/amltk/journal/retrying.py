@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from amltk._program import arguments
 from amltk.journal.folder import Folder
 from amltk.journal.kinds import OUTCOMES, Kind, Session
 from amltk.journal.reader import Reader, open_log
@@ -99,7 +99,7 @@ def retry(folder: str | os.PathLike[str], calls: Iterable[int] | None = None) ->
 
 def _session(calls: list[int], numbers: list[int]) -> Session:
     return Session(
-        program=sys.argv,
+        program=list(map(str, arguments())),
         host=os.uname().nodename,
         pid=os.getpid(),
         python=platform.python_version(),

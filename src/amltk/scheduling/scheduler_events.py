@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from amltk.scheduling.events import Event, Subscriber
 
 if TYPE_CHECKING:
-    from amltk.scheduling.events import Emitter
+    from collections.abc import Callable
+    from typing import Unpack
+
+    from amltk.scheduling.events import Emitter, SubscriptionOptions
     from amltk.scheduling.future import Future
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound="Callable[..., Any]")
 
 STOP_MESSAGE = "stop() was called"
 """The message of `@stop` if no reason was given."""
@@ -164,3 +171,29 @@ class SchedulerEvents:
         self.on_future_result = Subscriber(emitter, self.FUTURE_RESULT)
         self.on_future_exception = Subscriber(emitter, self.FUTURE_EXCEPTION)
         self.on_future_cancelled = Subscriber(emitter, self.FUTURE_CANCELLED)
+
+    @overload
+    def on(self, event: Event[P, R], **options: Unpack[SubscriptionOptions]) -> Subscriber[P, R]: ...
+    @overload
+    def on(self, event: str, **options: Unpack[SubscriptionOptions]) -> Callable[[F], F]: ...
+    def on(self, event: Any, **options: Unpack[SubscriptionOptions]) -> Any:
+        """Decorate a callback of an event that is only known by its name, as `Task.on` does.
+
+        ```python
+        @scheduler.on("future-result", every=10)
+        def use(future: asyncio.Future, result: object) -> None: ...
+        ```
+
+        Args:
+            event: The name of one of these events, or an event of your own.
+            **options: How the callback is called, see `SubscriptionOptions`.
+
+        Returns:
+            A decorator that returns the function unchanged.
+
+        Raises:
+            EventNotKnownError: There is no event of that name; the message lists those that there are.
+            TypeError: The callback is not callable, a count is not an integer, or there is no such option.
+            ValueError: A count is below 1.
+        """
+        return self.emitter.on(event, **options)

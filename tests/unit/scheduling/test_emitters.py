@@ -41,6 +41,22 @@ def test_a_name_that_is_not_known_stays_an_error() -> None:
     assert emitter.events == []
 
 
+def test_events_of_a_scheduler_can_be_named() -> None:
+    """As those of a task can."""
+    scheduler = Scheduler.with_sequential()
+    seen: list[Any] = []
+    scheduler.on("future-result", every=2)(lambda future, result: seen.append(result))
+    scheduler.on("on_future_done")(lambda future: seen.append("done"))
+    scheduler.on(TEST)(lambda a, b: seen.append((a, b)))
+    scheduler.on_start(
+        lambda: (scheduler.submit(abs, -1), scheduler.submit(abs, -2), scheduler.emitter.emit(TEST, 1, "a"))
+    )
+    scheduler.run()
+    assert sorted(map(str, seen)) == ["(1, 'a')", "2", "done", "done"]
+    with pytest.raises(EventNotKnownError, match=r"no event .future-resul.; it has .*future-result"):
+        scheduler.on("future-resul")
+
+
 def test_tasks_and_schedulers_emit_events_of_the_user() -> None:
     """During a run an event of one's own is told like any other."""
     scheduler = Scheduler.with_sequential()

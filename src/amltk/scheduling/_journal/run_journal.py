@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import random
-import sys
 from typing import TYPE_CHECKING, Any
 
 from amltk import _clock
 from amltk._labels import call_label, value_in_short
+from amltk._program import arguments
 from amltk._shield import shielded
 from amltk.journal.kinds import Finish, Kind
 from amltk.journal.writer import Writer
@@ -198,7 +198,7 @@ class RunJournal:
         self._began_at = at = self.time()
         void = self.comparison.left_out()
         session: dict[str, Any] = {
-            "program": sys.argv,
+            "program": list(map(str, arguments())),
             "host": os.uname().nodename,
             "pid": os.getpid(),
             "python": platform.python_version(),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import sys
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING
@@ -43,11 +45,42 @@ def running_loop_set_aside() -> Iterator[None]:
             _compat.enter_task(loop, task)
 
 
+NEEDED_DESCRIPTORS = 8
+"""How many file descriptors a run needs besides those of its executor: for its loop, for signals, for an import."""
+
+
 def new_loop() -> asyncio.AbstractEventLoop:
-    """A new event loop, which a forked copy of the process does not share with its parent."""
+    """A new event loop, which a forked copy of the process does not share with its parent.
+
+    Raises:
+        OSError: There are too few file descriptors for a run.
+    """
+    _check_descriptors()
     loop = asyncio.new_event_loop()
     forks.loops.add(loop)
     return loop
+
+
+def _check_descriptors() -> None:
+    """Fail here rather than in the middle of making a loop, which leaves half of one."""
+    spare: list[int] = []
+    try:
+        while len(spare) < NEEDED_DESCRIPTORS:
+            spare.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        if error.errno not in {errno.EMFILE, errno.ENFILE}:
+            raise
+        from amltk._limits import soft_limit  # few programs need it
+
+        raise OSError(
+            error.errno,
+            f"a run needs {NEEDED_DESCRIPTORS} file descriptors, and its executor more, but only {len(spare)} are left"
+            f" (limit of open files, ulimit -n: {soft_limit('RLIMIT_NOFILE')}). Close files, or raise the limit, for"
+            " example with resource.setrlimit",
+        ) from error
+    finally:
+        for descriptor in spare:
+            os.close(descriptor)
 
 
 def drive(

@@ -17,6 +17,7 @@ from itertools import islice
 from types import CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from amltk._limits import no_memory_to_pickle
 from amltk._notes import add_note, safe_repr
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def explain(
     """The same for any named objects."""
     if not isinstance(error, Exception):
         return error
+    if isinstance(error, MemoryError):  # no search for the culprit, which needs as much
+        return error if error.args else no_memory_to_pickle(whither)
     culprit = find(roots, make_pickler)
     if culprit is None:
         return error

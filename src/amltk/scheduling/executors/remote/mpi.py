@@ -12,6 +12,7 @@ from mpi4py import MPI
 from mpi4py.futures import MPIPoolExecutor
 
 from amltk._checks import check_optional_count
+from amltk._program import import_path
 from amltk.scheduling.executors.remote.pooled import PooledExecutor
 
 
@@ -29,7 +30,7 @@ def make(max_workers: int | None = None, **options: Any) -> MPIExecutor:
     """
     max_workers = check_optional_count("max_workers", max_workers)
     _find_mpiexec()
-    return MPIExecutor(MPIPoolExecutor(max_workers, **{"main": False, "path": list(sys.path), **options}))
+    return MPIExecutor(MPIPoolExecutor(max_workers, **{"main": False, "path": import_path(), **options}))
 
 
 def _find_mpiexec() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from amltk.scheduling.plugins.comm.connection import Connection
     from amltk.scheduling.plugins.comm.server import Server
     from amltk.scheduling.plugins.comm.ticket import Ticket
+
+_log = logging.getLogger(__name__)
 
 PATIENCE = 5.0
 """How many seconds the connection of an ended call may be silent; a fork may hold it open."""
@@ -80,6 +83,11 @@ class ConnectedConversation(Conversation):
         if self._has_opened:
             self._tell(MsgKind.CLOSE, nothing)
         self.end_hold()
+
+    def given_up(self, connection: Connection, error: Exception) -> None:
+        """Close the comm, of which a message could not be read."""
+        _log.warning("the comm of a call of %s is closed: %s", self.task.name, error)
+        self.disconnected(connection)
 
     # ------------------------------------------------------------------ for the life of the call
 

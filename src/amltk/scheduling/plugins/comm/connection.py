@@ -15,6 +15,7 @@ from amltk.scheduling.plugins.comm.protocol import (
     DriverHandshake,
     Frame,
     FrameKind,
+    NoMemoryError,
     ProtocolError,
     Stage,
     encode,
@@ -60,6 +61,10 @@ class Receiver(Protocol):
 
     def disconnected(self, connection: Connection) -> None:
         """The connection is closed; nothing more arrives on it."""
+        ...
+
+    def given_up(self, connection: Connection, error: Exception) -> None:
+        """The same, since a message could not be read."""
         ...
 
 
@@ -108,6 +113,7 @@ class Connection:
         self._unsent = 0
         self._write_closed = False  # the peer no longer reads, but what it has sent still counts
         self._closed = False
+        self._is_given_up = False  # nothing of what is received is used any more
         self._idle_limit: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._expect(HANDSHAKE_PATIENCE)
@@ -132,6 +138,8 @@ class Connection:
 
     def delivered(self, frame: Frame) -> None:
         """Note that a frame has been handled, and resume reading if it was paused for lack of room."""
+        if self._is_given_up:
+            return
         self._undelivered -= weight(frame)
         if not self._closed:
             self._take_frames()
@@ -178,6 +186,8 @@ class Connection:
         if not data:
             self.close()
             return
+        if self._is_given_up:
+            return
         try:
             if self._handshake.stage is Stage.KNOWN:
                 self._decoder.feed(data)
@@ -185,11 +195,26 @@ class Connection:
                 self._shake_hands(data)
         except ProtocolError as error:
             self._refuse(error)
+        except NoMemoryError as error:
+            self._give_up(error)
         self._take_frames()
 
     def _refuse(self, error: ProtocolError) -> None:
         _log.debug("a connection was closed: %s", error)
         self.close()
+
+    def _give_up(self, error: NoMemoryError) -> None:
+        """End the conversation, since a message cannot be read; what the peer still sends is dropped.
+
+        The socket stays open until the peer has read why: data in transit is lost when a socket is closed that has
+        unread data.
+        """
+        self._is_given_up = True
+        self._undelivered = 0
+        self.send(Frame(FrameKind.FAILURE, payload=str(error).encode()))
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.given_up(self, error)
 
     def _take_frames(self) -> None:
         """Hand over as many frames as fit, and continue reading if there is still room."""
@@ -197,6 +222,8 @@ class Connection:
             self._hand_over()
         except ProtocolError as error:
             self._refuse(error)
+        except NoMemoryError as error:
+            self._give_up(error)
         if self._closed:
             return
         has_room = self._undelivered < ROOM
@@ -208,7 +235,7 @@ class Connection:
             self._expect(self._idle_limit if has_room else None)  # while we do not read, silence means nothing
 
     def _hand_over(self) -> None:
-        while not self._closed and self._undelivered < ROOM:
+        while not (self._closed or self._is_given_up) and self._undelivered < ROOM:
             frame = self._decoder.next()
             if frame is None:
                 break

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from amltk.exceptions import CloseRequestError, CommClosedError, CommTimeoutError
 from amltk.scheduling.plugins.comm import payloads
 from amltk.scheduling.plugins.comm.messages import MsgKind
-from amltk.scheduling.plugins.comm.protocol import GONE, Decoder, Frame, FrameKind, ProtocolError, encode
+from amltk.scheduling.plugins.comm.protocol import GONE, Decoder, Frame, FrameKind, NoMemoryError, ProtocolError, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,6 +183,8 @@ class SocketLink:
                 data = self._socket.recv(CHUNK)
                 self._decoder.feed(data)
                 over = None if data else CommClosedError(GONE)
+        except NoMemoryError as error:
+            over = CommClosedError(str(error))
         except OSError as error:
             over = CommClosedError(f"{GONE} ({error})")
         finally:
@@ -199,12 +201,16 @@ class SocketLink:
             while (frame := self._decoder.next()) is not None:
                 if frame.kind is FrameKind.MESSAGE:
                     self._messages.append(frame.payload)
+                elif frame.kind is FrameKind.FAILURE and not frame.number:
+                    self._over = self._over or CommClosedError(frame.payload.decode())
                 elif frame.kind is FrameKind.CLOSE:
                     self._over = self._over or CloseRequestError(frame.payload.decode())
                 elif frame.number in self._answers:  # else no thread waits for it any more
                     self._answers[frame.number] = frame
         except ProtocolError as error:
             self._over = self._over or CommClosedError(f"the connection is out of step: {error}")
+        except NoMemoryError as error:
+            self._over = self._over or CommClosedError(str(error))
 
     def _finish(self, over: Exception) -> None:
         with self._changed:

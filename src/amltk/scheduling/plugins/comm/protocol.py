@@ -20,6 +20,8 @@ import secrets
 import struct
 from typing import NamedTuple
 
+from amltk._limits import out_of_memory
+
 MAGIC = b"amltk-comm-1\n"
 """The first bytes that a worker sends: the protocol and its version."""
 
@@ -40,6 +42,10 @@ CLOSED = "a callback has closed the comm: the call should finish"
 
 class ProtocolError(Exception):
     """The peer does not know the key, or does not speak this protocol."""
+
+
+class NoMemoryError(Exception):
+    """There is no memory for a frame; those after it cannot be read either."""
 
 
 def make_key() -> bytes:
@@ -160,7 +166,7 @@ class FrameKind(enum.IntEnum):
     MESSAGE = 4  # in both directions
     REQUEST = 5  # from a worker: it waits for the answer with this number
     RESPONSE = 6  # to a worker: the answer
-    FAILURE = 7  # to a worker: why there will be no answer, as text
+    FAILURE = 7  # to a worker: why there will be no answer, as text; without a number: why its comm is closed
     CLOSE = 8  # from a worker: it has closed its comm; to a worker: it should finish, and why, as text
 
 
@@ -199,17 +205,25 @@ class Decoder:
         return len(self._buffer) - self._position
 
     def feed(self, data: bytes) -> None:
-        """Add received bytes."""
-        if self._position:
-            del self._buffer[: self._position]
-            self._position = 0
-        self._buffer += data
+        """Add received bytes.
+
+        Raises:
+            NoMemoryError: They do not fit into memory.
+        """
+        try:
+            if self._position:
+                del self._buffer[: self._position]
+                self._position = 0
+            self._buffer += data
+        except MemoryError:
+            raise self._no_memory() from None
 
     def next(self) -> Frame | None:
         """Take out the next frame; None if it is incomplete.
 
         Raises:
             ProtocolError: The bytes are not a frame.
+            NoMemoryError: It does not fit into memory.
         """
         if len(self) < _HEADER.size:
             return None
@@ -220,8 +234,20 @@ class Decoder:
         if len(self._buffer) < begin + size:
             return None
         self._position = begin + size
-        with memoryview(self._buffer) as view:
-            return Frame(_KINDS[kind], number, bytes(view[begin : self._position]))
+        try:
+            with memoryview(self._buffer) as view:
+                return Frame(_KINDS[kind], number, bytes(view[begin : self._position]))
+        except MemoryError:
+            self._position = begin - _HEADER.size
+            raise self._no_memory() from None
+
+    def _no_memory(self) -> NoMemoryError:
+        """The error, once what has been received is released."""
+        size = len(self)
+        if size >= _HEADER.size:
+            _, _, size = _HEADER.unpack_from(self._buffer, self._position)
+        self._buffer, self._position = bytearray(), 0
+        return NoMemoryError(str(out_of_memory("a message", size, "Send less, or write it to a file")))
 
 
 _KINDS = {int(kind): kind for kind in FrameKind}

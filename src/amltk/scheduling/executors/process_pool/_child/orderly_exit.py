@@ -208,7 +208,7 @@ def flush_output() -> list[Any]:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError, AttributeError):
+        except Exception:  # noqa: BLE001 - it may be the program's own object, which says why when it is used
             failed.append(stream)
     return failed
 

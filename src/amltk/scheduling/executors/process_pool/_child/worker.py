@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from amltk import _guard
 from amltk._compat import is_owned
+from amltk._limits import no_memory_to_pickle
+from amltk._notes import add_note
 from amltk.scheduling.executors._transfer.failure import describe, note_result
 from amltk.scheduling.executors._transfer.unpicklable import explain_result
 from amltk.scheduling.executors.process_pool._child import library_threads, orderly_exit, spawned_main
@@ -48,7 +50,7 @@ class Start(NamedTuple):
     """What a worker needs to start."""
 
     path: list[str]
-    argv: list[str]
+    argv: list[Any]
     program: str
     """Identifies the process that runs the program, see `main_module.begin`."""
     main: Description
@@ -76,10 +78,10 @@ class Inheritance(NamedTuple):
     is_copy: bool
 
 
-def prepare(path: list[str], argv: list[str], program: str, main: Description) -> None:
+def prepare(path: list[str], argv: list[Any], program: str, main: Description) -> None:
     """Set up `sys` and `__main__` like those of the user's program."""
     sys.path[:] = path
-    sys.argv[:] = argv
+    sys.argv = argv
     main_module.begin(program, main)
     spawned_main.replace()
 
@@ -297,7 +299,12 @@ class Worker:
 
 def _failure(error: BaseException) -> bytes:
     """An exception, pickled for the parent."""
-    return pickle.dumps(describe(error, pickle_part))
+    try:
+        return pickle.dumps(describe(error, pickle_part))
+    except MemoryError:
+        unsent = no_memory_to_pickle("back from its worker process")
+        add_note(unsent, f"raised while pickling a {type(error).__name__}")
+        return pickle.dumps(describe(unsent, pickle_part))
 
 
 def run(frames: int, tokens: int, parent: int, tracker_descriptor: int) -> NoReturn:

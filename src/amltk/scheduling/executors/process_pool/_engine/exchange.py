@@ -13,6 +13,8 @@ from collections import deque
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from amltk._limits import memory_limits
+from amltk._notes import safe_repr
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.process_pool._engine.life import OPEN, Life
 from amltk.scheduling.executors.process_pool._io.pace import QUICK_SECONDS
@@ -254,7 +256,11 @@ class Exchange:
         """Break the pool, since a turn was torn in the middle: by a defect, or by a signal handler that raises."""
         if self.is_copy():
             return  # users' code forked in the middle of a turn
-        self.break_down(PoolBrokenError(f"the pool's own work was torn by {error!r}"), error)
+        if isinstance(error, MemoryError):
+            why = f"this process has no memory left ({memory_limits()}). Submit less at a time, or raise the limit"
+        else:
+            why = f"the pool's own work was interrupted by {safe_repr(error)}"
+        self.break_down(PoolBrokenError(why), error)
         self._thread_wakeup.set()
 
     def break_down(self, broken: PoolBrokenError, cause: BaseException | None) -> None:

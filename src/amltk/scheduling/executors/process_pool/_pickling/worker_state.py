@@ -18,6 +18,8 @@ _versions: dict[tuple[str, str], int] = {}  # of globals, by module and name
 _inherited: dict[str, dict[str, Any]] = {}  # globals of modules when this worker was forked from the program
 _ask: Callable[[str, str | None], tuple[int, bytes]] | None = None
 
+_not_loaded: BaseException | None = None  # why a piece could not be loaded: its numbers are not known
+
 _MISSING = object()
 
 
@@ -90,7 +92,12 @@ def definition(number: int) -> Any:
     Raises:
         BaseException: Whatever unpickling it raised.
     """
-    obj = _objects[number]
+    try:
+        obj = _objects[number]
+    except KeyError:
+        if _not_loaded is None:
+            raise
+        raise _not_loaded from None
     if type(obj) is _Broken:
         raise obj.error
     return obj
@@ -105,8 +112,13 @@ def attribute(obj: Any, names: str) -> Any:
 
 def load(number: int, payload: bytes) -> None:
     """Load a piece: objects that were pickled together, see `definitions.pieces`."""
+    global _not_loaded  # noqa: PLW0603 - a worker has one program
     file = io.BytesIO(payload)
-    entries = pickle.load(file)
+    try:
+        entries = pickle.load(file)
+    except MemoryError as error:  # raised again by the calls that use it
+        _not_loaded = error
+        return
     at = file.tell()
     unpickler = _Unpickler(file)
     for entry, size, module, name, version in entries:
@@ -128,7 +140,11 @@ def load(number: int, payload: bytes) -> None:
 def define(number: int, payload: bytes) -> None:
     """Load a definition: an object that calls refer to, if everything that it needs could be unpickled."""
     root, needed = pickle.loads(payload)
-    broken = (_objects[need] for need in (root, *needed) if type(_objects.get(need)) is _Broken)
+    needs = (root, *needed)
+    if _not_loaded is not None and not _objects.keys() >= set(needs):
+        _objects[number] = _Broken(_not_loaded)
+        return
+    broken = (_objects[need] for need in needs if type(_objects.get(need)) is _Broken)
     _objects[number] = next(broken, None) or _objects[root]
 
 

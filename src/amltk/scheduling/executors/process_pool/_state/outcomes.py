@@ -63,13 +63,14 @@ def tell(outcomes: Iterable[Outcome]) -> None:
 
 def unpickle(frame: Frame, call: PoolFuture) -> tuple[Any, BaseException | None]:
     """The result or the exception that has come from a worker. This runs users' code."""
-    if frame.kind == Kind.EXCEPTION:
-        origin = f"raised in worker {call.pid} by a call of {_name(call)}"
-        return None, restore(pickle.loads(frame.payload), origin)
+    what = "result"
     try:
-        return pickle.loads(frame.payload, buffers=frame.buffers), None
+        if frame.kind != Kind.EXCEPTION:
+            return pickle.loads(frame.payload, buffers=frame.buffers), None
+        what = "exception"
+        return None, restore(pickle.loads(frame.payload), f"raised in worker {call.pid} by a call of {_name(call)}")
     except BaseException as error:  # noqa: BLE001 - this is the call's outcome
-        add_note(error, "raised while unpickling the result, in the process of the pool")
+        add_note(error, f"raised while unpickling the {what}, in the process of the pool")
         return None, error
 
 

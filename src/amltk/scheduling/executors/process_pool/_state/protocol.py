@@ -7,9 +7,12 @@ are stored, and used where they were received.
 
 from __future__ import annotations
 
+import pickle
 import struct
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from amltk._limits import out_of_memory
 
 if TYPE_CHECKING:
     import socket
@@ -106,14 +109,55 @@ def encode(  # noqa: PLR0917 - the fields of a frame
     return [*pieces, payload]
 
 
+class _Unreceived:
+    """Pickles such that it raises a `MemoryError` when it is unpickled."""
+
+    def __init__(self, kind: int, length: int) -> None:
+        self._told = kind, length
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return raise_unreceived, self._told
+
+
+_CONTENTS = {
+    Kind.RESULT: ("the result", "Return less, or save it to a file and return its path"),
+    Kind.EXCEPTION: ("the exception", "Let it refer to less"),
+    Kind.LOAD: ("what the function refers to", "Load it in the function, or pass the path of a file"),
+}
+"""What a frame contains, and how to do with less; otherwise it is the arguments of a call."""
+
+
+def raise_unreceived(kind: int, length: int) -> None:
+    """Called when the payload of a frame is unpickled that there was no memory for.
+
+    Raises:
+        MemoryError: Always.
+    """
+    what, remedy = _CONTENTS.get(kind, ("what the function is called with", "Pass less, or the path of a file"))
+    raise out_of_memory(what, length, remedy)
+
+
+def _memory_for(length: int) -> bytearray:
+    """The memory for a body; empty if there is none, so that this frame is dropped and those after it are not."""
+    try:
+        return bytearray(length)
+    except MemoryError:
+        return bytearray()
+
+
 class Decoder:
-    """Decodes the frames that a socket receives."""
+    """Decodes the frames that a socket receives.
+
+    A frame that there is no memory for costs that frame only: the payload that it gets raises a `MemoryError` when it
+    is unpickled.
+    """
 
     def __init__(self) -> None:
         self._chunk = bytearray(CHUNK_BYTES)
         self._view = memoryview(self._chunk)
         self._begin = self._end = 0  # the part of the chunk that is not yet decoded
-        self._large: bytearray | None = None  # a body that does not fit, or is not copied
+        self._large: bytearray | None = None  # a body that does not fit, or is not copied; empty if it is dropped
+        self._length = 0  # how many bytes it has
         self._filled = 0  # how many bytes of it have been received
         self._fields: tuple[Any, ...] = ()
         self._sizes: tuple[int, ...] = ()
@@ -127,7 +171,7 @@ class Decoder:
         Raises:
             BlockingIOError: The socket is non-blocking, and nothing is there.
         """
-        if self._large is not None and self._begin == self._end:
+        if self._large and self._begin == self._end:
             count = sock.recv_into(memoryview(self._large)[self._filled :])
             self._filled += count
             return count > 0
@@ -177,7 +221,7 @@ class Decoder:
                     break
                 self._sizes = sizes
                 self._fields = (kind, key, generation, definition, began, ended)
-                self._large, self._filled = bytearray(length), 0
+                self._large, self._length, self._filled = _memory_for(length), length, 0
                 begin = body
             break
         self._begin = begin
@@ -190,18 +234,21 @@ class Decoder:
 
     def _take_rest(self) -> None:
         assert self._large is not None
-        count = min(len(self._large) - self._filled, self._end - self._begin)
-        self._large[self._filled : self._filled + count] = self._view[self._begin : self._begin + count]
+        count = min(self._length - self._filled, self._end - self._begin)
+        if self._large:
+            self._large[self._filled : self._filled + count] = self._view[self._begin : self._begin + count]
         self._begin += count
         self._filled += count
 
     def _next_large(self) -> Frame | None:
         assert self._large is not None
         self._take_rest()
-        if self._filled < len(self._large):
+        if self._filled < self._length:
             return None
-        view = memoryview(self._large)
+        view, is_dropped = memoryview(self._large), len(self._large) < self._length
         self._large = None
+        if is_dropped:
+            return _frame((*self._fields, pickle.dumps(_Unreceived(self._fields[0], self._length)), ()))
         at = 0
         buffers = []
         for size in self._sizes:

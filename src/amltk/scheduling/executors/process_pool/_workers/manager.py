@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from amltk._notes import safe_repr
+from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.process_pool._workers.deaths import Deaths
 from amltk.scheduling.executors.process_pool._workers.kills import Kills
 from amltk.scheduling.executors.process_pool._workers.start_problems import StartProblems
@@ -50,7 +52,7 @@ class WorkerManager:
             Whether there is new work for the I/O: calls that can go to other workers, or outcomes.
 
         Raises:
-            PoolBrokenError: Too many workers in succession failed to start.
+            PoolBrokenError: Too many workers in succession failed to start, or none can be started.
         """
         self._io.manager_wanted = False
         self._kills.mark_excesses()
@@ -100,8 +102,12 @@ class WorkerManager:
         except ConnectionError:
             self._replace_starter()
             return True
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self._problems.note_shortage(error)
+        except PoolBrokenError:
+            raise
+        except Exception as error:
+            raise PoolBrokenError(f"no worker process can be started: {safe_repr(error)}") from error
         return False
 
     def _replace_starter(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.process_pool._io.link import SLOW_START_SECONDS
-from amltk.scheduling.executors.process_pool._workers.shortage import explain
+from amltk.scheduling.executors.process_pool._system.shortage import explain
 
 if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool._workers.managed_pool import ManagedPool
@@ -75,7 +75,7 @@ class StartProblems:
             raise PoolBrokenError(f"{text}; that happened {dispatcher.failed_starts} times in succession") from cause
         _log.warning("%s; another one is started", text)
 
-    def note_shortage(self, error: OSError) -> None:
+    def note_shortage(self, error: OSError | MemoryError) -> None:
         """Note that the system cannot start a worker now. Continue with the existing ones, and try again later.
 
         Raises:

@@ -16,6 +16,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from amltk._compat import interpreter_flags
+from amltk._program import arguments, environment, import_path
 from amltk.scheduling.executors.process_pool._child import worker
 from amltk.scheduling.executors.process_pool._child.library_threads import limit_forked, prepare_to_fork
 from amltk.scheduling.executors.process_pool._child.orderly_exit import flush_output
@@ -91,12 +92,6 @@ class Starter(Protocol):
         """Close its descriptors in this process, a forked copy of the one that created it."""
 
 
-def importable_path() -> list[str]:
-    """The import path; import ignores entries that are not strings, such as a `Path`."""
-    entries: list[object] = list(sys.path)
-    return [entry for entry in entries if isinstance(entry, str)]
-
-
 def _executable() -> str | None:
     """The interpreter; None if there is none that can be run again, as in a frozen program."""
     spawn = sys.modules.get("multiprocessing.spawn")
@@ -106,7 +101,7 @@ def _executable() -> str | None:
 
 def _command(executable: str, module: str, function: str) -> list[str]:
     """The command for a function of this package in a fresh interpreter with the same path; its arguments follow."""
-    program = _PROGRAM.format(path=importable_path(), module=module, function=function)
+    program = _PROGRAM.format(path=import_path(), module=module, function=function)
     return [executable, *interpreter_flags(), "-c", program]
 
 
@@ -174,7 +169,7 @@ class ForkServer:
             directory = None
         self._process = subprocess.Popen(
             command,
-            env={**variables, **os.environ},
+            env={**variables, **environment()},
             pass_fds=[theirs.fileno(), tracker],
             stdin=subprocess.DEVNULL,
             process_group=0,
@@ -187,8 +182,8 @@ class ForkServer:
         payload = b""
         if self._spawns:
             assert self._executable is not None
-            environment = {**self._surroundings.variables, **os.environ}
-            payload = pickle.dumps((_command(self._executable, worker.__name__, "run"), environment))
+            variables = {**self._surroundings.variables, **environment()}
+            payload = pickle.dumps((_command(self._executable, worker.__name__, "run"), variables))
         self._send(
             Message(Kind.START, link.slot.number, payload=payload), [link.their_frames.fileno(), link.tokens.theirs]
         )
@@ -206,7 +201,7 @@ class ForkServer:
         if self._spawns:
             return
         main = main_module.describe(MAIN)
-        preload = Preload(tuple(modules), importable_path(), list(sys.argv), main_module.PROGRAM, main)
+        preload = Preload(tuple(modules), import_path(), arguments(), main_module.PROGRAM, main)
         with contextlib.suppress(OSError):
             self._send(Message(Kind.PRELOAD, payload=pickle.dumps(preload)))
 

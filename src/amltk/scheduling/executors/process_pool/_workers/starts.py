@@ -5,9 +5,9 @@ from __future__ import annotations
 import multiprocessing.process
 import pickle
 import selectors
-import sys
 from typing import TYPE_CHECKING
 
+from amltk._program import arguments, import_path
 from amltk.scheduling.executors.process_pool._child.worker import Start
 from amltk.scheduling.executors.process_pool._io.link import Link
 from amltk.scheduling.executors.process_pool._pickling import main_module
@@ -17,7 +17,6 @@ from amltk.scheduling.executors.process_pool._system.resource_tracker import For
 from amltk.scheduling.executors.process_pool._workers.starters import (
     Starter,
     Surroundings,
-    importable_path,
     make_starter,
 )
 from amltk.scheduling.executors.process_pool.options import AUTO
@@ -142,8 +141,8 @@ class Starts:
         options = self._pool.options
         initialize = options.initialize
         return Start(
-            path=importable_path(),
-            argv=list(sys.argv),
+            path=import_path(),
+            argv=arguments(),
             program=main_module.PROGRAM,
             main=main_module.describe(MAIN),
             directory=options.directory,

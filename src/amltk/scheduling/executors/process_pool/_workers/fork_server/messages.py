@@ -5,7 +5,7 @@ from __future__ import annotations
 import array
 import socket
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,7 @@ class Preload(NamedTuple):
 
     modules: tuple[str, ...]
     path: list[str]
-    argv: list[str]
+    argv: list[Any]
     program: str
     main: Description
 
