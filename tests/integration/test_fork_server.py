@@ -804,6 +804,20 @@ def test_no_worker_is_a_copy_of_what_forks_badly(kind: str, folder: Path, serve:
     assert reason in why
 
 
+def test_a_thread_that_its_library_restarts_after_a_fork_is_fit(folder: Path, serve: Callable[..., Served]) -> None:
+    """That of jemalloc, which comes with pyarrow, and so with pandas: workers are copies of what has imported them."""
+    _, (source, _) = list(UNFIT.items())[-1]
+    name = "assert libc.pthread_setname_np(thread, b'jemalloc_bg_thd') == 0\n"
+    note = "import os\nwith open('imports', 'a') as file: print(os.getpid(), file=file)\n"
+    add_module(folder, "fit", note + textwrap.dedent(source) + name)
+    served = serve()
+    served.starter.preload(["fit"])
+    served.start(1)
+    served.wait(Kind.STARTED, 1)
+    assert (folder / "imports").read_text().split() == [str(served.warm_process())]
+    assert not served.find(Kind.UNFIT, 0)
+
+
 def test_what_is_unfit_ends_by_itself_where_nobody_needs_it(folder: Path, serve: Callable[..., Served]) -> None:
     """Its temporary folder goes with it."""
     add_module(folder, "unfit", "import tempfile\nFOLDER = tempfile.TemporaryDirectory(dir='.', prefix='temporary-')\n")

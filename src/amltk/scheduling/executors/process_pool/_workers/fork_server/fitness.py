@@ -21,6 +21,10 @@ HARMLESS = ("/memfd:libffi", "/libffi.so.", "/dev/null", "/dev/urandom", "/dev/r
 DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/", "/dev/accel")
 """Prefixes of descriptor targets that belong to the context of a GPU."""
 
+RESTARTED_THREADS = frozenset({"jemalloc_bg_thd"})
+"""Names of native threads that their library looks after itself when the process forks: that of jemalloc, which comes
+with pyarrow, which pandas imports (`jemalloc_prefork` and `jemalloc_postfork_child` in its sources)."""
+
 WRITABLE = os.O_WRONLY | os.O_RDWR
 
 
@@ -29,7 +33,7 @@ class Holdings(NamedTuple):
 
     Attributes:
         threads: The idents of Python threads.
-        native: The number of threads according to the system.
+        native: The number of threads according to the system, apart from `RESTARTED_THREADS`.
         children: The pids of child processes.
         descriptors: The number and target of each open descriptor.
         finalizers: How many objects remove something when the program ends, such as temporary folders.
@@ -48,12 +52,25 @@ class Holdings(NamedTuple):
         """What this process has now."""
         return cls(
             frozenset(sys._current_frames()),
-            len(os.listdir("/proc/self/task")),
+            _native_threads(),
             frozenset(children()),
             frozenset(_descriptors()),
             sum(info.atexit for info in _compat.finalizers_at_exit()),
             frozenset(path for path in _mapped() if path.startswith("/dev/shm/sem.")),
         )
+
+
+def _native_threads() -> int:
+    threads = os.listdir("/proc/self/task")
+    return len(threads) if len(threads) == 1 else sum(_name(thread) not in RESTARTED_THREADS for thread in threads)
+
+
+def _name(thread: str) -> str:
+    try:
+        with open(f"/proc/self/task/{thread}/comm", encoding="utf-8", errors="replace") as name:
+            return name.read().rstrip()
+    except OSError:
+        return ""  # it has ended
 
 
 def _descriptors() -> list[tuple[int, str]]:
