@@ -105,6 +105,8 @@ class Factories:
         max_tasks_per_child: int | None = None,
         preload: Iterable[str] | Literal["auto"] = "auto",
         exit_timeout: Duration = 10.0,
+        idle_timeout: Duration | None = None,
+        max_worker_memory: float | str | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
         resources: Mapping[str, Any] | None = None,
     ) -> Self:
@@ -124,6 +126,9 @@ class Factories:
                 need, a list of names, or `()` for none; see `ProcessPool`.
             exit_timeout: How long a process may take to shut down before it is killed: seconds, a string such as
                 `"1 min"`, or a `timedelta`.
+            idle_timeout: After how long without a call a process ends, so that its memory is free; None for never.
+            max_worker_memory: How much memory a process may have between two calls before it is replaced, in bytes or
+                as a text such as `"4 GB"`; None for any. See `ProcessPool` for both.
             terminate: As in `Scheduler(executor, terminate=...)`.
             resources: What calls share, as in `Scheduler(executor, resources=...)`.
 
@@ -144,6 +149,8 @@ class Factories:
             max_tasks_per_child=max_tasks_per_child,
             preload=preload,
             exit_timeout=exit_timeout,
+            idle_timeout=idle_timeout,
+            max_worker_memory=max_worker_memory,
         )
 
     @classmethod

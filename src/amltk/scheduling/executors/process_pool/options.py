@@ -26,6 +26,8 @@ class WorkerOptions:
         initialize: The function that each worker calls first; or None.
         preload: The modules to import ahead, or `AUTO`.
         exit_timeout: How many seconds a worker may take to end.
+        idle_timeout: After how many seconds without calls a worker ends; None for never.
+        max_worker_memory: How many bytes of memory a worker may have between calls; None for any.
     """
 
     method: str
@@ -33,6 +35,8 @@ class WorkerOptions:
     initialize: Initializer | None = None
     preload: tuple[str, ...] | Literal["auto"] = AUTO
     exit_timeout: float = EXIT_SECONDS
+    idle_timeout: float | None = None
+    max_worker_memory: int | None = None
 
 
 def check_preload(preload: Iterable[str] | Literal["auto"] | None, method: str) -> tuple[str, ...] | Literal["auto"]:

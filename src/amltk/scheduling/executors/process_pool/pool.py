@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-from amltk._checks import check_optional_count, check_seconds
+from amltk._checks import check_optional_bytes, check_optional_count, check_optional_seconds, check_seconds
 from amltk._cpus import usable_cpus
 from amltk._shield import shielded
 from amltk.scheduling.executors._transfer.descriptors import know_connections
@@ -66,6 +66,13 @@ class ProcessPool(Executor):
         exit_timeout: How long a worker may take to end, for its threads, `atexit` handlers and the like: seconds, a
             text such as `"1 min"`, or a `timedelta`. One that takes longer is killed, and a warning says what it was
             waiting for.
+        idle_timeout: After how long without a call a worker ends, so that its memory is free; None for never: seconds,
+            a text such as `"5 min"`, or a `timedelta`. It ends after that time at the earliest and twice that time at
+            the latest; a later call starts another one.
+        max_worker_memory: How much memory a worker may have between two calls, in bytes or as a text such as `"4 GB"`;
+            None for any. One that has more, even after garbage collection, is replaced once its call has ended: what a
+            library leaks is given back, and no call is lost. It is looked at once a second at most. `Limits` limits
+            the memory of a call while it runs.
 
     A process that is forked from this one has nothing of the pool: to submit there, and to ask for outcomes that were
     not there yet, raises `RuntimeError`, and to shut it down does nothing. Make another pool there.
@@ -86,6 +93,8 @@ class ProcessPool(Executor):
         max_tasks_per_child: int | None = None,
         preload: Iterable[str] | Literal["auto"] = AUTO,
         exit_timeout: Duration = EXIT_SECONDS,
+        idle_timeout: Duration | None = None,
+        max_worker_memory: float | str | None = None,
     ) -> None:
         workers = check_optional_count("max_workers", max_workers)
         if initializer is not None and not callable(initializer):
@@ -101,6 +110,8 @@ class ProcessPool(Executor):
                 None if initializer is None else Initializer(initializer, tuple(initargs), forks=method == "fork"),
                 check_preload(preload, method),
                 check_seconds("exit_timeout", exit_timeout),
+                check_optional_seconds("idle_timeout", idle_timeout, above_zero=True),
+                check_optional_bytes("max_worker_memory", max_worker_memory),
             ),
         )
         _engines.add(self._engine)

@@ -22,6 +22,7 @@ from amltk._notes import add_note
 from amltk.scheduling.executors._transfer.failure import describe, note_result
 from amltk.scheduling.executors._transfer.unpicklable import explain_result
 from amltk.scheduling.executors.process_pool._child import library_threads, orderly_exit, spawned_main
+from amltk.scheduling.executors.process_pool._child.memory_guard import MemoryGuard
 from amltk.scheduling.executors.process_pool._child.start_guard import loading
 from amltk.scheduling.executors.process_pool._pickling import main_module, worker_state
 from amltk.scheduling.executors.process_pool._pickling.pickles import make_return_pickler, pickle_outcome, pickle_part
@@ -62,6 +63,8 @@ class Start(NamedTuple):
     """The parent's authentication key, with which proxies of a `multiprocessing.Manager` work."""
     variables: tuple[tuple[str, str], ...] = ()
     """The environment variables that say which devices it has."""
+    most_memory: int | None = None
+    """How many bytes of memory it may have between calls; None for any."""
 
 
 class Inheritance(NamedTuple):
@@ -125,6 +128,7 @@ class Worker:
         self._receiving = threading.RLock()  # held while frames are received, and while what they tell is taken in
         self._sending = threading.RLock()
         self._pid = os.getpid()
+        self._memory: MemoryGuard | None = None
 
     def _frames(self) -> Iterator[Frame]:
         decoder = Decoder()
@@ -159,6 +163,9 @@ class Worker:
             return
         while (token := os.read(self._tokens, 1)) and token != END:
             self._call(self._next_call(token[0]))
+            if self._memory is not None and self._memory.is_exceeded():
+                self._send(Kind.GROWN)
+                self._memory = None  # one is enough
 
     def tell_ending(self, awaited: str) -> None:
         """Report to the parent what the end of this process waits for."""
@@ -168,6 +175,8 @@ class Worker:
         os.environ.update(start.variables)
         prepare(start.path, start.argv, start.program, start.main)
         worker_state.connect(self._ask)
+        if start.most_memory is not None:
+            self._memory = MemoryGuard(start.most_memory)
         try:
             _guard.go_deeper()
             if start.directory is not None:

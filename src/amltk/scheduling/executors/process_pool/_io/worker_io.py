@@ -265,6 +265,10 @@ class WorkerIO:
                 elif kind == Kind.INIT_FAILED:
                     link.failure = pickle.loads(frame.payload)
                     self.manager_wanted = True
+                elif kind == Kind.GROWN:
+                    link.slot.retired = True
+                    self.take_back(link)
+                    self.manager_wanted = True
                 elif kind == Kind.ENDING:
                     link.ending = bytes(frame.payload).decode()
                 else:

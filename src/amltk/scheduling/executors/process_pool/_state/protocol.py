@@ -60,6 +60,7 @@ class Kind:
     FETCH = 12  # from a worker: the question `key`: the program's value of a name
     FETCHED = 13  # to a worker: the answer to the question `key`: the number `definition`, or 0, and a payload
     ENDING = 14  # from a worker that is ending: what it is waiting for, as text
+    GROWN = 16  # from a worker: it has too much memory, and begins no more calls than it has tokens for
     MEASURED_TASK = 15  # to a worker: a call; report when it begins, and the usage before it, see `usage.baseline`
 
 

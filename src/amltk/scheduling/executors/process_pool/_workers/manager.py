@@ -1,7 +1,7 @@
 """The manager of the workers: which ones to start, which ones to kill and why, and the outcome of their calls.
 
-Runs only on the pool's own thread, since starting and killing processes takes time. Its parts are `Starts`, `Deaths`
-and `Kills`.
+Runs only on the pool's own thread, since starting and killing processes takes time. Its parts are `Starts`, `Deaths`,
+`Kills` and `Idleness`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from amltk._notes import safe_repr
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.process_pool._workers.deaths import Deaths
+from amltk.scheduling.executors.process_pool._workers.idleness import Idleness
 from amltk.scheduling.executors.process_pool._workers.kills import Kills
 from amltk.scheduling.executors.process_pool._workers.start_problems import StartProblems
 
@@ -41,6 +42,7 @@ class WorkerManager:
         self._starts = starts
         self._deaths = Deaths(pool, self._problems)
         self._kills = Kills(pool, starts, self._deaths)
+        self._idleness = Idleness(pool)
 
     def look_after(self, *, closing: bool) -> bool:
         """Handle everything that has happened.
@@ -56,6 +58,7 @@ class WorkerManager:
         """
         self._io.manager_wanted = False
         self._kills.mark_excesses()
+        self._idleness.retire()
         changed = self._note_reports()
         changed = self._kills.kill_marked() or changed
         with self._pool.lock:
@@ -79,7 +82,7 @@ class WorkerManager:
 
     def _next_look(self) -> float | None:
         """When to check again even if nothing happens. Requires the lock."""
-        times = [self._io.limit_monitor.due(), *self._kills.due()]
+        times = [self._io.limit_monitor.due(), self._idleness.due(), *self._kills.due()]
         if self._dispatcher.wants_slot():
             times.append(self._problems.retry_at)
         return min((one for one in times if one is not None), default=None)

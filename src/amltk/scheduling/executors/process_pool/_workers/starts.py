@@ -149,6 +149,7 @@ class Starts:
             initialize=None if initialize is None else self._pool.io.packer.pack_initializer(link, initialize),
             authkey=bytes(multiprocessing.process.current_process().authkey),
             variables=() if link.slot.binding is None else link.slot.binding.variables,
+            most_memory=options.max_worker_memory,
         )
 
     def reports(self) -> list[Message]:
