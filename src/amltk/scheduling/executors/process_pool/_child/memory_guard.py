@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-import os
 import time
 
-from amltk.scheduling.executors.process_pool._system.descendants import ON_LINUX
+from amltk.scheduling.executors.process_pool._system.processes import footprint, me
 
 LOOK_SECONDS = 1.0
-"""How often a worker looks at its memory at most, in seconds: looking takes some 20 microseconds."""
+"""How often a worker looks at its memory at most, in seconds."""
 
 
 class MemoryGuard:
@@ -29,18 +28,16 @@ class MemoryGuard:
         if now < self._next_look:
             return False
         self._next_look = now + LOOK_SECONDS
-        if _resident_bytes() <= self._limit:
+        if not _is_above(self._limit):
             return False
         gc.collect()
-        return _resident_bytes() > self._limit
+        return _is_above(self._limit)
 
 
-def _resident_bytes() -> int:
-    """The memory of this process that is in use now, in bytes."""
-    if not ON_LINUX:
-        import psutil
-
-        resident: int = psutil.Process().memory_info().rss
-        return resident
-    with open("/proc/self/statm", "rb") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _is_above(limit: int) -> bool:
+    """Whether this process has more memory than that; what it shares with others counts in part."""
+    try:
+        process = me()
+    except LookupError:  # the system does not report it
+        return False
+    return process.resident > limit and footprint(process).its > limit  # the latter takes milliseconds

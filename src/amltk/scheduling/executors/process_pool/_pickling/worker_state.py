@@ -81,8 +81,10 @@ def fetch_module(name: str) -> Any:
 
 def inherit(main: dict[str, Any]) -> None:
     """Record the contents of `__main__` when this worker was forked from the program; forget what the program knew."""
+    global _not_loaded  # noqa: PLW0603 - a worker has one program
     for known in (_objects, _pieces, _versions, _inherited):
         known.clear()
+    _not_loaded = None
     _inherited["__main__"] = dict(main)
 
 
