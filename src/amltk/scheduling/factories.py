@@ -105,6 +105,7 @@ class Factories:
         max_tasks_per_child: int | None = None,
         preload: Iterable[str] | Literal["auto"] = "auto",
         exit_timeout: Duration = 10.0,
+        shared_memory: int | str | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
         resources: Mapping[str, Any] | None = None,
     ) -> Self:
@@ -124,12 +125,14 @@ class Factories:
                 need, a list of names, or `()` for none; see `ProcessPool`.
             exit_timeout: How long a process may take to shut down before it is killed: seconds, a string such as
                 `"1 min"`, or a `timedelta`.
+            shared_memory: How much shared memory large arrays may cross in: bytes, or a text such as `"4 GB"`; None for
+                a quarter of the memory that this process may use, 0 for none; see `ProcessPool`.
             terminate: As in `Scheduler(executor, terminate=...)`.
             resources: What calls share, as in `Scheduler(executor, resources=...)`.
 
         Raises:
-            ValueError: `max_workers` or `max_tasks_per_child` is below 1, `mp_context` is not a start method, or
-                `preload` names modules although the start method is not `"forkserver"`.
+            ValueError: `max_workers` or `max_tasks_per_child` is below 1, `mp_context` is not a start method,
+                `shared_memory` is negative, or `preload` names modules although the start method is not `"forkserver"`.
             TypeError: `initializer` is not callable, it or something in `initargs` cannot be pickled, or `preload` is
                 not a list of names.
         """
@@ -144,6 +147,7 @@ class Factories:
             max_tasks_per_child=max_tasks_per_child,
             preload=preload,
             exit_timeout=exit_timeout,
+            shared_memory=shared_memory,
         )
 
     @classmethod

@@ -26,6 +26,7 @@ class WorkerOptions:
         initialize: The function that each worker calls first; or None.
         preload: The modules to import ahead, or `AUTO`.
         exit_timeout: How many seconds a worker may take to end.
+        shared_memory: How many bytes of shared memory are used at most; 0 for none.
     """
 
     method: str
@@ -33,6 +34,7 @@ class WorkerOptions:
     initialize: Initializer | None = None
     preload: tuple[str, ...] | Literal["auto"] = AUTO
     exit_timeout: float = EXIT_SECONDS
+    shared_memory: int = 0
 
 
 def check_preload(preload: Iterable[str] | Literal["auto"] | None, method: str) -> tuple[str, ...] | Literal["auto"]:

@@ -9,12 +9,13 @@ from concurrent.futures import Executor
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-from amltk._checks import check_optional_count, check_seconds
+from amltk._checks import check_bytes, check_optional_count, check_seconds
 from amltk._cpus import usable_cpus
 from amltk._shield import shielded
 from amltk.scheduling.executors._transfer.descriptors import know_connections
 from amltk.scheduling.executors.process_pool._child.initializer import Initializer
 from amltk.scheduling.executors.process_pool._engine.engine import Engine
+from amltk.scheduling.executors.process_pool._system.memory_size import usable_memory
 from amltk.scheduling.executors.process_pool._workers.starters import METHODS, is_forking
 from amltk.scheduling.executors.process_pool.future import PoolFuture
 from amltk.scheduling.executors.process_pool.limits import CallLimits
@@ -66,6 +67,11 @@ class ProcessPool(Executor):
         exit_timeout: How long a worker may take to end, for its threads, `atexit` handlers and the like: seconds, a
             text such as `"1 min"`, or a `timedelta`. One that takes longer is killed, and a warning says what it was
             waiting for.
+        shared_memory: How much shared memory may be used at most: bytes, or a text such as `"4 GB"`. Buffers of
+            arguments and results, such as those of arrays and DataFrames, of 1 MB or more cross in it: the receiver
+            uses them where they are, and what is used no more is used again, up to a quarter of this. What finds no
+            room goes through sockets, which takes longer. None for a quarter of the memory that this process may use,
+            0 for no shared memory. On Linux; elsewhere there is none.
 
     A process that is forked from this one has nothing of the pool: to submit there, and to ask for outcomes that were
     not there yet, raises `RuntimeError`, and to shut it down does nothing. Make another pool there.
@@ -86,6 +92,7 @@ class ProcessPool(Executor):
         max_tasks_per_child: int | None = None,
         preload: Iterable[str] | Literal["auto"] = AUTO,
         exit_timeout: Duration = EXIT_SECONDS,
+        shared_memory: int | str | None = None,
     ) -> None:
         workers = check_optional_count("max_workers", max_workers)
         if initializer is not None and not callable(initializer):
@@ -101,6 +108,7 @@ class ProcessPool(Executor):
                 None if initializer is None else Initializer(initializer, tuple(initargs), forks=method == "fork"),
                 check_preload(preload, method),
                 check_seconds("exit_timeout", exit_timeout),
+                usable_memory() // 4 if shared_memory is None else check_bytes("shared_memory", shared_memory),
             ),
         )
         _engines.add(self._engine)

@@ -20,17 +20,19 @@ from amltk._compat import is_owned
 from amltk.scheduling.executors._transfer.failure import describe, note_result
 from amltk.scheduling.executors._transfer.unpicklable import explain_result
 from amltk.scheduling.executors.process_pool._child import library_threads, orderly_exit, spawned_main
+from amltk.scheduling.executors.process_pool._child.borrowed import Borrowed
 from amltk.scheduling.executors.process_pool._child.start_guard import loading
 from amltk.scheduling.executors.process_pool._pickling import main_module, worker_state
 from amltk.scheduling.executors.process_pool._pickling.pickles import make_return_pickler, pickle_outcome, pickle_part
 from amltk.scheduling.executors.process_pool._state.protocol import CHUNK_BYTES, Buffer, Decoder, Frame, Kind, encode
 from amltk.scheduling.executors.process_pool._system import resource_tracker
 from amltk.scheduling.executors.process_pool._system.descendants import become_subreaper, die_with_parent
+from amltk.scheduling.executors.process_pool._system.memory_files import are_possible
 from amltk.scheduling.executors.process_pool._system.tokens import END
 from amltk.scheduling.executors.process_pool._system.usage import baseline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from amltk.scheduling.executors.process_pool._pickling.main_module import Description
@@ -42,6 +44,11 @@ _CALLS = frozenset({Kind.TASK, Kind.ANNOUNCED_TASK, Kind.MEASURED_TASK})
 
 _TELLING = frozenset({Kind.LOAD, Kind.DEFINE})
 """The kinds of frames that an answer may refer to."""
+
+_ANSWERS = frozenset({Kind.FETCHED, Kind.GRANTED, Kind.CONTENTS})
+
+_SEGMENTS = frozenset({Kind.MAP, Kind.UNMAP})
+"""The kinds of frames that are about shared memory: they are taken in at once, in their order."""
 
 
 class Start(NamedTuple):
@@ -60,6 +67,8 @@ class Start(NamedTuple):
     """The parent's authentication key, with which proxies of a `multiprocessing.Manager` work."""
     variables: tuple[tuple[str, str], ...] = ()
     """The environment variables that say which devices it has."""
+    shares_memory: bool = False
+    """Whether results may be put in shared memory."""
 
 
 class Inheritance(NamedTuple):
@@ -114,6 +123,7 @@ class Worker:
     def __init__(self, frames: socket.socket, tokens: int) -> None:
         self._socket = frames
         self._tokens = tokens
+        self._borrowed = Borrowed(frames, self._request)
         self._incoming: Any = self._frames()  # Any: for `gi_running`
         self._loading = loading()
         self._outermost: FrameType
@@ -126,7 +136,9 @@ class Worker:
 
     def _frames(self) -> Iterator[Frame]:
         decoder = Decoder()
-        while decoder.receive(self._socket):
+        decoder.in_segment = self._borrowed.buffers
+        source = self._borrowed if are_possible() else self._socket
+        while decoder.receive(source):
             while frames := decoder.frames():
                 yield from frames
 
@@ -155,8 +167,18 @@ class Worker:
         start = next(self._incoming, None)
         if start is None or not self._begin(pickle.loads(start.payload)):
             return
+        returned = self._borrowed.returned
         while (token := os.read(self._tokens, 1)) and token != END:
             self._call(self._next_call(token[0]))
+            if returned:
+                self._tell_returned()
+
+    def _tell_returned(self) -> None:
+        """Tell the pool which segments are not used any more."""
+        returned = self._borrowed.returned
+        while returned:
+            number, is_spoilt = returned.popleft()
+            self._send(Kind.RETURNED, number, 0, int(is_spoilt))
 
     def tell_ending(self, awaited: str) -> None:
         """Report to the parent what the end of this process waits for."""
@@ -166,6 +188,7 @@ class Worker:
         os.environ.update(start.variables)
         prepare(start.path, start.argv, start.program, start.main)
         worker_state.connect(self._ask)
+        self._borrowed.is_on = start.shares_memory
         try:
             _guard.go_deeper()
             if start.directory is not None:
@@ -214,28 +237,43 @@ class Worker:
             worker_state.define(number, payload)
         elif kind == Kind.FORGET:
             worker_state.forget(number)
-        elif kind == Kind.FETCHED:
+        elif kind in _SEGMENTS:
+            self._note_segment(frame)
+        elif kind in _ANSWERS:
             self._answers[number] = frame
 
+    def _note_segment(self, frame: Frame) -> None:
+        if frame.kind == Kind.MAP:
+            self._borrowed.map(frame)
+        else:
+            self._borrowed.unmap(frame.key)
+
     def _ask(self, module: str, name: str | None) -> tuple[int, bytes]:
-        """Ask the program for a name that is missing here, see `worker_state.connect`; works on any thread of a call.
+        """Ask the program for a name that is missing here, see `worker_state.connect`. On any thread of a call."""
+        answer = self._request(Kind.FETCH, 0, pickle.dumps((module, name)), self._take_answer)
+        return (0, b"") if answer is None else answer
+
+    def _request(
+        self, kind: int, definition: int = 0, payload: bytes = b"", take: Callable[[Frame], Any] = lambda frame: frame
+    ) -> Any:
+        """Ask the pool, and take the answer, before anybody else receives. None if none can be had.
 
         Other frames wait: the next calls, and what to forget when they begin.
         """
         if os.getpid() != self._pid:
-            return 0, b""  # the call has forked, and this is the child: the connection is its parent's
+            return None  # the call has forked, and this is the child: the connection is its parent's
         if is_owned(self._sending):
-            return 0, b""  # a finalizer or a signal's handler, in the middle of a frame: nothing can be sent now
+            return None  # a finalizer or a signal's handler, in the middle of a frame: nothing can be sent now
         key = next(self._questions)
         try:
-            self._send(Kind.FETCH, key, 0, 0, 0.0, 0.0, pickle.dumps((module, name)))
+            self._send(kind, key, 0, definition, 0.0, 0.0, payload)
             while True:
                 with self._receiving:
                     if key in self._answers:
-                        return self._take_answer(self._answers.pop(key))
+                        return take(self._answers.pop(key))
                     self._receive_for_answer()
         except OSError:
-            return 0, b""  # the pool is gone
+            return None  # the pool is gone
 
     def _receive_for_answer(self) -> None:
         if self._incoming.gi_running:
@@ -243,8 +281,10 @@ class Worker:
         frame = next(self._incoming, None)
         if frame is None:
             raise ConnectionError("the parent has closed the connection")
-        if frame.kind == Kind.FETCHED:
+        if frame.kind in _ANSWERS:
             self._answers[frame.key] = frame
+        elif frame.kind in _SEGMENTS:
+            self._note_segment(frame)
         else:
             self._waiting.append(frame)
 
@@ -267,6 +307,7 @@ class Worker:
         if frame.kind != Kind.TASK:
             used = pickle.dumps(baseline()) if frame.kind == Kind.MEASURED_TASK else b""
             self._send(Kind.BEGUN, key, 0, 0, began, 0.0, used)
+        buffers: list[memoryview] = []
         try:
             args: tuple[Any, ...]
             outcome: tuple[Any, ...]
@@ -285,14 +326,19 @@ class Worker:
             ended = time.monotonic()
             try:
                 payload, buffers = pickle_outcome(result)
-                outcome = (Kind.RESULT, key, 0, 0, began, ended, payload, buffers)
+                outcome = (Kind.RESULT, key, 0, 0, began, ended, payload)
             except BaseException as raised:  # noqa: BLE001 - sent to the parent
                 unsent = explain_result(raised, result, make_return_pickler)
                 note_result(unsent, result)
                 outcome = (Kind.EXCEPTION, key, 0, 0, began, ended, _failure(unsent))
         if os.getpid() != self._pid:
             os._exit(0)  # the call has forked, and this is the child: its parent sends the outcome
-        self._send(*outcome)
+        if self._borrowed.returned:
+            self._tell_returned()  # first, so that the next call can have them
+        if buffers:
+            self._send(*outcome, self._borrowed.put(buffers))
+        else:
+            self._send(*outcome)
 
 
 def _failure(error: BaseException) -> bytes:

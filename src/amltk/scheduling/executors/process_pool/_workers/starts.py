@@ -6,6 +6,7 @@ import multiprocessing.process
 import pickle
 import selectors
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from amltk.scheduling.executors.process_pool._child.worker import Start
@@ -102,6 +103,7 @@ class Starts:
         link.close_theirs()
         with pool.lock:
             pool.links[slot.number] = link
+            link.decoder.in_segment = partial(pool.io.segments.take_result, link)
             pool.selector.register(link.frames, selectors.EVENT_READ, link)
             pool.io.send(link, encode(Kind.INIT, payload=payload))
 
@@ -150,6 +152,7 @@ class Starts:
             initialize=None if initialize is None else self._pool.io.packer.pack_initializer(link, initialize),
             authkey=bytes(multiprocessing.process.current_process().authkey),
             variables=() if link.slot.binding is None else link.slot.binding.variables,
+            shares_memory=self._pool.io.segments.limit > 0,
         )
 
     def reports(self) -> list[Message]:
