@@ -154,7 +154,10 @@ class Segments:
             self._drop(number, is_spoilt=is_spoilt)
 
     def lend(self, link: Link, packed: Packed) -> None:
-        """Lend a worker what it is about to be sent a call with."""
+        """Lend a worker what it is about to be sent a call with.
+
+        If that is taken back, the worker gives it back when it gets the next one.
+        """
         self._table.hold(packed.number)
         self._lend(link, packed.number)
 

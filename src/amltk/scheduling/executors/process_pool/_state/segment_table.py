@@ -72,7 +72,7 @@ class SegmentTable:
         fitting = [number for number in self._free if self._segments[number].size >= size]
         best = min(fitting, key=lambda number: self._segments[number].size, default=None)
         if best is None or self._segments[best].size > MOST_WASTE * size:
-            given_up = self._room_for(size)
+            given_up = self._room_for(size, may_give_up=best is None)
             if given_up is not None:
                 self._last += 1
                 self._segments[self._last] = _Segment(size)
@@ -86,9 +86,10 @@ class SegmentTable:
         self.kept -= segment.size
         return Taken(best, segment.size, is_new=False, given_up=[])
 
-    def _room_for(self, size: int) -> list[GivenUp] | None:
+    def _room_for(self, size: int, *, may_give_up: bool) -> list[GivenUp] | None:
         """The kept segments that were given up to make room for a new one; None if that is not enough."""
-        if self.used - self.kept + size > self._limit or len(self._segments) - len(self._free) >= self._most:
+        kept, n_kept = (self.kept, len(self._free)) if may_give_up else (0, 0)
+        if self.used - kept + size > self._limit or len(self._segments) - n_kept >= self._most:
             return None
         given_up: list[GivenUp] = []
         while self.used + size > self._limit or len(self._segments) >= self._most:
