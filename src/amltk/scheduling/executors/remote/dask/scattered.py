@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import uuid
 from typing import TYPE_CHECKING, Any
 
-from distributed import Future, get_client
+from distributed import Variable, get_client
 
 from amltk.scheduling.executors._transfer.contents import Contents
 
@@ -21,25 +23,31 @@ class Scattered:
     """
 
     def __init__(self, client: Client, contents: memoryview) -> None:
+        self._name = f"amltk-shared-{uuid.uuid4().hex}"
+        self._variable = Variable(self._name, client)
         # To all workers: what only one had would be lost with it.
-        self._future = client.scatter(Contents(contents), hash=False, broadcast=True)
+        self._variable.set(client.scatter(Contents(contents), hash=False, broadcast=True))
 
     def __reduce__(self) -> Any:
-        """Send only the key."""
-        return InCluster, (self._future.key,)
+        """Send only the name."""
+        return InCluster, (self._name,)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # the client is closed
+            self._variable.delete()
 
 
 class InCluster:
     """The same in a worker.
 
     Args:
-        key: Dask's key.
+        name: The name of the variable that has it.
     """
 
-    def __init__(self, key: str) -> None:
-        self._key = key
+    def __init__(self, name: str) -> None:
+        self._name = name
 
     def fetch(self) -> memoryview:
         """The contents: from this worker, or else from another one."""
-        contents: Contents = Future(self._key, get_client()).result()
+        contents: Contents = Variable(self._name, get_client()).get(timeout=60).result()
         return contents.view
