@@ -143,6 +143,11 @@ def check_optional_bytes(name: str, value: object) -> int | None:
     )
 
 
+def check_bytes(name: str, value: object) -> int:
+    """An amount of memory in bytes, 0 or more: a number, or a text such as `"2 GB"`."""
+    return math.ceil(_checked(name, value, parse_amount(value, BYTES), _MEMORY, above_zero=False))
+
+
 def _checked(name: str, value: object, number: float | None, kinds: str, above_zero: bool) -> float:
     allowed = f"must be finite and {'above 0' if above_zero else '0 or more'}: {kinds}"
     if number is None:

@@ -34,7 +34,7 @@ def usable_cpus() -> int:
     A variable without a number above 0 is ignored.
     """
     said = _said_by_user()
-    return said if said is not None else least(_runs_on(), os.environ, _read)
+    return said if said is not None else least(_runs_on(), os.environ, read_text)
 
 
 def _said_by_user() -> int | None:
@@ -51,7 +51,7 @@ def _runs_on() -> int:
     return os.cpu_count() or 1
 
 
-def _read(path: str) -> str:
+def read_text(path: str) -> str:
     """The text of a file; empty if it cannot be read."""
     try:
         with open(path) as file:
@@ -80,6 +80,19 @@ def _number(text: str | None) -> int | None:
 
 def _quotas(read: Callable[[str], str]) -> Iterator[float]:
     """The CPU quotas of this process's control groups and of their ancestors."""
+    for version, folder in control_groups("cpu", read):
+        number = _quota_of_2(folder, read) if version == 2 else _quota_of_1(folder, read)  # noqa: PLR2004 - the kernel's
+        if number is not None:
+            yield number
+
+
+def control_groups(controller: str, read: Callable[[str], str]) -> Iterator[tuple[int, str]]:
+    """The control groups of this process and their ancestors, for a controller: versions and folders.
+
+    Args:
+        controller: Such as `"cpu"`.
+        read: Reads a file; returns "" if there is none.
+    """
     group_of: dict[str, str] = {}  # by controller; "" for version 2, which has one group for all controllers
     for line in read("/proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
@@ -89,12 +102,9 @@ def _quotas(read: Callable[[str], str]) -> Iterator[float]:
         *_, root, mounted_at = place.split()[:5]
         kind, *_, options = kind.split()
         if kind == "cgroup2" and "" in group_of:
-            folders, quota = _folders(mounted_at, root, group_of[""]), _quota_of_2
-        elif kind == "cgroup" and "cpu" in options.split(",") and "cpu" in group_of:
-            folders, quota = _folders(mounted_at, root, group_of["cpu"]), _quota_of_1
-        else:
-            continue
-        yield from (number for folder in folders if (number := quota(folder, read)) is not None)
+            yield from ((2, folder) for folder in _folders(mounted_at, root, group_of[""]))
+        elif kind == "cgroup" and controller in options.split(",") and controller in group_of:
+            yield from ((1, folder) for folder in _folders(mounted_at, root, group_of[controller]))
 
 
 def _folders(mounted_at: str, root: str, group: str) -> list[str]:

@@ -89,6 +89,14 @@ class DependencyError(SchedulerError, RuntimeError):
         self.number = number
 
 
+class SharedObjectError(SchedulerError, RuntimeError):
+    """A shared object is needed, and cannot be had.
+
+    Its handle or its scheduler was closed, or the process that has shared it is gone. Remedy: keep the handle until the
+    calls have begun that need the object, and close it later.
+    """
+
+
 class MissingExtraError(SchedulerError, ImportError):
     """A feature needs a library that is not installed; the message gives the pip command."""
 

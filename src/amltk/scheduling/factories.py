@@ -107,6 +107,7 @@ class Factories:
         exit_timeout: Duration = 10.0,
         idle_timeout: Duration | None = None,
         max_worker_memory: float | str | None = None,
+        shared_memory: int | str | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
         resources: Mapping[str, Any] | None = None,
     ) -> Self:
@@ -129,12 +130,14 @@ class Factories:
             idle_timeout: After how long without a call a process ends, so that its memory is free; None for never.
             max_worker_memory: How much memory a process may have between two calls before it is replaced, in bytes or
                 as a text such as `"4 GB"`; None for any. See `ProcessPool` for both.
+            shared_memory: How much shared memory large arrays may cross in: bytes, or a text such as `"4 GB"`; None for
+                a quarter of the memory that this process may use, 0 for none; see `ProcessPool`.
             terminate: As in `Scheduler(executor, terminate=...)`.
             resources: What calls share, as in `Scheduler(executor, resources=...)`.
 
         Raises:
-            ValueError: `max_workers` or `max_tasks_per_child` is below 1, `mp_context` is not a start method, or
-                `preload` names modules although the start method is not `"forkserver"`.
+            ValueError: `max_workers` or `max_tasks_per_child` is below 1, `mp_context` is not a start method,
+                `shared_memory` is negative, or `preload` names modules although the start method is not `"forkserver"`.
             TypeError: `initializer` is not callable, it or something in `initargs` cannot be pickled, or `preload` is
                 not a list of names.
         """
@@ -151,6 +154,7 @@ class Factories:
             exit_timeout=exit_timeout,
             idle_timeout=idle_timeout,
             max_worker_memory=max_worker_memory,
+            shared_memory=shared_memory,
         )
 
     @classmethod

@@ -12,6 +12,7 @@ from amltk.exceptions import DependencyError, FutureCancelledError
 from amltk.scheduling._nested import CONTAINERS, find, replaced
 from amltk.scheduling.executors.execution_info import ExecutionInfo
 from amltk.scheduling.executors.light_future import LightFuture
+from amltk.scheduling.executors.shared import SHARED
 from amltk.scheduling.future import FUTURES, DependentFuture, Future
 
 if TYPE_CHECKING:
@@ -45,20 +46,27 @@ class Dependencies:
     Owns the calls that wait. What it does takes time in proportion to the futures among arguments, each once.
 
     Attributes:
-        looked_at: The types of arguments that are futures, or may contain some; exactly these.
+        looked_at: The types of arguments that are futures or shared objects, or may contain some; exactly these.
     """
 
     def __init__(self) -> None:
         self._foreign: frozenset[type] = frozenset(_foreign_types())
-        self._wanted: frozenset[type] = FUTURES | self._foreign | _SETS
+        self._wanted: frozenset[type] = FUTURES | SHARED | self._foreign | _SETS
         self.looked_at: frozenset[type] = self._wanted | CONTAINERS
         self._needed: dict[Future[Any], dict[Future[Any], None]] = {}  # by each call that waits: what has not ended
         self._dependants: dict[Future[Any], dict[Future[Any], None]] = {}  # the other way round
         self._on_ready: Callable[[Future[Any]], object]
+        self._on_shared: Callable[[], object]
 
-    def connect(self, on_ready: Callable[[Future[Any]], object]) -> None:
-        """Say who goes on with a call that waits no more; called for each, in the order of submission."""
+    def connect(self, on_ready: Callable[[Future[Any]], object], on_shared: Callable[[], object]) -> None:
+        """Say what to call.
+
+        Args:
+            on_ready: For each call that waits no more, in the order of submission.
+            on_shared: When there are shared objects among the arguments of a call.
+        """
         self._on_ready = on_ready
+        self._on_shared = on_shared
 
     def find(self, args: tuple[Any, ...], kwargs: dict[str, Any], run: RunLink) -> list[Future[Any]]:
         """The futures among arguments: those themselves, and what is in lists, tuples and dicts, at any depth.
@@ -72,6 +80,8 @@ class Dependencies:
             kind = type(value)
             if kind in _SETS:
                 _check_set(value)
+            elif kind in SHARED:
+                self._on_shared()
             elif kind not in FUTURES:
                 raise TypeError(
                     f"an argument is a {kind.__module__}.{kind.__qualname__}, which is no future of this scheduler, so"
@@ -173,10 +183,10 @@ def with_results(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[A
 
 
 def _check_set(values: Iterable[Any]) -> None:
-    if not FUTURES.isdisjoint(map(type, values)):
+    if not (FUTURES | SHARED).isdisjoint(map(type, values)):
         raise TypeError(
-            "an argument is a set with a future in it, whose result need not be hashable: put futures in a list, a"
-            " tuple or the values of a dict"
+            "an argument is a set with a future or a shared object in it, whose value need not be hashable: put it in a"
+            " list, a tuple or the values of a dict"
         )
 
 

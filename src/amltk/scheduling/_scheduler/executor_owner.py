@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
 
 from amltk.exceptions import ExecutorShutdownError
 from amltk.scheduling.executors.adapter import ExecutorAdapter
 from amltk.scheduling.executors.registry import ExecutorSpec, kind_of, workers_of
+from amltk.scheduling.executors.shared import Shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from amltk.scheduling.executors.capabilities import Terminator
+
+
+T = TypeVar("T")
 
 
 class ExecutorOwner:
@@ -41,6 +46,7 @@ class ExecutorOwner:
         self._is_used_up = False
         self._is_kept = False  # between runs
         self._backend: ExecutorAdapter | None = None  # of the run
+        self._shared: WeakSet[Shared[Any]] = WeakSet()
 
     @property
     def executor(self) -> Executor:
@@ -56,6 +62,36 @@ class ExecutorOwner:
     def executor_kind(self) -> ExecutorSpec:
         """The capabilities of the executor, and how it is terminated."""
         return self._kind
+
+    def share(self, value: T) -> Shared[T]:
+        """Put an object that many calls need once where all workers find it. At any time, from any thread.
+
+        ```python
+        data = scheduler.share(pandas.read_parquet("all.parquet"))
+        for lr in (0.1, 0.01):
+            train.submit(lr, data)
+        ```
+
+        As an argument of a call the handle stands for the object: it may stand wherever a future may. Workers on this
+        machine map the object: its arrays and tables are views that cannot be changed, of one copy for all, and it is
+        unpickled once in each worker. Threads have the object itself. To have it once in all, keep only the handle.
+
+        Returns:
+            The handle. The object is shared until nothing refers to the handle any more, or it is closed, or `close` of
+            the scheduler or the end of its `with` block closes it.
+
+        Raises:
+            OSError: There is not so much memory.
+            Exception: The object cannot be pickled.
+        """
+        can = self._kind.capabilities
+        shared = Shared(value, is_here=can.shares_objects, has_main=self._kind.name == "processes")
+        self._shared.add(shared)
+        return shared
+
+    def _close_shared(self) -> None:
+        for shared in list(self._shared):
+            shared.close()
 
     def _renew_executor(self) -> None:
         """Have a usable executor.

@@ -280,6 +280,7 @@ class Runs(Experiment, ExecutorOwner):
     def _end_unused_executor(self, *, at_once: bool) -> None:
         if self._run is None:  # else the end of the run does this
             self._end_executor(at_once=at_once)
+            self._close_shared()
 
 
 def _make_pools(resources: Mapping[str, Any] | None) -> Pools:

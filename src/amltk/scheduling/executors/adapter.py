@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from amltk import _compat
 from amltk.exceptions import WorkerLostError
+from amltk.scheduling._nested import replaced
 from amltk.scheduling.executors.light_future import Answer
+from amltk.scheduling.executors.shared import SHARED, Shared
 from amltk.scheduling.executors.termination import drop_cancelled, shut_down
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ class ExecutorAdapter:
         self.keep: bool = keep
         self.is_used_up: bool = False
         self._detach: Callable[[], None] | None = None
+        self._has_shared = False
 
     @property
     def kills(self) -> bool:
@@ -123,6 +126,20 @@ class ExecutorAdapter:
             self._detach()
             self._detach = None
 
+    def expect_shared(self) -> None:
+        """From now on there may be handles of shared objects among arguments: put objects in their place."""
+        if not self._has_shared:
+            self._has_shared = True
+            submit = self.submit
+            self.submit = lambda function, /, *args, **kwargs: submit(function, *self._open(args), **self._open(kwargs))
+
+    def _open(self, arguments: Any) -> Any:
+        return arguments if not self._has_shared else replaced(arguments, SHARED, self._open_handle)
+
+    def _open_handle(self, handle: Shared[Any]) -> Any:
+        can = self.capabilities
+        return handle.for_executor(self.executor, is_here=can.shares_objects, is_elsewhere=can.remote)
+
     def submit_call(self, call: Prepared) -> Any:
         """Submit a call as the plugins have prepared it, within its limits; one that has an answer is not computed."""
         if call.answer is not None:
@@ -130,7 +147,7 @@ class ExecutorAdapter:
         if call.limits is None:
             return self.submit(call.function, *call.args, **call.kwargs)
         executor: Any = self.executor  # only executors that enforce limits are given limits
-        return executor.submit_limited(call.limits, call.function, *call.args, **call.kwargs)
+        return executor.submit_limited(call.limits, call.function, *self._open(call.args), **self._open(call.kwargs))
 
     def submit_allowed(
         self, allowance: Allowance, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -148,7 +165,7 @@ class ExecutorAdapter:
         allowed = AllowedFunction(function, told, threads)
         if self.capabilities.binds_workers:
             executor: Any = self.executor
-            return executor.submit_bound(binding, limits, allowed, *args, **kwargs)
+            return executor.submit_bound(binding, limits, allowed, *self._open(args), **self._open(kwargs))
         if binding is None and limits is None:
             return self.submit(allowed, *args, **kwargs)
         return self.submit(FunctionInOwnProcess(allowed, binding, limits), *args, **kwargs)

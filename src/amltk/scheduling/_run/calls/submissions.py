@@ -85,7 +85,9 @@ class Submissions:
         self._dependencies = context.dependencies
         self.holds: list[Hold] = [context.dependencies, self._admission]
         self._without_futures = context.dependencies.looked_at.isdisjoint
-        context.dependencies.connect(lambda future: self._inbox.put(self.go_on, future))
+        context.dependencies.connect(
+            lambda future: self._inbox.put(self.go_on, future), on_shared=context.backend.expect_shared
+        )
 
     def close(self) -> None:
         """Let the futures that are kept lead here no more: the run is over."""

@@ -13,10 +13,11 @@ from amltk.scheduling._journal.action import Action
 from amltk.scheduling._journal.placeholder import PlaceholderFuture
 from amltk.scheduling._journal.values import dump, dump_error, load
 from amltk.scheduling._loop.timers import Timer, Timers
-from amltk.scheduling._nested import replaced
+from amltk.scheduling._nested import find, replaced
 from amltk.scheduling._run.calls.submissions import Submissions
 from amltk.scheduling._run.end_requests import EndRequests
 from amltk.scheduling.events import callback_name
+from amltk.scheduling.executors.shared import SHARED, Content, Shared
 from amltk.scheduling.exit_state import ExitState
 from amltk.scheduling.future import FUTURES, Future
 
@@ -281,9 +282,9 @@ def _submission(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, An
     """The action of a submission, whose future may have no number yet."""
     name = callback_name(future.function) if future.task is None else future.task.name
     number = future.number if future.number >= 0 else journal.numbers.following
-    if future.is_dependent:
-        args = replaced(future.args, FUTURES, _reference)
-        kwargs = replaced(future.kwargs, FUTURES, _reference)
+    if future.is_dependent or find((args, kwargs), SHARED):
+        args = replaced(future.args, FUTURES | SHARED, _reference)
+        kwargs = replaced(future.kwargs, FUTURES | SHARED, _reference)
     value = dump((args, kwargs), lambda: f"what is submitted, {call_label(name, args, kwargs)},")
 
     def label() -> str:
@@ -292,8 +293,8 @@ def _submission(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, An
     return Action(Kind.SUBMISSION, number, {"task": name}, value, (args, kwargs), label)
 
 
-def _reference(future: Future[Any]) -> CallReference:
-    return CallReference(future.number)
+def _reference(value: Future[Any] | Shared[Any]) -> CallReference | Content:
+    return Content(value.digest()) if isinstance(value, Shared) else CallReference(value.number)
 
 
 def _failure(future: Future[Any], error: BaseException) -> Action:

@@ -28,6 +28,7 @@ class WorkerOptions:
         exit_timeout: How many seconds a worker may take to end.
         idle_timeout: After how many seconds without calls a worker ends; None for never.
         max_worker_memory: How many bytes of memory a worker may have between calls; None for any.
+        shared_memory: How many bytes of shared memory are used at most; 0 for none.
     """
 
     method: str
@@ -37,6 +38,7 @@ class WorkerOptions:
     exit_timeout: float = EXIT_SECONDS
     idle_timeout: float | None = None
     max_worker_memory: int | None = None
+    shared_memory: int = 0
 
 
 def check_preload(preload: Iterable[str] | Literal["auto"] | None, method: str) -> tuple[str, ...] | Literal["auto"]:

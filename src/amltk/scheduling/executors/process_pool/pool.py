@@ -9,12 +9,13 @@ from concurrent.futures import Executor
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-from amltk._checks import check_optional_bytes, check_optional_count, check_optional_seconds, check_seconds
+from amltk._checks import check_bytes, check_optional_bytes, check_optional_count, check_optional_seconds, check_seconds
 from amltk._cpus import usable_cpus
 from amltk._shield import shielded
 from amltk.scheduling.executors._transfer.descriptors import know_connections
 from amltk.scheduling.executors.process_pool._child.initializer import Initializer
 from amltk.scheduling.executors.process_pool._engine.engine import Engine
+from amltk.scheduling.executors.process_pool._system.memory_size import usable_memory
 from amltk.scheduling.executors.process_pool._workers.starters import METHODS, is_forking
 from amltk.scheduling.executors.process_pool.future import PoolFuture
 from amltk.scheduling.executors.process_pool.limits import CallLimits
@@ -73,6 +74,11 @@ class ProcessPool(Executor):
             None for any. One that has more, even after garbage collection, is replaced once its call has ended: what a
             library leaks is given back, and no call is lost. It is looked at once a second at most. `Limits` limits
             the memory of a call while it runs.
+        shared_memory: How much shared memory may be used at most: bytes, or a text such as `"4 GB"`. Buffers of
+            arguments and results, such as those of arrays and DataFrames, of 1 MB or more cross in it: the receiver
+            uses them where they are, and what is used no more is used again, up to a quarter of this. What finds no
+            room goes through sockets, which takes longer. None for a quarter of the memory that this process may use,
+            0 for no shared memory. On Linux; elsewhere there is none.
 
     A process that is forked from this one has nothing of the pool: to submit there, and to ask for outcomes that were
     not there yet, raises `RuntimeError`, and to shut it down does nothing. Make another pool there.
@@ -95,6 +101,7 @@ class ProcessPool(Executor):
         exit_timeout: Duration = EXIT_SECONDS,
         idle_timeout: Duration | None = None,
         max_worker_memory: float | str | None = None,
+        shared_memory: int | str | None = None,
     ) -> None:
         workers = check_optional_count("max_workers", max_workers)
         if initializer is not None and not callable(initializer):
@@ -112,6 +119,7 @@ class ProcessPool(Executor):
                 check_seconds("exit_timeout", exit_timeout),
                 check_optional_seconds("idle_timeout", idle_timeout, above_zero=True),
                 check_optional_bytes("max_worker_memory", max_worker_memory),
+                usable_memory() // 4 if shared_memory is None else check_bytes("shared_memory", shared_memory),
             ),
         )
         _engines.add(self._engine)

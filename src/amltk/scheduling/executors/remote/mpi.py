@@ -13,6 +13,7 @@ from mpi4py.futures import MPIPoolExecutor
 
 from amltk._checks import check_optional_count
 from amltk._program import import_path
+from amltk.scheduling.executors._transfer.contents import Sent
 from amltk.scheduling.executors.remote.pooled import PooledExecutor
 
 
@@ -56,6 +57,10 @@ class MPIExecutor(PooledExecutor):
     def n_workers(self) -> int:
         """How many ranks compute; 0 after shutdown."""
         return 0 if self._pool is None else int(self._pool.num_workers)
+
+    def put_shared(self, contents: memoryview) -> Sent:
+        """Let the contents of a shared object travel with each call, since ranks may be on other machines."""
+        return Sent(bytes(contents))
 
     def _kill(self) -> bool:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from types import CodeType
+import sys
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.executors._transfer.descriptors import RULES, know_connections, refuse
@@ -11,6 +12,8 @@ from amltk.scheduling.executors._transfer.exception_parts import Refers, dump_pa
 from amltk.scheduling.executors.process_pool._pickling.reducers import REDUCERS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pickle import PickleBuffer
     from pickle import Pickler as CloudPickler  # cloudpickle's has no type hints
 
     from amltk.scheduling.executors._transfer.exception_parts import Refer
@@ -44,6 +47,34 @@ def dumps(obj: Any) -> bytes:
     """Pickle a call or an outcome."""
     file = io.BytesIO()
     make_pickler(file).dump(obj)
+    return file.getvalue()
+
+
+class _MainByName(_Pickler):
+    """Refers by name to what workers find in their `__main__`."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """As in the base class, except for what has a name there."""
+        if isinstance(obj, type | FunctionType) and obj.__module__ == "__main__" and _is_named_in_main(obj):
+            return NotImplemented
+        return super().reducer_override(obj)
+
+
+def _is_named_in_main(obj: Any) -> bool:
+    return getattr(sys.modules["__main__"], obj.__qualname__, None) is obj
+
+
+def dump_with_buffers(obj: Any, keep: Callable[[PickleBuffer], object], *, has_main: bool) -> bytes:
+    """Pickle an object without its large buffers.
+
+    Args:
+        obj: The object.
+        keep: Called with each buffer that is left out.
+        has_main: Whether it is for processes that have the program's `__main__`.
+    """
+    file = io.BytesIO()
+    kind: Any = _MainByName if has_main else _Pickler
+    kind(file, protocol=5, buffer_callback=keep).dump(obj)
     return file.getvalue()
 
 

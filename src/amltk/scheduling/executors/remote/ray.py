@@ -12,6 +12,7 @@ import ray
 from ray.exceptions import RayError, TaskCancelledError
 
 from amltk.exceptions import PoolBrokenError
+from amltk.scheduling.executors._transfer.contents import Contents
 from amltk.scheduling.executors.remote.executor import RemoteExecutor, RemoteFuture, compute
 from amltk.scheduling.executors.remote.signal_handlers import kept_handlers
 
@@ -97,6 +98,30 @@ def _init(**init: Any) -> None:
         ray.init(**init)
 
 
+class InStore:
+    """The contents of a shared object in Ray's store, as long as this object is there.
+
+    Args:
+        reference: Ray's reference.
+    """
+
+    def __init__(self, reference: Any) -> None:
+        self._reference = reference
+
+    def __reduce__(self) -> Any:
+        """Let Ray pickle its reference: it knows by this who needs what is in its store."""
+        return _in_store, (ray.cloudpickle.dumps(self._reference),)
+
+    def fetch(self) -> memoryview:
+        """The contents, where Ray has them."""
+        contents: Contents = ray.get(self._reference)
+        return contents.view
+
+
+def _in_store(reference: bytes) -> InStore:
+    return InStore(ray.cloudpickle.loads(reference))
+
+
 class RayExecutor(RemoteExecutor):
     """Computes in Ray tasks. Each call is computed once; cancelling it ends its worker, running or not.
 
@@ -132,6 +157,10 @@ class RayExecutor(RemoteExecutor):
             task = self._named[call.name] = self._task.options(name=call.name)  # the name in Ray's own tools
         call.handle = reference = task.remote(payload)
         reference.future().add_done_callback(partial(self._arrived, call))
+
+    def put_shared(self, contents: memoryview) -> InStore:
+        """Put the contents of a shared object into Ray's store."""
+        return InStore(ray.put(Contents(contents)))
 
     def withdraw(self, call: RemoteFuture) -> bool:
         """Withdraw a call; if it is running, its worker is killed."""

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from amltk import _guard
 from amltk._compat import is_owned
@@ -22,18 +22,21 @@ from amltk._notes import add_note
 from amltk.scheduling.executors._transfer.failure import describe, note_result
 from amltk.scheduling.executors._transfer.unpicklable import explain_result
 from amltk.scheduling.executors.process_pool._child import library_threads, orderly_exit, spawned_main
+from amltk.scheduling.executors.process_pool._child.borrowed import Borrowed
 from amltk.scheduling.executors.process_pool._child.memory_guard import MemoryGuard
+from amltk.scheduling.executors.process_pool._child.start import Inheritance, Start
 from amltk.scheduling.executors.process_pool._child.start_guard import loading
 from amltk.scheduling.executors.process_pool._pickling import main_module, worker_state
 from amltk.scheduling.executors.process_pool._pickling.pickles import make_return_pickler, pickle_outcome, pickle_part
 from amltk.scheduling.executors.process_pool._state.protocol import CHUNK_BYTES, Buffer, Decoder, Frame, Kind, encode
 from amltk.scheduling.executors.process_pool._system import resource_tracker
 from amltk.scheduling.executors.process_pool._system.descendants import become_subreaper, die_with_parent
+from amltk.scheduling.executors.process_pool._system.memory_files import are_possible
 from amltk.scheduling.executors.process_pool._system.tokens import END
 from amltk.scheduling.executors.process_pool._system.usage import baseline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from amltk.scheduling.executors.process_pool._pickling.main_module import Description
@@ -46,39 +49,10 @@ _CALLS = frozenset({Kind.TASK, Kind.ANNOUNCED_TASK, Kind.MEASURED_TASK})
 _TELLING = frozenset({Kind.LOAD, Kind.DEFINE})
 """The kinds of frames that an answer may refer to."""
 
+_ANSWERS = frozenset({Kind.FETCHED, Kind.GRANTED, Kind.CONTENTS})
 
-class Start(NamedTuple):
-    """What a worker needs to start."""
-
-    path: list[str]
-    argv: list[Any]
-    program: str
-    """Identifies the process that runs the program, see `main_module.begin`."""
-    main: Description
-    """The description of its `__main__`."""
-    directory: str | None
-    initialize: bytes | None
-    """A pickle of the needed definitions, and of the initializer and its arguments as a call."""
-    authkey: bytes
-    """The parent's authentication key, with which proxies of a `multiprocessing.Manager` work."""
-    variables: tuple[tuple[str, str], ...] = ()
-    """The environment variables that say which devices it has."""
-    most_memory: int | None = None
-    """How many bytes of memory it may have between calls; None for any."""
-
-
-class Inheritance(NamedTuple):
-    """What a worker gets from the process that started it.
-
-    Attributes:
-        parent: The pid of that process.
-        tracker: The descriptor of the resource tracker, see `resource_tracker`.
-        is_copy: Whether the worker is a copy of the user's program, and must not end like it.
-    """
-
-    parent: int
-    tracker: int
-    is_copy: bool
+_SEGMENTS = frozenset({Kind.MAP, Kind.UNMAP})
+"""The kinds of frames that are about shared memory: they are taken in at once, in their order."""
 
 
 def prepare(path: list[str], argv: list[Any], program: str, main: Description) -> None:
@@ -119,6 +93,7 @@ class Worker:
     def __init__(self, frames: socket.socket, tokens: int) -> None:
         self._socket = frames
         self._tokens = tokens
+        self._borrowed = Borrowed(frames, self._request)
         self._incoming: Any = self._frames()  # Any: for `gi_running`
         self._loading = loading()
         self._outermost: FrameType
@@ -132,7 +107,9 @@ class Worker:
 
     def _frames(self) -> Iterator[Frame]:
         decoder = Decoder()
-        while decoder.receive(self._socket):
+        decoder.in_segment = self._borrowed.buffers
+        source = self._borrowed if are_possible() else self._socket
+        while decoder.receive(source):
             while frames := decoder.frames():
                 yield from frames
 
@@ -161,11 +138,21 @@ class Worker:
         start = next(self._incoming, None)
         if start is None or not self._begin(pickle.loads(start.payload)):
             return
+        returned = self._borrowed.returned
         while (token := os.read(self._tokens, 1)) and token != END:
             self._call(self._next_call(token[0]))
             if self._memory is not None and self._memory.is_exceeded():
                 self._send(Kind.GROWN)
                 self._memory = None  # one is enough
+            if returned:
+                self._tell_returned()
+
+    def _tell_returned(self) -> None:
+        """Tell the pool which segments are not used any more."""
+        returned = self._borrowed.returned
+        while returned:
+            number, is_spoilt = returned.popleft()
+            self._send(Kind.RETURNED, number, 0, int(is_spoilt))
 
     def tell_ending(self, awaited: str) -> None:
         """Report to the parent what the end of this process waits for."""
@@ -177,6 +164,7 @@ class Worker:
         worker_state.connect(self._ask)
         if start.most_memory is not None:
             self._memory = MemoryGuard(start.most_memory)
+        self._borrowed.is_on = start.shares_memory
         try:
             _guard.go_deeper()
             if start.directory is not None:
@@ -225,28 +213,43 @@ class Worker:
             worker_state.define(number, payload)
         elif kind == Kind.FORGET:
             worker_state.forget(number)
-        elif kind == Kind.FETCHED:
+        elif kind in _SEGMENTS:
+            self._note_segment(frame)
+        elif kind in _ANSWERS:
             self._answers[number] = frame
 
+    def _note_segment(self, frame: Frame) -> None:
+        if frame.kind == Kind.MAP:
+            self._borrowed.map(frame)
+        else:
+            self._borrowed.unmap(frame.key)
+
     def _ask(self, module: str, name: str | None) -> tuple[int, bytes]:
-        """Ask the program for a name that is missing here, see `worker_state.connect`; works on any thread of a call.
+        """Ask the program for a name that is missing here, see `worker_state.connect`. On any thread of a call."""
+        answer = self._request(Kind.FETCH, 0, pickle.dumps((module, name)), self._take_answer)
+        return (0, b"") if answer is None else answer
+
+    def _request(
+        self, kind: int, definition: int = 0, payload: bytes = b"", take: Callable[[Frame], Any] = lambda frame: frame
+    ) -> Any:
+        """Ask the pool, and take the answer, before anybody else receives. None if none can be had.
 
         Other frames wait: the next calls, and what to forget when they begin.
         """
         if os.getpid() != self._pid:
-            return 0, b""  # the call has forked, and this is the child: the connection is its parent's
+            return None  # the call has forked, and this is the child: the connection is its parent's
         if is_owned(self._sending):
-            return 0, b""  # a finalizer or a signal's handler, in the middle of a frame: nothing can be sent now
+            return None  # a finalizer or a signal's handler, in the middle of a frame: nothing can be sent now
         key = next(self._questions)
         try:
-            self._send(Kind.FETCH, key, 0, 0, 0.0, 0.0, pickle.dumps((module, name)))
+            self._send(kind, key, 0, definition, 0.0, 0.0, payload)
             while True:
                 with self._receiving:
                     if key in self._answers:
-                        return self._take_answer(self._answers.pop(key))
+                        return take(self._answers.pop(key))
                     self._receive_for_answer()
         except OSError:
-            return 0, b""  # the pool is gone
+            return None  # the pool is gone
 
     def _receive_for_answer(self) -> None:
         if self._incoming.gi_running:
@@ -254,8 +257,10 @@ class Worker:
         frame = next(self._incoming, None)
         if frame is None:
             raise ConnectionError("the parent has closed the connection")
-        if frame.kind == Kind.FETCHED:
+        if frame.kind in _ANSWERS:
             self._answers[frame.key] = frame
+        elif frame.kind in _SEGMENTS:
+            self._note_segment(frame)
         else:
             self._waiting.append(frame)
 
@@ -278,6 +283,7 @@ class Worker:
         if frame.kind != Kind.TASK:
             used = pickle.dumps(baseline()) if frame.kind == Kind.MEASURED_TASK else b""
             self._send(Kind.BEGUN, key, 0, 0, began, 0.0, used)
+        buffers: list[memoryview] = []
         try:
             args: tuple[Any, ...]
             outcome: tuple[Any, ...]
@@ -296,14 +302,19 @@ class Worker:
             ended = time.monotonic()
             try:
                 payload, buffers = pickle_outcome(result)
-                outcome = (Kind.RESULT, key, 0, 0, began, ended, payload, buffers)
+                outcome = (Kind.RESULT, key, 0, 0, began, ended, payload)
             except BaseException as raised:  # noqa: BLE001 - sent to the parent
                 unsent = explain_result(raised, result, make_return_pickler)
                 note_result(unsent, result)
                 outcome = (Kind.EXCEPTION, key, 0, 0, began, ended, _failure(unsent))
         if os.getpid() != self._pid:
             os._exit(0)  # the call has forked, and this is the child: its parent sends the outcome
-        self._send(*outcome)
+        if self._borrowed.returned:
+            self._tell_returned()  # first, so that the next call can have them
+        if buffers:
+            self._send(*outcome, self._borrowed.put(buffers))
+        else:
+            self._send(*outcome)
 
 
 def _failure(error: BaseException) -> bytes:

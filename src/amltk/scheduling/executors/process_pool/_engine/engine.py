@@ -59,7 +59,7 @@ class Engine:
         self._wakeup = WakeupSocketpair(self._selector)
         self._thread_wakeup = ThreadWakeup(manager_selector)
         self._dispatcher = Dispatcher(max_workers, max_tasks_per_child)
-        self._io = WorkerIO(self._dispatcher, self._selector, self._locks)
+        self._io = WorkerIO(self._dispatcher, self._selector, self._locks, lock, options.shared_memory)
         pool = ManagedPool(options, self._dispatcher, self._io, self._selector, lock)
         starts = Starts(
             pool,
@@ -336,6 +336,7 @@ class Engine:
         lock = self._locks.make(Level.STATE)  # a thread that does not exist in the copy may hold the other one
         self._exchange.disown(lock)
         self._thread.disown()
+        self._io.segments.disown(lock)
         if not is_worker:
             self._manager.disown(lock)
             self._thread.close_selectors()

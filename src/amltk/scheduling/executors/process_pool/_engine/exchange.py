@@ -161,6 +161,8 @@ class Exchange:
         with self.lock:
             self.take_arrivals()
             io.share()
+            if io.segments.returned:
+                io.segments.take_returned()
             bound = self._dispatcher.bound
             if bound.in_use and bound.make_room():
                 io.manager_wanted = True

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import socket
+import struct
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from amltk.scheduling.executors.process_pool._state.protocol import Decoder, Kind
+from amltk.scheduling.executors.process_pool._state.protocol import Decoder, Kind, encode
 from amltk.scheduling.executors.process_pool._system.tokens import END, PipeTokens, SocketTokens, make_tokens
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool._pickling.definitions import Definition
     from amltk.scheduling.executors.process_pool._state.dispatcher import WorkerSlot
     from amltk.scheduling.executors.process_pool._state.protocol import Buffer
+    from amltk.scheduling.executors.process_pool._system.memory_files import MemoryFile
 
 
 SMALL_FRAME_BYTES = 1 << 18
@@ -26,6 +29,25 @@ SMALL_FRAME_BYTES = 1 << 18
 
 SLOW_START_SECONDS = 10.0
 """How long a worker may take to become ready before that is logged."""
+
+
+class _Attached(NamedTuple):
+    """A frame with a descriptor."""
+
+    file: MemoryFile
+    number: int
+
+    def send(self, sock: socket.socket) -> memoryview:
+        """Send it; returns what is left to be sent."""
+        size = struct.pack("<Q", self.file.size)
+        frame = memoryview(b"".join(encode(Kind.MAP, self.number, payload=size)))
+        try:
+            return frame[socket.send_fds(sock, [frame], [self.file.descriptor]) :]
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS:
+                raise
+            # Other programs of this user are sending too many: the worker does without it.
+            return memoryview(b"".join(encode(Kind.MAP, self.number, 0, 1, payload=size)))
 
 
 class Link:
@@ -51,11 +73,13 @@ class Link:
             raise
         self.frames.setblocking(False)
         self.decoder: Decoder = Decoder()
-        self.unsent: deque[memoryview] = deque()
+        self.unsent: deque[memoryview | _Attached] = deque()
         self.waits_to_send: bool = False
         self.knows: set[int] = {0}  # 0 is not a definition, and is never sent
         self.reason: BaseException | None = None  # why it is being killed
         self.requested_at: float = time.monotonic()  # when its start was requested
+        self.lent: dict[int, int] = {}  # segments of shared memory, and how often each
+        self.mapped: set[int] = set()  # those that it was told of
         self.slow_at: float | None = self.requested_at + SLOW_START_SECONDS  # when its slow start is logged
         self.failed_start: bool = False  # it was abandoned, since it was not ready in time
         self.hung_up_at: float | None = None  # when the pool hung up, so that it ends
@@ -102,11 +126,18 @@ class Link:
             pieces = [memoryview(piece)[sent:]]
         self.unsent.extend(memoryview(piece).cast("B") for piece in pieces if len(piece))
 
+    def attach(self, file: MemoryFile, number: int) -> None:
+        """Send a segment of shared memory, with its descriptor; to be flushed."""
+        self.unsent.append(_Attached(file, number))
+
     def flush(self) -> None:
         """Send as much as fits."""
         while self.unsent:
-            pieces = list(itertools.islice(self.unsent, 64))
             try:
+                if isinstance(first := self.unsent[0], _Attached):
+                    self.unsent[0] = first.send(self.frames)
+                    continue
+                pieces = self._plain_ones()
                 sent = self.frames.sendmsg(pieces)
             except BlockingIOError:
                 return
@@ -119,6 +150,15 @@ class Link:
                     break
                 sent -= piece.nbytes
                 self.unsent.popleft()
+
+    def _plain_ones(self) -> list[memoryview]:
+        """The next pieces that can be sent together."""
+        pieces: list[memoryview] = []
+        for piece in itertools.islice(self.unsent, 64):
+            if isinstance(piece, _Attached):
+                break
+            pieces.append(piece)
+        return pieces
 
     def close(self) -> None:
         """Close the pool's ends."""

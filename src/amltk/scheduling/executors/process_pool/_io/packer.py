@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool._child.initializer import Initializer
     from amltk.scheduling.executors.process_pool._io.link import Link
     from amltk.scheduling.executors.process_pool._pickling.descriptor_lending import Loan
+    from amltk.scheduling.executors.process_pool._pickling.pickles import CallPayload
     from amltk.scheduling.executors.process_pool._state.lock_order import PoolLocks
+    from amltk.scheduling.executors.process_pool._state.protocol import InSegment
+    from amltk.scheduling.executors.process_pool.limits import CallLimits
 
 
 class Question(NamedTuple):
@@ -51,12 +54,14 @@ class Packable(Protocol):
         args: Its arguments.
         kwargs: Its keyword arguments.
         payload: What comes of it; None before.
+        limits: What it may use, or None.
     """
 
     fn: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     payload: Any
+    limits: CallLimits | None
 
 
 P = TypeVar("P", bound=Packable)
@@ -68,13 +73,19 @@ class Packer:
     Args:
         locks: Makes the pool's locks.
         on_new_modules: Called when calls turn out to need modules, which may be imported in advance.
+        share: Puts large buffers into shared memory, if that is possible.
 
     Attributes:
         definitions: What calls refer to.
         pace: For which functions arguments are pickled quickly.
     """
 
-    def __init__(self, locks: PoolLocks, on_new_modules: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        locks: PoolLocks,
+        on_new_modules: Callable[[], None],
+        share: Callable[[list[memoryview]], Sequence[memoryview] | InSegment],
+    ) -> None:
         self.definitions: Definitions = Definitions()
         self.pace: Pace = Pace()
         self._known_modules: set[str] = set()  # needed by calls
@@ -82,6 +93,7 @@ class Packer:
         self._locks = locks
         self._lock = locks.make(Level.PICKLING)
         self._on_new_modules = on_new_modules
+        self._share = share
 
     def disown(self) -> None:
         """Replace the lock in a forked copy of the process: a thread may hold it that does not exist there."""
@@ -128,7 +140,8 @@ class Packer:
                         break
                     definition = pickler.definition(fn)
                     defined = fn
-                call.payload = pickler.payload(fn, definition, args, kwargs)
+                payload: CallPayload = pickler.payload(fn, definition, args, kwargs)
+                call.payload = payload if not payload[2] else self._with_shared_buffers(payload, call.limits)
             except BaseException as raised:  # noqa: BLE001 - this is the call's outcome
                 error = explain_call(raised, fn, args, kwargs, make_pickler)
                 add_note(error, f"raised while pickling a call of {safe_repr(fn)} for a worker process")
@@ -136,6 +149,13 @@ class Packer:
         if len(self.definitions.modules) > len(self._known_modules):
             self._on_new_modules()
         return problems, left
+
+    def _with_shared_buffers(self, payload: CallPayload, limits: CallLimits | None) -> CallPayload:
+        number, pickled, buffers, uses = payload
+        if limits is not None and limits.memory is not None:
+            return payload  # what the call uses must count as its own
+        assert isinstance(buffers, list)
+        return number, pickled, self._share(buffers), uses
 
     def take_modules(self) -> set[str]:
         """The modules that calls have turned out to need since the last time."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool._state.outcomes import Outcome
     from amltk.scheduling.executors.process_pool._state.protocol import Frame
     from amltk.scheduling.executors.process_pool.future import PoolFuture
+    from amltk.scheduling.executors.process_pool.limits import CallLimits
 
 
 class _Draft:
@@ -32,6 +33,7 @@ class _Draft:
         self.fn: Any = call.fn
         self.args: tuple[Any, ...] = call.args
         self.kwargs: dict[str, Any] = call.kwargs
+        self.limits: CallLimits | None = call.limits
         self.payload: Any = None
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from amltk.scheduling.executors.process_pool._io.limit_monitor import LimitMonitor
 from amltk.scheduling.executors.process_pool._io.pace import Pace
 from amltk.scheduling.executors.process_pool._io.packer import Packer, Question, definitions_of
+from amltk.scheduling.executors.process_pool._io.segments import ABOUT_SEGMENTS, Packed, Segments
 from amltk.scheduling.executors.process_pool._state.protocol import Buffer, Frame, Kind, ProtocolError, encode
 
 if TYPE_CHECKING:
@@ -45,11 +46,14 @@ class WorkerIO:
         dispatcher: Decides which worker gets which call.
         selector: The selector where the workers' sockets are registered, each with its handler.
         locks: Makes the pool's locks.
+        lock: The pool's lock of the level `STATE`.
+        shared_memory: How many bytes of shared memory are used at most.
 
     Attributes:
         links: The workers, by the numbers of their slots.
         limit_monitor: Enforces the limits of calls.
         packer: Pickles what is sent.
+        segments: The shared memory in which large buffers cross.
         outcomes: Outcomes of calls that have not been delivered yet.
         unknown_outcomes: Outcomes that may take long to unpickle, and have not been given to another thread yet.
         unpickling_pace: For which functions outcomes are unpickled quickly.
@@ -59,7 +63,9 @@ class WorkerIO:
         share_at: When to take back calls queued behind another one, on the monotonic clock; None for never.
     """
 
-    def __init__(self, dispatcher: Dispatcher, selector: selectors.BaseSelector, locks: PoolLocks) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, selector: selectors.BaseSelector, locks: PoolLocks, lock: Any, shared_memory: int
+    ) -> None:
         self.links: dict[int, Link] = {}
         self.limit_monitor: LimitMonitor = LimitMonitor()
         self.outcomes: list[Outcome] = []
@@ -74,7 +80,8 @@ class WorkerIO:
         self._quick_function: Any = None  # the last one, while frames are handled
         self._dispatcher = dispatcher
         self._selector = selector
-        self.packer: Packer = Packer(locks, self._want_manager)
+        self.segments: Segments = Segments(shared_memory, lock, self.links, self.send)
+        self.packer: Packer = Packer(locks, self._want_manager, self.segments.pack)
 
     def disown(self) -> None:
         """Release, in a forked copy of the process, what belongs to its parent."""
@@ -112,7 +119,10 @@ class WorkerIO:
         """Send workers as many calls as they have room for."""
         for slot, calls in self._dispatcher.assign():
             link = self.links[slot.number]
-            pieces = self._encode(link, calls, self._kind_of(calls[0]))
+            first = calls[0]
+            if first.limits is not None and first.limits.memory is not None:
+                self.segments.withdraw_from(link)
+            pieces = self._encode(link, calls, self._kind_of(first))
             self._forget_definitions()
             self.send(link, pieces)
             link.tokens.put(bytes((slot.generation,)) * len(calls))
@@ -133,6 +143,10 @@ class WorkerIO:
             for definition in uses:
                 if definition.number not in knows:  # 0, the number of loans, is always known
                     frames += self._definition_frames(link, definitions_of([definition]))
+            if type(buffers) is Packed:
+                self.send(link, frames)
+                frames = []
+                self.segments.lend(link, buffers)
             frames += encode(kind, call.key, generation, number, 0.0, 0.0, payload, buffers)
         return frames
 
@@ -260,20 +274,28 @@ class WorkerIO:
                     self.slowest_start = max(self.slowest_start, time.monotonic() - link.requested_at)
                 elif kind == Kind.BEGUN:
                     self._begun(link, frame)
+                elif kind in ABOUT_SEGMENTS:
+                    self.segments.handle(link, frame)
                 elif kind == Kind.FETCH:
                     self.questions.append(Question(link, frame.key, *pickle.loads(frame.payload)))
-                elif kind == Kind.INIT_FAILED:
-                    link.failure = pickle.loads(frame.payload)
-                    self.manager_wanted = True
-                elif kind == Kind.GROWN:
-                    link.slot.retired = True
-                    self.take_back(link)
-                    self.manager_wanted = True
-                elif kind == Kind.ENDING:
-                    link.ending = bytes(frame.payload).decode()
                 else:
-                    raise ProtocolError(f"received a frame of kind {kind}, which no worker sends")
+                    self._handle_end(link, frame)
         self._quick_function = None
+
+    def _handle_end(self, link: Link, frame: Frame) -> None:
+        """Handle what a worker reports of its end, and why it comes."""
+        kind = frame.kind
+        if kind == Kind.ENDING:
+            link.ending = bytes(frame.payload).decode()
+            return
+        if kind == Kind.INIT_FAILED:
+            link.failure = pickle.loads(frame.payload)
+        elif kind == Kind.GROWN:
+            link.slot.retired = True
+            self.take_back(link)
+        else:
+            raise ProtocolError(f"received a frame of kind {kind}, which no worker sends")
+        self.manager_wanted = True
 
     def _begun(self, link: Link, frame: Frame) -> None:
         sent = link.slot.sent

@@ -26,15 +26,16 @@ from amltk.scheduling.executors.process_pool._pickling.importable import home_of
 from amltk.scheduling.executors.process_pool._state.protocol import MAX_BUFFERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
     from amltk.scheduling.executors._transfer.exception_parts import Refer
     from amltk.scheduling.executors.process_pool._pickling.definitions import Definition, Definitions
     from amltk.scheduling.executors.process_pool._pickling.descriptor_lending import Ticket
     from amltk.scheduling.executors.process_pool._pickling.names import Names
+    from amltk.scheduling.executors.process_pool._state.protocol import InSegment
 
-    CallPayload: TypeAlias = tuple[int, bytes, list[memoryview], list[Definition | Loan]]
+    CallPayload: TypeAlias = tuple[int, bytes, Sequence[memoryview] | InSegment, list[Definition | Loan]]
     """A pickled call: the number of the function (0 if it is in the pickle), the pickle, its out-of-band buffers, and
     the definitions and descriptors that it refers to."""
 
@@ -104,7 +105,7 @@ class CallPickler(ByValue):
 
     def payload(
         self, fn: Any, definition: Definition | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> CallPayload:
+    ) -> tuple[int, bytes, list[memoryview], list[Definition | Loan]]:
         """Pickle a call of a function with its current definition.
 
         Raises:

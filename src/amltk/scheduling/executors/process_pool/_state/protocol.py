@@ -2,7 +2,8 @@
 
 A frame is a header, a table of the lengths of its buffers, and a body: the buffers, each padded so that the next one is
 aligned, and then the payload, a pickle. Buffers are the out-of-band buffers of pickle 5: they are sent from where they
-are stored, and used where they were received.
+are stored, and used where they were received. Or they are not in the frame, but in a segment of shared memory, whose
+number is in the header; see `segments`.
 """
 
 from __future__ import annotations
@@ -10,24 +11,24 @@ from __future__ import annotations
 import pickle
 import struct
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from amltk._limits import out_of_memory
+from amltk.scheduling.executors.process_pool._system.memory_files import padded, size_of, split
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 Buffer = bytes | bytearray | memoryview
 
 HEADER = struct.Struct("<BBBxIIIQQdd")
-"""Mark, kind, generation, definition, number of buffers, (unused), key, length of the body, began, ended."""
+"""Mark, kind, generation, definition, number of buffers, segment or 0, key, length of the body, began, ended."""
 
 MARK = 0xA7
 """The first byte of every frame, to detect foreign data in a worker's socket."""
 
-ALIGNMENT_BYTES = 64
-"""Buffers begin at multiples of this many bytes, as numpy's own do."""
+SHARED_BYTES = 1 << 20
+"""The size in bytes from which on buffers cross in shared memory."""
 
 CHUNK_BYTES = 1 << 18
 """How many bytes are received at once; larger frames are received directly into their final memory."""
@@ -60,8 +61,15 @@ class Kind:
     FETCH = 12  # from a worker: the question `key`: the program's value of a name
     FETCHED = 13  # to a worker: the answer to the question `key`: the number `definition`, or 0, and a payload
     ENDING = 14  # from a worker that is ending: what it is waiting for, as text
-    GROWN = 16  # from a worker: it has too much memory, and begins no more calls than it has tokens for
+    GROWN = 23  # from a worker: it has too much memory, and begins no more calls than it has tokens for
     MEASURED_TASK = 15  # to a worker: a call; report when it begins, and the usage before it, see `usage.baseline`
+    MAP = 16  # to a worker: the segment `key`, whose size is the payload, and its descriptor, unless `definition` is 1
+    UNMAP = 17  # to a worker: the segment `key` is no more
+    WANTED = 18  # from a worker: the question `key`: a segment for a result, whose size is the payload
+    GRANTED = 19  # to a worker: the answer to it: the segment `definition`, or 0; the payload is empty if it was used
+    RETURNED = 20  # from a worker: the segment `key` is not used any more; `definition` is 1 if it is spoilt
+    UNMAPPABLE = 21  # from a worker: the question `key`: what is in the segment `definition`, as much as the payload
+    CONTENTS = 22  # to a worker: the answer to it
 
 
 class Frame(NamedTuple):
@@ -78,14 +86,27 @@ class Frame(NamedTuple):
     """On the monotonic clock, which all processes of a machine share."""
     ended: float = 0.0
     payload: Buffer = b""
-    buffers: Sequence[Buffer] = ()
+    buffers: Sequence[Buffer] | InSegment = ()
 
 
 _frame: Callable[[tuple[Any, ...]], Frame] = partial(tuple.__new__, Frame)  # takes half the time of calling `Frame`
 
 
-def _padding(length: int) -> int:
-    return -length % ALIGNMENT_BYTES
+class InSegment:
+    """Buffers that are in a segment of shared memory, in place of a sequence of buffers.
+
+    Args:
+        number: The number of the segment.
+        sizes: The sizes of the buffers.
+    """
+
+    def __init__(self, number: int, sizes: tuple[int, ...]) -> None:
+        self.number: int = number
+        self.sizes: tuple[int, ...] = sizes
+
+    def __iter__(self) -> Iterator[Buffer]:
+        """The buffers, where they can be used."""
+        raise NotImplementedError
 
 
 def encode(  # noqa: PLR0917 - the fields of a frame
@@ -96,17 +117,21 @@ def encode(  # noqa: PLR0917 - the fields of a frame
     began: float = 0.0,
     ended: float = 0.0,
     payload: Buffer = b"",
-    buffers: Sequence[Buffer] = (),
+    buffers: Sequence[Buffer] | InSegment = (),
 ) -> list[Buffer]:
     """The fields of a `Frame`, as pieces to send one after the other; payload and buffers are not copied."""
     if not buffers:
         return [HEADER.pack(MARK, kind, generation, definition, 0, 0, key, len(payload), began, ended), payload]
+    if isinstance(buffers, InSegment):
+        sizes, length = buffers.sizes, len(payload)
+        header = HEADER.pack(MARK, kind, generation, definition, len(sizes), buffers.number, key, length, began, ended)
+        return [header + struct.pack(f"<{len(sizes)}Q", *sizes), payload]
     views = [memoryview(buffer).cast("B") for buffer in buffers]
-    length = sum(view.nbytes + _padding(view.nbytes) for view in views) + len(payload)
+    length = size_of([view.nbytes for view in views]) + len(payload)
     header = HEADER.pack(MARK, kind, generation, definition, len(views), 0, key, length, began, ended)
     pieces: list[Buffer] = [header + struct.pack(f"<{len(views)}Q", *(view.nbytes for view in views))]
     for view in views:
-        pieces += (view, bytes(_padding(view.nbytes)))
+        pieces += (view, bytes(padded(view.nbytes) - view.nbytes))
     return [*pieces, payload]
 
 
@@ -128,7 +153,7 @@ _CONTENTS = {
 """What a frame contains, and how to do with less; otherwise it is the arguments of a call."""
 
 
-def raise_unreceived(kind: int, length: int) -> None:
+def raise_unreceived(kind: int, length: int) -> NoReturn:
     """Called when the payload of a frame is unpickled that there was no memory for.
 
     Raises:
@@ -146,14 +171,30 @@ def _memory_for(length: int) -> bytearray:
         return bytearray()
 
 
+def _no_segments(number: int, _: tuple[int, ...]) -> InSegment:
+    raise ProtocolError(f"received buffers in segment {number}, where there are no segments")
+
+
+class Receives(Protocol):
+    """A socket, or something like it."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Receive as much as is there, or fits."""
+        ...
+
+
 class Decoder:
     """Decodes the frames that a socket receives.
 
     A frame that there is no memory for costs that frame only: the payload that it gets raises a `MemoryError` when it
     is unpickled.
+
+    Attributes:
+        in_segment: Called with the number of a segment, and the sizes of the buffers in it; returns them.
     """
 
     def __init__(self) -> None:
+        self.in_segment: Callable[[int, tuple[int, ...]], InSegment] = _no_segments
         self._chunk = bytearray(CHUNK_BYTES)
         self._view = memoryview(self._chunk)
         self._begin = self._end = 0  # the part of the chunk that is not yet decoded
@@ -161,9 +202,10 @@ class Decoder:
         self._length = 0  # how many bytes it has
         self._filled = 0  # how many bytes of it have been received
         self._fields: tuple[Any, ...] = ()
+        self._segment = 0  # where its buffers are, if not in the body
         self._sizes: tuple[int, ...] = ()
 
-    def receive(self, sock: socket.socket) -> bool:
+    def receive(self, sock: Receives) -> bool:
         """Receive once.
 
         Returns:
@@ -206,7 +248,7 @@ class Decoder:
         chunk, begin, end, size = self._chunk, self._begin, self._end, HEADER.size
         unpack = HEADER.unpack_from
         while (table := begin + size) <= end:
-            mark, kind, generation, definition, n_buffers, _, key, length, began, ended = unpack(chunk, begin)
+            mark, kind, generation, definition, n_buffers, segment, key, length, began, ended = unpack(chunk, begin)
             if mark == MARK and not n_buffers and table + length <= end:
                 begin = table + length
                 frames.append(_frame((kind, key, generation, definition, began, ended, chunk[table:begin], ())))
@@ -217,11 +259,12 @@ class Decoder:
             body = table + 8 * n_buffers
             if body <= end and (n_buffers or size + length > CHUNK_BYTES):
                 sizes = struct.unpack_from(f"<{n_buffers}Q", chunk, table)
-                if sum(n + _padding(n) for n in sizes) > length:
+                if not segment and size_of(sizes) > length:
                     self._refuse(begin, frames)
                     break
                 self._sizes = sizes
                 self._fields = (kind, key, generation, definition, began, ended)
+                self._segment = segment
                 self._large, self._length, self._filled = _memory_for(length), length, 0
                 begin = body
             break
@@ -248,12 +291,9 @@ class Decoder:
             return None
         view, is_dropped = memoryview(self._large), len(self._large) < self._length
         self._large = None
+        buffers = self.in_segment(self._segment, self._sizes) if self._segment else ()
         if is_dropped:
-            return _frame((*self._fields, pickle.dumps(_Unreceived(self._fields[0], self._length)), ()))
-        at = 0
-        buffers = []
-        for size in self._sizes:
-            buffers.append(view[at : at + size])
-            at += size + _padding(size)
-        kind, key, generation, definition, began, ended = self._fields
-        return Frame(kind, key, generation, definition, began, ended, view[at:], buffers)
+            return _frame((*self._fields, pickle.dumps(_Unreceived(self._fields[0], self._length)), buffers))
+        if self._segment:
+            return _frame((*self._fields, view, buffers))
+        return _frame((*self._fields, view[size_of(self._sizes) :], split(view, self._sizes)))

@@ -176,6 +176,7 @@ class Deaths:
         self._pool.io.limit_monitor.forget(link)
         self._pool.io.take_back(link)
         del self._pool.links[link.slot.number]  # first: reentrant code on this thread must not find a closed link
+        self._pool.io.segments.forget(link)
         link.close()
 
 

@@ -122,6 +122,7 @@ class WorkerManager:
         with self._pool.lock:
             links = list(self._pool.links.values())
             self._pool.links.clear()
+            self._io.segments.close()
         for link in links:
             link.close()
         self._starts.close()

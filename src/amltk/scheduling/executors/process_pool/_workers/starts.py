@@ -5,10 +5,11 @@ from __future__ import annotations
 import multiprocessing.process
 import pickle
 import selectors
+from functools import partial
 from typing import TYPE_CHECKING
 
 from amltk._program import arguments, import_path
-from amltk.scheduling.executors.process_pool._child.worker import Start
+from amltk.scheduling.executors.process_pool._child.start import Start
 from amltk.scheduling.executors.process_pool._io.link import Link
 from amltk.scheduling.executors.process_pool._pickling import main_module
 from amltk.scheduling.executors.process_pool._pickling.importable import MAIN
@@ -101,6 +102,7 @@ class Starts:
         link.close_theirs()
         with pool.lock:
             pool.links[slot.number] = link
+            link.decoder.in_segment = partial(pool.io.segments.take_result, link)
             pool.selector.register(link.frames, selectors.EVENT_READ, link)
             pool.io.send(link, encode(Kind.INIT, payload=payload))
 
@@ -150,6 +152,7 @@ class Starts:
             authkey=bytes(multiprocessing.process.current_process().authkey),
             variables=() if link.slot.binding is None else link.slot.binding.variables,
             most_memory=options.max_worker_memory,
+            shares_memory=self._pool.io.segments.limit > 0,
         )
 
     def reports(self) -> list[Message]:

@@ -16,6 +16,7 @@ from amltk._cpus import usable_cpus
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.execution_info import ExecutionInfo
 from amltk.scheduling.executors.remote.dask.replacer import keep_workers
+from amltk.scheduling.executors.remote.dask.scattered import Scattered
 from amltk.scheduling.executors.remote.dask.tracker import Tracker, begin_and_compute
 from amltk.scheduling.executors.remote.executor import RemoteExecutor, RemoteFuture
 from amltk.scheduling.executors.termination import kill_trees
@@ -106,6 +107,10 @@ class DaskExecutor(RemoteExecutor):
         if "total_threads" in known:
             return int(known["total_threads"])
         return sum(worker["nthreads"] for worker in known.get("workers", {}).values())
+
+    def put_shared(self, contents: memoryview) -> Scattered:
+        """Give all workers the contents of a shared object."""
+        return Scattered(self._client, contents)
 
     def withdraw(self, call: RemoteFuture) -> bool:
         """Withdraw a call unless it has begun."""

@@ -16,7 +16,7 @@ import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from amltk.scheduling.executors.process_pool._child import worker
-from amltk.scheduling.executors.process_pool._child.worker import Inheritance
+from amltk.scheduling.executors.process_pool._child.start import Inheritance
 from amltk.scheduling.executors.process_pool._system.descendants import (
     ON_LINUX,
     Strays,

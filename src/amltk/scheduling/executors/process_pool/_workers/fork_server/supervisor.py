@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from amltk.scheduling.executors.process_pool._child import worker
 from amltk.scheduling.executors.process_pool._child.library_threads import limit_forked
+from amltk.scheduling.executors.process_pool._child.start import Inheritance
 from amltk.scheduling.executors.process_pool._system.descendants import Strays, become_subreaper, end_all, watch
 from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind, Message, send
 
@@ -58,7 +59,7 @@ def main(
 
 
 def _supervise(number: int, descriptors: list[int], reports: socket.socket, parent: int, tracker: int) -> None:
-    inherited = worker.Inheritance(os.getpid(), tracker, is_copy=True)
+    inherited = Inheritance(os.getpid(), tracker, is_copy=True)
     try:
         pid = os.fork()
     except OSError as error:

@@ -33,7 +33,7 @@ from amltk.scheduling.executors.process_pool._workers.fork_server.messages impor
 )
 
 if TYPE_CHECKING:
-    from amltk.scheduling.executors.process_pool._child.worker import Inheritance
+    from amltk.scheduling.executors.process_pool._child.start import Inheritance
 
 MAX_FAILED_FORKS = 3
 """How many copies in succession may end before they are reported, before this process gives up."""

@@ -22,7 +22,7 @@ from amltk.scheduling.executors.process_pool._workers.fork_server.messages impor
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
 
-    from amltk.scheduling.executors.process_pool._child.worker import Inheritance
+    from amltk.scheduling.executors.process_pool._child.start import Inheritance
     from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Preload
 
 WARM_PATIENCE_SECONDS = 30.0

@@ -1,0 +1,393 @@
+"""Large buffers cross to workers and back in shared memory, and everybody has their own."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import random
+import resource
+import signal
+import sys
+import textwrap
+import time
+from typing import Any
+
+import pytest
+
+from amltk.exceptions import WorkerLostError
+from amltk.scheduling.executors import CallLimits, ProcessPool
+from tests.helpers.arrays import MB, Array, filled, is_filled
+from tests.helpers.gate import GUARD, Gate, pass_gate
+from tests.helpers.script import run_script
+from tests.helpers.workers import METHODS, identity, wait_for
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere buffers go through sockets")
+
+_kept: list[Any] = []
+
+
+def used(pool: ProcessPool) -> tuple[int, int]:
+    """How many bytes of shared memory there are, and how many of these nobody needs, once everybody has said so."""
+    gc.collect()
+    segments = pool._engine._io.segments
+    with pool._engine._exchange.lock:
+        segments.take_returned()
+        return segments._table.used, segments._table.kept
+
+
+def all_is_given_back(pool: ProcessPool) -> None:
+    """Wait until nobody needs any shared memory of this pool."""
+
+    def is_given_back() -> bool:
+        # Each worker tells what it has let go when a call ends, also what it was sent and did not begin.
+        list(pool.map(time.sleep, [0.02] * 4))
+        of_all, kept = used(pool)
+        return of_all == kept
+
+    wait_for(is_given_back)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def change(array: Array, number: int) -> Array:
+    array.data[:] = bytes([number]) * array.data.nbytes
+    return array
+
+
+def keep(array: Array) -> None:
+    _kept.append(array)
+
+
+def give_kept() -> list[Array]:
+    return _kept
+
+
+def first_byte(array: Array) -> int:
+    return array.data[0]
+
+
+def make(number: int, size: int = 2 * MB) -> Array:
+    return filled(number, size)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # from CPython 3.12 on
+@pytest.mark.parametrize("method", METHODS)
+def test_everybody_has_their_own(method: str) -> None:
+    """What a worker changes in an argument, or the program in a result, nobody else sees; both may be changed."""
+    before = descriptors()
+    with ProcessPool(1, method) as pool:
+        mine = filled(1)
+        results = [pool.submit(change, mine, number).result(GUARD) for number in range(10)]
+        assert is_filled(mine, 1)
+        assert all(is_filled(result, number) for number, result in enumerate(results))
+        for result in results:
+            change(result, 7)
+        assert is_filled(pool.submit(identity, mine).result(GUARD), 1)
+        assert all(is_filled(result, 7) for result in results)
+        assert used(pool)[0] >= 20 * MB, "they did not cross in shared memory"
+        del result, results
+        all_is_given_back(pool)
+    del pool
+    gc.collect()
+    assert descriptors() == before
+
+
+def test_memory_is_used_again() -> None:
+    """A hundred arrays there and back take no more than what is in use at a time."""
+    with ProcessPool(1) as pool:
+        for number in range(100):
+            assert is_filled(pool.submit(identity, filled(number)).result(GUARD), number)
+        assert used(pool)[0] <= 5 * 2 * MB
+
+
+def test_what_a_worker_keeps_stays_as_it_is() -> None:
+    """An argument that a call has put aside does not change when others come."""
+    with ProcessPool(1) as pool:
+        for number in range(5):
+            pool.submit(keep, filled(number)).result(GUARD)
+            pool.submit(identity, filled(100 + number)).result(GUARD)
+        kept = pool.submit(give_kept).result(GUARD)
+        assert [first_byte(array) for array in kept] == list(range(5))
+
+
+def wait_for_end(pool: ProcessPool, pid: int) -> None:
+    wait_for(lambda: pid not in pool.worker_pids)
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_results_outlive_the_pool(is_killed: bool) -> None:
+    """Results stay as they are, and may be changed, when their worker and the pool are gone."""
+    before = descriptors()
+    with ProcessPool(1) as pool:
+        results = [pool.submit(make, number).result(GUARD) for number in range(5)]
+        if is_killed:
+            pid = pool.worker_pids[0]
+            os.kill(pid, signal.SIGKILL)
+            wait_for_end(pool, pid)
+            assert is_filled(pool.submit(identity, filled(9)).result(GUARD), 9)
+    del pool
+    gc.collect()
+    assert descriptors() == before
+    assert all(is_filled(result, number) for number, result in enumerate(results))
+    assert is_filled(change(results[0], 8), 8)
+
+
+def test_calls_that_are_sent_in_advance_and_taken_back() -> None:
+    """A call that was sent to one worker in advance, and then to another, has its argument, and nothing stays lent."""
+    with Gate() as gate, ProcessPool(2) as pool:
+        pool.submit(identity, 1).result(GUARD)
+        pool._engine._dispatcher.expected = 1e-5  # short calls, so that what comes next is sent in advance
+        blocker = pool.submit(pass_gate, gate.address)
+        gate.wait_begun(1)
+        calls = [pool.submit(first_byte, filled(number)) for number in range(20)]
+        assert [call.result(GUARD) for call in calls] == list(range(20))
+        gate.open()
+        blocker.result(GUARD)
+        del calls
+        all_is_given_back(pool)
+
+
+def wait_with(array: Array, address: tuple[str, int]) -> Array:
+    pass_gate(address)
+    return array
+
+
+@pytest.mark.parametrize("way", ["cancel", "kill", "wall_time", "kill_workers"])
+def test_a_lost_call_gives_its_memory_back(way: str) -> None:
+    """Whatever ends the worker that has an argument, and a call behind it that has one, too."""
+    with Gate() as gate, ProcessPool(1) as pool:
+        pool.submit(make, 1).result(GUARD)
+        if way == "wall_time":
+            call = pool.submit_limited(CallLimits(wall_time=0.2), wait_with, filled(1), gate.address)
+        else:
+            call = pool.submit(wait_with, filled(1), gate.address)
+        gate.wait_begun(1)
+        waiting = pool.submit(first_byte, filled(2))
+        if way == "cancel":
+            assert call.cancel()
+        elif way == "kill":
+            os.kill(gate.pids[0], signal.SIGKILL)
+        elif way == "kill_workers":
+            pool.kill_workers()
+        if way == "cancel":
+            assert call.cancelled()
+        else:
+            assert call.exception(GUARD) is not None
+        if way == "kill_workers":
+            assert waiting.cancelled()
+            return
+        assert waiting.result(GUARD) == 2
+        del call, waiting
+        all_is_given_back(pool)
+
+
+def fork_and_change(array: Array) -> tuple[int, int]:
+    """Fork; the child changes the array, and then this process does; what each of them sees at the end."""
+    read_end, write_end = os.pipe()
+    told, tell = os.pipe()
+    if (pid := os.fork()) == 0:
+        try:
+            change(array, 50)
+            os.write(tell, b"x")
+            os.read(read_end, 1)
+            os.write(tell, bytes([array.data[0]]))
+        finally:
+            os._exit(0)
+    os.read(told, 1)
+    here = array.data[0]
+    change(array, 60)
+    os.write(write_end, b"x")
+    there = os.read(told, 1)[0]
+    os.waitpid(pid, 0)
+    for end in (read_end, write_end, told, tell):
+        os.close(end)
+    return here, there
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # from CPython 3.12 on
+@pytest.mark.parametrize("method", METHODS)
+def test_a_forked_process_has_its_own(method: str) -> None:
+    """As with all memory: neither the call's arguments nor the program's results are shared with a forked child."""
+    with ProcessPool(1, method) as pool:
+        assert pool.submit(fork_and_change, filled(1)).result(GUARD) == (1, 50)
+        result = pool.submit(make, 2).result(GUARD)
+        assert fork_and_change(result) == (2, 50)
+        assert pool.submit(identity, result).result(GUARD) == result
+        del result
+        all_is_given_back(pool)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # from CPython 3.12 on
+def test_a_result_that_a_forked_child_has_is_not_written_over() -> None:
+    """The child's copy stays as it is when the program has let go of its own, and others come."""
+    with ProcessPool(1) as pool:
+        result = pool.submit(make, 3).result(GUARD)
+        ask, wait = os.pipe()
+        told, tell = os.pipe()
+        if (pid := os.fork()) == 0:
+            os.read(ask, 1)
+            os.write(tell, b"1" if is_filled(result, 3) else b"0")
+            os._exit(0)
+        del result
+        for number in range(10):
+            pool.submit(make, number + 10).result(GUARD)
+        os.write(wait, b"x")
+        assert os.read(told, 1) == b"1"
+        os.waitpid(pid, 0)
+        for end in (ask, wait, told, tell):
+            os.close(end)
+
+
+def leave_no_room(what: str) -> None:
+    """Let this process have no more descriptors than it has, or no more memory than small things need."""
+    if what == "descriptors":
+        most = max(map(int, os.listdir("/proc/self/fd")))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    else:
+        with open("/proc/self/statm") as file:
+            size = int(file.read().split()[0]) * resource.getpagesize()
+        most = size + 48 * MB
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+@pytest.mark.parametrize("what", ["descriptors", "memory"])
+def test_a_worker_without_room(what: str) -> None:
+    """Where a worker cannot map what it is sent, or can map no more, buffers cross all the same."""
+    size = 20 * MB
+    with ProcessPool(1) as pool:
+        pool.submit(leave_no_room, what).result(GUARD)
+        for number in range(5):
+            assert pool.submit(first_byte, filled(number, size)).result(GUARD) == number
+            assert is_filled(pool.submit(make, number, 4 * MB).result(GUARD), number, 4 * MB)
+        all_is_given_back(pool)
+
+
+DRIVER_WITHOUT_ROOM = """
+    import os, sys
+    from amltk.scheduling.executors import ProcessPool
+    from tests.helpers.arrays import MB, filled, is_filled
+    from tests.integration.test_large_buffers import first_byte, leave_no_room, make
+
+    with ProcessPool(1) as pool:
+        pool.submit(make, 0, 4 * MB).result()
+        leave_no_room(sys.argv[1])
+        kept = []
+        for number in range(5):
+            assert pool.submit(first_byte, filled(number, 6 * MB)).result() == number
+            kept.append(pool.submit(make, number, 4 * MB).result())
+            assert is_filled(kept[-1], number, 4 * MB)
+        print("well")
+"""
+
+
+@pytest.mark.parametrize("what", ["descriptors", "memory"])
+def test_a_program_without_room(what: str) -> None:
+    """The same where it is the program that has no room."""
+    ended = run_script(textwrap.dedent(DRIVER_WITHOUT_ROOM).replace("sys.argv[1]", repr(what)))
+    assert ended.lines == ["well"], ended.errors
+    assert ended.code == 0
+
+
+@pytest.mark.parametrize("limit", [0, "3 MB", "9 MB"])
+def test_what_finds_no_room_goes_through_the_socket(limit: int | str) -> None:
+    """However little shared memory there may be: none, for one array, or for some."""
+    with ProcessPool(2, shared_memory=limit) as pool:
+        calls = [pool.submit(change, filled(0), number) for number in range(10)]
+        results = [call.result(GUARD) for call in calls]
+        assert all(is_filled(result, number) for number, result in enumerate(results))
+        assert used(pool)[0] <= (limit if isinstance(limit, int) else int(limit.split()[0]) * 1_000_000)
+
+
+def test_what_is_kept_is_limited() -> None:
+    """A quarter of the limit is kept for later; the rest is given back to the system."""
+    with ProcessPool(1, shared_memory="40 MB") as pool:
+        results = [pool.submit(make, number).result(GUARD) for number in range(10)]
+        assert used(pool)[0] >= 20 * MB
+        del results
+        all_is_given_back(pool)
+        assert used(pool)[0] <= 10_000_000
+
+
+def resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[2]) * resource.getpagesize()
+
+
+def test_a_call_with_a_limit_on_memory_counts_its_own() -> None:
+    """Its worker has no shared memory of other calls, and what it gets and returns is its own."""
+    with ProcessPool(1) as pool:
+        assert is_filled(pool.submit(identity, filled(1, 60 * MB)).result(GUARD), 1, 60 * MB)
+        limits = CallLimits(memory="2 GB")
+        there = pool.submit_limited(limits, resident).result(GUARD)
+        assert there < 40 * MB
+        before = used(pool)[0]
+        assert is_filled(pool.submit_limited(limits, change, filled(1), 2).result(GUARD), 2)
+        assert used(pool)[0] == before
+
+
+def change_slowly(array: Array, number: int) -> Array:
+    time.sleep(0.001 * (number % 5))
+    return change(array, number)
+
+
+def wait_for_another(calls: list[Any]) -> list[Any]:
+    """Wait until one of these has ended, or none is left; returns those that have not."""
+    wait_for(lambda: not calls or any(call.done() for call in calls))
+    return [call for call in calls if not call.done()]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # from CPython 3.12 on
+@pytest.mark.parametrize("method", METHODS)
+def test_random_kills_while_arrays_cross(method: str) -> None:
+    """Every result is right, every loss is told, and no memory or descriptor is lost, whenever workers are killed."""
+    chance = random.Random(method)
+    before = descriptors()
+    with ProcessPool(2, method) as pool:
+        calls = {pool.submit(change_slowly, filled(0), number): number for number in range(80)}
+        lost = 0
+        waiting = list(calls)
+        for _ in range(12):
+            waiting = wait_for_another(waiting)
+            time.sleep(chance.random() * 0.01)
+            if pids := [call.pid for call in pool.running_calls() if call.pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(chance.choice(pids), signal.SIGKILL)
+            chance.choice(list(calls)).cancel()
+        for call, number in calls.items():
+            if call.cancelled():
+                continue
+            if call.exception(GUARD) is None:
+                assert is_filled(call.result(), number)
+            else:
+                assert isinstance(call.exception(), WorkerLostError)
+                lost += 1
+        del calls, call, waiting
+        all_is_given_back(pool)
+        assert lost, "no call was lost"
+    del pool
+    gc.collect()
+    assert descriptors() == before
+
+
+KILLED = """
+    import os, signal, threading
+    from amltk.scheduling.executors import ProcessPool
+    from tests.helpers.arrays import filled
+    from tests.helpers.workers import identity
+
+    with ProcessPool(2) as pool:
+        pool.submit(identity, filled(1)).result()
+        calls = [pool.submit(identity, filled(1)) for _ in range(50)]
+        calls[10].result()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_nothing_is_left_by_a_killed_program() -> None:
+    """Shared memory has no name that could stay behind."""
+    before = set(os.listdir("/dev/shm"))
+    assert run_script(textwrap.dedent(KILLED)).code == -signal.SIGKILL
+    assert {name for name in os.listdir("/dev/shm") if "amltk" in name} <= before
