@@ -13,14 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amltk.scheduling._admission.amounts import UNIT
-from amltk.scheduling._admission.choice import MAX_OVERTAKEN, Choice, Waiting
+from amltk.scheduling._admission.choice import MAX_OVERTAKEN, Choice
 from amltk.scheduling._admission.pools import IndexedPool, Pool, Pools
+from amltk.scheduling._admission.shapes import Waiting
 
 Needs = tuple[tuple[Pool, int], ...]
 
 
 def units_free(pool: Pool, units: int) -> bool:
-    return units <= (pool.largest if units < UNIT else pool.free)
+    return units <= pool.level
 
 
 class Watched(Choice):
