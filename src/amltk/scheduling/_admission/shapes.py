@@ -42,6 +42,10 @@ class Waiting:
         self.grant: Grant | None = None
         self.shape: Shape
 
+    def __lt__(self, other: Waiting) -> bool:
+        """Of equal places, at most one is still somebody's: that of an earlier attempt may not be cleared away yet."""
+        return False
+
 
 ShapeName = tuple[tuple[tuple["Pool", int], ...], float]
 """Pools with how many units of each, and how many seconds of the run must be left."""
