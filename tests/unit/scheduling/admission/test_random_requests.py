@@ -160,11 +160,7 @@ def test_random_requests(monkeypatch: pytest.MonkeyPatch) -> None:
         if counts["submitted"] < REQUESTS:
             submit()
 
-    @scheduler.on_start
-    def launch() -> None:
-        for _ in range(min(IN_FLIGHT, REQUESTS)):
-            submit()
-
+    scheduler.on_start(lambda: [submit() for _ in range(min(IN_FLIGHT, REQUESTS))])
     scheduler.on_future_result(lambda future, _: note_end(future, "result"))
     scheduler.on_future_exception(lambda future, error: note_end(future, type(error).__name__))
     scheduler.on_future_cancelled(lambda future: note_end(future, "cancelled"))
