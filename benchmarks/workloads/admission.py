@@ -13,8 +13,9 @@ import time
 from _report import report
 
 from amltk.scheduling._admission.amounts import UNIT
-from amltk.scheduling._admission.choice import Choice, Waiting
+from amltk.scheduling._admission.choice import Choice
 from amltk.scheduling._admission.pools import Pools
+from amltk.scheduling._admission.shapes import Waiting
 
 SHAPES = 20
 
@@ -30,10 +31,13 @@ def main() -> None:
     shapes = [((gpu, gpus[n % 4]), (cpu, (n % 5 + 1) * UNIT), (memory, (n + 1) * 10**9 * UNIT)) for n in range(SHAPES)]
     choice, chance, number = Choice(pools, lambda: math.inf), random.Random(1), 0
 
+    choices = [chance.randrange(SHAPES) for _ in range(options.waiting + options.decisions)]
+    ends = [chance.random() for _ in range(options.decisions)]
+
     def submit() -> None:
         nonlocal number
         number += 1
-        choice.add(Waiting(number), shapes[chance.randrange(SHAPES)], 0.0, (0.0, number))
+        choice.add(Waiting(number), shapes[choices[number - 1]], 0.0, (0.0, number))
 
     for _ in range(options.waiting):
         submit()
@@ -41,7 +45,7 @@ def main() -> None:
     decided = 0
     began = time.process_time()
     while decided < options.decisions:
-        at = chance.randrange(len(running))
+        at = int(ends[decided] * len(running))
         running[at], running[-1] = running[-1], running[at]
         grant = running.pop().grant
         assert grant is not None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from amltk.scheduling import CallFolder, Comm, Limiter, Limits, Memo, Retry
+from amltk.scheduling import CallFolder, Comm, Limiter, Limits, Memo, Resources, Retry
 from amltk.scheduling.plugins import (
     EmissionsTrackerPlugin,
     MLflowPlugin,
@@ -83,6 +83,16 @@ def check_call_folder(_: Task[..., Any], folder: Path) -> None:
     assert any((folder / "calls").iterdir())
 
 
+def check_resources(task: Task[..., Any], _: Path) -> None:
+    pools = task.scheduler.pools
+    pools.collect()
+    assert task.event_counts[task.WAITING] > 0
+    assert not any(pool.used for pool in pools.named.values())
+
+
+THERE_IS = {"gpu": ["0"], "licence": 2}
+"""The resources of the scheduler whose calls `Resources` lets wait."""
+
 PLUGINS = (
     Entry("limiter", lambda _: Limiter(max_calls=1000)),
     Entry("queue", lambda _: Limiter(max_concurrent=2, on_limit="queue"), check_queue),
@@ -115,6 +125,7 @@ PLUGINS = (
     Entry("wandb", lambda folder: WandbPlugin(project="contract", dir=folder, mode="offline"), check_written),
     Entry("memo", lambda folder: Memo(folder / "memo"), check_memo),
     Entry("call-folder", lambda folder: CallFolder(folder, capture=True), check_call_folder, wraps=True),
+    Entry("resources", lambda _: Resources(gpu=1, licence=1), check_resources),
 )
 
 
@@ -124,7 +135,16 @@ def cannot_talk(entries: tuple[Entry, ...], can: Capabilities) -> bool:
 
 
 ALONE = [(entry,) for entry in PLUGINS]
-PAIRS = [pair for pair in combinations(PLUGINS, 2) if {"comm", "memo"} != {entry.name for entry in pair}]
+BESIDE_RESOURCES = {"queue", "retry", "comm", "limits", "memo"}
+"""Those that have a say in when a call begins, in its attempts, in where it is computed and when that is ended."""
+
+
+def _makes_sense(pair: tuple[Entry, Entry]) -> bool:
+    names = {entry.name for entry in pair}
+    return names != {"comm", "memo"} and ("resources" not in names or bool(names & BESIDE_RESOURCES))
+
+
+PAIRS = [pair for pair in combinations(PLUGINS, 2) if _makes_sense(pair)]
 
 MEMBERS = ("processes", "threads", "sequential", "dask-client")
 """The executors that plugins are tested on: one of each kind, since plugins use only what a kind has in common."""

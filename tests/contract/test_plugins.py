@@ -9,10 +9,11 @@ import pytest
 
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling import ExitState, Plugin
+from amltk.scheduling._admission.pools import Pools
 from amltk.scheduling.plugins import PynisherPlugin
 from tests.contract import work
 from tests.contract.backends import BACKENDS
-from tests.contract.plugins import MEMBERS, Entry, cannot_talk, combinations_on
+from tests.contract.plugins import MEMBERS, THERE_IS, Entry, cannot_talk, combinations_on
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +75,7 @@ def test_outcomes_with_plugins(
         with pytest.raises(ValueError, match="Use Scheduler"):
             scheduler.task(work.play, plugins=plugins)
         return
+    scheduler.pools.named.update(Pools(THERE_IS).named)
     task = scheduler.task(work.play, plugins=plugins)
     outcomes: list[Any] = []
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from amltk.scheduling import Resources, Scheduler
 from amltk.scheduling.executors import ProcessPool
 from tests.helpers.gate import Gate, pass_gate
 
@@ -136,6 +137,27 @@ def test_what_calls_need_is_imported_ahead(folder: Path, needed: Any) -> None:
     assert len(pids) >= 3
     own, *others = imports(folder)
     assert own == os.getpid()
+    assert len(others) == 1
+    assert not pids & set(others)
+
+
+def test_what_calls_with_devices_need_is_imported_ahead(folder: Path, needed: Any) -> None:
+    """Of the first worker as well, and of those that replace it since they have other devices."""
+    scheduler = Scheduler.with_processes(1, resources={"gpu": ["0", "1"]})
+    task = scheduler.task(needed.pid, plugins=Resources(gpu=1))
+    both = scheduler.task(needed.pid, plugins=Resources(gpu=2))
+    pids: set[int] = set()
+    scheduler.on_future_result(lambda _, pid: pids.add(pid))
+
+    @scheduler.on_start
+    def launch() -> None:
+        for one in (task, both, task):
+            one.submit()
+
+    scheduler.run(timeout=GUARD)
+    own, *others = imports(folder)
+    assert own == os.getpid()
+    assert len(pids) == 3
     assert len(others) == 1
     assert not pids & set(others)
 

@@ -13,133 +13,27 @@ A choice takes time proportional to the number of shapes, not of calls.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import TYPE_CHECKING
 
-from amltk.scheduling._admission.amounts import UNIT, amount_text
+from amltk.scheduling._admission.amounts import amount_text
+from amltk.scheduling._admission.pools import Grant
+from amltk.scheduling._admission.shapes import Item, Shape, ShapeName, Waiting, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from amltk.scheduling._admission.pools import Grant, Pool, Pools
+    from amltk.scheduling._admission.pools import Pool, Pools
 
 MAX_OVERTAKEN = 64
 """How many calls that take something which a call waits for may overtake it."""
 
-Item = tuple[float, int, "Waiting"]
-
-
-class Waiting:
-    """One call that asks for resources.
-
-    Attributes:
-        shape: What it asks for.
-        item: Its place in the queue; None if it does not wait.
-        payload: What it is, for whoever has asked.
-        grant: What it was granted; None before.
-    """
-
-    __slots__ = ("grant", "item", "payload", "shape")
-
-    def __init__(self, payload: Any) -> None:
-        self.payload = payload
-        self.item: Item | None = None
-        self.grant: Grant | None = None
-        self.shape: Shape
-
-
-class Shape:
-    """All waiting calls that ask for the same.
-
-    Attributes:
-        needs: The pools and how many units of each, of which each is above 0.
-        needs_time: How many seconds of the run must be left; 0.0 if that does not matter.
-        mask: Its pools, as bits.
-        n_waiting: How many calls wait.
-        overtakers: The places of the calls that have overtaken its first one, sorted: those that count for any that
-            still waits are all among them.
-    """
-
-    __slots__ = ("checks", "heap", "mask", "n_waiting", "needs", "needs_time", "overtakers")
-
-    def __init__(self, needs: tuple[tuple[Pool, int], ...], needs_time: float, bits: Iterable[int]) -> None:
-        self.needs = needs
-        self.needs_time = needs_time
-        self.checks = tuple((pool, units, units < UNIT, bit) for (pool, units), bit in zip(needs, bits, strict=True))
-        self.mask = sum(bit for *_, bit in self.checks)
-        self.heap: list[Item] = []
-        self.n_waiting = 0
-        self.overtakers: list[tuple[float, int]] = []
-
-    def first(self) -> Item | None:
-        """The place of the first call that waits; None if none does."""
-        heap = self.heap
-        while heap and heap[0][2].item is not heap[0]:
-            heappop(heap)  # cancelled, or moved
-        if not heap:
-            self.overtakers.clear()
-            return None
-        if self.overtakers and self.overtakers[0] < heap[0][:2]:
-            del self.overtakers[: bisect_left(self.overtakers, heap[0][:2])]
-        return heap[0]
-
-    def fits(self) -> bool:
-        """Whether enough is free of each pool."""
-        for pool, units, is_share, _ in self.checks:  # noqa: SIM110 - a generator takes twice the time
-            if units > (pool.largest if is_share else pool.free):
-                return False
-        return True
-
-    def lacks(self) -> int:
-        """The pools that have too little free, as bits."""
-        lacking = 0
-        for pool, units, is_share, bit in self.checks:
-            if units > (pool.largest if is_share else pool.free):
-                lacking |= bit
-        return lacking
-
-    def lacking(self) -> list[tuple[Pool, int]]:
-        """The same, as pools with the units wanted."""
-        return [
-            (pool, units)
-            for pool, units, is_share, _ in self.checks
-            if units > (pool.largest if is_share else pool.free)
-        ]
-
-
-class Kept:
-    """What must stay free for calls that must not be overtaken any more.
-
-    Attributes:
-        mask: The pools, as bits.
-    """
-
-    __slots__ = ("_kept", "mask")
-
-    def __init__(self) -> None:
-        self.mask: int = 0
-        self._kept: dict[tuple[int, bool], tuple[Pool, int]] = {}
-
-    def keep_for(self, shape: Shape) -> None:
-        """Keep what a shape needs."""
-        self.mask |= shape.mask
-        for pool, units, is_share, bit in shape.checks:
-            _, most = self._kept.get((bit, is_share), (pool, 0))
-            self._kept[bit, is_share] = pool, max(units, most)
-
-    def is_harmed_by(self, shape: Shape) -> bool:
-        """Whether too little would be left after a call of this shape."""
-        for pool, units, _, bit in shape.checks:
-            if bit & self.mask:
-                for is_share in (False, True):
-                    _, most = self._kept.get((bit, is_share), (pool, 0))
-                    if most and not pool.leaves(most, after=units):
-                        return True
-        return False
-
 
 class Choice:
     """The calls of one run that wait for resources, and who is next.
+
+    The first calls of all shapes are kept in order. A shape that cannot be granted is watched for in one pool that has
+    too little for it, so that when something is given back, it is looked at again only if that pool has enough.
 
     Args:
         pools: The resources.
@@ -149,8 +43,12 @@ class Choice:
     def __init__(self, pools: Pools, time_left: Callable[[], float]) -> None:
         self._pools = pools
         self._time_left = time_left
-        self._shapes: dict[tuple[Any, ...], Shape] = {}
-        self._bits: dict[int, int] = {}
+        self._shapes: dict[ShapeName, Shape] = {}
+        self._serials = count()
+        self._heads: list[Item] = []  # the first call of each shape, in order
+        self._overdue: list[Item] = []  # those of them that must not be overtaken any more, in order
+        self._watches: dict[Pool, Watch] = {}
+        self._held: set[Shape] = set()  # those that wait for a pool to have more than they need, for what is overdue
         self.n_waiting: int = 0
 
     # ------------------------------------------------------------------ who waits
@@ -169,38 +67,93 @@ class Choice:
         Returns:
             Whether it may be its turn at once.
         """
-        shape = self._shape(tuple(need for need in needs if need[1]), needs_time)
-        waiting.shape = shape
-        waiting.item = (*key, waiting)
-        heappush(shape.heap, waiting.item)
-        shape.n_waiting += 1
-        self.n_waiting += 1
-        return shape.first() is waiting.item and shape.fits()
-
-    def _shape(self, needs: tuple[tuple[Pool, int], ...], needs_time: float) -> Shape:
-        name = (*((id(pool), units) for pool, units in needs), needs_time)
+        name = (needs, needs_time)
         shape = self._shapes.get(name)
         if shape is None:
-            bits = [self._bits.setdefault(id(pool), 1 << len(self._bits)) for pool, _ in needs]
-            shape = self._shapes[name] = Shape(needs, needs_time, bits)
+            shape = self._new_shape(name)
+        waiting.shape = shape
+        shape.n_waiting += 1
+        self.n_waiting += 1
+        return self._place(waiting, (*key, waiting)) and shape.lacks() is None
+
+    def _new_shape(self, name: ShapeName) -> Shape:
+        shape = self._shapes[name] = Shape(name, next(self._serials))
+        for pool, units in shape.needs:
+            if pool not in self._watches:
+                self._watches[pool] = Watch(pool)
+            self._watches[pool].know(shape, units)
+        self._watches[shape.needs[0][0]].add(shape, shape.needs[0][1])
         return shape
 
+    def _forget(self, shape: Shape) -> None:
+        del self._shapes[shape.name]
+        self._held.discard(shape)
+        shape.watch.remove(shape)
+        for pool, units in shape.needs:
+            self._watches[pool].forget(shape, units)
+
+    def _watch(self, shape: Shape, pool: Pool, threshold: int) -> None:
+        """Look at a shape no more until a pool has so much to grant."""
+        shape.watch.remove(shape)
+        self._watches[pool].add(shape, threshold)
+
+    def _release(self) -> None:
+        """Look again at what was held up for the sake of others."""
+        for shape in self._held:
+            self._watch(shape, *shape.needs[0])
+        self._held.clear()
+
+    def _place(self, waiting: Waiting, item: Item) -> bool:
+        """Give a call its place; whether it is the first one of its shape."""
+        waiting.item = item
+        shape, before = waiting.shape, waiting.shape.head
+        if not shape.push(item):
+            return False
+        insort(self._heads, item)
+        if before is not None:
+            _remove(self._heads, before)
+            if shape.is_overdue:
+                _remove(self._overdue, before)
+                insort(self._overdue, item)
+            self._release()  # this one may come before what has held it up, and what it holds up may come before it
+        return True
+
     def discard(self, waiting: Waiting) -> bool:
-        """Let it wait no more; whether it did. Its place is cleared away later."""
-        if waiting.item is None:
+        """Let it wait no more; whether it did."""
+        item, shape = waiting.item, waiting.shape
+        if item is None:
             return False
         waiting.item = None
-        waiting.shape.n_waiting -= 1
+        shape.n_waiting -= 1
         self.n_waiting -= 1
+        if item is shape.head:
+            self._advance(shape, item)
         return True
 
     def move(self, waiting: Waiting, priority: float) -> bool:
         """Change the priority of a call; whether it waits."""
-        if waiting.item is None:
+        item = waiting.item
+        if item is None:
             return False
-        waiting.item = (-priority, waiting.item[1], waiting)
-        heappush(waiting.shape.heap, waiting.item)
+        was_first = item is waiting.shape.head
+        if not self._place(waiting, (-priority, item[1], waiting)) and was_first:
+            self._advance(waiting.shape, item)
         return True
+
+    def _advance(self, shape: Shape, item: Item) -> None:
+        """The first call of a shape has left its place: let the following one be the first."""
+        _remove(self._heads, item)
+        if shape.is_overdue:
+            _remove(self._overdue, item)
+            self._release()
+        head = shape.advance()
+        if head is None:
+            self._forget(shape)
+            return
+        insort(self._heads, head)
+        shape.is_overdue = len(shape.overtakers) >= MAX_OVERTAKEN
+        if shape.is_overdue:
+            insort(self._overdue, head)
 
     # ------------------------------------------------------------------ whose turn it is
 
@@ -208,80 +161,98 @@ class Choice:
         """Grant what can be granted now; returns the calls that wait no more, in order, each with its grant."""
         self._pools.collect()
         granted: list[Waiting] = []
-        heads = self._heads()
-        passed: list[Shape] = []  # those that come before, and wait
-        kept = Kept()
-        at = 0
-        while at < len(heads):
-            item = heads[at]
-            at += 1
-            shape = item[2].shape
-            if not shape.fits() or (shape.mask & kept.mask and kept.is_harmed_by(shape)):
-                passed.append(shape)
-                if len(shape.overtakers) >= MAX_OVERTAKEN:
-                    kept.keep_for(shape)
-                continue
-            self._note_overtaking(item, passed, kept)
-            granted.append(self._grant(item[2]))
-            following = shape.first()
-            if following is None:
-                self._forget(shape)
+        todo = self._to_look_at()
+        while True:
+            for item in todo:
+                shape = item[2].shape
+                if self._can_begin(item, shape):
+                    self._note_overtaking(item, shape)
+                    was_overdue = shape.is_overdue
+                    granted.append(self._grant(item[2]))
+                    if was_overdue:  # what it has held up may begin
+                        todo = self._to_look_at()
+                        break
+                    if shape.head is not None:
+                        insort(todo, shape.head)  # behind this one
             else:
-                insort(heads, following, lo=at)
-        return granted
+                return granted
 
-    @staticmethod
-    def _note_overtaking(item: Item, passed: list[Shape], kept: Kept) -> None:
-        """Note for the calls that wait before this one that it takes something which they wait for."""
-        mask, place = item[2].shape.mask, item[:2]
-        for shape in passed:
-            if shape.mask & mask and shape.lacks() & mask:
-                insort(shape.overtakers, place)
-                if len(shape.overtakers) == MAX_OVERTAKEN:
-                    kept.keep_for(shape)
-
-    def _heads(self) -> list[Item]:
-        """The first call of each shape that can begin in the time that is left, in order."""
+    def _to_look_at(self) -> list[Item]:
+        """The first calls of the shapes that may be granted, in order."""
         heads: list[Item] = []
-        unused: list[Shape] = []
-        left = None
-        for shape in self._shapes.values():
-            heap = shape.heap
-            item = heap[0] if heap and heap[0][2].item is heap[0] else shape.first()
-            if item is None:
-                unused.append(shape)
-                continue
-            if shape.needs_time:
-                left = self._time_left() if left is None else left
-                if shape.needs_time > left:
-                    continue
-            heads.append(item)
-        for shape in unused:
-            self._forget(shape)
+        for watch in self._watches.values():
+            level = watch.pool.level
+            for threshold, _, shape in watch.entries:
+                if threshold > level:
+                    break
+                heads.append(shape.head)
         heads.sort()
         return heads
 
-    def _grant(self, waiting: Waiting) -> Waiting:
-        shape = waiting.shape
-        self.discard(waiting)
-        waiting.grant = self._pools.grant(shape.needs)
-        return waiting
+    def _can_begin(self, item: Item, shape: Shape) -> bool:
+        """Whether the first call of a shape can be granted, and takes nothing away from calls that are overdue."""
+        lacking = shape.lacks()
+        if lacking is not None:
+            if shape.watch.pool is not lacking[0]:
+                self._held.discard(shape)
+                self._watch(shape, *lacking)
+            return False
+        if shape.needs_time and self._is_late(shape):
+            return False
+        amounts = shape.amounts
+        for overdue in self._overdue:
+            if overdue >= item:
+                break
+            other = overdue[2].shape
+            if other.needs_time and self._is_late(other):
+                continue
+            for pool, units in other.needs:
+                amount = amounts.get(pool)
+                if amount is not None and pool.level_after(amount) < units:
+                    if not other.needs_time:  # else it may soon be too late for that one
+                        self._hold(shape, pool, pool.least_for(amount, units))
+                    return False
+        return True
 
-    def _forget(self, shape: Shape) -> None:
-        name = (*((id(pool), units) for pool, units in shape.needs), shape.needs_time)
-        del self._shapes[name]
+    def _hold(self, shape: Shape, pool: Pool, threshold: int) -> None:
+        """Look at a shape no more until a pool has enough for it and for one that is overdue."""
+        if threshold > pool.level:
+            self._watch(shape, pool, threshold)
+            self._held.add(shape)
+
+    def _is_late(self, shape: Shape) -> bool:
+        """Whether too little of the run is left for calls of a shape."""
+        return shape.needs_time > self._time_left()
+
+    def _note_overtaking(self, item: Item, shape: Shape) -> None:
+        """Note for those that wait before this one that it takes something which they wait for."""
+        if self._heads[0] is item:
+            return
+        for pool in shape.amounts:
+            for *_, other in self._watches[pool].that_lack_it():
+                before = other.head
+                if before < item and not other.is_overdue and other.overtaker is not item:
+                    other.overtaker = item  # whichever pools they share, it counts once
+                    if not other.needs_time or not self._is_late(other):
+                        self._note_overtaken(other, before, item)
+
+    def _note_overtaken(self, shape: Shape, before: Item, item: Item) -> None:
+        insort(shape.overtakers, item[:2])
+        if len(shape.overtakers) >= MAX_OVERTAKEN:
+            shape.is_overdue = True
+            insort(self._overdue, before)
+
+    def _grant(self, waiting: Waiting) -> Waiting:
+        waiting.grant = Grant(self._pools, waiting.shape.needs)
+        self.discard(waiting)
+        return waiting
 
     # ------------------------------------------------------------------ answers
 
     def out_of_time(self) -> list[Waiting]:
         """The calls for which too little of the run is left."""
         shapes = [shape for shape in self._shapes.values() if shape.needs_time and shape.needs_time > self._time_left()]
-        return [item[2] for shape in shapes for item in sorted(shape.heap) if item[2].item is item]
-
-    def everyone(self) -> list[Waiting]:
-        """All that wait, in order."""
-        items = [item for shape in list(self._shapes.values()) for item in list(shape.heap) if item[2].item is item]
-        return [waiting for *_, waiting in sorted(items)]
+        return [item[2] for shape in shapes for item in sorted(shape.items())]
 
     def reason(self, waiting: Waiting) -> str:
         """What a call waits for, in words."""
@@ -295,10 +266,10 @@ class Choice:
         parts = [_want(pool, units) for pool, units in lacking if pool is not workers]
         names = {pool for pool, _ in lacking if pool is not workers or not parts}
         before = sum(
-            one[2].item is one and one < item
+            one < item
             for other in list(self._shapes.values())
             if not names or any(pool in names for pool, _ in other.needs)
-            for one in list(other.heap)
+            for one in other.items()
         )
         calls = "1 call" if before == 1 else f"{before} calls"
         what = ", ".join(parts) or ("a worker" if names else "its turn")
@@ -317,3 +288,8 @@ def _want(pool: Pool, units: int) -> str:
     return (
         f"{pool.name}: {amount_text(units)} wanted, {amount_text(max(pool.free, 0))} of {amount_text(pool.total)} free"
     )
+
+
+def _remove(items: list[Item], item: Item) -> None:
+    """Remove one of some that are sorted."""
+    del items[bisect_left(items, item)]

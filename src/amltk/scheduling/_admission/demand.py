@@ -43,6 +43,7 @@ class Demand:
         self.needs_time: float = needs_time
         self.enforces_memory: bool = enforces_memory
         self._fixed = {name: units_of(name, value) for name, value in amounts.items() if not callable(value)}
+        self._known: tuple[Pools, Needs] | None = None
 
     def needs(self, pools: Pools, call: Asking) -> Needs:
         """What a call asks for.
@@ -51,7 +52,13 @@ class Demand:
             ResourceUnavailableError: No pool can ever grant it.
             Exception: What a function of the call raised, or what it returned is no amount.
         """
-        return tuple(self._need(pools, name, call) for name in self.amounts)
+        known = self._known
+        if known is not None and known[0] is pools:
+            return known[1]
+        needs = tuple(self._need(pools, name, call) for name in self.amounts)
+        if len(self._fixed) == len(self.amounts):
+            self._known = pools, needs
+        return needs
 
     def _need(self, pools: Pools, name: str, call: Asking) -> tuple[Pool, int]:
         units = self._fixed.get(name)

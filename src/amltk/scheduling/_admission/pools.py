@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -24,16 +25,16 @@ class SumPool:
         name: Its name.
         total: How many units there are.
         free: How many of them are free.
-        largest: The most that a fraction can be granted; the same.
+        level: The most that can be granted now; the same.
     """
 
-    __slots__ = ("free", "largest", "name", "total")
+    __slots__ = ("free", "level", "name", "total")
 
     def __init__(self, name: str, total: int) -> None:
         self.name: str = name
         self.total: int = total
         self.free: int = total
-        self.largest: int = total
+        self.level: int = total
 
     def why_never(self, units: int) -> str:
         """Why an amount can never be granted; empty if it can."""
@@ -48,23 +49,24 @@ class SumPool:
 
     def take(self, units: int) -> tuple[str, ...]:
         """Take an amount that is free; returns the ids of what was taken, of which a sum has none."""
-        self.free -= units
-        self.largest = self.free
+        self.free = self.level = self.free - units
         return ()
 
     def give_back(self, units: int, ids: tuple[str, ...]) -> None:  # noqa: ARG002 - those of an indexed pool
         """Undo `take`."""
-        self.free += units
-        self.largest = self.free
+        self.free = self.level = self.free + units
 
-    def leaves(self, units: int, *, after: int) -> bool:
-        """Whether `units` can still be granted after `after` was."""
-        return self.free - after >= units
+    def level_after(self, units: int) -> int:
+        """The most that could be granted after `units`, which are free, were taken."""
+        return self.free - units
+
+    def least_for(self, units: int, others: int) -> int:
+        """A level below which not both amounts can be granted."""
+        return units + others
 
     def resize(self, total: int) -> None:
         """Change how many units there are; fewer than are granted may be free for a while."""
-        self.free += total - self.total
-        self.largest = self.free
+        self.free = self.level = self.free + total - self.total
         self.total = total
 
 
@@ -78,29 +80,19 @@ class IndexedPool:
         ids: The ids, in order.
         total: How many units there are.
         free: How many of them belong to ids that are wholly free.
-        largest: The largest share that is free of any.
+        level: The most that can be granted now: `free`, or else the largest share that is free of any.
     """
 
-    __slots__ = ("_left", "_partly", "free", "ids", "largest", "name", "total")
+    __slots__ = ("_left", "_parts", "_places", "_whole", "free", "ids", "level", "name", "total")
 
     def __init__(self, name: str, ids: tuple[str, ...]) -> None:
         self.name = name
         self.ids = ids
-        self.total = len(ids) * UNIT
-        self._left = dict.fromkeys(ids, UNIT)
-        self.free = self.largest = self._partly = 0
-        self._note()
-
-    def _note(self) -> None:
-        free = partly = 0
-        for units in self._left.values():
-            if units == UNIT:
-                free += UNIT
-            elif units > partly:
-                partly = units
-        self.free = free
-        self._partly = partly  # the largest share that is free of one which is used
-        self.largest = UNIT if free else partly
+        self.total = self.free = self.level = len(ids) * UNIT
+        self._places = {one: place for place, one in enumerate(ids)}
+        self._left = [UNIT] * len(ids)
+        self._whole = list(range(len(ids)))  # the places of those that are wholly free, in order
+        self._parts: list[tuple[int, int]] = []  # what is left of those that are partly free, and their places, sorted
 
     def why_never(self, units: int) -> str:
         """Why an amount can never be granted; empty if it can."""
@@ -113,39 +105,60 @@ class IndexedPool:
     @property
     def used(self) -> int:
         """How many units are granted."""
-        return self.total - sum(self._left.values())
+        return self.total - sum(self._left)
 
     def take(self, units: int) -> tuple[str, ...]:
-        """Take an amount that is free; returns the ids of what was taken."""
-        left = self._left
+        """Take an amount that is free, and above 0; returns the ids of what was taken."""
         if units < UNIT:
-            fitting = [index for index, rest in left.items() if rest >= units]
-            ids = tuple(sorted(fitting, key=left.__getitem__)[: 1 if units else 0])
+            at = bisect_left(self._parts, (units,))
+            places = [self._parts[at][1] if at < len(self._parts) else self._whole[0]]
         else:
-            ids = tuple(index for index, rest in left.items() if rest == UNIT)[: units // UNIT]
-        for index in ids:
-            left[index] -= min(units, UNIT)
+            places = self._whole[: units // UNIT]
+        for place in places:
+            self._set(place, self._left[place] - min(units, UNIT))
         self._note()
-        return ids
-
-    def leaves(self, units: int, *, after: int) -> bool:
-        """Whether `units` can still be granted after `after` was."""
-        lost = after if after >= UNIT else UNIT * (after > self._partly)
-        if units >= UNIT:
-            return self.free - lost >= units
-        if after >= UNIT or lost:
-            rest = max(self._partly, UNIT * (self.free > lost), 0 if after >= UNIT else UNIT - after)
-        else:
-            ids = self.take(after)
-            rest = self.largest
-            self.give_back(after, ids)
-        return rest >= units
+        return tuple([self.ids[place] for place in places])
 
     def give_back(self, units: int, ids: tuple[str, ...]) -> None:
         """Undo `take`."""
-        for index in ids:
-            self._left[index] += min(units, UNIT)
+        for one in ids:
+            place = self._places[one]
+            self._set(place, self._left[place] + min(units, UNIT))
         self._note()
+
+    def _set(self, place: int, left: int) -> None:
+        """Change how much is left of one."""
+        before = self._left[place]
+        if before == UNIT:
+            self._whole.remove(place)
+        elif before:
+            del self._parts[bisect_left(self._parts, (before, place))]
+        self._left[place] = left
+        if left == UNIT:
+            insort(self._whole, place)
+        elif left:
+            insort(self._parts, (left, place))
+
+    def _note(self) -> None:
+        self.free = len(self._whole) * UNIT
+        self.level = self.free or (self._parts[-1][0] if self._parts else 0)
+
+    def level_after(self, units: int) -> int:
+        """The most that could be granted after `units`, which are free, were taken."""
+        parts = self._parts
+        if units >= UNIT:
+            return self.free - units or (parts[-1][0] if parts else 0)
+        at = bisect_left(parts, (units,))
+        if at == len(parts):  # of one that is wholly free
+            return self.free - UNIT or max(UNIT - units, parts[-1][0] if parts else 0)
+        if self.free:
+            return self.free
+        others = parts[-1][0] if at < len(parts) - 1 else parts[-2][0] if at else 0
+        return max(others, parts[at][0] - units)
+
+    def least_for(self, units: int, others: int) -> int:
+        """A level below which not both amounts can be granted."""
+        return units + others if units >= UNIT and others >= UNIT else max(units, others)
 
 
 Pool = SumPool | IndexedPool
@@ -166,9 +179,7 @@ class Grant:
 
     def __init__(self, pools: Pools, needs: Iterable[tuple[Pool, int]]) -> None:
         self._pools: Pools | None = pools
-        self.taken: tuple[tuple[Pool, int, tuple[str, ...]], ...] = tuple(
-            (pool, units, pool.take(units)) for pool, units in needs
-        )
+        self.taken: list[tuple[Pool, int, tuple[str, ...]]] = [(pool, units, pool.take(units)) for pool, units in needs]
 
     def give_back(self) -> None:
         """Give everything back; takes effect when the pools are next asked. From any thread, any number of times."""
@@ -210,8 +221,9 @@ class Pools:
 
     def collect(self) -> None:
         """Take account of what was given back."""
-        while self.returned:
-            for pool, units, ids in self.returned.popleft().taken:
+        returned = self.returned
+        while returned:
+            for pool, units, ids in returned.popleft().taken:
                 pool.give_back(units, ids)
 
     def grant(self, needs: Iterable[tuple[Pool, int]]) -> Grant:

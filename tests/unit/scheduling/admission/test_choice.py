@@ -13,14 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amltk.scheduling._admission.amounts import UNIT
-from amltk.scheduling._admission.choice import MAX_OVERTAKEN, Choice, Waiting
+from amltk.scheduling._admission.choice import MAX_OVERTAKEN, Choice
 from amltk.scheduling._admission.pools import IndexedPool, Pool, Pools
+from amltk.scheduling._admission.shapes import Waiting
 
 Needs = tuple[tuple[Pool, int], ...]
 
 
 def units_free(pool: Pool, units: int) -> bool:
-    return units <= (pool.largest if units < UNIT else pool.free)
+    return units <= pool.level
 
 
 class Watched(Choice):
@@ -248,3 +249,21 @@ def test_a_call_without_time_is_passed_over() -> None:
     assert world.go_on() == [number]
     assert world.choice.out_of_time() == [late]
     assert "needs 20 s" in world.choice.reason(late)
+
+
+def test_a_place_of_an_earlier_attempt_is_in_nobodys_way() -> None:
+    """A call that was moved, granted and tried again has two places with one number for a while."""
+    pools = Pools({"cpu": 1})
+    (cpu,) = pools.named.values()
+    choice = Choice(pools, lambda: math.inf)
+    first, again = Waiting("first"), Waiting("again")
+    choice.add(Waiting("before"), ((cpu, UNIT),), 0.0, (0.0, 1))
+    choice.add(first, ((cpu, UNIT),), 0.0, (0.0, 2))
+    choice.move(first, 1)
+    choice.move(first, 0)
+    (begun,) = choice.next_ones()
+    assert choice.discard(first)
+    choice.add(again, ((cpu, UNIT),), 0.0, (0.0, 2))
+    assert begun.grant is not None
+    begun.grant.give_back()
+    assert choice.next_ones() == [again]

@@ -52,7 +52,7 @@ def test_a_share_is_packed_tight() -> None:
     """A share comes from the fullest device that has room, so that whole ones stay free."""
     pool = IndexedPool("gpu", ("0", "1", "2"))
     assert [pool.take(5000), pool.take(3000), pool.take(5000), pool.take(UNIT)] == [("0",), ("0",), ("1",), ("2",)]
-    assert (pool.free, pool.largest) == (0, 5000)
+    assert (pool.free, pool.level) == (0, 5000)
     pool.give_back(UNIT, ("2",))
     assert pool.take(2000) == ("0",)
 
@@ -61,16 +61,16 @@ def test_a_share_is_packed_tight() -> None:
 @pytest.mark.parametrize("units", [2000, 5000, 8000, UNIT, 2 * UNIT])
 @pytest.mark.parametrize("taken", [(), (5000,), (5000, 9000), (UNIT, 3000)])
 def test_what_is_left_after_a_grant_is_foreseen(after: int, units: int, taken: tuple[int, ...]) -> None:
-    """`leaves` says what taking would show."""
+    """`level_after` says what taking would show."""
     pool = IndexedPool("gpu", ("0", "1", "2"))
     for one in taken:
         pool.take(one)
 
     def has(amount: int) -> bool:
-        return amount <= (pool.largest if amount < UNIT else pool.free)
+        return amount <= pool.level
 
     if has(after):
-        foreseen = pool.leaves(units, after=after)
+        foreseen = pool.level_after(after) >= units
         pool.take(after)
         assert foreseen == has(units)
 

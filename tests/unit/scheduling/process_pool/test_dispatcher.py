@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from amltk.scheduling.executors.process_pool._state.dispatcher import (
+    BEING_PACKED,
     LONG_CALL_SECONDS,
     MAX_PREFETCH,
     MIN_WORK_TO_WAKE_SECONDS,
@@ -18,6 +19,7 @@ from amltk.scheduling.executors.process_pool._state.dispatcher import (
     Dispatcher,
     WorkerSlot,
 )
+from amltk.scheduling.executors.process_pool.binding import Binding
 from amltk.scheduling.executors.process_pool.future import PoolFuture
 from tests.unit.scheduling.process_pool.making import make_call
 
@@ -294,3 +296,18 @@ def test_a_limited_call_is_alone_with_its_worker() -> None:
     assert list(dispatcher.assign()) == []
     dispatcher.finish(slot, 1, 1e-6)
     assert [sent for _, sent in dispatcher.assign()] == [[calls[2]]]
+
+
+def test_the_first_worker_with_devices_is_started_when_it_is_known_what_its_call_needs() -> None:
+    """Not before the call is packed, which shows the modules that are to be imported ahead."""
+    dispatcher = Dispatcher(2, None)
+    call = make_call(1)
+    call.binding = Binding((("CUDA_VISIBLE_DEVICES", "0"),), ("0",), is_shared=False)
+    packed, call.payload = call.payload, None
+    dispatcher.bound.add(call)
+    assert not dispatcher.wants_slot()
+    call.payload = BEING_PACKED
+    assert not dispatcher.wants_slot()
+    call.payload = packed
+    assert dispatcher.wants_slot()
+    assert dispatcher.add_slot().binding is call.binding

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk._notes import safe_repr
 from amltk.scheduling._admission.amounts import UNIT, amount_of
-from amltk.scheduling._admission.choice import Choice, Waiting
+from amltk.scheduling._admission.choice import Choice
 from amltk.scheduling._admission.demand import has_ids
 from amltk.scheduling._admission.devices import variables_for
 from amltk.scheduling._admission.pools import GPU
+from amltk.scheduling._admission.shapes import Waiting
 from amltk.scheduling.call import next_number
 from amltk.scheduling.executors.allowance import Allowance
 from amltk.scheduling.executors.light_future import Answer

@@ -147,8 +147,12 @@ class Dispatcher:
 
     def _is_first_being_packed(self) -> bool:
         """Whether there is no worker yet, and it is being found out which modules the first one needs."""
-        queue = self.queue
-        return bool(not self.slots and queue and queue[0].payload is BEING_PACKED and not queue[0].dropped)
+        if self.slots:
+            return False
+        queue, bound = self.queue, self.bound.waiting
+        if bound and not bound[0].payload and not bound[0].dropped:
+            return True
+        return bool(queue and queue[0].payload is BEING_PACKED and not queue[0].dropped)
 
     def worker_ready(self, slot: WorkerSlot) -> None:
         """Note that a worker is initialised."""

@@ -1,0 +1,191 @@
+"""Calls that ask for the same resources, in one queue for each such request, and the pools that these wait for."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any
+
+from amltk.scheduling._admission.pools import SumPool
+
+if TYPE_CHECKING:
+    from amltk.scheduling._admission.pools import Grant, Pool
+
+Item = tuple[float, int, "Waiting"]
+"""The place of a call that waits: minus its priority, its number, and the call."""
+
+
+Entry = tuple[int, int, "Shape"]
+"""An amount, the serial number of a shape, and the shape."""
+
+
+_NOTHING = SumPool("nothing", 0)
+"""Has enough for a call that asks for nothing."""
+
+
+class Waiting:
+    """One call that asks for resources.
+
+    Attributes:
+        shape: What it asks for.
+        item: Its place in the queue; None if it does not wait.
+        payload: What it is, for whoever has asked.
+        grant: What it was granted; None before.
+    """
+
+    __slots__ = ("grant", "item", "payload", "shape")
+
+    def __init__(self, payload: Any) -> None:
+        self.payload = payload
+        self.item: Item | None = None
+        self.grant: Grant | None = None
+        self.shape: Shape
+
+    def __lt__(self, other: Waiting) -> bool:
+        """Of equal places, at most one is still somebody's: that of an earlier attempt may not be cleared away yet."""
+        return False
+
+
+ShapeName = tuple[tuple[tuple["Pool", int], ...], float]
+"""Pools with how many units of each, and how many seconds of the run must be left."""
+
+
+class Shape:
+    """All waiting calls that ask for the same. There is one only while some wait.
+
+    Args:
+        name: What is asked for, which is its key among others.
+        serial: Its number among others.
+
+    Attributes:
+        needs: The pools and how many units of each, of which each is above 0.
+        needs_time: How many seconds of the run must be left; 0.0 if that does not matter.
+        amounts: The units needed, by pool.
+        head: The place of the first call that waits.
+        n_waiting: How many calls wait.
+        overtakers: The places of the calls that have overtaken its first one, sorted: those that count for any that
+            still waits are all among them.
+        overtaker: The last one of them.
+        is_overdue: Whether its first call must not be overtaken any more.
+        watch: Where it waits for one pool to have enough.
+        threshold: How much that pool must have.
+    """
+
+    __slots__ = (
+        "_heap",
+        "_queue",
+        "amounts",
+        "head",
+        "is_overdue",
+        "n_waiting",
+        "name",
+        "needs",
+        "needs_time",
+        "overtaker",
+        "overtakers",
+        "serial",
+        "threshold",
+        "watch",
+    )
+
+    def __init__(self, name: ShapeName, serial: int) -> None:
+        self.name = name
+        self.serial = serial
+        needs, self.needs_time = name
+        self.needs = tuple(need for need in needs if need[1]) or ((_NOTHING, 0),)
+        self.amounts = dict(self.needs)
+        self.head: Any = None  # an `Item`, from its first call on
+        self.n_waiting: int = 0
+        self.overtakers: list[tuple[float, int]] = []
+        self.overtaker: Item | None = None
+        self.is_overdue: bool = False
+        self.watch: Watch
+        self.threshold: int = 0
+        self._queue: deque[Item] = deque()  # those that came in order, as most do
+        self._heap: list[Item] = []  # the others
+
+    def push(self, item: Item) -> bool:
+        """Let a call wait at a place; whether it is the first one now."""
+        queue = self._queue
+        if not queue or queue[-1] < item:
+            queue.append(item)
+        else:
+            heappush(self._heap, item)
+        if self.head is not None and self.head < item:
+            return False
+        self.head = item
+        return True
+
+    def advance(self) -> Item | None:
+        """The first call has left, or moved: find the one that is the first now."""
+        heap, queue, overtakers = self._heap, self._queue, self.overtakers
+        while queue and queue[0][2].item is not queue[0]:
+            queue.popleft()  # it was granted, was cancelled, or has moved
+        while heap and heap[0][2].item is not heap[0]:
+            heappop(heap)
+        if heap and (not queue or heap[0] < queue[0]):
+            head: Item | None = heap[0]
+        else:
+            head = queue[0] if queue else None
+        self.head = head
+        if overtakers:
+            del overtakers[: len(overtakers) if head is None else bisect_left(overtakers, head[:2])]
+        return head
+
+    def items(self) -> list[Item]:
+        """The places of all that wait, unsorted. May be called from any thread."""
+        return [item for item in [*list(self._queue), *list(self._heap)] if item[2].item is item]
+
+    def lacks(self) -> tuple[Pool, int] | None:
+        """A pool that has too little free, with the units wanted; None if this can be granted."""
+        for need in self.needs:
+            if need[1] > need[0].level:
+                return need
+        return None
+
+    def lacking(self) -> list[tuple[Pool, int]]:
+        """All pools that have too little free, with the units wanted."""
+        return [(pool, units) for pool, units in self.needs if units > pool.level]
+
+
+class Watch:
+    """The shapes that need a pool, and those of them that wait until it has more, both sorted by how much of it.
+
+    So what was given back is looked at for those only that it is enough for.
+
+    Args:
+        pool: The pool.
+
+    Attributes:
+        entries: How much the pool must have for the shapes that wait for that, with their serial numbers.
+    """
+
+    __slots__ = ("_demands", "entries", "pool")
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.entries: list[Entry] = []
+        self._demands: list[Entry] = []
+
+    def know(self, shape: Shape, units: int) -> None:
+        """Know of a shape that needs so much."""
+        insort(self._demands, (units, shape.serial, shape))
+
+    def forget(self, shape: Shape, units: int) -> None:
+        """Undo `know`."""
+        del self._demands[bisect_left(self._demands, (units, shape.serial))]
+
+    def that_lack_it(self) -> list[Entry]:
+        """The shapes for which the pool has too little."""
+        return self._demands[bisect_left(self._demands, (self.pool.level + 1,)) :]
+
+    def add(self, shape: Shape, threshold: int) -> None:
+        """Let a shape wait until the pool has so much."""
+        shape.watch = self
+        shape.threshold = threshold
+        insort(self.entries, (threshold, shape.serial, shape))
+
+    def remove(self, shape: Shape) -> None:
+        """Undo `add`."""
+        del self.entries[bisect_left(self.entries, (shape.threshold, shape.serial))]
