@@ -13,7 +13,7 @@ DEMO := $(VENV)/.installed-demo
 DEV  := $(VENV)/.installed-dev
 UNIT := $(VENV)/.installed-unit
 
-# Two processes run the tests of the core, each the whole of what shares a cluster or a file (tests/groups.py): ARGS="-n 0" for one.
+# Two processes run the tests, each the whole of what shares a cluster or a file (tests/groups.py): ARGS="-n 0" for one.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # Without byte code on disk, each of the thousands of processes that tests start compiles the package again.
@@ -44,7 +44,7 @@ demo: $(DEMO) ## Set up and run examples/demo.py
 setup: $(DEV) ## Make the development environment, .venv
 
 test: $(DEV) ## Set up and run all tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 unit: $(UNIT) ## Run the unit tests only, with the few packages that they need
 	@$(PYTEST) tests/unit $(ARGS)

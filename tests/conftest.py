@@ -33,6 +33,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell starts what runs in the background; tests of Ctrl-C would wait in vain.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+if "PYTEST_XDIST_WORKER" in os.environ and os.getpgrp() != os.getpid():
+    # MPICH kills the process group of a killed process that had started ranks. pytest-xdist kills its workers if they
+    # need more than ten seconds to end. Without a group of their own, pytest and make would be killed too.
+    os.setpgid(0, 0)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from amltk.journal import Kind, Reader, Writer
 from amltk.scheduling import Scheduler
 from amltk.scheduling.plugins.memo.store import Kept, Store
@@ -35,9 +37,16 @@ def test_writing(tmp_path: Path, at_most: Callable[..., None]) -> None:
         at_most("instructions for a recorded call", cost.total, 400, cost)
 
 
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read so little at once that the journal of a thousand calls is several times larger."""
+    monkeypatch.setattr("amltk.journal.format.CHUNK", 1 << 16)
+
+
+@pytest.mark.usefixtures("small_chunks")
 def test_reading(tmp_path: Path, at_most: Callable[..., None]) -> None:
     """A record that is read takes few instructions; those before it are not kept."""
-    for n in (1000, 2000, 10_000, 20_000):
+    for n in (1000, 2000):
         with Writer(tmp_path / str(n)) as writer:
             write(writer, n)
 
@@ -50,11 +59,11 @@ def test_reading(tmp_path: Path, at_most: Callable[..., None]) -> None:
     with instructions() as many:
         read(2000)
     at_most("instructions for a record that is read", (many.total() - few.total()) / 2000, 250)
-    with most_bytes() as few:  # the file is read in pieces, of which there are several
-        read(10_000)
+    with most_bytes() as few:
+        read(1000)
     with most_bytes() as many:
-        read(20_000)
-    at_most("bytes for a recorded call of the past", (many["bytes"] - few["bytes"]) / 10_000, 20)
+        read(2000)
+    at_most("bytes for a recorded call of the past", (many["bytes"] - few["bytes"]) / 1000, 20)
 
 
 def work(number: float) -> float:
@@ -70,21 +79,21 @@ def search(folder: Path, n: int) -> None:
     scheduler.run(journal=folder, display=False)
 
 
+@pytest.mark.usefixtures("small_chunks")
 def test_a_run_with_a_journal(tmp_path: Path, at_most: Callable[..., None]) -> None:
     """What a call costs in a run with a journal, and at its replay; of one of the past nothing is kept."""
     folders = iter(tmp_path / str(n) for n in range(9))
     cost = per_task(instructions, lambda n: search(next(folders), n))
     at_most("instructions for a call that is recorded", cost.total, 2500, cost)
-    sizes = 1, 200, 400, 15_000, 30_000  # the last ones are larger than what is read at once
-    for n in sizes:
+    for n in (1, 200, 400, 1500, 3000):
         search(tmp_path / f"known {n}", n)
     cost = per_task(instructions, lambda n: search(tmp_path / f"known {n}", n))
     at_most("instructions for a call that is replayed", cost.total, 3000, cost)
     with most_bytes() as few:
-        search(tmp_path / "known 15000", 15_000)
+        search(tmp_path / "known 1500", 1500)
     with most_bytes() as many:
-        search(tmp_path / "known 30000", 30_000)
-    at_most("bytes for a replayed call of the past", (many["bytes"] - few["bytes"]) / 15_000, 60)
+        search(tmp_path / "known 3000", 3000)
+    at_most("bytes for a replayed call of the past", (many["bytes"] - few["bytes"]) / 1500, 60)
 
 
 def test_a_memo_reads_nothing_that_it_has_written(tmp_path: Path, at_most: Callable[..., None]) -> None:

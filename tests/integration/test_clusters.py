@@ -14,6 +14,7 @@ import pytest
 
 from amltk.exceptions import ExecutorBrokenError, WorkerLostError
 from amltk.scheduling import ExitState, Scheduler
+from amltk.scheduling.executors.remote.signal_handlers import kept_handlers
 from tests.contract import work
 from tests.contract.engines import DASK_SERVER, server
 from tests.helpers import slurm as slurm_helper
@@ -230,7 +231,8 @@ def test_bad_arguments_of_batch_systems_are_refused() -> None:
 @pytest.mark.parametrize("name", ["slurm", "pbs", "sge", "oar", "moab", "lsf", "htcondor"])
 def test_each_batch_system_has_a_class_and_a_short_form(name: str) -> None:
     """The table of batch systems agrees with dask-jobqueue and with the methods of `Scheduler`."""
-    import dask_jobqueue
+    with kept_handlers():  # importing it makes Ctrl-C exit at once
+        import dask_jobqueue
 
     from amltk.scheduling.executors.remote.dask.jobqueue import CLUSTERS
 
@@ -307,7 +309,8 @@ def test_the_commands_of_one_scheduler_are_its_own(
     slurm_options: dict[str, Any], adaptive: bool, tmp_path: Path
 ) -> None:
     """`submit_command` and `cancel_command` are used, and no other cluster of the program gets to see them."""
-    import dask_jobqueue
+    with kept_handlers():
+        import dask_jobqueue
 
     log = tmp_path / "commands"
     commands: dict[str, str] = {}

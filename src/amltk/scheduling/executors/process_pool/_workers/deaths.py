@@ -80,7 +80,7 @@ class Deaths:
             if report.value and link.reason is None and link.hung_up_at is None:  # else given up, or retried
                 raise OSError(report.value, os.strerror(report.value))
             return False
-        if report.value == UNKNOWN_EXIT_CODE:
+        if report.value == UNKNOWN_EXIT_CODE and link.pid:  # else its supervisor ended before it could report a pid
             _kill_group(link.pid)  # its supervisor was killed with it
         self.bury(link, report.value)
         return True
@@ -141,8 +141,9 @@ class Deaths:
         elif link.failed_start:
             self._problems.note_failed(f"worker {link.pid} was ended, because {link.reason}", None)
         elif not link.slot.ready and link.hung_up_at is None and link.reason is None:
-            text = f"worker {link.pid} ended with exit code {code} before it was initialised"
-            self._problems.note_failed(text, None)
+            worker = f"worker {link.pid}" if link.pid else "a worker"
+            how = "together with the process that starts it" if code == UNKNOWN_EXIT_CODE else f"with exit code {code}"
+            self._problems.note_failed(f"{worker} ended {how}, before it was initialised", None)
 
     def _drop(self, link: Link) -> None:
         """Remove a worker that was never started.
@@ -181,6 +182,11 @@ class Deaths:
 
 
 def _kill_group(pid: int) -> None:
-    """Kill the processes that a worker has started and that are still in its group, if nothing else does."""
+    """Kill the processes that a worker has started and that are still in its group, if nothing else does.
+
+    Args:
+        pid: The worker's process ID. Not 0, which would stand for this process's own group.
+    """
+    assert pid > 0, pid
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)

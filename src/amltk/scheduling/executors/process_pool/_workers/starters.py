@@ -100,9 +100,13 @@ def _executable() -> str | None:
 
 
 def _command(executable: str, module: str, function: str) -> list[str]:
-    """The command for a function of this package in a fresh interpreter with the same path; its arguments follow."""
+    """The command for a function of this package in a fresh interpreter with the same path; its arguments follow.
+
+    Without `-P`, if the current folder was removed, CPython 3.13.0 to 3.13.2 raise a SystemError for each attribute
+    that a module lacks (gh-130932). It has no other effect here, since the path is replaced.
+    """
     program = _PROGRAM.format(path=import_path(), module=module, function=function)
-    return [executable, *interpreter_flags(), "-c", program]
+    return [executable, *interpreter_flags(), "-P", "-c", program]
 
 
 def _receive(receiver: Receiver) -> list[Message]:
