@@ -25,6 +25,7 @@ from amltk.journal.format import (
     Place,
     Position,
     encode,
+    encode_head,
     find_record,
 )
 from amltk.journal.kinds import Header, Kind
@@ -220,9 +221,8 @@ def _renew_header(folder: Folder) -> bool:
         with _new(_aside(folder) / folder.log.name) as copy:
             copy.write(damaged)
         with _new(renewed) as file:
-            file.write(
-                encode(signature, 0, Kind.HEADER, None, _clock.now(), Header(format=VERSION), Place.NOWHERE, b"")
-            )
+            head = encode_head(Header(format=VERSION))
+            file.write(encode(signature, 0, Kind.HEADER, None, _clock.now(), head, Place.NOWHERE, b""))
             shutil.copyfileobj(log, file, CHUNK)
     renewed.replace(folder.log)
     sync_folder(folder.path)

@@ -23,6 +23,7 @@ from amltk.journal.format import (
     Place,
     Position,
     encode,
+    encode_head,
     encode_reference,
     read_signature,
 )
@@ -193,13 +194,17 @@ class Writer:
             ValueError: The head has more than 16 MiB.
             TypeError: There is something in the head that JSON has nothing for.
         """
+        return self.add_encoded(kind, encode_head(head), value, call, _clock.now() if at is None else at)
+
+    def add_encoded(self, kind: int, head: bytes, value: bytes | None, call: int | None, at: float) -> int:
+        """The same with a head that is encoded already, as `encode_head` does it: for what is added very often."""
         number = self._written + len(self._frames)
-        place, behind = _NOWHERE, b""
-        if value is not None:
-            place, behind = (_INLINE, value) if len(value) <= MAX_INLINE else (_FILE, encode_reference(value))
-        time = _clock.now() if at is None else at
-        frame = encode(self._signature, number, kind, call, time, head, place, behind)
-        if value is not None and place == _FILE:
+        if value is None:
+            frame = encode(self._signature, number, kind, call, at, head, _NOWHERE, b"")
+        elif len(value) <= MAX_INLINE:
+            frame = encode(self._signature, number, kind, call, at, head, _INLINE, value)
+        else:
+            frame = encode(self._signature, number, kind, call, at, head, _FILE, encode_reference(value))
             self._values.append((number, value))
         self._frames.append(frame)  # last, and in one step: a signal's handler may raise between any two
         return number
