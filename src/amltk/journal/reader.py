@@ -124,6 +124,20 @@ def read_record(folder: Folder, offset: int, end: int) -> Record:
     return record
 
 
+def checked_frames(folder: Folder, end: Position) -> Iterator[Frame]:
+    """The frames of the log up to a place up to which they were checked a moment ago, so that this is not repeated.
+
+    Raises:
+        JournalError: They are not there any more.
+    """
+    file = open_log(folder, os.O_RDONLY)
+    try:
+        if (yield from frames(file, read_signature(file), START, end.offset, checksums=False)) != end:
+            raise JournalError(f"the journal {folder} was changed while it was read: let only one process write to it")
+    finally:
+        os.close(file)
+
+
 def whole_frames(file: int, folder: Folder, position: Position, limit: int) -> Generator[Frame, None, Position]:
     """The frames from `position` on, until `limit` or where the last whole one ends; returns the place behind that.
 

@@ -15,6 +15,7 @@ from amltk.scheduling._journal.values import are_same, load
 if TYPE_CHECKING:
     from amltk.journal.format import Record
     from amltk.scheduling._journal.action import Action
+    from amltk.scheduling._journal.heads import SubmissionHeads
     from amltk.scheduling._journal.playback import Playback, RecordedInput
 
 _log = logging.getLogger(__name__)
@@ -35,10 +36,12 @@ class Replay(Protocol):
     Attributes:
         replaying: Whether recorded inputs are being told.
         current: The number of the record of the input that is being told.
+        submission_heads: Writes the heads of submissions.
     """
 
     replaying: bool
     current: int
+    submission_heads: SubmissionHeads
 
 
 class Comparison:
@@ -60,6 +63,18 @@ class Comparison:
         self._branches = branches
         self._void: list[int] = []
         self._void_ranges: list[tuple[int, int]] = []
+
+    @shielded
+    def is_recorded(self, number: int, task: str, value: bytes) -> bool:
+        """Whether this submission by a callback is what is recorded next, byte by byte; if so, it is taken.
+
+        Args:
+            number: The number of the call.
+            task: The name of its task.
+            value: The pickle of its arguments.
+        """
+        journal = self._journal
+        return self.playback.take_submission(number, journal.submission_heads.begin(task, journal.current), value)
 
     @shielded
     def recorded(self, action: Action) -> Record | None:
@@ -156,7 +171,7 @@ class Comparison:
         Raises:
             JournalMismatchError: Unless the program may go on from here.
         """
-        self._differ(recorded, given, told.record.number, told)
+        self._differ(recorded, given, told.frame[0], told)
 
     def is_behind_forgotten(self, number: int) -> bool:
         """Whether a record is behind a failure that was forgotten, so that the program may do something else there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,9 +27,6 @@ class Recorder(Protocol):
     def admit(self, items: Iterable[Any]) -> list[Any]:
         """Record inputs; returns what to handle instead of them."""
         ...
-
-    def replay_next(self) -> None:
-        """Tell the next recorded input; or begin to record, if there is none."""
 
     def step_name(self, call: Callable[..., object], args: tuple[Any, ...]) -> str:
         """The name of an input that the run has put off itself; empty for any other."""
@@ -64,6 +62,7 @@ class JournaledInbox(Inbox):
         "_journal",
         "_really_idle",
         "_recorder",
+        "_replay_next",
         "_steps",
         "_waits_for",
     )
@@ -79,6 +78,7 @@ class JournaledInbox(Inbox):
         self._admitted = False
         self._really_idle: Callable[[], None]
         self._recorder: Recorder
+        self._replay_next: Callable[[], None]
 
     def connect(
         self,
@@ -91,9 +91,10 @@ class JournaledInbox(Inbox):
         self._really_idle = on_idle
         super().connect(on_work=on_work, on_idle=self._admit_or_idle, on_crash=on_crash)
 
-    def follow(self, recorder: Recorder) -> None:
-        """Say who knows what inputs mean."""
+    def follow(self, recorder: Recorder, replay_next: Callable[[], None]) -> None:
+        """Say who knows what inputs mean, and what tells the next recorded one, or begins to record."""
         self._recorder = recorder
+        self._replay_next = replay_next
 
     @property
     def replaying(self) -> bool:
@@ -191,6 +192,10 @@ class JournaledInbox(Inbox):
         """Whether what happens on the loop's thread now is caused by an input."""
         return self._is_handling
 
+    def is_handling_here(self) -> bool:
+        """Whether what happens now, on this thread, is caused by an input."""
+        return self._is_handling and get_ident() == self._thread
+
     def _handle_for_a_while(self) -> None:
         self._is_handling = True
         try:
@@ -229,13 +234,15 @@ class JournaledInbox(Inbox):
             return True
         if not self._arrived and not self._batch:
             return False
-        for _ in range(len(self._arrived)):
-            self._batch.append(self._arrived.popleft())
+        arrived, batch = self._arrived, self._batch
+        for _ in range(len(arrived)):
+            batch.append(arrived.popleft())
         self._inputs.extend(self._recorder.admit(self._batch))
         self._batch = []  # not sooner: recording may raise, and then they are handled all the same
         return bool(self._inputs)
 
     def _replay(self) -> None:
         self._recorder.check_suspended()
-        if self._journal.has_more and not self._waits_for:
-            self._recorder.replay_next()
+        journal = self._journal
+        if journal.replaying and not journal.at_end and not self._waits_for:
+            self._replay_next()

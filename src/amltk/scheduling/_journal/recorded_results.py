@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from amltk.journal.format import Record
-    from amltk.scheduling._journal.action import Action
 
     Key = tuple[str, bytes]
     """The name of the task, and the pickle of the arguments."""
@@ -43,7 +42,12 @@ class RecordedResults:
         """Take the result of the call of this number; None if there is none."""
         return self._by_number.pop(number, None)
 
-    def of_call(self, action: Action) -> bytes | None:
-        """Take a result of such a submission; None if there is none."""
-        results = self._by_call.get((action.head["task"], action.value or b""))
+    def of_call(self, task: str, arguments: bytes) -> bytes | None:
+        """Take a result of such a submission; None if there is none.
+
+        Args:
+            task: The name of the task.
+            arguments: The pickle of the arguments.
+        """
+        results = self._by_call.get((task, arguments))
         return results.popleft() if results else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from amltk.exceptions import JournalError, JournalMismatchError, JournalUnsupportedError
 from amltk.journal.kinds import Kind
 from amltk.scheduling._journal.action import Action
-from amltk.scheduling._journal.values import dump_error, ending_of, outcome_of
+from amltk.scheduling._journal.values import dump_error, encoded, outcome_of
 from amltk.scheduling._run.journaled.foreign import ForeignWaits
 from amltk.scheduling._run.journaled.heartbeat import Heartbeat
 from amltk.scheduling._run.journaled.messages import Messages
@@ -61,6 +61,7 @@ class InputRecorder:
         self.foreign: ForeignWaits = ForeignWaits(journal)
         self._run: JournaledRun
         self._inbox: JournaledInbox
+        self._settle: Callable[..., None]
         self._requests: JournaledEndRequests
         self._heartbeat: Heartbeat
         self.keep_alive: Callable[[], None]
@@ -72,6 +73,7 @@ class InputRecorder:
     def connect(self, run: JournaledRun, inbox: JournaledInbox) -> None:
         """Say whose inputs they are, once the run has its parts."""
         self._run, self._inbox = run, inbox
+        self._settle = run.settlement.settle
         requests, submissions, timers = run.end_requests, run.submissions, run.timers
         assert isinstance(requests, JournaledEndRequests)
         assert isinstance(submissions, JournaledSubmissions)
@@ -104,7 +106,7 @@ class InputRecorder:
 
     def is_outside(self) -> bool:
         """Whether what happens now is neither caused by an input nor done by a callback."""
-        return not self._inbox.here() or not (self._inbox.is_handling() or self.is_in_callback())
+        return not self._inbox.is_handling_here() and not self.is_in_callback()
 
     def is_recording(self) -> bool:
         """Whether what happens now belongs to the journal."""
@@ -173,7 +175,8 @@ class InputRecorder:
         """
         if not self.journal.recording or self.journal.at_end:
             return list(items)
-        admitted = [self._admit(item, self.journal.time()) for item in items]
+        time = self.journal.time
+        admitted = [self._admit(item, time()) for item in items]
         self.journal.flush()
         return [item for item in admitted if item is not None]
 
@@ -197,12 +200,11 @@ class InputRecorder:
         future = run.pending_calls.of(item)
         if future is None:
             return None  # it was cancelled: a callback did that
-        ending = ending_of(item)
-        if run.is_of_the_end(ending.error):
+        outcome = outcome_of(item)
+        if outcome.error is not None and run.is_of_the_end(outcome.error):
             return item
-        kind, outcome, value = outcome_of(ending, item, future)
-        record = journal.add_input(kind, outcome, value, call=future.number, at=at)
-        return (journal.tell, record, at, run.settlement.settle, item)
+        record = journal.add_encoded(*encoded(outcome, item, future), future.number, at)
+        return (journal.tell, record, at, self._settle, item, outcome)
 
     def _write_event(self, *_: object) -> Written:
         self.events_told += 1
@@ -249,10 +251,6 @@ class InputRecorder:
             return ""
         kind, head, *_ = written
         return str(head["step"]) if kind == Kind.STEP else ""
-
-    def replay_next(self) -> None:
-        """Tell the next recorded input; or begin to record. Raises as `Replayer.replay_next` does."""
-        self.replayer.replay_next()
 
 
 def _step(name: str) -> Written:

@@ -11,7 +11,7 @@ from amltk.journal.kinds import Kind
 from amltk.journal.reference import CallReference
 from amltk.scheduling._journal.action import Action
 from amltk.scheduling._journal.placeholder import PlaceholderFuture
-from amltk.scheduling._journal.values import dump, dump_error, load
+from amltk.scheduling._journal.values import dump_arguments, dump_error, load
 from amltk.scheduling._loop.timers import Timer, Timers
 from amltk.scheduling._nested import replaced
 from amltk.scheduling._run.calls.submissions import Submissions
@@ -156,7 +156,7 @@ class JournaledSubmissions(Submissions):
             JournalUnsupportedError: The task has a plugin that cannot be replayed; or see `FromOutside.submit`.
             JournalError: The arguments cannot be pickled.
         """
-        if task is not None:
+        if task is not None and task.plugins:
             check_plugins(task)
         recorder = self._recorder
         if recorder.journal.recording and recorder.is_outside():
@@ -204,27 +204,40 @@ class JournaledSubmissions(Submissions):
             self._recorder.do(_failure(future, error))
 
     def _hand_over(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        recorder, journal = self._recorder, self._recorder.journal
-        was_new = self._accepted.pop(future, None)
+        journal, comparison = self._recorder.journal, self._recorder.journal.comparison
+        was_new = self._accepted.pop(future, None) if self._accepted else None
         if not journal.recording or (was_new is not None and not journal.replaying):
-            result = None if was_new is not False else journal.comparison.recorded_results.of_number(future.number)
+            result = None if was_new is not False else comparison.recorded_results.of_number(future.number)
             if result is None:
                 super()._hand_over(future, args, kwargs)
             else:  # recorded in a branch that the program has left since
                 self._enter_recorded(future, args, kwargs, result)
             return
-        action = _submission(future, args, kwargs, journal)
+        task = _task_of(future)
+        value = _pickle_of(future, task, args, kwargs)
         if journal.replaying:
             self._admission.check(future)  # what was refused then is refused again; nothing waits
-            is_new = recorder.do(action) if was_new is None else was_new
+            is_new = self._is_new(future, args, kwargs, task, value) if was_new is None else was_new
             self._enter(PlaceholderFuture(), future, args, kwargs)
-            recorder.replayer.expect(future, is_new=is_new)
-        elif not future.is_dependent and (result := journal.comparison.recorded_results.of_call(action)) is not None:
-            recorder.do(action)
+            self._recorder.replayer.expect(future, is_new=is_new)
+            return
+        result = None if future.is_dependent else comparison.recorded_results.of_call(task, value)
+        if result is not None:
+            journal.add_submission(task, journal.numbers.following, value, *_given(future, args, kwargs))
             self._enter_recorded(future, args, kwargs, result)
         else:
             super()._hand_over(future, args, kwargs)
-            recorder.do(action)
+            if journal.recording:  # the executor may have ended the run
+                journal.add_submission(task, future.number, value, *_given(future, args, kwargs))
+
+    def _is_new(
+        self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any], task: str, value: bytes
+    ) -> bool:
+        journal = self._recorder.journal
+        number = future.number if future.number >= 0 else journal.numbers.following
+        if journal.comparison.is_recorded(number, task, value):
+            return False
+        return self._recorder.do(_submission(future, args, kwargs, journal))
 
     def _tell_waiting(self, future: Future[Any]) -> None:
         """In a run with a journal, nothing: whether a call waits depends on more than what is recorded."""
@@ -249,7 +262,8 @@ class JournaledSubmissions(Submissions):
             if not is_new:
                 result = journal.comparison.recorded_results.of_number(future.number)
             else:  # the numbers of those that it depends on need not be those of another branch
-                result = None if future.is_dependent else journal.comparison.recorded_results.of_call(action)
+                known = journal.comparison.recorded_results
+                result = None if future.is_dependent else known.of_call(action.head["task"], action.value or b"")
             if result is not None:
                 assert isinstance(future.work, PlaceholderFuture)
                 future.work.set_result(_load_result(result, future))
@@ -277,19 +291,34 @@ def _load_result(value: bytes, future: Future[Any]) -> Any:
     return load(value, lambda: f"the result of {future.label}")
 
 
+def _task_of(future: Future[Any]) -> str:
+    """The name of the task of a call; that of its function if it has none."""
+    return callback_name(future.function) if future.task is None else future.task.name
+
+
+def _given(
+    future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call, as they are recorded: with references in place of futures of others."""
+    if not future.is_dependent:
+        return args, kwargs
+    return replaced(future.args, FUTURES, _reference), replaced(future.kwargs, FUTURES, _reference)
+
+
+def _pickle_of(future: Future[Any], task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    return dump_arguments(task, *_given(future, args, kwargs))
+
+
 def _submission(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any], journal: RunJournal) -> Action:
     """The action of a submission, whose future may have no number yet."""
-    name = callback_name(future.function) if future.task is None else future.task.name
+    task = _task_of(future)
     number = future.number if future.number >= 0 else journal.numbers.following
-    if future.is_dependent:
-        args = replaced(future.args, FUTURES, _reference)
-        kwargs = replaced(future.kwargs, FUTURES, _reference)
-    value = dump((args, kwargs), lambda: f"what is submitted, {call_label(name, args, kwargs)},")
+    given = _given(future, args, kwargs)
 
     def label() -> str:
-        return f"call {number} is {name}{call_label('', args, kwargs)}"
+        return f"call {number} is {task}{call_label('', *given)}"
 
-    return Action(Kind.SUBMISSION, number, {"task": name}, value, (args, kwargs), label)
+    return Action(Kind.SUBMISSION, number, {"task": task}, dump_arguments(task, *given), given, label)
 
 
 def _reference(future: Future[Any]) -> CallReference:

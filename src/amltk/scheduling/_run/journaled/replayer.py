@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from amltk.journal.kinds import Kind
-from amltk.scheduling._journal.placeholder import PlaceholderFuture
 from amltk.scheduling._journal.values import load
+from amltk.scheduling.call import Outcome
 from amltk.scheduling.exit_state import ExitState
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ Code = ExitState.Code
 
 _RESULT, _CANCELLED = map(int, (Kind.RESULT, Kind.CANCELLED))  # members are slow to reach
 
+_UNEXPECTED: tuple[None, bool] = (None, False)
+
 END = "end"
 """The step in which the end of the run is announced."""
 
@@ -38,6 +40,9 @@ class Replayer:
         self._recorder = recorder
         self._journal = recorder.journal
         self._comparison = recorder.journal.comparison
+        self._playback = recorder.journal.playback
+        self._forgets_from = self._playback.overview.forgets_from
+        self._settle: Callable[..., None]
         self._run: JournaledRun
         self._inbox: JournaledInbox
         self._requests: JournaledEndRequests
@@ -69,6 +74,7 @@ class Replayer:
     ) -> None:
         """Say who is told, once the run has its parts."""
         self._run, self._inbox = run, inbox
+        self._settle = run.settlement.settle
         self._requests, self._submissions, self._timers = requests, submissions, timers
 
     def expect(self, future: Future[Any], *, is_new: bool) -> None:
@@ -81,11 +87,11 @@ class Replayer:
         Raises:
             JournalMismatchError: It cannot be told, as the program does something else than what is recorded.
         """
-        told = self._journal.playback.next_input()
+        told = self._playback.next_input()
         if told is not None:
-            if self._sure_timers is None and self._comparison.is_behind_forgotten(told.record.number):
+            if told.frame[0] >= self._forgets_from and self._sure_timers is None:
                 self._sure_timers = self._timers.made
-            self._readers[told.record.kind](told)
+            self._readers[told.frame[1]](told)
         elif self._is_at_end():
             self._journal.at_end = True
             self._recorder.from_outside.end_wait()
@@ -110,27 +116,24 @@ class Replayer:
         self._submissions.hand_over_expected([item for item in expected if not item[0].done()])
 
     def _again(self, told: RecordedInput, call: Callable[..., object], *args: Any) -> None:
-        self._journal.tell_again(told.record, told.alive, call, *args)
+        self._journal.tell_again(told, call, *args)
 
     def _tell_outcome(self, told: RecordedInput) -> None:
-        record = told.record
-        assert record.call is not None
-        future, _ = self._expected.pop(record.call, (None, False))
+        _, kind, call, *_ = told.frame
+        future, _ = self._expected.pop(call, _UNEXPECTED)
         if future is None or future.done():
             self._check_submitted(told)
             return  # a callback has cancelled it
-        work: Any = future.work
-        assert isinstance(work, PlaceholderFuture)
-        if again := self._journal.playback.again.pop(record.call, 0):
+        if self._playback.again and (again := self._playback.again.pop(call, 0)):
             future.note_attempt(future.attempt + again)
-        if record.kind == _CANCELLED:
-            work.end(None, None, cancelled=True)
+        if kind == _CANCELLED:
+            outcome = Outcome(None, None, True)
         else:
-            outcome = load(self._journal.playback.value(record), lambda: f"the outcome of {future.label}")
-            result, error = (outcome, None) if record.kind == _RESULT else (None, outcome)
-            work.end(result, error)
-        self._recorder.messages.note_outcome(future)
-        self._again(told, self._run.settlement.settle, work)
+            value = load(self._playback.value_of(told), lambda: f"the outcome of {future.label}")
+            outcome = Outcome(value, None, False) if kind == _RESULT else Outcome(None, value, False)
+        if future.call is not None:
+            self._recorder.messages.note_outcome(future)
+        self._journal.tell_again(told, self._settle, future.work, outcome)
 
     def _tell_wakeup(self, told: RecordedInput) -> None:
         found = self._recorder.foreign.of_record(told.record)

@@ -98,13 +98,13 @@ class JournaledRun(Run):
         assert isinstance(inbox, JournaledInbox)
         self.tell = self._tell
         self.announce_end = self._announce_end
-        inbox.follow(recorder)
+        inbox.follow(recorder, recorder.replayer.replay_next)
         recorder.connect(self, inbox)
 
     def _coroutine_of(self, task: asyncio.Task[Any]) -> Any:
         return self._delivery.coroutine_of(task)
 
-    def is_of_the_end(self, error: BaseException | None) -> bool:
+    def is_of_the_end(self, error: BaseException) -> bool:
         """Whether a call ended because the session does: by Ctrl-C on the loop's thread, or with a broken executor."""
         if isinstance(error, BrokenExecutor):
             return self._backend.is_broken()
