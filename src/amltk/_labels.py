@@ -19,9 +19,6 @@ LONGEST_VALUE = 32
 LONGEST_FLOAT = 10
 """The maximum length of a float that is shown exactly, in characters."""
 
-_MOST = 10**LONGEST_FLOAT
-"""The largest integer that certainly needs no other look."""
-
 MOST_ITEMS = 4
 """How many items of a container are shown at most."""
 
@@ -61,10 +58,9 @@ def arguments_in_short(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """The arguments of a call in brackets, as in its label."""
     if not kwargs and len(args) == 1:  # there may be millions of these
         value = args[0]
-        if type(value) is float and len(text := repr(value)) <= LONGEST_FLOAT:
+        kind = type(value)
+        if (kind is int or kind is float) and len(text := repr(value)) <= LONGEST_FLOAT:
             return f"({text})"
-        if type(value) is int and -_MOST <= value <= _MOST:
-            return f"({value})"
     return call_label("", args, kwargs)
 
 

@@ -172,13 +172,13 @@ def encode(  # noqa: PLR0917 - the fields, and names take time
     signature: bytes,
     number: int,
     kind: int,
-    call: int | None,
+    call: int,
     time: float,
     head: bytes,
     place: int,
     behind: bytes,
 ) -> bytes:
-    """The bytes of a record; see `Record` for the arguments, and `encode_head` for the head.
+    """The bytes of a record; see `Frame` for the arguments, and `encode_head` for the head.
 
     Raises:
         ValueError: The head is larger than `MAX_HEAD`.
@@ -188,8 +188,7 @@ def encode(  # noqa: PLR0917 - the fields, and names take time
         raise ValueError(
             f"the head of a record has {size:,} bytes: at most {MAX_HEAD:,} are allowed; put it in the value"
         )
-    fixed = _pack(signature, kind, place, number, NO_CALL if call is None else call, time, size + len(behind), size)
-    body = fixed + head + behind
+    body = _pack(signature, kind, place, number, call, time, size + len(behind), size) + head + behind
     return body + _pack_checksum(crc32(body))
 
 

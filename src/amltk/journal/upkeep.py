@@ -19,6 +19,7 @@ from amltk.journal.folder import FILE_MODE, FOLDER_MODE, Folder, sync_folder
 from amltk.journal.format import (
     CHUNK,
     MARK,
+    NO_CALL,
     SIGNATURE_SIZE,
     START,
     VERSION,
@@ -222,7 +223,7 @@ def _renew_header(folder: Folder) -> bool:
             copy.write(damaged)
         with _new(renewed) as file:
             head = encode_head(Header(format=VERSION))
-            file.write(encode(signature, 0, Kind.HEADER, None, _clock.now(), head, Place.NOWHERE, b""))
+            file.write(encode(signature, 0, Kind.HEADER, NO_CALL, _clock.now(), head, Place.NOWHERE, b""))
             shutil.copyfileobj(log, file, CHUNK)
     renewed.replace(folder.log)
     sync_folder(folder.path)

@@ -17,6 +17,7 @@ from amltk.journal.folder import FILE_MODE, Folder, sync_folder, unusable
 from amltk.journal.format import (
     MARK,
     MAX_INLINE,
+    NO_CALL,
     STAMP_SIZE,
     START,
     VERSION,
@@ -198,15 +199,17 @@ class Writer:
 
     def add_encoded(self, kind: int, head: bytes, value: bytes | None, call: int | None, at: float) -> int:
         """The same with a head that is encoded already, as `encode_head` does it: for what is added very often."""
-        number = self._written + len(self._frames)
-        if value is None:
-            frame = encode(self._signature, number, kind, call, at, head, _NOWHERE, b"")
-        elif len(value) <= MAX_INLINE:
-            frame = encode(self._signature, number, kind, call, at, head, _INLINE, value)
-        else:
-            frame = encode(self._signature, number, kind, call, at, head, _FILE, encode_reference(value))
+        place, behind = _NOWHERE, b""
+        if value is not None:
+            place, behind = _INLINE, value
+            if len(value) > MAX_INLINE:
+                place, behind = _FILE, encode_reference(value)
+        frames = self._frames
+        number = self._written + len(frames)
+        frame = encode(self._signature, number, kind, NO_CALL if call is None else call, at, head, place, behind)
+        if place == _FILE and value is not None:
             self._values.append((number, value))
-        self._frames.append(frame)  # last, and in one step: a signal's handler may raise between any two
+        frames.append(frame)  # last, and in one step: a signal's handler may raise between any two
         return number
 
     def flush(self) -> None:

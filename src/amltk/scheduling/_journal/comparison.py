@@ -36,12 +36,10 @@ class Replay(Protocol):
     Attributes:
         replaying: Whether recorded inputs are being told.
         current: The number of the record of the input that is being told.
-        submission_heads: Writes the heads of submissions.
     """
 
     replaying: bool
     current: int
-    submission_heads: SubmissionHeads
 
 
 class Comparison:
@@ -50,16 +48,18 @@ class Comparison:
     Args:
         journal: The journal of the run, which says what is being told.
         playback: What is recorded.
+        heads: Writes the heads of submissions.
         branches: Whether a program that does something else goes on from there; otherwise that is an error.
 
     Attributes:
         recorded_results: Recorded results that the program may still ask for, after a branch.
     """
 
-    def __init__(self, journal: Replay, playback: Playback, *, branches: bool) -> None:
+    def __init__(self, journal: Replay, playback: Playback, heads: SubmissionHeads, *, branches: bool) -> None:
         self.recorded_results: RecordedResults = RecordedResults()
         self.playback: Playback = playback
         self._journal = journal
+        self._heads = heads
         self._branches = branches
         self._void: list[int] = []
         self._void_ranges: list[tuple[int, int]] = []
@@ -73,8 +73,8 @@ class Comparison:
             task: The name of its task.
             value: The pickle of its arguments.
         """
-        journal = self._journal
-        return self.playback.take_submission(number, journal.submission_heads.begin(task, journal.current), value)
+        begin = self._heads.begin(task, self._journal.current)
+        return self.playback.take_submission(number, begin, value)
 
     @shielded
     def recorded(self, action: Action) -> Record | None:

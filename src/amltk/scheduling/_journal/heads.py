@@ -28,16 +28,15 @@ class SubmissionHeads:
             task: The name of the task.
             by: The number of the record of the input.
         """
-        return f'{self._begin(task)}{by},"'.encode("ascii")
+        return f'{self._begins.get(task) or self._begin(task)}{by},"'.encode("ascii")
 
     def head(self, task: str, by: int, arguments: str) -> bytes:
         """The head of a submission with these arguments, which are a short text."""
-        return f'{self._begin(task)}{by},"arguments":{quoted(arguments)}}}'.encode("ascii")
+        begin = self._begins.get(task) or self._begin(task)
+        return f'{begin}{by},"arguments":{quoted(arguments)}}}'.encode("ascii")
 
     def _begin(self, task: str) -> str:
-        begin = self._begins.get(task)
-        if begin is None:
-            begin = self._begins[task] = f'{{"task":{quoted(task)},"by":'
+        begin = self._begins[task] = f'{{"task":{quoted(task)},"by":'
         return begin
 
 

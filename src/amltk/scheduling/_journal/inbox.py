@@ -52,6 +52,9 @@ class JournaledInbox(Inbox):
         loop: As in `Inbox`.
         turns: As in `Inbox`.
         journal: The journal.
+
+    Attributes:
+        waits_for: A step whose record has come, but that the run has not put off yet: nothing is told meanwhile.
     """
 
     __slots__ = (
@@ -64,7 +67,7 @@ class JournaledInbox(Inbox):
         "_recorder",
         "_replay_next",
         "_steps",
-        "_waits_for",
+        "waits_for",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, turns: Turns, journal: RunJournal) -> None:
@@ -74,7 +77,7 @@ class JournaledInbox(Inbox):
         self._batch: list[Any] = []  # what is being recorded
         self._is_handling = False
         self._steps: dict[str, Any] = {}  # put off by the run, until their records come
-        self._waits_for = ""  # a step whose record has come, but that has not
+        self.waits_for: str = ""
         self._admitted = False
         self._really_idle: Callable[[], None]
         self._recorder: Recorder
@@ -148,8 +151,8 @@ class JournaledInbox(Inbox):
         name = self._recorder.step_name(item[0], item[1:]) if self._journal.replaying else ""
         if name:
             self._steps[name] = item
-            if name == self._waits_for:
-                self._waits_for = ""
+            if name == self.waits_for:
+                self.waits_for = ""
         else:
             self._arrived.append(item)
 
@@ -172,13 +175,13 @@ class JournaledInbox(Inbox):
 
     def wait_for_step(self, name: str) -> None:
         """Tell nothing more until the run puts this off."""
-        self._waits_for = name
+        self.waits_for = name
         self._inputs.clear()
 
     def end_replay(self, put_first: Callable[[], None] | None = None) -> None:
         """Everything recorded was told: what has arrived meanwhile comes next, behind what `put_first` puts in."""
         self._inputs.clear()
-        self._waits_for = ""
+        self.waits_for = ""
         later = [self._arrived.popleft() for _ in range(len(self._arrived))]
         if put_first is not None:
             put_first()
@@ -228,9 +231,9 @@ class JournaledInbox(Inbox):
         """Let more inputs in. Whether there are any."""
         self._recorder.check_suspended()
         if self._journal.has_more:
-            if self._waits_for:
+            if self.waits_for:
                 return False
-            self._inputs.extend([(self._replay,)] * AT_ONCE)
+            self._inputs.extend([(self._replay_next,)] * AT_ONCE)
             return True
         if not self._arrived and not self._batch:
             return False
@@ -240,9 +243,3 @@ class JournaledInbox(Inbox):
         self._inputs.extend(self._recorder.admit(self._batch))
         self._batch = []  # not sooner: recording may raise, and then they are handled all the same
         return bool(self._inputs)
-
-    def _replay(self) -> None:
-        self._recorder.check_suspended()
-        journal = self._journal
-        if journal.replaying and not journal.at_end and not self._waits_for:
-            self._replay_next()

@@ -144,13 +144,10 @@ class Playback:
         self.overview: Overview = overview
         self.submissions_left: int = overview.submissions
         self._folder = folder
-        self._frames: Iterator[Frame] = checked_frames(folder, overview.end)
         self._inputs: deque[RecordedInput] = deque()
         self._done: deque[Frame] = deque()
-        self._alive = 0.0
-        self._latest = math.inf  # as in the overview
-        self._void = self.overview.void
         self.again: dict[int, int] = {}
+        self._steps = self._reading(folder)
 
     def value(self, record: Record) -> bytes | None:
         """The value of a record."""
@@ -163,10 +160,11 @@ class Playback:
 
     def next_input(self) -> RecordedInput | None:
         """Take the next input; None if there is no more."""
-        while not self._inputs:
+        inputs = self._inputs
+        while not inputs:
             if not self._read():
                 return None
-        return self._inputs.popleft()
+        return inputs.popleft()
 
     def put_back(self, told: RecordedInput) -> None:
         """Undo `next_input`."""
@@ -196,15 +194,22 @@ class Playback:
         Returns:
             Whether it was; otherwise it may still be equal.
         """
-        while not self._done:
+        done = self._done
+        while not done:
             if not self.submissions_left or not self._read():
                 return False
-        _, kind, call, _, _, buffer, head, behind, stop, _ = self._done[0]
-        if kind != _SUBMISSION or call != number or not buffer.startswith(begin, head) or buffer[behind:stop] != value:
-            return False
-        self._done.popleft()
-        self.submissions_left -= 1
-        return True
+        frame = done[0]
+        buffer = frame[5]
+        if (
+            frame[2] == number
+            and frame[1] == _SUBMISSION
+            and buffer.startswith(begin, frame[6])
+            and buffer[frame[7] : frame[8]] == value
+        ):
+            done.popleft()
+            self.submissions_left -= 1
+            return True
+        return False
 
     def rest(self) -> tuple[list[Record], Void]:
         """Take all that is left, in its order; and the numbers of it."""
@@ -219,25 +224,29 @@ class Playback:
 
     def _read(self) -> bool:
         """Read one record. False if there is no more."""
-        frame = next(self._frames, None)
-        if frame is None:
-            return False
-        number, kind, call, time, _, buffer, head, behind, _, _ = frame
-        if time > self._latest and kind != _SESSION:
-            self._alive += time - self._latest
-        self._latest = time
-        if self._void and number in self._void:
-            return True
-        if kind in _INPUTS:
-            self._inputs.append(_input((frame, self._alive)))
-        elif kind in _EITHER:
-            if buffer.find(_BY, head, behind) >= 0:
-                self._done.append(frame)
-            elif kind != _SUBMISSION:
-                self._inputs.append(_input((frame, self._alive)))
-            elif call != NO_CALL:
-                self.again[call] = self.again.get(call, 0) + 1
-        return True
+        return next(self._steps, False)
+
+    def _reading(self, folder: Folder) -> Iterator[bool]:
+        """Read one record in each step. It looks as it does since it is about millions of them."""
+        note_input, note_done, void, again = self._inputs.append, self._done.append, self.overview.void, self.again
+        alive, latest = 0.0, math.inf  # as in the overview
+        for frame in checked_frames(folder, self.overview.end):
+            kind, time = frame[1], frame[3]
+            if time > latest and kind != _SESSION:
+                alive += time - latest
+            latest = time
+            if void and frame[0] in void:
+                pass
+            elif kind in _INPUTS:
+                note_input(_input((frame, alive)))
+            elif kind in _EITHER:
+                if frame[5].find(_BY, frame[6], frame[7]) >= 0:
+                    note_done(frame)
+                elif kind != _SUBMISSION:
+                    note_input(_input((frame, alive)))
+                elif (call := frame[2]) != NO_CALL:
+                    again[call] = again.get(call, 0) + 1
+            yield True
 
 
 def ranges(numbers: list[int]) -> Void:

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 
 class RecordedResults:
-    """Gives each recorded result once: to the call of its number, or to a later one of the same task and arguments."""
+    """Gives each recorded result once: to the call of its number, or to a later one of the same task and arguments.
+
+    Attributes:
+        calls: The results by calls.
+    """
 
     def __init__(self) -> None:
         self._by_number: dict[int, bytes] = {}
-        self._by_call: dict[Key, deque[bytes]] = {}
+        self.calls: dict[Key, deque[bytes]] = {}
 
     def add(self, records: Iterable[Record], value: Callable[[Record], bytes | None]) -> None:
         """Add the results that are among these records; `value` reads a record's value."""
@@ -36,7 +40,7 @@ class RecordedResults:
                 if key is None:  # submitted before the difference
                     self._by_number[record.call] = result
                 else:
-                    self._by_call.setdefault(key, deque()).append(result)
+                    self.calls.setdefault(key, deque()).append(result)
 
     def of_number(self, number: int) -> bytes | None:
         """Take the result of the call of this number; None if there is none."""
@@ -49,5 +53,5 @@ class RecordedResults:
             task: The name of the task.
             arguments: The pickle of the arguments.
         """
-        results = self._by_call.get((task, arguments))
+        results = self.calls.get((task, arguments))
         return results.popleft() if results else None

@@ -73,7 +73,7 @@ class RunJournal:
         now: When it was told for the first time, in seconds since the epoch.
         numbers: The numbers for submissions.
         random: A generator with the seed of the journal.
-        submission_heads: Writes the heads of submissions.
+        add_encoded: That of the journal's `Writer`, for what there is of each call.
         comparison: Compares what the program does with what is recorded.
         at_end: Whether everything of a finished journal was told.
     """
@@ -82,6 +82,7 @@ class RunJournal:
         self._options = options
         overview = Overview()
         self._writer = Writer(options.folder, sync=options.sync, survey=overview.survey)
+        self.add_encoded: Callable[..., int] = self._writer.add_encoded
         self.playback: Playback = Playback(self._writer.folder, overview)
         self.replaying: bool = overview.end.number > 1
         self.recording: bool = True
@@ -90,9 +91,9 @@ class RunJournal:
         self.numbers: Numbers = Numbers()
         self._seed = random.SystemRandom().getrandbits(SEED_BITS) if overview.seed is None else overview.seed
         self.random: random.Random = random.Random(self._seed)
-        self.comparison: Comparison = Comparison(self, self.playback, branches=options.on_mismatch == "branch")
+        self._heads = heads = SubmissionHeads()
+        self.comparison: Comparison = Comparison(self, self.playback, heads, branches=options.on_mismatch == "branch")
         self.at_end: bool = False
-        self.submission_heads: SubmissionHeads = SubmissionHeads()
         self._late: list[tuple[Action, int]] = []  # done during the replay, and not recorded
         self._alive = 0.0  # at the input that is being replayed
         self._live_since = 0.0
@@ -148,10 +149,6 @@ class RunJournal:
         self.current, self.now = frame[0], frame[3]
         call(*args)
 
-    def add_encoded(self, kind: int, head: bytes, value: bytes | None, call: int, at: float) -> int:
-        """The same as `add_input` with a head that is encoded already."""
-        return self._writer.add_encoded(kind, head, value, call, at)
-
     def add_input(
         self, kind: Kind, head: Mapping[str, Any], value: bytes | None = None, *, call: int | None = None, at: float
     ) -> int:
@@ -197,7 +194,7 @@ class RunJournal:
         arguments = arguments_in_short(*action.given)
         self._writer.add_encoded(
             _SUBMISSION,
-            self.submission_heads.head(action.head["task"], by, arguments),
+            self._heads.head(action.head["task"], by, arguments),
             action.value,
             action.call,
             self.time(),
@@ -207,8 +204,8 @@ class RunJournal:
         self, task: str, number: int, value: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         """Record that a callback has submitted a call: the same as `add`, not in a replay."""
-        head = self.submission_heads.head(task, self.current, arguments_in_short(args, kwargs))
-        self._writer.add_encoded(_SUBMISSION, head, value, number, self.time())
+        head = self._heads.head(task, self.current, arguments_in_short(args, kwargs))
+        self.add_encoded(_SUBMISSION, head, value, number, self._loop_starts_at + self._clock())
 
     # ------------------------------------------------------------------ sessions
 

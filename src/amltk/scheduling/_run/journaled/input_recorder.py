@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from amltk.scheduling._journal.run_journal import RunJournal
     from amltk.scheduling._run.journaled.from_outside import FromOutside
     from amltk.scheduling._run.journaled.run import JournaledRun
+    from amltk.scheduling._run.pending_calls import PendingCalls
     from amltk.scheduling.call import Heard
     from amltk.scheduling.future import Future
 
@@ -62,6 +63,7 @@ class InputRecorder:
         self._run: JournaledRun
         self._inbox: JournaledInbox
         self._settle: Callable[..., None]
+        self._pending_calls: PendingCalls
         self._requests: JournaledEndRequests
         self._heartbeat: Heartbeat
         self.keep_alive: Callable[[], None]
@@ -73,7 +75,7 @@ class InputRecorder:
     def connect(self, run: JournaledRun, inbox: JournaledInbox) -> None:
         """Say whose inputs they are, once the run has its parts."""
         self._run, self._inbox = run, inbox
-        self._settle = run.settlement.settle
+        self._settle, self._pending_calls = run.settlement.settle, run.pending_calls
         requests, submissions, timers = run.end_requests, run.submissions, run.timers
         assert isinstance(requests, JournaledEndRequests)
         assert isinstance(submissions, JournaledSubmissions)
@@ -175,34 +177,39 @@ class InputRecorder:
         """
         if not self.journal.recording or self.journal.at_end:
             return list(items)
-        time = self.journal.time
-        admitted = [self._admit(item, time()) for item in items]
+        at, admitted = self.journal.time(), []
+        for item in items:
+            handled = self._admit_call(item, at) if type(item) is tuple else self._admit_outcome(item, at)
+            if handled is not None:
+                admitted.append(handled)
         self.journal.flush()
-        return [item for item in admitted if item is not None]
+        return admitted
 
-    def _admit(self, item: Any, at: float) -> Any:
-        """Record an input. Returns what to handle instead; None for what is no input."""
-        journal, run = self.journal, self._run
-        if type(item) is tuple:
-            call = item[0]
-            if call not in self._writers:
-                raise JournalUnsupportedError(f"{callback_name(call)} is an input that cannot be recorded yet")
-            write = self._writers[call]
-            if write is None:
-                return item
-            written = write(*item[1:])
-            if written is None:
-                self._inbox.put_back(item)
-                return None
-            kind, head, value, number = written
-            record = journal.add_input(kind, head, value, call=number, at=at)
-            return (journal.tell, record, at, *item)
-        future = run.pending_calls.of(item)
+    def _admit_call(self, item: tuple[Any, ...], at: float) -> Any:
+        """Record an input. Returns what to handle instead; None for what is to come later."""
+        call = item[0]
+        if call not in self._writers:
+            raise JournalUnsupportedError(f"{callback_name(call)} is an input that cannot be recorded yet")
+        write = self._writers[call]
+        if write is None:
+            return item
+        written = write(*item[1:])
+        if written is None:
+            self._inbox.put_back(item)
+            return None
+        kind, head, value, number = written
+        record = self.journal.add_input(kind, head, value, call=number, at=at)
+        return (self.journal.tell, record, at, *item)
+
+    def _admit_outcome(self, item: Any, at: float) -> Any:
+        """The same for the outcome of a call; None for what is no input."""
+        future = self._pending_calls.of(item)
         if future is None:
             return None  # it was cancelled: a callback did that
         outcome = outcome_of(item)
-        if outcome.error is not None and run.is_of_the_end(outcome.error):
+        if outcome.error is not None and self._run.is_of_the_end(outcome.error):
             return item
+        journal = self.journal
         record = journal.add_encoded(*encoded(outcome, item, future), future.number, at)
         return (journal.tell, record, at, self._settle, item, outcome)
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Code = ExitState.Code
 
+_submit, _hand_over = Submissions.submit, Submissions._hand_over  # looked up once, since `super()` takes longer
+
 
 def check_in_callback(recorder: InputRecorder, what: str) -> None:
     """Raise a `JournalUnsupportedError` if this is no callback of the run: nothing tells when to do it again."""
@@ -138,6 +140,8 @@ class JournaledSubmissions(Submissions):
     def __init__(self, recorder: InputRecorder, *args: Any) -> None:
         super().__init__(*args)
         self._recorder = recorder
+        inbox: Any = self._inbox
+        self._is_handling: Callable[[], bool] = inbox.is_handling_here
         self._accepted: dict[Future[Any], bool] = {}  # and recorded; whether for the first time
 
     @shielded
@@ -159,14 +163,14 @@ class JournaledSubmissions(Submissions):
         if task is not None and task.plugins:
             check_plugins(task)
         recorder = self._recorder
-        if recorder.journal.recording and recorder.is_outside():
+        if recorder.journal.recording and not self._is_handling() and recorder.is_outside():
             if self._dependencies.find(args, kwargs, self.link):
                 raise JournalUnsupportedError(
                     f"cannot submit {callback_name(fn)} with futures as arguments from outside of the run's callbacks:"
                     " with journal=, that cannot be recorded. Emit an event instead, and submit it in its callback"
                 )
             return recorder.from_outside.submit(Future(self.link, task, fn, args, kwargs, self._loop, call))
-        return super().submit(task, fn, args, kwargs, call)
+        return _submit(self, task, fn, args, kwargs, call)
 
     def running_calls(self) -> list[Future[Any]] | None:
         """As in `Submissions`; callbacks are warned."""
@@ -214,30 +218,26 @@ class JournaledSubmissions(Submissions):
                 self._enter_recorded(future, args, kwargs, result)
             return
         task = _task_of(future)
-        value = _pickle_of(future, task, args, kwargs)
+        given = _given(future) if future.is_dependent else (args, kwargs)
+        value = dump_arguments(task, *given)
         if journal.replaying:
             self._admission.check(future)  # what was refused then is refused again; nothing waits
-            is_new = self._is_new(future, args, kwargs, task, value) if was_new is None else was_new
+            if was_new is None:
+                number = future.number if future.number >= 0 else journal.numbers.following
+                was_new = not comparison.is_recorded(number, task, value) and self._recorder.do(
+                    _submission(future, args, kwargs, journal)
+                )
             self._enter(PlaceholderFuture(), future, args, kwargs)
-            self._recorder.replayer.expect(future, is_new=is_new)
+            self._recorder.replayer.expect(future, is_new=was_new)
             return
-        result = None if future.is_dependent else comparison.recorded_results.of_call(task, value)
-        if result is not None:
-            journal.add_submission(task, journal.numbers.following, value, *_given(future, args, kwargs))
+        known = comparison.recorded_results
+        if known.calls and not future.is_dependent and (result := known.of_call(task, value)) is not None:
+            journal.add_submission(task, journal.numbers.following, value, *given)
             self._enter_recorded(future, args, kwargs, result)
         else:
-            super()._hand_over(future, args, kwargs)
+            _hand_over(self, future, args, kwargs)
             if journal.recording:  # the executor may have ended the run
-                journal.add_submission(task, future.number, value, *_given(future, args, kwargs))
-
-    def _is_new(
-        self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any], task: str, value: bytes
-    ) -> bool:
-        journal = self._recorder.journal
-        number = future.number if future.number >= 0 else journal.numbers.following
-        if journal.comparison.is_recorded(number, task, value):
-            return False
-        return self._recorder.do(_submission(future, args, kwargs, journal))
+                journal.add_submission(task, future.number, value, *given)
 
     def _tell_waiting(self, future: Future[Any]) -> None:
         """In a run with a journal, nothing: whether a call waits depends on more than what is recorded."""
@@ -296,24 +296,16 @@ def _task_of(future: Future[Any]) -> str:
     return callback_name(future.function) if future.task is None else future.task.name
 
 
-def _given(
-    future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call, as they are recorded: with references in place of futures of others."""
-    if not future.is_dependent:
-        return args, kwargs
+def _given(future: Future[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call that depends on others, as they are recorded: with references in place of futures."""
     return replaced(future.args, FUTURES, _reference), replaced(future.kwargs, FUTURES, _reference)
-
-
-def _pickle_of(future: Future[Any], task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    return dump_arguments(task, *_given(future, args, kwargs))
 
 
 def _submission(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any], journal: RunJournal) -> Action:
     """The action of a submission, whose future may have no number yet."""
     task = _task_of(future)
     number = future.number if future.number >= 0 else journal.numbers.following
-    given = _given(future, args, kwargs)
+    given = _given(future) if future.is_dependent else (args, kwargs)
 
     def label() -> str:
         return f"call {number} is {task}{call_label('', *given)}"

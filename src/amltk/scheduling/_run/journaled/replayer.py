@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import TYPE_CHECKING, Any
 
 from amltk.journal.kinds import Kind
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from amltk.scheduling._run.journaled.input_recorder import InputRecorder
     from amltk.scheduling._run.journaled.parts import JournaledEndRequests, JournaledSubmissions, JournaledTimers
     from amltk.scheduling._run.journaled.run import JournaledRun
+    from amltk.scheduling._run.lifecycle import RunLifecycle
     from amltk.scheduling.future import Future
 
 Code = ExitState.Code
@@ -43,6 +45,7 @@ class Replayer:
         self._playback = recorder.journal.playback
         self._forgets_from = self._playback.overview.forgets_from
         self._settle: Callable[..., None]
+        self._lifecycle: RunLifecycle
         self._run: JournaledRun
         self._inbox: JournaledInbox
         self._requests: JournaledEndRequests
@@ -74,7 +77,7 @@ class Replayer:
     ) -> None:
         """Say who is told, once the run has its parts."""
         self._run, self._inbox = run, inbox
-        self._settle = run.settlement.settle
+        self._settle, self._lifecycle = run.settlement.settle, run.lifecycle
         self._requests, self._submissions, self._timers = requests, submissions, timers
 
     def expect(self, future: Future[Any], *, is_new: bool) -> None:
@@ -82,11 +85,15 @@ class Replayer:
         self._expected[future.number] = future, is_new
 
     def replay_next(self) -> None:
-        """Tell the next recorded input; or begin to record, if there is none.
+        """Tell the next recorded input; or begin to record, if there is none. Unless the run ends, or has to wait.
 
         Raises:
             JournalMismatchError: It cannot be told, as the program does something else than what is recorded.
         """
+        if self._lifecycle.abandon:
+            self._recorder.check_suspended()
+        if not self._journal.replaying or self._journal.at_end or self._inbox.waits_for:
+            return
         told = self._playback.next_input()
         if told is not None:
             if told.frame[0] >= self._forgets_from and self._sure_timers is None:
@@ -129,7 +136,11 @@ class Replayer:
         if kind == _CANCELLED:
             outcome = Outcome(None, None, True)
         else:
-            value = load(self._playback.value_of(told), lambda: f"the outcome of {future.label}")
+            value: Any = self._playback.value_of(told)
+            try:
+                value = pickle.loads(value or b"")
+            except Exception:  # noqa: BLE001 - of any object
+                value = load(value, lambda: f"the outcome of {future.label}")
             outcome = Outcome(value, None, False) if kind == _RESULT else Outcome(None, value, False)
         if future.call is not None:
             self._recorder.messages.note_outcome(future)
