@@ -155,14 +155,14 @@ class Playback:
 
     def value_of(self, told: RecordedInput) -> bytes | None:
         """The value of the record of an input."""
-        frame = told.frame
+        frame = told[0]
         return frame[5][frame[7] : frame[8]] if frame[4] == _INLINE else self.value(told.record)
 
     def next_input(self) -> RecordedInput | None:
         """Take the next input; None if there is no more."""
         inputs = self._inputs
         while not inputs:
-            if not self._read():
+            if not next(self._steps, False):
                 return None
         return inputs.popleft()
 
@@ -196,7 +196,7 @@ class Playback:
         """
         done = self._done
         while not done:
-            if not self.submissions_left or not self._read():
+            if not self.submissions_left or not next(self._steps, False):
                 return False
         frame = done[0]
         buffer = frame[5]

@@ -60,6 +60,14 @@ def load(value: bytes | None, what: Callable[[], str]) -> Any:
         ) from error
 
 
+def load_outcome(value: bytes | None, future: Future[Any]) -> Any:
+    """The counterpart of `dump` and `dump_error` for what is recorded of the outcome of a call; raises as `load`."""
+    try:
+        return pickle.loads(value or b"")
+    except Exception:  # noqa: BLE001 - of any object
+        return load(value, lambda: f"the outcome of {future.label}")  # to say so
+
+
 class _Raised:
     """Pickled in place of an exception, as which it arrives: with its cause, its notes and its fields."""
 
@@ -109,7 +117,8 @@ def encoded(outcome: Outcome, work: Work[Any], future: Future[Any]) -> tuple[int
         number: float | None = result
     else:
         number = _number(result)
-    return _RESULT, outcome_head(info, number), _pickle_of(result, future)
+    value: bytes | None = getattr(work, "result_pickle", None)  # as it came from the worker
+    return _RESULT, outcome_head(info, number), _pickle_of(result, future) if value is None else value
 
 
 def _pickle_of(result: Any, future: Future[Any]) -> bytes:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import TYPE_CHECKING, Any
 
 from amltk.journal.kinds import Kind
-from amltk.scheduling._journal.values import load
+from amltk.scheduling._journal.values import load, load_outcome
 from amltk.scheduling.call import Outcome
 from amltk.scheduling.exit_state import ExitState
 
@@ -96,9 +95,10 @@ class Replayer:
             return
         told = self._playback.next_input()
         if told is not None:
-            if told.frame[0] >= self._forgets_from and self._sure_timers is None:
+            frame = told[0]
+            if frame[0] >= self._forgets_from and self._sure_timers is None:
                 self._sure_timers = self._timers.made
-            self._readers[told.frame[1]](told)
+            self._readers[frame[1]](told)
         elif self._is_at_end():
             self._journal.at_end = True
             self._recorder.from_outside.end_wait()
@@ -126,7 +126,8 @@ class Replayer:
         self._journal.tell_again(told, call, *args)
 
     def _tell_outcome(self, told: RecordedInput) -> None:
-        _, kind, call, *_ = told.frame
+        frame = told[0]
+        kind, call = frame[1], frame[2]
         future, _ = self._expected.pop(call, _UNEXPECTED)
         if future is None or future.done():
             self._check_submitted(told)
@@ -136,11 +137,7 @@ class Replayer:
         if kind == _CANCELLED:
             outcome = Outcome(None, None, True)
         else:
-            value: Any = self._playback.value_of(told)
-            try:
-                value = pickle.loads(value or b"")
-            except Exception:  # noqa: BLE001 - of any object
-                value = load(value, lambda: f"the outcome of {future.label}")
+            value = load_outcome(self._playback.value_of(told), future)
             outcome = Outcome(value, None, False) if kind == _RESULT else Outcome(None, value, False)
         if future.call is not None:
             self._recorder.messages.note_outcome(future)

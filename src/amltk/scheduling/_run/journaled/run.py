@@ -123,6 +123,7 @@ class JournaledRun(Run):
 
     def _start_timeout(self) -> None:
         self.journal.attach(self.loop)
+        self._backend.keep_pickles()
         self._await_end_of_job()
         if not self.journal.replaying:
             self.start_timeout()
