@@ -238,13 +238,17 @@ class InputRecorder:
                 self.from_outside.end_wait()
                 self._inbox.end_replay()
 
-    def finish(self) -> None:
-        """Record the end of the run. Raises as `RunJournal.finish` does."""
-        self._heartbeat.stop()
-        self.foreign.close()
+    def end_record(self) -> None:
+        """Record the end of the run, or of the session, unless it is recorded. Raises as `RunJournal.finish` does."""
         self.check_suspended()
         cause = self._run.lifecycle.cause
         self.journal.finish(cause.code.name, cause.reason)
+
+    def finish(self) -> None:
+        """The run is over. Raises as `end_record` does."""
+        self._heartbeat.stop()
+        self.foreign.close()
+        self.end_record()
 
     # ------------------------------------------------------------------ replaying
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from amltk._labels import call_label
 from amltk._shield import shielded
-from amltk.exceptions import JournalUnsupportedError
+from amltk.exceptions import JournalError, JournalUnsupportedError
 from amltk.journal.kinds import Kind
 from amltk.journal.reference import CallReference
 from amltk.scheduling._journal.action import Action
@@ -71,6 +71,14 @@ class JournaledEndRequests(EndRequests):
             self._inbox.put_and_wake(self.stop_as_asked, message, exception)
         else:
             super().stop(message, exception)
+
+    def begin_to_abandon(self) -> None:
+        """As in `EndRequests`. What this causes is not recorded: a program that goes further computes those calls."""
+        super().begin_to_abandon()
+        try:
+            self._recorder.end_record()
+        except JournalError as error:
+            self._lifecycle.keep(error, raises=True)
 
     def stop_as_asked(self, message: str, exception: BaseException | None) -> None:
         """Carry out a `stop` from outside of callbacks, as an input."""

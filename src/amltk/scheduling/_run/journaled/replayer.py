@@ -107,7 +107,9 @@ class Replayer:
             self._go_live()
 
     def _is_at_end(self) -> bool:
-        if self._run.lifecycle.running or self._run.pending_calls or self._recorder.from_outside.n_waiting:
+        run = self._run
+        is_pending = bool(run.pending_calls) and not run.cuts_off()
+        if run.lifecycle.running or is_pending or self._recorder.from_outside.n_waiting:
             return False
         self._comparison.check_all_done()
         return self._journal.is_finished()
@@ -120,6 +122,8 @@ class Replayer:
         self._timers.arm_held()
         self._recorder.foreign.go_live()
         self._run.start_timeout()
+        if self._run.cuts_off():
+            return
         self._submissions.hand_over_expected([item for item in expected if not item[0].done()])
 
     def _again(self, told: RecordedInput, call: Callable[..., object], *args: Any) -> None:

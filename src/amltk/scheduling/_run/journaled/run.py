@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from amltk import _clock
 from amltk._shield import shielded
-from amltk.exceptions import JournalError, JournalUnsupportedError
+from amltk.exceptions import JournalError
 from amltk.journal.kinds import Kind
 from amltk.scheduling._journal.action import Action
 from amltk.scheduling._journal.inbox import JournaledInbox
@@ -113,6 +113,10 @@ class JournaledRun(Run):
     def has_nothing_to_do(self) -> bool:
         """Whether the run may end as exhausted."""
         return self._options.end_on_empty and not self.pending_calls and not self._delivery.awaiting
+
+    def cuts_off(self) -> bool:
+        """Whether the run ends, and does not wait for what is pending."""
+        return self.lifecycle.is_ending and not self._options.wait
 
     def is_up_at(self, alive: float) -> bool:
         """Whether the time is up when programs have used the journal for so many seconds."""
@@ -247,12 +251,3 @@ class JournaledRun(Run):
         except JournalError as error:
             self.lifecycle.keep(error, raises=True)
         super()._release()
-
-
-def check_options(options: RunOptions) -> None:
-    """Raise a `JournalUnsupportedError` for an option that a run with a journal cannot have."""
-    if not options.wait:
-        raise JournalUnsupportedError(
-            "wait=False: a run with a journal cannot cut its calls off yet. Leave it out: the run then waits for them;"
-            " or end the program by Ctrl-C or SIGTERM, which suspends the run at once"
-        )
