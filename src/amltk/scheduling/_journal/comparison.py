@@ -77,6 +77,20 @@ class Comparison:
         return self.playback.take_submission(number, begin, value)
 
     @shielded
+    def refusal(self, task: str, arguments: str) -> Record | None:
+        """Take the record that says that the executor has refused this submission; None if it does not come next.
+
+        Args:
+            task: The name of the task.
+            arguments: The arguments as a short text.
+        """
+        record = self.playback.peek_done()
+        if record is None or record.kind != Kind.REFUSAL or record.head["by"] != self._journal.current:
+            return None
+        said = record.head.get("task"), record.head.get("arguments")
+        return self.playback.take_done() if said == (task, arguments) else None
+
+    @shielded
     def recorded(self, action: Action) -> Record | None:
         """The record of what a callback does; None if there is none.
 
@@ -191,6 +205,8 @@ def description(record: Record) -> str:
     head = record.head
     if record.kind == Kind.SUBMISSION:
         return f"call {record.call} is {head.get('task')}{head.get('arguments')}"
+    if record.kind == Kind.REFUSAL:
+        return f"{head.get('task')}{head.get('arguments')} is refused by the executor ({head.get('type')})"
     if record.kind == Kind.CANCELLED:
         return f"call {record.call} is cancelled"
     if record.kind == Kind.EXCEPTION:

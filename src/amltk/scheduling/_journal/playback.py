@@ -31,7 +31,7 @@ _INPUTS = frozenset(
 )
 """Records of these kinds are of inputs."""
 
-_EITHER = frozenset(map(int, (Kind.SUBMISSION, Kind.NOTE, Kind.CANCELLED, Kind.EXCEPTION, Kind.STOP)))
+_EITHER = frozenset(map(int, (Kind.SUBMISSION, Kind.NOTE, Kind.CANCELLED, Kind.EXCEPTION, Kind.STOP, Kind.REFUSAL)))
 """Records of these kinds are of inputs, or of what a callback did, or what followed from it: these have a `by`."""
 
 _SESSION, _SUBMISSION, _STOP = map(int, (Kind.SESSION, Kind.SUBMISSION, Kind.STOP))  # members are slow to reach

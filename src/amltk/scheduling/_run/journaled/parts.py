@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from amltk._labels import call_label
+from amltk._labels import arguments_in_short, call_label
 from amltk._shield import shielded
 from amltk.exceptions import JournalError, JournalUnsupportedError
 from amltk.journal.kinds import Kind
@@ -150,6 +150,7 @@ class JournaledSubmissions(Submissions):
         self._recorder = recorder
         inbox: Any = self._inbox
         self._is_handling: Callable[[], bool] = inbox.is_handling_here
+        self._was_accepted = False  # what is being handed over, before this
         self._accepted: dict[Future[Any], bool] = {}  # and recorded; whether for the first time
 
     @shielded
@@ -232,9 +233,10 @@ class JournaledSubmissions(Submissions):
             self._admission.check(future)  # what was refused then is refused again; nothing waits
             if was_new is None:
                 number = future.number if future.number >= 0 else journal.numbers.following
-                was_new = not comparison.is_recorded(number, task, value) and self._recorder.do(
-                    _submission(future, args, kwargs, journal)
-                )
+                was_new = False
+                if not comparison.is_recorded(number, task, value):
+                    self._refuse_again(task, *given)
+                    was_new = self._recorder.do(_submission(future, args, kwargs, journal))
             self._enter(PlaceholderFuture(), future, args, kwargs)
             self._recorder.replayer.expect(future, is_new=was_new)
             return
@@ -243,9 +245,56 @@ class JournaledSubmissions(Submissions):
             journal.add_submission(task, journal.numbers.following, value, *given)
             self._enter_recorded(future, args, kwargs, result)
         else:
-            _hand_over(self, future, args, kwargs)
+            try:
+                _hand_over(self, future, args, kwargs)
+            except Exception as error:
+                self._note_refusal(error, future, task, value, given)
+                raise
             if journal.recording:  # the executor may have ended the run
                 journal.add_submission(task, future.number, value, *given)
+
+    def hand_over_accepted(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """As in `Submissions`."""
+        self._was_accepted = True
+        try:
+            super().hand_over_accepted(future, args, kwargs)
+        finally:
+            self._was_accepted = False
+
+    def _note_refusal(
+        self,
+        error: Exception,
+        future: Future[Any],
+        task: str,
+        value: bytes,
+        given: tuple[tuple[Any, ...], dict[str, Any]],
+    ) -> None:
+        """Record what the executor has raised; what was accepted before ends with it, as an input."""
+        journal = self._recorder.journal
+        if not self._recorder.is_recording() or not self._is_admissible(future):
+            return
+        if self._was_accepted:
+            number = future.number if future.number >= 0 else journal.numbers.following
+            journal.add_submission(task, number, value, *given)
+            return
+        head = {"task": task, "arguments": arguments_in_short(*given), "type": type(error).__name__}
+        journal.add(Action(Kind.REFUSAL, None, head, dump_error(error), None, lambda: f"{task} is refused"))
+
+    def _is_admissible(self, future: Future[Any]) -> bool:
+        """Whether it was not refused before the executor was asked, as it will be again."""
+        try:
+            self._admission.check(future)
+        except Exception:  # noqa: BLE001 - it is told already
+            return False
+        return True
+
+    def _refuse_again(self, task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise what the executor has raised for this submission in an earlier session, if it has."""
+        journal = self._recorder.journal
+        refusal = journal.comparison.refusal(task, arguments_in_short(args, kwargs))
+        if refusal is not None:
+            error = load(journal.playback.value(refusal), lambda: f"why the executor has refused {task}")
+            raise error
 
     def _tell_waiting(self, future: Future[Any]) -> None:
         """In a run with a journal, nothing: whether a call waits depends on more than what is recorded."""
