@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from amltk.scheduling.executors.execution_info import ExecutionInfo
 
-_digits = float.__repr__  # also of NumPy's, whose own repr names the type
+_digits = float.__repr__
 
 
 class SubmissionHeads:
@@ -47,7 +47,7 @@ def outcome_head(info: ExecutionInfo | None, number: float | None) -> bytes:
         info: Where and when it was computed; None if that is not known.
         number: What the call returned, if that is a number.
     """
-    if info is not None and (began := info.began) is not None and (ended := info.ended) is not None:
+    if info is not None and type(began := info.began) is float and type(ended := info.ended) is float:
         duration = ended - began
         known = began + duration if number is None else began + duration + number
         if known - known == 0 and type(host := info.host) is str and type(pid := info.pid) is int:

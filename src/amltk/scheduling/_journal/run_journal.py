@@ -114,7 +114,8 @@ class RunJournal:
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take the time from this loop, which begins a session of a new journal."""
         # The method of asyncio's own loops only calls this, and there are several calls for each call of a task.
-        self._clock = monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time
+        is_usual = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
+        self._clock = monotonic if is_usual else loop.time
         self._loop_starts_at = max(_clock.now(), self.playback.overview.latest) - loop.time()
         if self.replaying:
             self.now = self.playback.overview.began

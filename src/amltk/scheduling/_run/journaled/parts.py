@@ -78,7 +78,7 @@ class JournaledEndRequests(EndRequests):
         try:
             self._recorder.end_record()
         except JournalError as error:
-            self._lifecycle.keep(error, raises=True)
+            self._recorder.refuse(error)
 
     def stop_as_asked(self, message: str, exception: BaseException | None) -> None:
         """Carry out a `stop` from outside of callbacks, as an input."""

@@ -152,20 +152,25 @@ class PoolFuture(LightFuture[Any]):
 
 
 class KeepingFuture(PoolFuture):
-    """Keeps the pickle of its result as it came from the worker, for what records it.
+    """Keeps the pickle of its result as it came from the worker, for what records it."""
 
-    Attributes:
-        result_pickle: The pickle, which anything that has the same definitions can load; None before the end, and if
-            the worker had to make one that only this process can load.
-    """
-
-    result_pickle: bytes | None = None
+    _frame: Frame | None = None
 
     def release(self, frame: Frame | None = None) -> None:
         """As in `PoolFuture`."""
         super().release()
-        if frame is not None and frame.kind == Kind.RESULT and not frame.definition:
-            self.result_pickle = _joined(frame) if frame.buffers else bytes(frame.payload)
+        self._frame = frame
+
+    @property
+    def result_pickle(self) -> bytes | None:
+        """The pickle, which anything that has the same definitions can load.
+
+        None before the end, and if the worker had to make one that only this process can load.
+        """
+        frame = self._frame
+        if frame is None or frame.kind != Kind.RESULT or frame.definition:
+            return None
+        return pickle.dumps(_Joined(frame), 5) if frame.buffers else bytes(frame.payload)
 
 
 class _Joined:
@@ -177,7 +182,3 @@ class _Joined:
     def __reduce__(self) -> Any:
         buffers = list(map(pickle.PickleBuffer, self._frame.buffers))
         return partial(pickle.loads, buffers=buffers), (bytes(self._frame.payload),)
-
-
-def _joined(frame: Frame) -> bytes:
-    return pickle.dumps(_Joined(frame), 5)
