@@ -54,6 +54,16 @@ def call_label(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str
     return f"{name}({_joined(given, LONGEST - len(name) - 2)})"
 
 
+def arguments_in_short(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """The arguments of a call in brackets, as in its label."""
+    if not kwargs and len(args) == 1:  # there may be millions of these
+        value = args[0]
+        kind = type(value)
+        if (kind is int or kind is float) and len(text := repr(value)) <= LONGEST_FLOAT:
+            return f"({text})"
+    return call_label("", args, kwargs)
+
+
 def value_in_short(value: object) -> str:
     """A value in at most `LONGEST_VALUE` printable characters on one line."""
     try:

@@ -48,6 +48,7 @@ _CHECKSUM = struct.Struct("<I")
 _REFERENCE = struct.Struct("<QI")  # of a value in a file: its size, its checksum
 _RESIDUE = 0x2144DF1C  # what CRC-32 gives for any bytes that their own CRC-32 follows
 _MAX_SIZE = MAX_HEAD + MAX_INLINE
+_pack, _pack_checksum = _FIXED.pack, _CHECKSUM.pack  # looked up once
 
 
 def _encoder() -> Callable[[object], str]:
@@ -104,9 +105,10 @@ class Reference(NamedTuple):
     checksum: int
 
 
-Frame: TypeAlias = tuple[int, int, int, float, int, int, int, bytes, int, int, int]
+Frame: TypeAlias = tuple[int, int, int, float, int, bytes, int, int, int, int]
 """The fields of a record as its bytes lie in a buffer, which takes half the time: number, kind, call (or `NO_CALL`),
-time, place, offset, end; then the buffer, with where in it the head begins, what is behind it begins, and that ends."""
+time, place; then the buffer, with where in it the head begins, what is behind it begins, and that ends, and where the
+buffer itself begins in the log."""
 
 
 class Record:
@@ -132,20 +134,19 @@ class Record:
         call: int,
         time: float,
         place: int,
-        offset: int,
-        end: int,
         buffer: bytes,
         head: int,
         behind: int,
         stop: int,
+        base: int,
     ) -> None:
         self.number: int = number
         self.kind: int = kind
         self.call: int | None = None if call == NO_CALL else call
         self.time: float = time
         self.place: int = place
-        self.offset: int = offset
-        self.end: int = end
+        self.offset: int = base + head - _FIXED.size
+        self.end: int = base + stop + _CHECKSUM.size
         self._head: bytes | dict[str, Any] = buffer[head:behind]
         self.behind: bytes = buffer[behind:stop]
 
@@ -171,29 +172,33 @@ def encode(  # noqa: PLR0917 - the fields, and names take time
     signature: bytes,
     number: int,
     kind: int,
-    call: int | None,
+    call: int,
     time: float,
-    head: Mapping[str, Any],
+    head: bytes,
     place: int,
     behind: bytes,
 ) -> bytes:
-    """The bytes of a record; see `Record` for the arguments.
+    """The bytes of a record; see `Frame` for the arguments, and `encode_head` for the head.
 
     Raises:
         ValueError: The head is larger than `MAX_HEAD`.
-        TypeError: There is something in the head that JSON has nothing for.
     """
-    text = _encode(head).encode("ascii")
-    size = len(text)
+    size = len(head)
     if size > MAX_HEAD:
         raise ValueError(
             f"the head of a record has {size:,} bytes: at most {MAX_HEAD:,} are allowed; put it in the value"
         )
-    fixed = _FIXED.pack(
-        signature, kind, place, number, NO_CALL if call is None else call, time, size + len(behind), size
-    )
-    body = b"".join((fixed, text, behind))
-    return body + _CHECKSUM.pack(crc32(body))
+    body = _pack(signature, kind, place, number, call, time, size + len(behind), size) + head + behind
+    return body + _pack_checksum(crc32(body))
+
+
+def encode_head(head: Mapping[str, Any]) -> bytes:
+    """A head as it stands in a record.
+
+    Raises:
+        TypeError: There is something in it that JSON has nothing for.
+    """
+    return _encode(head).encode("ascii")
 
 
 def encode_reference(value: bytes) -> bytes:
@@ -201,7 +206,9 @@ def encode_reference(value: bytes) -> bytes:
     return _REFERENCE.pack(len(value), crc32(value))
 
 
-def frames(file: int, signature: bytes, position: Position, limit: int) -> Generator[Frame, None, Position]:
+def frames(
+    file: int, signature: bytes, position: Position, limit: int, *, checksums: bool = True
+) -> Generator[Frame, None, Position]:
     """The frames of records from `position` on, until `limit` or the first one that is not whole.
 
     Args:
@@ -209,36 +216,37 @@ def frames(file: int, signature: bytes, position: Position, limit: int) -> Gener
         signature: What its records begin with.
         position: Where to begin.
         limit: Up to where to read, in bytes.
+        checksums: Whether to compare checksums; otherwise it is only seen that whole records follow one another.
 
     Returns:
         The place behind the last one.
     """
-    offset, expected = position
+    base, expected = position
     buffer, at, wanted = b"", 0, 0
     unpack, fixed, tail = _FIXED.unpack_from, _FIXED.size, _CHECKSUM.size
-    while more := os.pread(file, min(max(CHUNK, wanted), limit - offset - len(buffer)), offset + len(buffer)):
+    while more := os.pread(file, min(max(CHUNK, wanted), limit - base - len(buffer)), base + len(buffer)):
         buffer, at = buffer + more, 0
         available = len(buffer)
         while (start := at + fixed) <= available:
             found, kind, place, number, call, time, size, head_size = unpack(buffer, at)
             if found != signature or number != expected or not head_size <= size <= _MAX_SIZE:
-                return Position(offset + at, expected)
+                return Position(base + at, expected)
             stop = start + size
             end = stop + tail
             if end > available:
                 wanted = end - available
                 break
-            if crc32(buffer[at:end]) != _RESIDUE:
-                return Position(offset + at, expected)
-            yield number, kind, call, time, place, offset + at, offset + end, buffer, start, start + head_size, stop
-            at, expected = end, expected + 1
-        offset, buffer = offset + at, buffer[at:]
-    return Position(offset, expected)
+            if checksums and crc32(buffer[at:end]) != _RESIDUE:
+                return Position(base + at, expected)
+            yield number, kind, call, time, place, buffer, start, start + head_size, stop, base
+            at, expected = end, number + 1
+        base, buffer = base + at, buffer[at:]
+    return Position(base, expected)
 
 
 def position_after(frame: Frame) -> Position:
     """The place behind a record."""
-    return Position(frame[6], frame[0] + 1)
+    return Position(frame[9] + frame[8] + _CHECKSUM.size, frame[0] + 1)
 
 
 def read_signature(file: int) -> bytes:
@@ -253,6 +261,11 @@ def record_at(file: int, offset: int, limit: int) -> Record | None:
         return None
     signature, _, _, number, *_ = _FIXED.unpack(fixed)
     return next(starmap(Record, frames(file, signature, Position(offset, number), limit)), None)
+
+
+def record_with_head(file: int, head: int, limit: int) -> Record | None:
+    """The same for a record whose head begins at `head`."""
+    return record_at(file, head - _FIXED.size, limit) if head >= _FIXED.size else None
 
 
 def find_record(file: int, mark: bytes, position: Position, limit: int) -> Record | None:

@@ -48,6 +48,9 @@ class Kind(IntEnum):
     without `asks` in its head it is a cancellation. The value is the pickle of the arguments."""
     ALIVE = 16
     """Nothing has happened for a while, and the program was alive."""
+    REFUSAL = 17
+    """What a callback submitted was refused by the executor, whose `submit` raised; its head is a `Submission`. The
+    value is the pickle of the exception."""
 
 
 OUTCOMES: tuple[Kind, ...] = (Kind.RESULT, Kind.EXCEPTION, Kind.CANCELLED, Kind.LOST)

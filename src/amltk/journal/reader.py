@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from itertools import starmap
 from typing import TYPE_CHECKING
 
 from amltk.exceptions import JournalDamagedError, JournalError, JournalVersionError
@@ -63,10 +62,15 @@ class Reader:
             JournalVersionError: It has a newer format.
             JournalDamagedError: A record is not what was written. The position stays before it.
         """
-        return starmap(Record, self.frames())
+        for frame in self.frames():
+            self._last = frame
+            yield Record(*frame)
 
-    def frames(self) -> Iterator[Frame]:
-        """The same as `records` in tuples, for what goes through millions of them; raises the same."""
+    def frames(self) -> Generator[Frame, None, None]:
+        """The same as `records` in tuples, for what goes through millions of them; raises the same.
+
+        Where it stops before the end, `position` stays where it was.
+        """
         file = open_log(self.folder, os.O_RDONLY)
         try:
             limit = os.fstat(file).st_size
@@ -74,10 +78,8 @@ class Reader:
                 raise JournalError(
                     f"the journal {self.folder} has become shorter since it was last read: open it again"
                 )
-            for frame in whole_frames(file, self.folder, self.position, limit):
-                self._last = frame
-                yield frame
-            self.torn = limit - self.position.offset
+            self._begin, self._last = (yield from whole_frames(file, self.folder, self.position, limit)), None
+            self.torn = limit - self._begin.offset
         except OSError as error:
             raise unusable(self.folder, "read", error) from error
         finally:
@@ -120,6 +122,20 @@ def read_record(folder: Folder, offset: int, end: int) -> Record:
     if record is None:
         raise JournalError(f"the journal {folder} has become shorter since it was last read: open it again")
     return record
+
+
+def checked_frames(folder: Folder, end: Position) -> Iterator[Frame]:
+    """The frames of the log up to a place up to which they were checked a moment ago, so that this is not repeated.
+
+    Raises:
+        JournalError: They are not there any more.
+    """
+    file = open_log(folder, os.O_RDONLY)
+    try:
+        if (yield from frames(file, read_signature(file), START, end.offset, checksums=False)) != end:
+            raise JournalError(f"the journal {folder} was changed while it was read: let only one process write to it")
+    finally:
+        os.close(file)
 
 
 def whole_frames(file: int, folder: Folder, position: Position, limit: int) -> Generator[Frame, None, Position]:

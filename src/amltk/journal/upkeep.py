@@ -19,12 +19,14 @@ from amltk.journal.folder import FILE_MODE, FOLDER_MODE, Folder, sync_folder
 from amltk.journal.format import (
     CHUNK,
     MARK,
+    NO_CALL,
     SIGNATURE_SIZE,
     START,
     VERSION,
     Place,
     Position,
     encode,
+    encode_head,
     find_record,
 )
 from amltk.journal.kinds import Header, Kind
@@ -220,9 +222,8 @@ def _renew_header(folder: Folder) -> bool:
         with _new(_aside(folder) / folder.log.name) as copy:
             copy.write(damaged)
         with _new(renewed) as file:
-            file.write(
-                encode(signature, 0, Kind.HEADER, None, _clock.now(), Header(format=VERSION), Place.NOWHERE, b"")
-            )
+            head = encode_head(Header(format=VERSION))
+            file.write(encode(signature, 0, Kind.HEADER, NO_CALL, _clock.now(), head, Place.NOWHERE, b""))
             shutil.copyfileobj(log, file, CHUNK)
     renewed.replace(folder.log)
     sync_folder(folder.path)

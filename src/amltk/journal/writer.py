@@ -17,12 +17,14 @@ from amltk.journal.folder import FILE_MODE, Folder, sync_folder, unusable
 from amltk.journal.format import (
     MARK,
     MAX_INLINE,
+    NO_CALL,
     STAMP_SIZE,
     START,
     VERSION,
     Place,
     Position,
     encode,
+    encode_head,
     encode_reference,
     read_signature,
 )
@@ -193,15 +195,21 @@ class Writer:
             ValueError: The head has more than 16 MiB.
             TypeError: There is something in the head that JSON has nothing for.
         """
-        number = self._written + len(self._frames)
+        return self.add_encoded(kind, encode_head(head), value, call, _clock.now() if at is None else at)
+
+    def add_encoded(self, kind: int, head: bytes, value: bytes | None, call: int | None, at: float) -> int:
+        """The same with a head that is encoded already, as `encode_head` does it: for what is added very often."""
         place, behind = _NOWHERE, b""
         if value is not None:
-            place, behind = (_INLINE, value) if len(value) <= MAX_INLINE else (_FILE, encode_reference(value))
-        time = _clock.now() if at is None else at
-        frame = encode(self._signature, number, kind, call, time, head, place, behind)
-        if value is not None and place == _FILE:
+            place, behind = _INLINE, value
+            if len(value) > MAX_INLINE:
+                place, behind = _FILE, encode_reference(value)
+        frames = self._frames
+        number = self._written + len(frames)
+        frame = encode(self._signature, number, kind, NO_CALL if call is None else call, at, head, place, behind)
+        if place == _FILE and value is not None:
             self._values.append((number, value))
-        self._frames.append(frame)  # last, and in one step: a signal's handler may raise between any two
+        frames.append(frame)  # last, and in one step: a signal's handler may raise between any two
         return number
 
     def flush(self) -> None:

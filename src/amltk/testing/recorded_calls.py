@@ -7,6 +7,7 @@ import pickle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk._labels import call_label
+from amltk.exceptions import JournalUnsupportedError
 from amltk.journal.history.call import STATES
 from amltk.journal.kinds import Kind
 from amltk.journal.reader import Reader, read_record
@@ -64,6 +65,7 @@ class RecordedCalls:
 
     Raises:
         JournalError: It cannot be read, or an argument cannot be loaded; see the subclasses.
+        JournalUnsupportedError: Its calls have sent messages, and only calls that it has an outcome of are allowed.
 
     Attributes:
         seed: The seed of the recorded run's `scheduler.random`; None if there is none.
@@ -83,17 +85,23 @@ class RecordedCalls:
     def _read(self) -> list[tuple[float, float]]:
         """Go through all records; returns when calls began and ended."""
         submitted: dict[int, tuple[bytes, float]] = {}
+        messengers: set[int] = set()
         spans = []
         for record in self._reader.records():
             if record.kind == Kind.SESSION:
                 self.seed = record.head.get("seed", self.seed)
             elif record.call is None:
                 continue
+            elif record.kind == Kind.MESSAGE:
+                self._check_silent(record)
+                messengers.add(record.call)
             elif record.kind == Kind.SUBMISSION:
                 submitted[record.call] = self._key_of(record), record.time
             elif record.kind in STATES and record.call in submitted:
                 key, at = submitted.pop(record.call)
-                if record.kind in _HAVE_OUTCOME:
+                if record.call in messengers:
+                    self._others[key] = f"its call {record.call} has sent messages, which cannot be played"
+                elif record.kind in _HAVE_OUTCOME:
                     ended = _ended(record, at)
                     self._ended.setdefault(key, []).append(ended)
                     began = record.head.get("began", at)
@@ -104,6 +112,14 @@ class RecordedCalls:
         for key, all_ended in self._ended.items():
             self._ended[key] = [ended for ended in all_ended if ended.is_measured] or all_ended
         return spans
+
+    def _check_silent(self, record: Record) -> None:
+        if not self._is_any_allowed:
+            raise JournalUnsupportedError(
+                f"call {record.call} of the journal {self._reader.folder} has sent messages by Comm, which cannot be"
+                " played: a rule that acts on them would be judged as if there were none. Give from_journal a"
+                " duration= and an outcome= for such calls; or record a run whose calls return what they would send"
+            )
 
     def _key_of(self, record: Record) -> bytes:
         args, kwargs = load(

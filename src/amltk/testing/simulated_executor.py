@@ -144,7 +144,8 @@ class SimulatedExecutor(Executor):
         A call is found by the name of its task and by its arguments, whatever its place in the order. Outcomes of
         equal calls come in their order, then the last one again. So the program must propose what was proposed then:
         `scheduler.random.seed(executor.seed)` makes `scheduler.random` draw the same numbers. What was cancelled or
-        pending has no outcome. Values are unpickled: play only journals that you trust.
+        pending has no outcome, and what has sent messages by `Comm` counts as such. Values are unpickled: play only
+        journals that you trust.
 
         Args:
             folder: The folder of the journal, of a run with any executor. It is only read.
@@ -155,6 +156,7 @@ class SimulatedExecutor(Executor):
 
         Raises:
             JournalError: The journal cannot be read, or not all arguments can be loaded; see its subclasses.
+            JournalUnsupportedError: Its calls have sent messages, and there is no `duration`.
             TypeError: As for the class.
             ValueError: As for the class.
         """

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from amltk.exceptions import WorkerLostError
-from amltk.scheduling import Limits, Retry, Scheduler
+from amltk.exceptions import JournalUnsupportedError, WorkerLostError
+from amltk.scheduling import Comm, Limits, Retry, Scheduler
 from amltk.testing import SimulatedExecutor, run_in_virtual_time
 
 if TYPE_CHECKING:
@@ -151,3 +151,27 @@ def test_random_numbers_of_the_recorded_run(tmp_path: Path) -> None:
     executor = SimulatedExecutor.from_journal(tmp_path)
     assert search(executor, executor.seed, None) == first
     assert SimulatedExecutor(1).seed is None
+
+
+def send(number: int, comm: Any) -> int:
+    with comm.open():
+        comm.send(number)
+    return number
+
+
+def test_messages_are_not_left_out_silently(tmp_path: Path) -> None:
+    """Calls that have sent messages are refused, unless it is said how long they take and what they return."""
+    scheduler = Scheduler.with_sequential()
+    task = scheduler.task(send, plugins=Comm.Plugin())
+    scheduler.on_start(lambda: task.submit(1))
+    scheduler.run(journal=tmp_path, display=False)
+
+    with pytest.raises(JournalUnsupportedError, match=r"call 0 of the journal .* has sent messages by Comm"):
+        SimulatedExecutor.from_journal(tmp_path)
+    other = Scheduler(SimulatedExecutor.from_journal(tmp_path, duration=1.0, outcome=lambda fn, number: -number))
+    told: list[Any] = []
+    silent = other.task(send)
+    silent.on_result(lambda _, result: told.append(result))
+    other.on_start(lambda: silent.submit(1))  # type: ignore[call-arg]
+    run_in_virtual_time(other.async_run(display=False))
+    assert told == [-1]

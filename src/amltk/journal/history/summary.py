@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 import os
 import re
+from array import array
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from amltk.journal.format import Record, record_at
+from amltk.journal.format import Record, record_with_head
 from amltk.journal.history.call import FAILED, PENDING, STATES, Call
 from amltk.journal.kinds import Kind
 from amltk.journal.lock import owner_of
 from amltk.journal.reader import open_log
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from amltk.journal.format import Frame
     from amltk.journal.owner import Owner
     from amltk.journal.reader import Reader
@@ -26,8 +30,19 @@ _STEP = 4096
 SHOWN = 5
 """How many calls of each sort are told."""
 
-_NUMBER = re.compile(rb'"number":(-?[0-9][^,}]*)')
+_NUMBER = b'"number":'
 """In the head of a result, undecoded. Within a text of JSON the second quote would have a backslash before it."""
+
+_DIGITS = re.compile(rb"-?[0-9][^,}]*")
+
+
+def _number_in(text: bytes) -> float:
+    """The number that a text begins with; NaN if there is none."""
+    try:
+        return float(text[:-1])  # usually it is all of it, and the bracket is behind it
+    except ValueError:
+        found = _DIGITS.match(text)
+        return math.nan if found is None else float(found[0])
 
 
 @dataclass(slots=True)
@@ -72,49 +87,55 @@ class _Survey:
 
     def __init__(self) -> None:
         self.summary = Summary()
-        self.pending: dict[int, int] = {}
-        """Of each call without an end, where its submission is."""
         self.states = bytearray()
         """Of each call, by its number, the kind of its latest record of those that submit or end it."""
-        self.failed: dict[int, int] = {}
-        """Of each call that has failed at least once, where its submission is."""
-        self.last: deque[tuple[int, int]] = deque(maxlen=SHOWN)
-        self.low = self.high = (0, 0)
+        self.submitted = array("Q")
+        """Of each call, by its number, where the head of its latest submission is; 0 if there is none."""
+        self.last: deque[Frame] = deque(maxlen=SHOWN)
+        self.low: Frame | None = None
+        self.high: Frame | None = None
         self.lowest, self.highest = math.inf, -math.inf
 
     def take(self, reader: Reader) -> None:
         """Go through all frames. It looks as it does since it is about millions of them."""
-        pending, states, number_in = self.pending, self.states, _NUMBER.search
+        states, submitted, note_last = self.states, self.submitted, self.last.append
         submission, result, ends = int(Kind.SUBMISSION), int(Kind.RESULT), frozenset(map(int, STATES))
+        lowest, highest, skip, room, number_in = math.inf, -math.inf, len(_NUMBER), 0, _number_in
         frame: Frame | None = None
         for frame in reader.frames():
-            number, kind, call, _, _, offset, _, buffer, head, behind, _ = frame
-            if call >= len(states):
+            number, kind, call, _, _, buffer, head, behind, _, base = frame
+            if call >= room:
                 if call > number:  # none, since calls are counted from 0
                     self._note(frame)
                     continue
-                states.extend(bytes(call - len(states) + _STEP))
+                room = call + _STEP
+                states.extend(bytes(room - len(states)))
+                submitted.frombytes(bytes((room - len(submitted)) * submitted.itemsize))
             if kind == submission:
-                pending[call] = offset
                 states[call] = kind
+                submitted[call] = base + head
+            elif kind == result:
+                states[call] = kind
+                note_last(frame)
+                if (at := buffer.rfind(_NUMBER, head, behind)) >= 0:
+                    value = number_in(buffer[at + skip : behind])
+                    if not lowest <= value <= highest:
+                        lowest, highest = self._rank(value, frame)
             elif kind in ends:
                 states[call] = kind
-                where = pending.pop(call, 0), offset
-                self.last.append(where)
-                if kind == result:
-                    found = number_in(buffer, head, behind)
-                    if found is not None and not self.lowest <= (value := float(found[1])) <= self.highest:
-                        self._rank(value, where)
-                elif STATES[kind] in FAILED:
-                    self.failed[call] = where[0]
+                note_last(frame)
+                if STATES[kind] in FAILED:
                     self.summary.errors[str(Record(*frame).head.get("type", STATES[kind]))] += 1
         self.summary.latest = None if frame is None else frame[3]
 
-    def _rank(self, value: float, where: tuple[int, int]) -> None:
-        if value < self.lowest:
-            self.lowest, self.low = value, where
-        if value > self.highest:
-            self.highest, self.high = value, where
+    def _rank(self, value: float, frame: Frame) -> tuple[float, float]:
+        """Note the lowest and the highest number; returns them."""
+        if math.isfinite(value):
+            if value < self.lowest:
+                self.lowest, self.low = value, frame
+            if value > self.highest:
+                self.highest, self.high = value, frame
+        return self.lowest, self.highest
 
     def _note(self, frame: Frame) -> None:
         """Follow the sessions."""
@@ -123,7 +144,6 @@ class _Survey:
             summary.state, summary.finish = "retried", {}
             for call in retried:
                 self.states[call] = int(Kind.SUBMISSION)
-                self.pending[call] = self.failed.get(call, 0)
         elif kind == Kind.SESSION:
             summary.sessions += 1
             summary.began = summary.began or frame[3]
@@ -132,6 +152,12 @@ class _Survey:
             summary.state = "suspended"
         elif kind == Kind.FINISH:
             summary.state, summary.finish = "finished", Record(*frame).head
+
+    def pending(self) -> Iterator[int]:
+        """The numbers of the calls without an end, the oldest first."""
+        call = -1
+        while (call := self.states.find(Kind.SUBMISSION, call + 1)) >= 0:
+            yield call
 
 
 def summarize(reader: Reader) -> Summary:
@@ -154,19 +180,18 @@ def _fetch(reader: Reader, survey: _Survey) -> None:
     file = open_log(reader.folder, os.O_RDONLY)
     try:
 
-        def call(submission: int, end: int) -> Call | None:
-            """The call with these records; 0 for one that there is not."""
-            begun, ended = (record_at(file, at, reader.position.offset) if at else None for at in (submission, end))
-            told = Call(-1) if begun is None else Call.submitted_by(begun)
-            if ended is not None:
-                told.number = told.number if ended.call is None else ended.call
-                told.end(ended)
-            return None if begun is None and ended is None else told
+        def told(number: int, end: Frame | None) -> Call:
+            """The call of this number; `end` is the frame of its end, None if it has none."""
+            begun = record_with_head(file, survey.submitted[number], reader.position.offset)
+            of = Call(number) if begun is None or begun.call != number else Call.submitted_by(begun)
+            if end is not None:
+                of.end(Record(*end))
+            return of
 
-        summary = survey.summary
-        summary.lowest, summary.highest = call(*survey.low), call(*survey.high)
-        oldest = [survey.pending[number] for number in sorted(survey.pending)[:SHOWN]]
-        summary.pending = [told for at in oldest if (told := call(at, 0)) is not None]
-        summary.last = [told for where in survey.last if (told := call(*where)) is not None]
+        summary, (low, high) = survey.summary, (survey.low, survey.high)
+        summary.lowest = None if low is None else told(low[2], low)
+        summary.highest = None if high is None else told(high[2], high)
+        summary.pending = [told(number, None) for number in islice(survey.pending(), SHOWN)]
+        summary.last = [told(frame[2], frame) for frame in survey.last]
     finally:
         os.close(file)

@@ -15,6 +15,7 @@ from amltk.scheduling._journal.values import are_same, load
 if TYPE_CHECKING:
     from amltk.journal.format import Record
     from amltk.scheduling._journal.action import Action
+    from amltk.scheduling._journal.heads import SubmissionHeads
     from amltk.scheduling._journal.playback import Playback, RecordedInput
 
 _log = logging.getLogger(__name__)
@@ -47,19 +48,47 @@ class Comparison:
     Args:
         journal: The journal of the run, which says what is being told.
         playback: What is recorded.
+        heads: Writes the heads of submissions.
         branches: Whether a program that does something else goes on from there; otherwise that is an error.
 
     Attributes:
         recorded_results: Recorded results that the program may still ask for, after a branch.
     """
 
-    def __init__(self, journal: Replay, playback: Playback, *, branches: bool) -> None:
+    def __init__(self, journal: Replay, playback: Playback, heads: SubmissionHeads, *, branches: bool) -> None:
         self.recorded_results: RecordedResults = RecordedResults()
         self.playback: Playback = playback
         self._journal = journal
+        self._heads = heads
         self._branches = branches
         self._void: list[int] = []
         self._void_ranges: list[tuple[int, int]] = []
+
+    @shielded
+    def is_recorded(self, number: int, task: str, value: bytes) -> bool:
+        """Whether this submission by a callback is what is recorded next, byte by byte; if so, it is taken.
+
+        Args:
+            number: The number of the call.
+            task: The name of its task.
+            value: The pickle of its arguments.
+        """
+        begin = self._heads.begin(task, self._journal.current)
+        return self.playback.take_submission(number, begin, value)
+
+    @shielded
+    def refusal(self, task: str, arguments: str) -> Record | None:
+        """Take the record that says that the executor has refused this submission; None if it does not come next.
+
+        Args:
+            task: The name of the task.
+            arguments: The arguments as a short text.
+        """
+        record = self.playback.peek_done()
+        if record is None or record.kind != Kind.REFUSAL or record.head["by"] != self._journal.current:
+            return None
+        said = record.head.get("task"), record.head.get("arguments")
+        return self.playback.take_done() if said == (task, arguments) else None
 
     @shielded
     def recorded(self, action: Action) -> Record | None:
@@ -156,7 +185,7 @@ class Comparison:
         Raises:
             JournalMismatchError: Unless the program may go on from here.
         """
-        self._differ(recorded, given, told.record.number, told)
+        self._differ(recorded, given, told.frame[0], told)
 
     def is_behind_forgotten(self, number: int) -> bool:
         """Whether a record is behind a failure that was forgotten, so that the program may do something else there."""
@@ -176,6 +205,8 @@ def description(record: Record) -> str:
     head = record.head
     if record.kind == Kind.SUBMISSION:
         return f"call {record.call} is {head.get('task')}{head.get('arguments')}"
+    if record.kind == Kind.REFUSAL:
+        return f"{head.get('task')}{head.get('arguments')} is refused by the executor ({head.get('type')})"
     if record.kind == Kind.CANCELLED:
         return f"call {record.call} is cancelled"
     if record.kind == Kind.EXCEPTION:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,9 +27,6 @@ class Recorder(Protocol):
     def admit(self, items: Iterable[Any]) -> list[Any]:
         """Record inputs; returns what to handle instead of them."""
         ...
-
-    def replay_next(self) -> None:
-        """Tell the next recorded input; or begin to record, if there is none."""
 
     def step_name(self, call: Callable[..., object], args: tuple[Any, ...]) -> str:
         """The name of an input that the run has put off itself; empty for any other."""
@@ -54,6 +52,9 @@ class JournaledInbox(Inbox):
         loop: As in `Inbox`.
         turns: As in `Inbox`.
         journal: The journal.
+
+    Attributes:
+        waits_for: A step whose record has come, but that the run has not put off yet: nothing is told meanwhile.
     """
 
     __slots__ = (
@@ -64,8 +65,9 @@ class JournaledInbox(Inbox):
         "_journal",
         "_really_idle",
         "_recorder",
+        "_replay_next",
         "_steps",
-        "_waits_for",
+        "waits_for",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, turns: Turns, journal: RunJournal) -> None:
@@ -75,10 +77,11 @@ class JournaledInbox(Inbox):
         self._batch: list[Any] = []  # what is being recorded
         self._is_handling = False
         self._steps: dict[str, Any] = {}  # put off by the run, until their records come
-        self._waits_for = ""  # a step whose record has come, but that has not
+        self.waits_for: str = ""
         self._admitted = False
         self._really_idle: Callable[[], None]
         self._recorder: Recorder
+        self._replay_next: Callable[[], None]
 
     def connect(
         self,
@@ -91,9 +94,10 @@ class JournaledInbox(Inbox):
         self._really_idle = on_idle
         super().connect(on_work=on_work, on_idle=self._admit_or_idle, on_crash=on_crash)
 
-    def follow(self, recorder: Recorder) -> None:
-        """Say who knows what inputs mean."""
+    def follow(self, recorder: Recorder, replay_next: Callable[[], None]) -> None:
+        """Say who knows what inputs mean, and what tells the next recorded one, or begins to record."""
         self._recorder = recorder
+        self._replay_next = replay_next
 
     @property
     def replaying(self) -> bool:
@@ -147,8 +151,8 @@ class JournaledInbox(Inbox):
         name = self._recorder.step_name(item[0], item[1:]) if self._journal.replaying else ""
         if name:
             self._steps[name] = item
-            if name == self._waits_for:
-                self._waits_for = ""
+            if name == self.waits_for:
+                self.waits_for = ""
         else:
             self._arrived.append(item)
 
@@ -171,13 +175,13 @@ class JournaledInbox(Inbox):
 
     def wait_for_step(self, name: str) -> None:
         """Tell nothing more until the run puts this off."""
-        self._waits_for = name
+        self.waits_for = name
         self._inputs.clear()
 
     def end_replay(self, put_first: Callable[[], None] | None = None) -> None:
         """Everything recorded was told: what has arrived meanwhile comes next, behind what `put_first` puts in."""
         self._inputs.clear()
-        self._waits_for = ""
+        self.waits_for = ""
         later = [self._arrived.popleft() for _ in range(len(self._arrived))]
         if put_first is not None:
             put_first()
@@ -190,6 +194,10 @@ class JournaledInbox(Inbox):
     def is_handling(self) -> bool:
         """Whether what happens on the loop's thread now is caused by an input."""
         return self._is_handling
+
+    def is_handling_here(self) -> bool:
+        """Whether what happens now, on this thread, is caused by an input."""
+        return self._is_handling and get_ident() == self._thread
 
     def _handle_for_a_while(self) -> None:
         self._is_handling = True
@@ -223,19 +231,15 @@ class JournaledInbox(Inbox):
         """Let more inputs in. Whether there are any."""
         self._recorder.check_suspended()
         if self._journal.has_more:
-            if self._waits_for:
+            if self.waits_for:
                 return False
-            self._inputs.extend([(self._replay,)] * AT_ONCE)
+            self._inputs.extend([(self._replay_next,)] * AT_ONCE)
             return True
         if not self._arrived and not self._batch:
             return False
-        for _ in range(len(self._arrived)):
-            self._batch.append(self._arrived.popleft())
+        arrived, batch = self._arrived, self._batch
+        for _ in range(len(arrived)):
+            batch.append(arrived.popleft())
         self._inputs.extend(self._recorder.admit(self._batch))
         self._batch = []  # not sooner: recording may raise, and then they are handled all the same
         return bool(self._inputs)
-
-    def _replay(self) -> None:
-        self._recorder.check_suspended()
-        if self._journal.has_more and not self._waits_for:
-            self._recorder.replay_next()

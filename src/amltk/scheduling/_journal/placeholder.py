@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from amltk._compat import CANCELLED_AND_NOTIFIED, FINISHED
+from amltk._compat import PENDING
 from amltk.scheduling.executors.light_future import LightFuture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+_shared: Any = LightFuture[Any]()
 
 
 class PlaceholderFuture(LightFuture[Any]):
-    """A call that the executor was not given: an earlier session has its outcome, or it is given later."""
+    """A call that the executor was not given: an earlier session has its outcome, or it is given later.
 
-    def end(self, result: Any, error: BaseException | None, *, cancelled: bool = False) -> None:
-        """Have an outcome, without telling anyone."""
-        self._result, self._exception = result, error
-        self._state = CANCELLED_AND_NOTIFIED if cancelled else FINISHED
+    There is one for each recorded call, so that it is made of next to nothing: no thread waits for it, and all share
+    a lock. The run alone knows it, on its loop's thread.
+    """
+
+    _condition = _shared._condition
+    _state = PENDING
+    _result = None
+    _exception = None
+    _waiters: list[Any] = []  # noqa: RUF012 - always empty
+    _done_callbacks: Any = ()
+
+    def __init__(self) -> None:
+        """Made of the attributes of the class, until it has an outcome."""
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        """As in `concurrent.futures.Future`."""
+        if self._state == PENDING:
+            self._done_callbacks = (*self._done_callbacks, fn)
+        else:
+            fn(self)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 from array import array
 from collections import deque
+from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from amltk.journal.format import Place, Record
+from amltk.journal.format import NO_CALL, START, Place, Record, position_after
 from amltk.journal.kinds import Kind
-from amltk.journal.reader import Reader
+from amltk.journal.reader import checked_frames
+from amltk.journal.values import read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from amltk.journal.folder import Folder
-    from amltk.journal.format import Frame
+    from amltk.journal.format import Frame, Position
 
 _BY = b'"by":'
-"""In the heads of records of what callbacks did."""
+"""In the heads of records of what callbacks did, and in no others: within a text it would have a backslash in it."""
 
 _INPUTS = frozenset(
     map(
@@ -28,7 +31,7 @@ _INPUTS = frozenset(
 )
 """Records of these kinds are of inputs."""
 
-_EITHER = frozenset(map(int, (Kind.SUBMISSION, Kind.NOTE, Kind.CANCELLED, Kind.EXCEPTION, Kind.STOP)))
+_EITHER = frozenset(map(int, (Kind.SUBMISSION, Kind.NOTE, Kind.CANCELLED, Kind.EXCEPTION, Kind.STOP, Kind.REFUSAL)))
 """Records of these kinds are of inputs, or of what a callback did, or what followed from it: these have a `by`."""
 
 _SESSION, _SUBMISSION, _STOP = map(int, (Kind.SESSION, Kind.SUBMISSION, Kind.STOP))  # members are slow to reach
@@ -42,19 +45,27 @@ class RecordedInput(NamedTuple):
     """A recorded input.
 
     Attributes:
-        record: Its record.
+        frame: Its record, as bytes.
         alive: For how many seconds programs had used the journal when it was told.
     """
 
-    record: Record
+    frame: Frame
     alive: float
+
+    @property
+    def record(self) -> Record:
+        """Its record, which is made each time."""
+        return Record(*self.frame)
+
+
+_input: Callable[[tuple[Frame, float]], RecordedInput] = partial(tuple.__new__, RecordedInput)  # in half the time
 
 
 class Overview:
     """What has to be known of a journal before its first record is told.
 
     Attributes:
-        records: How many records it has.
+        end: Behind its last record.
         submissions: How many calls callbacks have submitted, attempts counted one by one.
         alive: For how many seconds programs have used it.
         began: The time of the first session.
@@ -69,7 +80,8 @@ class Overview:
     """
 
     def __init__(self) -> None:
-        self.records = self.submissions = 0
+        self.end: Position = START
+        self.submissions = 0
         self.alive = self.latest = self.began = 0.0
         self.seed: int | None = None
         self.finished = False
@@ -79,24 +91,26 @@ class Overview:
 
     def survey(self, frames: Iterator[Frame]) -> None:
         """Go through all records. It looks as it does since it is about millions of them."""
-        latest = alive = 0.0
+        alive = 0.0
+        latest = math.inf  # before the first record, from which on time counts
         submissions = array("Q")
         frame: Frame | None = None
         for frame in frames:
-            number, kind, time = frame[0], frame[1], frame[3]
+            kind, time = frame[1], frame[3]
             if kind == _SESSION:
                 self._note_session(Record(*frame))
-            elif time > latest and number:
+            elif time > latest:
                 alive += time - latest
             latest = time
             if kind == _SUBMISSION:
-                if frame[7].find(_BY, frame[8], frame[9]) >= 0:
-                    submissions.append(number)
+                if frame[5].find(_BY, frame[6], frame[7]) >= 0:
+                    submissions.append(frame[0])
             elif kind == _STOP and "check" in (said := Record(*frame).head):
                 self.noticed[said["by"]] = said["check"], said["alive"]
         if frame is not None:
-            self.records, self.finished = frame[0] + 1, frame[1] == Kind.FINISH
-        self.alive, self.latest = alive, latest
+            self.end, self.finished = position_after(frame), frame[1] == Kind.FINISH
+            self.latest = latest
+        self.alive = alive
         self.submissions = len(submissions) - (sum(map(self.void.__contains__, submissions)) if self.void else 0)
 
     def _note_session(self, record: Record) -> None:
@@ -129,24 +143,28 @@ class Playback:
     def __init__(self, folder: Folder, overview: Overview) -> None:
         self.overview: Overview = overview
         self.submissions_left: int = overview.submissions
-        self._reader = Reader(folder)
-        self._frames: Iterator[Frame] = self._reader.frames()
+        self._folder = folder
         self._inputs: deque[RecordedInput] = deque()
-        self._done: deque[Record] = deque()
-        self._alive = self._latest = 0.0
-        self._void = self.overview.void
+        self._done: deque[Frame] = deque()
         self.again: dict[int, int] = {}
+        self._steps = self._reading(folder)
 
     def value(self, record: Record) -> bytes | None:
         """The value of a record."""
-        return record.behind if record.place == _INLINE else self._reader.value(record)
+        return read_value(self._folder, record)
+
+    def value_of(self, told: RecordedInput) -> bytes | None:
+        """The value of the record of an input."""
+        frame = told[0]
+        return frame[5][frame[7] : frame[8]] if frame[4] == _INLINE else self.value(told.record)
 
     def next_input(self) -> RecordedInput | None:
         """Take the next input; None if there is no more."""
-        while not self._inputs:
-            if not self._read():
+        inputs = self._inputs
+        while not inputs:
+            if not next(self._steps, False):
                 return None
-        return self._inputs.popleft()
+        return inputs.popleft()
 
     def put_back(self, told: RecordedInput) -> None:
         """Undo `next_input`."""
@@ -157,19 +175,48 @@ class Playback:
         while not self._done:
             if not self._read():
                 return None
-        return self._done[0]
+        return Record(*self._done[0])
 
     def take_done(self) -> Record:
         """Take the record that `peek_done` has returned."""
-        record = self._done.popleft()
+        record = Record(*self._done.popleft())
         self.submissions_left -= record.kind == _SUBMISSION
         return record
+
+    def take_submission(self, number: int, begin: bytes, value: bytes) -> bool:
+        """Take the next record of what a callback did if it is that of this submission, byte by byte.
+
+        Args:
+            number: The number of the call.
+            begin: With what the head of its record begins.
+            value: The value of its record.
+
+        Returns:
+            Whether it was; otherwise it may still be equal.
+        """
+        done = self._done
+        while not done:
+            if not self.submissions_left or not next(self._steps, False):
+                return False
+        frame = done[0]
+        buffer = frame[5]
+        if (
+            frame[2] == number
+            and frame[1] == _SUBMISSION
+            and buffer.startswith(begin, frame[6])
+            and buffer[frame[7] : frame[8]] == value
+        ):
+            done.popleft()
+            self.submissions_left -= 1
+            return True
+        return False
 
     def rest(self) -> tuple[list[Record], Void]:
         """Take all that is left, in its order; and the numbers of it."""
         while self._read():
             pass
-        records = sorted([*(told.record for told in self._inputs), *self._done], key=lambda record: record.number)
+        frames = sorted([*(told.frame for told in self._inputs), *self._done], key=itemgetter(0))
+        records = [Record(*frame) for frame in frames]
         self._inputs.clear()
         self._done.clear()
         self.submissions_left = 0
@@ -177,27 +224,29 @@ class Playback:
 
     def _read(self) -> bool:
         """Read one record. False if there is no more."""
-        frame = next(self._frames, None)
-        if frame is None or frame[0] >= self.overview.records:
-            self._frames = iter(())
-            return False
-        number, kind, time = frame[0], frame[1], frame[3]
-        if time > self._latest and kind != _SESSION and number:
-            self._alive += time - self._latest
-        self._latest = time
-        if number in self._void:
-            return True
-        if kind in _INPUTS:
-            self._inputs.append(RecordedInput(Record(*frame), self._alive))
-        elif kind in _EITHER:
-            record = Record(*frame)
-            if "by" in record.head:
-                self._done.append(record)
-            elif kind != _SUBMISSION:
-                self._inputs.append(RecordedInput(record, self._alive))
-            elif record.call is not None:
-                self.again[record.call] = self.again.get(record.call, 0) + 1
-        return True
+        return next(self._steps, False)
+
+    def _reading(self, folder: Folder) -> Iterator[bool]:
+        """Read one record in each step. It looks as it does since it is about millions of them."""
+        note_input, note_done, void, again = self._inputs.append, self._done.append, self.overview.void, self.again
+        alive, latest = 0.0, math.inf  # as in the overview
+        for frame in checked_frames(folder, self.overview.end):
+            kind, time = frame[1], frame[3]
+            if time > latest and kind != _SESSION:
+                alive += time - latest
+            latest = time
+            if void and frame[0] in void:
+                pass
+            elif kind in _INPUTS:
+                note_input(_input((frame, alive)))
+            elif kind in _EITHER:
+                if frame[5].find(_BY, frame[6], frame[7]) >= 0:
+                    note_done(frame)
+                elif kind != _SUBMISSION:
+                    note_input(_input((frame, alive)))
+                elif (call := frame[2]) != NO_CALL:
+                    again[call] = again.get(call, 0) + 1
+            yield True
 
 
 def ranges(numbers: list[int]) -> Void:

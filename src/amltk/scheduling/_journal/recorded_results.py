@@ -11,18 +11,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from amltk.journal.format import Record
-    from amltk.scheduling._journal.action import Action
 
     Key = tuple[str, bytes]
     """The name of the task, and the pickle of the arguments."""
 
 
 class RecordedResults:
-    """Gives each recorded result once: to the call of its number, or to a later one of the same task and arguments."""
+    """Gives each recorded result once: to the call of its number, or to a later one of the same task and arguments.
+
+    Attributes:
+        calls: The results by calls.
+    """
 
     def __init__(self) -> None:
         self._by_number: dict[int, bytes] = {}
-        self._by_call: dict[Key, deque[bytes]] = {}
+        self.calls: dict[Key, deque[bytes]] = {}
 
     def add(self, records: Iterable[Record], value: Callable[[Record], bytes | None]) -> None:
         """Add the results that are among these records; `value` reads a record's value."""
@@ -37,13 +40,18 @@ class RecordedResults:
                 if key is None:  # submitted before the difference
                     self._by_number[record.call] = result
                 else:
-                    self._by_call.setdefault(key, deque()).append(result)
+                    self.calls.setdefault(key, deque()).append(result)
 
     def of_number(self, number: int) -> bytes | None:
         """Take the result of the call of this number; None if there is none."""
         return self._by_number.pop(number, None)
 
-    def of_call(self, action: Action) -> bytes | None:
-        """Take a result of such a submission; None if there is none."""
-        results = self._by_call.get((action.head["task"], action.value or b""))
+    def of_call(self, task: str, arguments: bytes) -> bytes | None:
+        """Take a result of such a submission; None if there is none.
+
+        Args:
+            task: The name of the task.
+            arguments: The pickle of the arguments.
+        """
+        results = self.calls.get((task, arguments))
         return results.popleft() if results else None

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import random
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from amltk import _clock
-from amltk._labels import call_label, value_in_short
+from amltk._labels import arguments_in_short
 from amltk._program import arguments
 from amltk._shield import shielded
 from amltk.journal.kinds import Finish, Kind
 from amltk.journal.writer import Writer
 from amltk.scheduling._journal.comparison import Comparison
+from amltk.scheduling._journal.heads import SubmissionHeads
 from amltk.scheduling._journal.playback import Overview, Playback
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Mapping
 
-    from amltk.journal.format import Record
     from amltk.scheduling._journal.action import Action
     from amltk.scheduling._journal.options import Journal
+    from amltk.scheduling._journal.playback import RecordedInput
 
 SEED_BITS = 64
 
@@ -71,6 +73,7 @@ class RunJournal:
         now: When it was told for the first time, in seconds since the epoch.
         numbers: The numbers for submissions.
         random: A generator with the seed of the journal.
+        add_encoded: That of the journal's `Writer`, for what there is of each call.
         comparison: Compares what the program does with what is recorded.
         at_end: Whether everything of a finished journal was told.
     """
@@ -79,15 +82,17 @@ class RunJournal:
         self._options = options
         overview = Overview()
         self._writer = Writer(options.folder, sync=options.sync, survey=overview.survey)
+        self.add_encoded: Callable[..., int] = self._writer.add_encoded
         self.playback: Playback = Playback(self._writer.folder, overview)
-        self.replaying: bool = overview.records > 1
+        self.replaying: bool = overview.end.number > 1
         self.recording: bool = True
         self.current: int = 0
         self.now: float = _clock.now()
         self.numbers: Numbers = Numbers()
         self._seed = random.SystemRandom().getrandbits(SEED_BITS) if overview.seed is None else overview.seed
         self.random: random.Random = random.Random(self._seed)
-        self.comparison: Comparison = Comparison(self, self.playback, branches=options.on_mismatch == "branch")
+        self._heads = heads = SubmissionHeads()
+        self.comparison: Comparison = Comparison(self, self.playback, heads, branches=options.on_mismatch == "branch")
         self.at_end: bool = False
         self._late: list[tuple[Action, int]] = []  # done during the replay, and not recorded
         self._alive = 0.0  # at the input that is being replayed
@@ -108,7 +113,9 @@ class RunJournal:
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take the time from this loop, which begins a session of a new journal."""
-        self._clock = loop.time
+        # The method of asyncio's own loops only calls this, and there are several calls for each call of a task.
+        is_usual = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
+        self._clock = monotonic if is_usual else loop.time
         self._loop_starts_at = max(_clock.now(), self.playback.overview.latest) - loop.time()
         if self.replaying:
             self.now = self.playback.overview.began
@@ -137,10 +144,11 @@ class RunJournal:
         self.current, self.now = number, at
         call(*args)
 
-    def tell_again(self, record: Record, alive: float, call: Callable[..., object], *args: Any) -> None:
+    def tell_again(self, told: RecordedInput, call: Callable[..., object], *args: Any) -> None:
         """The same for a recorded input."""
-        self._alive = alive
-        self.tell(record.number, record.time, call, *args)
+        frame, self._alive = told
+        self.current, self.now = frame[0], frame[3]
+        call(*args)
 
     def add_input(
         self, kind: Kind, head: Mapping[str, Any], value: bytes | None = None, *, call: int | None = None, at: float
@@ -178,10 +186,27 @@ class RunJournal:
             self._write(action, self.current)
 
     def _write(self, action: Action, by: int) -> None:
-        head = {**action.head, "by": by}
         if action.kind == _SUBMISSION:
-            head["arguments"] = arguments_of(action)
-        self._writer.add(action.kind, head, action.value, call=action.call, at=self.time())
+            self._write_submission(action, by)
+        else:
+            self._writer.add(action.kind, {**action.head, "by": by}, action.value, call=action.call, at=self.time())
+
+    def _write_submission(self, action: Action, by: int) -> None:
+        arguments = arguments_in_short(*action.given)
+        self._writer.add_encoded(
+            _SUBMISSION,
+            self._heads.head(action.head["task"], by, arguments),
+            action.value,
+            action.call,
+            self.time(),
+        )
+
+    def add_submission(
+        self, task: str, number: int, value: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Record that a callback has submitted a call: the same as `add`, not in a replay."""
+        head = self._heads.head(task, self.current, arguments_in_short(args, kwargs))
+        self.add_encoded(_SUBMISSION, head, value, number, self._loop_starts_at + self._clock())
 
     # ------------------------------------------------------------------ sessions
 
@@ -215,7 +240,7 @@ class RunJournal:
 
     def begin_again(self, action: Action, begun: int) -> None:
         """Record that a call that was begun so many times in earlier sessions is computed once more."""
-        head = {**action.head, "arguments": arguments_of(action), "attempt": begun}
+        head = {**action.head, "arguments": arguments_in_short(*action.given), "attempt": begun}
         self._writer.add(action.kind, head, action.value, call=action.call, at=self.time())
 
     def suspend(self, reason: str) -> None:
@@ -242,11 +267,3 @@ class RunJournal:
             JournalWriteError: Something could not be written.
         """
         self._writer.close()
-
-
-def arguments_of(action: Action) -> str:
-    """The arguments of a submission, in short."""
-    args, kwargs = action.given
-    if not kwargs and len(args) == 1 and type(args[0]) in {int, float}:  # takes a tenth of the time
-        return f"({value_in_short(args[0])})"
-    return call_label("", args, kwargs)

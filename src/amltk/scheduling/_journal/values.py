@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from amltk._checks import as_real
+from amltk._labels import call_label
 from amltk.exceptions import JournalError, RemoteTraceback, WorkerLostError
-from amltk.journal.kinds import Kind, Outcome
+from amltk.journal.format import encode_head
+from amltk.journal.kinds import Kind
+from amltk.scheduling._journal.heads import outcome_fields, outcome_head
+from amltk.scheduling.call import Outcome
 from amltk.scheduling.executors._transfer.exception_parts import put_together, take_apart, text_of
 from amltk.scheduling.executors.execution_info import execution_info
 from amltk.scheduling.executors.remote.plain import dumps_by_name, pickle_part_by_name
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 
     from amltk.scheduling.executors._transfer.exception_parts import Part
     from amltk.scheduling.future import Future
+
+_RESULT, _EXCEPTION, _CANCELLED, _LOST = map(int, (Kind.RESULT, Kind.EXCEPTION, Kind.CANCELLED, Kind.LOST))
 
 MOST_DIGITS = 1 << 10
 """A number that a call has returned is told in the head up to this size, in bits."""
@@ -54,6 +60,14 @@ def load(value: bytes | None, what: Callable[[], str]) -> Any:
         ) from error
 
 
+def load_outcome(value: bytes | None, future: Future[Any]) -> Any:
+    """The counterpart of `dump` and `dump_error` for what is recorded of the outcome of a call; raises as `load`."""
+    try:
+        return pickle.loads(value or b"")
+    except Exception:  # noqa: BLE001 - of any object
+        return load(value, lambda: f"the outcome of {future.label}")  # to say so
+
+
 class _Raised:
     """Pickled in place of an exception, as which it arrives: with its cause, its notes and its fields."""
 
@@ -69,74 +83,76 @@ def dump_error(error: BaseException) -> bytes:
     return pickle.dumps(_Raised(take_apart(error, pickle_part_by_name)), 5)
 
 
-class Ending(NamedTuple):
-    """How a call has ended: with a result, unless there is an error or it was cancelled."""
-
-    result: Any
-    error: BaseException | None
-    cancelled: bool
-
-
-def ending_of(work: Work[Any]) -> Ending:
+def outcome_of(work: Work[Any]) -> Outcome:
     """How the executor's future has ended, as the run takes it, whatever its methods raise."""
     try:
         error = work.exception()
-        return Ending(None if error is not None else work.result(), error, False)
+        return Outcome(None if error is not None else work.result(), error, False)
     except CancelledError:
-        return Ending(None, None, True)
+        return Outcome(None, None, True)
     except BaseException as failure:  # noqa: BLE001 - the executor cannot give an outcome: this is it
-        return Ending(None, failure, False)
+        return Outcome(None, failure, False)
 
 
-def outcome_of(ending: Ending, work: Work[Any], future: Future[Any]) -> tuple[Kind, Outcome, bytes | None]:
+def encoded(outcome: Outcome, work: Work[Any], future: Future[Any]) -> tuple[int, bytes, bytes | None]:
     """What to record of the end of a call: the kind, the head and the value.
 
     Args:
-        ending: How it has ended.
+        outcome: How it has ended.
         work: The executor's future.
         future: The future of the submission.
 
     Raises:
         JournalError: The result cannot be pickled.
     """
-    head: Outcome = {}
     info = execution_info(work)
-    if info is not None:
-        if info.began is not None:
-            head["began"] = info.began
-            if info.ended is not None:
-                head["duration"] = info.ended - info.began
-        if info.host is not None:
-            head["host"] = info.host
-        if info.pid is not None:
-            head["pid"] = info.pid
-    result, error, cancelled = ending
+    result, error, cancelled = outcome
     if cancelled:
-        return Kind.CANCELLED, head, None
+        return _CANCELLED, encode_head(outcome_fields(info)), None
     if error is not None:
-        return _failure(error, head)
-    if (number := _number(result)) is not None:
-        head["number"] = number
-    return Kind.RESULT, head, dump(result, lambda: f"what {future.label} returned")
+        head = outcome_fields(info) | failure_fields(error)
+        return _LOST if isinstance(error, WorkerLostError) else _EXCEPTION, encode_head(head), dump_error(error)
+    kind = type(result)
+    if kind is float:
+        number: float | None = result
+    else:
+        number = _number(result)
+    value: bytes | None = getattr(work, "result_pickle", None)  # as it came from the worker
+    return _RESULT, outcome_head(info, number), _pickle_of(result, future) if value is None else value
+
+
+def _pickle_of(result: Any, future: Future[Any]) -> bytes:
+    try:
+        return pickle.dumps(result, 5)
+    except Exception:  # noqa: BLE001 - of any object
+        return dump(result, lambda: f"what {future.label} returned")
 
 
 def _number(result: Any) -> float | None:
     kind = type(result)
-    if kind is float:
-        return float(result)
     if result is None or kind is bool or (kind is int and result.bit_length() > MOST_DIGITS):
         return None
-    return as_real(result)
+    return float(result) if kind is int else as_real(result)
 
 
-def _failure(error: BaseException, head: Outcome) -> tuple[Kind, Outcome, bytes]:
-    head["type"] = type(error).__name__
-    head["message"] = text_of(error)
-    cause = error.__cause__
-    if isinstance(cause, RemoteTraceback):
-        head["traceback"] = cause.tb
-    kind = Kind.LOST if isinstance(error, WorkerLostError) else Kind.EXCEPTION
-    return kind, head, dump_error(error)
+def failure_fields(error: BaseException) -> dict[str, Any]:
+    """What the head of a failure says of the exception."""
+    fields = {"type": type(error).__name__, "message": text_of(error)}
+    if isinstance(cause := error.__cause__, RemoteTraceback):
+        fields["traceback"] = cause.tb
+    return fields
+
+
+def dump_arguments(task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """Pickle the arguments of a call.
+
+    Raises:
+        JournalError: They cannot be pickled.
+    """
+    try:
+        return pickle.dumps((args, kwargs), 5)
+    except Exception:  # noqa: BLE001 - of any object
+        return dump((args, kwargs), lambda: f"what is submitted, {call_label(task, args, kwargs)},")
 
 
 def are_same(recorded: Any, given: Any) -> bool:

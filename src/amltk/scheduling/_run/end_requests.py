@@ -122,6 +122,10 @@ class EndRequests:
     def _note_insisting(self) -> None:
         self.insisted = max(self._interrupts, self._cancellations) > 1
 
+    def begin_to_abandon(self) -> None:
+        """Note that what is pending is about to be cancelled and killed."""
+        self._lifecycle.abandoning = True
+
     def expect_losses(self) -> None:
         """Note that workers are about to be killed: calls that are lost from now on count as cancelled."""
         self.explains_losses = True

@@ -75,7 +75,7 @@ class Shutdown:
     async def _abandon_compute(self) -> None:
         """Cancel what has not begun, kill what runs if possible, and write off the rest."""
         requests = self._end_requests
-        self._lifecycle.abandoning = True
+        requests.begin_to_abandon()
         self._settlement.hooks.drop_all()
         # A broken executor fails its futures without help, and must not be disturbed: before CPython 3.12.3 a future
         # that is cancelled at that moment raises in the standard library's thread, which then fails no other.

@@ -167,9 +167,7 @@ class Runs(Experiment, ExecutorOwner):
             return
         from amltk.scheduling._journal.run_journal import RunJournal  # few programs need them
         from amltk.scheduling._run.journaled.parts import check_plugins
-        from amltk.scheduling._run.journaled.run import check_options
 
-        check_options(options)
         for task in self.tasks:
             check_plugins(task)
         self._journal = RunJournal(options.journal)

@@ -84,6 +84,7 @@ class ExecutorAdapter:
         self.is_used_up: bool = False
         self._detach: Callable[[], None] | None = None
         self._has_shared = False
+        self._unkeep: Callable[[bool], None] | None = None
 
     @property
     def kills(self) -> bool:
@@ -120,8 +121,18 @@ class ExecutorAdapter:
             executor: Any = self.executor
             executor.expect_end()
 
+    def keep_pickles(self) -> None:
+        """Have futures keep the pickles of results until `release`, where workers send any; see `result_pickle`."""
+        keep = getattr(self.executor, "keep_pickles", None)
+        if keep is not None:
+            keep(True)
+            self._unkeep = keep
+
     def release(self) -> None:
         """End a run."""
+        if self._unkeep is not None:
+            self._unkeep(False)
+            self._unkeep = None
         if self._detach is not None:
             self._detach()
             self._detach = None

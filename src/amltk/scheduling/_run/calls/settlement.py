@@ -78,18 +78,23 @@ class Settlement:
             on_error=end_requests.callback_failed,
         )
 
-    def settle(self, work: Work[Any], error: BaseException | None = None) -> None:
+    def settle(self, work: Work[Any], outcome: Outcome | None = None) -> None:
         """Turn the end of a piece of compute into the single ending of its future. Drop it if the future has ended.
 
         Args:
             work: The executor's future.
-            error: Why its outcome is unavailable; None if `work` has it.
+            outcome: Its outcome; None if `work` is to be asked.
         """
         future = self._pending_calls.settle(work)
         if future is None:
             return
         result: Any = None
-        if error is None and not future.cancelled():
+        error: BaseException | None = None
+        if outcome is not None:
+            result, error, cancelled = outcome
+            if cancelled and not future.cancelled():
+                future.mark_cancelled()
+        elif not future.cancelled():
             try:
                 error = work.exception()
                 result = None if error is not None else work.result()

@@ -13,6 +13,7 @@ from amltk._shield import shielded
 from amltk.scheduling._run.calls.admission import Admission, StandIn
 from amltk.scheduling._run.dependencies import Uncomputed, error_of, has_failed, with_results
 from amltk.scheduling._run.dispatch import NOTHING
+from amltk.scheduling.call import Outcome
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.future import DependentFuture, Future, RunLink
 from amltk.scheduling.scheduler_events import SchedulerEvents as Events
@@ -334,7 +335,7 @@ class Submissions:
             work.add_done_callback(self._put_work)
         except BaseException as error:
             # It was accepted, so it needs an ending, which nothing else will deliver.
-            self._inbox.put(self._settle, work, error)
+            self._inbox.put(self._settle, work, Outcome(None, error, False))
             if not isinstance(error, Exception):
                 raise
 

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk.journal.kinds import Kind
-from amltk.scheduling._journal.values import Ending, dump, dump_error, load
+from amltk.scheduling._journal.values import dump, dump_error, load
+from amltk.scheduling.call import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -87,14 +88,14 @@ class ForeignWaits:
     def _note_end(self, foreign: Foreign, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if task.cancelled():
-            ending = Ending(None, None, True)
+            ending = Outcome(None, None, True)
         else:
             error = task.exception()
-            ending = Ending(None if error is not None else task.result(), error, False)
+            ending = Outcome(None if error is not None else task.result(), error, False)
         self._inbox.put_input(self.end, foreign, ending)
 
     @staticmethod
-    def write(foreign: Foreign, ending: Ending) -> tuple[Kind, dict[str, Any], bytes | None, None]:
+    def write(foreign: Foreign, ending: Outcome) -> tuple[Kind, dict[str, Any], bytes | None, None]:
         """What to record of an end.
 
         Raises:
@@ -109,19 +110,19 @@ class ForeignWaits:
         saved = result if foreign.save is None else foreign.save(result)
         return Kind.WAKEUP, head, dump(saved, lambda: f"the value of once({foreign.name})"), None
 
-    def of_record(self, record: Record) -> tuple[Foreign, Ending] | None:
+    def of_record(self, record: Record) -> tuple[Foreign, Outcome] | None:
         """What a record is about; None if callbacks have not asked for it."""
         foreign = self._pending.get(record.head["once"])
         if foreign is None or foreign.name != record.head.get("task"):
             return None
         if record.head.get("cancelled"):
-            return foreign, Ending(None, None, True)
+            return foreign, Outcome(None, None, True)
         value = load(self._journal.playback.value(record), lambda: f"the value of once({foreign.name})")
         if "type" in record.head:
-            return foreign, Ending(None, value, False)
-        return foreign, Ending(value if foreign.restore is None else foreign.restore(value), None, False)
+            return foreign, Outcome(None, value, False)
+        return foreign, Outcome(value if foreign.restore is None else foreign.restore(value), None, False)
 
-    def end(self, foreign: Foreign, ending: Ending) -> None:
+    def end(self, foreign: Foreign, ending: Outcome) -> None:
         """Let the callback go on, as an input."""
         self._pending.pop(foreign.number, None)
         future = foreign.future

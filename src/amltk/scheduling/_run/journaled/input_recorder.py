@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from amltk.exceptions import JournalError, JournalMismatchError, JournalUnsupportedError
 from amltk.journal.kinds import Kind
 from amltk.scheduling._journal.action import Action
-from amltk.scheduling._journal.values import dump_error, ending_of, outcome_of
+from amltk.scheduling._journal.values import dump_error, encoded, outcome_of
 from amltk.scheduling._run.journaled.foreign import ForeignWaits
 from amltk.scheduling._run.journaled.heartbeat import Heartbeat
 from amltk.scheduling._run.journaled.messages import Messages
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from amltk.scheduling._journal.run_journal import RunJournal
     from amltk.scheduling._run.journaled.from_outside import FromOutside
     from amltk.scheduling._run.journaled.run import JournaledRun
+    from amltk.scheduling._run.pending_calls import PendingCalls
     from amltk.scheduling.call import Heard
     from amltk.scheduling.future import Future
 
@@ -61,6 +62,8 @@ class InputRecorder:
         self.foreign: ForeignWaits = ForeignWaits(journal)
         self._run: JournaledRun
         self._inbox: JournaledInbox
+        self._settle: Callable[..., None]
+        self._pending_calls: PendingCalls
         self._requests: JournaledEndRequests
         self._heartbeat: Heartbeat
         self.keep_alive: Callable[[], None]
@@ -72,6 +75,7 @@ class InputRecorder:
     def connect(self, run: JournaledRun, inbox: JournaledInbox) -> None:
         """Say whose inputs they are, once the run has its parts."""
         self._run, self._inbox = run, inbox
+        self._settle, self._pending_calls = run.settlement.settle, run.pending_calls
         requests, submissions, timers = run.end_requests, run.submissions, run.timers
         assert isinstance(requests, JournaledEndRequests)
         assert isinstance(submissions, JournaledSubmissions)
@@ -104,7 +108,7 @@ class InputRecorder:
 
     def is_outside(self) -> bool:
         """Whether what happens now is neither caused by an input nor done by a callback."""
-        return not self._inbox.here() or not (self._inbox.is_handling() or self.is_in_callback())
+        return not self._inbox.is_handling_here() and not self.is_in_callback()
 
     def is_recording(self) -> bool:
         """Whether what happens now belongs to the journal."""
@@ -173,36 +177,41 @@ class InputRecorder:
         """
         if not self.journal.recording or self.journal.at_end:
             return list(items)
-        admitted = [self._admit(item, self.journal.time()) for item in items]
+        at, admitted = self.journal.time(), []
+        for item in items:
+            handled = self._admit_call(item, at) if type(item) is tuple else self._admit_outcome(item, at)
+            if handled is not None:
+                admitted.append(handled)
         self.journal.flush()
-        return [item for item in admitted if item is not None]
+        return admitted
 
-    def _admit(self, item: Any, at: float) -> Any:
-        """Record an input. Returns what to handle instead; None for what is no input."""
-        journal, run = self.journal, self._run
-        if type(item) is tuple:
-            call = item[0]
-            if call not in self._writers:
-                raise JournalUnsupportedError(f"{callback_name(call)} is an input that cannot be recorded yet")
-            write = self._writers[call]
-            if write is None:
-                return item
-            written = write(*item[1:])
-            if written is None:
-                self._inbox.put_back(item)
-                return None
-            kind, head, value, number = written
-            record = journal.add_input(kind, head, value, call=number, at=at)
-            return (journal.tell, record, at, *item)
-        future = run.pending_calls.of(item)
+    def _admit_call(self, item: tuple[Any, ...], at: float) -> Any:
+        """Record an input. Returns what to handle instead; None for what is to come later."""
+        call = item[0]
+        if call not in self._writers:
+            raise JournalUnsupportedError(f"{callback_name(call)} is an input that cannot be recorded yet")
+        write = self._writers[call]
+        if write is None:
+            return item
+        written = write(*item[1:])
+        if written is None:
+            self._inbox.put_back(item)
+            return None
+        kind, head, value, number = written
+        record = self.journal.add_input(kind, head, value, call=number, at=at)
+        return (self.journal.tell, record, at, *item)
+
+    def _admit_outcome(self, item: Any, at: float) -> Any:
+        """The same for the outcome of a call; None for what is no input."""
+        future = self._pending_calls.of(item)
         if future is None:
             return None  # it was cancelled: a callback did that
-        ending = ending_of(item)
-        if run.is_of_the_end(ending.error):
+        outcome = outcome_of(item)
+        if outcome.error is not None and self._run.is_of_the_end(outcome.error):
             return item
-        kind, outcome, value = outcome_of(ending, item, future)
-        record = journal.add_input(kind, outcome, value, call=future.number, at=at)
-        return (journal.tell, record, at, run.settlement.settle, item)
+        journal = self.journal
+        record = journal.add_encoded(*encoded(outcome, item, future), future.number, at)
+        return (journal.tell, record, at, self._settle, item, outcome)
 
     def _write_event(self, *_: object) -> Written:
         self.events_told += 1
@@ -229,13 +238,17 @@ class InputRecorder:
                 self.from_outside.end_wait()
                 self._inbox.end_replay()
 
-    def finish(self) -> None:
-        """Record the end of the run. Raises as `RunJournal.finish` does."""
-        self._heartbeat.stop()
-        self.foreign.close()
+    def end_record(self) -> None:
+        """Record the end of the run, or of the session, unless it is recorded. Raises as `RunJournal.finish` does."""
         self.check_suspended()
         cause = self._run.lifecycle.cause
         self.journal.finish(cause.code.name, cause.reason)
+
+    def finish(self) -> None:
+        """The run is over. Raises as `end_record` does."""
+        self._heartbeat.stop()
+        self.foreign.close()
+        self.end_record()
 
     # ------------------------------------------------------------------ replaying
 
@@ -249,10 +262,6 @@ class InputRecorder:
             return ""
         kind, head, *_ = written
         return str(head["step"]) if kind == Kind.STEP else ""
-
-    def replay_next(self) -> None:
-        """Tell the next recorded input; or begin to record. Raises as `Replayer.replay_next` does."""
-        self.replayer.replay_next()
 
 
 def _step(name: str) -> Written:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from amltk._labels import call_label
+from amltk._labels import arguments_in_short, call_label
 from amltk._shield import shielded
-from amltk.exceptions import JournalUnsupportedError
+from amltk.exceptions import JournalError, JournalUnsupportedError
 from amltk.journal.kinds import Kind
 from amltk.journal.reference import CallReference
 from amltk.scheduling._journal.action import Action
 from amltk.scheduling._journal.placeholder import PlaceholderFuture
-from amltk.scheduling._journal.values import dump, dump_error, load
+from amltk.scheduling._journal.values import dump_arguments, dump_error, load
 from amltk.scheduling._loop.timers import Timer, Timers
-from amltk.scheduling._nested import find, replaced
+from amltk.scheduling._nested import CONTAINERS, find, replaced
 from amltk.scheduling._run.calls.submissions import Submissions
 from amltk.scheduling._run.end_requests import EndRequests
 from amltk.scheduling.events import callback_name
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from amltk.scheduling.future import DependentFuture
 
 Code = ExitState.Code
+
+_submit, _hand_over = Submissions.submit, Submissions._hand_over  # looked up once, since `super()` takes longer
 
 
 def check_in_callback(recorder: InputRecorder, what: str) -> None:
@@ -70,6 +72,14 @@ class JournaledEndRequests(EndRequests):
             self._inbox.put_and_wake(self.stop_as_asked, message, exception)
         else:
             super().stop(message, exception)
+
+    def begin_to_abandon(self) -> None:
+        """As in `EndRequests`. What this causes is not recorded: a program that goes further computes those calls."""
+        super().begin_to_abandon()
+        try:
+            self._recorder.end_record()
+        except JournalError as error:
+            self._recorder.refuse(error)
 
     def stop_as_asked(self, message: str, exception: BaseException | None) -> None:
         """Carry out a `stop` from outside of callbacks, as an input."""
@@ -139,6 +149,9 @@ class JournaledSubmissions(Submissions):
     def __init__(self, recorder: InputRecorder, *args: Any) -> None:
         super().__init__(*args)
         self._recorder = recorder
+        inbox: Any = self._inbox
+        self._is_handling: Callable[[], bool] = inbox.is_handling_here
+        self._was_accepted = False  # what is being handed over, before this
         self._accepted: dict[Future[Any], bool] = {}  # and recorded; whether for the first time
 
     @shielded
@@ -157,17 +170,17 @@ class JournaledSubmissions(Submissions):
             JournalUnsupportedError: The task has a plugin that cannot be replayed; or see `FromOutside.submit`.
             JournalError: The arguments cannot be pickled.
         """
-        if task is not None:
+        if task is not None and task.plugins:
             check_plugins(task)
         recorder = self._recorder
-        if recorder.journal.recording and recorder.is_outside():
+        if recorder.journal.recording and not self._is_handling() and recorder.is_outside():
             if self._dependencies.find(args, kwargs, self.link):
                 raise JournalUnsupportedError(
                     f"cannot submit {callback_name(fn)} with futures as arguments from outside of the run's callbacks:"
                     " with journal=, that cannot be recorded. Emit an event instead, and submit it in its callback"
                 )
             return recorder.from_outside.submit(Future(self.link, task, fn, args, kwargs, self._loop, call))
-        return super().submit(task, fn, args, kwargs, call)
+        return _submit(self, task, fn, args, kwargs, call)
 
     def running_calls(self) -> list[Future[Any]] | None:
         """As in `Submissions`; callbacks are warned."""
@@ -205,27 +218,84 @@ class JournaledSubmissions(Submissions):
             self._recorder.do(_failure(future, error))
 
     def _hand_over(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        recorder, journal = self._recorder, self._recorder.journal
-        was_new = self._accepted.pop(future, None)
+        journal, comparison = self._recorder.journal, self._recorder.journal.comparison
+        was_new = self._accepted.pop(future, None) if self._accepted else None
         if not journal.recording or (was_new is not None and not journal.replaying):
-            result = None if was_new is not False else journal.comparison.recorded_results.of_number(future.number)
+            result = None if was_new is not False else comparison.recorded_results.of_number(future.number)
             if result is None:
                 super()._hand_over(future, args, kwargs)
             else:  # recorded in a branch that the program has left since
                 self._enter_recorded(future, args, kwargs, result)
             return
-        action = _submission(future, args, kwargs, journal)
+        task = _task_of(future)
+        given = _given(future, args, kwargs)
+        value = dump_arguments(task, *given)
         if journal.replaying:
             self._admission.check(future)  # what was refused then is refused again; nothing waits
-            is_new = recorder.do(action) if was_new is None else was_new
+            if was_new is None:
+                number = future.number if future.number >= 0 else journal.numbers.following
+                was_new = False
+                if not comparison.is_recorded(number, task, value):
+                    self._refuse_again(task, *given)
+                    was_new = self._recorder.do(_submission(future, args, kwargs, journal))
             self._enter(PlaceholderFuture(), future, args, kwargs)
-            recorder.replayer.expect(future, is_new=is_new)
-        elif not future.is_dependent and (result := journal.comparison.recorded_results.of_call(action)) is not None:
-            recorder.do(action)
+            self._recorder.replayer.expect(future, is_new=was_new)
+            return
+        known = comparison.recorded_results
+        if known.calls and not future.is_dependent and (result := known.of_call(task, value)) is not None:
+            journal.add_submission(task, journal.numbers.following, value, *given)
             self._enter_recorded(future, args, kwargs, result)
         else:
-            super()._hand_over(future, args, kwargs)
-            recorder.do(action)
+            try:
+                _hand_over(self, future, args, kwargs)
+            except Exception as error:
+                self._note_refusal(error, future, task, value, given)
+                raise
+            if journal.recording:  # the executor may have ended the run
+                journal.add_submission(task, future.number, value, *given)
+
+    def hand_over_accepted(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """As in `Submissions`."""
+        self._was_accepted = True
+        try:
+            super().hand_over_accepted(future, args, kwargs)
+        finally:
+            self._was_accepted = False
+
+    def _note_refusal(
+        self,
+        error: Exception,
+        future: Future[Any],
+        task: str,
+        value: bytes,
+        given: tuple[tuple[Any, ...], dict[str, Any]],
+    ) -> None:
+        """Record what the executor has raised; what was accepted before ends with it, as an input."""
+        journal = self._recorder.journal
+        if not self._recorder.is_recording() or not self._is_admissible(future):
+            return
+        if self._was_accepted:
+            number = future.number if future.number >= 0 else journal.numbers.following
+            journal.add_submission(task, number, value, *given)
+            return
+        head = {"task": task, "arguments": arguments_in_short(*given), "type": type(error).__name__}
+        journal.add(Action(Kind.REFUSAL, None, head, dump_error(error), None, lambda: f"{task} is refused"))
+
+    def _is_admissible(self, future: Future[Any]) -> bool:
+        """Whether it was not refused before the executor was asked, as it will be again."""
+        try:
+            self._admission.check(future)
+        except Exception:  # noqa: BLE001 - it is told already
+            return False
+        return True
+
+    def _refuse_again(self, task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise what the executor has raised for this submission in an earlier session, if it has."""
+        journal = self._recorder.journal
+        refusal = journal.comparison.refusal(task, arguments_in_short(args, kwargs))
+        if refusal is not None:
+            error = load(journal.playback.value(refusal), lambda: f"why the executor has refused {task}")
+            raise error
 
     def _tell_waiting(self, future: Future[Any]) -> None:
         """In a run with a journal, nothing: whether a call waits depends on more than what is recorded."""
@@ -250,7 +320,8 @@ class JournaledSubmissions(Submissions):
             if not is_new:
                 result = journal.comparison.recorded_results.of_number(future.number)
             else:  # the numbers of those that it depends on need not be those of another branch
-                result = None if future.is_dependent else journal.comparison.recorded_results.of_call(action)
+                known = journal.comparison.recorded_results
+                result = None if future.is_dependent else known.of_call(action.head["task"], action.value or b"")
             if result is not None:
                 assert isinstance(future.work, PlaceholderFuture)
                 future.work.set_result(_load_result(result, future))
@@ -278,19 +349,41 @@ def _load_result(value: bytes, future: Future[Any]) -> Any:
     return load(value, lambda: f"the result of {future.label}")
 
 
+_MAY_HOLD_SHARED = SHARED | CONTAINERS
+"""The types of arguments that are shared objects, or may contain some."""
+
+
+def _task_of(future: Future[Any]) -> str:
+    """The name of the task of a call; that of its function if it has none."""
+    return callback_name(future.function) if future.task is None else future.task.name
+
+
+def _given(
+    future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call as they are recorded: with references in place of futures and shared objects."""
+    if not future.is_dependent:
+        is_plain = _MAY_HOLD_SHARED.isdisjoint(map(type, args)) and (
+            not kwargs or _MAY_HOLD_SHARED.isdisjoint(map(type, kwargs.values()))
+        )
+        if is_plain or not find((args, kwargs), SHARED):
+            return args, kwargs
+    return (
+        replaced(future.args, FUTURES | SHARED, _reference),
+        replaced(future.kwargs, FUTURES | SHARED, _reference),
+    )
+
+
 def _submission(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any], journal: RunJournal) -> Action:
     """The action of a submission, whose future may have no number yet."""
-    name = callback_name(future.function) if future.task is None else future.task.name
+    task = _task_of(future)
     number = future.number if future.number >= 0 else journal.numbers.following
-    if future.is_dependent or find((args, kwargs), SHARED):
-        args = replaced(future.args, FUTURES | SHARED, _reference)
-        kwargs = replaced(future.kwargs, FUTURES | SHARED, _reference)
-    value = dump((args, kwargs), lambda: f"what is submitted, {call_label(name, args, kwargs)},")
+    given = _given(future, args, kwargs)
 
     def label() -> str:
-        return f"call {number} is {name}{call_label('', args, kwargs)}"
+        return f"call {number} is {task}{call_label('', *given)}"
 
-    return Action(Kind.SUBMISSION, number, {"task": name}, value, (args, kwargs), label)
+    return Action(Kind.SUBMISSION, number, {"task": task}, dump_arguments(task, *given), given, label)
 
 
 def _reference(value: Future[Any] | Shared[Any]) -> CallReference | Content:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from amltk.journal.kinds import Kind
-from amltk.scheduling._journal.placeholder import PlaceholderFuture
-from amltk.scheduling._journal.values import load
+from amltk.scheduling._journal.values import load, load_outcome
+from amltk.scheduling.call import Outcome
 from amltk.scheduling.exit_state import ExitState
 
 if TYPE_CHECKING:
@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from amltk.scheduling._run.journaled.input_recorder import InputRecorder
     from amltk.scheduling._run.journaled.parts import JournaledEndRequests, JournaledSubmissions, JournaledTimers
     from amltk.scheduling._run.journaled.run import JournaledRun
+    from amltk.scheduling._run.lifecycle import RunLifecycle
     from amltk.scheduling.future import Future
 
 Code = ExitState.Code
 
 _RESULT, _CANCELLED = map(int, (Kind.RESULT, Kind.CANCELLED))  # members are slow to reach
+
+_UNEXPECTED: tuple[None, bool] = (None, False)
 
 END = "end"
 """The step in which the end of the run is announced."""
@@ -38,6 +41,10 @@ class Replayer:
         self._recorder = recorder
         self._journal = recorder.journal
         self._comparison = recorder.journal.comparison
+        self._playback = recorder.journal.playback
+        self._forgets_from = self._playback.overview.forgets_from
+        self._settle: Callable[..., None]
+        self._lifecycle: RunLifecycle
         self._run: JournaledRun
         self._inbox: JournaledInbox
         self._requests: JournaledEndRequests
@@ -69,6 +76,7 @@ class Replayer:
     ) -> None:
         """Say who is told, once the run has its parts."""
         self._run, self._inbox = run, inbox
+        self._settle, self._lifecycle = run.settlement.settle, run.lifecycle
         self._requests, self._submissions, self._timers = requests, submissions, timers
 
     def expect(self, future: Future[Any], *, is_new: bool) -> None:
@@ -76,16 +84,21 @@ class Replayer:
         self._expected[future.number] = future, is_new
 
     def replay_next(self) -> None:
-        """Tell the next recorded input; or begin to record, if there is none.
+        """Tell the next recorded input; or begin to record, if there is none. Unless the run ends, or has to wait.
 
         Raises:
             JournalMismatchError: It cannot be told, as the program does something else than what is recorded.
         """
-        told = self._journal.playback.next_input()
+        if self._lifecycle.abandon:
+            self._recorder.check_suspended()
+        if not self._journal.replaying or self._journal.at_end or self._inbox.waits_for:
+            return
+        told = self._playback.next_input()
         if told is not None:
-            if self._sure_timers is None and self._comparison.is_behind_forgotten(told.record.number):
+            frame = told[0]
+            if frame[0] >= self._forgets_from and self._sure_timers is None:
                 self._sure_timers = self._timers.made
-            self._readers[told.record.kind](told)
+            self._readers[frame[1]](told)
         elif self._is_at_end():
             self._journal.at_end = True
             self._recorder.from_outside.end_wait()
@@ -94,7 +107,9 @@ class Replayer:
             self._go_live()
 
     def _is_at_end(self) -> bool:
-        if self._run.lifecycle.running or self._run.pending_calls or self._recorder.from_outside.n_waiting:
+        run = self._run
+        is_pending = bool(run.pending_calls) and not run.cuts_off()
+        if run.lifecycle.running or is_pending or self._recorder.from_outside.n_waiting:
             return False
         self._comparison.check_all_done()
         return self._journal.is_finished()
@@ -107,30 +122,30 @@ class Replayer:
         self._timers.arm_held()
         self._recorder.foreign.go_live()
         self._run.start_timeout()
+        if self._run.cuts_off():
+            return
         self._submissions.hand_over_expected([item for item in expected if not item[0].done()])
 
     def _again(self, told: RecordedInput, call: Callable[..., object], *args: Any) -> None:
-        self._journal.tell_again(told.record, told.alive, call, *args)
+        self._journal.tell_again(told, call, *args)
 
     def _tell_outcome(self, told: RecordedInput) -> None:
-        record = told.record
-        assert record.call is not None
-        future, _ = self._expected.pop(record.call, (None, False))
+        frame = told[0]
+        kind, call = frame[1], frame[2]
+        future, _ = self._expected.pop(call, _UNEXPECTED)
         if future is None or future.done():
             self._check_submitted(told)
             return  # a callback has cancelled it
-        work: Any = future.work
-        assert isinstance(work, PlaceholderFuture)
-        if again := self._journal.playback.again.pop(record.call, 0):
+        if self._playback.again and (again := self._playback.again.pop(call, 0)):
             future.note_attempt(future.attempt + again)
-        if record.kind == _CANCELLED:
-            work.end(None, None, cancelled=True)
+        if kind == _CANCELLED:
+            outcome = Outcome(None, None, True)
         else:
-            outcome = load(self._journal.playback.value(record), lambda: f"the outcome of {future.label}")
-            result, error = (outcome, None) if record.kind == _RESULT else (None, outcome)
-            work.end(result, error)
-        self._recorder.messages.note_outcome(future)
-        self._again(told, self._run.settlement.settle, work)
+            value = load_outcome(self._playback.value_of(told), future)
+            outcome = Outcome(value, None, False) if kind == _RESULT else Outcome(None, value, False)
+        if future.call is not None:
+            self._recorder.messages.note_outcome(future)
+        self._journal.tell_again(told, self._settle, future.work, outcome)
 
     def _tell_wakeup(self, told: RecordedInput) -> None:
         found = self._recorder.foreign.of_record(told.record)

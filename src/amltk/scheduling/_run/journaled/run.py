@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from amltk import _clock
 from amltk._shield import shielded
-from amltk.exceptions import JournalError, JournalUnsupportedError
+from amltk.exceptions import JournalError
 from amltk.journal.kinds import Kind
 from amltk.scheduling._journal.action import Action
 from amltk.scheduling._journal.inbox import JournaledInbox
@@ -98,13 +98,13 @@ class JournaledRun(Run):
         assert isinstance(inbox, JournaledInbox)
         self.tell = self._tell
         self.announce_end = self._announce_end
-        inbox.follow(recorder)
+        inbox.follow(recorder, recorder.replayer.replay_next)
         recorder.connect(self, inbox)
 
     def _coroutine_of(self, task: asyncio.Task[Any]) -> Any:
         return self._delivery.coroutine_of(task)
 
-    def is_of_the_end(self, error: BaseException | None) -> bool:
+    def is_of_the_end(self, error: BaseException) -> bool:
         """Whether a call ended because the session does: by Ctrl-C on the loop's thread, or with a broken executor."""
         if isinstance(error, BrokenExecutor):
             return self._backend.is_broken()
@@ -113,6 +113,10 @@ class JournaledRun(Run):
     def has_nothing_to_do(self) -> bool:
         """Whether the run may end as exhausted."""
         return self._options.end_on_empty and not self.pending_calls and not self._delivery.awaiting
+
+    def cuts_off(self) -> bool:
+        """Whether the run ends, and does not wait for what is pending."""
+        return self.lifecycle.is_ending and not self._options.wait
 
     def is_up_at(self, alive: float) -> bool:
         """Whether the time is up when programs have used the journal for so many seconds."""
@@ -123,6 +127,7 @@ class JournaledRun(Run):
 
     def _start_timeout(self) -> None:
         self.journal.attach(self.loop)
+        self._backend.keep_pickles()
         self._await_end_of_job()
         if not self.journal.replaying:
             self.start_timeout()
@@ -246,12 +251,3 @@ class JournaledRun(Run):
         except JournalError as error:
             self.lifecycle.keep(error, raises=True)
         super()._release()
-
-
-def check_options(options: RunOptions) -> None:
-    """Raise a `JournalUnsupportedError` for an option that a run with a journal cannot have."""
-    if not options.wait:
-        raise JournalUnsupportedError(
-            "wait=False: a run with a journal cannot cut its calls off yet. Leave it out: the run then waits for them;"
-            " or end the program by Ctrl-C or SIGTERM, which suspends the run at once"
-        )

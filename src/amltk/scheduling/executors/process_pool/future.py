@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from amltk import _clock
@@ -9,11 +11,13 @@ from amltk._compat import CANCELLED, CANCELLED_AND_NOTIFIED
 from amltk._shield import shielded
 from amltk.scheduling.executors.execution_info import ExecutionInfo, this_host
 from amltk.scheduling.executors.light_future import LightFuture
+from amltk.scheduling.executors.process_pool._state.protocol import InSegment, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from amltk.scheduling.executors.process_pool._state.dispatcher import WorkerSlot
+    from amltk.scheduling.executors.process_pool._state.protocol import Frame
     from amltk.scheduling.executors.process_pool.binding import Binding
     from amltk.scheduling.executors.process_pool.limits import CallLimits
 
@@ -140,8 +144,42 @@ class PoolFuture(LightFuture[Any]):
         """Where and when it was computed, as far as known."""
         return ExecutionInfo(this_host(), self.pid, None, self.began, self.ended)
 
-    def release(self) -> None:
-        """Release what only the call needed."""
+    def release(self, frame: Frame | None = None) -> None:  # noqa: ARG002 - for those that keep it
+        """Release what only the call needed; `frame` is what has come from the worker."""
         self.fn = self.payload = None
         self.args = ()
         self.kwargs = {}
+
+
+class KeepingFuture(PoolFuture):
+    """Keeps the pickle of its result as it came from the worker, for what records it."""
+
+    _frame: Frame | None = None
+
+    def release(self, frame: Frame | None = None) -> None:
+        """As in `PoolFuture`."""
+        super().release()
+        self._frame = frame
+
+    @property
+    def result_pickle(self) -> bytes | None:
+        """The pickle, which anything that has the same definitions can load.
+
+        None before the end, if the worker had to make one that only this process can load, and if a part of it is in
+        shared memory, which is used again.
+        """
+        frame = self._frame
+        if frame is None or frame.kind != Kind.RESULT or frame.definition or isinstance(frame.buffers, InSegment):
+            return None
+        return pickle.dumps(_Joined(frame), 5) if frame.buffers else bytes(frame.payload)
+
+
+class _Joined:
+    """Pickled in place of a result whose buffers came out of band: both are put together when it is loaded."""
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+
+    def __reduce__(self) -> Any:
+        buffers = list(map(pickle.PickleBuffer, self._frame.buffers))
+        return partial(pickle.loads, buffers=buffers), (bytes(self._frame.payload),)

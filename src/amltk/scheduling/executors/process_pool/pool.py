@@ -17,7 +17,7 @@ from amltk.scheduling.executors.process_pool._child.initializer import Initializ
 from amltk.scheduling.executors.process_pool._engine.engine import Engine
 from amltk.scheduling.executors.process_pool._system.memory_size import usable_memory
 from amltk.scheduling.executors.process_pool._workers.starters import METHODS, is_forking
-from amltk.scheduling.executors.process_pool.future import PoolFuture
+from amltk.scheduling.executors.process_pool.future import KeepingFuture, PoolFuture
 from amltk.scheduling.executors.process_pool.limits import CallLimits
 from amltk.scheduling.executors.process_pool.options import AUTO, EXIT_SECONDS, WorkerOptions, check_preload
 
@@ -122,6 +122,7 @@ class ProcessPool(Executor):
                 usable_memory() // 4 if shared_memory is None else check_bytes("shared_memory", shared_memory),
             ),
         )
+        self._future: type[PoolFuture] = PoolFuture
         _engines.add(self._engine)
         # A pool without references finishes its calls, and ends.
         self._finalizer = weakref.finalize(self, self._engine.close, cancel=False)
@@ -135,7 +136,7 @@ class ProcessPool(Executor):
             PoolBrokenError: No worker can be started or initialised.
             RuntimeError: The pool was shut down.
         """
-        call = PoolFuture(self._engine, fn, args, kwargs)
+        call = self._future(self._engine, fn, args, kwargs)
         self._engine.accept(call)
         return call
 
@@ -155,7 +156,7 @@ class ProcessPool(Executor):
         """
         if not isinstance(limits, CallLimits):
             raise TypeError(f"limits={limits!r}: must be amltk.scheduling.executors.CallLimits(...)")
-        call = PoolFuture(self._engine, fn, args, kwargs, limits or None)
+        call = self._future(self._engine, fn, args, kwargs, limits or None)
         self._engine.accept(call)
         return call
 
@@ -184,11 +185,15 @@ class ProcessPool(Executor):
             PoolBrokenError: No worker can be started or initialised.
             RuntimeError: The pool was shut down.
         """
-        call = PoolFuture(self._engine, fn, args, kwargs, limits or None)
+        call = self._future(self._engine, fn, args, kwargs, limits or None)
         if binding is not None:
             call.binding = binding
         self._engine.accept(call)
         return call
+
+    def keep_pickles(self, on: bool) -> None:
+        """Whether futures of calls that are submitted from now on keep the pickles of results. Used by a run."""
+        self._future = KeepingFuture if on else PoolFuture
 
     def when_left(self, call: PoolFuture, fn: Callable[[], object]) -> None:
         """Call `fn` when the worker has ended that was computing a call which was cancelled; else at once.

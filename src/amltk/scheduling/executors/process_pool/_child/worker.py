@@ -301,8 +301,8 @@ class Worker:
         else:
             ended = time.monotonic()
             try:
-                payload, buffers = pickle_outcome(result)
-                outcome = (Kind.RESULT, key, 0, 0, began, ended, payload)
+                payload, buffers, is_bound = pickle_outcome(result)
+                outcome = (Kind.RESULT, key, 0, is_bound, began, ended, payload)
             except BaseException as raised:  # noqa: BLE001 - sent to the parent
                 unsent = explain_result(raised, result, make_return_pickler)
                 note_result(unsent, result)

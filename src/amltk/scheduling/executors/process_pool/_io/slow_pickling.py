@@ -133,7 +133,7 @@ class SlowPickling:
         for call, frame in outcomes:
             fn, began = call.fn, time.monotonic()
             try:
-                outcome: Outcome = (call, None, Unpickled(*unpickle(frame, call)))
+                outcome: Outcome = (call, frame, Unpickled(*unpickle(frame, call)))
             except BaseException as error:  # noqa: BLE001 - this is the call's outcome
                 outcome = (call, None, error)
             self._io.unpickling_pace.note(fn, time.monotonic() - began)

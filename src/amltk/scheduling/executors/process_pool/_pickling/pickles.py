@@ -186,8 +186,12 @@ def make_return_pickler(file: io.BytesIO) -> ByValue:
     return _ProbingReturn(file, None)
 
 
-def pickle_outcome(outcome: Any) -> tuple[bytes, list[memoryview]]:
-    """Pickle the result or exception of a call, in a worker."""
+def pickle_outcome(outcome: Any) -> tuple[bytes, list[memoryview], bool]:
+    """Pickle the result of a call, in a worker.
+
+    Returns:
+        The pickle, its out-of-band buffers, and whether only the program's process can load it, and only now.
+    """
     buffers: list[memoryview] = []
 
     global _refuses_connections  # noqa: PLW0603 - checked for each outcome, so it must be fast
@@ -195,12 +199,12 @@ def pickle_outcome(outcome: Any) -> tuple[bytes, list[memoryview]]:
         refuse_connections()
         _refuses_connections = True
     try:
-        return pickle.dumps(outcome, 5, buffer_callback=_keeper(buffers)), buffers
+        return pickle.dumps(outcome, 5, buffer_callback=_keeper(buffers)), buffers, False
     except (pickle.PicklingError, AttributeError, TypeError):  # contains something local: by value
         buffers.clear()
         file = io.BytesIO()
         _ReturnPickler(file, buffers).dump(outcome)
-        return file.getvalue(), buffers
+        return file.getvalue(), buffers, True
 
 
 class _PartPickler(Refers, _ReturnPickler):

@@ -29,7 +29,7 @@ class Unpickled(NamedTuple):
 
 if TYPE_CHECKING:
     Outcome: TypeAlias = tuple[PoolFuture, Frame | None, BaseException | Unpickled | None]
-    """How a call ended: with a frame from a worker, or else with an error of the pool, or what was a frame."""
+    """How a call ended: with a frame from a worker, which may be unpickled already, or else with an error."""
 
 UNKNOWN_EXIT_CODE = -signal.NSIG
 """Stands for the exit code of a worker whose parent was killed with it."""
@@ -44,11 +44,11 @@ def tell(outcomes: Iterable[Outcome]) -> None:
     torn: BaseException | None = None
     for call, frame, why in outcomes:
         try:
-            if frame is not None:
+            if why is None and frame is not None:
                 result, error = unpickle(frame, call)
             else:
                 result, error = why if isinstance(why, Unpickled) else (None, why)
-            call.release()
+            call.release(frame)
             if error is None:
                 call.set_result(result)
             else:

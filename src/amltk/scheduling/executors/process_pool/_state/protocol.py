@@ -81,7 +81,7 @@ class Frame(NamedTuple):
     generation: int = 0
     """The generation of the call's token, see `dispatcher`."""
     definition: int = 0
-    """The function to call, or 0 if the payload contains it."""
+    """The function to call, or 0 if the payload contains it; of a result, whether it is not made of names alone."""
     began: float = 0.0
     """On the monotonic clock, which all processes of a machine share."""
     ended: float = 0.0

@@ -1,0 +1,69 @@
+"""The heads of those records of which each call has some, as JSON that is put together here: that takes little time."""
+
+from __future__ import annotations
+
+from json.encoder import encode_basestring_ascii as quoted
+from typing import TYPE_CHECKING, Any
+
+from amltk.journal.format import encode_head
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from amltk.scheduling.executors.execution_info import ExecutionInfo
+
+_digits = float.__repr__
+
+
+class SubmissionHeads:
+    """Heads of submissions by callbacks. Each begins with the task and with the input that the callback answers."""
+
+    def __init__(self) -> None:
+        self._begins: dict[str, str] = {}
+
+    def begin(self, task: str, by: int) -> bytes:
+        """The bytes with which the head of such a submission begins, and that of no other.
+
+        Args:
+            task: The name of the task.
+            by: The number of the record of the input.
+        """
+        return f'{self._begins.get(task) or self._begin(task)}{by},"'.encode("ascii")
+
+    def head(self, task: str, by: int, arguments: str) -> bytes:
+        """The head of a submission with these arguments, which are a short text."""
+        begin = self._begins.get(task) or self._begin(task)
+        return f'{begin}{by},"arguments":{quoted(arguments)}}}'.encode("ascii")
+
+    def _begin(self, task: str) -> str:
+        begin = self._begins[task] = f'{{"task":{quoted(task)},"by":'
+        return begin
+
+
+def outcome_head(info: ExecutionInfo | None, number: float | None) -> bytes:
+    """The head of a result; see `amltk.journal.kinds.Outcome`.
+
+    Args:
+        info: Where and when it was computed; None if that is not known.
+        number: What the call returned, if that is a number.
+    """
+    if info is not None and type(began := info.began) is float and type(ended := info.ended) is float:
+        duration = ended - began
+        known = began + duration if number is None else began + duration + number
+        if known - known == 0 and type(host := info.host) is str and type(pid := info.pid) is int:
+            last = "" if number is None else f',"number":{_digits(number)}'
+            times = f'"began":{_digits(began)},"duration":{_digits(duration)}'
+            return f'{{{times},"host":{quoted(host)},"pid":{pid}{last}}}'.encode("ascii")
+    fields = outcome_fields(info)
+    if number is not None:
+        fields["number"] = number
+    return encode_head(fields)  # something is not known, or is infinite, which JSON writes in another way
+
+
+def outcome_fields(info: ExecutionInfo | None) -> dict[str, Any]:
+    """What the head of any outcome says of where and when it was computed."""
+    if info is None:
+        return {}
+    duration = None if info.began is None or info.ended is None else info.ended - info.began
+    fields: Mapping[str, Any] = {"began": info.began, "duration": duration, "host": info.host, "pid": info.pid}
+    return {name: value for name, value in fields.items() if value is not None}
