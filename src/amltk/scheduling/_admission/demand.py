@@ -51,7 +51,14 @@ class Demand:
             ResourceUnavailableError: No pool can ever grant it.
             Exception: What a function of the call raised, or what it returned is no amount.
         """
-        return tuple(self._need(pools, name, call) for name in self.amounts)
+        needs = tuple(self._need(pools, name, call) for name in self.amounts)
+        cluster = pools.cluster
+        if cluster is not None:
+            declared = {pool.name: units for pool, units in needs if units and pool.name in cluster.pools}
+            if why := cluster.why_never(declared):
+                wanted = ", ".join(f"{amount_text(units)} of {name}" for name, units in declared.items())
+                raise ResourceUnavailableError(f"{call.task.name} asks for {wanted}, which can never be granted: {why}")
+        return needs
 
     def _need(self, pools: Pools, name: str, call: Asking) -> tuple[Pool, int]:
         units = self._fixed.get(name)
@@ -61,7 +68,9 @@ class Demand:
             except Exception as error:
                 add_note(error, f"raised by the amount of {name} that Resources of {call.task.name} asks for")
                 raise
-        pool = pools.named.get(name)
+        pool: Pool | None = pools.named.get(name)
+        if pool is None and pools.cluster is not None:
+            pool = pools.cluster.find(name)
         if pool is None:
             raise ResourceUnavailableError(_no_pool(call.task.name, name, pools))
         if why := pool.why_never(units):
@@ -73,7 +82,10 @@ class Demand:
 
 
 def _no_pool(task: str, name: str, pools: Pools) -> str:
-    known = f"its pools are: {', '.join(pools.named)}" if pools.named else "it has none"
+    names = pools.known()
+    known = f"its pools are: {', '.join(names)}" if names else "it has none"
+    if pools.cluster is not None:
+        return f"{task} asks for {name}, which no worker of {pools.cluster.place} declares; {known}: {pools.cluster.remedy}"
     return (
         f"{task} asks for {name}, and its scheduler has no pool of that name; {known}. Give it one:"
         f" Scheduler.with_processes(..., resources={{{name!r}: ...}})"

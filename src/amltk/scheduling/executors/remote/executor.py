@@ -12,12 +12,14 @@ import pickle
 import threading
 from abc import ABC, abstractmethod
 from concurrent.futures import Executor, Future, InvalidStateError
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from amltk import _clock
 from amltk._compat import CANCELLED, PENDING, RUNNING, is_owned
 from amltk._notes import add_note
 from amltk.exceptions import WorkerLostError
+from amltk.scheduling._admission.amounts import amount_text
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors._transfer.failure import Failure, describe, note_result, restore
 from amltk.scheduling.executors._transfer.unpicklable import explain_call, explain_result
@@ -26,10 +28,15 @@ from amltk.scheduling.executors.light_future import LightFuture
 from amltk.scheduling.executors.remote.pickling import dumps, make_pickler, pickle_part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+
+    from amltk.scheduling.executors.process_pool.binding import Binding
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 def compute(payload: bytes) -> bytes:
@@ -62,6 +69,7 @@ class RemoteFuture(LightFuture[Any]):
     Attributes:
         name: The name of the function, for messages.
         handle: The library's handle of the call; None before it has one.
+        wanted: How many units it takes of what workers declare, by name.
         place: A description of the worker that has begun it; empty if unknown.
         execution_info: Where and when it was computed; None until known.
     """
@@ -71,6 +79,7 @@ class RemoteFuture(LightFuture[Any]):
         self._owner = owner
         self.name: str = name
         self.handle: Any = None
+        self.wanted: Mapping[str, int] = NOTHING
         self.place: str = ""
         self.execution_info: ExecutionInfo | None = None
         self._submitted = _clock.now()
@@ -158,7 +167,9 @@ class RemoteExecutor(Executor, ABC):
         Raises:
             RuntimeError: The executor was shut down.
         """
-        call = RemoteFuture(self, callback_name(fn))
+        return self._take(RemoteFuture(self, callback_name(fn)), fn, args, kwargs)
+
+    def _take(self, call: RemoteFuture, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with self._changed:
             if self._shut_down:
                 raise RuntimeError(f"this {type(self).__name__} was shut down; create a new one")
@@ -253,3 +264,52 @@ def _read(outcome: bytes, call: RemoteFuture) -> tuple[Any, BaseException | None
         at = call.place or "a worker"
         return None, restore(failure, f"raised on {at} by a call of {call.name}")
     return result, None
+
+
+class PlacingExecutor(RemoteExecutor):
+    """One whose workers declare what they have, and that sends a call to one that has what it asks for.
+
+    Attributes:
+        place: What its workers belong to, for messages, such as `the Dask cluster`.
+        remedy: How to give a worker of it more, for messages.
+        is_open: Whether workers of other kinds may come, because the cluster starts them for calls that wait.
+        on_change: Called when what they declare has changed, on any thread.
+    """
+
+    place: str
+    remedy: str
+    is_open: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_change: Callable[[], object] = _ignore
+
+    @abstractmethod
+    def declared(self) -> tuple[Mapping[str, int], ...]:
+        """For each worker how many units it has, by names in lower case; the same tuple until that changes."""
+
+    @staticmethod
+    @abstractmethod
+    def lend(units: int) -> AbstractContextManager[tuple[tuple[str, ...], Binding | None]]:
+        """Lend GPUs to a call, in the worker: their ids, and the binding of a process that may use no others.
+
+        There is no binding where the worker itself is such a process.
+        """
+
+    def submit_placed(self, wanted: Mapping[str, int], fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Submit a call that goes to a worker with so many units free of what workers declare."""
+        call = RemoteFuture(self, callback_name(fn))
+        call.wanted = wanted
+        return self._take(call, fn, args, kwargs)
+
+    def why_waiting(self, call: RemoteFuture) -> str | None:
+        """Why a call has not begun, in words; None if nothing particular is known. From any thread."""
+        workers = self.declared()
+        for name, units in call.wanted.items():
+            if not any(worker.get(name, 0) >= units for worker in workers):
+                return f"waits for a worker of {self.place} that has {amount_text(units)} of {name}; now there is none"
+        return None
+
+
+def _ignore() -> None:
+    """While no run has to know."""

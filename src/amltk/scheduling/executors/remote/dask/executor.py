@@ -14,14 +14,16 @@ from distributed.deploy.cluster import Cluster
 from amltk import _clock
 from amltk._cpus import usable_cpus
 from amltk.exceptions import PoolBrokenError
+from amltk.scheduling._admission.amounts import amount_of, units_of
 from amltk.scheduling.executors.execution_info import ExecutionInfo
+from amltk.scheduling.executors.remote.dask.devices import lend
 from amltk.scheduling.executors.remote.dask.replacer import keep_workers
 from amltk.scheduling.executors.remote.dask.tracker import Tracker, begin_and_compute
-from amltk.scheduling.executors.remote.executor import RemoteExecutor, RemoteFuture
+from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteExecutor, RemoteFuture
 from amltk.scheduling.executors.termination import kill_trees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from distributed.deploy.spec import SpecCluster
 
@@ -66,7 +68,7 @@ def make(client: Client | Cluster | str | None = None, **options: Any) -> Remote
     raise TypeError(f"client={client!r}: must be a distributed.Client, a cluster, an address, or None")
 
 
-class DaskExecutor(RemoteExecutor):
+class DaskExecutor(PlacingExecutor):
     """Computes on the workers of a Dask cluster that it does not own.
 
     A call that a worker has begun cannot be cancelled: Dask cannot end it. A call whose worker is lost fails with
@@ -77,6 +79,10 @@ class DaskExecutor(RemoteExecutor):
         close: Called at the end.
     """
 
+    place = "the Dask cluster"
+    remedy = 'start workers with dask worker --resources, such as "gpu=1", or give the scheduler resources= of its own'
+    lend = staticmethod(lend)
+
     def __init__(self, client: Client, close: Callable[[], Any]) -> None:
         super().__init__()
         self._client = client
@@ -84,20 +90,47 @@ class DaskExecutor(RemoteExecutor):
         self._topic = f"amltk-{uuid.uuid4().hex}"
         self._calls: dict[str, RemoteFuture] = {}
         self._running: dict[RemoteFuture, None] = {}
+        self._declared: tuple[Mapping[str, int], ...] | None = None  # not asked for
+        self._names: dict[str, str] = {}  # as workers spell them, by those in lower case
         self._client.register_plugin(Tracker())
         self._client.subscribe_topic(self._topic, self._hear)
 
     def _send(self, call: RemoteFuture, payload: bytes) -> None:
         key = f"{call.name.replace('-', '_')}-{uuid.uuid4().hex}"  # Dask groups calls by what precedes the last dash
         self._calls[key] = call
+        resources = {self._names.get(name, name): amount_of(units) for name, units in call.wanted.items() if units}
         with config.set({"distributed.admin.large-graph-warning-threshold": SILENT}):
             # pure=False and a unique key: equal calls are not merged. retries=0: nothing is repeated.
-            future = self._client.submit(begin_and_compute, key, self._topic, payload, key=key, pure=False, retries=0)
+            future = self._client.submit(
+                begin_and_compute, key, self._topic, payload, key=key, pure=False, retries=0, resources=resources
+            )
         call.handle = future
         if call.done():  # cancelled by another thread meanwhile
             self.end(call)
             return
         future.add_done_callback(lambda future: self._arrived(call, future))
+
+    def declared(self) -> tuple[Mapping[str, int], ...]:
+        """What the workers of the cluster declare. The first time this asks the cluster, and waits for its answer."""
+        if self._declared is None:
+            self._note_declared(self._client.sync(self._ask_declared))
+        assert self._declared is not None, "it was noted"
+        return self._declared
+
+    async def _ask_declared(self) -> list[dict[str, float]]:
+        told: list[dict[str, float]] = await self._client.scheduler.amltk_declared(topic=self._topic)
+        return told
+
+    def _note_declared(self, told: list[dict[str, float]]) -> None:
+        self._names = {name.lower(): name for worker in told for name in worker}
+        self._declared = tuple(
+            {name.lower(): units_of(name, amount) for name, amount in worker.items()} for worker in told
+        )
+
+    async def _look_again(self) -> None:
+        with contextlib.suppress(OSError):  # the connection may be lost, which is found out elsewhere
+            self._note_declared(await self._ask_declared())
+            self.on_change()
 
     @property
     def n_workers(self) -> int:
@@ -120,6 +153,8 @@ class DaskExecutor(RemoteExecutor):
 
     def _close(self, *, wait: bool) -> None:  # noqa: ARG002 - closing a client never waits for work
         with contextlib.suppress(Exception):  # the connection may be lost
+            if self._declared is not None:
+                self._client._send_to_scheduler({"op": "amltk-ignore-workers", "topic": self._topic})
             self._client.unsubscribe_topic(self._topic)
         self._close_client()
 
@@ -162,6 +197,9 @@ class DaskExecutor(RemoteExecutor):
     def _hear(self, event: tuple[float, tuple[Any, ...]]) -> None:
         """Take an event of the tracker."""
         _, (kind, key, worker, *rest) = event
+        if kind == "workers":
+            self._client.loop.add_callback(self._look_again)
+            return
         call = self._calls.get(key)
         if call is None:
             return

@@ -27,7 +27,8 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
     fetched is lost too, and no reason to compute the call again.
 
     Each event goes to the topic of the executor that owns the call: `("begun", key, worker, pid, host)` and
-    `("lost", key, worker)`.
+    `("lost", key, worker)`. An executor that has asked what workers declare is told when workers come and go:
+    `("workers", "", worker)`.
     """
 
     name = "amltk-tracker"
@@ -37,7 +38,10 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
         """Register the handler that workers call."""
         self._scheduler = scheduler
         self._begun: dict[str, tuple[str, str]] = {}  # by key: worker and topic
+        self._watching: set[str] = set()  # topics
         scheduler.handlers["amltk_begin"] = self.begin
+        scheduler.handlers["amltk_declared"] = self.declared
+        scheduler.stream_handlers["amltk-ignore-workers"] = self.ignore_workers
 
     def begin(self, key: str, worker: str, pid: int, host: str, topic: str) -> bool:
         """Whether a worker may begin a call: it has not begun before, and is not released."""
@@ -47,13 +51,29 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
         self._scheduler.log_event(topic, ("begun", key, worker, pid, host))
         return True
 
+    def declared(self, topic: str) -> list[dict[str, float]]:
+        """For each worker the resources that it declares. From now on it is told at `topic` when they change."""
+        self._watching.add(topic)
+        return [dict(worker.resources) for worker in self._scheduler.workers.values()]
+
+    def ignore_workers(self, topic: str, client: str = "") -> None:  # noqa: ARG002 - the client that says so
+        """Tell no more of workers at this topic."""
+        self._watching.discard(topic)
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        """Report that a worker has come."""
+        for topic in self._watching:
+            scheduler.log_event(topic, ("workers", "", worker))
+
     def transition(self, key: Any, start: Any, finish: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
         """Forget a released call."""
         if finish == "forgotten":
             self._begun.pop(key, None)
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:  # noqa: ARG002
-        """Report the calls lost with a worker."""
+        """Report that a worker is gone, and the calls lost with it."""
+        for topic in self._watching:
+            scheduler.log_event(topic, ("workers", "", worker))
         for key, (where, topic) in self._begun.items():
             if where == worker:
                 scheduler.log_event(topic, ("lost", key, worker))
