@@ -50,20 +50,23 @@ class Cluster:
 
     Args:
         executor: The executor.
+        counts: Whether calls wait here for what workers have, and not in the cluster.
 
     Attributes:
         pools: The pools, by name. Their sizes are those of the last `refresh`.
         place: What the workers belong to, for messages.
         remedy: How to give a worker more, for messages.
+        counts: As above.
     """
 
-    def __init__(self, executor: Declaring) -> None:
+    def __init__(self, executor: Declaring, *, counts: bool) -> None:
         self._executor = executor
         self._workers: tuple[Mapping[str, int], ...] = ()
         self._warned: set[str] = set()
         self.pools: dict[str, ClusterPool] = {}
         self.place: str = executor.place
         self.remedy: str = executor.remedy
+        self.counts: bool = counts
 
     def refresh(self) -> None:
         """Take account of workers that came or went."""

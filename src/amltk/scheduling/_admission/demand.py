@@ -85,7 +85,8 @@ def _no_pool(task: str, name: str, pools: Pools) -> str:
     names = pools.known()
     known = f"its pools are: {', '.join(names)}" if names else "it has none"
     if pools.cluster is not None:
-        return f"{task} asks for {name}, which no worker of {pools.cluster.place} declares; {known}: {pools.cluster.remedy}"
+        cluster = pools.cluster
+        return f"{task} asks for {name}, which no worker of {cluster.place} declares; {known}. Remedy: {cluster.remedy}"
     return (
         f"{task} asks for {name}, and its scheduler has no pool of that name; {known}. Give it one:"
         f" Scheduler.with_processes(..., resources={{{name!r}: ...}})"

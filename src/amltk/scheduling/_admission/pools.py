@@ -184,6 +184,7 @@ class Declared(Protocol):
     pools: dict[str, Any]
     place: str
     remedy: str
+    counts: bool
 
     def refresh(self) -> None: ...
     def find(self, name: str) -> SumPool | None: ...
@@ -227,6 +228,10 @@ class Pools:
     def known(self) -> dict[str, Pool]:
         """Those that the user has given, and those that workers declare, by name."""
         return self.named if self.cluster is None else {**self.cluster.pools, **self.named}
+
+    def counted(self) -> dict[str, Pool]:
+        """Those of them of which it is known here how much is used."""
+        return self.known() if self.cluster is None or self.cluster.counts else self.named
 
     def collect(self) -> None:
         """Take account of what was given back."""

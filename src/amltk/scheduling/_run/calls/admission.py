@@ -91,7 +91,7 @@ class Admission:
         self._cluster: Cluster | None = None
         if self._backend.capabilities.places_calls:
             executor: Any = self._backend.executor
-            self._cluster = Cluster(executor)
+            self._cluster = Cluster(executor, counts=not self._backend.capabilities.holds_calls)
             executor.on_change = self._note_return
         self._pools.begin_run(self._note_return, self._cluster)
         self._choice = Choice(self._pools, context.time_left)
@@ -145,7 +145,7 @@ class Admission:
 
     def _waited_for(self, needs: Needs) -> Needs:
         """What a call waits for here; where the executor has calls wait for what its workers have, not for that."""
-        if self._backend.capabilities.holds_calls:
+        if self._cluster is not None and not self._cluster.counts:
             return tuple(need for need in needs if not isinstance(need[0], ClusterPool))
         return (*needs, *self._worker())
 

@@ -169,7 +169,9 @@ class RemoteExecutor(Executor, ABC):
         """
         return self._take(RemoteFuture(self, callback_name(fn)), fn, args, kwargs)
 
-    def _take(self, call: RemoteFuture, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _take(
+        self, call: RemoteFuture, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> RemoteFuture:
         with self._changed:
             if self._shut_down:
                 raise RuntimeError(f"this {type(self).__name__} was shut down; create a new one")
