@@ -290,6 +290,10 @@ class PlacingExecutor(RemoteExecutor):
     def declared(self) -> tuple[Mapping[str, int], ...]:
         """For each worker how many units it has, by names in lower case; the same tuple until that changes."""
 
+    def present(self) -> tuple[Mapping[str, int], ...]:
+        """The same of those that are there now, where others are expected."""
+        return self.declared()
+
     @staticmethod
     @abstractmethod
     def lend(units: int) -> AbstractContextManager[tuple[tuple[str, ...], Binding | None]]:
@@ -306,7 +310,7 @@ class PlacingExecutor(RemoteExecutor):
 
     def why_waiting(self, call: RemoteFuture) -> str | None:
         """Why a call has not begun, in words; None if nothing particular is known. From any thread."""
-        workers = self.declared()
+        workers = self.present()
         for name, units in call.wanted.items():
             if not any(worker.get(name, 0) >= units for worker in workers):
                 return f"waits for a worker of {self.place} that has {amount_text(units)} of {name}; now there is none"

@@ -226,10 +226,10 @@ class RayExecutor(PlacingExecutor):
         if not call.wanted or (lack := super().why_waiting(call)) is not None:
             return lack if call.wanted else None
         free = ray.available_resources() if ray.is_initialized() else {}
-        parts = [
-            f"{name}: {amount_text(units)} wanted, {amount_text(units_of(name, free.get(self._names.get(name, name), 0)))} free"
-            for name, units in call.wanted.items()
-        ]
+        parts = []
+        for name, units in call.wanted.items():
+            left = units_of(name, free.get(self._names.get(name, name), 0))
+            parts.append(f"{name}: {amount_text(units)} wanted, {amount_text(left)} free")
         return f"is with Ray, and runs, or waits there for {', '.join(parts)}"
 
     def withdraw(self, call: RemoteFuture) -> bool:

@@ -51,14 +51,14 @@ class Group:
         options = dict(options)
         n_workers = check_count(f"groups[{name!r}]['n_workers']", options.pop("n_workers", None))
         resources = options.pop("resources", None) or {}
-        if resources and options.setdefault("processes", 1) != 1:
+        if options.setdefault("processes", 1) != 1 and resources:
             raise ValueError(
                 f"groups[{name!r}]: processes={options['processes']!r}: must be 1 with resources=, which are those of a"
                 " worker: workers of one job would not know which of its devices are whose"
             )
         try:
             job = job_class(_NO_ADDRESS, name="dummy-name", **options)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"groups[{name!r}]: {error}") from error
         declared = declared_by(job) | {
             kind: units_of(f"groups[{name!r}]['resources'][{kind!r}]", amount) for kind, amount in resources.items()
@@ -88,9 +88,9 @@ class Grouped:
         common = {key: self._job_kwargs[key] for key in ("protocol", "security")}
         return {name: group.specification(self.job_cls, common) | {"of": group}}
 
-    def scale(self, *_: Any, **__: Any) -> None:
-        """Start the jobs that are missing."""
-        SpecCluster.scale(self, sum(group.n_jobs for group in self.groups))
+    def scale(self, n: int = 0, **_: Any) -> None:
+        """Start the jobs that are missing, or end all if `n` is 0."""
+        SpecCluster.scale(self, sum(group.n_jobs for group in self.groups) if n else 0)
 
 
 def declared_by(job: Any) -> dict[str, int]:

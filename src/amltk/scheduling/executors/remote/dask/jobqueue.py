@@ -148,7 +148,7 @@ class JobQueueExecutor(OwnDaskExecutor):
         adaptive: Scale up to that many instead.
     """
 
-    place = "these jobs"
+    place = "the jobs"
     remedy = "ask for larger jobs: cores=, memory=, or groups={...: {'resources': {'gpu': 1}, ...}}"
 
     def __init__(
@@ -166,6 +166,10 @@ class JobQueueExecutor(OwnDaskExecutor):
     def declared(self) -> tuple[Mapping[str, int], ...]:
         """What the workers wanted will have, also while their jobs wait."""
         return self._planned
+
+    def present(self) -> tuple[Mapping[str, int], ...]:
+        """What the workers have whose jobs have begun."""
+        return super().declared()
 
     @property
     def n_workers(self) -> int:
