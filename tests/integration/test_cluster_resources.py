@@ -14,6 +14,7 @@ from amltk.scheduling import ExitState, Resources, Scheduler, granted
 from tests.contract import engines, work
 from tests.helpers import slurm as slurm_helper
 from tests.helpers.gate import Gate, pass_gate
+from tests.helpers.script import run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -192,22 +193,21 @@ def test_a_worker_with_just_the_gpus_of_a_call_computes_it_itself() -> None:
 # ---------------------------------------------------------------------------------------------------------------- ray
 
 
-@pytest.fixture
-def ray_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Ray that is started here, on the loopback interface."""
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    """A Ray of one node, with two GPUs and a licence, that this process has joined."""
     pytest.importorskip("ray", reason="!!! NOT TESTED ON RAY: it is not installed")
-    for name, value in engines.RAY_SETTINGS.items():
-        monkeypatch.setenv(name, value)
+    with engines.ray():
+        yield
 
 
 @pytest.mark.integration
-def test_ray_grants_what_calls_ask_for(ray_settings: None) -> None:
+def test_ray_grants_what_calls_ask_for(ray: None, caplog: pytest.LogCaptureFixture) -> None:
     """By its own scheduling: at no time more than there is, with the GPUs that Ray has chosen."""
-    scheduler = Scheduler.with_ray(
-        resources={"cpu": 4, "gpu": 2, "memory": "1 GB", "licence": 1}, _node_ip_address="127.0.0.1"
-    )
-    train = scheduler.task(at_gate, plugins=Resources(gpu=1, cpu=1))
+    scheduler = Scheduler.with_ray({"num_cpus": 1})
+    train = scheduler.task(at_gate, plugins=Resources(gpu=1, cpu=2))
     share = scheduler.task(whereabouts, plugins=Resources(gpu=0.5, licence=1, memory="100 MB"))
+    missing = scheduler.task(whereabouts, plugins=Resources(tpu=1))
     seen: dict[Any, list[Any]] = {train: [], share: []}
     said: list[str] = []
     with Gate() as gate:
@@ -216,28 +216,61 @@ def test_ray_grants_what_calls_ask_for(ray_settings: None) -> None:
         def launch() -> None:
             for _ in range(3):
                 train.submit(gate.address)
-            said.extend(refusals(scheduler, {"gpu": 3}, {"tpu": 1}, {"gpu": 1.5}))
 
         def look() -> None:
-            said.append(scheduler.explain(train.queue[-1]))
             assert gate.present == 2
             share.submit()
+            never = missing.submit()
+            said.extend(scheduler.explain(future) for future in (train.queue[-1], never))
+            never.cancel()
             gate.open()
 
         gate.when_begun(2, look)
         scheduler.on_future_result(lambda future, result: seen[future.task].append(result))
-        assert scheduler.run() == EXHAUSTED
+        assert scheduler.run(on_cancelled="continue") == EXHAUSTED
     assert {(told["gpu"], variable, told["cpu"]) for _, told, variable in seen[train]} == {
-        (("0",), "0", 1),
-        (("1",), "1", 1),
+        (("0",), "0", 2),
+        (("1",), "1", 2),
     }
     ((_, told, variable),) = seen[share]
-    assert (told["gpu"], told["licence"], told["memory"]) == ((variable,), 1, 100_000_000)
-    few, unknown, crooked, waits = said
+    assert told == {"gpu": (variable,), "licence": 1, "memory": 100_000_000}
+    assert said[0].startswith("is with Ray, and runs, or waits there for gpu: 1 wanted, 0 free, cpu: 2 wanted, ")
+    assert said[1] == "waits for a worker of the Ray cluster that has 1 of tpu; now there is none"
+    assert "no worker of the Ray cluster declares tpu" in caplog.text
+
+
+@pytest.mark.integration
+def test_what_a_ray_that_is_started_here_cannot_grant_is_refused() -> None:
+    """Nothing can come to it. It has what `resources` says."""
+    pytest.importorskip("ray", reason="!!! NOT TESTED ON RAY: it is not installed")
+    ended = run_script(f"""
+        import os
+
+        os.environ.update({engines.RAY_SETTINGS})
+        from amltk.exceptions import ResourceUnavailableError
+        from amltk.scheduling import Resources, Scheduler, granted
+
+        resources = {{"cpu": 2, "gpu": 2, "memory": "1 GB", "licence": 1}}
+        scheduler = Scheduler.with_ray(resources=resources, _node_ip_address="127.0.0.1")
+        task = scheduler.task(lambda: dict(granted()), plugins=Resources(cpu=2, gpu=2, licence=1))
+
+        @scheduler.on_start
+        def launch():
+            task.submit()
+            for wanted in ({{"gpu": 3}}, {{"tpu": 1}}, {{"gpu": 1.5}}):
+                try:
+                    scheduler.task(abs, plugins=Resources(**wanted)).submit(1)
+                except ResourceUnavailableError as error:
+                    print(error)
+
+        task.on_result(lambda future, told: print(told["cpu"], sorted(told["gpu"]), told["licence"]))
+        scheduler.run()
+        """)
+    few, unknown, crooked, told = ended.lines
     assert "no worker of the Ray cluster has more than 2 of gpu" in few
-    assert "tpu, which no worker of the Ray cluster declares" in unknown
+    assert "tpu, which no worker of the Ray cluster declares; its pools are: " in unknown
     assert "an amount above 1 must be a whole number" in crooked
-    assert waits == "is with Ray, and runs, or waits there for gpu: 1 wanted, 0 free, cpu: 1 wanted, 2 free"
+    assert told == "2 ['0', '1'] 1"
 
 
 def test_what_a_ray_has_is_said_once() -> None:

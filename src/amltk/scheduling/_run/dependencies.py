@@ -56,6 +56,11 @@ class Dependencies:
         self._dependants: dict[Future[Any], dict[Future[Any], None]] = {}  # the other way round
         self._on_ready: Callable[[Future[Any]], object]
 
+    @property
+    def n_waiting(self) -> int:
+        """How many calls wait for others. May be read from any thread."""
+        return len(self._needed)
+
     def connect(self, on_ready: Callable[[Future[Any]], object]) -> None:
         """Say who goes on with a call that waits no more; called for each, in the order of submission."""
         self._on_ready = on_ready
