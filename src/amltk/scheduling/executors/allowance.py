@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from amltk.scheduling._admission.pools import GPU
 from amltk.scheduling.call_grant import granting
 from amltk.scheduling.events import callback_name
+from amltk.scheduling.executors.execution_info import lent_devices
 from amltk.scheduling.executors.process_pool._child.library_threads import limited
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class FunctionWithLentDevices:
         """Compute the function, and give the devices back."""
         told, threads, _, limits = self.allowance
         with self.lend(self.units) as (ids, binding):
+            lent_devices.set(tuple(f"{GPU} {device}" for device in ids))
             allowed = AllowedFunction(self.function, {**told, GPU: ids}, threads)
             if binding is None and limits is None:
                 return allowed(*args, **kwargs)

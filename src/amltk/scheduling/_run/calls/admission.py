@@ -243,6 +243,7 @@ class Admission:
                 work = self._backend.submit_call(call)
             else:
                 allowance = _allowance(grant, needs, call.demand, call.limits)
+                call.devices = self._devices(grant)
                 if self._cluster is None:
                     work = self._backend.submit_allowed(allowance, call.function, call.args, call.kwargs)
                 else:
@@ -256,6 +257,11 @@ class Admission:
             grant.give_back()
             raise
         return work
+
+    def _devices(self, grant: Grant) -> tuple[str, ...]:
+        """Which things it has; those of workers that declare them are known there only."""
+        declared: Any = () if self._cluster is None else self._cluster.pools
+        return tuple(f"{pool.name} {one}" for pool, _, ids in grant.taken if pool.name not in declared for one in ids)
 
     # ------------------------------------------------------------------ from any thread
 

@@ -23,7 +23,7 @@ from amltk.scheduling._admission.amounts import amount_text
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors._transfer.failure import Failure, describe, note_result, restore
 from amltk.scheduling.executors._transfer.unpicklable import explain_call, explain_result
-from amltk.scheduling.executors.execution_info import ExecutionInfo
+from amltk.scheduling.executors.execution_info import ExecutionInfo, lent_devices
 from amltk.scheduling.executors.light_future import LightFuture
 from amltk.scheduling.executors.remote.pickling import dumps, make_pickler, pickle_part
 
@@ -42,6 +42,7 @@ NOTHING: Mapping[str, int] = MappingProxyType({})
 def compute(payload: bytes) -> bytes:
     """Compute the call in a parcel, in a worker. Never raises: the function's exception is part of the outcome."""
     here = ExecutionInfo().begin()
+    lent_devices.set(())
     try:
         fn, args, kwargs = pickle.loads(payload)
         result = fn(*args, **kwargs)
