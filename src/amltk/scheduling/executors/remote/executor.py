@@ -12,6 +12,7 @@ import pickle
 import threading
 from abc import ABC, abstractmethod
 from concurrent.futures import Executor, Future, InvalidStateError
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -25,10 +26,11 @@ from amltk.scheduling.executors._transfer.failure import Failure, describe, note
 from amltk.scheduling.executors._transfer.unpicklable import explain_call, explain_result
 from amltk.scheduling.executors.execution_info import ExecutionInfo, lent_devices
 from amltk.scheduling.executors.light_future import LightFuture
-from amltk.scheduling.executors.remote.pickling import dumps, make_pickler, pickle_part
+from amltk.scheduling.executors.remote.pickling import dumps, make_pickler, pickle_part, resolving
+from amltk.scheduling.executors.remote_result import Left, RemoteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from amltk.scheduling.executors.process_pool.binding import Binding
@@ -41,23 +43,44 @@ NOTHING: Mapping[str, int] = MappingProxyType({})
 
 def compute(payload: bytes) -> bytes:
     """Compute the call in a parcel, in a worker. Never raises: the function's exception is part of the outcome."""
+    return compute_leaving(payload, (), leaves=False)[0]
+
+
+def compute_leaving(
+    payload: bytes, values: Sequence[bytes | None], *, leaves: bool = True
+) -> tuple[bytes, bytes | None]:
+    """The same where results may stay.
+
+    Args:
+        payload: The parcel.
+        values: The pickles of the results that stand for references among the arguments; None for one that is lost.
+        leaves: Whether the library can leave a result here.
+
+    Returns:
+        The outcome, and the pickle of the result if it stays; else None.
+    """
     here = ExecutionInfo().begin()
     lent_devices.set(())
     try:
-        fn, args, kwargs = pickle.loads(payload)
+        with resolving(values):
+            fn, args, kwargs = pickle.loads(payload)
         result = fn(*args, **kwargs)
         del fn, args, kwargs
     except BaseException as error:  # noqa: BLE001 - it is sent back
         here.end()
-        return _pickle_failure(error, here)
+        return _pickle_failure(error, here), None
     here.end()
+    stays = leaves and isinstance(result, RemoteResult)
     try:
-        outcome = dumps((result, None, here.as_tuple()))
+        if not stays:
+            return dumps((result, None, here.as_tuple())), None
+        result = result.fetch()
+        left = dumps(result)
+        return dumps((Left(len(left)), None, here.as_tuple())), left
     except BaseException as raised:  # noqa: BLE001 - it is sent back
         unsent = explain_result(raised, result, make_pickler)
         note_result(unsent, result)
-        return _pickle_failure(unsent, here)
-    return outcome
+        return _pickle_failure(unsent, here), None
 
 
 def _pickle_failure(error: BaseException, here: ExecutionInfo) -> bytes:
@@ -70,6 +93,7 @@ class RemoteFuture(LightFuture[Any]):
     Attributes:
         name: The name of the function, for messages.
         handle: The library's handle of the call; None before it has one.
+        references: The handles of the results that it needs and that stay on workers.
         wanted: How many units it takes of what workers declare, by name.
         place: A description of the worker that has begun it; empty if unknown.
         execution_info: Where and when it was computed; None until known.
@@ -80,6 +104,7 @@ class RemoteFuture(LightFuture[Any]):
         self._owner = owner
         self.name: str = name
         self.handle: Any = None
+        self.references: list[Any] = []
         self.wanted: Mapping[str, int] = NOTHING
         self.place: str = ""
         self.execution_info: ExecutionInfo | None = None
@@ -179,7 +204,7 @@ class RemoteExecutor(Executor, ABC):
             self._pending.add(call)
         try:
             try:
-                payload = dumps((fn, args, kwargs))
+                payload = dumps((fn, args, kwargs), call.references)
             except Exception as raised:  # noqa: BLE001 - this is the outcome of the call
                 error = explain_call(raised, fn, args, kwargs, make_pickler)
                 add_note(error, f"raised while pickling a call of {call.name} to send it to a worker")
@@ -231,10 +256,22 @@ class RemoteExecutor(Executor, ABC):
 
     # ------------------------------------------------------------------ outcomes of calls
 
-    def end(self, call: RemoteFuture, outcome: bytes | None = None, error: BaseException | None = None) -> None:
-        """Set the outcome of a call, or just remove it from the pending ones. Only the first outcome counts."""
+    def end(
+        self, call: RemoteFuture, outcome: bytes | None = None, error: BaseException | None = None, left: Any = None
+    ) -> None:
+        """Set the outcome of a call, or just remove it from the pending ones. Only the first outcome counts.
+
+        Args:
+            call: The call.
+            outcome: What its worker has sent.
+            error: Why there is nothing of that.
+            left: The library's handle of the result, if that has stayed on its worker.
+        """
+        call.references = []  # lets the library free them
         if outcome is not None and not call.done():
             result, error = _read(outcome, call)
+            if isinstance(result, Left):
+                result = RemoteResult.elsewhere(result.size, left, partial(self._fetch_left, call.name, left))
             call.conclude(result, error)
         elif error is not None:
             call.conclude(None, error)
@@ -242,6 +279,20 @@ class RemoteExecutor(Executor, ABC):
             self._pending.discard(call)
             if not self._pending:
                 self._changed.notify_all()
+
+    def _fetch_left(self, name: str, left: Any) -> Any:
+        """Bring a result here that has stayed on its worker."""
+        try:
+            value = self.bring(left)
+        except Exception as error:
+            raise WorkerLostError(f"the result of {name} has stayed on its worker, and is lost: {error}") from error
+        if value is None:
+            raise WorkerLostError(f"the result of {name} has stayed on its worker, and is lost with it")
+        return pickle.loads(value)
+
+    def bring(self, left: Any) -> bytes | None:
+        """The pickle of a result that has stayed on its worker; None if it is lost."""
+        raise NotImplementedError(f"results do not stay on the workers of {self!r}, which cannot send {left!r}")
 
     def lost(self, call: RemoteFuture, how: str) -> WorkerLostError:
         """The error of a call that was lost with its worker."""

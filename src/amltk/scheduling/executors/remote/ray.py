@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from ray.exceptions import RayError, TaskCancelledError
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling._admission.amounts import amount_of, amount_text, units_of
 from amltk.scheduling._admission.pools import GPU
-from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteFuture, compute
+from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteFuture, compute_leaving
 from amltk.scheduling.executors.remote.signal_handlers import kept_handlers
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def make(
         TypeError: An amount is no number.
     """
     init |= _init_options(resources, init)
-    is_open = "address" in init or (not _shared.is_used and ray.is_initialized())
+    address = init.get("address") or os.environ.get("RAY_ADDRESS")
+    is_open = address not in {None, "local"} or (not _shared.is_used and ray.is_initialized())
     release = _shared.acquire(init)
     try:
         return RayExecutor(task_options or {}, release, is_open=is_open)
@@ -165,7 +167,7 @@ class RayExecutor(PlacingExecutor):
         self.is_open = is_open
         self._options = dict(task_options)
         # Only the user may repeat a call that was lost with its worker, so Ray must not.
-        self._task = ray.remote(**{"max_retries": 0, **task_options})(compute)
+        self._task = ray.remote(**{"max_retries": 0, **task_options})(_compute)
         self._named: dict[Any, Any] = {}
         self._needs = {"CPU": float(task_options.get("num_cpus", 1)), "GPU": float(task_options.get("num_gpus", 0))}
         self._declared: tuple[Mapping[str, int], ...] = ()
@@ -207,7 +209,7 @@ class RayExecutor(PlacingExecutor):
         if task is None:
             # The name is for Ray's own tools.
             task = self._named[key] = self._task.options(name=call.name, **self._options_for(call.wanted))
-        call.handle = reference = task.remote(payload)
+        call.handle = reference = task.remote(payload, *call.references)
         reference.future().add_done_callback(partial(self._arrived, call))
 
     def _options_for(self, wanted: Mapping[str, int]) -> dict[str, Any]:
@@ -232,6 +234,11 @@ class RayExecutor(PlacingExecutor):
             parts.append(f"{name}: {amount_text(units)} wanted, {amount_text(left)} free")
         return f"is with Ray, and runs, or waits there for {', '.join(parts)}"
 
+    def bring(self, left: Any) -> bytes:
+        """The pickle of a result that has stayed in the cluster."""
+        value: bytes = ray.get(left)
+        return value
+
     def withdraw(self, call: RemoteFuture) -> bool:
         """Withdraw a call; if it is running, its worker is killed."""
         reference = call.handle
@@ -245,10 +252,14 @@ class RayExecutor(PlacingExecutor):
     def _close(self, *, wait: bool) -> None:  # noqa: ARG002 - there is nothing to wait for
         self._release()
 
-    def _arrived(self, call: RemoteFuture, outcome: Future[bytes]) -> None:
+    def _arrived(self, call: RemoteFuture, outcome: Future[Any]) -> None:
         """Take the outcome of a call, on a thread of Ray's."""
         try:
-            self.end(call, outcome.result())
+            told = outcome.result()
+            if isinstance(told, bytes):
+                self.end(call, told)
+            else:
+                self.end(call, told[0], left=told[1])
         except TaskCancelledError:
             call.cancel()
         except RayError as error:
@@ -261,6 +272,12 @@ class RayExecutor(PlacingExecutor):
             self.end(call, error=failure)
         finally:
             call.handle = None  # lets Ray free the outcome in its store
+
+
+def _compute(payload: bytes, *values: bytes) -> Any:
+    """Compute a call in a Ray worker: the outcome, and where its result is in Ray's store, if that stays there."""
+    outcome, left = compute_leaving(payload, values)
+    return outcome if left is None else (outcome, ray.put(left))
 
 
 def _is_for_calls(name: str) -> bool:

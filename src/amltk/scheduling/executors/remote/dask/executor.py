@@ -90,6 +90,7 @@ class DaskExecutor(PlacingExecutor):
         self._topic = f"amltk-{uuid.uuid4().hex}"
         self._calls: dict[str, RemoteFuture] = {}
         self._running: dict[RemoteFuture, None] = {}
+        self._left: dict[RemoteFuture, bytes] = {}  # the outcomes of those whose results stay on their workers
         self._declared: tuple[Mapping[str, int], ...] | None = None  # not asked for
         self._names: dict[str, str] = {}  # as workers spell them, by those in lower case
         self._client.register_plugin(Tracker())
@@ -102,7 +103,15 @@ class DaskExecutor(PlacingExecutor):
         with config.set({"distributed.admin.large-graph-warning-threshold": SILENT}):
             # pure=False and a unique key: equal calls are not merged. retries=0: nothing is repeated.
             future = self._client.submit(
-                begin_and_compute, key, self._topic, payload, key=key, pure=False, retries=0, resources=resources
+                begin_and_compute,
+                key,
+                self._topic,
+                payload,
+                call.references,
+                key=key,
+                pure=False,
+                retries=0,
+                resources=resources,
             )
         call.handle = future
         if call.done():  # cancelled by another thread meanwhile
@@ -158,14 +167,23 @@ class DaskExecutor(PlacingExecutor):
             self._client.unsubscribe_topic(self._topic)
         self._close_client()
 
-    def end(self, call: RemoteFuture, outcome: bytes | None = None, error: BaseException | None = None) -> None:
+    def end(
+        self, call: RemoteFuture, outcome: bytes | None = None, error: BaseException | None = None, left: Any = None
+    ) -> None:
         """As in the base class; also releases the call in Dask, which then does not begin it any more."""
-        super().end(call, outcome, error)
+        super().end(call, outcome, error, left)
         self._running.pop(call, None)
+        self._left.pop(call, None)
         future, call.handle = call.handle, None
         if future is not None:
             self._calls.pop(future.key, None)
-            future.release()
+            if left is None:  # else Dask keeps its result until nothing refers to it any more
+                future.release()
+
+    def bring(self, left: Future[Any]) -> bytes | None:
+        """The pickle of a result that has stayed on its worker; None if it is lost."""
+        value: bytes | None = left.result()
+        return value
 
     # ------------------------------------------------------------------ on threads of the client
 
@@ -173,6 +191,9 @@ class DaskExecutor(PlacingExecutor):
         if call.done() or call not in self._pending:
             return  # it has an outcome, or was left running unnoticed
         if future.status == "finished":
+            if (told := self._left.get(call)) is not None:
+                self.end(call, told, left=future)
+                return
             try:
                 outcome = future.result()
             except Exception as error:  # noqa: BLE001 - its outcome existed, and is lost with the worker
@@ -203,7 +224,9 @@ class DaskExecutor(PlacingExecutor):
         call = self._calls.get(key)
         if call is None:
             return
-        if kind == "begun":
+        if kind == "left":
+            (self._left[call],) = rest
+        elif kind == "begun":
             pid, host = rest
             call.place = f"the Dask worker {worker} (process {pid})"
             call.execution_info = ExecutionInfo(host, pid, began=_clock.now())  # the scheduler's clock may differ
