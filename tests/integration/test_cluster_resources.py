@@ -260,7 +260,7 @@ def test_what_a_ray_that_is_started_here_cannot_grant_is_refused() -> None:
         from amltk.scheduling import Resources, Scheduler, granted
 
         resources = {{"cpu": 2, "gpu": 2, "memory": "1 GB", "licence": 1}}
-        scheduler = Scheduler.with_ray(resources=resources, _node_ip_address="127.0.0.1")
+        scheduler = Scheduler.with_ray(resources=resources, address="local", _node_ip_address="127.0.0.1")
         task = scheduler.task(lambda: dict(granted()), plugins=Resources(cpu=2, gpu=2, licence=1))
 
         @scheduler.on_start
@@ -275,6 +275,7 @@ def test_what_a_ray_that_is_started_here_cannot_grant_is_refused() -> None:
         task.on_result(lambda future, told: print(told["cpu"], sorted(told["gpu"]), told["licence"]))
         scheduler.run()
         """)
+    assert ended.code == 0, ended.errors
     few, unknown, crooked, told = ended.lines
     assert "no worker of the Ray cluster has more than 2 of gpu" in few
     assert "tpu, which no worker of the Ray cluster declares; its pools are: " in unknown
