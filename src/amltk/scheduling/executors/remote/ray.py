@@ -225,8 +225,9 @@ class RayExecutor(PlacingExecutor):
 
     def why_waiting(self, call: RemoteFuture) -> str | None:
         """What it asks for, and how much of that is free: Ray does not say whether it runs."""
-        if not call.wanted or (lack := super().why_waiting(call)) is not None:
-            return lack if call.wanted else None
+        lack = super().why_waiting(call)
+        if lack is not None or not call.wanted:
+            return lack
         free = ray.available_resources() if ray.is_initialized() else {}
         parts = []
         for name, units in call.wanted.items():

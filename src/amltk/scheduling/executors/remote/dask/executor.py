@@ -122,12 +122,14 @@ class DaskExecutor(PlacingExecutor):
     def declared(self) -> tuple[Mapping[str, int], ...]:
         """What the workers of the cluster declare. The first time this asks the cluster, and waits for its answer."""
         if self._declared is None:
-            self._note_declared(self._client.sync(self._ask_declared))
+            told: Any = self._client.sync(self._ask_declared)
+            self._note_declared(told)
         assert self._declared is not None, "it was noted"
         return self._declared
 
     async def _ask_declared(self) -> list[dict[str, float]]:
-        told: list[dict[str, float]] = await self._client.scheduler.amltk_declared(topic=self._topic)
+        scheduler: Any = self._client.scheduler
+        told: list[dict[str, float]] = await scheduler.amltk_declared(topic=self._topic)
         return told
 
     def _note_declared(self, told: list[dict[str, float]]) -> None:
@@ -219,7 +221,8 @@ class DaskExecutor(PlacingExecutor):
         """Take an event of the tracker."""
         _, (kind, key, worker, *rest) = event
         if kind == "workers":
-            self._client.loop.add_callback(self._look_again)
+            loop: Any = self._client.loop
+            loop.add_callback(self._look_again)
             return
         call = self._calls.get(key)
         if call is None:

@@ -90,7 +90,8 @@ class Grouped:
 
     def scale(self, n: int = 0, **_: Any) -> None:
         """Start the jobs that are missing, or end all if `n` is 0."""
-        SpecCluster.scale(self, sum(group.n_jobs for group in self.groups) if n else 0)
+        cluster: Any = self
+        SpecCluster.scale(cluster, sum(group.n_jobs for group in self.groups) if n else 0)
 
 
 def declared_by(job: Any) -> dict[str, int]:
