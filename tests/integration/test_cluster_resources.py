@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import threading
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -298,10 +299,7 @@ def test_what_a_ray_has_is_said_once() -> None:
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[None]:
     """A Slurm of one node, with two GPUs."""
-    why = slurm_helper.missing()
-    if why is not None:
-        pytest.skip(f"!!! NOT TESTED ON SLURM: {why}")
-    with slurm_helper.slurm():
+    with engines.slurm():
         yield
 
 
@@ -385,7 +383,7 @@ def test_groups_do_not_grow_and_shrink() -> None:
 # --------------------------------------------------------------------------------------------------- counting only
 
 
-@pytest.fixture(scope="module", params=["loky", "dask", "mpi"])
+@pytest.fixture(scope="module", params=["loky", "dask", "mpi", "process-pool-executor"])
 def kind(request: pytest.FixtureRequest) -> Iterator[str]:
     """An executor whose workers declare nothing."""
     with engines.mpi() if request.param == "mpi" else nullcontext():
@@ -396,7 +394,11 @@ def kind(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_where_workers_declare_nothing_calls_are_counted(kind: str) -> None:
     """Each call has ids of its own, and a process that sees these GPUs and no others."""
     workers = {"n_workers" if kind == "dask" else "max_workers": 2}
-    scheduler: Scheduler = getattr(Scheduler, f"with_{kind}")(resources={"gpu": ["a", "b"], "licence": 1}, **workers)
+    resources = {"gpu": ["a", "b"], "licence": 1}
+    if kind == "process-pool-executor":
+        scheduler = Scheduler(ProcessPoolExecutor(2), resources=resources)
+    else:
+        scheduler = getattr(Scheduler, f"with_{kind}")(resources=resources, **workers)
     task = scheduler.task(whereabouts, plugins=Resources(gpu=1))
     counted = scheduler.task(work.double, plugins=Resources(licence=1))
     results: list[Any] = []

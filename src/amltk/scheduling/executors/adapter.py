@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from amltk import _compat
 from amltk.exceptions import WorkerLostError
-from amltk.scheduling._admission.pools import GPU
 from amltk.scheduling.executors.light_future import Answer
 from amltk.scheduling.executors.termination import drop_cancelled, shut_down
 
@@ -163,6 +162,7 @@ class ExecutorAdapter:
         kwargs: dict[str, Any],
     ) -> Any:
         """The same where workers declare what they have: it goes to one with so many units of it free."""
+        from amltk.scheduling._admission.pools import GPU
         from amltk.scheduling.executors.allowance import AllowedFunction, FunctionInOwnProcess, FunctionWithLentDevices
 
         executor: Any = self.executor

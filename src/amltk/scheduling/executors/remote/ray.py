@@ -237,6 +237,8 @@ class RayExecutor(PlacingExecutor):
 
     def bring(self, left: Any) -> bytes:
         """The pickle of a result that has stayed in the cluster."""
+        if not ray.is_initialized():
+            raise PoolBrokenError("Ray was shut down")  # which `ray.get` would start anew
         value: bytes = ray.get(left)
         return value
 

@@ -122,10 +122,12 @@ class DaskExecutor(PlacingExecutor):
     def declared(self) -> tuple[Mapping[str, int], ...]:
         """What the workers of the cluster declare. The first time this asks the cluster, and waits for its answer."""
         if self._declared is None:
-            told: Any = self._client.sync(self._ask_declared)
+            try:
+                told: Any = self._client.sync(self._ask_declared)
+            except OSError:  # the connection is lost, which ends the calls there, and the run
+                return ()
             self._note_declared(told)
-        assert self._declared is not None, "it was noted"
-        return self._declared
+        return self._declared or ()
 
     async def _ask_declared(self) -> list[dict[str, float]]:
         scheduler: Any = self._client.scheduler
