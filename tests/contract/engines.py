@@ -52,9 +52,8 @@ RAY_SERVER = """
 import sys
 import ray
 
-context = ray.init(
-    "local", num_cpus=int(sys.argv[1]), include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1"
-)
+has = {"num_cpus": int(sys.argv[1]), "num_gpus": 2, "resources": {"licence": 1}}
+context = ray.init("local", **has, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
 print(context.address_info["gcs_address"], flush=True)
 sys.stdin.read()
 ray.shutdown()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from amltk.exceptions import ExecutorBrokenError, WorkerLostError
-from amltk.scheduling import ExitState, Scheduler
+from amltk.exceptions import ExecutorBrokenError, ResourceUnavailableError, WorkerLostError
+from amltk.scheduling import ExitState, Resources, Scheduler
 from amltk.scheduling.executors import KINDS
 from amltk.scheduling.executors.execution_info import execution_info, this_host
 from amltk.scheduling.snapshot import Snapshot
@@ -175,3 +175,26 @@ def test_the_thread_of_the_loop_is_the_callers(scheduler: Scheduler) -> None:
     scheduler.on_start(lambda: threads.append(threading.get_ident()))
     scheduler.run()
     assert threads == [threading.get_ident()]
+
+
+def test_what_workers_declare_is_asked_for_as_claimed(scheduler: Scheduler, capabilities: Capabilities) -> None:
+    """A resource that nobody has is said to be missing at once: of the scheduler, or of all workers, as claimed."""
+    task = scheduler.task(work.double, plugins=Resources(tpu=1))
+    said: list[str] = []
+
+    @scheduler.on_start
+    def ask() -> None:
+        try:
+            future = task.submit(1)
+        except ResourceUnavailableError as error:
+            said.append(str(error))
+        else:  # a worker that has it may come
+            said.append(scheduler.explain(future))
+            future.cancel()
+
+    scheduler.run(on_cancelled="continue")
+    (text,) = said
+    assert "tpu" in text
+    assert ("worker of the" in text) == capabilities.places_calls
+    assert ("has no pool of that name" in text) != capabilities.places_calls
+    assert capabilities.places_calls or not capabilities.holds_calls

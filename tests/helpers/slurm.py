@@ -26,6 +26,7 @@ PACKAGES = ("slurmctld", "slurmd", "munge", "slurm-client")
 
 SETTINGS = """
 ClusterName=amltk
+GresTypes=gpu
 SlurmctldHost={node}(127.0.0.1)
 SlurmctldPort={control_port}
 SlurmdPort={node_port}
@@ -54,9 +55,15 @@ SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 SlurmdParameters=config_overrides
-NodeName={node} NodeAddr=127.0.0.1 CPUs=8 RealMemory=16000 State=UNKNOWN
+NodeName={node} NodeAddr=127.0.0.1 CPUs=8 RealMemory=16000 Gres=gpu:2 State=UNKNOWN
 PartitionName=debug Nodes={node} Default=YES MaxTime=INFINITE State=UP
 """
+
+GPUS = """
+Name=gpu File=/dev/null
+Name=gpu File=/dev/zero
+"""
+"""Slurm sets CUDA_VISIBLE_DEVICES for jobs that ask for some of them, and only wants them to be devices."""
 
 
 def missing() -> str | None:
@@ -86,6 +93,7 @@ def slurm() -> Iterator[None]:
         settings.write_text(
             SETTINGS.format(folder=folder, node=node, control_port=_free_port(), node_port=_free_port())
         )
+        (folder / "gres.conf").write_text(GPUS)
         before = os.environ.get("SLURM_CONF")
         os.environ["SLURM_CONF"] = str(settings)
         try:

@@ -63,6 +63,8 @@ class Frame:
             f"{wording.duration(progress.elapsed)} elapsed",
             *(f"{n} {name}" for name, n, _ in _told(progress)),
             wording.rate(progress.rate),
+            *progress.pools,
+            *([progress.waits] if progress.waits else []),
             *to_go(progress),
         ]
         if progress.active and progress.timeout is not None:
@@ -81,7 +83,7 @@ class Frame:
         """The panel alone."""
         progress = self._progress
         inner = width - MARGIN
-        parts = [_headline(progress), *bar_lines(progress, inner), *_legend(progress, inner)]
+        parts = [*_headline(progress, inner), *bar_lines(progress, inner), *_legend(progress, inner)]
         parts += section_lines(progress, inner, height - len(parts) - BORDERS)
         return Panel(
             Group(*parts),
@@ -111,9 +113,17 @@ class _Picture:
             yield Segments([*line, Segment.line()])
 
 
-def _headline(progress: Progress) -> Text:
+def _headline(progress: Progress, width: int) -> list[Text]:
+    """State, time and rate; then the pools, on the same line if there is room."""
     text = one_line((progress.state, theme.ACTIVE if progress.active else theme.TITLE))
-    return text.append(f"   {wording.duration(progress.elapsed)} elapsed · {wording.rate(progress.rate)}")
+    text.append(f"   {wording.duration(progress.elapsed)} elapsed · {wording.rate(progress.rate)}")
+    lines = [text]
+    for part in (*progress.pools, progress.waits):
+        if part and lines[-1] and len(lines[-1]) + len(SEPARATOR) + len(part) > width:
+            lines.append(one_line())
+        if part:
+            lines[-1].append(SEPARATOR if lines[-1] else "").append(part)
+    return lines
 
 
 def _told(progress: Progress) -> list[tuple[str, int, str]]:

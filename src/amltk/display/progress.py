@@ -87,6 +87,8 @@ class Progress:
         calls: The running calls, the earliest first; empty if the executor does not report them.
         failures: The last failed calls, the latest first.
         callback_exceptions: How often a callback or a plugin raised in this run.
+        pools: How much of each resource is in use, in words.
+        waits: What calls wait for, in words; empty if none waits.
     """
 
     state: str
@@ -101,6 +103,8 @@ class Progress:
     calls: tuple[CallProgress, ...]
     failures: tuple[Failure, ...]
     callback_exceptions: int = 0
+    pools: tuple[str, ...] = ()
+    waits: str = ""
 
 
 class Observer:
@@ -172,6 +176,8 @@ class Observer:
                 Failure(self._labels[future], wording.error_in_short(error), at) for future, error, at in self._failures
             ),
             callback_exceptions=snapshot.callback_exceptions - self._callback_exceptions_before,
+            pools=tuple(map(wording.pool, snapshot.pools)),
+            waits=wording.waits(snapshot.waits),
         )
 
     def _state(self, *, active: bool) -> str:

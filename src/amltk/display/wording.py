@@ -6,12 +6,14 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from amltk.scheduling._admission.amounts import amount_text, units_of
 from amltk.scheduling.events import callback_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from amltk.scheduling.scheduler import Scheduler
+    from amltk.scheduling.snapshot import PoolUse, Waits
 
 P = inspect.Parameter
 
@@ -87,6 +89,22 @@ def executor_in_short(scheduler: Scheduler) -> str:
     if workers is None or kind.capabilities.in_loop:
         return printable(name)
     return f"{printable(name)} · {workers} {'worker' if workers == 1 else 'workers'}"
+
+
+def pool(use: PoolUse) -> str:
+    """How much of a resource is in use: `gpu 2/2`, `memory 8 GB/60 GB`."""
+    used, total = (amount_text(units_of(use.name, amount)) for amount in (use.used, use.total))
+    return printable(f"{use.name} {used}/{total}")
+
+
+def waits(told: Waits) -> str:
+    """What calls wait for: `waiting 5 (3 gpu, 2 dependencies)`."""
+    if not told.calls:
+        return ""
+    parts = [f"{n:,} {name}" for name, n in told.pools.items()]
+    if told.dependencies:
+        parts.append(f"{told.dependencies:,} {'dependency' if told.dependencies == 1 else 'dependencies'}")
+    return printable(f"waiting {told.calls:,}" + (f" ({', '.join(parts)})" if parts else ""))
 
 
 def duration(seconds: float) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.plugins.limiter import Limiter
     from amltk.scheduling.plugins.limits import Limits
     from amltk.scheduling.plugins.memo import Memo
+    from amltk.scheduling.plugins.remote_results import RemoteResult, RemoteResults
     from amltk.scheduling.plugins.resources import Resources
     from amltk.scheduling.plugins.retry import Retry
     from amltk.scheduling.scheduler import Scheduler
@@ -41,6 +42,8 @@ __all__ = [
     "Limits",
     "Memo",
     "Plugin",
+    "RemoteResult",
+    "RemoteResults",
     "Resources",
     "Retry",
     "Scheduler",
@@ -68,6 +71,8 @@ _HOMES = {
     "Limits": "amltk.scheduling.plugins.limits",
     "Memo": "amltk.scheduling.plugins.memo",
     "Plugin": "amltk.scheduling.plugin",
+    "RemoteResult": "amltk.scheduling.executors.remote_result",
+    "RemoteResults": "amltk.scheduling.plugins.remote_results",
     "Resources": "amltk.scheduling.plugins.resources",
     "Retry": "amltk.scheduling.plugins.retry",
     "Scheduler": "amltk.scheduling.scheduler",

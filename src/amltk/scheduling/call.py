@@ -96,6 +96,7 @@ class Call:
         args: Its positional arguments.
         kwargs: Its keyword arguments; a dictionary that belongs to this call.
         limits: What it may use, for executors that enforce limits; None for no limits.
+        devices: Which ones of those things that can be told apart it was granted, such as `gpu 0`; empty before.
         demand: What it asks for before it is computed; None for nothing but a worker.
         priority: The priority that it was given while it waited; None for that of its task.
         answer: What its outcome comes from if it need not be computed: an `Answer` of `executors.light_future`, which
@@ -114,6 +115,7 @@ class Call:
         "attempt",
         "conversations",
         "demand",
+        "devices",
         "function",
         "future",
         "given",
@@ -148,6 +150,7 @@ class Call:
         self.kwargs: dict[str, Any] = dict(kwargs)
         self.limits: CallLimits | None = None
         self.demand: Demand | None = None
+        self.devices: tuple[str, ...] = ()
         self.answer: Answer | None = None
         self._reviews: list[Review] = []
         self.conversations: list[Conversing] = []

@@ -55,11 +55,13 @@ class ClusterFactory(Protocol[S_co]):
     def __call__(
         self,
         *,
-        n_workers: int,
+        n_workers: int | None = None,
         adaptive: bool = False,
         submit_command: str | None = None,
         cancel_command: str | None = None,
+        groups: Mapping[str, Mapping[str, Any]] | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
+        resources: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> S_co:
         """Make a scheduler. Arguments as in `with_dask_jobqueue`."""
@@ -267,10 +269,12 @@ class Factories:
 
         Args:
             client: A `distributed.Client`, a cluster or the address of a Dask scheduler. It stays open, and its running
-                calls cannot be killed. Its workers and its scheduler need this package. None for processes on this
+                calls cannot be killed. Its workers and its scheduler need this package. Calls with the plugin
+                `Resources` wait until a worker has what they ask for, if workers declare it, as by
+                `dask worker --resources "gpu=1 cpu=8"`; upper and lower case are the same. None for processes on this
                 machine, which end with the run.
             terminate: As in `Scheduler(executor, terminate=...)`.
-            resources: What calls share, as in `Scheduler(executor, resources=...)`.
+            resources: What calls share besides, as in `Scheduler(executor, resources=...)`, such as licences.
             **options: Options of `distributed.LocalCluster`, such as `n_workers`. By default there is one worker per
                 CPU that this process may use, each with one thread, and the dashboard uses any free port of this
                 machine.
@@ -287,10 +291,11 @@ class Factories:
         cls,
         name: Literal["slurm", "pbs", "sge", "oar", "moab", "lsf", "htcondor"],
         *,
-        n_workers: int,
+        n_workers: int | None = None,
         adaptive: bool = False,
         submit_command: str | None = None,
         cancel_command: str | None = None,
+        groups: Mapping[str, Mapping[str, Any]] | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
         resources: Mapping[str, Any] | None = None,
         **options: Any,
@@ -300,21 +305,45 @@ class Factories:
         A job that is cancelled, preempted or out of time costs the call that it was running, and is replaced. With a
         `walltime`, a worker leaves a minute early, so that it is not killed while it is handing data over.
 
+        A call with the plugin `Resources` waits until a worker has what it asks for: `cpu`, which are the `cores` of a
+        job, `memory`, and what the `resources` of its group say.
+
+        ```python
+        scheduler = Scheduler.with_slurm(
+            queue="batch",
+            walltime="02:00:00",
+            groups={
+                "cpu": {"n_workers": 10, "cores": 16, "memory": "64GB"},
+                "gpu": {
+                    "n_workers": 2,
+                    "cores": 8,
+                    "memory": "32GB",
+                    "resources": {"gpu": 1},
+                    "job_extra_directives": ["--gres=gpu:1"],
+                },
+            },
+        )
+        train = scheduler.task(fit, plugins=Resources(gpu=1, cpu=8))
+        ```
+
         Args:
             name: The batch system.
-            n_workers: How many workers, at least 1.
+            n_workers: How many workers, at least 1. With `groups`, how many each has that does not say so.
             adaptive: Scale between 0 and `n_workers` with the amount of work.
             submit_command: Replaces `sbatch`, `qsub`, ...
             cancel_command: Replaces `scancel`, `qdel`, ...
+            groups: Jobs of several shapes, by names of your choice: the options of each, which take precedence over
+                those outside, with `n_workers`, and with `resources`: what a worker of this group has besides `cpu` and
+                `memory`. None for jobs of one shape.
             terminate: As in `Scheduler(executor, terminate=...)`.
-            resources: What calls share, as in `Scheduler(executor, resources=...)`.
+            resources: What calls share besides, as in `Scheduler(executor, resources=...)`, such as licences.
             **options: Options of dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, `interface`, `account`, ...
 
         Raises:
             MissingExtraError: dask-jobqueue is not installed.
-            ValueError: `name` is not one of these batch systems, `n_workers` is below 1, or an option is missing or
-                unknown.
-            TypeError: `n_workers` is not an integer.
+            ValueError: `name` is not one of these batch systems, `n_workers` is below 1, an option is missing or
+                unknown, or `adaptive` is set with `groups`.
+            TypeError: `n_workers` is not an integer, or `groups` is not a dict of dicts.
         """
         return cls._made_by(
             "dask_jobqueue",
@@ -325,6 +354,7 @@ class Factories:
             adaptive=adaptive,
             submit_command=submit_command,
             cancel_command=cancel_command,
+            groups=groups,
             **options,
         )
 
@@ -343,22 +373,29 @@ class Factories:
         task_options: Mapping[str, Any] | None = None,
         *,
         terminate: Callable[[Executor], Any] | bool = True,
+        resources: Mapping[str, Any] | None = None,
         **init: Any,
     ) -> Self:
         """A scheduler over Ray tasks. A lost worker costs the call it was running. Running calls can be cancelled.
+
+        Calls with the plugin `Resources` wait in Ray, which grants what they ask for: `cpu`, `gpu` and `memory` are its
+        `num_cpus`, `num_gpus` and `memory`, other names are of its own `resources`.
 
         Args:
             task_options: What each call needs: `num_cpus`, `num_gpus`, `resources`, `runtime_env`, ...; see
                 `ray.remote`. None for one CPU each.
             terminate: As in `Scheduler(executor, terminate=...)`.
+            resources: What a Ray that is started here has, by name: an amount, as a number or a text such as `"60 GB"`.
+                `"gpu"` may also be `"auto"`. Ray finds out for itself what is left out: CPUs, GPUs and memory.
             **init: Arguments of `ray.init`. Ray is shut down at the end of the run, unless it was initialised before
                 the scheduler was made: then the existing Ray is used and stays, and no arguments are allowed.
 
         Raises:
             MissingExtraError: Ray is not installed.
-            ValueError: Ray was already initialised, and arguments for `ray.init` are given.
+            ValueError: Ray was already initialised, and arguments for `ray.init`, or `resources`, are given.
+            TypeError: An amount in `resources` is no number.
         """
-        return cls._made_by("ray", terminate, task_options=task_options, **init)
+        return cls._made_by("ray", terminate, None, task_options=task_options, resources=resources, **init)
 
     @classmethod
     @_max_workers

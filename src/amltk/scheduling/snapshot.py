@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from amltk import _clock
+from amltk.scheduling._admission.amounts import amount_of
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors.execution_info import execution_info, this_host
 
@@ -104,6 +105,37 @@ class PluginStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolUse:
+    """How much of a resource is in use.
+
+    Attributes:
+        name: Its name.
+        used: How much of it running calls have.
+        total: How much there is.
+    """
+
+    name: str
+    used: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What calls wait for that the executor does not have yet.
+
+    Attributes:
+        calls: How many calls wait.
+        pools: For each resource that some of them lack, how many lack it; a call may lack several. What lacks nothing
+            but a worker, or its turn, is not in it.
+        dependencies: How many wait for the results of other calls.
+    """
+
+    calls: int = 0
+    pools: Mapping[str, int] = field(default_factory=dict)
+    dependencies: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TaskSnapshot:
     """The state of one task.
 
@@ -133,6 +165,8 @@ class Snapshot:
         calls: The running calls; empty if the executor does not report them.
         tasks: Its tasks, in the order in which they were created.
         callback_exceptions: How often a callback or a plugin raised, over all runs.
+        pools: The resources that are counted in this program; those that Ray counts are not.
+        waits: What calls wait for.
     """
 
     time: float
@@ -141,6 +175,8 @@ class Snapshot:
     calls: tuple[RunningCall, ...]
     tasks: tuple[TaskSnapshot, ...]
     callback_exceptions: int = 0
+    pools: tuple[PoolUse, ...] = ()
+    waits: Waits = field(default_factory=Waits)
 
     @classmethod
     def of(cls, scheduler: Scheduler) -> Snapshot:
@@ -158,7 +194,25 @@ class Snapshot:
             calls=tuple(map(_running_call, calls or ())),
             tasks=tuple(_task(task, None if by_task is None else by_task[task]) for task in list(scheduler.tasks)),
             callback_exceptions=scheduler.callback_exceptions,
+            pools=tuple(
+                PoolUse(name, amount_of(pool.used), amount_of(pool.total))
+                for name, pool in scheduler.pools.counted().items()
+            ),
+            waits=_waits(scheduler),
         )
+
+
+def _waits(scheduler: Scheduler) -> Waits:
+    run = scheduler.find_run()
+    if run is None:
+        return Waits()
+    n_dependent = run.dependencies.n_waiting
+    n_waiting, by_pool = run.submissions.waits_for()
+    if not n_waiting and not n_dependent:
+        return Waits()
+    known = scheduler.pools.counted()
+    lacked = {name: n for name, n in by_pool.items() if name in known and n}
+    return Waits(n_waiting + n_dependent, lacked, n_dependent)
 
 
 def _counts(unended: int, running: int | None, done: int, failed: int, cancelled: int) -> Counts:

@@ -285,6 +285,8 @@ class Choice:
 
 
 def _want(pool: Pool, units: int) -> str:
+    if not pool.total:
+        return f"{pool.name}: {amount_text(units)} wanted, and no worker has any now"
     return (
         f"{pool.name}: {amount_text(units)} wanted, {amount_text(max(pool.free, 0))} of {amount_text(pool.total)} free"
     )

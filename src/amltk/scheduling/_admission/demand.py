@@ -54,10 +54,17 @@ class Demand:
         """
         known = self._known
         if known is not None and known[0] is pools:
-            return known[1]
-        needs = tuple(self._need(pools, name, call) for name in self.amounts)
-        if len(self._fixed) == len(self.amounts):
-            self._known = pools, needs
+            needs = known[1]
+        else:
+            needs = tuple(self._need(pools, name, call) for name in self.amounts)
+            if len(self._fixed) == len(self.amounts):
+                self._known = pools, needs
+        cluster = pools.cluster
+        if cluster is not None:
+            declared = {pool.name: units for pool, units in needs if units and pool.name in cluster.pools}
+            if why := cluster.why_never(declared):
+                wanted = ", ".join(f"{amount_text(units)} of {name}" for name, units in declared.items())
+                raise ResourceUnavailableError(f"{call.task.name} asks for {wanted}, which can never be granted: {why}")
         return needs
 
     def _need(self, pools: Pools, name: str, call: Asking) -> tuple[Pool, int]:
@@ -68,7 +75,9 @@ class Demand:
             except Exception as error:
                 add_note(error, f"raised by the amount of {name} that Resources of {call.task.name} asks for")
                 raise
-        pool = pools.named.get(name)
+        pool: Pool | None = pools.named.get(name)
+        if pool is None and pools.cluster is not None:
+            pool = pools.cluster.find(name)
         if pool is None:
             raise ResourceUnavailableError(_no_pool(call.task.name, name, pools))
         if why := pool.why_never(units):
@@ -80,7 +89,11 @@ class Demand:
 
 
 def _no_pool(task: str, name: str, pools: Pools) -> str:
-    known = f"its pools are: {', '.join(pools.named)}" if pools.named else "it has none"
+    names = pools.known()
+    known = f"its pools are: {', '.join(names)}" if names else "it has none"
+    if pools.cluster is not None:
+        cluster = pools.cluster
+        return f"{task} asks for {name}, which no worker of {cluster.place} declares; {known}. Remedy: {cluster.remedy}"
     return (
         f"{task} asks for {name}, and its scheduler has no pool of that name; {known}. Give it one:"
         f" Scheduler.with_processes(..., resources={{{name!r}: ...}})"

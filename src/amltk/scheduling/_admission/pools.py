@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from amltk._checks import as_whole
 from amltk.scheduling._admission.amounts import UNIT, amount_text, units_of
@@ -189,6 +189,19 @@ class Grant:
             pools.on_return()
 
 
+class Declared(Protocol):
+    """What the workers of a cluster declare to have: `Cluster`, for which pools are a layer below."""
+
+    pools: dict[str, Any]
+    place: str
+    remedy: str
+    counts: bool
+
+    def refresh(self) -> None: ...
+    def find(self, name: str) -> SumPool | None: ...
+    def why_never(self, wanted: Mapping[str, int]) -> str: ...
+
+
 class Pools:
     """All pools of a scheduler, over all its runs: what a call of an earlier run still uses is not free.
 
@@ -197,6 +210,7 @@ class Pools:
 
     Attributes:
         named: The pools that the user has given, by name.
+        cluster: What the workers of the run's executor declare; None if they declare nothing.
         workers: How many calls the executor computes at a time; it has no limit until `resize` says so.
         returned: The grants that were given back, and are not taken account of yet.
         on_return: Called when one was given back, on any thread.
@@ -205,19 +219,30 @@ class Pools:
 
     def __init__(self, resources: Mapping[str, Any] | None = None) -> None:
         self.named: dict[str, Pool] = {name: _pool(name, value) for name, value in _checked(resources).items()}
+        self.cluster: Declared | None = None
         self.workers: SumPool = SumPool("worker", 0)
         self.returned: deque[Grant] = deque()
         self.on_return: Callable[[], object] = _nothing
         self.orders_all: bool = False
 
-    def begin_run(self, on_return: Callable[[], object]) -> None:
+    def begin_run(self, on_return: Callable[[], object], cluster: Declared | None = None) -> None:
         """Begin a run, which has workers of its own.
 
         Args:
             on_return: Called when something was given back, on any thread.
+            cluster: What its workers declare; None if they declare nothing.
         """
+        self.cluster = cluster
         self.workers = SumPool("worker", 0)
         self.on_return = on_return
+
+    def known(self) -> dict[str, Pool]:
+        """Those that the user has given, and those that workers declare, by name."""
+        return self.named if self.cluster is None else {**self.cluster.pools, **self.named}
+
+    def counted(self) -> dict[str, Pool]:
+        """Those of them of which it is known here how much is used."""
+        return self.known() if self.cluster is None or self.cluster.counts else self.named
 
     def collect(self) -> None:
         """Take account of what was given back."""

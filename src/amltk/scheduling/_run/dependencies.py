@@ -12,6 +12,7 @@ from amltk.exceptions import DependencyError, FutureCancelledError
 from amltk.scheduling._nested import CONTAINERS, find, replaced
 from amltk.scheduling.executors.execution_info import ExecutionInfo
 from amltk.scheduling.executors.light_future import LightFuture
+from amltk.scheduling.executors.remote_result import RemoteResult
 from amltk.scheduling.executors.shared import SHARED
 from amltk.scheduling.future import FUTURES, DependentFuture, Future
 
@@ -30,7 +31,13 @@ _REMEDY = (
 SHOWN = 3
 """How many of the calls that one waits for are named."""
 
-_result = asyncio.Future.result
+_result_of = asyncio.Future.result
+
+
+def _result(future: Future[Any]) -> Any:
+    """What takes the place of a future: its result, or what stands for one that has stayed on a worker."""
+    result = _result_of(future)
+    return result.argument if type(result) is RemoteResult else result
 
 
 class Uncomputed(LightFuture[Any]):
@@ -57,6 +64,11 @@ class Dependencies:
         self._dependants: dict[Future[Any], dict[Future[Any], None]] = {}  # the other way round
         self._on_ready: Callable[[Future[Any]], object]
         self._on_shared: Callable[[], object]
+
+    @property
+    def n_waiting(self) -> int:
+        """How many calls wait for others. May be read from any thread."""
+        return len(self._needed)
 
     def connect(self, on_ready: Callable[[Future[Any]], object], on_shared: Callable[[], object]) -> None:
         """Say what to call.

@@ -100,7 +100,9 @@ class CurrentRun(SchedulerEvents):
             return reason
         if work is None:
             return "is about to be handed over"
-        return "is running" if run.submissions.is_running(work) else "is with the executor, and waits for a worker"
+        if run.submissions.is_running(work):
+            return "is running"
+        return run.submissions.why_waiting(work) or "is with the executor, and waits for a worker"
 
     @property
     def callback_exceptions(self) -> int:

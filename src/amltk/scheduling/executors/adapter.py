@@ -18,7 +18,7 @@ from amltk.scheduling.executors.shared import SHARED, Shared
 from amltk.scheduling.executors.termination import drop_cancelled, shut_down
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Executor
     from concurrent.futures import Future as Work
 
@@ -180,6 +180,37 @@ class ExecutorAdapter:
         if binding is None and limits is None:
             return self.submit(allowed, *args, **kwargs)
         return self.submit(FunctionInOwnProcess(allowed, binding, limits), *args, **kwargs)
+
+    def submit_placed(
+        self,
+        allowance: Allowance,
+        wanted: Mapping[str, int],
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """The same where workers declare what they have: it goes to one with so many units of it free."""
+        from amltk.scheduling._admission.pools import GPU
+        from amltk.scheduling.executors.allowance import AllowedFunction, FunctionInOwnProcess, FunctionWithLentDevices
+
+        executor: Any = self.executor
+        told, threads, binding, limits = allowance
+        allowed: Callable[..., Any]
+        if GPU in wanted:
+            allowed = FunctionWithLentDevices(function, allowance, executor.lend, wanted[GPU])
+        else:
+            allowed = AllowedFunction(function, told, threads)
+            if binding is not None or limits is not None:
+                allowed = FunctionInOwnProcess(allowed, binding, limits)
+        return executor.submit_placed(wanted, allowed, *args, **kwargs)
+
+    def why_waiting(self, work: Work[Any]) -> str | None:
+        """Why a call has not begun that the executor has, if it says so."""
+        if not self.capabilities.places_calls or isinstance(work, Answer):
+            return None
+        executor: Any = self.executor
+        why: str | None = executor.why_waiting(work)
+        return why
 
     def when_left(self, work: Work[Any], fn: Callable[[], object]) -> None:
         """Call `fn` when no worker computes a call any more that was cancelled; at once if the executor cannot tell."""

@@ -5,15 +5,20 @@ from __future__ import annotations
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from amltk.scheduling._admission.pools import GPU
 from amltk.scheduling.call_grant import granting
 from amltk.scheduling.events import callback_name
+from amltk.scheduling.executors.execution_info import lent_devices
 from amltk.scheduling.executors.process_pool._child.library_threads import limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from amltk.scheduling.executors.process_pool.binding import Binding
     from amltk.scheduling.executors.process_pool.limits import CallLimits
+
+    Lend = Callable[[int], AbstractContextManager[tuple[tuple[str, ...], Binding | None]]]
 
 
 class Allowance(NamedTuple):
@@ -82,3 +87,33 @@ class FunctionInOwnProcess:
             return pool.submit_bound(self.binding, self.limits, self.function, *args, **kwargs).result()
         finally:
             pool.kill_workers()
+
+
+class FunctionWithLentDevices:
+    """The same where the worker itself knows which devices are free: its own, or those that its cluster gives it.
+
+    Args:
+        function: The function.
+        allowance: What it may use; its devices count for nothing.
+        lend: Called in the worker with the number of units: lends devices, with the binding of a process that may use
+            no others; None where the worker itself is such a process.
+        units: How many units of devices.
+    """
+
+    def __init__(self, function: Callable[..., Any], allowance: Allowance, lend: Lend, units: int) -> None:
+        update_wrapper(self, function, updated=())
+        self.__qualname__: str = callback_name(function)
+        self.function = function
+        self.allowance = allowance
+        self.lend = lend
+        self.units = units
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Compute the function, and give the devices back."""
+        told, threads, _, limits = self.allowance
+        with self.lend(self.units) as (ids, binding):
+            lent_devices.set(tuple(f"{GPU} {device}" for device in ids))
+            allowed = AllowedFunction(self.function, {**told, GPU: ids}, threads)
+            if binding is None and limits is None:
+                return allowed(*args, **kwargs)
+            return FunctionInOwnProcess(allowed, binding, limits)(*args, **kwargs)

@@ -46,5 +46,9 @@ class Capabilities:
     """Calls begin in order of submission."""
     binds_workers: bool = False
     """A worker has its GPUs for its whole life: it has `submit_bound` and `when_left`, like `ProcessPool`."""
+    places_calls: bool = False
+    """Workers declare what they have, and a call goes to one that has what it asks for: it is a `PlacingExecutor`."""
+    holds_calls: bool = False
+    """Calls wait there for what workers have, not here."""
     driven_by_loop: bool = False
     """It lets the loop of a run handle its traffic: it has `attach` and `detach`, like `ProcessPool`."""

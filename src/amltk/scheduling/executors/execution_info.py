@@ -6,6 +6,7 @@ import functools
 import os
 import socket
 import threading
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,10 @@ from amltk import _clock
 
 if TYPE_CHECKING:
     from typing import Self
+
+
+lent_devices: ContextVar[tuple[str, ...]] = ContextVar("amltk_lent_devices", default=())
+"""What the worker has lent to the call that is computed here."""
 
 
 @dataclass(slots=True)
@@ -26,6 +31,7 @@ class ExecutionInfo:
         began: When a worker began it, in seconds since the epoch; None if none has. What lies between this and `ended`
             is a true duration, on whichever machine and whoever sets its clock.
         ended: When the function had ended; None if it has not, or was lost with its worker.
+        devices: What the worker has lent to it, such as `gpu 0`; empty where the scheduler has granted that.
     """
 
     host: str | None = None
@@ -33,6 +39,7 @@ class ExecutionInfo:
     thread: str | None = None
     began: float | None = None
     ended: float | None = None
+    devices: tuple[str, ...] = ()
 
     def begin(self) -> Self:
         """Record that the call begins here, now."""
@@ -43,6 +50,7 @@ class ExecutionInfo:
     def end(self) -> None:
         """It has ended."""
         self.ended = _clock.now()
+        self.devices = lent_devices.get()
 
     def within(self, earliest: float, latest: float) -> Self:
         """The same where its times are possible, else moved so that it ends at the latest: for clocks that differ."""
@@ -50,9 +58,9 @@ class ExecutionInfo:
             self.began, self.ended = latest - (self.ended - self.began), latest
         return self
 
-    def as_tuple(self) -> tuple[str | None, int | None, str | None, float | None, float | None]:
+    def as_tuple(self) -> tuple[str | None, int | None, str | None, float | None, float | None, tuple[str, ...]]:
         """The fields as a tuple, for sending."""
-        return self.host, self.pid, self.thread, self.began, self.ended
+        return self.host, self.pid, self.thread, self.began, self.ended, self.devices
 
 
 @functools.cache

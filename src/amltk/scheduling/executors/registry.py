@@ -164,7 +164,7 @@ KINDS: tuple[ExecutorSpec, ...] = (
         factory=_optional("remote.dask.jobqueue", "dask", "distributed", "dask_jobqueue", extra="cluster"),
         type_name="amltk.scheduling.executors.remote.dask.jobqueue.JobQueueExecutor",
         capabilities=Capabilities(
-            kills_running=True, isolates_crashes=True, remote=True, closures=True, lists_running=True
+            kills_running=True, isolates_crashes=True, remote=True, closures=True, lists_running=True, places_calls=True
         ),
         terminate=termination.kill_workers,
         extra="cluster",
@@ -184,7 +184,12 @@ KINDS: tuple[ExecutorSpec, ...] = (
         factory=None,
         type_name="amltk.scheduling.executors.remote.dask.executor.DaskExecutor",
         capabilities=Capabilities(
-            kills_running=False, isolates_crashes=True, remote=True, closures=True, lists_running=True
+            kills_running=False,
+            isolates_crashes=True,
+            remote=True,
+            closures=True,
+            lists_running=True,
+            places_calls=True,
         ),
         terminate=termination.kill_workers,
         extra="dask",
@@ -200,6 +205,8 @@ KINDS: tuple[ExecutorSpec, ...] = (
             closures=True,
             cancels_running=True,
             tells_running=False,
+            places_calls=True,
+            holds_calls=True,
         ),
         terminate=termination.kill_workers,
         extra="ray",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.plugins.limits import Limits
     from amltk.scheduling.plugins.memo import Memo
     from amltk.scheduling.plugins.pynisher import PynisherPlugin
+    from amltk.scheduling.plugins.remote_results import RemoteResult, RemoteResults
     from amltk.scheduling.plugins.resources import Resources
     from amltk.scheduling.plugins.retry import Retry
     from amltk.scheduling.plugins.threadpoolctl import ThreadPoolCTLPlugin
@@ -38,6 +39,8 @@ __all__ = [
     "PassingPlugin",
     "Plugin",
     "PynisherPlugin",
+    "RemoteResult",
+    "RemoteResults",
     "Resources",
     "Retry",
     "ThreadPoolCTLPlugin",
@@ -58,6 +61,8 @@ _HOMES = {
     "PassingPlugin": "amltk.scheduling.plugin",
     "Plugin": "amltk.scheduling.plugin",
     "PynisherPlugin": "amltk.scheduling.plugins.pynisher",
+    "RemoteResult": "amltk.scheduling.executors.remote_result",
+    "RemoteResults": "amltk.scheduling.plugins.remote_results",
     "Resources": "amltk.scheduling.plugins.resources",
     "Retry": "amltk.scheduling.plugins.retry",
     "ThreadPoolCTLPlugin": "amltk.scheduling.plugins.threadpoolctl",

@@ -110,7 +110,7 @@ class Resources(PassingPlugin):
         """How much is used of what calls ask for, and how many calls of the scheduler wait: `gpu 2/2 · waiting 5`."""
         parts: list[str] = []
         for scheduler in self._schedulers:
-            named = scheduler.pools.named
+            named = scheduler.pools.counted()
             parts += [
                 f"{name} {amount_text(named[name].used)}/{amount_text(named[name].total)}"
                 for name in self.demand.amounts

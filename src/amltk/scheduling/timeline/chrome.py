@@ -10,7 +10,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amltk.scheduling.timeline.lanes import lanes
+from amltk.scheduling.timeline.lanes import device_lanes, lanes
+from amltk.scheduling.timeline.links import links
 
 if TYPE_CHECKING:
     import os
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from amltk.scheduling.timeline.lanes import Lane
     from amltk.scheduling.timeline.record import Record
+
+Numbered = tuple[tuple[int, int], "Lane"]
+"""A lane with the numbers of its process and of its thread."""
 
 COLOURS = {
     "succeeded": "good",
@@ -33,12 +37,19 @@ LARGEST_PID = 1 << 22
 
 
 def trace(records: Sequence[Record]) -> dict[str, Any]:
-    """A trace: process and thread names (M), slices (X) for calls that began, and a counter (C) of running calls."""
+    """A trace.
+
+    It has process and thread names (M), slices (X) for calls that began, and again for the devices that they had, a
+    counter (C) of running calls, and flows (s, f) from calls to those that needed their results.
+    """
     drawn = lanes(records)
+    devices = device_lanes(records)
     start = min((record.submitted for lane in drawn for record in lane.records), default=0.0)
     start = min([start, *(lane.records[0].began or start for lane in drawn)])
     now = max((record.ended or 0.0 for lane in drawn for record in lane.records), default=start)
-    events = [*_names(drawn), *_slices(drawn, start, now), *_running(drawn, start)]
+    numbered = list(_numbered([*drawn, *devices]))
+    computed = numbered[: len(drawn)]
+    events = [*_names(numbered), *_slices(numbered, start, now), *_running(drawn, start), *_flows(computed, start)]
     return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"began": start}}
 
 
@@ -47,10 +58,10 @@ def write(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
     Path(path).write_text(json.dumps(trace(records), separators=(",", ":")), encoding="utf-8")
 
 
-def _names(drawn: Iterable[Lane]) -> Iterator[dict[str, Any]]:
+def _names(numbered: Iterable[Numbered]) -> Iterator[dict[str, Any]]:
     yield _meta("process_name", 0, 0, name="scheduler")
     named = set()
-    for (pid, tid), lane in _numbered(drawn):
+    for (pid, tid), lane in numbered:
         if pid not in named:
             named.add(pid)
             yield _meta("process_name", pid, tid, name=_process_name(lane, pid))
@@ -59,6 +70,8 @@ def _names(drawn: Iterable[Lane]) -> Iterator[dict[str, Any]]:
 
 
 def _process_name(lane: Lane, number: int) -> str:
+    if lane.is_device:
+        return f"{lane.host or ''} devices".lstrip()
     if not lane.known:
         return "unknown workers"
     return f"{lane.host}" if number == lane.pid else f"{lane.host}, process {lane.pid}"  # viewers add the number
@@ -68,13 +81,15 @@ def _meta(kind: str, pid: int, tid: int, **args: Any) -> dict[str, Any]:
     return {"ph": "M", "name": kind, "pid": pid, "tid": tid, "ts": 0, "args": args}
 
 
-def _slices(drawn: Iterable[Lane], start: float, now: float) -> Iterator[dict[str, Any]]:
-    for (pid, tid), lane in _numbered(drawn):
+def _slices(numbered: Iterable[Numbered], start: float, now: float) -> Iterator[dict[str, Any]]:
+    for (pid, tid), lane in numbered:
         for record in lane.records:
             began = record.began or start
             about = {"arguments": record.arguments, "outcome": record.outcome, "attempt": record.attempt}
             if record.error:
                 about["error"] = record.error
+            if record.devices:
+                about["devices"] = ", ".join(record.devices)
             yield {
                 "ph": "X",
                 "name": record.function,
@@ -85,6 +100,27 @@ def _slices(drawn: Iterable[Lane], start: float, now: float) -> Iterator[dict[st
                 "ts": _microseconds(began - start),
                 "dur": _microseconds(max(0.0, (record.ended or now) - began)),
                 "args": about,
+            }
+
+
+def _flows(numbered: Sequence[Numbered], start: float) -> Iterator[dict[str, Any]]:
+    """An arrow begins in the slice of the call that is needed, and ends in that of the one that needs it."""
+    rows = [(place, record) for place, lane in numbered for record in lane.records]
+    for n, (needed, needing) in enumerate(links([record for _, record in rows])):
+        for kind, row in (("s", needed), ("f", needing)):
+            (pid, tid), record = rows[row]
+            began = _microseconds((record.began or start) - start)
+            ended = _microseconds((record.ended or record.began or start) - start)
+            at = max(began, ended - 0.1) if kind == "s" else began
+            yield {
+                "ph": kind,
+                "name": "result",
+                "cat": "dependency",
+                "id": n,
+                "pid": pid,
+                "tid": tid,
+                "ts": at,
+                **({"bp": "e"} if kind == "f" else {}),
             }
 
 
@@ -103,17 +139,17 @@ def _running(drawn: Iterable[Lane], start: float) -> Iterator[dict[str, Any]]:
             yield {"ph": "C", "name": "running", "pid": 0, "ts": _microseconds(at - start), "args": {"calls": level}}
 
 
-def _numbered(drawn: Iterable[Lane]) -> Iterator[tuple[tuple[int, int], Lane]]:
+def _numbered(drawn: Iterable[Lane]) -> Iterator[Numbered]:
     """Each lane with a number for its process and one for its thread.
 
     Processes on two machines may have the same ID, and the format has no machines: then one of them gets another
     number.
     """
-    processes: dict[tuple[str | None, int | None, bool], int] = {}
+    processes: dict[tuple[str | None, int | None, bool, bool], int] = {}
     others = count(LARGEST_PID + 1)
     taken = set()
     for tid, lane in enumerate(drawn, start=1):
-        key = (lane.host, lane.pid, lane.known)
+        key = (lane.host, lane.pid, lane.known, lane.is_device)
         if key not in processes:
             number = next(others) if lane.pid is None or lane.pid in taken else lane.pid
             taken.add(number)

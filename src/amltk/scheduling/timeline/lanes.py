@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections import defaultdict
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +25,7 @@ class Lane(NamedTuple):
         pid: The process; None if unknown.
         known: Whether it is a single worker. Otherwise the lane only serves to show overlapping calls.
         records: The calls computed there, in order of time.
+        is_device: Whether it shows which calls had a device, and not what a worker has computed.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Lane(NamedTuple):
     pid: int | None
     known: bool
     records: list[Record]
+    is_device: bool = False
 
 
 def lanes(records: Iterable[Record]) -> list[Lane]:
@@ -50,6 +53,28 @@ def lanes(records: Iterable[Record]) -> list[Lane]:
     names = worker_names(order)
     known = [Lane(names[worker], worker[0], worker[1], True, workers[worker]) for worker in order]
     return known + [Lane(f"any worker, {n}", None, None, False, lane) for n, lane in enumerate(apart(unknown), start=1)]
+
+
+def device_lanes(records: Iterable[Record]) -> list[Lane]:
+    """Which call had which device, and when: a lane for each; several where calls share it, as many as overlap."""
+    devices: dict[tuple[str, str | None], list[Record]] = defaultdict(list)
+    for record in records:
+        if record.began is not None:
+            for device in record.devices:
+                devices[device, record.host].append(record)
+    hosts = {host for _, host in devices}
+    found = []
+    for device, host in sorted(devices, key=lambda one: (one[1] or "", _natural(one[0]))):
+        name = f"{host or '?'}, {device}" if len(hosts) > 1 else device
+        shares = apart(devices[device, host])
+        names = (name if n == 1 else f"{name}, share {n}" for n in count(1))
+        found += [Lane(label, host, None, True, share, True) for label, share in zip(names, shares, strict=False)]
+    return found
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """`gpu 10` after `gpu 9`."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def worker_names(workers: Sequence[Worker]) -> dict[Worker, str]:

@@ -10,7 +10,8 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from amltk.scheduling.timeline.lanes import lanes
+from amltk.scheduling.timeline.lanes import device_lanes, lanes
+from amltk.scheduling.timeline.links import links
 from amltk.scheduling.timeline.record import OUTCOMES
 from amltk.scheduling.timeline.summary import Total, span, totals, utilisation
 
@@ -49,7 +50,7 @@ def page(records: Sequence[Record], *, title: str, dropped: int) -> str:
 def frame(records: Sequence[Record], *, title: str, dropped: int) -> str:
     """The page as an element of another one, such as a notebook: in a frame whose script is isolated."""
     functions = min(len({record.function for record in records}), MOST_FUNCTIONS)
-    height = BESIDE + min(LANE * len(lanes(records)), MOST_FOR_LANES) + FUNCTION * functions
+    height = BESIDE + min(LANE * len([*lanes(records), *device_lanes(records)]), MOST_FOR_LANES) + FUNCTION * functions
     source = html.escape(page(records, title=title, dropped=dropped))
     style = f"display:block;width:100%;height:{height}px;border:0"
     return f'<iframe title="{html.escape(title)}" sandbox="allow-scripts" style="{style}" srcdoc="{source}"></iframe>'
@@ -69,6 +70,8 @@ def _embedded(data: dict[str, Any]) -> str:
 def _data(records: Sequence[Record], dropped: int) -> dict[str, Any]:
     """The data that the script draws. Times are whole microseconds since the first one; calls are stored in columns."""
     drawn = lanes(records)
+    every = [*drawn, *device_lanes(records)]
+    computed = [record for lane in drawn for record in lane.records]
     start, end = span(records)
     everything, *functions = totals(records)
     return {
@@ -79,8 +82,13 @@ def _data(records: Sequence[Record], dropped: int) -> dict[str, Any]:
         "outcomes": OUTCOMES,
         "total": _counted(everything),
         "functions": [_counted(function) for function in functions],
-        "lanes": [{"name": lane.name, "known": lane.known, "size": len(lane.records)} for lane in drawn],
-        "rows": _rows(drawn, [function.function for function in functions], start, end),
+        "lanes": [
+            {"name": lane.name, "known": lane.known, "size": len(lane.records), "device": lane.is_device}
+            for lane in every
+        ],
+        "devices": len({(record.host, device) for record in computed for device in record.devices}),
+        "links": [number for pair in links(computed) for number in pair],
+        "rows": _rows(every, [function.function for function in functions], start, end),
     }
 
 
@@ -108,6 +116,7 @@ def _rows(drawn: Sequence[Lane], functions: Sequence[str], start: float, end: fl
         # Few rows have an error, and fewer a further attempt: stored by row number.
         "error": {n: row.error for n, row in enumerate(rows) if row.error},
         "attempt": {n: row.attempt for n, row in enumerate(rows) if row.attempt > 1},
+        "devices": {n: ", ".join(row.devices) for n, row in enumerate(rows) if row.devices},
     }
 
 

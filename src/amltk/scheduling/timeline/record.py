@@ -41,6 +41,10 @@ class Record(NamedTuple):
         thread: The thread that computed it; None if unknown, or if workers have only one.
         by_worker: Whether the worker reported the times. Otherwise they are what this program saw: from the submission
             to the end.
+        call: The number of the call, by which records refer to one another; attempts of one call have the same.
+        needs: The numbers of the calls whose results were among its arguments.
+        devices: What it was granted of resources that are given as lists, and the GPUs that its worker has lent to it:
+            their names with their ids, such as `gpu 0`.
     """
 
     function: str
@@ -55,6 +59,9 @@ class Record(NamedTuple):
     pid: int | None
     thread: str | None
     by_worker: bool
+    call: int = 0
+    needs: tuple[int, ...] = ()
+    devices: tuple[str, ...] = ()
 
 
 class _Brief(reprlib.Repr):

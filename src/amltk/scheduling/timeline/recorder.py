@@ -35,12 +35,13 @@ SHOWN_IN_NOTEBOOK = 20_000
 class _Open:
     """A call that has not ended."""
 
-    __slots__ = ("arguments", "function", "reviewed", "submitted")
+    __slots__ = ("arguments", "function", "needs", "reviewed", "submitted")
 
-    def __init__(self, function: str, arguments: str, submitted: float) -> None:
+    def __init__(self, function: str, arguments: str, submitted: float, needs: tuple[int, ...]) -> None:
         self.function: str = function
         self.arguments: str = arguments
         self.submitted: float = submitted
+        self.needs: tuple[int, ...] = needs
         self.reviewed: Record | None = None  # its last attempt; its outcome depends on whether another follows
 
 
@@ -209,7 +210,8 @@ class Timeline:
             return
         task = future.task
         name = callback_name(future.function) if task is None else task.name
-        self._open[future] = _Open(name, arguments_of(args, kwargs), _clock.now())
+        needs = tuple(other.number for other in future.dependencies) if future.is_dependent else ()
+        self._open[future] = _Open(name, arguments_of(args, kwargs), _clock.now(), needs)
         if call is not None:
             call.on_outcome(partial(self._reviewed, future))
 
@@ -271,13 +273,17 @@ def _record(
     if where is not None and where.began is not None:
         submitted = min(submitted, where.began)  # a worker may be faster than who notes the submission
     about = (call.function, call.arguments, outcome, error, attempt, submitted)
+    granted = () if future.call is None else future.call.devices
+    links: dict[str, Any] = {"call": future.number, "needs": call.needs, "devices": granted}
     if where is None:
         # It is unknown whether a cancelled call had begun.
         began = None if outcome in {"cancelled", "pending"} else call.submitted
-        return Record(*about, began, None if began is None else ended, None, None, None, by_worker=False)
+        return Record(*about, began, None if began is None else ended, None, None, None, by_worker=False, **links)
     if where.began is None:
-        return Record(*about, None, None, where.host, where.pid, where.thread, by_worker=True)
+        return Record(*about, None, None, where.host, where.pid, where.thread, by_worker=True, **links)
+    if where.devices:
+        links["devices"] = (*granted, *where.devices)
     ended = where.ended or ended
     if ended is not None:
         ended = max(ended, where.began)  # where a worker was lost, this is the program's word against the worker's
-    return Record(*about, where.began, ended, where.host, where.pid, where.thread, by_worker=True)
+    return Record(*about, where.began, ended, where.host, where.pid, where.thread, by_worker=True, **links)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from amltk._notes import safe_repr
 from amltk.scheduling._admission.amounts import UNIT, amount_of
 from amltk.scheduling._admission.choice import Choice
+from amltk.scheduling._admission.cluster import Cluster, ClusterPool
 from amltk.scheduling._admission.demand import has_ids
-from amltk.scheduling._admission.devices import variables_for
 from amltk.scheduling._admission.pools import GPU
 from amltk.scheduling._admission.shapes import Waiting
 from amltk.scheduling.call import next_number
@@ -89,7 +89,12 @@ class Admission:
         self._pending_calls = context.pending_calls
         self._end_requests = end_requests
         self._pools: Pools = context.pools
-        self._pools.begin_run(self._note_return)
+        self._cluster: Cluster | None = None
+        if self._backend.capabilities.places_calls:
+            executor: Any = self._backend.executor
+            self._cluster = Cluster(executor, counts=not self._backend.capabilities.holds_calls)
+            executor.on_change = self._note_return
+        self._pools.begin_run(self._note_return, self._cluster)
         self._choice = Choice(self._pools, context.time_left)
         self._is_due = False
 
@@ -129,7 +134,7 @@ class Admission:
         key = (-_priority(future), next_number() if call is None else call.number)
         needs_time = 0.0 if demand is None else demand.needs_time
         self._pools.collect()
-        if self._choice.add(waiting, (*needs, *self._worker()), needs_time, key) and self._may_begin():
+        if self._choice.add(waiting, self._waited_for(needs), needs_time, key) and self._may_begin():
             for other in self._choice.next_ones():
                 if other is not waiting:
                     self._launch(other)
@@ -138,6 +143,12 @@ class Admission:
         if needs_time or self._pools.returned:  # another thread may have given something back meanwhile
             self._go_on_soon()
         return StandIn(waiting, self._withdraw)
+
+    def _waited_for(self, needs: Needs) -> Needs:
+        """What a call waits for here; where the executor has calls wait for what its workers have, not for that."""
+        if self._cluster is not None and not self._cluster.counts:
+            return tuple(need for need in needs if not isinstance(need[0], ClusterPool))
+        return (*needs, *self._worker())
 
     def _worker(self) -> Needs:
         """A worker, where their number is known and does not change."""
@@ -174,6 +185,8 @@ class Admission:
     def go_on(self) -> None:
         """Have computed what can be computed now."""
         self._is_due = False
+        if self._cluster is not None:
+            self._cluster.refresh()
         if self._may_begin():
             for waiting in self._choice.next_ones():
                 self._launch(waiting)
@@ -231,7 +244,12 @@ class Admission:
                 work = self._backend.submit_call(call)
             else:
                 allowance = _allowance(grant, needs, call.demand, call.limits)
-                work = self._backend.submit_allowed(allowance, call.function, call.args, call.kwargs)
+                call.devices = self._devices(grant)
+                if self._cluster is None:
+                    work = self._backend.submit_allowed(allowance, call.function, call.args, call.kwargs)
+                else:
+                    wanted = {pool.name: units for pool, units in needs if pool.name in self._cluster.pools}
+                    work = self._backend.submit_placed(allowance, wanted, call.function, call.args, call.kwargs)
             if not hasattr(work, "add_done_callback"):
                 executor = safe_repr(self._backend.executor)
                 raise TypeError(f"{executor} returned {safe_repr(work)} from submit(): it must return a future")
@@ -240,6 +258,11 @@ class Admission:
             grant.give_back()
             raise
         return work
+
+    def _devices(self, grant: Grant) -> tuple[str, ...]:
+        """Which things it has; those of workers that declare them are known there only."""
+        declared: Any = () if self._cluster is None else self._cluster.pools
+        return tuple(f"{pool.name} {one}" for pool, _, ids in grant.taken if pool.name not in declared for one in ids)
 
     # ------------------------------------------------------------------ from any thread
 
@@ -278,8 +301,7 @@ def _allowance(grant: Grant, needs: Needs, demand: Demand, limits: CallLimits | 
         if pool.name == CPU and units:
             threads = max(1, units // UNIT)
         elif pool.name == GPU:
-            ids = told[GPU]
-            binding = Binding(tuple(sorted(variables_for(ids).items())), ids, 0 < units < UNIT)
+            binding = Binding.to(told[GPU], units) if has_ids(pool) else None
         elif pool.name == MEMORY and demand.enforces_memory:
             limits = _within(limits, units)
     return Allowance(told, threads, binding, limits)

@@ -174,6 +174,10 @@ class Submissions:
         """Whether a call has begun, as far as the executor knows. From any thread."""
         return self._backend.is_running(work)
 
+    def why_waiting(self, work: Work[Any]) -> str | None:
+        """Why a call that the executor has does not run, if the executor says so. From any thread."""
+        return self._backend.why_waiting(work)
+
     @shielded
     def prioritize(self, future: Future[Any], priority: float) -> bool:
         """Carry out `Future.set_priority`."""

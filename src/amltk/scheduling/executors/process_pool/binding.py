@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
+
+from amltk.scheduling._admission.amounts import UNIT
+from amltk.scheduling._admission.devices import variables_for
 
 
 class Binding(NamedTuple):
@@ -17,6 +20,11 @@ class Binding(NamedTuple):
     variables: tuple[tuple[str, str], ...]
     devices: tuple[str, ...]
     is_shared: bool
+
+    @classmethod
+    def to(cls, devices: tuple[str, ...], units: int) -> Self:
+        """The binding of a call that was granted so many units of these devices."""
+        return cls(tuple(sorted(variables_for(devices).items())), devices, 0 < units < UNIT)
 
     def excludes(self, other: Binding) -> bool:
         """Whether a call with this binding must not run while a worker with the other one exists."""

@@ -12,44 +12,75 @@ import pickle
 import threading
 from abc import ABC, abstractmethod
 from concurrent.futures import Executor, Future, InvalidStateError
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from amltk import _clock
 from amltk._compat import CANCELLED, PENDING, RUNNING, is_owned
 from amltk._notes import add_note
 from amltk.exceptions import WorkerLostError
+from amltk.scheduling._admission.amounts import amount_text
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors._transfer.failure import Failure, describe, note_result, restore
 from amltk.scheduling.executors._transfer.unpicklable import explain_call, explain_result
-from amltk.scheduling.executors.execution_info import ExecutionInfo
+from amltk.scheduling.executors.execution_info import ExecutionInfo, lent_devices
 from amltk.scheduling.executors.light_future import LightFuture
-from amltk.scheduling.executors.remote.pickling import dumps, make_pickler, pickle_part
+from amltk.scheduling.executors.remote.pickling import dumps, make_pickler, pickle_part, resolving
+from amltk.scheduling.executors.remote_result import Left, RemoteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from amltk.scheduling.executors.process_pool.binding import Binding
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+NOTHING: Mapping[str, int] = MappingProxyType({})
+
 
 def compute(payload: bytes) -> bytes:
     """Compute the call in a parcel, in a worker. Never raises: the function's exception is part of the outcome."""
+    return compute_leaving(payload, (), leaves=False)[0]
+
+
+def compute_leaving(
+    payload: bytes, values: Sequence[bytes | None], *, leaves: bool = True
+) -> tuple[bytes, bytes | None]:
+    """The same where results may stay.
+
+    Args:
+        payload: The parcel.
+        values: The pickles of the results that stand for references among the arguments; None for one that is lost.
+        leaves: Whether the library can leave a result here.
+
+    Returns:
+        The outcome, and the pickle of the result if it stays; else None.
+    """
     here = ExecutionInfo().begin()
+    lent_devices.set(())
     try:
-        fn, args, kwargs = pickle.loads(payload)
+        with resolving(values):
+            fn, args, kwargs = pickle.loads(payload)
         result = fn(*args, **kwargs)
         del fn, args, kwargs
     except BaseException as error:  # noqa: BLE001 - it is sent back
         here.end()
-        return _pickle_failure(error, here)
+        return _pickle_failure(error, here), None
     here.end()
+    stays = leaves and isinstance(result, RemoteResult)
     try:
-        outcome = dumps((result, None, here.as_tuple()))
+        if not stays:
+            return dumps((result, None, here.as_tuple())), None
+        result = result.fetch()
+        left = dumps(result)
+        return dumps((Left(len(left)), None, here.as_tuple())), left
     except BaseException as raised:  # noqa: BLE001 - it is sent back
         unsent = explain_result(raised, result, make_pickler)
         note_result(unsent, result)
-        return _pickle_failure(unsent, here)
-    return outcome
+        return _pickle_failure(unsent, here), None
 
 
 def _pickle_failure(error: BaseException, here: ExecutionInfo) -> bytes:
@@ -62,6 +93,8 @@ class RemoteFuture(LightFuture[Any]):
     Attributes:
         name: The name of the function, for messages.
         handle: The library's handle of the call; None before it has one.
+        references: The handles of the results that it needs and that stay on workers.
+        wanted: How many units it takes of what workers declare, by name.
         place: A description of the worker that has begun it; empty if unknown.
         execution_info: Where and when it was computed; None until known.
     """
@@ -71,6 +104,8 @@ class RemoteFuture(LightFuture[Any]):
         self._owner = owner
         self.name: str = name
         self.handle: Any = None
+        self.references: list[Any] = []
+        self.wanted: Mapping[str, int] = NOTHING
         self.place: str = ""
         self.execution_info: ExecutionInfo | None = None
         self._submitted = _clock.now()
@@ -158,14 +193,18 @@ class RemoteExecutor(Executor, ABC):
         Raises:
             RuntimeError: The executor was shut down.
         """
-        call = RemoteFuture(self, callback_name(fn))
+        return self._take(RemoteFuture(self, callback_name(fn)), fn, args, kwargs)
+
+    def _take(
+        self, call: RemoteFuture, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> RemoteFuture:
         with self._changed:
             if self._shut_down:
                 raise RuntimeError(f"this {type(self).__name__} was shut down; create a new one")
             self._pending.add(call)
         try:
             try:
-                payload = dumps((fn, args, kwargs))
+                payload = dumps((fn, args, kwargs), call.references)
             except Exception as raised:  # noqa: BLE001 - this is the outcome of the call
                 error = explain_call(raised, fn, args, kwargs, make_pickler)
                 add_note(error, f"raised while pickling a call of {call.name} to send it to a worker")
@@ -217,10 +256,22 @@ class RemoteExecutor(Executor, ABC):
 
     # ------------------------------------------------------------------ outcomes of calls
 
-    def end(self, call: RemoteFuture, outcome: bytes | None = None, error: BaseException | None = None) -> None:
-        """Set the outcome of a call, or just remove it from the pending ones. Only the first outcome counts."""
+    def end(
+        self, call: RemoteFuture, outcome: bytes | None = None, error: BaseException | None = None, left: Any = None
+    ) -> None:
+        """Set the outcome of a call, or just remove it from the pending ones. Only the first outcome counts.
+
+        Args:
+            call: The call.
+            outcome: What its worker has sent.
+            error: Why there is nothing of that.
+            left: The library's handle of the result, if that has stayed on its worker.
+        """
+        call.references = []  # lets the library free them
         if outcome is not None and not call.done():
             result, error = _read(outcome, call)
+            if isinstance(result, Left):
+                result = RemoteResult.elsewhere(result.size, left, partial(self._fetch_left, call.name, left))
             call.conclude(result, error)
         elif error is not None:
             call.conclude(None, error)
@@ -228,6 +279,20 @@ class RemoteExecutor(Executor, ABC):
             self._pending.discard(call)
             if not self._pending:
                 self._changed.notify_all()
+
+    def _fetch_left(self, name: str, left: Any) -> Any:
+        """Bring a result here that has stayed on its worker."""
+        try:
+            value = self.bring(left)
+        except Exception as error:
+            raise WorkerLostError(f"the result of {name} has stayed on its worker, and is lost: {error}") from error
+        if value is None:
+            raise WorkerLostError(f"the result of {name} has stayed on its worker, and is lost with it")
+        return pickle.loads(value)
+
+    def bring(self, left: Any) -> bytes | None:
+        """The pickle of a result that has stayed on its worker; None if it is lost."""
+        raise NotImplementedError(f"results do not stay on the workers of {self!r}, which cannot send {left!r}")
 
     def lost(self, call: RemoteFuture, how: str) -> WorkerLostError:
         """The error of a call that was lost with its worker."""
@@ -253,3 +318,56 @@ def _read(outcome: bytes, call: RemoteFuture) -> tuple[Any, BaseException | None
         at = call.place or "a worker"
         return None, restore(failure, f"raised on {at} by a call of {call.name}")
     return result, None
+
+
+class PlacingExecutor(RemoteExecutor):
+    """One whose workers declare what they have, and that sends a call to one that has what it asks for.
+
+    Attributes:
+        place: What its workers belong to, for messages, such as `the Dask cluster`.
+        remedy: How to give a worker of it more, for messages.
+        is_open: Whether workers of other kinds may come, because the cluster starts them for calls that wait.
+        on_change: Called when what they declare has changed, on any thread.
+    """
+
+    place: str
+    remedy: str
+    is_open: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_change: Callable[[], object] = _ignore
+
+    @abstractmethod
+    def declared(self) -> tuple[Mapping[str, int], ...]:
+        """For each worker how many units it has, by names in lower case; the same tuple until that changes."""
+
+    def present(self) -> tuple[Mapping[str, int], ...]:
+        """The same of those that are there now, where others are expected."""
+        return self.declared()
+
+    @staticmethod
+    @abstractmethod
+    def lend(units: int) -> AbstractContextManager[tuple[tuple[str, ...], Binding | None]]:
+        """Lend GPUs to a call, in the worker: their ids, and the binding of a process that may use no others.
+
+        There is no binding where the worker itself is such a process.
+        """
+
+    def submit_placed(self, wanted: Mapping[str, int], fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Submit a call that goes to a worker with so many units free of what workers declare."""
+        call = RemoteFuture(self, callback_name(fn))
+        call.wanted = wanted
+        return self._take(call, fn, args, kwargs)
+
+    def why_waiting(self, call: RemoteFuture) -> str | None:
+        """Why a call has not begun, in words; None if nothing particular is known. From any thread."""
+        workers = self.present()
+        for name, units in call.wanted.items():
+            if not any(worker.get(name, 0) >= units for worker in workers):
+                return f"waits for a worker of {self.place} that has {amount_text(units)} of {name}; now there is none"
+        return None
+
+
+def _ignore() -> None:
+    """While no run has to know."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+import pickle
 import sys
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
+from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors._transfer.descriptors import RULES, know_connections, refuse
 from amltk.scheduling.executors._transfer.exception_parts import Refers, dump_part
 from amltk.scheduling.executors.process_pool._pickling.reducers import REDUCERS
+from amltk.scheduling.executors.remote_result import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from pickle import PickleBuffer
     from pickle import Pickler as CloudPickler  # cloudpickle's has no type hints
 
@@ -34,6 +39,46 @@ class _Pickler(CloudPickler):
         return super().reducer_override(obj) if rule is None else rule(obj, refuse)
 
 
+class _CallPickler(_Pickler):
+    """Puts numbers in place of references to results that stay on workers.
+
+    Args:
+        file: Receives the pickle.
+        references: Receives the handles of the results.
+    """
+
+    def __init__(self, file: io.BytesIO, references: list[Any]) -> None:
+        super().__init__(file, protocol=5)
+        self._references = references
+
+    def reducer_override(self, obj: Any) -> Any:
+        """As in the base class."""
+        if type(obj) is not Reference:
+            return super().reducer_override(obj)
+        self._references.append(obj.handle)
+        return _resolve, (len(self._references) - 1,)
+
+
+_values: ContextVar[Sequence[bytes | None]] = ContextVar("amltk_values", default=())
+
+
+@contextmanager
+def resolving(values: Sequence[bytes | None]) -> Iterator[None]:
+    """In a worker: what is unpickled meanwhile has these results in place of references."""
+    token = _values.set(values)
+    try:
+        yield
+    finally:
+        _values.reset(token)
+
+
+def _resolve(number: int) -> Any:
+    value = _values.get()[number]
+    if value is None:
+        raise WorkerLostError("a result that this call needs had stayed on its worker, and is lost with it")
+    return pickle.loads(value)
+
+
 class _PartPickler(Refers, _Pickler):
     """Pickles the parts of an exception."""
 
@@ -43,10 +88,15 @@ def make_pickler(file: io.BytesIO) -> CloudPickler:
     return _Pickler(file, protocol=5)
 
 
-def dumps(obj: Any) -> bytes:
-    """Pickle a call or an outcome."""
+def dumps(obj: Any, references: list[Any] | None = None) -> bytes:
+    """Pickle a call or an outcome.
+
+    Args:
+        obj: The object.
+        references: Receives the handles of results that stay on workers and are in it; None if none may be.
+    """
     file = io.BytesIO()
-    make_pickler(file).dump(obj)
+    (make_pickler(file) if references is None else _CallPickler(file, references)).dump(obj)
     return file.getvalue()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,37 +14,73 @@ import ray
 from ray.exceptions import RayError, TaskCancelledError
 
 from amltk.exceptions import PoolBrokenError
+from amltk.scheduling._admission.amounts import amount_of, amount_text, units_of
+from amltk.scheduling._admission.pools import GPU
 from amltk.scheduling.executors._transfer.contents import Contents
-from amltk.scheduling.executors.remote.executor import RemoteExecutor, RemoteFuture, compute
+from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteFuture, compute_leaving
 from amltk.scheduling.executors.remote.signal_handlers import kept_handlers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Future
 
 LOOK_SECONDS = 2.0
 """How many seconds the size of the cluster is cached."""
 
+OPTIONS = {"cpu": "num_cpus", GPU: "num_gpus", "memory": "memory"}
+"""The options of Ray's tasks by the names of resources; all others are among its `resources`."""
 
-def make(task_options: Mapping[str, Any] | None = None, **init: Any) -> RayExecutor:
+INIT_OPTIONS = {"cpu": "num_cpus", GPU: "num_gpus", "memory": "_memory"}
+"""The same for `ray.init`."""
+
+
+def make(
+    task_options: Mapping[str, Any] | None = None, resources: Mapping[str, Any] | None = None, **init: Any
+) -> RayExecutor:
     """Create an executor over Ray.
 
     Args:
         task_options: The requirements of each call: `num_cpus`, `num_gpus`, `resources`, `runtime_env`, ...; see
-            `ray.remote`.
+            `ray.remote`. What a call asks for by `Resources` takes precedence.
+        resources: What a Ray that is started here has; None for what it finds out itself.
         **init: Arguments of `ray.init`, for a Ray that ends with the executor. Unless requested, it has no dashboard,
             and does not show workers' output or Ray's news. If the program has already initialised Ray, that one is
             used and stays, and no arguments are allowed.
 
     Raises:
-        ValueError: Ray was already initialised, with other arguments.
+        ValueError: Ray was already initialised, with other arguments; or something is given twice.
+        TypeError: An amount is no number.
     """
+    init |= _init_options(resources, init)
+    address = init.get("address") or os.environ.get("RAY_ADDRESS")
+    is_open = address not in {None, "local"} or (not _shared.is_used and ray.is_initialized())
     release = _shared.acquire(init)
     try:
-        return RayExecutor(task_options or {}, release)
+        return RayExecutor(task_options or {}, release, is_open=is_open)
     except BaseException:
         release()
         raise
+
+
+def _init_options(resources: Mapping[str, Any] | None, init: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `ray.init` that declare these resources."""
+    options: dict[str, Any] = {}
+    others: dict[str, float] = {}
+    for name, value in (resources or {}).items():
+        if name == GPU and value == "auto":
+            continue  # Ray finds them itself
+        given = f"resources[{name!r}]"
+        if isinstance(value, list | tuple):
+            raise TypeError(f"{given}={value!r}: must be an amount: Ray itself says which ones a call has")
+        amount = amount_of(units_of(given, value))
+        option = INIT_OPTIONS.get(name)
+        if option is None:
+            others[name] = amount
+        elif option in init:
+            raise ValueError(f"{given}={value!r}: {option}={init[option]!r} is given as well")
+        else:
+            options[option] = amount
+    return options | ({"resources": others} if others else {})
 
 
 class _Shared:
@@ -52,6 +90,11 @@ class _Shared:
         self._lock = threading.Lock()
         self._users = 0
         self._init: dict[str, Any] = {}
+
+    @property
+    def is_used(self) -> bool:
+        """Whether an executor uses a Ray that one of them has initialised."""
+        return self._users > 0
 
     def acquire(self, init: dict[str, Any]) -> Callable[[], None]:
         """Initialise Ray if necessary; returns a function to call when it is no longer needed.
@@ -122,7 +165,13 @@ def _in_store(reference: bytes) -> InStore:
     return InStore(ray.cloudpickle.loads(reference))
 
 
-class RayExecutor(RemoteExecutor):
+@contextmanager
+def lend(units: int) -> Iterator[tuple[tuple[str, ...], None]]:  # noqa: ARG001 - Ray knows
+    """The GPUs that Ray has given to the call that is computed here; its process sees no others."""
+    yield tuple(map(str, ray.get_gpu_ids())), None
+
+
+class RayExecutor(PlacingExecutor):
     """Computes in Ray tasks. Each call is computed once; cancelling it ends its worker, running or not.
 
     `running()` of a future is False until it has ended: Ray does not report when a task begins.
@@ -130,37 +179,97 @@ class RayExecutor(RemoteExecutor):
     Args:
         task_options: The options of `ray.remote`.
         release: Called at the end.
+        is_open: Whether nodes may come that have what none has now: it is not known of a cluster of others.
     """
 
-    def __init__(self, task_options: Mapping[str, Any], release: Callable[[], None]) -> None:
+    place = "the Ray cluster"
+    remedy = "start Ray with more, such as resources={'gpu': 2} of a Ray that is started here"
+    lend = staticmethod(lend)
+
+    def __init__(self, task_options: Mapping[str, Any], release: Callable[[], None], *, is_open: bool) -> None:
         super().__init__()
         self._release = release
+        self.is_open = is_open
+        self._options = dict(task_options)
         # Only the user may repeat a call that was lost with its worker, so Ray must not.
-        self._task = ray.remote(**{"max_retries": 0, **task_options})(compute)
-        self._named: dict[str, Any] = {}
+        self._task = ray.remote(**{"max_retries": 0, **task_options})(_compute)
+        self._named: dict[Any, Any] = {}
         self._needs = {"CPU": float(task_options.get("num_cpus", 1)), "GPU": float(task_options.get("num_gpus", 0))}
+        self._declared: tuple[Mapping[str, int], ...] = ()
+        self._names: dict[str, str] = {}  # as Ray spells them, by those in lower case
         self._n_workers = 0
         self._look_again_at = 0.0
 
     @property
     def n_workers(self) -> int:
         """For how many calls the cluster has CPUs and GPUs now; 0 if unknown. The value is cached for a while."""
-        if time.monotonic() >= self._look_again_at and ray.is_initialized():
-            there_are = ray.cluster_resources()
-            self._n_workers = min((int(there_are.get(kind, 0) / n) for kind, n in self._needs.items() if n), default=0)
-            self._look_again_at = time.monotonic() + LOOK_SECONDS
+        self._look()
         return self._n_workers
 
+    def declared(self) -> tuple[Mapping[str, int], ...]:
+        """What the nodes of the cluster have. The value is cached for a while."""
+        self._look()
+        return self._declared
+
+    def _look(self) -> None:
+        if time.monotonic() < self._look_again_at or not ray.is_initialized():
+            return
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        counts = [
+            min((int(node.get(kind, 0) / n) for kind, n in self._needs.items() if n), default=0) for node in nodes
+        ]
+        self._n_workers = sum(counts)
+        self._names = {name.lower(): name for node in nodes for name in node if _is_for_calls(name)}
+        declared = tuple(
+            {name.lower(): units_of(name, amount) for name, amount in node.items() if _is_for_calls(name)}
+            for node in nodes
+        )
+        if declared != self._declared:  # else it stays the same object
+            self._declared = declared
+        self._look_again_at = time.monotonic() + LOOK_SECONDS
+
     def _send(self, call: RemoteFuture, payload: bytes) -> None:
-        task = self._named.get(call.name)
+        key = (call.name, *call.wanted.items())
+        task = self._named.get(key)
         if task is None:
-            task = self._named[call.name] = self._task.options(name=call.name)  # the name in Ray's own tools
-        call.handle = reference = task.remote(payload)
+            # The name is for Ray's own tools.
+            task = self._named[key] = self._task.options(name=call.name, **self._options_for(call.wanted))
+        call.handle = reference = task.remote(payload, *call.references)
         reference.future().add_done_callback(partial(self._arrived, call))
 
     def put_shared(self, contents: memoryview) -> InStore:
         """Put the contents of a shared object into Ray's store."""
         return InStore(ray.put(Contents(contents)))
+
+    def _options_for(self, wanted: Mapping[str, int]) -> dict[str, Any]:
+        """The options of a task that asks for this."""
+        options: dict[str, Any] = {}
+        others = dict(self._options.get("resources") or {})
+        for name, units in wanted.items():
+            if name in OPTIONS:
+                options[OPTIONS[name]] = amount_of(units)
+            else:
+                others[self._names.get(name, name)] = amount_of(units)
+        return options | ({"resources": others} if others else {})
+
+    def why_waiting(self, call: RemoteFuture) -> str | None:
+        """What it asks for, and how much of that is free: Ray does not say whether it runs."""
+        lack = super().why_waiting(call)
+        if lack is not None or not call.wanted:
+            return lack
+        free = ray.available_resources() if ray.is_initialized() else {}
+        parts = []
+        for name, units in call.wanted.items():
+            left = units_of(name, free.get(self._names.get(name, name), 0))
+            parts.append(f"{name}: {amount_text(units)} wanted, {amount_text(left)} free")
+        return f"is with Ray, and runs, or waits there for {', '.join(parts)}"
+
+    def bring(self, left: Any) -> bytes:
+        """The pickle of a result that has stayed in the cluster."""
+        if not ray.is_initialized():
+            raise PoolBrokenError("Ray was shut down")  # which `ray.get` would start anew
+        value: bytes = ray.get(left)
+        return value
 
     def withdraw(self, call: RemoteFuture) -> bool:
         """Withdraw a call; if it is running, its worker is killed."""
@@ -175,10 +284,14 @@ class RayExecutor(RemoteExecutor):
     def _close(self, *, wait: bool) -> None:  # noqa: ARG002 - there is nothing to wait for
         self._release()
 
-    def _arrived(self, call: RemoteFuture, outcome: Future[bytes]) -> None:
+    def _arrived(self, call: RemoteFuture, outcome: Future[Any]) -> None:
         """Take the outcome of a call, on a thread of Ray's."""
         try:
-            self.end(call, outcome.result())
+            told = outcome.result()
+            if isinstance(told, bytes):
+                self.end(call, told)
+            else:
+                self.end(call, told[0], left=told[1])
         except TaskCancelledError:
             call.cancel()
         except RayError as error:
@@ -191,3 +304,14 @@ class RayExecutor(RemoteExecutor):
             self.end(call, error=failure)
         finally:
             call.handle = None  # lets Ray free the outcome in its store
+
+
+def _compute(payload: bytes, *values: bytes) -> Any:
+    """Compute a call in a Ray worker: the outcome, and where its result is in Ray's store, if that stays there."""
+    outcome, left = compute_leaving(payload, values)
+    return outcome if left is None else (outcome, ray.put(left))
+
+
+def _is_for_calls(name: str) -> bool:
+    """Whether something that a node has is for calls to ask for, and no mark of that node or Ray's own."""
+    return ":" not in name and name.isidentifier() and name != "object_store_memory"

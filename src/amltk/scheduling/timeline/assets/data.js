@@ -6,7 +6,8 @@ const { outcomes, lanes, rows } = data;
 const began = Float64Array.from(rows.began);
 const ended = Float64Array.from(rows.ended);
 const outcomeOf = Uint8Array.from(rows.outcome);
-const size = began.length;
+const workers = lanes.filter((lane) => !lane.device); // the rows of devices, which follow, are the same calls again
+const size = workers.reduce((sum, lane) => sum + lane.size, 0);
 
 // If several outcomes share a pixel, the first in this list is shown: the one that must not be missed.
 const BY_URGENCY = ["failed", "retried", "cancelled", "running", "succeeded", "pending"].map((name) => outcomes.indexOf(name));
@@ -85,10 +86,19 @@ class Peaks {
 const durations = new Peaks(ended.map((end, row) => end - began[row]));
 const latest = new Peaks(ended);
 
-const begins = began.slice().sort();
-const ends = ended.slice().sort();
+const begins = began.slice(0, size).sort();
+const ends = ended.slice(0, size).sort();
 const sumOfBegins = sums(begins);
 const sumOfEnds = sums(ends);
+
+// linksOf.get(row): the pairs of rows, a call and one that needed its result, to which it belongs.
+const allLinks = [];
+const linksOf = new Map();
+for (let n = 0; n < data.links.length; n += 2) {
+  const link = data.links.slice(n, n + 2);
+  allLinks.push(link);
+  for (const row of link) linksOf.get(row)?.push(link) ?? linksOf.set(row, [link]);
+}
 
 /** How many microseconds all workers together have worked until a time. */
 function workUntil(time) {

@@ -5,6 +5,7 @@ const chart = find("chart");
 const scroller = find("lanes");
 const [overview, busy, bars] = ["overview", "busy", "bars"].map(find);
 const LANE = lanes.length > 40 ? 15 : lanes.length > 12 ? 20 : 26; // pixels
+const MOST_LINKS = 300; // so many arrows can be told apart; of more, only those of the selected call are drawn
 const SHORTEST = 20; // the fewest microseconds that can fill the window
 const MARGIN = Math.max(1, data.span * 0.008);
 const view = { from: -MARGIN, to: data.span + MARGIN };
@@ -87,7 +88,7 @@ function drawLoad(pen, top, height, from, to, left, right) {
   let before = workUntil(from);
   for (let pixel = left; pixel < right; pixel++) {
     const after = workUntil(from + (pixel + 1 - left) * perPixel);
-    const share = Math.min(1, (after - before) / perPixel / Math.max(1, lanes.length));
+    const share = Math.min(1, (after - before) / perPixel / Math.max(1, workers.length));
     if (share > 0) pen.fillRect(pixel, top + height * (1 - share), 1, height * share);
     before = after;
   }
@@ -115,10 +116,10 @@ function drawBusy() {
   const [top, height] = [12, 54];
   drawLoad(pen, top, height, view.from, view.to, gutter, width);
   pen.fillStyle = colours.soft;
-  const what = lanes.some((lane) => lane.known) ? "busy workers" : "pending calls";
+  const what = workers.some((lane) => lane.known) ? "busy workers" : "pending calls";
   write(pen, gutter > 130 ? what : what.split(" ")[0], 12, top + height / 2, gutter - 40);
   pen.textAlign = "right";
-  pen.fillText(number.format(lanes.length), gutter - 7, top + 3);
+  pen.fillText(number.format(workers.length), gutter - 7, top + 3);
   pen.fillText("0", gutter - 7, top + height - 3);
   pen.textAlign = "center";
   const step = tickStep(92);
@@ -237,10 +238,45 @@ function drawBars() {
     pen.fillStyle = colours.soft;
     write(pen, lanes[n].name, 12, top + (LANE - 5) / 2, gutter - 20);
   }
+  if (workers.length < lanes.length) {
+    pen.fillStyle = colours.soft;
+    pen.fillRect(0, Math.round(workers.length * LANE + 2 - scrolled), width, 1); // devices are below
+  }
+  drawLinks(pen, scrolled);
   if (selected >= 0) outline(pen, selected, scrolled);
   pen.fillStyle = colours.line;
   pen.fillRect(gutter - 1, 0, 1, height);
   return drawn;
+}
+
+/** An arrow from each call to those that needed its result. */
+function drawLinks(pen, scrolled) {
+  const mine = (linksOf.get(selected) || []).slice(0, MOST_LINKS);
+  const others = allLinks.length > MOST_LINKS ? [] : allLinks;
+  pen.save();
+  pen.beginPath();
+  pen.rect(gutter, 0, width - gutter, lanes.length * LANE);
+  pen.clip();
+  for (const link of others) if (!mine.includes(link)) arrow(pen, link, scrolled, colours.soft, 1);
+  for (const link of mine) arrow(pen, link, scrolled, colours.text, 2);
+  pen.restore();
+}
+
+function arrow(pen, [needed, needing], scrolled, colour, weight) {
+  const [left, right] = [x(ended[needed]), x(began[needing])];
+  if (Math.max(left, right) < gutter || Math.min(left, right) > width) return;
+  const [from, to] = [needed, needing].map((row) => laneOf(row) * LANE + 5 + (LANE - 5) / 2 - scrolled);
+  const bend = Math.max(12, Math.abs(right - left) / 2);
+  Object.assign(pen, { strokeStyle: colour, fillStyle: colour, lineWidth: weight });
+  pen.beginPath();
+  pen.moveTo(left, from);
+  pen.bezierCurveTo(left + bend, from, right - bend, to, right - 4, to);
+  pen.stroke();
+  pen.beginPath();
+  pen.moveTo(right, to);
+  pen.lineTo(right - 6, to - 3.5);
+  pen.lineTo(right - 6, to + 3.5);
+  pen.fill();
 }
 
 function outline(pen, row, scrolled) {

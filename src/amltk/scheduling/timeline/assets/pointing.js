@@ -57,6 +57,9 @@ function describe(row) {
   parts.push(element("div", lane.known ? `${took}, after ${duration(waited)} of waiting` : `${took}, waiting included`));
   const at = `${moment(began[row], 1000)} after the start`;
   parts.push(element("div", lane.known ? `${lane.name}, ${at}` : `unknown worker, ${at}`, { className: "soft" }));
+  if (rows.devices[row] && !lane.device) parts.push(element("div", `with ${rows.devices[row]}`, { className: "soft" }));
+  const needed = (linksOf.get(row) || []).filter((link) => link[1] === row).length;
+  if (needed) parts.push(element("div", `needed ${needed === 1 ? "the result of another" : `the results of ${number.format(needed)} others`}`, { className: "soft" }));
   const others = crowd(row) - 1;
   if (others > 0) parts.push(element("div", `and ${number.format(others)} more in this pixel: zoom in`, { className: "soft" }));
   tip.replaceChildren(...parts);
@@ -96,7 +99,7 @@ function follow() {
   }
 }
 
-const failures = Array.from(began.keys()).filter((row) => outcomes[outcomeOf[row]] === "failed");
+const failures = Array.from(began.keys()).filter((row) => row < size && outcomes[outcomeOf[row]] === "failed");
 failures.sort((one, other) => began[one] - began[other]);
 
 /** Show the next or previous failure, from the selected one or from the middle of the view. */

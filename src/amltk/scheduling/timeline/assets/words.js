@@ -37,14 +37,15 @@ const find = (id) => document.getElementById(id);
 function writeTotals() {
   const { total } = data;
   const failed = total.attempts[outcomes.indexOf("failed")];
-  const workers = lanes.filter((lane) => lane.known).length;
+  const known = workers.filter((lane) => lane.known).length;
   const facts = [
     ["calls", number.format(total.calls)],
     ["failed", number.format(failed)],
     ["elapsed", duration(data.span)],
     ["computed", duration(1e6 * total.seconds)],
-    ["workers", workers || "unknown"],
+    ["workers", known || "unknown"],
   ];
+  if (data.devices) facts.push(["devices", data.devices]);
   if (data.utilisation !== null) facts.push(["utilisation", percent(data.utilisation)]);
   for (const [name, value] of facts) {
     const pair = document.createElement("div");
@@ -59,7 +60,7 @@ function writeTotals() {
   if (drawn > size) notes.push(`${number.format(drawn - size)} ${begun} and are not drawn.`);
   if (data.dropped) notes.push(`${number.format(data.dropped)} earlier ones were not kept.`);
   if (lanes.some((lane) => !lane.known)) {
-    const whose = workers ? "For some calls the worker is unknown" : "The executor does not report its workers";
+    const whose = known ? "For some calls the worker is unknown" : "The executor does not report its workers";
     notes.push(`${whose}: bars go from the submission to the end, waiting included.`);
   }
   find("notes").textContent = notes.join(" ");

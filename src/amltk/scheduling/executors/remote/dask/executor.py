@@ -14,15 +14,17 @@ from distributed.deploy.cluster import Cluster
 from amltk import _clock
 from amltk._cpus import usable_cpus
 from amltk.exceptions import PoolBrokenError
+from amltk.scheduling._admission.amounts import amount_of, units_of
 from amltk.scheduling.executors.execution_info import ExecutionInfo
+from amltk.scheduling.executors.remote.dask.devices import lend
 from amltk.scheduling.executors.remote.dask.replacer import keep_workers
 from amltk.scheduling.executors.remote.dask.scattered import Scattered
 from amltk.scheduling.executors.remote.dask.tracker import Tracker, begin_and_compute
-from amltk.scheduling.executors.remote.executor import RemoteExecutor, RemoteFuture
+from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteExecutor, RemoteFuture
 from amltk.scheduling.executors.termination import kill_trees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from distributed.deploy.spec import SpecCluster
 
@@ -67,7 +69,7 @@ def make(client: Client | Cluster | str | None = None, **options: Any) -> Remote
     raise TypeError(f"client={client!r}: must be a distributed.Client, a cluster, an address, or None")
 
 
-class DaskExecutor(RemoteExecutor):
+class DaskExecutor(PlacingExecutor):
     """Computes on the workers of a Dask cluster that it does not own.
 
     A call that a worker has begun cannot be cancelled: Dask cannot end it. A call whose worker is lost fails with
@@ -78,6 +80,10 @@ class DaskExecutor(RemoteExecutor):
         close: Called at the end.
     """
 
+    place = "the Dask cluster"
+    remedy = 'start workers with dask worker --resources, such as "gpu=1", or give the scheduler resources= of its own'
+    lend = staticmethod(lend)
+
     def __init__(self, client: Client, close: Callable[[], Any]) -> None:
         super().__init__()
         self._client = client
@@ -85,20 +91,60 @@ class DaskExecutor(RemoteExecutor):
         self._topic = f"amltk-{uuid.uuid4().hex}"
         self._calls: dict[str, RemoteFuture] = {}
         self._running: dict[RemoteFuture, None] = {}
+        self._left: dict[RemoteFuture, bytes] = {}  # the outcomes of those whose results stay on their workers
+        self._declared: tuple[Mapping[str, int], ...] | None = None  # not asked for
+        self._names: dict[str, str] = {}  # as workers spell them, by those in lower case
         self._client.register_plugin(Tracker())
         self._client.subscribe_topic(self._topic, self._hear)
 
     def _send(self, call: RemoteFuture, payload: bytes) -> None:
         key = f"{call.name.replace('-', '_')}-{uuid.uuid4().hex}"  # Dask groups calls by what precedes the last dash
         self._calls[key] = call
+        resources = {self._names.get(name, name): amount_of(units) for name, units in call.wanted.items() if units}
         with config.set({"distributed.admin.large-graph-warning-threshold": SILENT}):
             # pure=False and a unique key: equal calls are not merged. retries=0: nothing is repeated.
-            future = self._client.submit(begin_and_compute, key, self._topic, payload, key=key, pure=False, retries=0)
+            future = self._client.submit(
+                begin_and_compute,
+                key,
+                self._topic,
+                payload,
+                call.references,
+                key=key,
+                pure=False,
+                retries=0,
+                resources=resources,
+            )
         call.handle = future
         if call.done():  # cancelled by another thread meanwhile
             self.end(call)
             return
         future.add_done_callback(lambda future: self._arrived(call, future))
+
+    def declared(self) -> tuple[Mapping[str, int], ...]:
+        """What the workers of the cluster declare. The first time this asks the cluster, and waits for its answer."""
+        if self._declared is None:
+            try:
+                told: Any = self._client.sync(self._ask_declared)
+            except OSError:  # the connection is lost, which ends the calls there, and the run
+                return ()
+            self._note_declared(told)
+        return self._declared or ()
+
+    async def _ask_declared(self) -> list[dict[str, float]]:
+        scheduler: Any = self._client.scheduler
+        told: list[dict[str, float]] = await scheduler.amltk_declared(topic=self._topic)
+        return told
+
+    def _note_declared(self, told: list[dict[str, float]]) -> None:
+        self._names = {name.lower(): name for worker in told for name in worker}
+        self._declared = tuple(
+            {name.lower(): units_of(name, amount) for name, amount in worker.items()} for worker in told
+        )
+
+    async def _look_again(self) -> None:
+        with contextlib.suppress(OSError):  # the connection may be lost, which is found out elsewhere
+            self._note_declared(await self._ask_declared())
+            self.on_change()
 
     @property
     def n_workers(self) -> int:
@@ -125,17 +171,28 @@ class DaskExecutor(RemoteExecutor):
 
     def _close(self, *, wait: bool) -> None:  # noqa: ARG002 - closing a client never waits for work
         with contextlib.suppress(Exception):  # the connection may be lost
+            if self._declared is not None:
+                self._client._send_to_scheduler({"op": "amltk-ignore-workers", "topic": self._topic})
             self._client.unsubscribe_topic(self._topic)
         self._close_client()
 
-    def end(self, call: RemoteFuture, outcome: bytes | None = None, error: BaseException | None = None) -> None:
+    def end(
+        self, call: RemoteFuture, outcome: bytes | None = None, error: BaseException | None = None, left: Any = None
+    ) -> None:
         """As in the base class; also releases the call in Dask, which then does not begin it any more."""
-        super().end(call, outcome, error)
+        super().end(call, outcome, error, left)
         self._running.pop(call, None)
+        self._left.pop(call, None)
         future, call.handle = call.handle, None
         if future is not None:
             self._calls.pop(future.key, None)
-            future.release()
+            if left is None:  # else Dask keeps its result until nothing refers to it any more
+                future.release()
+
+    def bring(self, left: Future[Any]) -> bytes | None:
+        """The pickle of a result that has stayed on its worker; None if it is lost."""
+        value: bytes | None = left.result()
+        return value
 
     # ------------------------------------------------------------------ on threads of the client
 
@@ -143,6 +200,9 @@ class DaskExecutor(RemoteExecutor):
         if call.done() or call not in self._pending:
             return  # it has an outcome, or was left running unnoticed
         if future.status == "finished":
+            if (told := self._left.get(call)) is not None:
+                self.end(call, told, left=future)
+                return
             try:
                 outcome = future.result()
             except Exception as error:  # noqa: BLE001 - its outcome existed, and is lost with the worker
@@ -167,10 +227,16 @@ class DaskExecutor(RemoteExecutor):
     def _hear(self, event: tuple[float, tuple[Any, ...]]) -> None:
         """Take an event of the tracker."""
         _, (kind, key, worker, *rest) = event
+        if kind == "workers":
+            loop: Any = self._client.loop
+            loop.add_callback(self._look_again)
+            return
         call = self._calls.get(key)
         if call is None:
             return
-        if kind == "begun":
+        if kind == "left":
+            (self._left[call],) = rest
+        elif kind == "begun":
             pid, host = rest
             call.place = f"the Dask worker {worker} (process {pid})"
             call.execution_info = ExecutionInfo(host, pid, began=_clock.now())  # the scheduler's clock may differ

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from distributed.core import Status
 
 from amltk._checks import check_count
 from amltk.scheduling.executors.remote.dask.executor import ANY_PORT, OwnDaskExecutor
+from amltk.scheduling.executors.remote.dask.groups import Group, Grouped, arguments_for, declared_by
 from amltk.scheduling.executors.remote.dask.replacer import keep_workers
 from amltk.scheduling.executors.remote.signal_handlers import kept_handlers
 
@@ -26,6 +29,9 @@ CLUSTERS = {
 }
 """The classes of dask-jobqueue by name."""
 
+OF_BOTH = frozenset({"interface", "protocol", "security", "config_name"})
+"""The options that a cluster of dask-jobqueue passes on to its jobs."""
+
 MARGIN_SECONDS = 60.0
 """How many seconds before its walltime a worker leaves on its own; at most a fifth of the walltime."""
 
@@ -33,46 +39,87 @@ MARGIN_SECONDS = 60.0
 def make(
     name: str,
     *,
-    n_workers: int,
+    n_workers: int | None = None,
     adaptive: bool = False,
     submit_command: str | None = None,
     cancel_command: str | None = None,
+    groups: Mapping[str, Mapping[str, Any]] | None = None,
     **options: Any,
 ) -> JobQueueExecutor:
     """Submit jobs to a batch system, and create an executor over the Dask workers in them.
 
     Args:
         name: The batch system, a key of `CLUSTERS`.
-        n_workers: How many workers, at least 1.
+        n_workers: How many workers, at least 1; with `groups`, how many those have that do not say so.
         adaptive: Scale between 0 and `n_workers` workers with the amount of work.
         submit_command: Replaces `sbatch`, `qsub`, ...
         cancel_command: Replaces `scancel`, `qdel`, ...
+        groups: Jobs of several shapes: for each group of workers the options that differ, `n_workers`, and `resources`,
+            which each worker has besides `cpu` and `memory`. None for jobs of one shape.
         **options: The options of the class in dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, ...
 
     Raises:
-        ValueError: There is no such batch system, or `n_workers` is below 1, or an option is unknown or missing.
-        TypeError: `n_workers` is no whole number.
+        ValueError: There is no such batch system, or `n_workers` is below 1, or an option is unknown or missing, or
+            does not go with another.
+        TypeError: `n_workers` is no whole number, or `groups` no dict of dicts.
     """
     if name not in CLUSTERS:
         raise ValueError(f"name={name!r}: must be one of {', '.join(repr(known) for known in CLUSTERS)}")
-    n_workers = check_count("n_workers", n_workers)
+    if groups is None:
+        n_workers = check_count("n_workers", n_workers)
+    elif adaptive:
+        raise ValueError("adaptive=True: not with groups=, since Dask does not know of which group a worker is needed")
     cluster_class = getattr(dask_jobqueue, CLUSTERS[name])
     job_class = cluster_class.job_cls
     commands = {"submit_command": submit_command, "cancel_command": cancel_command}
     # A subclass, since dask-jobqueue stores the commands in the class, which others use too.
     job_class = type(job_class.__name__, (job_class,), {k: v for k, v in commands.items() if v is not None})
-    extra = list(options.pop("worker_extra_args", ()))
-    lifetime = lifetime_below(options.get("walltime"))
-    if lifetime is not None and "--lifetime" not in extra:
-        extra += ["--lifetime", f"{lifetime:.0f}s"]
+    made = None if groups is None else _made(groups, n_workers, job_class, options)
+    if made is not None:
+        options = {**_of_cluster(options), **made[0].options}
+        cluster_class = type(cluster_class.__name__, (Grouped, cluster_class), {"groups": made})
     scheduler_options = {"dashboard_address": ANY_PORT, **options.pop("scheduler_options", {})}
     cluster = cluster_class.__new__(cluster_class)
     try:
-        cluster.__init__(job_cls=job_class, worker_extra_args=extra, scheduler_options=scheduler_options, **options)
+        cluster.__init__(job_cls=job_class, scheduler_options=scheduler_options, **_leaving_in_time(options))
     except BaseException:
         cluster.status = Status.closed  # otherwise it warns, when garbage-collected, that it was not closed
         raise
-    return JobQueueExecutor(cluster, n_workers, adaptive=adaptive)
+    if made is not None:
+        declared = tuple(group.declared for group in made for _ in range(group.n_jobs * group.processes))
+        return JobQueueExecutor(cluster, len(declared), declared, adaptive=False)
+    assert n_workers is not None, "it was checked"
+    of_a_worker = declared_by(cluster._dummy_job)
+    cluster._job_kwargs["worker_extra_args"] += arguments_for(of_a_worker)
+    return JobQueueExecutor(cluster, n_workers, (of_a_worker,) * n_workers, adaptive=adaptive)
+
+
+def _made(groups: Any, n_workers: int | None, job_class: Any, options: Mapping[str, Any]) -> tuple[Group, ...]:
+    if not isinstance(groups, Mapping) or not groups or not all(isinstance(own, Mapping) for own in groups.values()):
+        raise TypeError(f"groups={groups!r}: must be a dict with the options of each group, and with one at least")
+    of_cluster = _of_cluster(options)
+    shared = {name: value for name, value in options.items() if name not in of_cluster}
+    made = []
+    for name, own in groups.items():
+        if of_all := _of_cluster(own):
+            raise ValueError(f"groups[{name!r}]: {', '.join(of_all)}: this is not of a group; give it outside groups=")
+        made.append(Group.of(name, job_class, _leaving_in_time({"n_workers": n_workers, **shared, **own})))
+    return tuple(made)
+
+
+def _of_cluster(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options that are not of a job."""
+    names = inspect.signature(dask_jobqueue.core.JobQueueCluster.__init__).parameters.keys() - OF_BOTH
+    return {name: value for name, value in options.items() if name in names and name != "n_workers"}
+
+
+def _leaving_in_time(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a job whose worker leaves before its walltime."""
+    extra = list(options.get("worker_extra_args", ()))
+    lifetime = lifetime_below(options.get("walltime"))
+    if lifetime is not None and "--lifetime" not in extra:
+        extra += ["--lifetime", f"{lifetime:.0f}s"]
+    return {**options, "worker_extra_args": extra}
 
 
 def lifetime_below(walltime: object) -> float | None:
@@ -97,17 +144,32 @@ class JobQueueExecutor(OwnDaskExecutor):
     Args:
         cluster: The cluster; at the end it is closed and its jobs are cancelled.
         n_workers: How many workers.
+        declared: How many units each of them has, once its job is there.
         adaptive: Scale up to that many instead.
     """
 
-    def __init__(self, cluster: Any, n_workers: int, *, adaptive: bool) -> None:
+    place = "the jobs"
+    remedy = "ask for larger jobs: cores=, memory=, or groups={...: {'resources': {'gpu': 1}, ...}}"
+
+    def __init__(
+        self, cluster: Any, n_workers: int, declared: tuple[Mapping[str, int], ...], *, adaptive: bool
+    ) -> None:
         super().__init__(cluster)
         self._n_workers = n_workers
+        self._planned = declared
         if adaptive:
             cluster.adapt(minimum=0, maximum=n_workers)
         else:
             keep_workers(cluster, n_workers)
             cluster.scale(n_workers)
+
+    def declared(self) -> tuple[Mapping[str, int], ...]:
+        """What the workers wanted will have, also while their jobs wait."""
+        return self._planned
+
+    def present(self) -> tuple[Mapping[str, int], ...]:
+        """What the workers have whose jobs have begun."""
+        return super().declared()
 
     @property
     def n_workers(self) -> int:
