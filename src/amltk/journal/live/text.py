@@ -1,0 +1,12 @@
+"""Texts that users wrote, as files, databases and pages can take them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def writable(text: Any) -> str:
+    """A text that can be encoded: what Python cannot write of it, such as a broken file name, becomes an escape."""
+    if not isinstance(text, str):
+        return ""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
