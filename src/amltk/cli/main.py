@@ -92,7 +92,9 @@ def _add_calls(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, metavar="N", help="the port; 0 for any (default: 8421, or one that follows)")
+    parser.add_argument(
+        "--port", type=int, metavar="N", help="the port; 0 for any (default: 8421, or one that follows)"
+    )
     parser.add_argument(
         "--host",
         default="127.0.0.1",

@@ -11,7 +11,7 @@ from amltk.display.progress import CallProgress, Failure, Progress, TaskProgress
 from amltk.display.screens import screen_for
 from amltk.exceptions import JournalError
 from amltk.journal.history.call import PENDING
-from amltk.journal.live import Follower
+from amltk.journal.live.follower import Follower
 from amltk.scheduling.snapshot import Counts
 
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ def progress_of(follower: Follower) -> Progress:
         state=_state(follower),
         active=active,
         elapsed=tally.pace.alive + max(0.0, now - (tally.latest or now)),
-        timeout=None if status.deadline is None or not active else tally.pace.alive + status.deadline - (tally.latest or now),
+        timeout=None
+        if status.deadline is None or not active
+        else tally.pace.alive + status.deadline - (tally.latest or now),
         rate=tally.pace.rate(now),
         counts=counts,
         total=total,

@@ -119,6 +119,8 @@ class Outcome(TypedDict, total=False):
         host: The name of the worker's machine.
         pid: The worker's process.
         number: What the call returned, if that is a number.
+        numbers: The numbers of the dict that it returned, by their keys.
+        returned: What it returned as a short text, if that is neither a number nor None.
         type: The name of the exception's type.
         message: The text of the exception.
         traceback: The traceback of the worker, as text.
@@ -129,6 +131,8 @@ class Outcome(TypedDict, total=False):
     host: str
     pid: int
     number: float
+    numbers: dict[str, float]
+    returned: str
     type: str
     message: str
     traceback: str

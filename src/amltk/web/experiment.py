@@ -1,4 +1,4 @@
-"""Experiments as the server has them: each is read by one thread at a time, and what many pages ask for is made once."""
+"""Experiments as the server has them: read by one thread at a time, and what many pages ask for is made once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from amltk.journal.live import Follower
+from amltk.journal.live.follower import Follower
 from amltk.web import facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+
+    from amltk.journal.live.table import Query
 
 MOST_ANSWERS = 64
 """How many answers are kept."""
@@ -51,16 +53,17 @@ class Experiment:
         with self._lock:
             return self._follower.advance(STEP)
 
+    def version(self) -> object:
+        """Something that is another one whenever there is anything new to say."""
+        with self._lock:
+            return self._follower.version
+
     def overview(self) -> bytes:
         """What `facts.overview` says, as JSON."""
         return self._answer("overview", lambda follower: facts.overview(follower, self.name))
 
-    def calls(self, query: Any) -> bytes:
-        """The calls that are asked for, and how many there are of their kind, as JSON.
-
-        Raises:
-            ValueError: There is no such column to sort by.
-        """
+    def calls(self, query: Query) -> bytes:
+        """The calls that are asked for, and how many there are of their kind, as JSON."""
 
         def find(follower: Follower) -> Any:
             assert follower.table is not None
@@ -96,4 +99,3 @@ class Experiment:
 def dumped(data: Any) -> bytes:
     """Data as JSON, without the numbers that only Python reads."""
     return json.dumps(facts.plain(data), separators=(",", ":"), allow_nan=False).encode()
-

@@ -1,5 +1,7 @@
-"""What the page shows of an experiment, as data that JSON has something for. Texts of users stay texts: the page never
-takes them for markup."""
+"""What the page shows of an experiment, as data that JSON has something for.
+
+Texts of users stay texts: the page never takes them for markup.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from amltk.journal.format import Record
-    from amltk.journal.live import Follower, Running
+    from amltk.journal.live.follower import Follower
     from amltk.journal.live.series import Point, Series
+    from amltk.journal.live.status import Running
 
 MOST_RUNNING = 100
 """How many running calls are listed."""
@@ -113,7 +116,7 @@ def _running(follower: Follower) -> list[dict[str, Any]]:
 
 
 def _call_that_runs(follower: Follower, call: Running) -> dict[str, Any]:
-    known = {"began": call.began, "worker": call.worker, "granted": call.granted}
+    known = {"began": call.began, "worker": call.worker}
     return {**_named(follower, call.call), **known, **measures(call)}
 
 
@@ -187,7 +190,7 @@ def _series(task: str, key: str, series: Series, *, many: bool) -> dict[str, Any
 def thinned(points: Sequence[Point]) -> list[Point]:
     """At most `MOST_POINTS` of the points, evenly, with the last one."""
     step = math.ceil(len(points) / MOST_POINTS) or 1
-    return [*points[: -1 : step], points[-1]] if points else []
+    return [*points[:-1:step], points[-1]] if points else []
 
 
 def _workers(follower: Follower) -> list[dict[str, Any]]:
@@ -212,11 +215,15 @@ def timeline(follower: Follower) -> dict[str, Any]:
     lanes = {worker.row: worker.name for worker in tally.workers.by_name.values()}
     latest = sorted(tally.workers.by_name.values(), key=lambda worker: -worker.last)[:MOST_WORKERS]
     shown = {worker.row for worker in latest}
-    return _lanes(buckets, {row: name for row, name in lanes.items() if row in shown}) | {"more": len(lanes) - len(shown)}
+    return _lanes(buckets, {row: name for row, name in lanes.items() if row in shown}) | {
+        "more": len(lanes) - len(shown)
+    }
 
 
 def _lanes(buckets: Buckets, lanes: dict[str, str]) -> dict[str, Any]:
-    ends = {state: _rounded(buckets.rows[state]) for state in ("result", "failed", "cancelled") if state in buckets.rows}
+    ends = {
+        state: _rounded(buckets.rows[state]) for state in ("result", "failed", "cancelled") if state in buckets.rows
+    }
     return {
         "start": buckets.start,
         "width": buckets.width,
@@ -307,8 +314,10 @@ def output(path: Path) -> dict[str, Any]:
 
 
 def plain_text(text: str) -> str:
-    """A text without the escape sequences of terminals; of lines that were overwritten, such as progress bars, the last
-    state."""
+    """A text without the escape sequences of terminals.
+
+    Of a line that was overwritten, such as that of a progress bar, it has the last state.
+    """
     lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
     return "\n".join(_CONTROL.sub("", line) for line in lines)
 

@@ -1,4 +1,4 @@
-"""Whom the server answers: only who has its key, asks for it by one of its own names, and is not another site's page."""
+"""Whom the server answers: who has its key, calls it by one of its own names, and is no page of another site."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def embedded(experiments: list[dict[str, Any]]) -> str:
     """The page as one file, which asks nobody.
 
     Args:
-        experiments: Of each the `overview`, some `calls`, how many there are of them in `count`, and `details` by number.
+        experiments: Of each the `overview`, some `calls`, their `count` with those left out, and `details` by number.
     """
     names = [experiment["overview"]["name"] for experiment in experiments]
     style, script = asset(STYLE), "\n".join(map(asset, SCRIPTS))

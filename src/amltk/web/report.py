@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import JournalError
-from amltk.journal.live import Follower
+from amltk.journal.live.follower import Follower
 from amltk.journal.live.table import Query
 from amltk.web import facts, page
 from amltk.web.names import names_of
@@ -55,7 +55,8 @@ def _told(folder: str | os.PathLike[str], name: str, most: int) -> dict[str, Any
         follower.finish()
         if follower.problem and not follower.tally.records:
             raise JournalError(follower.problem)
-        return facts.plain(_everything(follower, name, most))
+        told: dict[str, Any] = facts.plain(_everything(follower, name, most))
+        return told
     finally:
         follower.close()
 

@@ -54,9 +54,7 @@ def serve(
     """
     listener = _listener(host, port)
     key = new_key()
-    experiments = [
-        Experiment(folder, name) for folder, name in zip(folders, names_of(folders), strict=True)
-    ]
+    experiments = [Experiment(folder, name) for folder, name in zip(folders, names_of(folders), strict=True)]
     config = uvicorn.Config(
         make_app(experiments, key=key, names=(host, *names)),
         log_level="error",

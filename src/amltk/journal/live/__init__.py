@@ -3,8 +3,3 @@
 `follower.py` reads; the other files each keep one thing, in memory that hardly grows with the number of calls. Nothing
 here unpickles a value.
 """
-
-from amltk.journal.live.follower import Follower
-from amltk.journal.live.status import Running, Status
-
-__all__ = ["Follower", "Running", "Status"]

@@ -89,6 +89,12 @@ class Follower:
         return min(1.0, self.position.offset / self._size) if self._size else 1.0
 
     @property
+    def version(self) -> tuple[object, ...]:
+        """Something that is another one whenever there is anything new to say."""
+        told = self.generation, self.tally.records, self.state, self.problem, self.status.time
+        return *told, self.share if self.share < 1 else self.torn
+
+    @property
     def state(self) -> str:
         """How the experiment stands, in one word.
 
@@ -129,10 +135,12 @@ class Follower:
 
         What goes wrong is said by `problem`; what was read before stays.
         """
-        self.status = read_status(self.folder)
         n = 0
         try:
             self.owner = owner_of(self.folder.lock)
+            told = read_status(self.folder)
+            # A program that has just been started has said nothing yet: the file is that of the one before.
+            self.status = told if self.owner is None or told.pid == self.owner.pid else Status()
             self._check()
             for frame in islice(self._reader.frames(), most):
                 self._take(frame)

@@ -39,7 +39,7 @@ class Pace:
         """There is a record of this time."""
         if self._latest and time > self._latest:
             self.alive += time - self._latest
-        self._latest = time
+        self._latest = max(self._latest, time)
 
     def submitted(self) -> None:
         """A call was submitted."""

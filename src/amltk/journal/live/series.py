@@ -86,7 +86,7 @@ class Series:
 
 
 class AllSeries:
-    """All series of an experiment, by the task and the key of the number: empty for a call that returns a number itself.
+    """All series of an experiment, by the task and the key of the number, which is empty if that is the result itself.
 
     Attributes:
         by_name: The series.

@@ -28,14 +28,12 @@ class Running:
         began: When the worker began it, in seconds since the epoch; None if it is not known.
         host: The name of the worker's machine; empty if it is not known.
         pid: The worker's process; None if it is not known.
-        granted: What it was given of the run's resources, in words; empty if nothing.
     """
 
     call: int
     began: float | None
     host: str
     pid: int | None
-    granted: str
 
     @property
     def worker(self) -> str:
@@ -49,6 +47,7 @@ class Status:
 
     Attributes:
         time: When, in seconds since the epoch; None if it has said nothing.
+        pid: Its process.
         total: How many calls there will be in total; None if that is not known.
         deadline: When its time is up, in seconds since the epoch; None if it has no timeout.
         workers: How many workers it has; None if that is not known.
@@ -57,6 +56,7 @@ class Status:
     """
 
     time: float | None = None
+    pid: int | None = None
     total: int | None = None
     deadline: float | None = None
     workers: int | None = None
@@ -92,6 +92,7 @@ def _status(told: dict[str, Any]) -> Status:
     calls = [_running(call) for call in running if isinstance(call, dict)] if isinstance(running, list) else []
     return Status(
         as_real(told.get("time")),
+        _count(told.get("pid")),
         _count(told.get("total")),
         as_real(told.get("deadline")),
         _count(told.get("workers")),
@@ -104,8 +105,7 @@ def _running(told: dict[str, Any]) -> Running | None:
     number = _count(told.get("call"))
     if number is None:
         return None
-    host, granted = writable(told.get("host")), writable(told.get("granted"))
-    return Running(number, as_real(told.get("began")), host, _count(told.get("pid")), granted)
+    return Running(number, as_real(told.get("began")), writable(told.get("host")), _count(told.get("pid")))
 
 
 def _count(number: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""The calls of an experiment as a table that can be searched, filtered and sorted: a temporary database, on the disk."""
+"""The calls of an experiment as a table that can be searched, filtered and sorted: a temporary database on disk."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from amltk._checks import as_real
 from amltk.journal.history.call import FAILED, PENDING, STATES
 from amltk.journal.kinds import Kind
-from amltk.journal.live.text import writable
+from amltk.journal.live.text import real, writable
 from amltk.journal.live.workers import worker_name
 
 if TYPE_CHECKING:
@@ -79,6 +78,15 @@ class Query:
     descending: bool = True
     offset: int = 0
     limit: int = 50
+
+    def __post_init__(self) -> None:
+        """Check what would go into the text of a query.
+
+        Raises:
+            ValueError: There is no such column to sort by.
+        """
+        if self.sort not in SORTABLE:
+            raise ValueError(f"sort={self.sort!r}: must be one of {', '.join(sorted(SORTABLE))}")
 
     def where(self) -> tuple[str, list[Any]]:
         """The condition, and its values."""
@@ -166,13 +174,7 @@ class CallTable:
         return count
 
     def rows(self, query: Query) -> list[dict[str, Any]]:
-        """The calls that are asked for.
-
-        Raises:
-            ValueError: There is no such column to sort by.
-        """
-        if query.sort not in SORTABLE:
-            raise ValueError(f"sort={query.sort!r}: must be one of {', '.join(sorted(SORTABLE))}")
+        """The calls that are asked for."""
         where, values = query.where()
         direction = "DESC" if query.descending else "ASC"
         order = f"{query.sort} {direction}"
@@ -209,10 +211,14 @@ def _named(row: tuple[Any, ...]) -> dict[str, Any]:
     return dict(zip(COLUMNS, row, strict=True))
 
 
+def _in_words(numbers: dict[str, Any]) -> str:
+    return ", ".join(f"{writable(key)}={real(value):.5g}" for key, value in numbers.items())
+
+
 def _submission(record: Record, call: int) -> Row:
     head = record.head
     task, arguments = writable(head.get("task")), writable(head.get("arguments"))
-    given = (call, task, arguments[:LONGEST], PENDING, as_real(head.get("attempt")) or 0, record.time)
+    given = (call, task, arguments[:LONGEST], PENDING, real(head.get("attempt")) or 0, record.time)
     return [*given, *[None] * (len(COLUMNS) - len(given) - 2), record.offset, None]
 
 
@@ -221,12 +227,12 @@ def _outcome(record: Record) -> Row:
     error = writable(head.get("type")) or (state if state in FAILED else None)
     return [
         state,
-        as_real(head.get("began")),
+        real(head.get("began")),
         record.time,
-        as_real(head.get("duration")),
+        real(head.get("duration")),
         worker_name(writable(head.get("host")) or None, head.get("pid")) or None,
-        as_real(head.get("number")),
-        writable(head.get("returned"))[:LONGEST] or None,
+        real(head.get("number")),
+        (_in_words(head["numbers"]) if head.get("numbers") else writable(head.get("returned")))[:LONGEST] or None,
         error,
         None if error is None else writable(head.get("message"))[:LONGEST],
         record.offset,

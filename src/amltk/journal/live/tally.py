@@ -6,14 +6,13 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from amltk._checks import as_real
 from amltk.journal.history.call import FAILED, PENDING, STATES
 from amltk.journal.kinds import Kind
 from amltk.journal.live.buckets import Buckets
 from amltk.journal.live.failures import AllFailures
 from amltk.journal.live.pace import Pace
 from amltk.journal.live.series import AllSeries, Point
-from amltk.journal.live.text import writable
+from amltk.journal.live.text import real, writable
 from amltk.journal.live.workers import Workers, worker_name
 
 if TYPE_CHECKING:
@@ -97,7 +96,6 @@ class Tally:
         began: The time of the first session, in seconds since the epoch; None if there was none.
         latest: The time of the last record; None if there is none.
         records: How many records were taken.
-        further: How many calls further ones were computed, beyond the first attempt.
     """
 
     def __init__(self) -> None:
@@ -223,18 +221,18 @@ class Tally:
         self._compute(record, self.tasks[task], failed=failed)
         if failed:
             self.failures.take(record, state)
-        elif (number := as_real(head.get("number"))) is not None:
+        elif (number := real(head.get("number"))) is not None:
             self.series.take(self.tasks[task].name, "", Point(time, number, call))
         elif numbers := head.get("numbers"):
             for key, value in numbers.items():
-                if (number := as_real(value)) is not None:
+                if (number := real(value)) is not None:
                     self.series.take(self.tasks[task].name, writable(key), Point(time, number, call))
 
     def _compute(self, record: Record, task: TaskTally, *, failed: bool) -> None:
         """Note by whom and for how long it was computed, if that is known."""
         head = record.head
         name = worker_name(writable(head.get("host")) or None, head.get("pid"))
-        began, duration = as_real(head.get("began")), as_real(head.get("duration"))
+        began, duration = real(head.get("began")), real(head.get("duration"))
         if not name:
             return
         seconds = max(0.0, duration or 0.0)

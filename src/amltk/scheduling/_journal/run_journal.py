@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
+    from amltk.journal.folder import Folder
     from amltk.journal.format import Record
     from amltk.scheduling._journal.action import Action
     from amltk.scheduling._journal.options import Journal
@@ -98,6 +99,11 @@ class RunJournal:
 
     def __str__(self) -> str:
         return str(self._writer.folder)
+
+    @property
+    def folder(self) -> Folder:
+        """Its folder."""
+        return self._writer.folder
 
     @property
     def suspend_before(self) -> float | None:

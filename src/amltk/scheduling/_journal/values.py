@@ -7,6 +7,7 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk._checks import as_real
+from amltk._labels import value_in_short
 from amltk.exceptions import JournalError, RemoteTraceback, WorkerLostError
 from amltk.journal.kinds import Kind, Outcome
 from amltk.scheduling.executors._transfer.exception_parts import put_together, take_apart, text_of
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 MOST_DIGITS = 1 << 10
 """A number that a call has returned is told in the head up to this size, in bits."""
+
+MOST_NUMBERS = 32
+"""How many numbers of a dict that a call has returned are told in the head."""
+
+LONGEST_KEY = 100
+"""Those with longer keys, in characters, are not."""
 
 
 def dump(value: Any, what: Callable[[], str]) -> bytes:
@@ -115,8 +122,8 @@ def outcome_of(ending: Ending, work: Work[Any], future: Future[Any]) -> tuple[Ki
         return Kind.CANCELLED, head, None
     if error is not None:
         return _failure(error, head)
-    if (number := _number(result)) is not None:
-        head["number"] = number
+    if result is not None:
+        _describe(result, head)
     return Kind.RESULT, head, dump(result, lambda: f"what {future.label} returned")
 
 
@@ -127,6 +134,27 @@ def _number(result: Any) -> float | None:
     if result is None or kind is bool or (kind is int and result.bit_length() > MOST_DIGITS):
         return None
     return as_real(result)
+
+
+def _describe(result: Any, head: Outcome) -> None:
+    """Say what a call has returned, for those who look at the journal."""
+    if (number := _number(result)) is not None:
+        head["number"] = number
+        return
+    head["returned"] = value_in_short(result)
+    if type(result) is dict and (numbers := _numbers(result)):
+        head["numbers"] = numbers
+
+
+def _numbers(result: dict[Any, Any]) -> dict[str, float]:
+    """The numbers of a dict, by their keys: the first ones, if there are many."""
+    found: dict[str, float] = {}
+    for key, value in result.items():
+        if type(key) is str and len(key) <= LONGEST_KEY and (number := _number(value)) is not None:
+            found[key] = number
+            if len(found) == MOST_NUMBERS:
+                break
+    return found
 
 
 def _failure(error: BaseException, head: Outcome) -> tuple[Kind, Outcome, bytes]:

@@ -84,13 +84,14 @@ class CallsTable {
   row(call) {
     const told = call.error !== null ? el("span", { class: "error" }, call.message ? `${call.error}: ${call.message}` : call.error)
       : call.result !== null ? number(call.result) : call.returned ?? "";
+    const runs = call.state === "pending" ? this.data.running.find((one) => one.call === call.number && one.began !== null) : undefined;
     return el("tr", { class: kindOf(call.state), onclick: (event) => { if (!event.target.closest("a") && !getSelection().toString()) location.hash = this.open.link(call.number); } },
       el("td", { class: "number" }, el("a", { href: this.open.link(call.number), "data-key": `call-${call.number}` }, count(call.number))),
-      el("td", { class: "state" }, badge(call.state)),
+      el("td", { class: "state" }, badge(runs ? "running" : call.state)),
       el("td", { class: "task" }, el("code", {}, el("b", {}, call.task), call.arguments), call.attempt ? el("span", { class: "soft" }, ` attempt ${call.attempt + 1}`) : null),
       el("td", { class: "result" }, told),
-      el("td", { class: "duration" }, duration(call.duration)),
-      el("td", { class: "worker" }, call.worker ?? ""),
+      el("td", { class: "duration" }, runs ? el("span", { class: "soft" }, `${duration(Math.max(0, this.data.until - runs.began))} …`) : duration(call.duration)),
+      el("td", { class: "worker" }, call.worker ?? runs?.worker ?? ""),
       el("td", { class: "ended" }, call.ended === null ? "" : moment(call.ended, this.data.now)));
   }
 }
@@ -126,7 +127,6 @@ class CallPanel {
       ["Result", call.result === null || call.result === undefined ? null : number(call.result)],
       ["Duration", seconds === null ? null : duration(seconds)],
       ["Worker", call.worker],
-      ["Resources", call.granted],
       ["Memory", call.memory === undefined ? null : bytes(call.memory)],
       ["CPU time of its worker", call.cpu === undefined ? null : duration(call.cpu)],
       ["Attempts before", call.attempt || null],

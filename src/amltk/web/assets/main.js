@@ -29,6 +29,7 @@ const build = () => {
 const scrolled = (part, made) => { // a list that was scrolled stays where it is
   const before = part.querySelector(".list, .scroll")?.scrollTop ?? 0;
   fill(part, made);
+  if (made === null) return;
   const list = part.querySelector(".list, .scroll");
   if (list) list.scrollTop = before;
 };

@@ -51,8 +51,8 @@ const hero = (data) => {
       tile("done", count(data.counts.result), data.counts.result ? "done" : "none"),
       tile("failed", count(failed(data)), failed(data) ? "failed" : "none"),
       data.counts.cancelled ? tile("cancelled", count(data.counts.cancelled)) : null,
-      tile(data.state === "running" ? "calls ended per time" : "calls per time, at last", rate(data.rate)),
-      tile("computing time", duration(data.alive) || "0 s"),
+      tile("throughput", rate(data.rate)),
+      tile("elapsed", duration(data.alive) || "0 s"),
       data.began === null ? null : tile("begun", moment(data.began, data.now)),
       data.deadline !== null ? tile("to the timeout", duration(Math.max(0, data.deadline - data.now))) : null));
 };
@@ -65,10 +65,11 @@ const card = (id, title, note, ...children) => el("section", { class: `card ${id
   el("header", {}, el("h2", { id: `${id}-title` }, title), note ? el("span", { class: "soft" }, note) : null), children);
 
 const runningCard = (data, open) => {
+  if (!data.running.length && data.state !== "running") return null;
   const was = data.state === "interrupted", longest = Math.max(1, ...data.running.map((call) => (call.began === null ? 0 : data.until - call.began)));
   const rows = data.running.map((call) => {
     const seconds = call.began === null ? null : Math.max(0, (was ? data.latest : data.now) - call.began);
-    const facts = [call.worker, call.granted, call.memory !== undefined && bytes(call.memory), call.attempt ? `attempt ${call.attempt + 1}` : ""].filter(Boolean).join(" · ");
+    const facts = [call.worker, call.memory !== undefined && bytes(call.memory), call.attempt ? `attempt ${call.attempt + 1}` : ""].filter(Boolean).join(" · ");
     return el("li", {}, el("a", { href: open.link(call.call), "data-key": `running-${call.call}` },
       el("span", { class: "since" }, seconds === null ? "–" : duration(seconds)),
       el("span", { class: "what" }, el("code", {}, el("b", {}, call.task), call.arguments), el("span", { class: "soft" }, `call ${count(call.call)}${facts ? ` · ${facts}` : ""}`),
@@ -77,7 +78,7 @@ const runningCard = (data, open) => {
   const more = data.n_running - data.running.length;
   const unknown = data.running.length && data.running.every((call) => call.began === null);
   return card("running", was ? "Running when it was killed" : unknown ? "Waiting or running" : "Running now", more > 0 ? `${count(data.running.length)} of ${count(data.n_running)}` : data.n_workers ? `${data.n_running} on ${counted(data.n_workers, "worker")}` : "",
-    rows.length ? el("ol", { class: "list", tabindex: "0", "aria-labelledby": "running-title" }, rows) : el("p", { class: "empty" }, data.state === "running" ? "Nothing runs for longer than a second." : "Nothing runs."));
+    rows.length ? el("ol", { class: "list", tabindex: "0", "aria-labelledby": "running-title" }, rows) : el("p", { class: "empty" }, "No call has been running for more than a second."));
 };
 
 const failuresCard = (data, open, filter) => {

@@ -206,7 +206,7 @@ class Timeline {
 
   drawEnds(pen, colour) {
     const { start, width, size, ends } = this.rates;
-    const columns = Math.max(1, Math.floor((this.wide - this.left) / 3));
+    const columns = Math.max(1, Math.floor((this.wide - this.left) / 7));
     const step = Math.max(1, Math.ceil((this.shown[1] - this.shown[0]) / width / columns));
     const sums = [];
     for (let n = 0; n < size; n += step) {
