@@ -34,7 +34,7 @@ class Buckets:
         last = self._place(end)  # first, since it may make the stretches longer
         first = self._place(begin)
         start, width = self.start or 0.0, self.width
-        if first >= last:
+        if first >= last:  # mostly
             self._put(row, last, max(0.0, min(end - begin, width)))
             return
         self._put(row, first, min(width, start + (first + 1) * width - begin))

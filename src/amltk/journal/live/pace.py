@@ -49,12 +49,11 @@ class Pace:
         """A call has ended."""
         self._in_session += 1
         self._since_submission += 1
-        second = float(int(time))
         recent = self._recent
-        if recent and recent[-1][0] >= second:
+        if recent and time < recent[-1][0] + 1:
             recent[-1][1] += 1
-        else:
-            recent.append([second, 1])
+            return
+        recent.append([float(int(time)), 1])
         while recent[-1][0] - recent[0][0] > WINDOW:
             recent.popleft()
 

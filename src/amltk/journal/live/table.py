@@ -16,24 +16,10 @@ if TYPE_CHECKING:
 
     from amltk.journal.format import Record
 
-COLUMNS: tuple[str, ...] = (
-    "number",
-    "task",
-    "arguments",
-    "state",
-    "attempt",
-    "submitted",
-    "began",
-    "ended",
-    "duration",
-    "worker",
-    "result",
-    "returned",
-    "error",
-    "message",
-    "submission",
-    "outcome",
-)
+_SUBMISSION = ("number", "task", "arguments", "attempt", "submitted", "submission")
+_OUTCOME = ("state", "began", "ended", "duration", "worker", "result", "returned", "error", "message", "outcome")
+
+COLUMNS: tuple[str, ...] = _SUBMISSION + _OUTCOME
 """The columns. `submission` and `outcome` say where the records are, in bytes."""
 
 SORTABLE = frozenset(COLUMNS) - {"submission", "outcome"}
@@ -44,13 +30,12 @@ LONGEST = 500
 CACHE_KIB = 32 * 1024
 """How much memory the database uses; what is beyond that is on the disk."""
 
+Row: TypeAlias = tuple[Any, ...]
+
 _TYPES = {"number": "INTEGER PRIMARY KEY", "attempt": "INTEGER", "submission": "INTEGER", "outcome": "INTEGER"}
 _REALS = frozenset({"submitted", "began", "ended", "duration", "result"})
-_PLACE = {name: place for place, name in enumerate(COLUMNS)}
-_OUTCOME = ("state", "began", "ended", "duration", "worker", "result", "returned", "error", "message", "outcome")
+_UNENDED: Row = (PENDING, *[None] * (len(_OUTCOME) - 1))
 _SUBMISSION_KIND, _SESSION_KIND = int(Kind.SUBMISSION), int(Kind.SESSION)
-
-Row: TypeAlias = list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +124,10 @@ class CallTable:
             self._new[call] = _submission(record, call)
         elif record.kind in STATES:
             row = self._new.get(call)
-            values = _outcome(record)
             if row is None:
-                self._ended.append([*values, call])
+                self._ended.append((*_outcome(record), call))
             else:
-                for name, value in zip(_OUTCOME, values, strict=True):
-                    row[_PLACE[name]] = value
+                self._new[call] = row[: len(_SUBMISSION)] + _outcome(record)
 
     def flush(self) -> None:
         """Write what was taken."""
@@ -155,7 +138,10 @@ class CallTable:
             execute(f"UPDATE calls SET {', '.join(f'{name} = ?' for name in _OUTCOME)} WHERE number = ?", self._ended)
         if self._new:
             places = ", ".join("?" * len(COLUMNS))
-            execute(f"INSERT OR REPLACE INTO calls VALUES ({places})", self._new.values())
+            execute(
+                f"INSERT OR REPLACE INTO calls VALUES ({places})",
+                (row if len(row) == len(COLUMNS) else row + _UNENDED for row in self._new.values()),
+            )
         self._database.execute("COMMIT")
         self._new, self._ended = {}, []
 
@@ -203,7 +189,7 @@ class CallTable:
         return self._database.execute(text, [end, begin, most]).fetchall()
 
 
-def _numbers(rows: list[Row]) -> Iterator[tuple[int]]:
+def _numbers(rows: list[Row]) -> Iterator[Row]:
     return ((row[-1],) for row in rows)
 
 
@@ -217,23 +203,24 @@ def _in_words(numbers: dict[str, Any]) -> str:
 
 def _submission(record: Record, call: int) -> Row:
     head = record.head
-    task, arguments = writable(head.get("task")), writable(head.get("arguments"))
-    given = (call, task, arguments[:LONGEST], PENDING, real(head.get("attempt")) or 0, record.time)
-    return [*given, *[None] * (len(COLUMNS) - len(given) - 2), record.offset, None]
+    task, arguments = writable(head.get("task")), writable(head.get("arguments"))[:LONGEST]
+    return call, task, arguments, head.get("attempt", 0), record.time, record.offset
 
 
 def _outcome(record: Record) -> Row:
     head, state = record.head, STATES[record.kind]
     error = writable(head.get("type")) or (state if state in FAILED else None)
-    return [
+    numbers = head.get("numbers")
+    returned = _in_words(numbers) if numbers else writable(head.get("returned"))
+    return (
         state,
         real(head.get("began")),
         record.time,
         real(head.get("duration")),
         worker_name(writable(head.get("host")) or None, head.get("pid")) or None,
         real(head.get("number")),
-        (_in_words(head["numbers"]) if head.get("numbers") else writable(head.get("returned")))[:LONGEST] or None,
+        returned[:LONGEST] or None,
         error,
         None if error is None else writable(head.get("message"))[:LONGEST],
         record.offset,
-    ]
+    )
