@@ -23,7 +23,9 @@ from amltk.journal.live.status import Status, read_status, write_status
 from amltk.journal.live.table import Query
 from amltk.web import facts
 
-TRACEBACK = 'Traceback (most recent call last):\n  File "/home/me/train.py", line {}, in fit\n    step()\nOSError: no room'
+TRACEBACK = (
+    'Traceback (most recent call last):\n  File "/home/me/train.py", line {}, in fit\n    step()\nOSError: no room'
+)
 
 ENDINGS: tuple[tuple[Kind, dict[str, Any]], ...] = (
     (Kind.RESULT, {"number": 0.5}),
