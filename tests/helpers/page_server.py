@@ -86,7 +86,7 @@ def page_server(*folders: Path, options: tuple[str, ...] = ()) -> Iterator[PageS
         yield PageServer(link, process.pid)
         os.kill(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-        assert (process.returncode, errors) == (0, "")
+        assert (process.returncode, errors) == (0, ""), errors
     finally:
         process.kill()
         process.communicate()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from playwright.sync_api import expect
 
 from amltk.journal import Kind, Writer
 from amltk.journal.folder import Folder
@@ -26,6 +28,9 @@ pytestmark = pytest.mark.integration
 NAME = "<script>alert(1)</script>"
 ARGUMENTS = "('</code><img src=x onerror=alert(2)>', \"&lt;\", x='\\u202e')"
 MESSAGE = "<b>bold</b> \x1b[31m{{setup}} ${1} 'quoted'"
+GUARD = 60_000
+"""For how long something is waited for, in milliseconds."""
+
 SIZES = [(360, 740), (768, 1024), (1440, 900), (2560, 1300)]
 
 
@@ -83,7 +88,7 @@ def test_texts_of_users_are_never_markup(hostile: Path, open_window: Callable[..
     page.on("dialog", lambda _: window.problems.append("a script of a user has run"))
     assert page.locator("h1").inner_text() == "<img src=x>"
     assert page.locator(".failures b.error").first.inner_text() == NAME
-    assert page.locator(".calls td.task code").first.inner_text() == NAME + ARGUMENTS.replace("\u202e", "\u202e")
+    assert page.locator(".calls td.task code").first.inner_text() == NAME + ARGUMENTS
     only_ours(page)
     page.goto(f"{hostile.as_uri()}#call=0")
     panel = page.locator("dialog")
@@ -103,7 +108,7 @@ def test_it_fits_every_screen(scheme: str, hostile: Path, open_window: Callable[
     page = window.open(hostile)
     for width, height in SIZES:
         page.set_viewport_size({"width": width, "height": height})
-        page.wait_for_function("document.querySelector('.plot svg') !== null")
+        page.wait_for_selector(".plot svg")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     for name in ("text", "soft", "accent", "done", "failed", "running", "warn"):
         assert contrast(page, name, "panel") >= 4.5, name
@@ -111,7 +116,7 @@ def test_it_fits_every_screen(scheme: str, hostile: Path, open_window: Callable[
 
 def contrast(page: Page, text: str, ground: str) -> float:
     """The contrast between two of the page's colours."""
-    read = f"getComputedStyle(document.documentElement).getPropertyValue('--{{}}').trim()"
+    read = "getComputedStyle(document.documentElement).getPropertyValue('--{}').trim()"
     first, second = (luminance(page.evaluate(read.format(name))) for name in (text, ground))
     return (max(first, second) + 0.05) / (min(first, second) + 0.05)
 
@@ -130,7 +135,7 @@ def test_a_run_that_goes_on(tmp_path: Path, open_window: Callable[..., Window]) 
         writer.add(Kind.SESSION, {"program": ["search.py"], "host": "node", "pid": 1}, at=1_790_000_000.0)
         add(writer, 0, ends=False)
         writer.flush()
-        status = {"time": 1.79e9, "pid": os_pid(), "running": [{"call": 0, "began": 1.79e9, "pid": 40}], "total": 60}
+        status = {"time": 1.79e9, "pid": os.getpid(), "running": [{"call": 0, "began": 1.79e9, "pid": 40}], "total": 60}
         write_status(Folder(folder), status)
         with page_server(folder) as server:
             page = open_window(server=server.link, viewport={"width": 1280, "height": 900}).page
@@ -140,7 +145,7 @@ def test_a_run_that_goes_on(tmp_path: Path, open_window: Callable[..., Window]) 
             for call in range(1, 31):
                 add(writer, call, fails=call == 5)
             writer.flush()
-            page.wait_for_function("document.querySelector('.much').textContent.startsWith('30 of 60')")
+            expect(page.locator(".much")).to_contain_text("30 of 60", timeout=GUARD)
             assert "50 %" in page.locator(".much").inner_text()
             assert page.locator(".best strong").inner_text() == "0.032258"
             page.locator(".series select").select_option(label="accuracy")
@@ -148,7 +153,8 @@ def test_a_run_that_goes_on(tmp_path: Path, open_window: Callable[..., Window]) 
             assert page.locator(".best strong").inner_text() == "0.6"
             page.keyboard.press("/")
             page.keyboard.type("no room")
-            page.wait_for_function("document.querySelectorAll('.calls tbody tr').length === 1")
+            expect(page.locator(".calls tbody")).to_contain_text("OSError: no room", timeout=GUARD)
+            expect(page.locator(".calls tbody tr")).to_have_count(1, timeout=GUARD)
             page.locator(".calls tbody a").focus()
             page.keyboard.press("Enter")
             page.wait_for_selector("dialog[open] pre")
@@ -162,18 +168,12 @@ def test_a_run_that_goes_on(tmp_path: Path, open_window: Callable[..., Window]) 
             page.keyboard.press("Escape")
             page.locator(".timeline canvas").focus()
             page.keyboard.press("+")
-            page.wait_for_function("document.querySelector('.timeline header .soft').textContent.includes('from')")
+            expect(page.locator(".timeline header .soft")).to_contain_text("from", timeout=GUARD)
             writer.add(Kind.FINISH, {"code": "STOPPED", "reason": "enough"})
             writer.close()
             page.wait_for_selector(".pill.finished")
             assert "STOPPED, enough" in page.locator(".when").inner_text()
-
-
-def os_pid() -> int:
-    """This process, which has the journal."""
-    import os
-
-    return os.getpid()
+            page.close()
 
 
 def test_a_run_that_was_killed(tmp_path: Path, open_window: Callable[..., Window]) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from starlette.datastructures import QueryParams
     from starlette.requests import Request
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import Receive, Scope, Send
 
     from amltk.web.experiment import Experiment
 
@@ -217,7 +217,7 @@ class Pages:
         return _json(await run_in_threadpool(self._experiment(request).part_of_timeline, begin, end))
 
 
-def make_app(experiments: Sequence[Experiment], *, key: str, names: tuple[str, ...] = ()) -> ASGIApp:
+def make_app(experiments: Sequence[Experiment], *, key: str, names: tuple[str, ...] = ()) -> Guarded:
     """Make what answers.
 
     Args:
@@ -226,7 +226,7 @@ def make_app(experiments: Sequence[Experiment], *, key: str, names: tuple[str, .
         names: Further names by which the server may be called.
     """
     pages = Pages(experiments)
-    return Guarded(Starlette(routes=pages.routes, lifespan=pages.life), key, Guard(names))
+    return Guarded(Starlette(routes=pages.routes, lifespan=pages.life), pages.news, key, Guard(names))
 
 
 class Guarded:
@@ -234,19 +234,24 @@ class Guarded:
 
     Args:
         app: What answers.
+        news: What open pages are told.
         key: The key.
         guard: Checks where requests come from.
+
+    Attributes:
+        news: As given.
     """
 
-    def __init__(self, app: Starlette, key: str, guard: Guard) -> None:
-        self.app: Starlette = app
+    def __init__(self, app: Starlette, news: News, key: str, guard: Guard) -> None:
+        self._app = app
+        self.news: News = news
         self._key = key
         self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
+            await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
             return  # no web sockets: the server closes them
@@ -264,7 +269,7 @@ class Guarded:
             await refused(scope, receive, send_with_headers)
             return
         key = scope["path"][1:].partition("/")[0]
-        await self.app({**scope, "root_path": f"/{key}"}, receive, send_with_headers)
+        await self._app({**scope, "root_path": f"/{key}"}, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}

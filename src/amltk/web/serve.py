@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
+import logging
 import os
 import socket
 import threading
@@ -19,6 +20,8 @@ from amltk.web.names import names_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from amltk.web.app import News
 
 PORT = 8421
 """The port that is tried first if none is given."""
@@ -55,8 +58,9 @@ def serve(
     listener = _listener(host, port)
     key = new_key()
     experiments = [Experiment(folder, name) for folder, name in zip(folders, names_of(folders), strict=True)]
+    app = make_app(experiments, key=key, names=(host, *names))
     config = uvicorn.Config(
-        make_app(experiments, key=key, names=(host, *names)),
+        app,
         log_level="error",
         access_log=False,
         server_header=False,
@@ -67,7 +71,7 @@ def serve(
         lifespan="on",
         timeout_graceful_shutdown=PATIENCE,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, app.news)
     if ends_with is not None:
         threading.Thread(target=_end_with, args=(ends_with, server), daemon=True).start()
     with listener:
@@ -75,6 +79,25 @@ def serve(
         ready(f"http://{_shown(host)}:{listener.getsockname()[1]}/{key}/")
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn has ended in order, and then raises it again
             server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends what open pages wait for before it waits for their connections.
+
+    Args:
+        config: Its options.
+        news: What open pages are told.
+    """
+
+    def __init__(self, config: uvicorn.Config, news: News) -> None:
+        super().__init__(config)
+        self._news = news
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End in order; a page that reads nothing does not hold it up, and is no error."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await self._news.close()
+        await super().shutdown(sockets)
 
 
 def _end_with(descriptor: int, server: uvicorn.Server) -> None:
