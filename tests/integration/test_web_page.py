@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import expect
 
+import amltk.journal
 from amltk.journal import Kind, Writer
 from amltk.journal.folder import Folder
 from amltk.journal.live.status import write_status
@@ -206,3 +207,20 @@ def test_a_report_of_several_experiments(tmp_path: Path, open_window: Callable[.
     assert page.locator("h1").inner_text() == "second"
     assert json.loads(page.evaluate("JSON.stringify(location.hash)")) == "#x=1"
     assert page.locator("nav [aria-pressed=true]").count() == 1
+
+
+def test_a_notebook_shows_it(tmp_path: Path, open_window: Callable[..., Window]) -> None:
+    """`amltk.journal.open(folder)` at the end of a cell: the page in a frame, in which calls can be opened."""
+    with Writer(tmp_path / "search") as writer:
+        writer.add(Kind.SESSION, {}, at=1_790_000_000.0)
+        for call in range(5):
+            add(writer, call, fails=call == 3)
+    html = amltk.journal.open(tmp_path / "search")._repr_html_()
+    (tmp_path / "notebook.html").write_text(f"<!DOCTYPE html><meta charset=utf-8><h1>Notebook</h1>{html}")
+    page = open_window(viewport={"width": 1000, "height": 900}).open(tmp_path / "notebook.html")
+    frame = page.frame_locator("iframe")
+    assert frame.locator("h1").inner_text() == "search"
+    frame.locator(".calls").get_by_role("link", name="3").click()
+    expect(frame.locator("dialog .facts").first).to_be_visible(timeout=GUARD)
+    frame.get_by_role("button", name="Close").click()
+    expect(frame.locator("dialog")).to_be_hidden(timeout=GUARD)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 MOST_CALLS = 2000
 """How many calls of each experiment are in the file: the last ones, failures first."""
+
+MOST_IN_FRAME = 500
+"""The same where a notebook shows it, in whose file it is stored."""
+
+FRAME_HEIGHT = 820
+"""The height of the frame in a notebook, in pixels."""
 
 MOST_FAILED = 500
 """How many of those that failed are in it, with their tracebacks."""
@@ -34,6 +41,13 @@ def report(folders: Sequence[str | os.PathLike[str]], *, most: int = MOST_CALLS)
     """
     names = names_of([str(folder) for folder in folders])
     return page.embedded([_told(folder, name, most) for folder, name in zip(folders, names, strict=True)])
+
+
+def frame(folder: str | os.PathLike[str]) -> str:
+    """The page as an element of another one, such as a notebook: in a frame whose script is isolated."""
+    source = html.escape(report([folder], most=MOST_IN_FRAME))
+    style = f"display:block;width:100%;height:{FRAME_HEIGHT}px;border:0"
+    return f'<iframe title="Experiment" sandbox="allow-scripts" style="{style}" srcdoc="{source}"></iframe>'
 
 
 def write_report(

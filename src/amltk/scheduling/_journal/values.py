@@ -106,6 +106,21 @@ def outcome_of(ending: Ending, work: Work[Any], future: Future[Any]) -> tuple[Ki
     Raises:
         JournalError: The result cannot be pickled.
     """
+    kind, head = told_of(ending, work)
+    if ending.cancelled:
+        return kind, head, None
+    if ending.error is not None:
+        return kind, head, dump_error(ending.error)
+    return kind, head, dump(ending.result, lambda: f"what {future.label} returned")
+
+
+def told_of(ending: Ending, work: Work[Any] | None) -> tuple[Kind, Outcome]:
+    """The kind and the head of the same.
+
+    Args:
+        ending: How it has ended.
+        work: The executor's future; None if it never had one.
+    """
     head: Outcome = {}
     info = execution_info(work)
     if info is not None:
@@ -119,21 +134,12 @@ def outcome_of(ending: Ending, work: Work[Any], future: Future[Any]) -> tuple[Ki
             head["pid"] = info.pid
     result, error, cancelled = ending
     if cancelled:
-        return Kind.CANCELLED, head, None
+        return Kind.CANCELLED, head
     if error is not None:
-        return _failure(error, head)
+        return _failure(error, head), head
     if result is not None:
         _describe(result, head)
-    return Kind.RESULT, head, dump(result, lambda: f"what {future.label} returned")
-
-
-def _number(result: Any) -> float | None:
-    kind = type(result)
-    if kind is float:
-        return float(result)
-    if result is None or kind is bool or (kind is int and result.bit_length() > MOST_DIGITS):
-        return None
-    return as_real(result)
+    return Kind.RESULT, head
 
 
 def _describe(result: Any, head: Outcome) -> None:
@@ -157,14 +163,22 @@ def _numbers(result: dict[Any, Any]) -> dict[str, float]:
     return found
 
 
-def _failure(error: BaseException, head: Outcome) -> tuple[Kind, Outcome, bytes]:
+def _number(result: Any) -> float | None:
+    kind = type(result)
+    if kind is float:
+        return float(result)
+    if result is None or kind is bool or (kind is int and result.bit_length() > MOST_DIGITS):
+        return None
+    return as_real(result)
+
+
+def _failure(error: BaseException, head: Outcome) -> Kind:
     head["type"] = type(error).__name__
     head["message"] = text_of(error)
     cause = error.__cause__
     if isinstance(cause, RemoteTraceback):
         head["traceback"] = cause.tb
-    kind = Kind.LOST if isinstance(error, WorkerLostError) else Kind.EXCEPTION
-    return kind, head, dump_error(error)
+    return Kind.LOST if isinstance(error, WorkerLostError) else Kind.EXCEPTION
 
 
 def are_same(recorded: Any, given: Any) -> bool:

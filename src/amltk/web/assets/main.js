@@ -7,7 +7,7 @@ const addressOf = (place, call) => `#${new URLSearchParams({ ...(setup.names.len
 
 const open = {
   link: (call) => addressOf(chosen(), call),
-  close: () => { history.replaceState(null, "", addressOf(chosen()) || "#"); panel.number = undefined; },
+  close: () => { panel.number = undefined; location.hash = addressOf(chosen()); },
 };
 const choose = (place) => { location.hash = addressOf(place); };
 
@@ -86,6 +86,10 @@ source.follow(tell, connected);
 if (!source.live) connected(false);
 else setInterval(() => { if (!document.hidden && overviews[chosen()]?.state === "running") draw(); }, 1000);
 addEventListener("hashchange", route);
+addEventListener("click", (event) => { // in a frame of a notebook, such an address would lead out of the frame
+  const link = event.target.closest("a[href^='#']:not(.skip)");
+  if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) { event.preventDefault(); location.hash = link.getAttribute("href"); }
+});
 addEventListener("keydown", (event) => {
   if (event.key === "/" && !event.target.closest("input, select, dialog")) { event.preventDefault(); callsTable.search.focus(); callsTable.element.scrollIntoView(); }
 });
