@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,11 @@ from rich.console import Console
 from amltk.display.journal import watch
 from amltk.exceptions import JournalError
 from amltk.journal.folder import Folder
+from amltk.journal.live.follower import Follower
 from amltk.journal.live.status import read_status
 from amltk.scheduling import Scheduler
-from amltk.web import view
+from amltk.scheduling.plugins.call_folder import CallFolder
+from amltk.web import facts, view
 from tests.helpers.gate import GUARD
 from tests.helpers.page_server import PageServer
 from tests.helpers.script import Script
@@ -153,3 +156,25 @@ def test_what_calls_return_is_told_in_the_heads(tmp_path: Path) -> None:
     assert told[0]["numbers"] == {"loss": 0.5, "n": 3}
     assert told[1:] == [{"returned": "{}"}, {"returned": "'text'"}, {}, {"returned": "[1, 2]"}, {"number": 7}]
     assert json.dumps(told)
+
+
+def say(x: int) -> int:
+    sys.stdout.write(f"I am {x}\n")
+    return x
+
+
+def test_output_and_dependencies_of_calls_are_known(tmp_path: Path) -> None:
+    """The folder in which a call's output is, and the calls whose results it needs, are in the journal."""
+    scheduler = Scheduler.with_processes(1)
+    task = scheduler.task(say, plugins=[CallFolder(tmp_path, capture=True)])
+    needs = scheduler.task(say)
+    scheduler.on_start(lambda: needs.submit(task.submit(5)))  # type: ignore[arg-type]
+    scheduler.run(journal=tmp_path)
+    follower = Follower(tmp_path, table=True)
+    follower.finish()
+    first, second = facts.call(follower, 0), facts.call(follower, 1)
+    follower.close()
+    assert first is not None
+    assert second is not None
+    assert (first["output"], first["after"]) == ("I am 5\n", [])
+    assert ("output" in second, second["after"]) == (False, [0])

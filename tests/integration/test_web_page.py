@@ -57,7 +57,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Writer(folder / "<img src=x>") as writer:
         writer.add(Kind.SESSION, {"program": [NAME], "host": NAME, "python": NAME, "pid": 1})
         for call in range(30):
-            writer.add(Kind.SUBMISSION, {"task": NAME, "arguments": ARGUMENTS}, call=call)
+            writer.add(Kind.SUBMISSION, {"task": NAME, "arguments": ARGUMENTS, "place": call}, call=call)
             ran = {"began": 1.79e9 + call, "duration": 1.0, "host": NAME, "pid": call}
             if call % 3:
                 writer.add(Kind.RESULT, ran | {"numbers": {NAME: call, "b": -1.5}, "returned": NAME}, call=call)
@@ -93,6 +93,7 @@ def test_texts_of_users_are_never_markup(hostile: Path, open_window: Callable[..
     only_ours(page)
     page.goto(f"{hostile.as_uri()}#call=0")
     panel = page.locator("dialog")
+    assert panel.locator("pre").last.inner_text() == f"{NAME}\n"
     assert NAME in panel.inner_text()
     assert "<b>bold</b> {{setup}} ${1} 'quoted'" in panel.inner_text()
     only_ours(page)

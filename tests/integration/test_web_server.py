@@ -29,7 +29,7 @@ def write(folder: Path, calls: range) -> None:
     """Some calls that have returned a number, and one that has failed."""
     with Writer(folder) as writer:
         for call in calls:
-            writer.add(Kind.SUBMISSION, {"task": "train", "arguments": f"(lr=0.{call})"}, call=call)
+            writer.add(Kind.SUBMISSION, {"task": "train", "arguments": f"(lr=0.{call})", "place": call + 20}, call=call)
             if call == 3:
                 error = {"type": "OSError", "message": HOSTILE, "traceback": "line 1\n\x1b[31mline 2", "pid": 5}
                 writer.add(Kind.EXCEPTION, error, call=call)
@@ -42,8 +42,8 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An experiment of ten calls."""
     folder = tmp_path_factory.mktemp("web") / HOSTILE.replace("/", "")
     write(folder, range(10))
-    (folder / "calls" / "3").mkdir(parents=True)
-    (folder / "calls" / "3" / "output.log").write_bytes(b"10 %\r100 %\n\x1b[1mdone\x1b[0m \xff\x07\n")
+    (folder / "calls" / "23").mkdir(parents=True)
+    (folder / "calls" / "23" / "output.log").write_bytes(b"10 %\r100 %\n\x1b[1mdone\x1b[0m \xff\x07\n")
     return folder
 
 

@@ -99,6 +99,8 @@ class Submission(TypedDict, total=False):
         arguments: The arguments as a short text.
         digest: A digest of the arguments, in hexadecimal digits.
         attempt: How often the call was begun before.
+        place: The number of its folder in `calls/`, if it has one.
+        after: The numbers of the calls whose results it needs, if it needs any.
         by: The number of the record of the input that was being told when a callback submitted it. Without it, the
             record is no submission: a call of an earlier session is computed once more.
     """
@@ -107,6 +109,8 @@ class Submission(TypedDict, total=False):
     arguments: str
     digest: str
     attempt: int
+    place: int
+    after: list[int]
     by: int
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+    from pathlib import Path
 
     from amltk.scheduling._admission.demand import Demand
     from amltk.scheduling.executors.light_future import Answer
@@ -98,6 +99,7 @@ class Call:
         limits: What it may use, for executors that enforce limits; None for no limits.
         demand: What it asks for before it is computed; None for nothing but a worker.
         priority: The priority that it was given while it waited; None for that of its task.
+        folder: The folder that it has to itself; None if it has none.
         answer: What its outcome comes from if it need not be computed: an `Answer` of `executors.light_future`, which
             has the outcome or will have it. None to have it computed.
         future: Its future; None until it is submitted, and permanently if it never is.
@@ -114,6 +116,7 @@ class Call:
         "attempt",
         "conversations",
         "demand",
+        "folder",
         "function",
         "future",
         "given",
@@ -148,6 +151,7 @@ class Call:
         self.kwargs: dict[str, Any] = dict(kwargs)
         self.limits: CallLimits | None = None
         self.demand: Demand | None = None
+        self.folder: Path | None = None
         self.answer: Answer | None = None
         self._reviews: list[Review] = []
         self.conversations: list[Conversing] = []

@@ -287,12 +287,19 @@ def call(follower: Follower, number: int) -> dict[str, Any] | None:
     running = [told for told in follower.status.running if told.call == number]
     if running and row["state"] == PENDING:
         row |= _call_that_runs(follower, running[0]) | {"is_running": True}
-    row |= output(follower.folder.calls / str(number) / "output.log")
+    place = row.pop("place", None)
+    if type(place) is int:  # nothing else becomes a part of a path
+        row |= output(follower.folder.calls / str(place) / "output.log")
     return row
 
 
 def _of_submission(record: Record) -> dict[str, Any]:
-    return {"arguments": writable(record.head.get("arguments")), "after": record.head.get("after", [])}
+    head = record.head
+    return {
+        "arguments": writable(head.get("arguments")),
+        "after": head.get("after", []),
+        "place": head.get("place"),
+    }
 
 
 def _of_outcome(record: Record) -> dict[str, Any]:

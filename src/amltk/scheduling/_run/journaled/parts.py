@@ -289,7 +289,13 @@ def _submission(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, An
     def label() -> str:
         return f"call {number} is {name}{call_label('', args, kwargs)}"
 
-    return Action(Kind.SUBMISSION, number, {"task": name}, value, (args, kwargs), label)
+    head: dict[str, Any] = {"task": name}
+    call = future.call
+    if call is not None and call.folder is not None and call.folder.parent == journal.folder.calls:
+        head["place"] = int(call.folder.name)
+    if future.is_dependent:
+        head["after"] = [other.number for other in future.dependencies if other.number >= 0]
+    return Action(Kind.SUBMISSION, number, head, value, (args, kwargs), label)
 
 
 def _reference(future: Future[Any]) -> CallReference:
