@@ -58,10 +58,11 @@ def windows() -> Iterator[Callable[..., Window]]:
 
 
 class Window:
-    """One page in a browser, which can reach nothing but files.
+    """One page in a browser, which can reach nothing but files, and a server if one is given.
 
     Args:
         browser: The browser.
+        server: How the addresses begin that it may ask for as well; None for none.
         **options: Of Playwright's `new_context`: `viewport`, `color_scheme`, ...
 
     Attributes:
@@ -69,7 +70,8 @@ class Window:
         problems: What went wrong in it: uncaught errors, messages of errors, requests for anything but a file.
     """
 
-    def __init__(self, browser: Browser, **options: Any) -> None:
+    def __init__(self, browser: Browser, *, server: str | None = None, **options: Any) -> None:
+        self._reach: tuple[str, ...] = ("file:", "data:", *([server] if server is not None else []))
         context = browser.new_context(**options)
         context.route("**/*", self._route)
         self.problems: list[str] = []
@@ -83,7 +85,7 @@ class Window:
         return self.page
 
     def _route(self, route: Route) -> None:
-        if route.request.url.startswith(("file:", "data:")):
+        if route.request.url.startswith(self._reach):
             route.continue_()
         else:
             self.problems.append(f"asked for {route.request.url}")

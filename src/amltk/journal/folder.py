@@ -28,6 +28,7 @@ class Folder:
         values: The folder with values that are too large for a record.
         calls: The folder with the places of calls.
         cut: The folder with what `repair` and `rewind` have cut off.
+        status: The file in which a run says what is running.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -37,6 +38,7 @@ class Folder:
         self.values: Path = self.path / "values"
         self.calls: Path = self.path / "calls"
         self.cut: Path = self.path / "cut"
+        self.status: Path = self.path / "status.json"
 
     def __str__(self) -> str:
         return str(self.path)

@@ -102,6 +102,8 @@ class Submission(TypedDict, total=False):
         arguments: The arguments as a short text.
         digest: A digest of the arguments, in hexadecimal digits.
         attempt: How often the call was begun before.
+        place: The number of its folder in `calls/`, if it has one.
+        after: The numbers of the calls whose results it needs, if it needs any.
         by: The number of the record of the input that was being told when a callback submitted it. Without it, the
             record is no submission: a call of an earlier session is computed once more.
     """
@@ -110,6 +112,8 @@ class Submission(TypedDict, total=False):
     arguments: str
     digest: str
     attempt: int
+    place: int
+    after: list[int]
     by: int
 
 
@@ -122,6 +126,8 @@ class Outcome(TypedDict, total=False):
         host: The name of the worker's machine.
         pid: The worker's process.
         number: What the call returned, if that is a number.
+        numbers: The numbers of the dict that it returned, by their keys.
+        returned: What it returned as a short text, if that is neither a number nor None.
         type: The name of the exception's type.
         message: The text of the exception.
         traceback: The traceback of the worker, as text.
@@ -132,6 +138,8 @@ class Outcome(TypedDict, total=False):
     host: str
     pid: int
     number: float
+    numbers: dict[str, float]
+    returned: str
     type: str
     message: str
     traceback: str

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+    from pathlib import Path
 
     from amltk.scheduling._admission.demand import Demand
     from amltk.scheduling.executors.light_future import Answer
@@ -99,6 +100,7 @@ class Call:
         devices: Which ones of those things that can be told apart it was granted, such as `gpu 0`; empty before.
         demand: What it asks for before it is computed; None for nothing but a worker.
         priority: The priority that it was given while it waited; None for that of its task.
+        folder: The folder that it has to itself; None if it has none.
         answer: What its outcome comes from if it need not be computed: an `Answer` of `executors.light_future`, which
             has the outcome or will have it. None to have it computed.
         future: Its future; None until it is submitted, and permanently if it never is.
@@ -116,6 +118,7 @@ class Call:
         "conversations",
         "demand",
         "devices",
+        "folder",
         "function",
         "future",
         "given",
@@ -151,6 +154,7 @@ class Call:
         self.limits: CallLimits | None = None
         self.demand: Demand | None = None
         self.devices: tuple[str, ...] = ()
+        self.folder: Path | None = None
         self.answer: Answer | None = None
         self._reviews: list[Review] = []
         self.conversations: list[Conversing] = []

@@ -274,7 +274,9 @@ class Scheduler(Runs, Factories):
                 the run cancels or kills is delivered as cancelled, and no policy applies.
             asyncio_debug_mode: Whether asyncio reports slow callbacks and misuse.
             display: Show the run: True in the terminal or notebook (elsewhere as an occasional line on standard error),
-                `"auto"` in notebooks only, or rich renderables to show below it. Needs rich.
+                `"auto"` in notebooks only, or rich renderables to show below it. Needs rich. `"web"` shows it as a web
+                page instead: a process of its own serves it on this machine until the program ends, and the link is
+                printed to standard error. Needs the extra `web`.
             journal: The folder in which the run records what it is told, so that the same program, started again after
                 whatever has ended it, goes on where it was; or a `Journal` with options. None for no journal.
 
@@ -287,7 +289,7 @@ class Scheduler(Runs, Factories):
             ExecutorShutdownError: The executor given to `Scheduler` was shut down by an earlier run.
             ExecutorBrokenError: The executor broke.
             FutureCancelledError: A future was cancelled, with `on_cancelled="raise"`.
-            MissingExtraError: `display` was requested and rich is not installed.
+            MissingExtraError: `display` was requested, and rich or, for `"web"`, the extra is not installed.
             JournalError: The journal cannot be used, or the program does something else than what it has recorded; see
                 its subclasses.
             ValueError: An argument has a value that is not allowed.

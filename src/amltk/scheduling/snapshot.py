@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from amltk import _clock
 from amltk.scheduling._admission.amounts import amount_of
+from amltk.scheduling._run.to_come import calls_to_come
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors.execution_info import execution_info, this_host
 
@@ -251,8 +252,5 @@ def _task(task: Task[..., Any], running: int | None) -> TaskSnapshot:
 
 def _total(counts: Counts, task: Task[..., Any]) -> int | None:
     """Submissions so far and those to come: as many as plugins still allow, and the remaining items of maps."""
-    to_come = [left for plugin in task.plugins if (left := plugin.calls_left()) is not None]
-    mapped = [task_map.calls_left() for task_map in task.maps if not task_map.over]
-    if mapped and None not in mapped:
-        to_come.append(sum(left or 0 for left in mapped))
-    return counts.submitted + min(to_come) if to_come else None
+    to_come = calls_to_come(task)
+    return None if to_come is None else counts.submitted + to_come

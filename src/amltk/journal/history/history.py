@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from amltk import _extras
@@ -114,3 +115,9 @@ class History:
             JournalError: The journal cannot be read; see its subclasses.
         """
         return summarize(Reader(self.folder, position=START))
+
+    def _repr_html_(self) -> str:
+        """The page of the experiment in a frame, for notebooks."""
+        page: Any = importlib.import_module("amltk.web.report")  # of a layer above
+        html: str = page.frame(self.folder.path)
+        return html

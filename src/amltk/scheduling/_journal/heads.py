@@ -30,10 +30,11 @@ class SubmissionHeads:
         """
         return f'{self._begins.get(task) or self._begin(task)}{by},"'.encode("ascii")
 
-    def head(self, task: str, by: int, arguments: str) -> bytes:
-        """The head of a submission with these arguments, which are a short text."""
+    def head(self, task: str, by: int, arguments: str, **more: Any) -> bytes:
+        """The head of a submission with these arguments, which are a short text; `more` comes last."""
         begin = self._begins.get(task) or self._begin(task)
-        return f'{begin}{by},"arguments":{quoted(arguments)}}}'.encode("ascii")
+        last = f",{encode_head(more)[1:-1].decode('ascii')}" if more else ""
+        return f'{begin}{by},"arguments":{quoted(arguments)}{last}}}'.encode("ascii")
 
     def _begin(self, task: str) -> str:
         begin = self._begins[task] = f'{{"task":{quoted(task)},"by":'

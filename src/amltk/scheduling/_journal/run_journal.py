@@ -22,6 +22,7 @@ from amltk.scheduling._journal.playback import Overview, Playback
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from amltk.journal.folder import Folder
     from amltk.scheduling._journal.action import Action
     from amltk.scheduling._journal.options import Journal
     from amltk.scheduling._journal.playback import RecordedInput
@@ -103,6 +104,11 @@ class RunJournal:
 
     def __str__(self) -> str:
         return str(self._writer.folder)
+
+    @property
+    def folder(self) -> Folder:
+        """Its folder."""
+        return self._writer.folder
 
     @property
     def suspend_before(self) -> float | None:
@@ -195,17 +201,24 @@ class RunJournal:
         arguments = arguments_in_short(*action.given)
         self._writer.add_encoded(
             _SUBMISSION,
-            self._heads.head(action.head["task"], by, arguments),
+            self._heads.head(by=by, arguments=arguments, **action.head),
             action.value,
             action.call,
             self.time(),
         )
 
     def add_submission(
-        self, task: str, number: int, value: bytes, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        task: str,
+        number: int,
+        value: bytes,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        more: Mapping[str, Any],
     ) -> None:
         """Record that a callback has submitted a call: the same as `add`, not in a replay."""
-        head = self._heads.head(task, self.current, arguments_in_short(args, kwargs))
+        head = self._heads.head(task, self.current, arguments_in_short(args, kwargs), **more)
         self.add_encoded(_SUBMISSION, head, value, number, self._loop_starts_at + self._clock())
 
     # ------------------------------------------------------------------ sessions

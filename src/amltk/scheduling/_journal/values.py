@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from amltk._checks import as_real
-from amltk._labels import call_label
+from amltk._labels import call_label, value_in_short
 from amltk.exceptions import JournalError, RemoteTraceback, WorkerLostError
 from amltk.journal.format import encode_head
 from amltk.journal.kinds import Kind
@@ -24,10 +24,16 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors._transfer.exception_parts import Part
     from amltk.scheduling.future import Future
 
-_RESULT, _EXCEPTION, _CANCELLED, _LOST = map(int, (Kind.RESULT, Kind.EXCEPTION, Kind.CANCELLED, Kind.LOST))
+_RESULT = int(Kind.RESULT)
 
 MOST_DIGITS = 1 << 10
 """A number that a call has returned is told in the head up to this size, in bits."""
+
+MOST_NUMBERS = 32
+"""How many numbers of a dict that a call has returned are told in the head."""
+
+LONGEST_KEY = 100
+"""Those with longer keys, in characters, are not."""
 
 
 def dump(value: Any, what: Callable[[], str]) -> bytes:
@@ -105,20 +111,56 @@ def encoded(outcome: Outcome, work: Work[Any], future: Future[Any]) -> tuple[int
     Raises:
         JournalError: The result cannot be pickled.
     """
-    info = execution_info(work)
     result, error, cancelled = outcome
-    if cancelled:
-        return _CANCELLED, encode_head(outcome_fields(info)), None
-    if error is not None:
-        head = outcome_fields(info) | failure_fields(error)
-        return _LOST if isinstance(error, WorkerLostError) else _EXCEPTION, encode_head(head), dump_error(error)
-    kind = type(result)
-    if kind is float:
-        number: float | None = result
+    if cancelled or error is not None:
+        kind, fields = told_of(outcome, work)
+        return int(kind), encode_head(fields), None if error is None else dump_error(error)
+    number: float | None = result if type(result) is float else _number(result)
+    if number is not None or result is None:
+        head = outcome_head(execution_info(work), number)
     else:
-        number = _number(result)
+        head = encode_head(outcome_fields(execution_info(work)) | _description(result))
     value: bytes | None = getattr(work, "result_pickle", None)  # as it came from the worker
-    return _RESULT, outcome_head(info, number), _pickle_of(result, future) if value is None else value
+    return _RESULT, head, _pickle_of(result, future) if value is None else value
+
+
+def told_of(outcome: Outcome, work: Work[Any] | None) -> tuple[Kind, dict[str, Any]]:
+    """What the head of a record says of the end of a call, and the kind of the record.
+
+    Args:
+        outcome: How it has ended.
+        work: The executor's future; None if it never had one.
+    """
+    result, error, cancelled = outcome
+    fields = outcome_fields(execution_info(work))
+    if cancelled:
+        return Kind.CANCELLED, fields
+    if error is not None:
+        kind = Kind.LOST if isinstance(error, WorkerLostError) else Kind.EXCEPTION
+        return kind, fields | failure_fields(error)
+    number = _number(result)
+    if number is not None or result is None:
+        return Kind.RESULT, fields if number is None else fields | {"number": number}
+    return Kind.RESULT, fields | _description(result)
+
+
+def _description(result: Any) -> dict[str, Any]:
+    """What the head says of a result that is no number, for those who look at the journal."""
+    described: dict[str, Any] = {"returned": value_in_short(result)}
+    if type(result) is dict and (numbers := _numbers(result)):
+        described["numbers"] = numbers
+    return described
+
+
+def _numbers(result: dict[Any, Any]) -> dict[str, float]:
+    """The numbers of a dict, by their keys: the first ones, if there are many."""
+    found: dict[str, float] = {}
+    for key, value in result.items():
+        if type(key) is str and len(key) <= LONGEST_KEY and (number := _number(value)) is not None:
+            found[key] = number
+            if len(found) == MOST_NUMBERS:
+                break
+    return found
 
 
 def _pickle_of(result: Any, future: Future[Any]) -> bytes:

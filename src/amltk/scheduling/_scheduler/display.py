@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -13,13 +14,16 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from amltk.scheduling._journal.options import Journal
     from amltk.scheduling._run.refresh import View
 
-Display: TypeAlias = "bool | Literal['auto'] | Iterable[RenderableType]"
+Display: TypeAlias = "bool | Literal['auto', 'web'] | Iterable[RenderableType]"
 """The option `display` of `Scheduler.run`."""
 
 
-def view_of(scheduler: Any, display: Display, more: Sequence[RenderableType], timeout: float | None) -> View | None:
+def view_of(
+    scheduler: Any, display: Display, more: Sequence[RenderableType], timeout: float | None, journal: Journal | None
+) -> View | None:
     """The view of a run.
 
     Args:
@@ -27,20 +31,25 @@ def view_of(scheduler: Any, display: Display, more: Sequence[RenderableType], ti
         display: The user's option.
         more: What else to show.
         timeout: The timeout of the run, in seconds.
+        journal: The options of its journal; None if it has none.
 
     Returns:
         The view; None if the run is not to be shown.
 
     Raises:
         ValueError: `display` is none of its values.
-        MissingExtraError: rich is needed and not installed.
+        MissingExtraError: rich is needed and not installed; or what serves the page.
     """
     if display is False or (display == "auto" and not _in_notebook()):
         return None
+    if display == "web":
+        web = _extras.load("amltk.web.view", needs=("starlette", "uvicorn"), extra="web")
+        page: View = web.WebView(scheduler, None if journal is None else os.path.abspath(journal.folder), timeout)  # noqa: PTH100
+        return page
     if display is True or display == "auto":
         given: list[RenderableType] = []
     elif isinstance(display, str) or not isinstance(display, Iterable):
-        raise ValueError(f"display={display!r}: must be True, False, 'auto' or rich renderables")
+        raise ValueError(f"display={display!r}: must be True, False, 'auto', 'web' or rich renderables")
     else:
         given = list(display)
     live = _extras.load("amltk.display.live", needs="rich", extra="rich")

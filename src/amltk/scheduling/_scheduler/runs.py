@@ -136,7 +136,7 @@ class Runs(Experiment, ExecutorOwner):
         """Be the only run of this scheduler, with a usable executor. Gives what makes the run."""
         from amltk import _guard  # here, to keep the import of this module light
 
-        view = view_of(self, display, self._renderables, options.timeout)
+        view = view_of(self, display, self._renderables, options.timeout, options.journal)
         _guard.check("a run of a scheduler")
         if not self._busy.acquire(blocking=False):
             raise SchedulerRunningError("the scheduler is already running; call stop() first, or use another Scheduler")

@@ -95,9 +95,8 @@ class CallFolder(PassingPlugin):
         if number is None:
             key = self._keys[call.task].key(*call.given).hex()
             number = self._numbers[call] = self._places.take(key)
-        call.function = Wrapper(
-            call.function, partial(_in_place, str(self._places.path(number)), self._capture(call.task))
-        )
+        call.folder = self._places.path(number)
+        call.function = Wrapper(call.function, partial(_in_place, str(call.folder), self._capture(call.task)))
         call.on_end(self._end, call)
         return True
 

@@ -13,12 +13,13 @@ from amltk.scheduling._run.journaled.heartbeat import Heartbeat
 from amltk.scheduling._run.journaled.messages import Messages
 from amltk.scheduling._run.journaled.parts import JournaledEndRequests, JournaledSubmissions, JournaledTimers
 from amltk.scheduling._run.journaled.replayer import END, Replayer
+from amltk.scheduling._run.journaled.status_reporter import StatusReporter
 from amltk.scheduling._run.journaled.world import WorldWarner
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.exit_state import ExitState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from amltk.journal.format import Record
     from amltk.scheduling._journal.inbox import JournaledInbox
@@ -44,6 +45,7 @@ class InputRecorder:
     Args:
         journal: The journal.
         from_outside: Takes what is asked for from outside of callbacks.
+        tasks: The scheduler's tasks, of a layer above; it may grow.
 
     Attributes:
         journal: The journal.
@@ -54,7 +56,7 @@ class InputRecorder:
         foreign: Awaits what does not belong to the run.
     """
 
-    def __init__(self, journal: RunJournal, from_outside: FromOutside) -> None:
+    def __init__(self, journal: RunJournal, from_outside: FromOutside, tasks: Sequence[Any] = ()) -> None:
         self.journal: RunJournal = journal
         self.from_outside: FromOutside = from_outside
         self.messages: Messages = Messages()
@@ -65,8 +67,9 @@ class InputRecorder:
         self._settle: Callable[..., None]
         self._pending_calls: PendingCalls
         self._requests: JournaledEndRequests
+        self._tasks = tasks
         self._heartbeat: Heartbeat
-        self.keep_alive: Callable[[], None]
+        self._status: StatusReporter
         self.events_told: int = 0  # while the end is not announced
         self._events_put = 0
         self.replayer: Replayer = Replayer(self)
@@ -86,7 +89,7 @@ class InputRecorder:
         self.messages.connect(run)
         self.foreign.connect(run.loop, inbox)
         self._heartbeat = Heartbeat(run.loop, self.journal, lambda: len(run.pending_calls) > 0, requests.crashed)
-        self.keep_alive = self._heartbeat.keep
+        self._status = StatusReporter(run, self.journal.folder, self._tasks)
         self._writers = {
             inbox.run_own: None,
             timers.call: lambda timer: (Kind.TIMER, {"timer": timer.number}, None, None),
@@ -101,6 +104,11 @@ class InputRecorder:
             submissions.cancel_as_asked: _write_cancel,
             self.from_outside.carry_out: self.from_outside.write,
         }
+
+    def keep_alive(self) -> None:
+        """Everything that has happened was told: say now and then that the run is alive, and what is running."""
+        self._heartbeat.keep()
+        self._status.keep()
 
     def is_in_callback(self) -> bool:
         """Whether this is a callback of the run, on its thread, or the body of a loop over results."""
@@ -247,6 +255,7 @@ class InputRecorder:
     def finish(self) -> None:
         """The run is over. Raises as `end_record` does."""
         self._heartbeat.stop()
+        self._status.stop()
         self.foreign.close()
         self.end_record()
 

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from amltk._labels import arguments_in_short, call_label
+from amltk._labels import arguments_in_short
 from amltk._shield import shielded
 from amltk.exceptions import JournalError, JournalUnsupportedError
 from amltk.journal.kinds import Kind
-from amltk.journal.reference import CallReference
 from amltk.scheduling._journal.action import Action
 from amltk.scheduling._journal.placeholder import PlaceholderFuture
 from amltk.scheduling._journal.values import dump_arguments, dump_error, load
 from amltk.scheduling._loop.timers import Timer, Timers
-from amltk.scheduling._nested import CONTAINERS, find, replaced
 from amltk.scheduling._run.calls.submissions import Submissions
 from amltk.scheduling._run.end_requests import EndRequests
+from amltk.scheduling._run.journaled.actions import arguments_of, failure, more_of, submission, task_of
 from amltk.scheduling.events import callback_name
-from amltk.scheduling.executors.shared import SHARED, Content, Shared
 from amltk.scheduling.exit_state import ExitState
-from amltk.scheduling.future import FUTURES, Future
+from amltk.scheduling.future import Future
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from amltk.scheduling._journal.run_journal import RunJournal
     from amltk.scheduling._run.journaled.input_recorder import InputRecorder
     from amltk.scheduling.call import Call
     from amltk.scheduling.future import DependentFuture
@@ -206,7 +203,7 @@ class JournaledSubmissions(Submissions):
     def _accept_dependent(self, future: DependentFuture[Any]) -> None:
         """As in `Submissions`: the submission is what is recorded; that it goes on later follows from other records."""
         if self._recorder.journal.recording:
-            action = _submission(future, future.args, future.kwargs, self._recorder.journal)
+            action = submission(future, future.args, future.kwargs, self._recorder.journal)
             self._accepted[future] = self._recorder.do(action)
         super()._accept_dependent(future)
 
@@ -215,7 +212,7 @@ class JournaledSubmissions(Submissions):
         super()._end_uncomputed(future, error)
         self._accepted.pop(future, None)
         if error is not None and self._recorder.journal.recording:
-            self._recorder.do(_failure(future, error))
+            self._recorder.do(failure(future, error))
 
     def _hand_over(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         journal, comparison = self._recorder.journal, self._recorder.journal.comparison
@@ -227,8 +224,8 @@ class JournaledSubmissions(Submissions):
             else:  # recorded in a branch that the program has left since
                 self._enter_recorded(future, args, kwargs, result)
             return
-        task = _task_of(future)
-        given = _given(future, args, kwargs)
+        task = task_of(future)
+        given = arguments_of(future, args, kwargs)
         value = dump_arguments(task, *given)
         if journal.replaying:
             self._admission.check(future)  # what was refused then is refused again; nothing waits
@@ -237,13 +234,13 @@ class JournaledSubmissions(Submissions):
                 was_new = False
                 if not comparison.is_recorded(number, task, value):
                     self._refuse_again(task, *given)
-                    was_new = self._recorder.do(_submission(future, args, kwargs, journal))
+                    was_new = self._recorder.do(submission(future, args, kwargs, journal))
             self._enter(PlaceholderFuture(), future, args, kwargs)
             self._recorder.replayer.expect(future, is_new=was_new)
             return
         known = comparison.recorded_results
         if known.calls and not future.is_dependent and (result := known.of_call(task, value)) is not None:
-            journal.add_submission(task, journal.numbers.following, value, *given)
+            journal.add_submission(task, journal.numbers.following, value, *given, more=more_of(future, journal))
             self._enter_recorded(future, args, kwargs, result)
         else:
             try:
@@ -252,7 +249,7 @@ class JournaledSubmissions(Submissions):
                 self._note_refusal(error, future, task, value, given)
                 raise
             if journal.recording:  # the executor may have ended the run
-                journal.add_submission(task, future.number, value, *given)
+                journal.add_submission(task, future.number, value, *given, more=more_of(future, journal))
 
     def hand_over_accepted(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """As in `Submissions`."""
@@ -276,7 +273,7 @@ class JournaledSubmissions(Submissions):
             return
         if self._was_accepted:
             number = future.number if future.number >= 0 else journal.numbers.following
-            journal.add_submission(task, number, value, *given)
+            journal.add_submission(task, number, value, *given, more=more_of(future, journal))
             return
         head = {"task": task, "arguments": arguments_in_short(*given), "type": type(error).__name__}
         journal.add(Action(Kind.REFUSAL, None, head, dump_error(error), None, lambda: f"{task} is refused"))
@@ -316,7 +313,7 @@ class JournaledSubmissions(Submissions):
         journal = self._recorder.journal
         for future, is_new in futures:
             args, kwargs = future.args, future.kwargs
-            action = _submission(future, args, kwargs, journal)
+            action = submission(future, args, kwargs, journal)
             if not is_new:
                 result = journal.comparison.recorded_results.of_number(future.number)
             else:  # the numbers of those that it depends on need not be those of another branch
@@ -347,54 +344,6 @@ class JournaledSubmissions(Submissions):
 
 def _load_result(value: bytes, future: Future[Any]) -> Any:
     return load(value, lambda: f"the result of {future.label}")
-
-
-_MAY_HOLD_SHARED = SHARED | CONTAINERS
-"""The types of arguments that are shared objects, or may contain some."""
-
-
-def _task_of(future: Future[Any]) -> str:
-    """The name of the task of a call; that of its function if it has none."""
-    return callback_name(future.function) if future.task is None else future.task.name
-
-
-def _given(
-    future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call as they are recorded: with references in place of futures and shared objects."""
-    if not future.is_dependent:
-        is_plain = _MAY_HOLD_SHARED.isdisjoint(map(type, args)) and (
-            not kwargs or _MAY_HOLD_SHARED.isdisjoint(map(type, kwargs.values()))
-        )
-        if is_plain or not find((args, kwargs), SHARED):
-            return args, kwargs
-    return (
-        replaced(future.args, FUTURES | SHARED, _reference),
-        replaced(future.kwargs, FUTURES | SHARED, _reference),
-    )
-
-
-def _submission(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any], journal: RunJournal) -> Action:
-    """The action of a submission, whose future may have no number yet."""
-    task = _task_of(future)
-    number = future.number if future.number >= 0 else journal.numbers.following
-    given = _given(future, args, kwargs)
-
-    def label() -> str:
-        return f"call {number} is {task}{call_label('', *given)}"
-
-    return Action(Kind.SUBMISSION, number, {"task": task}, dump_arguments(task, *given), given, label)
-
-
-def _reference(value: Future[Any] | Shared[Any]) -> CallReference | Content:
-    return Content(value.digest()) if isinstance(value, Shared) else CallReference(value.number)
-
-
-def _failure(future: Future[Any], error: BaseException) -> Action:
-    """The action of ending a call that was not computed."""
-    number = future.number
-    head = {"type": type(error).__name__, "message": str(error)}
-    return Action(Kind.EXCEPTION, number, head, dump_error(error), None, lambda: f"call {number} is not computed")
 
 
 def check_plugins(task: Any) -> None:

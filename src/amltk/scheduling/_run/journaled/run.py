@@ -26,6 +26,7 @@ from amltk.scheduling._run.journaled.parts import (
 from amltk.scheduling._run.journaled.world import JOB_END, job_end
 from amltk.scheduling._run.run import Parts, Run
 from amltk.scheduling.events import callback_name
+from amltk.scheduling.executors.registry import workers_of
 from amltk.scheduling.exit_state import ExitState
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class JournaledRun(Run):
         pools: Pools | None = None,
     ) -> None:
         self.journal: RunJournal = journal
-        self._recorder = recorder = InputRecorder(journal, FromOutside(journal, emitter, tasks))
+        self._recorder = recorder = InputRecorder(journal, FromOutside(journal, emitter, tasks), tasks)
         self._questions = 0  # by callbacks for `running`, since the last input
         self._asked_in = -1
         self._suspension: asyncio.TimerHandle | None = None
@@ -100,6 +101,11 @@ class JournaledRun(Run):
         self.announce_end = self._announce_end
         inbox.follow(recorder, recorder.replayer.replay_next)
         recorder.connect(self, inbox)
+
+    @property
+    def n_workers(self) -> int | None:
+        """How many calls the executor can compute at a time right now; None if unknown."""
+        return workers_of(self._backend.executor)
 
     def _coroutine_of(self, task: asyncio.Task[Any]) -> Any:
         return self._delivery.coroutine_of(task)

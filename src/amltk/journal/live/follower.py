@@ -1,0 +1,189 @@
+"""Reads a journal as it grows, and notices when it was cut, replaced or removed."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from amltk import _clock
+from amltk.exceptions import JournalError
+from amltk.journal.folder import Folder
+from amltk.journal.format import Record, record_at
+from amltk.journal.live.status import Status, read_status
+from amltk.journal.live.table import CallTable
+from amltk.journal.live.tally import Tally
+from amltk.journal.lock import owner_of
+from amltk.journal.reader import Reader, open_log
+
+if TYPE_CHECKING:
+    from amltk.journal.format import Frame, Position
+    from amltk.journal.owner import Owner
+
+AT_ONCE = 20_000
+"""How many records are read in one step by default."""
+
+
+class Follower:
+    """What a journal says, kept up to date: each `advance` reads what is new.
+
+    It works for a journal that a program is writing as well as for one whose program has ended or was killed, and costs
+    that program nothing. If the journal was cut, replaced or removed, it begins anew. On one thread at a time.
+
+    Args:
+        folder: The folder of the journal, which need not be there yet.
+        table: Whether single calls will be asked for, which takes a temporary database.
+
+    Attributes:
+        folder: The folder.
+        tally: What is known of all calls together.
+        table: The single calls; None if they were not asked for.
+        status: What the run said last about its present.
+        owner: The process that uses the journal; None if there is none.
+        problem: Why it cannot be read any further; empty if it can.
+        generation: How often it has begun anew.
+        torn: The size, in bytes, of an incomplete record at the end.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | Folder, *, table: bool = False) -> None:
+        self.folder: Folder = folder if isinstance(folder, Folder) else Folder(folder)
+        self._has_table = table
+        self.status: Status = Status()
+        self.owner: Owner | None = None
+        self.problem: str = ""
+        self.generation: int = -1
+        self.table: CallTable | None = None
+        self._size = 0
+        self._begin()
+
+    def close(self) -> None:
+        """Release the table."""
+        if self.table is not None:
+            self.table.close()
+
+    def _begin(self) -> None:
+        """Forget everything."""
+        self.close()
+        self.tally: Tally = Tally()
+        self.table = CallTable() if self._has_table else None
+        self._reader = Reader(self.folder)
+        self._file: tuple[int, int] | None = None  # which file it is
+        self._last: Frame | None = None
+        self.generation += 1
+
+    # ------------------------------------------------------------------ what there is
+
+    @property
+    def position(self) -> Position:
+        """Behind the last record that was read."""
+        return self._reader.position
+
+    @property
+    def torn(self) -> int:
+        """See the class."""
+        return self._reader.torn
+
+    @property
+    def share(self) -> float:
+        """Which share of the log has been read, from 0 to 1."""
+        return min(1.0, self.position.offset / self._size) if self._size else 1.0
+
+    @property
+    def version(self) -> tuple[object, ...]:
+        """Something that is another one whenever there is anything new to say."""
+        told = self.generation, self.tally.records, self.state, self.problem, self.status.time
+        return *told, self.share if self.share < 1 else self.torn
+
+    @property
+    def state(self) -> str:
+        """How the experiment stands, in one word.
+
+        "running", "finished", "suspended", "interrupted" if its process has ended without a word, "retried" if failed
+        calls will be computed again, "new" if nothing has happened, or "missing".
+        """
+        if self.owner is not None:
+            return "running"
+        if self.tally.state == "open":
+            return "interrupted"
+        return "missing" if self._file is None and self.problem else self.tally.state
+
+    def now(self) -> float:
+        """The time up to which there is something to say: the present, or that of the last record if nothing runs."""
+        latest = self.tally.latest
+        return _clock.now() if self.owner is not None or latest is None else latest
+
+    def submission(self, call: int) -> Record | None:
+        """The record of the latest submission of a call, read once more; None if there is none."""
+        offset = self.tally.submission_of(call)
+        return None if offset is None else self.record(offset)
+
+    def record(self, offset: int) -> Record | None:
+        """The record that begins at an offset, read once more; None if it is not there any more."""
+        try:
+            file = open_log(self.folder, os.O_RDONLY)
+        except JournalError:
+            return None
+        try:
+            return record_at(file, offset, os.fstat(file).st_size)
+        finally:
+            os.close(file)
+
+    # ------------------------------------------------------------------ reading
+
+    def advance(self, most: int = AT_ONCE) -> bool:
+        """Read what is new, at most so many records. Whether there may be more: call it again at once.
+
+        What goes wrong is said by `problem`; what was read before stays.
+        """
+        n = 0
+        try:
+            self.owner = owner_of(self.folder.lock)
+            told = read_status(self.folder)
+            # A program that has just been started has said nothing yet: the file is that of the one before.
+            self.status = told if self.owner is None or told.pid == self.owner.pid else Status()
+            self._check()
+            for frame in islice(self._reader.frames(), most):
+                self._take(frame)
+                n += 1
+            self.problem = ""
+        except (JournalError, OSError) as error:
+            self.problem = str(error)
+        if self.table is not None:
+            self.table.flush()
+        return n == most
+
+    def finish(self) -> None:
+        """Read everything that there is."""
+        while self.advance():
+            pass
+
+    def _take(self, frame: Frame) -> None:
+        record = Record(*frame)
+        self.tally.take(record)
+        if self.table is not None:
+            self.table.take(record)
+        self._last = frame
+
+    def _check(self) -> None:
+        """Begin anew if the log is not the one that was read, or does not begin with what was read.
+
+        Raises:
+            JournalError: There is none.
+        """
+        file = open_log(self.folder, os.O_RDONLY)
+        try:
+            told = os.fstat(file)
+            found = told.st_dev, told.st_ino
+            if self._file is not None and (found != self._file or not self._has_last(file)):
+                self._begin()
+            self._file, self._size = found, told.st_size
+        finally:
+            os.close(file)
+
+    def _has_last(self, file: int) -> bool:
+        """Whether the last record that was read is where it was."""
+        if self._last is None:
+            return True
+        was = Record(*self._last)
+        there = record_at(file, was.offset, was.end)
+        return there is not None and (there.number, there.time, there.call) == (was.number, was.time, was.call)

@@ -1,0 +1,112 @@
+"""What a run says about its present: what is running where, and how much there will be. A file of its own, replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from amltk._checks import as_real
+from amltk.journal.folder import FILE_MODE
+from amltk.journal.live.text import writable
+from amltk.journal.live.workers import worker_name
+
+if TYPE_CHECKING:
+    from amltk.journal.folder import Folder
+
+LARGEST = 4 * 1024 * 1024
+"""The largest file, in bytes, that is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A call that a worker had begun.
+
+    Attributes:
+        call: Its number.
+        began: When the worker began it, in seconds since the epoch; None if it is not known.
+        host: The name of the worker's machine; empty if it is not known.
+        pid: The worker's process; None if it is not known.
+    """
+
+    call: int
+    began: float | None
+    host: str
+    pid: int | None
+
+    @property
+    def worker(self) -> str:
+        """The name of the worker."""
+        return worker_name(self.host or None, self.pid)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the run of an experiment said last about its present.
+
+    Attributes:
+        time: When, in seconds since the epoch; None if it has said nothing.
+        pid: Its process.
+        total: How many calls there will be in total; None if that is not known.
+        deadline: When its time is up, in seconds since the epoch; None if it has no timeout.
+        workers: How many workers it has; None if that is not known.
+        running: The calls that were running, the earliest first.
+        more: How many more there were.
+    """
+
+    time: float | None = None
+    pid: int | None = None
+    total: int | None = None
+    deadline: float | None = None
+    workers: int | None = None
+    running: tuple[Running, ...] = field(default=())
+    more: int = 0
+
+
+def write_status(folder: Folder, told: dict[str, Any]) -> None:
+    """Replace the file. A reader sees the old one or the new one.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    unfinished = folder.status.with_suffix(".unfinished")
+    text = json.dumps(told, separators=(",", ":"))
+    with open(unfinished, "w", encoding="ascii", opener=lambda path, flags: os.open(path, flags, FILE_MODE)) as file:
+        file.write(text)
+    unfinished.replace(folder.status)
+
+
+def read_status(folder: Folder) -> Status:
+    """Read the file; what is wrong in it is left out."""
+    try:
+        with folder.status.open("rb") as file:
+            told = json.loads(file.read(LARGEST))
+    except (OSError, ValueError, RecursionError):
+        return Status()
+    return _status(told) if isinstance(told, dict) else Status()
+
+
+def _status(told: dict[str, Any]) -> Status:
+    running = told.get("running")
+    calls = [_running(call) for call in running if isinstance(call, dict)] if isinstance(running, list) else []
+    return Status(
+        as_real(told.get("time")),
+        _count(told.get("pid")),
+        _count(told.get("total")),
+        as_real(told.get("deadline")),
+        _count(told.get("workers")),
+        tuple(call for call in calls if call is not None),
+        _count(told.get("more")) or 0,
+    )
+
+
+def _running(told: dict[str, Any]) -> Running | None:
+    number = _count(told.get("call"))
+    if number is None:
+        return None
+    return Running(number, as_real(told.get("began")), writable(told.get("host")), _count(told.get("pid")))
+
+
+def _count(number: Any) -> int | None:
+    return number if type(number) is int and number >= 0 else None

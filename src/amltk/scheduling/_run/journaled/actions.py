@@ -1,0 +1,82 @@
+"""What is recorded of submissions by callbacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from amltk._labels import call_label
+from amltk.journal.kinds import Kind
+from amltk.journal.reference import CallReference
+from amltk.scheduling._journal.action import Action
+from amltk.scheduling._journal.values import dump_arguments, dump_error
+from amltk.scheduling._nested import CONTAINERS, find, replaced
+from amltk.scheduling.events import callback_name
+from amltk.scheduling.executors.shared import SHARED, Content, Shared
+from amltk.scheduling.future import FUTURES, Future
+
+if TYPE_CHECKING:
+    from amltk.scheduling._journal.run_journal import RunJournal
+
+_MAY_HOLD_SHARED = SHARED | CONTAINERS
+"""The types of arguments that are shared objects, or may contain some."""
+
+
+def task_of(future: Future[Any]) -> str:
+    """The name of the task of a call; that of its function if it has none."""
+    return callback_name(future.function) if future.task is None else future.task.name
+
+
+def arguments_of(
+    future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call as they are recorded: with references in place of futures and shared objects."""
+    if not future.is_dependent:
+        is_plain = _MAY_HOLD_SHARED.isdisjoint(map(type, args)) and (
+            not kwargs or _MAY_HOLD_SHARED.isdisjoint(map(type, kwargs.values()))
+        )
+        if is_plain or not find((args, kwargs), SHARED):
+            return args, kwargs
+    return (
+        replaced(future.args, FUTURES | SHARED, _reference),
+        replaced(future.kwargs, FUTURES | SHARED, _reference),
+    )
+
+
+_NOTHING: dict[str, Any] = {}
+
+
+def more_of(future: Future[Any], journal: RunJournal) -> dict[str, Any]:
+    """What the head of a submission says besides: see `amltk.journal.kinds.Submission`."""
+    folder = None if future.call is None else future.call.folder
+    if folder is None and not future.is_dependent:
+        return _NOTHING
+    more: dict[str, Any] = {}
+    if folder is not None and folder.parent == journal.folder.calls:
+        more["place"] = int(folder.name)
+    if future.is_dependent:
+        more["after"] = [other.number for other in future.dependencies if other.number >= 0]
+    return more
+
+
+def submission(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any], journal: RunJournal) -> Action:
+    """The action of a submission, whose future may have no number yet."""
+    task = task_of(future)
+    number = future.number if future.number >= 0 else journal.numbers.following
+    recorded = arguments_of(future, args, kwargs)
+
+    def label() -> str:
+        return f"call {number} is {task}{call_label('', *recorded)}"
+
+    head = {"task": task, **more_of(future, journal)}
+    return Action(Kind.SUBMISSION, number, head, dump_arguments(task, *recorded), recorded, label)
+
+
+def _reference(value: Future[Any] | Shared[Any]) -> CallReference | Content:
+    return Content(value.digest()) if isinstance(value, Shared) else CallReference(value.number)
+
+
+def failure(future: Future[Any], error: BaseException) -> Action:
+    """The action of ending a call that was not computed."""
+    number = future.number
+    head = {"type": type(error).__name__, "message": str(error)}
+    return Action(Kind.EXCEPTION, number, head, dump_error(error), None, lambda: f"call {number} is not computed")

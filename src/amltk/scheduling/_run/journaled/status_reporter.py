@@ -1,0 +1,124 @@
+"""Says now and then, beside the journal, what is running and how much there will be: for those who look at the run."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from amltk.journal.live.status import write_status
+from amltk.scheduling._run.to_come import calls_so_far, calls_to_come
+from amltk.scheduling.executors.execution_info import execution_info
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from amltk.journal.folder import Folder
+    from amltk.scheduling._run.journaled.run import JournaledRun
+    from amltk.scheduling.future import Future
+
+_log = logging.getLogger(__name__)
+
+FIRST = 1.0
+"""How many seconds after something has happened the file is written. Calls that are shorter are never in it."""
+
+LAST = 32.0
+"""While nothing happens, a call may begin all the same: it is looked again after twice the time, up to this."""
+
+MOST_RUNNING = 1000
+"""How many running calls are told; of further ones, only how many there are."""
+
+
+class StatusReporter:
+    """Replaces a small file while the run goes on, at most once a second. On the loop's thread.
+
+    What it says is no part of the journal: it is not needed to continue, and is removed when the run ends in order.
+
+    Args:
+        run: The run, which has its loop and its calls.
+        folder: The folder of its journal.
+        tasks: The scheduler's tasks, of a layer above; it may grow.
+    """
+
+    def __init__(self, run: JournaledRun, folder: Folder, tasks: Sequence[Any]) -> None:
+        self._run = run
+        self._folder = folder
+        self._tasks = tasks
+        self._delay = FIRST
+        self._handle: asyncio.TimerHandle | None = None
+        self._is_written = False
+
+    def keep(self) -> None:
+        """Something has happened: say how things are, soon."""
+        if self._handle is not None:
+            if self._delay == FIRST:
+                return
+            self._handle.cancel()
+        self._wait(FIRST)
+
+    def stop(self) -> None:
+        """Say nothing more: the run has ended."""
+        if self._handle is not None:
+            self._handle.cancel()
+        if self._is_written:
+            self._folder.status.unlink(missing_ok=True)
+
+    def _wait(self, delay: float) -> None:
+        self._delay = delay
+        self._handle = self._run.loop.call_later(delay, self._report)
+
+    def _report(self) -> None:
+        self._handle = None
+        if not self._run.pending_calls and not self._is_written:
+            return
+        try:
+            write_status(self._folder, self._told())
+        except OSError as error:  # the run goes on without
+            _log.warning("%s cannot be written, so tools do not see what is running: %s", self._folder.status, error)
+            return
+        self._is_written = True
+        if self._run.pending_calls and self._delay < LAST:
+            self._wait(self._delay * 2)
+
+    def _told(self) -> dict[str, Any]:
+        run = self._run
+        now, left = run.journal.time(), run.time_left()
+        running = run.submissions.running_calls()
+        told: dict[str, Any] = {"time": now, "pid": os.getpid()}
+        if running is not None:
+            calls = sorted(map(_running, islice(running, MOST_RUNNING)), key=_began)
+            told |= {"running": calls, "more": len(running) - len(calls)}
+        if (total := self._total()) is not None:
+            told["total"] = total
+        if left < math.inf:
+            told["deadline"] = now + left
+        if (workers := run.n_workers) is not None:
+            told["workers"] = workers
+        return told
+
+    def _total(self) -> int | None:
+        """How many submissions there will be in this run; None unless that is known of every task that has any."""
+        total = known = 0
+        for task in self._tasks:
+            left = calls_to_come(task)
+            if left is not None:
+                known += calls_so_far(task)
+                total += left
+        accepted = self._run.pending_calls.accepted
+        return accepted + total if total + known and known >= accepted else None
+
+
+def _running(future: Future[Any]) -> dict[str, Any]:
+    info = execution_info(future.work)
+    told: dict[str, Any] = {"call": future.number}
+    if info is not None:
+        fields = {"began": info.began, "host": info.host, "pid": info.pid}
+        told |= {name: value for name, value in fields.items() if value is not None}
+    return told
+
+
+def _began(told: dict[str, Any]) -> float:
+    return float(told.get("began", math.inf))

@@ -1,0 +1,144 @@
+"""Records for the page what happens in a run that has no journal. Nothing can be replayed from it: it has no values."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+from typing import TYPE_CHECKING, Any
+
+from amltk import _clock
+from amltk._labels import call_label
+from amltk.exceptions import JournalError
+from amltk.journal.kinds import Finish, Kind
+from amltk.journal.live.status import write_status
+from amltk.journal.writer import Writer
+from amltk.scheduling._journal.values import told_of
+from amltk.scheduling._run.to_come import calls_to_come
+from amltk.scheduling.call import Outcome
+from amltk.scheduling.events import callback_name
+from amltk.scheduling.executors.execution_info import execution_info
+from amltk.scheduling.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from amltk.scheduling.events import Subscription
+    from amltk.scheduling.future import Future
+    from amltk.scheduling.scheduler import Scheduler
+    from amltk.scheduling.snapshot import RunningCall
+
+_log = logging.getLogger(__name__)
+
+EVERY = 1.0
+"""How many seconds are between two times at which it says what is running."""
+
+
+class EventRecorder:
+    """Writes records of calls, without their arguments and results, for a reader beside the run. On the loop's thread.
+
+    Args:
+        scheduler: The scheduler.
+        timeout: The timeout of the run in seconds; None if it has none.
+    """
+
+    def __init__(self, scheduler: Scheduler, timeout: float | None) -> None:
+        self._scheduler = scheduler
+        self._timeout = timeout
+        self._writer: Writer | None = None
+        self._began = 0.0
+        self._told = 0.0
+        self._first: int | None = None  # the number of the run's first call: numbers go on from run to run
+        self._subscriptions: list[Subscription] = []
+
+    def open(self, folder: str) -> None:
+        """Begin to record to this folder."""
+        self._writer = Writer(folder)
+        self._began = _clock.now()
+        session: dict[str, Any] = {
+            "program": sys.argv,
+            "host": os.uname().nodename,
+            "pid": os.getpid(),
+            "python": platform.python_version(),
+        }
+        self._writer.add(Kind.SESSION, session)
+        self._writer.flush()
+        scheduler = self._scheduler
+        scheduler.observers.append(self._submitted)
+        endings: tuple[tuple[Any, Callable[..., None]], ...] = (
+            (scheduler.FUTURE_RESULT, lambda future, result: self._ended(future, Outcome(result, None, False))),
+            (scheduler.FUTURE_EXCEPTION, lambda future, error: self._ended(future, Outcome(None, error, False))),
+            (scheduler.FUTURE_CANCELLED, lambda future: self._ended(future, Outcome(None, None, True))),
+        )
+        self._subscriptions = [scheduler.emitter.register(event, note, hidden=True) for event, note in endings]
+
+    def refresh(self) -> None:
+        """Write what has happened, and now and then what is running."""
+        if self._writer is None:
+            return
+        try:
+            self._writer.flush()
+            if _clock.now() - self._told >= EVERY:
+                self._told = _clock.now()
+                write_status(self._writer.folder, self._status())
+        except (JournalError, OSError) as error:  # the run goes on; what is recorded must not pile up in memory
+            _log.warning("the page shows nothing more of this run: %s", error)
+            self._detach()
+
+    def close(self) -> None:
+        """Record that the run has ended."""
+        writer = self._detach()
+        if writer is None:
+            return
+        writer.add(Kind.FINISH, Finish())
+        writer.close()
+        writer.folder.status.unlink(missing_ok=True)
+
+    def _detach(self) -> Writer | None:
+        """Record nothing more."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            self._scheduler.observers.remove(self._submitted)
+            for subscription in self._subscriptions:
+                subscription.end()
+        return writer
+
+    def _submitted(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        name = callback_name(future.function) if future.task is None else future.task.name
+        attempt = 0 if future.call is None else future.call.attempt - 1
+        head = {"task": name, "arguments": call_label("", args, kwargs), "attempt": attempt}
+        if self._writer is not None:
+            self._writer.add(Kind.SUBMISSION, head, call=self._number(future))
+
+    def _ended(self, future: Future[Any], ending: Outcome) -> None:
+        if self._writer is not None and self._first is not None:
+            kind, head = told_of(ending, future.work)
+            self._writer.add(kind, head, call=self._number(future))
+
+    def _number(self, future: Future[Any]) -> int:
+        if self._first is None:
+            self._first = future.number
+        return future.number - self._first
+
+    def _status(self) -> dict[str, Any]:
+        snapshot = Snapshot.of(self._scheduler)
+        told: dict[str, Any] = {
+            "time": snapshot.time,
+            "pid": os.getpid(),
+            "running": [self._running(call) for call in snapshot.calls],
+        }
+        left = [calls_to_come(task.task) for task in snapshot.tasks]
+        known = [n for n in left if n is not None]
+        if known and len(known) == len(left) and self._writer is not None:
+            told["total"] = snapshot.counts.submitted - (self._first or 0) + sum(known)
+        if self._timeout is not None:
+            told["deadline"] = self._began + self._timeout
+        if self._scheduler.n_workers is not None:
+            told["workers"] = self._scheduler.n_workers
+        return told
+
+    def _running(self, call: RunningCall) -> dict[str, Any]:
+        where = execution_info(call.future.work)
+        told = {"call": self._number(call.future), "began": call.since}
+        return told if where is None else told | {"host": where.host, "pid": where.pid}

@@ -1,0 +1,180 @@
+"""`run(display="web")`, `amltk watch`, and what a run says beside its journal."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rich.console import Console
+
+from amltk.display.journal import watch
+from amltk.exceptions import JournalError
+from amltk.journal.folder import Folder
+from amltk.journal.live.follower import Follower
+from amltk.journal.live.status import read_status
+from amltk.scheduling import Scheduler
+from amltk.scheduling.plugins.call_folder import CallFolder
+from amltk.web import facts, view
+from tests.helpers.gate import GUARD
+from tests.helpers.page_server import PageServer
+from tests.helpers.script import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SCRIPT = """
+import sys, time
+from amltk.scheduling import Scheduler
+
+def work(seconds):
+    time.sleep(seconds)
+    if seconds == 0.125:
+        raise OSError("no room")
+    return seconds
+
+scheduler = Scheduler.with_processes(2)
+task = scheduler.task(work)
+
+@scheduler.on_start
+def start():
+    task.map([0, 0.125, 0, 600, 600, 600])
+
+scheduler.run(journal={folder!r}, on_exception="continue")
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_servers() -> Iterator[None]:
+    """End what a run has started."""
+    yield
+    view.close_servers()
+
+
+def waited_for(what: Any) -> Any:
+    """What it gives once that is true."""
+    end = time.monotonic() + GUARD
+    while not (found := what()):
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.05)
+    return found
+
+
+def double(x: int) -> int:
+    return 2 * x
+
+
+@pytest.mark.parametrize("has_journal", [False, True])
+def test_a_run_shows_itself(has_journal: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The link is printed; the page has the calls, also after the run, and without a journal of one's own."""
+    folder = str(tmp_path / "search") if has_journal else None
+    scheduler = Scheduler.with_threads(2)
+    task = scheduler.task(double)
+
+    @scheduler.on_start
+    def start() -> None:
+        task.map(range(8))
+
+    scheduler.run(display="web", journal=folder)
+    found = re.search(r"amltk: this run is shown at (http://\S+)\n", capfd.readouterr().err)
+    assert found is not None
+    server = PageServer(found[1], 0)
+    waited_for(lambda: server.ask("api/0/overview").data["state"] == "finished")
+    overview = server.ask("api/0/overview").data
+    assert overview["counts"]["result"] == 8
+    assert overview["series"][0]["highest"][-1][1] == 14
+    assert server.ask("api/0/calls?search=double(3)").data["calls"][0]["result"] == 6
+
+
+def test_what_runs_is_known_from_outside_and_remains_after_a_kill(tmp_path: Path) -> None:
+    """The file beside the journal says which calls run, where and since when, and how many there will be."""
+    folder = Folder(tmp_path / "search")
+    with Script(SCRIPT.format(folder=str(folder))) as script:
+        told = waited_for(lambda: len((status := read_status(folder)).running) == 2 and status)
+        running = [call.call for call in told.running]
+        assert len(running) == 2
+        assert set(running) < {3, 4, 5}
+        assert all(call.pid and call.began for call in told.running)
+        assert (told.workers, told.more, told.pid) == (2, 0, script.process.pid)
+        assert told.total == 6
+        script.process.kill()
+    assert [call.call for call in read_status(folder).running] == running
+    drawn = io.StringIO()
+    watch(folder.path, console=Console(file=drawn, width=100, height=40, force_terminal=False))
+    assert "interrupted: its process was killed" in drawn.getvalue()
+    assert "1 failed" in drawn.getvalue()
+
+
+def test_a_run_that_ends_leaves_no_status(tmp_path: Path) -> None:
+    """Nothing runs any more, so nothing says so."""
+    scheduler = Scheduler.with_threads(1)
+    task = scheduler.task(time.sleep)
+    scheduler.on_start(lambda: task.submit(1.5))
+    seen: list[bool] = []
+    scheduler.on_start(lambda: scheduler.call_later(1.3, lambda: seen.append(Folder(tmp_path).status.exists())))
+    scheduler.run(journal=tmp_path)
+    assert seen == [True]
+    assert not Folder(tmp_path).status.exists()
+
+
+def test_watching_a_run_of_another_process(tmp_path: Path) -> None:
+    """The display of `run(display=True)`, from the journal; it ends with the run."""
+    folder = tmp_path / "search"
+    with Script(SCRIPT.format(folder=str(folder))) as script:
+        waited_for(lambda: read_status(Folder(folder)).running)
+        with Script(
+            f"import sys; from amltk.cli.main import main; sys.exit(main(['watch', {str(folder)!r}]))"
+        ) as watcher:
+            line = waited_for(lambda: watcher.errors())
+            assert re.search(r"running, .* 2 running, .*1 failed", line), line
+            script.process.kill()
+            assert watcher.end().code == 0
+
+
+def test_there_must_be_a_journal_to_watch(tmp_path: Path) -> None:
+    """Or the error of all commands."""
+    with pytest.raises(JournalError, match="there is no journal"):
+        watch(tmp_path)
+
+
+def test_what_calls_return_is_told_in_the_heads(tmp_path: Path) -> None:
+    """Numbers of dicts by their keys, and a short text of anything else."""
+    from amltk.journal import Kind, Reader
+
+    results: list[Any] = [{"loss": 0.5, "n": 3, "ok": True, "name": "x", 5: 1}, {}, "text", None, [1, 2], 7]
+    scheduler = Scheduler.with_sequential()
+    task = scheduler.task(results.__getitem__)
+    scheduler.on_start(lambda: task.map(range(len(results))) and None)
+    scheduler.run(journal=tmp_path)
+    heads = [record.head for record in Reader(tmp_path).records() if record.kind == Kind.RESULT]
+    told = [{key: head[key] for key in ("number", "numbers", "returned") if key in head} for head in heads]
+    assert told[0]["numbers"] == {"loss": 0.5, "n": 3}
+    assert told[1:] == [{"returned": "{}"}, {"returned": "'text'"}, {}, {"returned": "[1, 2]"}, {"number": 7}]
+    assert json.dumps(told)
+
+
+def say(x: int) -> int:
+    sys.stdout.write(f"I am {x}\n")
+    return x
+
+
+def test_output_and_dependencies_of_calls_are_known(tmp_path: Path) -> None:
+    """The folder in which a call's output is, and the calls whose results it needs, are in the journal."""
+    scheduler = Scheduler.with_processes(1)
+    task = scheduler.task(say, plugins=[CallFolder(tmp_path, capture=True)])
+    needs = scheduler.task(say)
+    scheduler.on_start(lambda: needs.submit(task.submit(5)))  # type: ignore[arg-type]
+    scheduler.run(journal=tmp_path)
+    follower = Follower(tmp_path, table=True)
+    follower.finish()
+    first, second = facts.call(follower, 0), facts.call(follower, 1)
+    follower.close()
+    assert first is not None
+    assert second is not None
+    assert (first["output"], first["after"]) == ("I am 5\n", [])
+    assert ("output" in second, second["after"]) == (False, [0])
