@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from amltk import _clock
 from amltk.exceptions import JournalError
 from amltk.journal.folder import Folder
-from amltk.journal.format import Record, record_at
+from amltk.journal.format import record_at
 from amltk.journal.live.status import Status, read_status
 from amltk.journal.live.table import CallTable
 from amltk.journal.live.tally import Tally
@@ -17,7 +17,7 @@ from amltk.journal.lock import owner_of
 from amltk.journal.reader import Reader, open_log
 
 if TYPE_CHECKING:
-    from amltk.journal.format import Frame, Position
+    from amltk.journal.format import Position, Record
     from amltk.journal.owner import Owner
 
 AT_ONCE = 20_000
@@ -68,7 +68,7 @@ class Follower:
         self.table = CallTable() if self._has_table else None
         self._reader = Reader(self.folder)
         self._file: tuple[int, int] | None = None  # which file it is
-        self._last: Frame | None = None
+        self._last: Record | None = None
         self.generation += 1
 
     # ------------------------------------------------------------------ what there is
@@ -142,8 +142,8 @@ class Follower:
             # A program that has just been started has said nothing yet: the file is that of the one before.
             self.status = told if self.owner is None or told.pid == self.owner.pid else Status()
             self._check()
-            for frame in islice(self._reader.frames(), most):
-                self._take(frame)
+            for record in islice(self._reader.records(), most):
+                self._take(record)
                 n += 1
             self.problem = ""
         except (JournalError, OSError) as error:
@@ -157,12 +157,11 @@ class Follower:
         while self.advance():
             pass
 
-    def _take(self, frame: Frame) -> None:
-        record = Record(*frame)
+    def _take(self, record: Record) -> None:
         self.tally.take(record)
         if self.table is not None:
             self.table.take(record)
-        self._last = frame
+        self._last = record
 
     def _check(self) -> None:
         """Begin anew if the log is not the one that was read, or does not begin with what was read.
@@ -184,6 +183,6 @@ class Follower:
         """Whether the last record that was read is where it was."""
         if self._last is None:
             return True
-        was = Record(*self._last)
+        was = self._last
         there = record_at(file, was.offset, was.end)
         return there is not None and (there.number, there.time, there.call) == (was.number, was.time, was.call)
