@@ -14,7 +14,8 @@ DEV  := $(VENV)/.installed-dev
 UNIT := $(VENV)/.installed-unit
 
 # Two processes run the tests, each the whole of what shares a cluster or a file (tests/groups.py): ARGS="-n 0" for one.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+IN_TWO := -n 2 --dist loadscope --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest $(IN_TWO)
 
 # Without byte code on disk, each of the thousands of processes that tests start compiles the package again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -60,7 +61,7 @@ newest: ## Run the tests of the core with the newest versions of what users inst
 	@.venv-newest/bin/python -m pip --disable-pip-version-check --no-input -qq install --upgrade -r requirements/unit.in threadpoolctl loky
 	@.venv-newest/bin/python -m pip --disable-pip-version-check --no-input -qq install --no-deps --no-build-isolation -e .
 	@.venv-newest/bin/python requirements/newer.py
-	@.venv-newest/bin/python -m pytest -n 2 --dist loadgroup tests/unit tests/integration/test_pool_*.py \
+	@.venv-newest/bin/python -m pytest $(IN_TWO) tests/unit tests/integration/test_pool_*.py \
 	  tests/integration/test_main_module.py tests/integration/test_travel.py $(ARGS) || { \
 	  .venv-newest/bin/python requirements/newer.py --failed; exit 1; }
 

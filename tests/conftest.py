@@ -6,13 +6,13 @@ import gc
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 from amltk.scheduling.executors.process_pool._state import lock_order
-from tests import groups, leaks
+from tests import leaks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,12 +39,12 @@ if "PYTEST_XDIST_WORKER" in os.environ and os.getpgrp() != os.getpid():
     os.setpgid(0, 0)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep together what shares something, where several processes run the tests (`-n 2 --dist loadgroup`)."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(groups.group_of(item)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Keep together what shares something, where several processes run the tests (`-n 2 --dist loadscope`)."""
+    from tests import groups  # not without pytest-xdist
+
+    return groups.Scheduling(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 def pytest_collection_finish() -> None:

@@ -284,8 +284,17 @@ def slurm() -> Iterator[None]:
 
 
 @pytest.mark.integration
-def test_a_cancelled_slurm_job_costs_one_call_and_is_replaced(slurm_options: dict[str, Any]) -> None:
-    """The call of a cancelled job fails with one error; another job takes its place; at the end the queue is empty."""
+def test_a_cancelled_slurm_job_costs_one_call_and_is_replaced(
+    slurm_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call of a cancelled job fails with one error; another job takes its place; at the end the queue is empty.
+
+    The other job may take long to start: Dask, which closes the place of a lost worker after a while, leaves it alone.
+    """
+    import dask
+
+    monkeypatch.setattr("amltk.scheduling.executors.remote.dask.replacer.RETURN_SECONDS", 0.0)
+    monkeypatch.setitem(dask.config.get("distributed.deploy"), "lost-worker-timeout", "0.2 s")  # less than any start
     scheduler = Scheduler.with_slurm(n_workers=1, **slurm_options)
     results: list[int] = []
     errors: list[BaseException] = []

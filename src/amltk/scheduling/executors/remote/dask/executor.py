@@ -55,7 +55,7 @@ def make(client: Client | Cluster | str | None = None, **options: Any) -> Remote
             options["n_workers"] = usable_cpus()
         cluster = LocalCluster(**{"threads_per_worker": 1, "dashboard_address": ANY_PORT, **options})
         executor = OwnDaskExecutor(cluster)
-        keep_workers(cluster, len(cluster.worker_spec))
+        keep_workers(cluster)
         return executor
     if options:
         raise TypeError(f"{', '.join(options)}: only without a client, for a new LocalCluster; client is {client!r}")

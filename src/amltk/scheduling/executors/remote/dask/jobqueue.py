@@ -160,7 +160,7 @@ class JobQueueExecutor(OwnDaskExecutor):
         if adaptive:
             cluster.adapt(minimum=0, maximum=n_workers)
         else:
-            keep_workers(cluster, n_workers)
+            keep_workers(cluster)
             cluster.scale(n_workers)
 
     def declared(self) -> tuple[Mapping[str, int], ...]:

@@ -10,14 +10,13 @@ RETURN_SECONDS = 10.0
 """How many seconds a lost worker has to come back before its place is replaced."""
 
 
-def keep_workers(cluster: Any, n_workers: int) -> None:
+def keep_workers(cluster: Any) -> None:
     """Make a cluster replace the workers that it loses permanently.
 
     Args:
         cluster: A `SpecCluster`, whose Dask scheduler is in this process.
-        n_workers: How many workers there should be.
     """
-    replacer = _Replacer(cluster, n_workers)
+    replacer = _Replacer(cluster)
     cluster.loop.add_callback(replacer.watch)
 
 
@@ -31,9 +30,8 @@ class _Replacer(SchedulerPlugin):  # type: ignore[misc] # distributed has no typ
 
     name = "amltk-replacer"
 
-    def __init__(self, cluster: Any, n_workers: int) -> None:
+    def __init__(self, cluster: Any) -> None:
         self._cluster = cluster
-        self._n_workers = n_workers
         self._places: dict[str, Any] = {}  # by worker address
 
     def watch(self) -> None:
@@ -61,5 +59,7 @@ class _Replacer(SchedulerPlugin):  # type: ignore[misc] # distributed has no typ
 
     async def _replace(self, place: Any) -> None:
         if self._is_needed(place) and place not in self._places.values():
-            await self._cluster.scale_down([place])  # separately: the next job may get the same name
-            self._cluster.scale(self._n_workers)
+            # First, so that the new place gets another name: 15 s after the loss of a worker, `SpecCluster` closes the
+            # place of its name if there is no worker then, even if a new job is still starting, or waiting.
+            self._cluster.worker_spec.update(self._cluster.new_worker_spec())
+            await self._cluster.scale_down([place])
