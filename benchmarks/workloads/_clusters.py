@@ -24,10 +24,10 @@ LARGE = 1_000_000
 """Bytes from which Dask wants an argument to be sent beforehand."""
 
 
-def dask_cluster() -> Any:
+def dask_cluster(**options: Any) -> Any:
     from distributed import LocalCluster
 
-    return LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None, memory_limit=None)
+    return LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None, memory_limit=None, **options)
 
 
 def start_ray() -> None:

@@ -254,10 +254,11 @@ class Choice:
         shapes = [shape for shape in self._shapes.values() if shape.needs_time and shape.needs_time > self._time_left()]
         return [item[2] for shape in shapes for item in sorted(shape.items())]
 
-    def reason(self, waiting: Waiting) -> str:
-        """What a call waits for, in words."""
+    def reason(self, waiting: Waiting) -> str | None:
+        """What a call waits for, in words; None if it does not wait. May be called from any thread."""
         item, shape = waiting.item, waiting.shape
-        assert item is not None, "it waits"
+        if item is None:
+            return None
         left = self._time_left()
         if shape.needs_time > left:
             return f"needs {shape.needs_time:g} s, and the run has {max(left, 0):.0f} s left"
@@ -266,10 +267,9 @@ class Choice:
         parts = [_want(pool, units) for pool, units in lacking if pool is not workers]
         names = {pool for pool, _ in lacking if pool is not workers or not parts}
         before = sum(
-            one < item
+            other.n_before(item)
             for other in list(self._shapes.values())
             if not names or any(pool in names for pool, _ in other.needs)
-            for one in other.items()
         )
         calls = "1 call" if before == 1 else f"{before} calls"
         what = ", ".join(parts) or ("a worker" if names else "its turn")

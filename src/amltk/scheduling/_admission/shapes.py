@@ -74,6 +74,7 @@ class Shape:
 
     __slots__ = (
         "_heap",
+        "_last",
         "_queue",
         "amounts",
         "head",
@@ -103,6 +104,7 @@ class Shape:
         self.watch: Watch
         self.threshold: int = 0
         self._queue: deque[Item] = deque()  # those that came in order, as most do
+        self._last: Item | None = None  # of them
         self._heap: list[Item] = []  # the others
 
     def push(self, item: Item) -> bool:
@@ -110,6 +112,7 @@ class Shape:
         queue = self._queue
         if not queue or queue[-1] < item:
             queue.append(item)
+            self._last = item
         else:
             heappush(self._heap, item)
         if self.head is not None and self.head < item:
@@ -132,6 +135,13 @@ class Shape:
         if overtakers:
             del overtakers[: len(overtakers) if head is None else bisect_left(overtakers, head[:2])]
         return head
+
+    def n_before(self, item: Item) -> int:
+        """How many calls come before a place. May be called from any thread; quick for the last place."""
+        last = self._last
+        if not self._heap and last is not None and not item < last:
+            return self.n_waiting - (last is item)
+        return sum(one < item for one in self.items())
 
     def items(self) -> list[Item]:
         """The places of all that wait, unsorted. May be called from any thread."""

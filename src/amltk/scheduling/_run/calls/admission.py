@@ -107,12 +107,15 @@ class Admission:
         """How many calls wait for each pool. May be called from any thread."""
         return self._choice.waits_for()
 
+    def has(self, future: Future[Any]) -> bool:
+        """Whether a call waits here. May be called from any thread."""
+        work: Any = future.work
+        return isinstance(work, StandIn) and work.waiting.item is not None
+
     def reason(self, future: Future[Any]) -> str | None:
         """Why a call waits here; None if it does not. May be called from any thread."""
         work: Any = future.work
-        if not isinstance(work, StandIn) or work.waiting.item is None:
-            return None
-        return self._choice.reason(work.waiting)
+        return self._choice.reason(work.waiting) if isinstance(work, StandIn) else None
 
     # ------------------------------------------------------------------ submissions
 

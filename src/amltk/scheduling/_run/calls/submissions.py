@@ -288,8 +288,13 @@ class Submissions:
 
     def _tell_waiting(self, future: Future[Any]) -> None:
         """Say why a call could not be handed over at once."""
-        if future.task is not None and (reason := self._admission.reason(future)) is not None:
-            self._announce(future.task.channels.waiting, future, (reason,), NOTHING)
+        if future.task is None or not self._admission.has(future):
+            return
+        channel = future.task.channels.waiting
+        if channel.calls:
+            self._inbox.put(self._tell, channel, (future, self._admission.reason(future)), NOTHING)
+        else:
+            channel.count += 1  # without looking for the reason
 
     def hand_over_accepted(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Submit to the executor what was accepted before, so that any error becomes its outcome.
