@@ -23,7 +23,6 @@ from amltk.scheduling.future import FUTURES, Future
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from amltk.scheduling._journal.run_journal import RunJournal
     from amltk.scheduling._run.journaled.input_recorder import InputRecorder
     from amltk.scheduling.call import Call
     from amltk.scheduling.future import DependentFuture
@@ -205,7 +204,7 @@ class JournaledSubmissions(Submissions):
     def _accept_dependent(self, future: DependentFuture[Any]) -> None:
         """As in `Submissions`: the submission is what is recorded; that it goes on later follows from other records."""
         if self._recorder.journal.recording:
-            action = _submission(future, future.args, future.kwargs, self._recorder.journal)
+            action = _submission(future, future.args, future.kwargs, self._pending_calls.accepted)
             self._accepted[future] = self._recorder.do(action)
         super()._accept_dependent(future)
 
@@ -230,19 +229,20 @@ class JournaledSubmissions(Submissions):
         given = _given(future) if future.is_dependent else (args, kwargs)
         value = dump_arguments(task, *given)
         if journal.replaying:
-            self._admission.check(future)  # what was refused then is refused again; nothing waits
+            if future.call is not None:
+                self._admission.check(future)  # what was refused then is refused again; nothing waits
             if was_new is None:
-                number = future.number if future.number >= 0 else journal.numbers.following
+                number = future.number if future.number >= 0 else self._pending_calls.accepted
                 was_new = False
                 if not comparison.is_recorded(number, task, value):
                     self._refuse_again(task, *given)
-                    was_new = self._recorder.do(_submission(future, args, kwargs, journal))
+                    was_new = self._recorder.do(_submission(future, args, kwargs, self._pending_calls.accepted))
             self._enter(PlaceholderFuture(), future, args, kwargs)
             self._recorder.replayer.expect(future, is_new=was_new)
             return
         known = comparison.recorded_results
         if known.calls and not future.is_dependent and (result := known.of_call(task, value)) is not None:
-            journal.add_submission(task, journal.numbers.following, value, *given)
+            journal.add_submission(task, self._pending_calls.accepted, value, *given)
             self._enter_recorded(future, args, kwargs, result)
         else:
             try:
@@ -274,7 +274,7 @@ class JournaledSubmissions(Submissions):
         if not self._recorder.is_recording() or not self._is_admissible(future):
             return
         if self._was_accepted:
-            number = future.number if future.number >= 0 else journal.numbers.following
+            number = future.number if future.number >= 0 else self._pending_calls.accepted
             journal.add_submission(task, number, value, *given)
             return
         head = {"task": task, "arguments": arguments_in_short(*given), "type": type(error).__name__}
@@ -315,7 +315,7 @@ class JournaledSubmissions(Submissions):
         journal = self._recorder.journal
         for future, is_new in futures:
             args, kwargs = future.args, future.kwargs
-            action = _submission(future, args, kwargs, journal)
+            action = _submission(future, args, kwargs, self._pending_calls.accepted)
             if not is_new:
                 result = journal.comparison.recorded_results.of_number(future.number)
             else:  # the numbers of those that it depends on need not be those of another branch
@@ -358,10 +358,10 @@ def _given(future: Future[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return replaced(future.args, FUTURES, _reference), replaced(future.kwargs, FUTURES, _reference)
 
 
-def _submission(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any], journal: RunJournal) -> Action:
-    """The action of a submission, whose future may have no number yet."""
+def _submission(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any], following: int) -> Action:
+    """The action of a submission; if the future has no number yet, it gets the following one."""
     task = _task_of(future)
-    number = future.number if future.number >= 0 else journal.numbers.following
+    number = future.number if future.number >= 0 else following
     given = _given(future) if future.is_dependent else (args, kwargs)
 
     def label() -> str:
