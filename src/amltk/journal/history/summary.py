@@ -38,11 +38,8 @@ _DIGITS = re.compile(rb"-?[0-9][^,}]*")
 
 def _number_in(text: bytes) -> float:
     """The number that a text begins with; NaN if there is none."""
-    try:
-        return float(text[:-1])  # usually it is all of it, and the bracket is behind it
-    except ValueError:
-        found = _DIGITS.match(text)
-        return math.nan if found is None else float(found[0])
+    found = _DIGITS.match(text)
+    return math.nan if found is None else float(found[0])
 
 
 @dataclass(slots=True)
@@ -100,7 +97,8 @@ class _Survey:
         """Go through all frames. It looks as it does since it is about millions of them."""
         states, submitted, note_last = self.states, self.submitted, self.last.append
         submission, result, ends = int(Kind.SUBMISSION), int(Kind.RESULT), frozenset(map(int, STATES))
-        lowest, highest, skip, room, number_in = math.inf, -math.inf, len(_NUMBER), 0, _number_in
+        lowest, highest, skip = math.inf, -math.inf, len(_NUMBER)
+        room = 0
         frame: Frame | None = None
         for frame in reader.frames():
             number, kind, call, _, _, buffer, head, behind, _, base = frame
@@ -108,25 +106,39 @@ class _Survey:
                 if call > number:  # none, since calls are counted from 0
                     self._note(frame)
                     continue
-                room = call + _STEP
-                states.extend(bytes(room - len(states)))
-                submitted.frombytes(bytes((room - len(submitted)) * submitted.itemsize))
-            if kind == submission:
-                states[call] = kind
-                submitted[call] = base + head
-            elif kind == result:
+                room = self._make_room(call)
+            if kind == result:
                 states[call] = kind
                 note_last(frame)
-                if (at := buffer.rfind(_NUMBER, head, behind)) >= 0:
-                    value = number_in(buffer[at + skip : behind])
+                at = buffer.rfind(_NUMBER, head, behind)
+                if at >= 0:
+                    try:
+                        value = float(buffer[at + skip : behind - 1])  # usually it is all of it, before the bracket
+                    except ValueError:
+                        value = _number_in(buffer[at + skip : behind])
                     if not lowest <= value <= highest:
                         lowest, highest = self._rank(value, frame)
+            elif kind == submission:
+                states[call] = kind
+                submitted[call] = base + head
             elif kind in ends:
                 states[call] = kind
-                note_last(frame)
-                if STATES[kind] in FAILED:
-                    self.summary.errors[str(Record(*frame).head.get("type", STATES[kind]))] += 1
+                self._note_other_end(frame)
         self.summary.latest = None if frame is None else frame[3]
+
+    def _make_room(self, call: int) -> int:
+        """Have room for a call of this number; returns for how many there is."""
+        room = call + _STEP
+        self.states.extend(bytes(room - len(self.states)))
+        self.submitted.frombytes(bytes((room - len(self.submitted)) * self.submitted.itemsize))
+        return room
+
+    def _note_other_end(self, frame: Frame) -> None:
+        """Note a call that has not returned."""
+        self.last.append(frame)
+        state = STATES[frame[1]]
+        if state in FAILED:
+            self.summary.errors[str(Record(*frame).head.get("type", state))] += 1
 
     def _rank(self, value: float, frame: Frame) -> tuple[float, float]:
         """Note the lowest and the highest number; returns them."""

@@ -32,27 +32,6 @@ SEED_BITS = 64
 _SUBMISSION = int(Kind.SUBMISSION)  # members are slow to reach
 
 
-class Numbers:
-    """Numbers for submissions.
-
-    Attributes:
-        following: The next one.
-    """
-
-    __slots__ = ("following",)
-
-    def __init__(self) -> None:
-        self.following: int = 0
-
-    def __iter__(self) -> Numbers:
-        return self
-
-    def __next__(self) -> int:
-        number = self.following
-        self.following += 1
-        return number
-
-
 class RunJournal:
     """What one run reads from its journal and writes to it. On the thread of the run's loop.
 
@@ -72,7 +51,6 @@ class RunJournal:
         recording: Whether anything that happens now belongs to the journal.
         current: The number of the record of the input that is being told; 0 before the first one.
         now: When it was told for the first time, in seconds since the epoch.
-        numbers: The numbers for submissions.
         random: A generator with the seed of the journal.
         add_encoded: That of the journal's `Writer`, for what there is of each call.
         comparison: Compares what the program does with what is recorded.
@@ -89,7 +67,6 @@ class RunJournal:
         self.recording: bool = True
         self.current: int = 0
         self.now: float = _clock.now()
-        self.numbers: Numbers = Numbers()
         self._seed = random.SystemRandom().getrandbits(SEED_BITS) if overview.seed is None else overview.seed
         self.random: random.Random = random.Random(self._seed)
         self._heads = heads = SubmissionHeads()

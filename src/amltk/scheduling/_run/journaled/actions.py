@@ -58,10 +58,12 @@ def more_of(future: Future[Any], journal: RunJournal) -> dict[str, Any]:
     return more
 
 
-def submission(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any], journal: RunJournal) -> Action:
-    """The action of a submission, whose future may have no number yet."""
+def submission(
+    future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any], journal: RunJournal, following: int
+) -> Action:
+    """The action of a submission; if the future has no number yet, it gets the following one."""
     task = task_of(future)
-    number = future.number if future.number >= 0 else journal.numbers.following
+    number = future.number if future.number >= 0 else following
     recorded = arguments_of(future, args, kwargs)
 
     def label() -> str:

@@ -203,7 +203,9 @@ class JournaledSubmissions(Submissions):
     def _accept_dependent(self, future: DependentFuture[Any]) -> None:
         """As in `Submissions`: the submission is what is recorded; that it goes on later follows from other records."""
         if self._recorder.journal.recording:
-            action = submission(future, future.args, future.kwargs, self._recorder.journal)
+            action = submission(
+                future, future.args, future.kwargs, self._recorder.journal, self._pending_calls.accepted
+            )
             self._accepted[future] = self._recorder.do(action)
         super()._accept_dependent(future)
 
@@ -228,19 +230,20 @@ class JournaledSubmissions(Submissions):
         given = arguments_of(future, args, kwargs)
         value = dump_arguments(task, *given)
         if journal.replaying:
-            self._admission.check(future)  # what was refused then is refused again; nothing waits
+            if future.call is not None:
+                self._admission.check(future)  # what was refused then is refused again; nothing waits
             if was_new is None:
-                number = future.number if future.number >= 0 else journal.numbers.following
+                number = future.number if future.number >= 0 else self._pending_calls.accepted
                 was_new = False
                 if not comparison.is_recorded(number, task, value):
                     self._refuse_again(task, *given)
-                    was_new = self._recorder.do(submission(future, args, kwargs, journal))
+                    was_new = self._recorder.do(submission(future, args, kwargs, journal, self._pending_calls.accepted))
             self._enter(PlaceholderFuture(), future, args, kwargs)
             self._recorder.replayer.expect(future, is_new=was_new)
             return
         known = comparison.recorded_results
         if known.calls and not future.is_dependent and (result := known.of_call(task, value)) is not None:
-            journal.add_submission(task, journal.numbers.following, value, *given, more=more_of(future, journal))
+            journal.add_submission(task, self._pending_calls.accepted, value, *given, more=more_of(future, journal))
             self._enter_recorded(future, args, kwargs, result)
         else:
             try:
@@ -272,7 +275,7 @@ class JournaledSubmissions(Submissions):
         if not self._recorder.is_recording() or not self._is_admissible(future):
             return
         if self._was_accepted:
-            number = future.number if future.number >= 0 else journal.numbers.following
+            number = future.number if future.number >= 0 else self._pending_calls.accepted
             journal.add_submission(task, number, value, *given, more=more_of(future, journal))
             return
         head = {"task": task, "arguments": arguments_in_short(*given), "type": type(error).__name__}
@@ -313,7 +316,7 @@ class JournaledSubmissions(Submissions):
         journal = self._recorder.journal
         for future, is_new in futures:
             args, kwargs = future.args, future.kwargs
-            action = submission(future, args, kwargs, journal)
+            action = submission(future, args, kwargs, journal, self._pending_calls.accepted)
             if not is_new:
                 result = journal.comparison.recorded_results.of_number(future.number)
             else:  # the numbers of those that it depends on need not be those of another branch

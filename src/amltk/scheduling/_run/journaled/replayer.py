@@ -167,7 +167,7 @@ class Replayer:
 
     def _check_submitted(self, told: RecordedInput) -> None:
         call = told.record.call
-        if call is not None and call >= self._journal.numbers.following:
+        if call is not None and call >= self._run.pending_calls.accepted:
             self._comparison.differ_in_input(told, f"call {call} has ended", "it was not submitted")
 
     def _tell_timer(self, told: RecordedInput) -> None:

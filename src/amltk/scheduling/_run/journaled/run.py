@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -93,7 +94,7 @@ class JournaledRun(Run):
             timers=partial(JournaledTimers, recorder),
         )
         super().__init__(
-            emitter, backend, options, view, numbers=journal.numbers, observers=observers, pools=pools, parts=parts
+            emitter, backend, options, view, numbers=itertools.count(), observers=observers, pools=pools, parts=parts
         )
         inbox = self._inbox
         assert isinstance(inbox, JournaledInbox)

@@ -142,7 +142,14 @@ class PoolFuture(LightFuture[Any]):
     @property
     def execution_info(self) -> ExecutionInfo:
         """Where and when it was computed, as far as known."""
-        return ExecutionInfo(this_host(), self.pid, None, self.began, self.ended)
+        begun, ended = self.begun_at, self.ended_at
+        return ExecutionInfo(
+            this_host(),
+            self.pid,
+            None,
+            None if begun is None else _clock.time_of(begun),
+            None if ended is None else _clock.time_of(ended),
+        )
 
     def release(self, frame: Frame | None = None) -> None:  # noqa: ARG002 - for those that keep it
         """Release what only the call needed; `frame` is what has come from the worker."""
