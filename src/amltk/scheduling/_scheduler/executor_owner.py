@@ -78,7 +78,7 @@ class ExecutorOwner:
 
         Returns:
             The handle. The object is shared until nothing refers to the handle any more, or it is closed, or `close` of
-            the scheduler or the end of its `with` block closes it.
+            the scheduler or the end of its `with` block closes it. To submit it after that raises `SharedObjectError`.
 
         Raises:
             OSError: There is not so much memory.
