@@ -32,3 +32,4 @@ def test_calls_are_given_the_object(scheduler: Scheduler, capabilities: Capabili
     assert len({(pid, number) for pid, number, *_ in seen}) == len({pid for pid, *_ in seen})
     assert shared.get() == array
     assert (shared.get() is array) == capabilities.shares_objects
+    shared.close()
