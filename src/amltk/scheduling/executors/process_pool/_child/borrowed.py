@@ -80,6 +80,7 @@ class Borrowed:
 
         Raises:
             ConnectionError: The pool is gone.
+            MemoryError: Nobody has room for a copy.
         """
         file = self._files[number]
         try:
@@ -93,6 +94,8 @@ class Borrowed:
             self.give_back(number, is_spoilt=False)
         if answer is None:
             raise ConnectionError("the pool is gone")
+        if len(answer.payload) < size_of(sizes):
+            raise MemoryError("neither this process nor that of the pool has room for the arguments")
         return split(memoryview(answer.payload), sizes)
 
     def put(self, buffers: list[memoryview]) -> Sequence[memoryview] | InSegment:
