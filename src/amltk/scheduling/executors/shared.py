@@ -92,6 +92,9 @@ class Shared(Generic[T]):
         if memory is not None:
             memory.close()
 
+    def __del__(self) -> None:
+        _received.pop(getattr(self, "_key", ""), None)
+
     @property
     def closed(self) -> bool:
         """Whether it is shared no more."""

@@ -282,9 +282,11 @@ def _submission(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, An
     """The action of a submission, whose future may have no number yet."""
     name = callback_name(future.function) if future.task is None else future.task.name
     number = future.number if future.number >= 0 else journal.numbers.following
+    if future.is_dependent:
+        args, kwargs = future.args, future.kwargs
     if future.is_dependent or find((args, kwargs), SHARED):
-        args = replaced(future.args, FUTURES | SHARED, _reference)
-        kwargs = replaced(future.kwargs, FUTURES | SHARED, _reference)
+        args = replaced(args, FUTURES | SHARED, _reference)
+        kwargs = replaced(kwargs, FUTURES | SHARED, _reference)
     value = dump((args, kwargs), lambda: f"what is submitted, {call_label(name, args, kwargs)},")
 
     def label() -> str:
