@@ -213,7 +213,7 @@ def test_a_set_of_handles_is_refused() -> None:
 
         @scheduler.on_start
         def launch() -> None:
-            with pytest.raises(TypeError, match="a set with a future or a shared object"):
+            with pytest.raises(TypeError, match="is a set with a shared object in it"):
                 scheduler.submit(len, {shared})
 
         scheduler.run(display=False)
