@@ -401,3 +401,10 @@ def test_nothing_is_left_by_a_killed_program() -> None:
     before = set(os.listdir("/dev/shm"))
     assert run_script(textwrap.dedent(KILLED)).code == -signal.SIGKILL
     assert {name for name in os.listdir("/dev/shm") if "amltk" in name} <= before
+
+
+@pytest.mark.parametrize("limit", [-1, "many", [], "-1 GB", float("nan")])
+def test_a_limit_that_is_none(limit: Any) -> None:
+    """Neither a number of bytes nor a text with a unit."""
+    with pytest.raises((TypeError, ValueError), match="shared_memory="):
+        ProcessPool(1, shared_memory=limit)
