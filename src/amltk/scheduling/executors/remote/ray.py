@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray import cloudpickle
 from ray.exceptions import RayError, TaskCancelledError
 
 from amltk.exceptions import PoolBrokenError
@@ -110,7 +111,7 @@ class InStore:
 
     def __reduce__(self) -> Any:
         """Let Ray pickle its reference: it knows by this who needs what is in its store."""
-        return _in_store, (ray.cloudpickle.dumps(self._reference),)
+        return _in_store, (cloudpickle.dumps(self._reference),)
 
     def fetch(self) -> memoryview:
         """The contents, where Ray has them."""
@@ -119,7 +120,7 @@ class InStore:
 
 
 def _in_store(reference: bytes) -> InStore:
-    return InStore(ray.cloudpickle.loads(reference))
+    return InStore(cloudpickle.loads(reference))
 
 
 class RayExecutor(RemoteExecutor):
