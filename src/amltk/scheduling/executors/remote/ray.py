@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
+_pickle: Any = cloudpickle  # Ray does not say that it exports what is in there
+
 LOOK_SECONDS = 2.0
 """How many seconds the size of the cluster is cached."""
 
@@ -111,7 +113,7 @@ class InStore:
 
     def __reduce__(self) -> Any:
         """Let Ray pickle its reference: it knows by this who needs what is in its store."""
-        return _in_store, (cloudpickle.dumps(self._reference),)
+        return _in_store, (_pickle.dumps(self._reference),)
 
     def fetch(self) -> memoryview:
         """The contents, where Ray has them."""
@@ -120,7 +122,7 @@ class InStore:
 
 
 def _in_store(reference: bytes) -> InStore:
-    return InStore(cloudpickle.loads(reference))
+    return InStore(_pickle.loads(reference))
 
 
 class RayExecutor(RemoteExecutor):
