@@ -7,7 +7,7 @@ from benchmarks.rows.setting import Setting
 from benchmarks.rows.versus import Versus
 from benchmarks.table import Better, Line
 
-SHARE = 0.4
+SHARE = 0.05
 
 
 def measure(setting: Setting) -> list[Line]:

@@ -311,6 +311,16 @@ def test_what_is_kept_is_limited() -> None:
         assert used(pool)[0] <= 10_000_000
 
 
+def test_what_is_let_go_is_given_back_though_nothing_else_happens() -> None:
+    """A pool that has nothing to do gives back the memory of results that the program lets go."""
+    with ProcessPool(1, shared_memory="40 MB") as pool:
+        results = [pool.submit(make, number).result(GUARD) for number in range(10)]
+        table = pool._engine._io.segments._table
+        assert table.used >= 20 * MB
+        del results
+        wait_for(lambda: table.used <= 10_000_000)
+
+
 def resident() -> int:
     with open("/proc/self/statm") as file:
         return int(file.read().split()[2]) * resource.getpagesize()
@@ -391,3 +401,10 @@ def test_nothing_is_left_by_a_killed_program() -> None:
     before = set(os.listdir("/dev/shm"))
     assert run_script(textwrap.dedent(KILLED)).code == -signal.SIGKILL
     assert {name for name in os.listdir("/dev/shm") if "amltk" in name} <= before
+
+
+@pytest.mark.parametrize("limit", [-1, "many", [], "-1 GB", float("nan")])
+def test_a_limit_that_is_none(limit: Any) -> None:
+    """Neither a number of bytes nor a text with a unit."""
+    with pytest.raises((TypeError, ValueError), match="shared_memory="):
+        ProcessPool(1, shared_memory=limit)

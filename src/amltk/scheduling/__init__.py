@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.call_place import call_folder
     from amltk.scheduling.events import Emitter, Event, Subscriber, Subscription
     from amltk.scheduling.executors.local.sequential import SequentialExecutor
+    from amltk.scheduling.executors.shared import Shared
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future
     from amltk.scheduling.plugin import Plugin
@@ -48,6 +49,7 @@ __all__ = [
     "Retry",
     "Scheduler",
     "SequentialExecutor",
+    "Shared",
     "Subscriber",
     "Subscription",
     "Task",
@@ -62,6 +64,7 @@ _HOMES = {
     "Subscriber": "amltk.scheduling.events",
     "Subscription": "amltk.scheduling.events",
     "SequentialExecutor": "amltk.scheduling.executors.local.sequential",
+    "Shared": "amltk.scheduling.executors.shared",
     "ExitState": "amltk.scheduling.exit_state",
     "Future": "amltk.scheduling.future",
     "CallFolder": "amltk.scheduling.plugins.call_folder",

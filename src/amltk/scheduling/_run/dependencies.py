@@ -195,11 +195,12 @@ def with_results(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[A
 
 
 def _check_set(values: Iterable[Any]) -> None:
-    if not (FUTURES | SHARED).isdisjoint(map(type, values)):
-        raise TypeError(
-            "an argument is a set with a future or a shared object in it, whose value need not be hashable: put it in a"
-            " list, a tuple or the values of a dict"
-        )
+    for kinds, what in ((FUTURES, "a future in it, whose result"), (SHARED, "a shared object in it, which")):
+        if not kinds.isdisjoint(map(type, values)):
+            raise TypeError(
+                f"an argument is a set with {what} need not be hashable: put it in a list, a tuple or the values of a"
+                " dict"
+            )
 
 
 def _foreign_types() -> Iterator[type]:

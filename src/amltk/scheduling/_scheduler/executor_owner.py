@@ -9,12 +9,12 @@ from weakref import WeakSet
 from amltk.exceptions import ExecutorShutdownError
 from amltk.scheduling.executors.adapter import ExecutorAdapter
 from amltk.scheduling.executors.registry import ExecutorSpec, kind_of, workers_of
-from amltk.scheduling.executors.shared import Shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from amltk.scheduling.executors.capabilities import Terminator
+    from amltk.scheduling.executors.shared import Shared
 
 
 T = TypeVar("T")
@@ -78,12 +78,14 @@ class ExecutorOwner:
 
         Returns:
             The handle. The object is shared until nothing refers to the handle any more, or it is closed, or `close` of
-            the scheduler or the end of its `with` block closes it.
+            the scheduler or the end of its `with` block closes it. To submit it after that raises `SharedObjectError`.
 
         Raises:
             OSError: There is not so much memory.
             Exception: The object cannot be pickled.
         """
+        from amltk.scheduling.executors.shared import Shared  # few programs need it
+
         can = self._kind.capabilities
         shared = Shared(value, is_here=can.shares_objects, has_main=self._kind.name == "processes")
         self._shared.add(shared)

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from amltk import _compat
 from amltk.exceptions import WorkerLostError
-from amltk.scheduling._nested import replaced
 from amltk.scheduling.executors.light_future import Answer
-from amltk.scheduling.executors.shared import SHARED, Shared
 from amltk.scheduling.executors.termination import drop_cancelled, shut_down
 
 if TYPE_CHECKING:
@@ -145,11 +143,11 @@ class ExecutorAdapter:
             self.submit = lambda function, /, *args, **kwargs: submit(function, *self._open(args), **self._open(kwargs))
 
     def _open(self, arguments: Any) -> Any:
-        return arguments if not self._has_shared else replaced(arguments, SHARED, self._open_handle)
+        if not self._has_shared:
+            return arguments
+        from amltk.scheduling.executors.shared import put_in_place  # few programs need it
 
-    def _open_handle(self, handle: Shared[Any]) -> Any:
-        can = self.capabilities
-        return handle.for_executor(self.executor, is_here=can.shares_objects, is_elsewhere=can.remote)
+        return put_in_place(arguments, self.executor, self.capabilities)
 
     def submit_call(self, call: Prepared) -> Any:
         """Submit a call as the plugins have prepared it, within its limits; one that has an answer is not computed."""

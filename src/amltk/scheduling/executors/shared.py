@@ -11,11 +11,13 @@ import weakref
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from amltk.exceptions import SharedObjectError
+from amltk.scheduling._nested import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
+    from amltk.scheduling.executors.capabilities import Capabilities
     from amltk.scheduling.executors.process_pool._pickling.descriptor_lending import Ticket
     from amltk.scheduling.executors.shared_memory import ObjectMemory
 
@@ -90,6 +92,9 @@ class Shared(Generic[T]):
         if memory is not None:
             memory.close()
 
+    def __del__(self) -> None:
+        _received.pop(getattr(self, "_key", ""), None)
+
     @property
     def closed(self) -> bool:
         """Whether it is shared no more."""
@@ -161,6 +166,15 @@ class Elsewhere(NamedTuple):
 
 SHARED: frozenset[type] = frozenset({Shared})
 """The types of handles."""
+
+
+def put_in_place(arguments: Any, executor: Executor, can: Capabilities) -> Any:
+    """Arguments with what the executor is given in place of handles; raises as `Shared.for_executor` does."""
+
+    def opened(handle: Shared[Any]) -> Any:
+        return handle.for_executor(executor, is_here=can.shares_objects, is_elsewhere=can.remote)
+
+    return replaced(arguments, SHARED, opened)
 
 
 class Content(NamedTuple):

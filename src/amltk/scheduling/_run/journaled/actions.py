@@ -30,16 +30,15 @@ def arguments_of(
     future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a call as they are recorded: with references in place of futures and shared objects."""
-    if not future.is_dependent:
+    if future.is_dependent:
+        args, kwargs = future.args, future.kwargs
+    else:
         is_plain = _MAY_HOLD_SHARED.isdisjoint(map(type, args)) and (
             not kwargs or _MAY_HOLD_SHARED.isdisjoint(map(type, kwargs.values()))
         )
         if is_plain or not find((args, kwargs), SHARED):
             return args, kwargs
-    return (
-        replaced(future.args, FUTURES | SHARED, _reference),
-        replaced(future.kwargs, FUTURES | SHARED, _reference),
-    )
+    return replaced(args, FUTURES | SHARED, _reference), replaced(kwargs, FUTURES | SHARED, _reference)
 
 
 _NOTHING: dict[str, Any] = {}

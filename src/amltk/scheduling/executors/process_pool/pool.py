@@ -76,9 +76,9 @@ class ProcessPool(Executor):
             the memory of a call while it runs.
         shared_memory: How much shared memory may be used at most: bytes, or a text such as `"4 GB"`. Buffers of
             arguments and results, such as those of arrays and DataFrames, of 1 MB or more cross in it: the receiver
-            uses them where they are, and what is used no more is used again, up to a quarter of this. What finds no
-            room goes through sockets, which takes longer. None for a quarter of the memory that this process may use,
-            0 for no shared memory. On Linux; elsewhere there is none.
+            uses them where they are. What is used no more is used again; a quarter of this is kept for that, and 4 GB
+            at most. What finds no room goes through sockets, which takes longer. None for a quarter of the memory that
+            this process may use, 0 for no shared memory. On Linux; elsewhere there is none.
 
     A process that is forked from this one has nothing of the pool: to submit there, and to ask for outcomes that were
     not there yet, raises `RuntimeError`, and to shut it down does nothing. Make another pool there.

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray import cloudpickle
 from ray.exceptions import RayError, TaskCancelledError
 
 from amltk.exceptions import PoolBrokenError
@@ -23,6 +24,8 @@ from amltk.scheduling.executors.remote.signal_handlers import kept_handlers
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Future
+
+_pickle: Any = cloudpickle  # Ray does not say that it exports what is in there
 
 LOOK_SECONDS = 2.0
 """How many seconds the size of the cluster is cached."""
@@ -153,7 +156,7 @@ class InStore:
 
     def __reduce__(self) -> Any:
         """Let Ray pickle its reference: it knows by this who needs what is in its store."""
-        return _in_store, (ray.cloudpickle.dumps(self._reference),)
+        return _in_store, (_pickle.dumps(self._reference),)
 
     def fetch(self) -> memoryview:
         """The contents, where Ray has them."""
@@ -162,7 +165,7 @@ class InStore:
 
 
 def _in_store(reference: bytes) -> InStore:
-    return InStore(ray.cloudpickle.loads(reference))
+    return InStore(_pickle.loads(reference))
 
 
 @contextmanager

@@ -59,7 +59,14 @@ class Engine:
         self._wakeup = WakeupSocketpair(self._selector)
         self._thread_wakeup = ThreadWakeup(manager_selector)
         self._dispatcher = Dispatcher(max_workers, max_tasks_per_child)
-        self._io = WorkerIO(self._dispatcher, self._selector, self._locks, lock, options.shared_memory)
+        self._io = WorkerIO(
+            self._dispatcher,
+            self._selector,
+            locks=self._locks,
+            lock=lock,
+            shared_memory=options.shared_memory,
+            wake=self._wakeup.set,
+        )
         pool = ManagedPool(options, self._dispatcher, self._io, self._selector, lock)
         starts = Starts(
             pool,

@@ -164,3 +164,4 @@ class Link:
         """Close the pool's ends."""
         self.frames.close()
         self.tokens.close()
+        self.decoder.forget_segments()  # which know this link: nothing need look for it to free it

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool._state.protocol import Buffer, Frame
     from amltk.scheduling.executors.process_pool._state.segment_table import GivenUp, Taken
 
+MOST_KEPT = 4 << 30
+"""How many bytes are kept to be used again, at most, however much there may be."""
+
 MOST_SEGMENTS = 128
 """How many segments a pool has at most. Each takes a descriptor here, and one in each worker that has seen it."""
 
@@ -41,26 +44,57 @@ ABOUT_SEGMENTS = frozenset({Kind.RETURNED, Kind.WANTED, Kind.UNMAPPABLE})
 _SIZE = struct.Struct("<Q")
 
 
-class Packed(InSegment):
-    """The buffers of a pickled call."""
+class Returns:
+    """The segments that somebody needs no more. What may outlive the pool has this, and not the pool.
 
-    def __init__(self, segments: Segments, number: int, sizes: tuple[int, ...]) -> None:
+    Args:
+        wake: Has a turn made soon, in which they are taken back. May be called at any moment.
+
+    Attributes:
+        queue: Their numbers, and whether they are spoilt.
+    """
+
+    def __init__(self, wake: Callable[[], object]) -> None:
+        self.queue: deque[tuple[int, bool]] = deque()
+        self._wake = wake
+
+    def give_back(self, number: int, is_spoilt: bool) -> None:
+        """Note that a segment is needed no more. May be called at any moment, on any thread."""
+        self.queue.append((number, is_spoilt))
+        self._wake()
+
+    def end(self) -> None:
+        """Wake nobody any more."""
+        self._wake = _wake_nobody
+
+
+def _wake_nobody() -> None:
+    pass
+
+
+class Packed(InSegment):
+    """The buffers of a pickled call.
+
+    Attributes:
+        is_spoilt: Whether the segment is not to be used again.
+    """
+
+    def __init__(self, returns: Returns, number: int, sizes: tuple[int, ...]) -> None:
         super().__init__(number, sizes)
-        self._returned = segments.returned
+        self.is_spoilt: bool = False
+        self._returns = returns
 
     def __del__(self) -> None:
-        self._returned.append((self.number, False))
+        self._returns.queue.append((self.number, self.is_spoilt))
 
 
 class Returned(InSegment):
     """The buffers of a result; iterating over it, once, gives views of them."""
 
-    def __init__(
-        self, returned: deque[tuple[int, bool]], file: MemoryFile, number: int, sizes: tuple[int, ...]
-    ) -> None:
+    def __init__(self, returns: Returns, file: MemoryFile, number: int, sizes: tuple[int, ...]) -> None:
         super().__init__(number, sizes)
         self._file: MemoryFile | None = file
-        self._give_back = partial(_give_back, returned, number)
+        self._give_back = partial(returns.give_back, number)
 
     def __iter__(self) -> Iterator[Buffer]:
         file, self._file = self._file, None
@@ -82,10 +116,6 @@ class Returned(InSegment):
             self._give_back(False)
 
 
-def _give_back(returned: deque[tuple[int, bool]], number: int, is_spoilt: bool) -> None:
-    returned.append((number, is_spoilt))
-
-
 class Segments:
     """See the module's docstring.
 
@@ -94,21 +124,29 @@ class Segments:
         lock: The pool's lock of the level `STATE`.
         links: The workers.
         send: Sends a worker a frame.
+        wake: Has a turn made soon. May be called at any moment.
 
     Attributes:
-        returned: Segments that somebody needs no more, and whether they are spoilt. May be appended to at any time.
+        returned: Segments that somebody needs no more, and whether they are spoilt.
     """
 
     def __init__(
-        self, limit: int, lock: Any, links: Mapping[int, Link], send: Callable[[Link, list[Buffer]], None]
+        self,
+        limit: int,
+        lock: Any,
+        links: Mapping[int, Link],
+        *,
+        send: Callable[[Link, list[Buffer]], None],
+        wake: Callable[[], object],
     ) -> None:
         self.limit: int = limit if are_possible() else 0
-        self.returned: deque[tuple[int, bool]] = deque()
+        self._returns = Returns(wake)
+        self.returned: deque[tuple[int, bool]] = self._returns.queue
         self._lock = lock
         self._links = links
         self._send = send
         self._files: dict[int, MemoryFile] = {}
-        self._table = SegmentTable(self.limit, self.limit // 4, _most_segments() if self.limit else 0)
+        self._table = SegmentTable(self.limit, min(self.limit // 4, MOST_KEPT), _most_segments() if self.limit else 0)
 
     # ------------------------------------------------------------------ to be called without the lock
 
@@ -122,16 +160,19 @@ class Segments:
             taken = self._take(size)
             if taken is None:
                 return buffers
+            packed = Packed(self._returns, taken.number, sizes)
             file = self._files[taken.number]
-        packed = Packed(self, taken.number, sizes)
+        is_written = False
         try:
             if taken.is_new:
                 file.allocate()
             file.write(buffers)
+            is_written = True
         except OSError:
-            with self._lock:
-                self._table.spoil(taken.number)
             return buffers
+        finally:
+            if not is_written:
+                packed.is_spoilt = True
         return packed
 
     # ------------------------------------------------------------------ these require the lock
@@ -199,7 +240,12 @@ class Segments:
     def _tell(self, link: Link, key: int, number: int, size: int) -> None:
         """Send a worker what is in a segment that it cannot map."""
         self._check_lent(link, number)
-        self._send(link, encode(Kind.CONTENTS, key, payload=self._files[number].copy(size)))
+        self._check_size(number, size)
+        try:
+            contents = self._files[number].copy(size)
+        except (OSError, MemoryError):
+            contents = bytearray()
+        self._send(link, encode(Kind.CONTENTS, key, payload=contents))
 
     def _take_back(self, link: Link, number: int, *, is_spoilt: bool) -> None:
         """Take back what a worker needs no more."""
@@ -212,10 +258,14 @@ class Segments:
         Raises:
             ProtocolError: It has no such segment.
         """
+        self._check_lent(link, number)
+        self._check_size(number, size_of(sizes))
         self._end_loan(link, number)
-        if size_of(sizes) > self._files[number].size:
-            raise ProtocolError(f"received a result of {size_of(sizes):,} bytes in segment {number}, which is smaller")
-        return Returned(self.returned, self._files[number], number, sizes)
+        return Returned(self._returns, self._files[number], number, sizes)
+
+    def _check_size(self, number: int, size: int) -> None:
+        if size > self._files[number].size:
+            raise ProtocolError(f"received a frame about {size:,} bytes of segment {number}, which is smaller")
 
     def _end_loan(self, link: Link, number: int) -> None:
         self._check_lent(link, number)
@@ -263,12 +313,14 @@ class Segments:
         """Give up everything, since there are no workers any more. Results stay as they are."""
         files, self._files = self._files, {}
         self.limit = 0
+        self._returns.end()
         for file in files.values():
             file.leave()
 
     def disown(self, lock: Any) -> None:
         """Give up everything, in a forked copy of the process."""
         self._lock = lock
+        self._returns.end()
         self._files.clear()
         self.limit = 0
 

@@ -18,7 +18,7 @@ from amltk.scheduling.executors.process_pool._io.segments import ABOUT_SEGMENTS,
 from amltk.scheduling.executors.process_pool._state.protocol import Buffer, Frame, Kind, ProtocolError, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from amltk.scheduling.executors.process_pool._io.link import Link
     from amltk.scheduling.executors.process_pool._io.packer import Answer
@@ -48,6 +48,7 @@ class WorkerIO:
         locks: Makes the pool's locks.
         lock: The pool's lock of the level `STATE`.
         shared_memory: How many bytes of shared memory are used at most.
+        wake: Has a turn made soon. May be called at any moment.
 
     Attributes:
         links: The workers, by the numbers of their slots.
@@ -64,7 +65,14 @@ class WorkerIO:
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, selector: selectors.BaseSelector, locks: PoolLocks, lock: Any, shared_memory: int
+        self,
+        dispatcher: Dispatcher,
+        selector: selectors.BaseSelector,
+        *,
+        locks: PoolLocks,
+        lock: Any,
+        shared_memory: int,
+        wake: Callable[[], object],
     ) -> None:
         self.links: dict[int, Link] = {}
         self.limit_monitor: LimitMonitor = LimitMonitor()
@@ -80,7 +88,7 @@ class WorkerIO:
         self._quick_function: Any = None  # the last one, while frames are handled
         self._dispatcher = dispatcher
         self._selector = selector
-        self.segments: Segments = Segments(shared_memory, lock, self.links, self.send)
+        self.segments: Segments = Segments(shared_memory, lock, self.links, send=self.send, wake=wake)
         self.packer: Packer = Packer(locks, self._want_manager, self.segments.pack)
 
     def disown(self) -> None:
@@ -144,8 +152,9 @@ class WorkerIO:
                 if definition.number not in knows:  # 0, the number of loans, is always known
                     frames += self._definition_frames(link, definitions_of([definition]))
             if type(buffers) is Packed:
-                self.send(link, frames)
-                frames = []
+                if frames:
+                    self.send(link, frames)
+                    frames = []
                 self.segments.lend(link, buffers)
             frames += encode(kind, call.key, generation, number, 0.0, 0.0, payload, buffers)
         return frames

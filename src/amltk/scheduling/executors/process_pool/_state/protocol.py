@@ -205,6 +205,10 @@ class Decoder:
         self._segment = 0  # where its buffers are, if not in the body
         self._sizes: tuple[int, ...] = ()
 
+    def forget_segments(self) -> None:
+        """Know no segments any more."""
+        self.in_segment = _no_segments
+
     def receive(self, sock: Receives) -> bool:
         """Receive once.
 

@@ -133,7 +133,10 @@ class MemoryFile:
     def leave(self) -> None:
         """Close it, if nobody else writes to it any more. The views of it stay as they are."""
         if self._leases:
-            self.become_private()
+            try:
+                self.become_private()
+            except OSError:
+                return  # it stays open until the last view is gone
             self._close()
 
     def note_lease(self, change: int) -> None:
@@ -143,8 +146,8 @@ class MemoryFile:
     def become_private(self) -> None:
         """Let what this process and those that are forked from it change from now on be their own."""
         if not self._is_private and self._map is not None and self.descriptor >= 0:
-            self._is_private = True
             self._put_over(self._map, mmap.MAP_PRIVATE)
+            self._is_private = True
 
     def _close(self) -> None:
         descriptor, self.descriptor = self.descriptor, -1

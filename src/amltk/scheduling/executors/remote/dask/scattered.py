@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
+FETCH_SECONDS = 60
+"""How many seconds a worker waits for Dask to say where a shared object is."""
+
+
 class Scattered:
     """What Dask's workers have of a shared object, as long as this object is there.
 
@@ -49,5 +53,6 @@ class InCluster:
 
     def fetch(self) -> memoryview:
         """The contents: from this worker, or else from another one."""
-        contents: Contents = Variable(self._name, get_client()).get(timeout=60).result()
+        variable: Any = Variable(self._name, get_client())
+        contents: Contents = variable.get(timeout=FETCH_SECONDS).result()
         return contents.view
