@@ -352,6 +352,30 @@ def test_calls_go_to_the_jobs_that_have_what_they_ask_for(slurm: None, tmp_path:
     slurm_helper.wait_until_empty()
 
 
+@pytest.mark.integration
+def test_jobs_of_one_shape_declare_what_they_have(slurm: None, tmp_path: Path) -> None:
+    """Their cores and memory, and what the user's own arguments of Dask workers say."""
+    scheduler = Scheduler.with_slurm(
+        **SHARED,
+        n_workers=1,
+        cores=2,
+        processes=1,
+        log_directory=str(tmp_path),
+        worker_extra_args=["--resources", "Licence=2"],
+    )
+    task = scheduler.task(whereabouts, plugins=Resources(cpu=2, memory="500 MB", licence=1))
+    told: list[Any] = []
+    task.on_result(lambda _, result: told.append(result[1]))
+    said: list[str] = []
+    scheduler.on_start(lambda: task.submit())
+    scheduler.on_start(lambda: said.extend(refusals(scheduler, {"cpu": 3}, {"memory": "2 GB"})))
+    assert scheduler.run() == EXHAUSTED
+    assert told == [{"cpu": 2, "memory": 500_000_000, "licence": 1}]
+    assert "no worker of the jobs has more than 2 of cpu" in said[0]
+    assert "no worker of the jobs has more than 1 GB of memory" in said[1]
+    slurm_helper.wait_until_empty()
+
+
 JOB = {"n_workers": 1, "cores": 2, "memory": "1GB"}
 
 
@@ -365,6 +389,7 @@ JOB = {"n_workers": 1, "cores": 2, "memory": "1GB"}
         ({"a": {**JOB, "kores": 2}}, r"groups\['a'\]: .*unexpected keyword argument 'kores'"),
         ({"a": {"n_workers": 1, "cores": 2}}, r"groups\['a'\]: You must specify how much cores and memory"),
         ({"a": {**JOB, "processes": 2, "resources": {"gpu": 2}}}, r"groups\['a'\]: processes=2: must be 1"),
+        ({"a": {**JOB, "worker_extra_args": ["--resources", "gpu"]}}, "--resources gpu: must be like gpu=1,cpu=8"),
         ({"a": {**JOB, "resources": {"gpu": "x"}}}, r"groups\['a'\]\['resources'\]\['gpu'\]='x'"),
     ],
 )

@@ -13,7 +13,10 @@ from amltk._checks import check_count
 from amltk.scheduling._admission.amounts import UNIT, amount_of, units_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+RESOURCES = "--resources"
+"""The option of Dask workers by which they declare what they have."""
 
 _NO_ADDRESS = "tcp://127.0.0.1:0"
 
@@ -63,7 +66,7 @@ class Group:
         declared = declared_by(job) | {
             kind: units_of(f"groups[{name!r}]['resources'][{kind!r}]", amount) for kind, amount in resources.items()
         }
-        options["worker_extra_args"] = [*options.get("worker_extra_args", ()), *arguments_for(declared)]
+        options["worker_extra_args"], declared = declaring(options.get("worker_extra_args", ()), declared)
         return cls(options, math.ceil(n_workers / job.worker_processes), job.worker_processes, declared)
 
     def specification(self, job_class: Any, common: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,6 +105,23 @@ def declared_by(job: Any) -> dict[str, int]:
     }
 
 
-def arguments_for(declared: Mapping[str, int]) -> list[str]:
-    """The arguments of a Dask worker that declares this."""
-    return ["--resources", ",".join(f"{kind}={amount_of(units)}" for kind, units in declared.items())]
+def declaring(arguments: Iterable[str], declared: Mapping[str, int]) -> tuple[list[str], dict[str, int]]:
+    """The arguments of a Dask worker that declares this, and what they declare themselves, which takes precedence.
+
+    Raises:
+        ValueError: What they declare is not in the form `gpu=1,cpu=8`.
+    """
+    others = list(arguments)
+    together = dict(declared)
+    if RESOURCES in others[:-1]:
+        at = others.index(RESOURCES)
+        given = others[at + 1]
+        del others[at : at + 2]
+        for pair in given.strip("'\"").replace(",", " ").split():
+            kind, _, amount = pair.partition("=")
+            try:
+                together[kind.lower()] = units_of(kind, float(amount))
+            except ValueError:
+                raise ValueError(f"worker_extra_args: {RESOURCES} {given}: must be like gpu=1,cpu=8") from None
+    told = ",".join(f"{kind}={amount_of(units)}" for kind, units in together.items())
+    return [*others, RESOURCES, told], together

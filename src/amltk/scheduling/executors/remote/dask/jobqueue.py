@@ -11,7 +11,7 @@ from distributed.core import Status
 
 from amltk._checks import check_count
 from amltk.scheduling.executors.remote.dask.executor import ANY_PORT, OwnDaskExecutor
-from amltk.scheduling.executors.remote.dask.groups import Group, Grouped, arguments_for, declared_by
+from amltk.scheduling.executors.remote.dask.groups import Group, Grouped, declared_by, declaring
 from amltk.scheduling.executors.remote.dask.replacer import keep_workers
 from amltk.scheduling.executors.remote.signal_handlers import kept_handlers
 
@@ -89,8 +89,8 @@ def make(
         declared = tuple(group.declared for group in made for _ in range(group.n_jobs * group.processes))
         return JobQueueExecutor(cluster, len(declared), declared, adaptive=False)
     assert n_workers is not None, "it was checked"
-    of_a_worker = declared_by(cluster._dummy_job)
-    cluster._job_kwargs["worker_extra_args"] += arguments_for(of_a_worker)
+    job = cluster._job_kwargs
+    job["worker_extra_args"], of_a_worker = declaring(job["worker_extra_args"], declared_by(cluster._dummy_job))
     return JobQueueExecutor(cluster, n_workers, (of_a_worker,) * n_workers, adaptive=adaptive)
 
 
