@@ -54,6 +54,7 @@ class Follower:
         self.generation: int = -1
         self.table: CallTable | None = None
         self._size = 0
+        self._has_more = False
         self._begin()
 
     def close(self) -> None:
@@ -85,8 +86,8 @@ class Follower:
 
     @property
     def share(self) -> float:
-        """Which share of the log has been read, from 0 to 1."""
-        return min(1.0, self.position.offset / self._size) if self._size else 1.0
+        """Which share of the log has been read, below 1 as long as `advance` says that there may be more."""
+        return self.position.offset / self._size if self._has_more and self._size else 1.0
 
     @property
     def version(self) -> tuple[object, ...]:
@@ -98,11 +99,13 @@ class Follower:
     def state(self) -> str:
         """How the experiment stands, in one word.
 
-        "running", "finished", "suspended", "interrupted" if its process has ended without a word, "retried" if failed
+        "reading" as long as that cannot be told, "running", "finished", "suspended", "interrupted" if its process has ended without a word, "retried" if failed
         calls will be computed again, "new" if nothing has happened, or "missing".
         """
         if self.owner is not None:
             return "running"
+        if self.share < 1:
+            return "reading"
         if self.tally.state == "open":
             return "interrupted"
         return "missing" if self._file is None and self.problem else self.tally.state
@@ -150,7 +153,8 @@ class Follower:
             self.problem = str(error)
         if self.table is not None:
             self.table.flush()
-        return n == most
+        self._has_more = n == most
+        return self._has_more
 
     def finish(self) -> None:
         """Read everything that there is."""
