@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,7 @@ class Follower:
         self.table: CallTable | None = None
         self._size = 0
         self._has_more = False
+        self._is_stuck = False
         self._begin()
 
     def close(self) -> None:
@@ -99,8 +101,9 @@ class Follower:
     def state(self) -> str:
         """How the experiment stands, in one word.
 
-        "reading" as long as that cannot be told, "running", "finished", "suspended", "interrupted" if its process has ended without a word, "retried" if failed
-        calls will be computed again, "new" if nothing has happened, or "missing".
+        "reading" as long as that cannot be told, "running", "finished", "suspended", "interrupted" if its process has
+        ended without a word, "retried" if failed calls will be computed again, "new" if nothing has happened, or
+        "missing".
         """
         if self.owner is not None:
             return "running"
@@ -139,6 +142,8 @@ class Follower:
         What goes wrong is said by `problem`; what was read before stays.
         """
         n = 0
+        if self._is_stuck:
+            return False
         try:
             self.owner = owner_of(self.folder.lock)
             told = read_status(self.folder)
@@ -151,8 +156,12 @@ class Follower:
             self.problem = ""
         except (JournalError, OSError) as error:
             self.problem = str(error)
-        if self.table is not None:
-            self.table.flush()
+        try:
+            if self.table is not None:
+                self.table.flush()
+        except sqlite3.Error as error:  # what was to be written is lost
+            self._is_stuck = True
+            self.problem = f"no more calls can be shown: {error}. Make room for temporary files, and start again"
         self._has_more = n == most
         return self._has_more
 
