@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 START_PATIENCE = 30.0
-"""For how many seconds the end of a run waits for its server to start, at most: on a busy machine that may take a while."""
+"""For how many seconds the end of a run waits for its server to start, at most: a busy machine takes its time."""
 
 PATIENCE = 5.0
 """For how many seconds the end of the program waits for a server to end."""
