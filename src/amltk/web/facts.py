@@ -6,6 +6,7 @@ Texts of users stay texts: the page never takes them for markup.
 from __future__ import annotations
 
 import math
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -122,8 +123,6 @@ def _call_that_runs(follower: Follower, call: Running) -> dict[str, Any]:
 
 def measures(call: Running) -> dict[str, Any]:
     """What a worker of this machine uses now: memory in bytes, and seconds of CPU time; nothing of any other one."""
-    import os
-
     if call.pid is None or call.host != os.uname().nodename:
         return {}
     import psutil
@@ -180,7 +179,6 @@ def _series(task: str, key: str, series: Series, *, many: bool) -> dict[str, Any
         "name": name,
         "key": key,
         "count": series.count,
-        "every": series.every,
         "points": thinned(series.points),
         "lowest": thinned(series.lowest.steps),
         "highest": thinned(series.highest.steps),
