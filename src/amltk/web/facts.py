@@ -16,7 +16,7 @@ from amltk.journal.live.buckets import MOST, Buckets
 from amltk.journal.live.text import writable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from amltk.journal.format import Record
@@ -145,7 +145,14 @@ def _named(follower: Follower, call: int) -> dict[str, Any]:
         "arguments": writable(head.get("arguments")),
         "submitted": None if record is None else record.time,
         "attempt": head.get("attempt", 0),
+        "resources": _resources(head),
     }
+
+
+def _resources(head: Mapping[str, Any]) -> str:
+    """What a call asks for, in words; empty if nothing."""
+    told = head.get("resources")
+    return ", ".join(f"{writable(name)} {amount}" for name, amount in told.items()) if isinstance(told, dict) else ""
 
 
 def _task(task: Any) -> dict[str, Any]:
@@ -297,6 +304,7 @@ def _of_submission(record: Record) -> dict[str, Any]:
         "arguments": writable(head.get("arguments")),
         "after": head.get("after", []),
         "place": head.get("place"),
+        "resources": _resources(head),
     }
 
 

@@ -293,6 +293,10 @@ def _submission(future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, An
     call = future.call
     if call is not None and call.folder is not None and call.folder.parent == journal.folder.calls:
         head["place"] = int(call.folder.name)
+    if call is not None and call.demand is not None:  # amounts that depend on the call are left out
+        head["resources"] = {
+            name: told for name, told in call.demand.amounts.items() if type(told) in {int, float, str}
+        }
     if future.is_dependent:
         head["after"] = [other.number for other in future.dependencies if other.number >= 0]
     return Action(Kind.SUBMISSION, number, head, value, (args, kwargs), label)
