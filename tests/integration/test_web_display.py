@@ -19,6 +19,7 @@ from amltk.journal.live.follower import Follower
 from amltk.journal.live.status import read_status
 from amltk.scheduling import Scheduler
 from amltk.scheduling.plugins.call_folder import CallFolder
+from amltk.scheduling.plugins.resources import Resources
 from amltk.web import facts, view
 from tests.helpers.gate import GUARD
 from tests.helpers.page_server import PageServer
@@ -163,10 +164,10 @@ def say(x: int) -> int:
     return x
 
 
-def test_output_and_dependencies_of_calls_are_known(tmp_path: Path) -> None:
-    """The folder in which a call's output is, and the calls whose results it needs, are in the journal."""
-    scheduler = Scheduler.with_processes(1)
-    task = scheduler.task(say, plugins=[CallFolder(tmp_path, capture=True)])
+def test_output_resources_and_dependencies_of_calls_are_known(tmp_path: Path) -> None:
+    """The folder with a call's output, what it asks for, and the calls whose results it needs are in the journal."""
+    scheduler = Scheduler.with_processes(1, resources={"licence": 2})
+    task = scheduler.task(say, plugins=[CallFolder(tmp_path, capture=True), Resources(licence=1)])
     needs = scheduler.task(say)
     scheduler.on_start(lambda: needs.submit(task.submit(5)))  # type: ignore[arg-type]
     scheduler.run(journal=tmp_path)
@@ -177,4 +178,5 @@ def test_output_and_dependencies_of_calls_are_known(tmp_path: Path) -> None:
     assert first is not None
     assert second is not None
     assert (first["output"], first["after"]) == ("I am 5\n", [])
+    assert (first["resources"], second["resources"]) == ("licence 1", "")
     assert ("output" in second, second["after"]) == (False, [0])

@@ -103,6 +103,7 @@ class Submission(TypedDict, total=False):
         digest: A digest of the arguments, in hexadecimal digits.
         attempt: How often the call was begun before.
         place: The number of its folder in `calls/`, if it has one.
+        resources: What it asks for, by the names of the resources: amounts as they were given.
         after: The numbers of the calls whose results it needs, if it needs any.
         by: The number of the record of the input that was being told when a callback submitted it. Without it, the
             record is no submission: a call of an earlier session is computed once more.
@@ -113,6 +114,7 @@ class Submission(TypedDict, total=False):
     digest: str
     attempt: int
     place: int
+    resources: dict[str, float | str]
     after: list[int]
     by: int
 

@@ -41,6 +41,7 @@ class Experiment:
         self.name: str = name
         self._follower = Follower(folder, table=True)
         self._lock = threading.Lock()
+        self._overview: tuple[object, bytes] | None = None  # and of which version it is
         self._answers: OrderedDict[Hashable, tuple[bytes, float]] = OrderedDict()
 
     def close(self) -> None:
@@ -60,7 +61,11 @@ class Experiment:
 
     def overview(self) -> bytes:
         """What `facts.overview` says, as JSON."""
-        return self._answer("overview", lambda follower: facts.overview(follower, self.name))
+        with self._lock:
+            version = self._follower.version
+            if self._overview is None or self._overview[0] != version:
+                self._overview = version, dumped(facts.overview(self._follower, self.name))
+            return self._overview[1]
 
     def calls(self, query: Query) -> bytes:
         """The calls that are asked for, and how many there are of their kind, as JSON."""

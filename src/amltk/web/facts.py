@@ -6,6 +6,7 @@ Texts of users stay texts: the page never takes them for markup.
 from __future__ import annotations
 
 import math
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from amltk.journal.live.buckets import MOST, Buckets
 from amltk.journal.live.text import writable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from amltk.journal.format import Record
@@ -122,8 +123,6 @@ def _call_that_runs(follower: Follower, call: Running) -> dict[str, Any]:
 
 def measures(call: Running) -> dict[str, Any]:
     """What a worker of this machine uses now: memory in bytes, and seconds of CPU time; nothing of any other one."""
-    import os
-
     if call.pid is None or call.host != os.uname().nodename:
         return {}
     import psutil
@@ -146,7 +145,14 @@ def _named(follower: Follower, call: int) -> dict[str, Any]:
         "arguments": writable(head.get("arguments")),
         "submitted": None if record is None else record.time,
         "attempt": head.get("attempt", 0),
+        "resources": _resources(head),
     }
+
+
+def _resources(head: Mapping[str, Any]) -> str:
+    """What a call asks for, in words; empty if nothing."""
+    told = head.get("resources")
+    return ", ".join(f"{writable(name)} {amount}" for name, amount in told.items()) if isinstance(told, dict) else ""
 
 
 def _task(task: Any) -> dict[str, Any]:
@@ -180,7 +186,6 @@ def _series(task: str, key: str, series: Series, *, many: bool) -> dict[str, Any
         "name": name,
         "key": key,
         "count": series.count,
-        "every": series.every,
         "points": thinned(series.points),
         "lowest": thinned(series.lowest.steps),
         "highest": thinned(series.highest.steps),
@@ -299,6 +304,7 @@ def _of_submission(record: Record) -> dict[str, Any]:
         "arguments": writable(head.get("arguments")),
         "after": head.get("after", []),
         "place": head.get("place"),
+        "resources": _resources(head),
     }
 
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from amltk import _extras
 from amltk.web.event_recorder import EventRecorder
@@ -20,22 +20,76 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+START_PATIENCE = 30.0
+"""For how many seconds the end of a run waits for its server to start, at most: a busy machine takes its time."""
+
 PATIENCE = 5.0
-"""For how many seconds a run waits for its server to start at most, and the end of the program for it to end."""
+"""For how many seconds the end of the program waits for a server to end."""
 
 
-class _Server(NamedTuple):
+class _Server:
     """A server that was started.
 
-    Attributes:
-        process: Its process.
-        life: A descriptor; while it is open, the server goes on. It is closed when this program ends, however it ends.
-        temporary: A folder to be removed with it; None if there is none.
+    Args:
+        folder: The folder of the journal that it shows.
+        temporary: Whether the folder is to be removed with it.
     """
 
-    process: subprocess.Popen[bytes]
-    life: int
-    temporary: str | None
+    def __init__(self, folder: str, *, temporary: bool) -> None:
+        self.folder: str = folder
+        self._temporary = temporary
+        self._told = b""  # what it has printed: the link, once that is a whole line
+        theirs, self._life = os.pipe()  # it ends when our side is closed, as it is when this program ends in any way
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "amltk", "serve", folder, "--ends-with", str(theirs)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                pass_fds=(theirs,),
+                start_new_session=True,  # Ctrl-C is for this program
+            )
+        except BaseException:
+            os.close(self._life)
+            raise
+        finally:
+            os.close(theirs)
+        assert self._process.stdout is not None
+        self._output = self._process.stdout
+        os.set_blocking(self._output.fileno(), False)
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def link(self) -> str | None:
+        """The link; None if it is not known yet, and empty if the server has ended without one."""
+        if not self._output.closed:
+            try:
+                told = os.read(self._output.fileno(), 4096)
+            except BlockingIOError:
+                return None
+            self._told += told
+            if told and b"\n" not in self._told:
+                return None
+            self._output.close()
+        return self._told.decode().strip()
+
+    def wait_for_link(self) -> None:
+        """Wait until the link is known, or `START_PATIENCE` has passed."""
+        if not self._output.closed:
+            select.select([self._output], [], [], START_PATIENCE)
+
+    def close(self) -> None:
+        """End it, and wait for that."""
+        os.close(self._life)
+        self._output.close()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 _servers: dict[str, _Server] = {}
@@ -60,19 +114,23 @@ class WebView:
         _extras.load("amltk.web.serve", needs=("starlette", "uvicorn"), extra="web")
         self._recorder = None if folder is not None else EventRecorder(scheduler, timeout)
         self._folder = folder
-        self._unread = b""
         self._server: _Server | None = None
+        self._has_printed = False
 
     def start(self) -> None:
         """Start the server, unless it is there from an earlier run."""
-        temporary = None
+        is_temporary = self._recorder is not None
         if self._recorder is not None:
-            self._folder = temporary = tempfile.mkdtemp(prefix="amltk-run-")
-            self._recorder.open(temporary)
+            self._folder = tempfile.mkdtemp(prefix="amltk-run-")
+            self._recorder.open(self._folder)
         assert self._folder is not None
-        if self._folder in _servers:
-            return
-        self._server = _servers[self._folder] = _start(self._folder, temporary)
+        known = _servers.get(self._folder)
+        if known is not None and not known.is_alive():
+            _servers.pop(self._folder).close()
+            known = None
+        if known is None:
+            known = _servers[self._folder] = _Server(self._folder, temporary=is_temporary)
+        self._server = known
 
     def refresh(self) -> None:
         """Print the link once it is known, and record what has happened."""
@@ -82,66 +140,28 @@ class WebView:
 
     def stop(self) -> None:
         """Record the end. If the run was shorter than it takes to start the server, wait for the link."""
-        if self._server is not None and self._server.process.stdout is not None:
-            select.select([self._server.process.stdout], [], [], PATIENCE)
-        self._print_link()
+        if self._server is not None and not self._has_printed:
+            self._server.wait_for_link()
+            self._print_link()
         if self._recorder is not None:
             self._recorder.close()
 
     def _print_link(self) -> None:
-        server = self._server
-        if server is None or server.process.stdout is None:
+        link = None if self._server is None or self._has_printed else self._server.link()
+        if link is None:
             return
-        try:
-            told = os.read(server.process.stdout.fileno(), 4096)
-        except BlockingIOError:
-            return
-        self._unread += told
-        if not told or b"\n" in self._unread:
-            server.process.stdout.close()
-            self._server = None
-            link = self._unread.decode().strip()
-            if link:
-                print(f"amltk: this run is shown at {link}", file=sys.stderr, flush=True)  # noqa: T201 - as a display
-            else:
-                _log.warning("the page of the run could not be started: `amltk serve %s` says why", self._folder)
-
-
-def _start(folder: str, temporary: str | None) -> _Server:
-    theirs, life = os.pipe()
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "amltk", "serve", folder, "--ends-with", str(theirs)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            pass_fds=(theirs,),
-            start_new_session=True,  # Ctrl-C is for this program
-        )
-    except BaseException:
-        os.close(life)
-        raise
-    finally:
-        os.close(theirs)
-    assert process.stdout is not None
-    os.set_blocking(process.stdout.fileno(), False)
-    return _Server(process, life, temporary)
+        self._has_printed = True
+        if link:
+            print(f"amltk: this run is shown at {link}", file=sys.stderr, flush=True)  # noqa: T201 - as a display
+        else:
+            _log.warning("the page of the run could not be started: `amltk serve %s` says why", self._folder)
 
 
 @atexit.register
 def close_servers() -> None:
     """End the servers of this program and wait for them."""
     while _servers:
-        _, server = _servers.popitem()
-        os.close(server.life)
-        if server.process.stdout is not None:
-            server.process.stdout.close()
-        try:
-            server.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            server.process.kill()
-            server.process.wait()
-        if server.temporary is not None:
-            shutil.rmtree(server.temporary, ignore_errors=True)
+        _servers.popitem()[1].close()
 
 
 if hasattr(os, "register_at_fork"):

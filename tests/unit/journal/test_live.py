@@ -309,3 +309,21 @@ def test_sorting_puts_calls_without_a_value_last(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be one of"):
         Query(sort="number; DROP TABLE calls")
     follower.close()
+
+
+def test_it_is_said_how_much_has_been_read(tmp_path: Path) -> None:
+    """Until the end is reached nothing is known about the state; an incomplete record at the end is the end, too."""
+    folder = tmp_path / "search"
+    write(folder, range(50))
+    log = folder / "journal.log"
+    log.write_bytes(log.read_bytes()[:-5])
+    follower = Follower(folder)
+    versions = {follower.version}
+    assert follower.advance(40)
+    versions.add(follower.version)
+    assert follower.state == "reading"
+    assert 0.3 < follower.share < 0.5
+    follower.finish()
+    versions.add(follower.version)
+    assert (follower.state, follower.share) == ("interrupted", 1.0)
+    assert len(versions) == 3

@@ -52,7 +52,6 @@ class Failures:
         count: How many there were, attempts of a call counted one by one.
         first: The call that failed first.
         last: The one that failed last.
-        offset: Where the record of that begins, in bytes.
     """
 
     error: str
@@ -60,7 +59,6 @@ class Failures:
     count: int
     first: int
     last: Failure
-    offset: int
 
 
 class AllFailures:
@@ -99,9 +97,9 @@ class AllFailures:
             key = "other errors", ""
             kind = self.kinds.get(key)
         if kind is None:
-            kind = self.kinds[key] = Failures(*key, 0, failure.call, failure, record.offset)
+            kind = self.kinds[key] = Failures(*key, 0, failure.call, failure)
         kind.count += 1
-        kind.last, kind.offset = failure, record.offset
+        kind.last = failure
 
 
 def _origin(head: Mapping[str, Any]) -> str:

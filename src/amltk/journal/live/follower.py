@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,8 @@ class Follower:
         self.generation: int = -1
         self.table: CallTable | None = None
         self._size = 0
+        self._has_more = False
+        self._is_stuck = False
         self._begin()
 
     def close(self) -> None:
@@ -85,8 +88,8 @@ class Follower:
 
     @property
     def share(self) -> float:
-        """Which share of the log has been read, from 0 to 1."""
-        return min(1.0, self.position.offset / self._size) if self._size else 1.0
+        """Which share of the log has been read, below 1 as long as `advance` says that there may be more."""
+        return self.position.offset / self._size if self._has_more and self._size else 1.0
 
     @property
     def version(self) -> tuple[object, ...]:
@@ -98,11 +101,14 @@ class Follower:
     def state(self) -> str:
         """How the experiment stands, in one word.
 
-        "running", "finished", "suspended", "interrupted" if its process has ended without a word, "retried" if failed
-        calls will be computed again, "new" if nothing has happened, or "missing".
+        "reading" as long as that cannot be told, "running", "finished", "suspended", "interrupted" if its process has
+        ended without a word, "retried" if failed calls will be computed again, "new" if nothing has happened, or
+        "missing".
         """
         if self.owner is not None:
             return "running"
+        if self.share < 1:
+            return "reading"
         if self.tally.state == "open":
             return "interrupted"
         return "missing" if self._file is None and self.problem else self.tally.state
@@ -136,6 +142,8 @@ class Follower:
         What goes wrong is said by `problem`; what was read before stays.
         """
         n = 0
+        if self._is_stuck:
+            return False
         try:
             self.owner = owner_of(self.folder.lock)
             told = read_status(self.folder)
@@ -148,9 +156,14 @@ class Follower:
             self.problem = ""
         except (JournalError, OSError) as error:
             self.problem = str(error)
-        if self.table is not None:
-            self.table.flush()
-        return n == most
+        try:
+            if self.table is not None:
+                self.table.flush()
+        except sqlite3.Error as error:  # what was to be written is lost
+            self._is_stuck = True
+            self.problem = f"no more calls can be shown: {error}. Make room for temporary files, and start again"
+        self._has_more = n == most
+        return self._has_more
 
     def finish(self) -> None:
         """Read everything that there is."""

@@ -198,7 +198,8 @@ def _named(row: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _in_words(numbers: dict[str, Any]) -> str:
-    return ", ".join(f"{writable(key)}={real(value):.5g}" for key, value in numbers.items())
+    found = ((writable(key), real(value)) for key, value in numbers.items())
+    return ", ".join(f"{key}={value:.5g}" for key, value in found if value is not None)
 
 
 def _submission(record: Record, call: int) -> Row:
@@ -211,7 +212,7 @@ def _outcome(record: Record) -> Row:
     head, state = record.head, STATES[record.kind]
     error = writable(head.get("type")) or (state if state in FAILED else None)
     numbers = head.get("numbers")
-    returned = _in_words(numbers) if numbers else writable(head.get("returned"))
+    returned = _in_words(numbers) if isinstance(numbers, dict) else writable(head.get("returned"))
     return (
         state,
         real(head.get("began")),

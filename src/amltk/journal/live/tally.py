@@ -223,7 +223,7 @@ class Tally:
             self.failures.take(record, state)
         elif (number := real(head.get("number"))) is not None:
             self.series.take(self.tasks[task].name, "", Point(time, number, call))
-        elif numbers := head.get("numbers"):
+        elif isinstance(numbers := head.get("numbers"), dict):
             for key, value in numbers.items():
                 if (number := real(value)) is not None:
                     self.series.take(self.tasks[task].name, writable(key), Point(time, number, call))

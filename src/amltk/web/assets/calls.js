@@ -127,6 +127,7 @@ class CallPanel {
       ["Result", call.result === null || call.result === undefined ? null : number(call.result)],
       ["Duration", seconds === null ? null : duration(seconds)],
       ["Worker", call.worker],
+      ["Resources", call.resources],
       ["Memory", call.memory === undefined ? null : bytes(call.memory)],
       ["CPU time of its worker", call.cpu === undefined ? null : duration(call.cpu)],
       ["Attempts before", call.attempt || null],

@@ -4,7 +4,7 @@ const total = (data) => Object.values(data.counts).reduce((sum, n) => sum + n, 0
 const ended = (data) => total(data) - data.counts.pending;
 const failed = (data) => data.counts.exception + data.counts.lost;
 
-const WORDS = { running: "running", finished: "finished", suspended: "suspended", interrupted: "interrupted", retried: "to be retried", new: "not started", missing: "no journal" };
+const WORDS = { reading: "reading", running: "running", finished: "finished", suspended: "suspended", interrupted: "interrupted", retried: "to be retried", new: "not started", missing: "no journal" };
 
 const pill = (state) => el("span", { class: `pill ${state}` }, WORDS[state] ?? state);
 
@@ -20,6 +20,7 @@ const outlook = (data) => {
   if (data.state === "interrupted") return [el("b", {}, "Its process was killed"), `; the last record is of ${data.latest === null ? "?" : moment(data.latest, data.now)}. Start the program again to continue: what has ended is not computed again.`];
   if (data.state === "suspended") return [el("b", {}, "Suspended"), `${last}${data.reason ? `: ${data.reason}` : ""}. Start the program again to continue.`];
   if (data.state === "retried") return ["Failed calls are forgotten. Start the program again to compute them once more."];
+  if (data.state === "reading") return ["Reading the journal"];
   if (data.state === "missing") return ["Waiting for a journal to be written here"];
   return ["Nothing was recorded yet"];
 };
@@ -40,7 +41,7 @@ const hero = (data) => {
   return el("section", { class: "card hero", "aria-labelledby": "hero-title" },
     el("header", {}, el("h1", { id: "hero-title" }, data.name), pill(data.state), el("span", { class: "soft path" }, data.folder)),
     data.problem && data.state !== "missing" ? el("p", { class: "problem", role: "alert" }, data.problem) : null,
-    data.reading !== null ? el("p", { class: "soft" }, `Reading the journal: ${Math.floor(data.reading * 100)} %`) : null,
+    data.reading !== null ? el("p", { class: "soft" }, `${Math.floor(data.reading * 100)} % of the journal has been read; the numbers are those of that part`) : null,
     el("div", { class: "progress" },
       el("p", { class: "much" }, el("strong", {}, count(ended(data))), data.total === null && data.state === "running" ? " calls ended" : ` of ${counted(all, "call")}`, share === null ? "" : el("span", { class: "share" }, `${Math.floor(share * 100)} %`)),
       el("p", { class: "when" }, outlook(data))),
@@ -69,7 +70,7 @@ const runningCard = (data, open) => {
   const was = data.state === "interrupted", longest = Math.max(1, ...data.running.map((call) => (call.began === null ? 0 : data.until - call.began)));
   const rows = data.running.map((call) => {
     const seconds = call.began === null ? null : Math.max(0, (was ? data.latest : data.now) - call.began);
-    const facts = [call.worker, call.memory !== undefined && bytes(call.memory), call.attempt ? `attempt ${call.attempt + 1}` : ""].filter(Boolean).join(" · ");
+    const facts = [call.worker, call.resources, call.memory !== undefined && bytes(call.memory), call.attempt ? `attempt ${call.attempt + 1}` : ""].filter(Boolean).join(" · ");
     return el("li", {}, el("a", { href: open.link(call.call), "data-key": `running-${call.call}` },
       el("span", { class: "since" }, seconds === null ? "–" : duration(seconds)),
       el("span", { class: "what" }, el("code", {}, el("b", {}, call.task), call.arguments), el("span", { class: "soft" }, `call ${count(call.call)}${facts ? ` · ${facts}` : ""}`),

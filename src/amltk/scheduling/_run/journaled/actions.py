@@ -41,17 +41,21 @@ def arguments_of(
     return replaced(args, FUTURES | SHARED, _reference), replaced(kwargs, FUTURES | SHARED, _reference)
 
 
+_PLAIN = {int, float, str}
+
 _NOTHING: dict[str, Any] = {}
 
 
 def more_of(future: Future[Any], journal: RunJournal) -> dict[str, Any]:
     """What the head of a submission says besides: see `amltk.journal.kinds.Submission`."""
-    folder = None if future.call is None else future.call.folder
-    if folder is None and not future.is_dependent:
+    call = future.call
+    if not future.is_dependent and (call is None or (call.folder is None and call.demand is None)):
         return _NOTHING
     more: dict[str, Any] = {}
-    if folder is not None and folder.parent == journal.folder.calls:
-        more["place"] = int(folder.name)
+    if call is not None and call.folder is not None and call.folder.parent == journal.folder.calls:
+        more["place"] = int(call.folder.name)
+    if call is not None and call.demand is not None:  # amounts that depend on the call are left out
+        more["resources"] = {name: told for name, told in call.demand.amounts.items() if type(told) in _PLAIN}
     if future.is_dependent:
         more["after"] = [other.number for other in future.dependencies if other.number >= 0]
     return more
