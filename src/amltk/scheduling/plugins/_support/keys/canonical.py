@@ -20,7 +20,7 @@ from types import BuiltinFunctionType, FunctionType, GenericAlias, MappingProxyT
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from amltk.scheduling.executors.shared import SHARED
+from amltk.scheduling.executors.shared import Shared
 from amltk.scheduling.future import FUTURES
 from amltk.scheduling.plugins._support.keys.names import full_name
 
@@ -94,7 +94,7 @@ def _digest(value: Any) -> bytes:
         from amltk.scheduling.plugins._support.keys import data
 
         return data.digest_data(value, _digest)
-    if cls in SHARED:
+    if isinstance(value, Shared):
         return combine("shared", [value.digest().encode()])
     if cls in FUTURES:
         raise UnkeyedError(
