@@ -308,24 +308,6 @@ class Factories:
         A call with the plugin `Resources` waits until a worker has what it asks for: `cpu`, which are the `cores` of a
         job, `memory`, and what the `resources` of its group say.
 
-        ```python
-        scheduler = Scheduler.with_slurm(
-            queue="batch",
-            walltime="02:00:00",
-            groups={
-                "cpu": {"n_workers": 10, "cores": 16, "memory": "64GB"},
-                "gpu": {
-                    "n_workers": 2,
-                    "cores": 8,
-                    "memory": "32GB",
-                    "resources": {"gpu": 1},
-                    "job_extra_directives": ["--gres=gpu:1"],
-                },
-            },
-        )
-        train = scheduler.task(fit, plugins=Resources(gpu=1, cpu=8))
-        ```
-
         Args:
             name: The batch system.
             n_workers: How many workers, at least 1. With `groups`, how many each has that does not say so.
@@ -334,7 +316,8 @@ class Factories:
             cancel_command: Replaces `scancel`, `qdel`, ...
             groups: Jobs of several shapes, by names of your choice: the options of each, which take precedence over
                 those outside, with `n_workers`, and with `resources`: what a worker of this group has besides `cpu` and
-                `memory`. None for jobs of one shape.
+                `memory`. For example `{"cpu": {"cores": 16, "memory": "64GB", "n_workers": 9}, "gpu": {...}}`. None for
+                jobs of one shape.
             terminate: As in `Scheduler(executor, terminate=...)`.
             resources: What calls share besides, as in `Scheduler(executor, resources=...)`, such as licences.
             **options: Options of dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, `interface`, `account`, ...
