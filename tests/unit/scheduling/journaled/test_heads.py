@@ -70,7 +70,7 @@ def test_times_of_other_executors(began: Any) -> None:
 def test_a_submission_is_compared_byte_by_byte(tmp_path: Path) -> None:
     """What differs in its number, its task, its input or its arguments is not the recorded one."""
     journal = RunJournal(Journal(tmp_path))
-    journal.add_submission("train", 3, b"value", (1,), {})
+    journal.add_submission("train", 3, b"value", (1,), {}, more={})
     journal.flush()
     journal.close()
     again = RunJournal(Journal(tmp_path))

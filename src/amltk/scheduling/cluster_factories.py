@@ -1,0 +1,244 @@
+"""Factories of schedulers for the executors that compute on several machines."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
+
+from amltk._checks import explains_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import Executor
+
+_WORKERS = ("n_jobs", "n_workers", "num_workers", "n_processes", "num_processes", "processes", "threads", "workers")
+"""Names that other tools use for the number of workers."""
+
+explains_max_workers = explains_options(**dict.fromkeys(_WORKERS, "max_workers"))
+
+_n_workers = explains_options(n_jobs="n_workers", max_workers="n_workers", num_workers="n_workers", workers="n_workers")
+
+_DIRECTIVE = "write job_extra_directives=['--{option}=...'], as in a job script"
+
+_of_batch_systems = explains_options(
+    partition="queue",
+    time="walltime",
+    time_limit="walltime",
+    mem="memory",
+    mem_per_cpu="write memory=..., which is that of a job",
+    cpus="cores",
+    cpus_per_task="cores",
+    ntasks="n_workers",
+    jobs="n_workers",
+    n_jobs="n_workers",
+    max_workers="n_workers",
+    num_workers="n_workers",
+    **{
+        option: _DIRECTIVE.format(option=option)
+        for option in ("gres", "gpus", "constraint", "qos", "nodelist", "exclude")
+    },
+)
+
+
+S_co = TypeVar("S_co", covariant=True)
+S = TypeVar("S")
+
+
+class ClusterFactory(Protocol[S_co]):
+    """The type of `Scheduler.with_slurm` and the like: `with_dask_jobqueue` for one batch system."""
+
+    def __call__(
+        self,
+        *,
+        n_workers: int | None = None,
+        adaptive: bool = False,
+        submit_command: str | None = None,
+        cancel_command: str | None = None,
+        groups: Mapping[str, Mapping[str, Any]] | None = None,
+        terminate: Callable[[Executor], Any] | bool = True,
+        resources: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> S_co:
+        """Make a scheduler. Arguments as in `with_dask_jobqueue`."""
+        ...
+
+
+class _OnCluster:
+    """A class method: `with_dask_jobqueue` with its first argument given."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.__doc__ = f"`with_dask_jobqueue({name!r}, ...)`."
+
+    def __get__(self, instance: object, owner: type[S]) -> ClusterFactory[S]:
+        made: Any = owner  # `ClusterFactories`, defined below
+        return partial(made.with_dask_jobqueue, self._name)
+
+
+class ClusterFactories:
+    """Makes schedulers over several machines, see `Factories`."""
+
+    @classmethod
+    @abstractmethod
+    def _made_by(
+        cls,
+        kind: str,
+        terminate: Callable[[Executor], Any] | bool,
+        resources: Mapping[str, Any] | None = None,
+        /,
+        **options: Any,
+    ) -> Self:
+        """Make a scheduler for a row of the registry. Errors of the row's factory are raised here."""
+
+    @classmethod
+    @_n_workers
+    def with_dask(
+        cls,
+        client: Any = None,
+        *,
+        terminate: Callable[[Executor], Any] | bool = True,
+        resources: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Self:
+        """A scheduler over Dask. A lost worker costs the call it was running; Dask alone would silently retry it.
+
+        Args:
+            client: A `distributed.Client`, a cluster or the address of a Dask scheduler. It stays open, and its running
+                calls cannot be killed. Its workers and its scheduler need this package. Calls with the plugin
+                `Resources` wait until a worker has what they ask for, if workers declare it, as by
+                `dask worker --resources "gpu=1 cpu=8"`; upper and lower case are the same. None for processes on this
+                machine, which end with the run.
+            terminate: As in `Scheduler(executor, terminate=...)`.
+            resources: What calls share besides, as in `Scheduler(executor, resources=...)`, such as licences.
+            **options: Options of `distributed.LocalCluster`, such as `n_workers`. By default there is one worker per
+                CPU that this process may use, each with one thread, and the dashboard uses any free port of this
+                machine.
+
+        Raises:
+            MissingExtraError: Dask is not installed.
+            TypeError: `client` is something else, or asynchronous, or options are given for an existing cluster.
+        """
+        return cls._made_by("dask", terminate, resources, client=client, **options)
+
+    @classmethod
+    @_of_batch_systems
+    def with_dask_jobqueue(
+        cls,
+        name: Literal["slurm", "pbs", "sge", "oar", "moab", "lsf", "htcondor"],
+        *,
+        n_workers: int | None = None,
+        adaptive: bool = False,
+        submit_command: str | None = None,
+        cancel_command: str | None = None,
+        groups: Mapping[str, Mapping[str, Any]] | None = None,
+        terminate: Callable[[Executor], Any] | bool = True,
+        resources: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Self:
+        """A scheduler over the jobs of a batch system. They are cancelled at the end of a run.
+
+        A job that is cancelled, preempted or out of time costs the call that it was running, and is replaced. With a
+        `walltime`, a worker leaves a minute early, so that it is not killed while it is handing data over.
+
+        A call with the plugin `Resources` waits until a worker has what it asks for: `cpu`, which are the `cores` of a
+        job, `memory`, and what the `resources` of its group say.
+
+        Args:
+            name: The batch system.
+            n_workers: How many workers, at least 1. With `groups`, how many each has that does not say so.
+            adaptive: Scale between 0 and `n_workers` with the amount of work.
+            submit_command: Replaces `sbatch`, `qsub`, ...
+            cancel_command: Replaces `scancel`, `qdel`, ...
+            groups: Jobs of several shapes, by names of your choice: the options of each, which take precedence over
+                those outside, with `n_workers`, and with `resources`: what a worker of this group has besides `cpu` and
+                `memory`. For example `{"cpu": {"cores": 16, "memory": "64GB", "n_workers": 9}, "gpu": {...}}`. None for
+                jobs of one shape.
+            terminate: As in `Scheduler(executor, terminate=...)`.
+            resources: What calls share besides, as in `Scheduler(executor, resources=...)`, such as licences.
+            **options: Options of dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, `interface`, `account`, ...
+
+        Raises:
+            MissingExtraError: dask-jobqueue is not installed.
+            ValueError: `name` is not one of these batch systems, `n_workers` is below 1, an option is missing or
+                unknown, or `adaptive` is set with `groups`.
+            TypeError: `n_workers` is not an integer, or `groups` is not a dict of dicts.
+        """
+        return cls._made_by(
+            "dask_jobqueue",
+            terminate,
+            resources,
+            name=name,
+            n_workers=n_workers,
+            adaptive=adaptive,
+            submit_command=submit_command,
+            cancel_command=cancel_command,
+            groups=groups,
+            **options,
+        )
+
+    with_slurm: _OnCluster = _OnCluster("slurm")
+    with_pbs: _OnCluster = _OnCluster("pbs")
+    with_sge: _OnCluster = _OnCluster("sge")
+    with_oar: _OnCluster = _OnCluster("oar")
+    with_moab: _OnCluster = _OnCluster("moab")
+    with_lsf: _OnCluster = _OnCluster("lsf")
+    with_htcondor: _OnCluster = _OnCluster("htcondor")
+
+    @classmethod
+    @explains_options(**dict.fromkeys(_WORKERS, "num_cpus"), max_workers="num_cpus")
+    def with_ray(
+        cls,
+        task_options: Mapping[str, Any] | None = None,
+        *,
+        terminate: Callable[[Executor], Any] | bool = True,
+        resources: Mapping[str, Any] | None = None,
+        **init: Any,
+    ) -> Self:
+        """A scheduler over Ray tasks. A lost worker costs the call it was running. Running calls can be cancelled.
+
+        Calls with the plugin `Resources` wait in Ray, which grants what they ask for: `cpu`, `gpu` and `memory` are its
+        `num_cpus`, `num_gpus` and `memory`, other names are of its own `resources`.
+
+        Args:
+            task_options: What each call needs: `num_cpus`, `num_gpus`, `resources`, `runtime_env`, ...; see
+                `ray.remote`. None for one CPU each.
+            terminate: As in `Scheduler(executor, terminate=...)`.
+            resources: What a Ray that is started here has, by name: an amount, as a number or a text such as `"60 GB"`.
+                `"gpu"` may also be `"auto"`. Ray finds out for itself what is left out: CPUs, GPUs and memory.
+            **init: Arguments of `ray.init`. Ray is shut down at the end of the run, unless it was initialised before
+                the scheduler was made: then the existing Ray is used and stays, and no arguments are allowed.
+
+        Raises:
+            MissingExtraError: Ray is not installed.
+            ValueError: Ray was already initialised, and arguments for `ray.init`, or `resources`, are given.
+            TypeError: An amount in `resources` is no number.
+        """
+        return cls._made_by("ray", terminate, None, task_options=task_options, resources=resources, **init)
+
+    @classmethod
+    @explains_max_workers
+    def with_mpi(
+        cls,
+        max_workers: int | None = None,
+        *,
+        terminate: Callable[[Executor], Any] | bool = True,
+        resources: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Self:
+        """A scheduler over MPI ranks (mpi4py). Running calls cannot be terminated. A rank that dies ends the program.
+
+        The ranks are either started by MPI when they are needed, or those of
+        `mpiexec -n 5 python -m mpi4py.futures program.py`.
+
+        Args:
+            max_workers: How many ranks compute, at least 1; None for what the environment specifies, see mpi4py.
+            terminate: As in `Scheduler(executor, terminate=...)`.
+            resources: What calls share, as in `Scheduler(executor, resources=...)`.
+            **options: Other options of `mpi4py.futures.MPIPoolExecutor`.
+
+        Raises:
+            MissingExtraError: mpi4py is not installed.
+            ValueError: `max_workers` is below 1.
+        """
+        return cls._made_by("mpi", terminate, resources, max_workers=max_workers, **options)
