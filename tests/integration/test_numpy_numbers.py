@@ -49,7 +49,7 @@ def test_no_durations() -> None:
         with pytest.raises(TypeError, match="must be finite"):
             check_seconds("timeout", value)
     with pytest.raises(ValueError, match="must be finite"):
-        check_seconds("timeout", np.timedelta64("NaT"))
+        check_seconds("timeout", np.timedelta64("NaT", "s"))
 
 
 def test_a_run_with_them() -> None:

@@ -147,9 +147,10 @@ def test_asyncio_run_that_is_interrupted() -> None:
 def test_a_fork_of_the_program_leaves_the_run_alone() -> None:
     """A child that the body forks may exit as it likes: the loop of the parent goes on."""
     code, lines, errors = run_script("""
-        import os, sys
+        import os, sys, warnings
         from amltk.scheduling import Scheduler
 
+        warnings.simplefilter("ignore", DeprecationWarning)  # from CPython 3.12 on, of forking beside threads
         scheduler = Scheduler.with_processes(1)
         for call in scheduler.task(abs).map(range(3)).results():
             if call.args == (0,):
