@@ -107,7 +107,7 @@ def test_dask_sends_calls_to_workers_that_have_what_they_ask_for(dask_cluster: A
     few, joint, unknown, waits = said
     assert "no worker of the Dask cluster has more than 2 of gpu" in few
     assert "no worker of the Dask cluster has all of it" in joint
-    assert "tpu, which no worker of the Dask cluster declares; its pools are: gpu, big" in unknown
+    assert "tpu, which no worker of the Dask cluster declares; its pools are: big, gpu" in unknown
     assert waits == "waits for gpu: 1 wanted, 0 of 2 free; 1 call before it"
 
 

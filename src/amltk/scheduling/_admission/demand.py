@@ -90,7 +90,7 @@ class Demand:
 
 def _no_pool(task: str, name: str, pools: Pools) -> str:
     names = pools.known()
-    known = f"its pools are: {', '.join(names)}" if names else "it has none"
+    known = f"its pools are: {', '.join(sorted(names))}" if names else "it has none"
     if pools.cluster is not None:
         cluster = pools.cluster
         return f"{task} asks for {name}, which no worker of {cluster.place} declares; {known}. Remedy: {cluster.remedy}"

@@ -72,7 +72,7 @@ def test_a_pool_has_what_all_workers_declare_together() -> None:
         ({"gpu": 3}, "3 of gpu, which can never be granted: no worker of the test has more than 2 of gpu"),
         ({"gpu": 2, "cpu": 8}, "2 of gpu, 8 of cpu, which can never be granted: no worker of the test has all of it"),
         ({"gpu": 1.5}, "an amount above 1 must be a whole number"),
-        ({"tpu": 1}, "tpu, which no worker of the test declares; its pools are: gpu, cpu"),
+        ({"tpu": 1}, "tpu, which no worker of the test declares; its pools are: cpu, gpu"),
     ],
 )
 def test_what_no_worker_can_grant_is_refused(amounts: dict[str, float], said: str) -> None:

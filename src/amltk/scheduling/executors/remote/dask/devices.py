@@ -46,7 +46,7 @@ class WorkerDevices:
             )
         with self._freed:
             self._freed.wait_for(lambda: units <= pool.level)
-            ids = pool.take(units)
+            ids = pool.take(units) if units else ()
         try:
             yield ids, None if ids == self._visible else Binding.to(ids, units)
         finally:
