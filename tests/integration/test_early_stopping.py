@@ -20,7 +20,7 @@ GUARD = 240.0
 
 
 def test_bad_trials_are_stopped_early() -> None:
-    """Most trials end at a rung, some are trained to the end, and what the table sums up is what the lines tell."""
+    """Most trials stop at a rung, some train to the end, and the table agrees with the printed lines."""
     ended = subprocess.run(
         [sys.executable, "-W", "error", EXAMPLE],
         capture_output=True,
