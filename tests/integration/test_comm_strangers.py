@@ -418,7 +418,7 @@ def test_where_it_listens() -> None:
     assert addresses == ["127.0.0.1"] * 3
 
 
-# ---------------------------------------------------------------------------------------------- who the worker trusts
+# ---------------------------------------------------------------------------------------------- whom the worker trusts
 
 
 def impostor(said: bytes) -> tuple[Ticket, threading.Thread, list[bytes]]:

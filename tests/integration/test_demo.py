@@ -30,7 +30,7 @@ pytestmark = pytest.mark.integration
 
 DEMO = Path(__file__).parents[2] / "examples/demo.py"
 GUARD = 120.0
-"""Seconds after which the demo is taken for hanging; it takes about 30, more on a busy machine."""
+"""Seconds after which the demo counts as hanging; it takes about 30, more on a busy machine."""
 
 
 def environment(**variables: str) -> dict[str, str]:

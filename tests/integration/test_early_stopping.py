@@ -16,7 +16,7 @@ pytestmark = pytest.mark.integration
 
 EXAMPLE = Path(__file__).parents[2] / "examples/early_stopping.py"
 GUARD = 240.0
-"""Seconds after which it is taken for hanging; it takes about 15, more on a busy machine."""
+"""Seconds after which it counts as hanging; it takes about 15, more on a busy machine."""
 
 
 def test_bad_trials_are_stopped_early() -> None:

@@ -60,7 +60,7 @@ WITHOUT_CAPABILITIES = (
     "--inh-caps=+dac_read_search,+dac_override",  # the interpreter may lie where only root can read
     "--ambient-caps=+dac_read_search,+dac_override",
 )
-"""Runs a program as a user of its own, whose processes are counted and limited, as root's are not."""
+"""Runs a program as a separate user, whose processes are counted and limited, unlike root's."""
 
 
 def run_as_nobody(source: str) -> subprocess.CompletedProcess[str]:

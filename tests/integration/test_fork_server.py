@@ -774,7 +774,7 @@ UNFIT = {
         "it started a thread that Python does not know",
     ),
 }
-"""What a module does at import, and what the log says of it; `test_preload` has more."""
+"""What a module does at import, and what the log says about it; `test_preload` has more."""
 
 
 @pytest.mark.parametrize("kind", UNFIT)
