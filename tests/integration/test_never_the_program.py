@@ -105,7 +105,7 @@ def search(source: str, folder: Path, method: str, **modules: str) -> Ended:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_module_starts_when_a_worker_imports_it(method: str, tmp_path: Path) -> None:
-    """An argument's module that starts anything fails the call with an error that names it and the guard; just once."""
+    """If an argument's module starts anything, the call fails once, with an error naming the module and the guard."""
     names = {f"module_{number}": what for number, what in enumerate(STARTING)}
     modules = {name: dedent(IMPORTS, STARTING[what]) for name, what in names.items()}
     ended = search(

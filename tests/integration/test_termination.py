@@ -309,7 +309,7 @@ def test_an_unknown_executor_is_left_with_its_work() -> None:
 
 
 def test_threads_are_not_killed_and_that_is_said_once(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
-    """`wait=False` on threads returns at once, warns once that they keep running, and cancels their calls' futures."""
+    """`wait=False` on threads returns at once, warns once that they keep running, and cancels the calls' futures."""
     scheduler = Scheduler.with_threads(2)
     scheduler.on_start(lambda: [scheduler.submit(pass_gate, gate.address) for _ in range(5)])
     gate.when_begun(2, lambda: scheduler.call_later(0, scheduler.stop))  # once all five are submitted
