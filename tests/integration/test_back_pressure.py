@@ -1,4 +1,4 @@
-"""Many calls, few of them pending at a time, on real processes: Task.map, wait_for_capacity, producers in threads."""
+"""Many calls with few of them pending, on real processes: Task.map, wait_for_capacity, producers in threads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CALLS = 150
 
 
 class Watched:
-    """A scheduler of two processes that notes results and how many submissions were pending at most."""
+    """A scheduler with two processes that records results and the peak number of pending submissions."""
 
     def __init__(self) -> None:
         self.scheduler = Scheduler.with_processes(2)
@@ -37,7 +37,7 @@ class Watched:
         self.most_pending = max(self.most_pending, self.scheduler.n_running)
 
     def stop_at(self, n: int) -> None:
-        """Stop the run when it has so many results."""
+        """Stop the run once it has this many results."""
         self.task.on_result(when=lambda: len(self.results) == n)(self.scheduler.stop)
 
     def assert_every_submission_has_ended(self) -> None:
@@ -48,7 +48,7 @@ class Watched:
 
 
 def test_map_with_callbacks_that_wait() -> None:
-    """A map goes on while `async def` callbacks await something, and the run waits for the last of them."""
+    """A map continues while `async def` callbacks await something, and the run waits for the last of them."""
     watched = Watched()
     handled: list[int] = []
     more = watched.scheduler.task(divmod)
@@ -65,7 +65,7 @@ def test_map_with_callbacks_that_wait() -> None:
 
 
 def test_map_keeps_its_bound() -> None:
-    """Never more than `in_flight` are pending, of an iterable without end that is stopped."""
+    """At most `in_flight` calls are pending while mapping an endless iterable, until the run is stopped."""
     watched = Watched()
     watched.stop_at(CALLS)
     task_map = watched.task.map(count(), in_flight=IN_FLIGHT)
@@ -76,7 +76,7 @@ def test_map_keeps_its_bound() -> None:
 
 
 def test_room_bounds_producers() -> None:
-    """Two `async def` callbacks that wait for room never have more pending than they want, and all is computed."""
+    """Two `async def` callbacks that wait for capacity never exceed their bound, and every call is computed."""
     watched = Watched()
 
     async def produce(items: Iterable[int]) -> None:
@@ -93,7 +93,7 @@ def test_room_bounds_producers() -> None:
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_room_when_the_run_is_stopped(wait: bool) -> None:
-    """A producer without end is told that there is no room any more, or cancelled; every submission has an ending."""
+    """When the run stops, an endless producer is refused capacity or cancelled; every submission has an ending."""
     watched = Watched()
     watched.stop_at(CALLS)
     ended: list[str] = []
@@ -118,7 +118,7 @@ def test_room_when_the_run_is_stopped(wait: bool) -> None:
 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_producers_in_threads(stopped: bool) -> None:
-    """A semaphore that endings release keeps threads from submitting too much; when the run ends, so do they."""
+    """A semaphore released at each ending bounds what threads submit; when the run ends, so do the threads."""
     watched = Watched()
     slots = threading.BoundedSemaphore(IN_FLIGHT)
     ended: list[str] = []

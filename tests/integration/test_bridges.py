@@ -1,4 +1,4 @@
-"""Bridges to threadpoolctl, warnings, codecarbon and pynisher: each with its real library, on real workers."""
+"""Bridges to threadpoolctl, warnings, codecarbon and pynisher, each with the real library on real workers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ on_each = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
 
 def outcomes(scheduler: Scheduler, *programs: tuple[Callable[..., Any], Plugin | tuple[()]]) -> list[Any]:
-    """Result or exception of one call of each function with its plugin, in the order given."""
+    """Return the result or exception of one call of each function with its plugin, in the order given."""
     tasks = [scheduler.task(function, plugins=plugins) for function, plugins in programs]
     found: dict[Any, Any] = {}
     for task in tasks:
@@ -50,7 +50,7 @@ def outcomes(scheduler: Scheduler, *programs: tuple[Callable[..., Any], Plugin |
 
 
 def pools() -> set[tuple[str, int]]:
-    """The libraries with threads that numpy brings, and how many they may use."""
+    """Return the thread-using libraries that numpy loads, and how many threads each may use."""
     import numpy as np
     from threadpoolctl import threadpool_info
 
@@ -60,7 +60,7 @@ def pools() -> set[tuple[str, int]]:
 
 @on_each
 def test_threads_of_blas_are_limited(make: Any) -> None:
-    """Within the call there is one thread, and before and after as many as there were."""
+    """During the call there is one thread; before and after it, as many as there were."""
     free, limited, again = outcomes(make(), (pools, ()), (pools, ThreadPoolCTLPlugin(1)), (pools, ()))
     assert {number for _, number in limited} == {1}
     assert free == again
@@ -68,7 +68,7 @@ def test_threads_of_blas_are_limited(make: Any) -> None:
 
 
 def test_one_kind_of_library_is_limited() -> None:
-    """A limit of another kind of library leaves BLAS alone."""
+    """A limit on another kind of library leaves BLAS alone."""
     free, openmp, blas = outcomes(
         MAKERS["processes"](),
         (pools, ()),
@@ -80,7 +80,7 @@ def test_one_kind_of_library_is_limited() -> None:
 
 
 def test_a_kind_that_there_is_not() -> None:
-    """A misspelt library is refused with those that there are."""
+    """A misspelt library is rejected with an error that lists the valid ones."""
     with pytest.raises(ValueError, match=r"user_api='mkl': must be 'blas', 'openmp', or None for both"):
         ThreadPoolCTLPlugin(1, user_api="mkl")
 
@@ -95,7 +95,7 @@ def warn() -> str:
 
 @on_each
 def test_a_warning_is_an_error_in_that_task_only(make: Any) -> None:
-    """The filter holds in the worker for the calls of its task, and for no others."""
+    """The filter applies in the worker to the calls of its task, and to no others."""
     kept = list(warnings.filters)
     failed, passed = outcomes(make(), (warn, WarningFilter("error")), (warn, WarningFilter("ignore")))
     assert isinstance(failed, FutureWarning)
@@ -108,7 +108,7 @@ def test_a_warning_is_an_error_in_that_task_only(make: Any) -> None:
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A run under codecarbon with two calls; what they gave and the lines that were written."""
+    """Run two calls under codecarbon; return their outcomes and the lines that were written."""
     folder = tmp_path_factory.mktemp("emissions")
     plugin = EmissionsTrackerPlugin(
         "trials", country_iso_code="DEU", output_dir=str(folder), log_level="error", force_cpu_power=10, gpu_ids=[]
@@ -122,7 +122,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def note_questions(path: str) -> None:
-    """Make a file as soon as this process asks for the address of a server."""
+    """Create a file as soon as this process looks up the address of a server."""
     questions = {"socket.getaddrinfo", "socket.gethostbyname"}
     sys.addaudithook(lambda event, _: open(path, "a").close() if event in questions else None)
 
@@ -136,7 +136,7 @@ def fail() -> None:
 
 
 def test_each_call_is_measured(measured: dict[str, Any]) -> None:
-    """Each call, failed or not, gives a line of numbers, offline, and comes out as it would have."""
+    """Each call, failed or not, writes a line of measurements, offline, and its outcome is unchanged."""
     result, error = measured["outcomes"]
     assert result == 42
     assert isinstance(error, ZeroDivisionError)
@@ -150,7 +150,7 @@ def test_each_call_is_measured(measured: dict[str, Any]) -> None:
 
 
 def test_a_wrong_argument_of_codecarbon_is_refused_at_once() -> None:
-    """An argument that codecarbon has not would be lost in a worker's log; it raises where the plugin is made."""
+    """An argument that codecarbon does not accept raises when the plugin is made, not just in a worker's log."""
     with pytest.raises(TypeError, match="colour"):
         EmissionsTrackerPlugin(colour="green")
     assert EmissionsTrackerPlugin().status() == "EmissionsTracker"
@@ -173,7 +173,7 @@ def grow() -> int:
 
 
 def ancestors() -> list[int]:
-    """With the start method forkserver, which is the default since CPython 3.14, the parent is its server."""
+    """Return the ancestors: with the start method forkserver, CPython 3.14's default, the parent is its server."""
     return [process.pid for process in psutil.Process().parents()]
 
 
@@ -182,7 +182,7 @@ needs_limits_of_linux = pytest.mark.skipif(sys.platform != "linux", reason="need
 
 @needs_limits_of_linux
 def test_each_limit_of_pynisher_fails_its_call_and_has_its_events() -> None:
-    """A call at a limit fails with pynisher's error, after the events of it; others are computed as ever."""
+    """A call that hits a limit fails with pynisher's error after the limit's events; other calls are unaffected."""
     scheduler = Scheduler.with_processes(4)
     told: dict[str, list[str]] = defaultdict(list)
     plugins = [
@@ -212,7 +212,7 @@ def test_each_limit_of_pynisher_fails_its_call_and_has_its_events() -> None:
 
 
 def test_pynisher_computes_in_a_process_of_its_own() -> None:
-    """The call's process is below the worker, which stays, with the signal handlers that it had."""
+    """The call's process is a child of the worker; the worker stays and keeps its signal handlers."""
     above, pid, handler = outcomes(
         Scheduler.with_processes(1),
         (ancestors, PynisherPlugin(walltime_limit=60)),
@@ -230,7 +230,7 @@ def descriptors() -> int:
 
 @needs_limits_of_linux
 def test_pynisher_leaves_nothing_in_the_worker() -> None:
-    """The number of open files of a worker does not grow with each call."""
+    """A worker's number of open files does not grow with each call."""
     limited = PynisherPlugin(walltime_limit=60)
     found = outcomes(Scheduler.with_processes(1), *[(int, limited), (descriptors, ())] * 20)[1::2]
     assert max(found) - min(found) < len(found)
@@ -241,7 +241,7 @@ def sigterm() -> str:
 
 
 def test_pynisher_in_the_process_of_the_run() -> None:
-    """A sequential run has its calls limited as well, and keeps its own handlers of signals."""
+    """Limits also work in a sequential run, in a child of its process."""
     (above,) = outcomes(Scheduler.with_sequential(), (ancestors, PynisherPlugin(walltime_limit=60)))
     assert os.getpid() in above
 
@@ -252,7 +252,7 @@ def nap() -> str:
 
 
 def test_pynisher_misses_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It asks for an answer, then whether the process is alive: that process does not answer and end in between."""
+    """No answer is lost if the process answers and exits between the poll for an answer and the liveness check."""
     is_alive = BaseProcess.is_alive
 
     def look_late(process: BaseProcess) -> bool:
@@ -272,13 +272,13 @@ def test_pynisher_misses_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_wrong_limits_are_refused_at_once(options: Any, says: str) -> None:
-    """What pynisher does not take raises where the plugin is made."""
+    """Limits that pynisher does not accept raise when the plugin is made."""
     with pytest.raises(ValueError, match=says):
         PynisherPlugin(**{"walltime_limit": 1, **options})
 
 
 def test_limits_of_pynisher_are_shown() -> None:
-    """Displays show what is limited, and there is nothing to do without limits."""
+    """Displays show what is limited, and nothing if there are no limits."""
     assert PynisherPlugin(walltime_limit=1, memory_limit=(2, "GB")).status() == "memory (2, 'GB') · wall time 1"
     assert PynisherPlugin().status() == ""
     assert PynisherPlugin.supports("wall_time")
@@ -288,7 +288,7 @@ def test_limits_of_pynisher_are_shown() -> None:
     ("limit", "shown"), [("1 h", "3600"), (timedelta(minutes=1), "60"), (1.5, "(1.5, 's')"), ((2, "m"), "(2, 'm')")]
 )
 def test_pynisher_takes_durations_as_everything_does(limit: Any, shown: str) -> None:
-    """Texts and timedeltas besides its own pairs."""
+    """Strings and timedeltas are accepted besides pynisher's own pairs."""
     assert PynisherPlugin(walltime_limit=limit).status() == f"wall time {shown}"
     with pytest.raises(ValueError, match=r"cputime_limit='1 parsec': must be finite and above 0"):
         PynisherPlugin(cputime_limit="1 parsec")

@@ -1,4 +1,4 @@
-"""A call's own folder: a training goes on from its checkpoint, whatever has ended it; what a call prints is there."""
+"""A call's own folder: training resumes from its checkpoint however it was ended, and output is captured there."""
 # ruff: noqa: T201 - calls print
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ METHODS = ["forkserver", "spawn", "fork"]
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
-    """Where work stops until the test lets it go on."""
+    """A gate where work stops until the test opens it."""
     with Gate() as gate:
         yield gate
 
 
 def count(upto: int, gate: Any = None, stop_at: int | None = None) -> list[int]:
-    """Steps of a training, each with a checkpoint; the steps that this attempt has made."""
+    """Run the steps of a training, each with a checkpoint; return the steps that this attempt made."""
     checkpoint = call_folder() / "step"
     begin = int(checkpoint.read_text()) if checkpoint.exists() else 0
     for step in range(begin, upto):
@@ -48,7 +48,7 @@ def count(upto: int, gate: Any = None, stop_at: int | None = None) -> list[int]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_after_a_killed_worker(tmp_path: Path, gate: Gate, method: str) -> None:
-    """A call whose worker is killed goes on from its checkpoint at the next attempt."""
+    """A call whose worker is killed resumes from its checkpoint on the next attempt."""
     scheduler = Scheduler.with_processes(1, mp_context=method)
     task = scheduler.task(count, plugins=[Retry(), CallFolder(tmp_path)])
     results: list[Any] = []
@@ -61,7 +61,7 @@ def test_after_a_killed_worker(tmp_path: Path, gate: Gate, method: str) -> None:
 
 
 def test_after_a_limit(tmp_path: Path, gate: Gate) -> None:
-    """A call that reached a limit goes on from its checkpoint when it is tried again."""
+    """A call that hit a limit resumes from its checkpoint when it is retried."""
     scheduler = Scheduler.with_processes(1)
     task = scheduler.task(count, plugins=[Retry(wait=0), Limits(wall_time=0.5), CallFolder(tmp_path)])
     results: list[Any] = []
@@ -87,7 +87,7 @@ if __name__ == "__main__":
 
 
 def test_after_the_program_was_killed(tmp_path: Path, gate: Gate) -> None:
-    """Calls of a program that is killed and started again go on from their checkpoints, in another order as well."""
+    """Calls of a program that is killed and restarted resume from their checkpoints, even in another order."""
     gates = [gate.address] * 3
     with Script(PROGRAM.format(folder=str(tmp_path), upto=[4, 6, 4], gates=gates)) as script:
         gate.wait_begun(3)
@@ -116,7 +116,7 @@ def queue() -> Limiter:
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_each_call_has_its_own(tmp_path: Path, make: Callable[[], Scheduler]) -> None:
-    """Equal calls of a session have different folders; with a memo those that are computed have one each."""
+    """Equal calls of a session have different folders; with a memo, each computed call has one."""
     chains: list[tuple[Callable[[], list[Plugin]], list[str]]] = [
         (lambda: [CallFolder(tmp_path)], ["0", "1", "2"]),
         (lambda: [queue(), CallFolder(tmp_path)], ["0", "1", "2"]),
@@ -130,7 +130,7 @@ def test_each_call_has_its_own(tmp_path: Path, make: Callable[[], Scheduler]) ->
 
 
 def test_two_tasks(tmp_path: Path) -> None:
-    """Calls of two tasks whose plugins have the same folder have different ones."""
+    """Calls of two tasks whose plugins share a folder get different folders of their own."""
     scheduler = Scheduler.with_sequential()
     tasks = [scheduler.task(function, plugins=CallFolder(tmp_path)) for function in (where, other)]
     futures: list[Any] = []
@@ -153,13 +153,13 @@ def other(x: int) -> str:
 
 
 def test_without_a_folder() -> None:
-    """Where there is none, the error says how to get one."""
+    """Without a call folder, the error explains how to get one."""
     with pytest.raises(CallFolderError, match=r"plugins=CallFolder\("):
         call_folder()
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
-    """Arguments of unknown content, options of wrong types and folders that cannot be made are errors that say so."""
+    """Unsupported arguments, options of wrong types and folders that cannot be created raise clear errors."""
     with pytest.raises(TypeError, match="capture=1"):
         CallFolder(tmp_path, capture=1)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="key=3"):
@@ -184,7 +184,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
 
 
 def speak(word: str) -> None:
-    """Print from Python, from C, from a child, and to the standard error."""
+    """Print from Python, from C, from a child, and to stderr."""
     print("python", word)
     print("error", word, file=sys.stderr)
     subprocess.run([sys.executable, "-c", f"print('child', {word!r})"], check=True)
@@ -193,7 +193,7 @@ def speak(word: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_process_prints(tmp_path: Path, method: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """All that a call prints is in its folder, and not on the terminal; what comes after the call is there again."""
+    """All that a call prints goes to its folder, not the terminal; output after the call goes to the terminal again."""
     scheduler = Scheduler.with_processes(1, mp_context=method)
     loud = scheduler.task(speak, plugins=CallFolder(tmp_path, capture=True))
     after = scheduler.task(speak)
@@ -212,7 +212,7 @@ def test_what_a_process_prints(tmp_path: Path, method: str, capfd: pytest.Captur
 def test_what_a_thread_prints(
     tmp_path: Path, make: Callable[[], Scheduler], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What Python code prints in threads is in the folder of each thread's call."""
+    """What Python code prints in a thread goes to the folder of that thread's call."""
     scheduler = make()
     loud = scheduler.task(print, plugins=CallFolder(tmp_path, capture=True))
     scheduler.on_start(lambda: [loud.submit(word) for word in ("one", "two")])
@@ -228,7 +228,7 @@ def fail_after(word: str) -> None:
 
 
 def test_attempts_are_appended(tmp_path: Path) -> None:
-    """The output of a failed attempt stays, and that of the next one follows."""
+    """The output of a failed attempt is kept, and that of the next attempt is appended."""
     scheduler = Scheduler.with_processes(1)
     task = scheduler.task(fail_after, plugins=[Retry(attempts=2, wait=0), CallFolder(tmp_path, capture=True)])
     scheduler.on_start(lambda: task.submit("here"))

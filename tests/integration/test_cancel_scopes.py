@@ -1,4 +1,4 @@
-"""Runs inside cancel scopes of anyio, which cancel a task at every turn of the loop until it has left them."""
+"""Runs inside anyio cancel scopes, which cancel a task on every turn of the loop until it has left them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAKERS = {"processes": Scheduler.with_processes, "threads": Scheduler.with_threa
 
 
 class CountingLoop(asyncio.SelectorEventLoop):
-    """Counts its turns: one that does not wait for anything makes a hundred thousand of them in a second."""
+    """Counts its turns: a loop that never waits makes a hundred thousand of them in a second."""
 
     turns = 0
 
@@ -33,7 +33,7 @@ class CountingLoop(asyncio.SelectorEventLoop):
 
 
 def run_counting(main: Callable[[], Coroutine[Any, Any, None]]) -> int:
-    """Run it as anyio does, and return how many turns the loop made."""
+    """Run `main` as anyio does, and return how many turns the loop made."""
     loops: list[CountingLoop] = []
 
     def make_loop() -> CountingLoop:
@@ -45,7 +45,7 @@ def run_counting(main: Callable[[], Coroutine[Any, Any, None]]) -> int:
 
 
 async def in_a_scope(run: Callable[[], Awaitable[Any]], begun: anyio.Event) -> None:
-    """Cancel a scope around it."""
+    """Cancel a scope around the run."""
     with anyio.CancelScope() as scope:
 
         async def cancel() -> None:
@@ -59,7 +59,7 @@ async def in_a_scope(run: Callable[[], Awaitable[Any]], begun: anyio.Event) -> N
 
 
 async def in_a_task_group(run: Callable[[], Awaitable[Any]], begun: anyio.Event) -> None:
-    """Cancel the group that it is a task of."""
+    """Cancel the task group that the run belongs to."""
     async with anyio.create_task_group() as group:
         group.start_soon(run)
         await begun.wait()
@@ -67,7 +67,7 @@ async def in_a_task_group(run: Callable[[], Awaitable[Any]], begun: anyio.Event)
 
 
 async def in_nested_scopes(run: Callable[[], Awaitable[Any]], begun: anyio.Event) -> None:
-    """Cancel the outer one of two scopes, and then the inner one as well."""
+    """Cancel the outer of two scopes, and then the inner one as well."""
     with anyio.CancelScope() as outer, anyio.CancelScope() as inner:
 
         async def cancel() -> None:
@@ -86,7 +86,7 @@ SCOPES = [in_a_scope, in_a_task_group, in_nested_scopes]
 @pytest.mark.parametrize("within", SCOPES, ids=lambda within: within.__name__)
 @pytest.mark.parametrize("how", MAKERS)
 def test_a_cancelled_scope_ends_the_run_in_order(how: str, within: Within, gate: Gate) -> None:
-    """It is one interruption however often anyio cancels: every call has its ending, and every event its callbacks."""
+    """However often anyio cancels, it is one interruption: every call gets its ending, every event its callbacks."""
     scheduler = MAKERS[how](2)
     recorder = EventRecorder(scheduler)
     scheduler.on_start(lambda: [scheduler.submit(pass_gate, gate.address) for _ in range(5)])
@@ -106,11 +106,11 @@ def test_a_cancelled_scope_ends_the_run_in_order(how: str, within: Within, gate:
 
 @pytest.mark.parametrize("within", SCOPES, ids=lambda within: within.__name__)
 def test_the_loop_is_idle_while_the_run_ends(within: Within) -> None:
-    """While the termination of an executor takes its time, nothing keeps the loop busy."""
+    """While an executor takes its time to terminate, the loop stays idle."""
     ended: list[float] = []
 
     def take_time(_: Any) -> None:
-        time.sleep(0.3)  # this is what takes long; nobody waits for a state
+        time.sleep(0.3)  # this is what takes long; nothing waits for a state
         ended.append(1)
 
     scheduler = Scheduler.with_threads(1, terminate=take_time)
@@ -144,7 +144,7 @@ def test_a_scope_that_is_cancelled_before(gate: Gate) -> None:
 
 
 def test_a_cancellation_of_asyncio_still_insists() -> None:
-    """Who cancels the task itself once more is not kept off: a termination that hangs is waited for no more."""
+    """A second `task.cancel()` still gets through: the run stops waiting for a termination that hangs."""
     hangs = threading.Event()
     scheduler = Scheduler.with_threads(1, terminate=lambda _: hangs.wait(GUARD))
 
@@ -173,7 +173,7 @@ async def in_own_scope(scheduler: Scheduler) -> ExitState:
 
 
 def test_level_cancellation_without_anyio() -> None:
-    """Whoever cancels the awaiting task at every turn of the loop has the run end all the same."""
+    """The run ends even if the awaiting task is cancelled on every turn of the loop."""
     scheduler = Scheduler.with_threads(1)
     recorder = EventRecorder(scheduler)
 
@@ -196,6 +196,6 @@ def test_level_cancellation_without_anyio() -> None:
 
 @pytest.fixture
 def gate() -> Any:
-    """Where work stops until the test lets it go on."""
+    """A gate where work stops until the test opens it."""
     with Gate() as gate:
         yield gate

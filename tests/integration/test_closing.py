@@ -1,4 +1,4 @@
-"""A scheduler that is made and closed leaves nothing behind, whether it was run or not."""
+"""A scheduler that is made and closed leaves nothing behind, whether or not it was run."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ FACTORIES: dict[str, Callable[[], Scheduler]] = {
 
 @pytest.mark.parametrize("factory", FACTORIES)
 def test_a_scheduler_that_was_never_run(factory: str) -> None:
-    """Processes, threads and descriptors are gone: the fixture for all tests looks for them."""
+    """Processes, threads and descriptors are gone; the fixture that applies to all tests checks for them."""
     scheduler = FACTORIES[factory]()
     scheduler.close()
     scheduler.close()
 
 
 def test_a_run_in_another_thread() -> None:
-    """It is ended in order, and waited for."""
+    """`close` ends the run in order and waits for it."""
     scheduler = Scheduler.with_processes(1)
     began = threading.Event()
     states: list[ExitState] = []
@@ -45,7 +45,7 @@ def test_a_run_in_another_thread() -> None:
 
 
 def test_a_run_in_the_loop_of_who_closes() -> None:
-    """It is not waited for, since it would wait for the loop; its end shuts the executor down."""
+    """`close` does not wait, since it would block the loop; the end of the run shuts the executor down."""
 
     async def program() -> ExitState:
         scheduler = Scheduler.with_processes(1)

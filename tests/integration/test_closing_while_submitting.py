@@ -1,4 +1,4 @@
-"""Calls that come while a pool is being closed, broken or started: each is refused, or ends."""
+"""Calls submitted while a pool is being closed, broken or started: each is refused, or ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Arrivals(deque[Any]):
-    """Does something whenever a call arrives, as another thread or a signal handler may, before it or after it."""
+    """Does something before or after each call arrives, as another thread or a signal handler might."""
 
     def __init__(self, before: Callable[[], object] = int, after: Callable[[], object] = int) -> None:
         self.before, self.after = before, after
@@ -35,7 +35,7 @@ class Arrivals(deque[Any]):
 
 
 def in_time(what: Callable[[], Any]) -> Any:
-    """What it returns or raises; it does not take for ever."""
+    """Return what `what` returns or raise what it raises; fail if it takes too long."""
     told: Future[Any] = Future()
 
     def work() -> None:
@@ -52,7 +52,7 @@ def in_time(what: Callable[[], Any]) -> Any:
 @pytest.mark.parametrize("end", ["shutdown", "kill_workers"])
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_pool_that_is_ended_in_the_middle_of_a_submission(moment: str, end: str, is_used: bool) -> None:
-    """The call is refused or has ended, and the end is not waited for in vain."""
+    """The call is refused or has an ending, and the shutdown does not hang."""
     pool = ProcessPool(1)
     if is_used:
         assert pool.submit(abs, -1).result(GUARD) == 1
@@ -70,7 +70,7 @@ def test_a_pool_that_is_ended_in_the_middle_of_a_submission(moment: str, end: st
 
 
 def test_a_refused_call_that_is_in_the_queue_already_is_not_computed() -> None:
-    """A turn has taken it just before; the pool ends nevertheless."""
+    """A call refused just after a turn took it from the queue is not computed, and the pool still ends."""
     pool = ProcessPool(1)
     exchange: Any = pool._engine._exchange
     with Gate() as gate:
@@ -94,7 +94,7 @@ def test_a_refused_call_that_is_in_the_queue_already_is_not_computed() -> None:
 @pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])
 @pytest.mark.parametrize("end", [lambda pool: pool.shutdown(wait=False), lambda pool: pool.kill_workers()])
 def test_many_threads_submit_until_the_pool_is_closed(end: Callable[[ProcessPool], None], method: str) -> None:
-    """What was accepted ends, what was refused raises, and nothing is left."""
+    """Accepted calls end, refused ones raise, and nothing is left."""
     pool = ProcessPool(2, method)
     accepted: list[Future[Any]] = []
     refused: list[str] = []
@@ -123,7 +123,7 @@ def test_many_threads_submit_until_the_pool_is_closed(end: Callable[[ProcessPool
 def test_a_call_that_arrives_during_a_turn_does_not_wait_for_the_callbacks_after_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The pool's thread sends it, though the loop is busy with what the turn has received."""
+    """The pool's thread sends it while the loop is busy with what the turn has received."""
     pool = ProcessPool(2)
     late: list[Any] = []
     results: list[int] = []
@@ -151,7 +151,7 @@ def test_a_call_that_arrives_during_a_turn_does_not_wait_for_the_callbacks_after
 
 
 def test_the_pool_ends_if_its_starter_dies_while_several_workers_are_not_ready() -> None:
-    """The first of them breaks a pool that is to end; the others are removed, too."""
+    """The first lost worker breaks a pool that is to end; the other workers are removed too."""
     with Gate() as gate:
         pool = ProcessPool(2, initializer=pass_gate, initargs=(gate.address,))
         calls = [pool.submit(abs, -n) for n in range(2)]
@@ -171,7 +171,7 @@ class Interrupted(BaseException):
 
 @pytest.mark.parametrize("is_started", [False, True])
 def test_the_start_of_the_pools_thread_is_interrupted(is_started: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next call is computed, and there is only one such thread."""
+    """The next call is computed, and only one such thread exists."""
     start = threading.Thread.start
 
     def interrupt(thread: threading.Thread) -> None:

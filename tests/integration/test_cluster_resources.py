@@ -1,4 +1,4 @@
-"""Resources on the real engines: what their workers declare is what calls get."""
+"""Resources on the real engines: calls get what the workers declare."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ CUDA = "CUDA_VISIBLE_DEVICES"
 
 
 def whereabouts() -> tuple[int, dict[str, Any], str | None]:
-    """The process, what was granted, and the GPUs that it sees."""
+    """Return the pid, what was granted, and the GPUs that the process sees."""
     return os.getpid(), dict(granted()), os.environ.get(CUDA)
 
 
 def at_gate(address: Any) -> tuple[int, dict[str, Any], str | None]:
-    """The same, once the gate is open."""
+    """Return the same, once the gate is open."""
     pass_gate(address)
     return whereabouts()
 
 
 def refusals(scheduler: Scheduler, *wanted: dict[str, Any]) -> list[str]:
-    """What is said when a call asks for this. In a callback of `@start`."""
+    """Return the error messages of calls that ask for this; for use in a callback of `@start`."""
     said = []
     for amounts in wanted:
         with pytest.raises(ResourceUnavailableError) as raised:
@@ -52,7 +52,7 @@ def refusals(scheduler: Scheduler, *wanted: dict[str, Any]) -> list[str]:
 
 @pytest.fixture
 def dask_cluster() -> Iterator[Callable[..., Any]]:
-    """Makes a Dask cluster whose workers have certain resources."""
+    """A factory of Dask clusters whose workers have the given resources."""
     from distributed import SpecCluster
     from distributed.deploy.local import Nanny, Scheduler
 
@@ -77,7 +77,7 @@ def dask_cluster() -> Iterator[Callable[..., Any]]:
 
 @pytest.mark.integration
 def test_dask_sends_calls_to_workers_that_have_what_they_ask_for(dask_cluster: Any) -> None:
-    """At no time more of them run than there is, each on its kind of worker, with GPUs of its own."""
+    """Each call runs on a matching worker, with GPUs of its own, and never more at once than the resources allow."""
     scheduler = Scheduler.with_dask(dask_cluster({"GPU": 2}, {"big": 1}))
     two = scheduler.task(at_gate, plugins=Resources(gpu=1))
     big = scheduler.task(at_gate, plugins=Resources(big=1))
@@ -113,7 +113,7 @@ def test_dask_sends_calls_to_workers_that_have_what_they_ask_for(dask_cluster: A
 
 @pytest.mark.integration
 def test_a_dask_worker_that_comes_later_is_noticed(dask_cluster: Any) -> None:
-    """Calls wait while there is no worker, and say so; the first one that has what they ask for gets them."""
+    """Calls wait, and say why, while there is no worker; the first suitable worker gets them."""
     cluster = dask_cluster()
     scheduler = Scheduler.with_dask(cluster)
     task = scheduler.task(whereabouts, plugins=Resources(licence=1))
@@ -138,7 +138,7 @@ def test_a_dask_worker_that_comes_later_is_noticed(dask_cluster: Any) -> None:
 
 @pytest.mark.integration
 def test_what_no_dask_worker_declares_is_counted_here(dask_cluster: Any) -> None:
-    """A licence belongs to no worker: the scheduler's own `resources` count it, over all workers."""
+    """A licence belongs to no worker: the scheduler's own `resources` count it across all workers."""
     scheduler = Scheduler.with_dask(dask_cluster({"cpu": 1}, {"cpu": 1}), resources={"licence": 1})
     task = scheduler.task(at_gate, plugins=Resources(licence=1, cpu=1))
     told: list[Any] = []
@@ -156,7 +156,7 @@ def test_what_no_dask_worker_declares_is_counted_here(dask_cluster: Any) -> None
 
 
 def test_shares_of_a_workers_gpus_are_put_on_one_that_has_room() -> None:
-    """Dask only counts: where what is free is spread over several, a call waits in the worker until one has room."""
+    """Dask only counts: if the free capacity is split over GPUs, a call waits in the worker until one has room."""
     from amltk.scheduling.executors.remote.dask.devices import WorkerDevices
 
     devices = WorkerDevices(20_000, ("a", "b", "c"))
@@ -185,7 +185,7 @@ def test_shares_of_a_workers_gpus_are_put_on_one_that_has_room() -> None:
 
 
 def test_a_worker_with_just_the_gpus_of_a_call_computes_it_itself() -> None:
-    """Its process sees no others, so no process for the call is needed."""
+    """The worker's process sees no other GPUs, so the call needs no process of its own."""
     from amltk.scheduling.executors.remote.dask.devices import WorkerDevices
 
     with WorkerDevices(10_000, ("GPU-3f",)).lend(10_000) as (ids, binding):
@@ -196,7 +196,7 @@ def test_a_worker_with_just_the_gpus_of_a_call_computes_it_itself() -> None:
 
 
 def need_ray() -> None:
-    """Skip the test where there is no Ray, which reads its settings when it is imported."""
+    """Skip the test if Ray is missing; Ray reads its settings when it is imported."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("!!! NOT TESTED ON RAY: it is not installed")
     os.environ.update(engines.RAY_SETTINGS)
@@ -204,7 +204,7 @@ def need_ray() -> None:
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[None]:
-    """A Ray of one node, with two GPUs and a licence, that this process has joined."""
+    """A single-node Ray with two GPUs and a licence, which this process has joined."""
     need_ray()
     with engines.ray():
         yield
@@ -212,7 +212,7 @@ def ray() -> Iterator[None]:
 
 @pytest.mark.integration
 def test_ray_grants_what_calls_ask_for(ray: None, caplog: pytest.LogCaptureFixture) -> None:
-    """By its own scheduling: at no time more than there is, with the GPUs that Ray has chosen."""
+    """Ray's own scheduling never grants more than there is, and calls get the GPUs that Ray chose."""
     scheduler = Scheduler.with_ray({"num_cpus": 1})
     train = scheduler.task(at_gate, plugins=Resources(gpu=1, cpu=2))
     share = scheduler.task(whereabouts, plugins=Resources(gpu=0.5, licence=1, memory="100 MB"))
@@ -251,7 +251,7 @@ def test_ray_grants_what_calls_ask_for(ray: None, caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.integration
 def test_what_a_ray_that_is_started_here_cannot_grant_is_refused() -> None:
-    """Nothing can come to it. It has what `resources` says."""
+    """A Ray started here has what `resources` says, and cannot grow."""
     need_ray()
     ended = run_script(f"""
         import os
@@ -285,7 +285,7 @@ def test_what_a_ray_that_is_started_here_cannot_grant_is_refused() -> None:
 
 
 def test_what_a_ray_has_is_said_once() -> None:
-    """What contradicts itself, and ids, which Ray chooses itself, are refused before Ray is started."""
+    """Contradicting amounts, and ids, which Ray assigns itself, are rejected before Ray is started."""
     need_ray()
     with pytest.raises(ValueError, match=r"resources\['cpu'\]=4: num_cpus=2 is given as well"):
         Scheduler.with_ray(num_cpus=2, resources={"cpu": 4})
@@ -298,7 +298,7 @@ def test_what_a_ray_has_is_said_once() -> None:
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[None]:
-    """A Slurm of one node, with two GPUs."""
+    """A single-node Slurm with two GPUs."""
     with engines.slurm():
         yield
 
@@ -314,7 +314,7 @@ SHARED: dict[str, Any] = {
 
 @pytest.mark.integration
 def test_calls_go_to_the_jobs_that_have_what_they_ask_for(slurm: None, tmp_path: Path) -> None:
-    """Slurm gives each job of a group its GPU, and the calls in it see that one and no other."""
+    """Slurm gives each job of a group its GPU, and the calls in it see only that GPU."""
     scheduler = Scheduler.with_slurm(
         **SHARED,
         n_workers=1,
@@ -354,7 +354,7 @@ def test_calls_go_to_the_jobs_that_have_what_they_ask_for(slurm: None, tmp_path:
 
 @pytest.mark.integration
 def test_jobs_of_one_shape_declare_what_they_have(slurm: None, tmp_path: Path) -> None:
-    """Their cores and memory, and what the user's own arguments of Dask workers say."""
+    """The jobs declare their cores and memory, and what the user's own Dask worker arguments say."""
     scheduler = Scheduler.with_slurm(
         **SHARED,
         n_workers=1,
@@ -394,13 +394,13 @@ JOB = {"n_workers": 1, "cores": 2, "memory": "1GB"}
     ],
 )
 def test_bad_groups_are_refused(groups: Any, said: str) -> None:
-    """What is wrong is said at once, with the group, before anything is started."""
+    """A bad group is rejected at once, before anything is started, with an error that names it."""
     with pytest.raises((TypeError, ValueError), match=said):
         Scheduler.with_slurm(groups=groups)
 
 
 def test_groups_do_not_grow_and_shrink() -> None:
-    """Dask scales by the amount of work, and does not know of which kind it is."""
+    """Dask scales by the amount of work, without knowing which kind of worker that work needs."""
     with pytest.raises(ValueError, match="adaptive=True: not with groups="):
         Scheduler.with_pbs(groups={"a": JOB}, adaptive=True)
 
@@ -417,7 +417,7 @@ def kind(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.mark.integration
 def test_where_workers_declare_nothing_calls_are_counted(kind: str) -> None:
-    """Each call has ids of its own, and a process that sees these GPUs and no others."""
+    """Each call has ids of its own, and a process that sees only these GPUs."""
     workers = {"n_workers" if kind == "dask" else "max_workers": 2}
     resources = {"gpu": ["a", "b"], "licence": 1}
     if kind == "process-pool-executor":

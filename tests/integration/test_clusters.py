@@ -1,4 +1,4 @@
-"""What is particular to the executors of clusters: lost workers, and the pitfalls of the libraries below them."""
+"""Specifics of cluster executors: lost workers, and the pitfalls of the underlying libraries."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EXTRAS = {
 
 
 def note(folder: str, n: int, seconds: float) -> int:
-    """Leave a file for each time that this is begun."""
+    """Create a file each time this call begins."""
     with open(os.path.join(folder, f"{n}-{time.time_ns()}"), "x"):
         pass
     time.sleep(seconds)
@@ -48,7 +48,7 @@ def note(folder: str, n: int, seconds: float) -> int:
 
 @pytest.mark.parametrize("call", EXTRAS)
 def test_a_missing_library_is_one_line(call: str) -> None:
-    """Without the library of a factory its call raises one line, with the pip command."""
+    """Without its library, a factory raises a one-line error with the pip command."""
     library, extra = EXTRAS[call]
     ended = run_script(f"""
         import sys
@@ -77,7 +77,7 @@ LINE = "scheduler = Scheduler.with_processes(WORKERS, initializer=threadpool_lim
 
 
 def run_demo_with(line: str) -> None:
-    """Run the demo with another line instead of the one that makes the scheduler."""
+    """Run the demo with the line that makes the scheduler replaced."""
     source = DEMO.read_text()
     assert source.count(LINE) == 1
     ended = run_script(source.replace(LINE, line + "\n"))
@@ -87,14 +87,14 @@ def run_demo_with(line: str) -> None:
 
 @pytest.mark.integration
 def test_the_demo_on_a_dask_cluster() -> None:
-    """The demo runs on Dask, unchanged but for one line."""
+    """The demo runs on Dask with only one line changed."""
     with server(DASK_SERVER, 2, "AMLTK_TEST_DASK_DEMO"):
         run_demo_with(f"scheduler = Scheduler.with_dask({os.environ['AMLTK_TEST_DASK_DEMO']!r})")
 
 
 @pytest.mark.integration
 def test_the_demo_on_slurm(slurm_options: dict[str, Any]) -> None:
-    """The demo runs on Slurm, unchanged but for one line."""
+    """The demo runs on Slurm with only one line changed."""
     run_demo_with(f"scheduler = Scheduler.with_slurm(n_workers=WORKERS, **{slurm_options!r})")
 
 
@@ -102,7 +102,7 @@ def test_the_demo_on_slurm(slurm_options: dict[str, Any]) -> None:
 
 
 def test_a_killed_dask_worker_costs_one_call(tmp_path: Path) -> None:
-    """With a worker killed under a backlog, what it ran or had not handed over fails; nothing is begun twice."""
+    """A worker killed under a backlog fails what it ran or had not handed over; no call begins twice."""
     scheduler = Scheduler.with_dask(n_workers=2, memory_limit=None)
     results: list[int] = []
     errors: list[BaseException] = []
@@ -126,7 +126,7 @@ def test_a_killed_dask_worker_costs_one_call(tmp_path: Path) -> None:
 
 
 def test_a_dask_worker_that_does_not_come_back_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dask gives a worker up that is restarting when it looks: another takes its place, and no call waits for ever."""
+    """If Dask gives up a worker that is restarting, another replaces it, and no call waits forever."""
     import dask  # not before: it has exceptions pickled by tblib, which tests of other executors would see
 
     monkeypatch.setattr("amltk.scheduling.executors.remote.dask.replacer.RETURN_SECONDS", 1.0)
@@ -139,14 +139,14 @@ def test_a_dask_worker_that_does_not_come_back_is_replaced(monkeypatch: pytest.M
         scheduler.on_future_exception(lambda _, error: outcomes.append(type(error)))
         scheduler.on_future_result(lambda _, result: outcomes.append(result))
         assert scheduler.run(on_exception="continue") == EXHAUSTED
-    # A worker that comes back at the very moment at which its place is given to another is lost as well, with what it
-    # has begun; then that call is one more that was lost, told so, and submitted again.
+    # A worker that returns just as its place is given to another is lost as well, with whatever it has begun; that
+    # call is then one more lost call, reported as such, and is submitted again.
     assert [outcome for outcome in outcomes if outcome is not WorkerLostError] == [42, 42]
     assert outcomes.count(WorkerLostError) >= 2
 
 
 def test_a_dask_scheduler_that_is_gone_ends_the_run() -> None:
-    """When the cluster goes away the run ends with an error that says so, and waits for nothing."""
+    """When the cluster goes away, the run ends with an error that says so, and does not wait."""
     with ExitStack() as outer, ExitStack() as stack:
         gate = outer.enter_context(Gate())
         stack.enter_context(server(DASK_SERVER, 2, "AMLTK_TEST_DASK_GONE"))
@@ -162,7 +162,7 @@ def test_a_dask_scheduler_that_is_gone_ends_the_run() -> None:
 
 
 def test_a_dask_client_must_be_one() -> None:
-    """What is no client, cluster or address is refused, and so are options for a cluster that exists."""
+    """Anything but a client, cluster or address is rejected, and so are options for an existing cluster."""
     with pytest.raises(TypeError, match="client=7: must be"):
         Scheduler.with_dask(7)
     with pytest.raises(TypeError, match="n_workers: only without a client"):
@@ -173,7 +173,7 @@ def test_a_dask_client_must_be_one() -> None:
 
 
 def test_a_ray_of_its_own_ends_with_the_run() -> None:
-    """Without a Ray that runs, one is started for the run and ends with it; a lost worker costs one call."""
+    """If no Ray is running, one is started for the run and ends with it; a lost worker costs one call."""
     pytest.importorskip("ray", reason="!!! NOT TESTED ON RAY: ray is not installed")
     ended = run_script(
         """
@@ -199,7 +199,7 @@ def test_a_ray_of_its_own_ends_with_the_run() -> None:
         },
     )
     assert ended.code == 0, ended.errors
-    lines = [line for line in ended.lines if line.startswith("+ ")]  # Ray itself prints of the lost worker
+    lines = [line for line in ended.lines if line.startswith("+ ")]  # Ray itself prints messages about the lost worker
     assert sorted(lines) == ["+ 42", "+ EXHAUSTED False", "+ WorkerLostError"]
 
 
@@ -207,7 +207,7 @@ def test_a_ray_of_its_own_ends_with_the_run() -> None:
 
 
 def test_the_import_of_dask_jobqueue_leaves_ctrl_c_alone() -> None:
-    """dask-jobqueue sets a handler of Ctrl-C when it is imported, which would tear a run down."""
+    """dask-jobqueue installs a Ctrl-C handler when it is imported, which would tear a run down."""
     ended = run_script("""
         import signal
         import amltk.scheduling.executors.remote.dask.jobqueue
@@ -217,7 +217,7 @@ def test_the_import_of_dask_jobqueue_leaves_ctrl_c_alone() -> None:
 
 
 def test_bad_arguments_of_batch_systems_are_refused() -> None:
-    """What is wrong is said at once, before anything is submitted."""
+    """Bad arguments are rejected at once, before anything is submitted."""
     with pytest.raises(ValueError, match="name='torque': must be one of 'slurm', 'pbs'"):
         Scheduler.with_dask_jobqueue("torque", n_workers=1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="n_workers=0: must be at least 1"):
@@ -253,7 +253,7 @@ def test_each_batch_system_has_a_class_and_a_short_form(name: str) -> None:
     ],
 )
 def test_workers_leave_before_their_walltime(walltime: str | None, seconds: float | None) -> None:
-    """A worker stays for a minute less than its job may take, or for four fifths of a short one."""
+    """A worker stops a minute before its job's walltime, or after four fifths of a short one."""
     from amltk.scheduling.executors.remote.dask.jobqueue import lifetime_below
 
     assert lifetime_below(walltime) == seconds
@@ -261,7 +261,7 @@ def test_workers_leave_before_their_walltime(walltime: str | None, seconds: floa
 
 @pytest.fixture
 def slurm_options(slurm: None, tmp_path: Path) -> dict[str, Any]:
-    """How to reach the Slurm of these tests."""
+    """The options to reach the Slurm of these tests."""
     return {
         "queue": "debug",
         "cores": 1,
@@ -275,7 +275,7 @@ def slurm_options(slurm: None, tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[None]:
-    """A Slurm of one node."""
+    """A single-node Slurm."""
     why = slurm_helper.missing()
     if why is not None:
         pytest.skip(f"!!! NOT TESTED ON SLURM: {why}")
@@ -287,9 +287,9 @@ def slurm() -> Iterator[None]:
 def test_a_cancelled_slurm_job_costs_one_call_and_is_replaced(
     slurm_options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The call of a cancelled job fails with one error; another job takes its place; at the end the queue is empty.
+    """The call of a cancelled job fails with one error; another job replaces it; at the end the queue is empty.
 
-    The other job may take long to start: Dask, which closes the place of a lost worker after a while, leaves it alone.
+    The new job may take long to start: Dask, which normally drops a lost worker's place after a while, keeps it.
     """
     import dask
 
@@ -317,7 +317,7 @@ def test_a_cancelled_slurm_job_costs_one_call_and_is_replaced(
 def test_the_commands_of_one_scheduler_are_its_own(
     slurm_options: dict[str, Any], adaptive: bool, tmp_path: Path
 ) -> None:
-    """`submit_command` and `cancel_command` are used, and no other cluster of the program gets to see them."""
+    """`submit_command` and `cancel_command` are used, and no other cluster of the program sees them."""
     with kept_handlers():
         import dask_jobqueue
 

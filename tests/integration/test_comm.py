@@ -32,7 +32,7 @@ pytestmark = pytest.mark.integration
 
 
 class Talk:
-    """A run of one function with a comm, everything that it tells, and what comes of it."""
+    """A run of one function with a comm; records its events and outcomes."""
 
     def __init__(self, scheduler: Scheduler, function: Callable[..., Any], *plugins: Any) -> None:
         self.scheduler = scheduler
@@ -44,13 +44,13 @@ class Talk:
         self.task.on_exception(lambda _, error: self.errors.append(error))
 
     def run(self, *args: Any, calls: int = 1, **kwargs: Any) -> ExitState:
-        """Submit it and run."""
+        """Submit the function and run."""
         self.scheduler.on_start(lambda: [self.task.submit(*args) for _ in range(calls)])
         return self.scheduler.run(**kwargs)
 
     @property
     def told(self) -> list[str]:
-        """The names of the events of the task."""
+        """The names of the task's events."""
         return [record.event.name for record in self.recorder.records if record.source is not None]
 
 
@@ -79,7 +79,7 @@ def count(n: int, *, comm: Comm) -> None:
 
 
 def test_the_order_of_many_messages() -> None:
-    """10,000 messages come in the order in which they were sent, all before the ending."""
+    """10,000 messages arrive in the order in which they were sent, all before the ending."""
     talk = processes(count)
     came: list[int] = []
     talk.task.on("comm-message")(lambda msg: came.append(msg.data))
@@ -89,7 +89,7 @@ def test_the_order_of_many_messages() -> None:
 
 
 def test_messages_of_several_calls_do_not_mix() -> None:
-    """Each call's own are in order, and know their future."""
+    """The messages of each call are in order, and refer to their own future."""
     talk = processes(count, workers=2)
     came: dict[Any, list[int]] = {}
     talk.task.on("comm-message")(lambda msg: came.setdefault(msg.future, []).append(msg.data))
@@ -99,7 +99,7 @@ def test_messages_of_several_calls_do_not_mix() -> None:
 
 
 def test_a_flood_is_slowed() -> None:
-    """A call cannot get further ahead of the callbacks than what the connection holds, however slow they are."""
+    """However slow the callbacks, a call can run ahead of them only by what the connection buffers."""
     sent = [0]
     size = 1000
     with socket.socket(socket.AF_UNIX) as probe:
@@ -128,7 +128,7 @@ def test_a_flood_is_slowed() -> None:
 
 
 def test_a_flood_of_slow_coroutines_is_slowed() -> None:
-    """Callbacks that are coroutines count for as long as they are at work: 64 messages at a time."""
+    """Coroutine callbacks count until they finish: 64 messages are handled at a time."""
     talk = processes(count)
     at_work: set[int] = set()
     most: list[int] = []
@@ -163,7 +163,7 @@ def die_talking(how: str, *, comm: Comm) -> None:
 
 @pytest.mark.parametrize("how", ["kill", "exit", "raise"])
 def test_a_worker_that_dies(how: str) -> None:
-    """What it has said is told, and that its comm is closed, once, before the loss of its call."""
+    """The worker's messages are delivered, and its comm is closed once, before the loss of its call is reported."""
     talk = processes(die_talking)
     talk.run(how, on_exception="continue")
     assert talk.told == ["submitted", *TALKED, *LOST]
@@ -177,7 +177,7 @@ def wait_for_ever(*, comm: Comm) -> None:
 
 
 def test_cancelling_a_call_in_a_process() -> None:
-    """The worker is killed, and its comm is closed, once, before `@cancelled`."""
+    """The worker is killed, and its comm is closed once, before `@cancelled`."""
     talk = processes(wait_for_ever)
     talk.task.on("comm-message")(lambda msg: msg.future.cancel())
     talk.run(on_cancelled="continue")
@@ -185,7 +185,7 @@ def test_cancelling_a_call_in_a_process() -> None:
 
 
 def test_cancelling_a_call_in_a_thread_ends_it() -> None:
-    """A thread cannot be killed; but the call finds its comm gone, and has no reason to go on."""
+    """A thread cannot be killed, but the call finds its comm closed and can end."""
     ended: list[BaseException] = []
 
     def wait(*, comm: Comm) -> None:
@@ -205,7 +205,7 @@ def test_cancelling_a_call_in_a_thread_ends_it() -> None:
 
 @BOTH
 def test_a_run_that_does_not_wait(make: Callable[..., Talk]) -> None:
-    """The comms of what is given up are closed, once, before its ending is told."""
+    """The comms of abandoned calls are closed once, before the ending is reported."""
     talk = make(wait_for_ever)
     talk.task.on("comm-message")(lambda _: talk.scheduler.stop())
     talk.run(wait=False)
@@ -214,7 +214,7 @@ def test_a_run_that_does_not_wait(make: Callable[..., Talk]) -> None:
 
 
 def test_a_late_comer_is_refused() -> None:
-    """A call that was cancelled and goes on unseen cannot open its comm any more."""
+    """A cancelled call that is still running cannot open its comm any more."""
     refused: list[BaseException] = []
     begun, cancelled = threading.Event(), threading.Event()
 
@@ -252,7 +252,7 @@ def leave_a_fork(*, comm: Comm) -> None:
 
 
 def test_a_fork_that_holds_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a worker has died and its fork lives on, the ending is told when the connection has been silent."""
+    """If a worker dies but its fork lives on, the ending is reported once the connection has fallen silent."""
     monkeypatch.setattr(connected, "PATIENCE", 0.05)
     talk = processes(leave_a_fork)
     forks: list[int] = []
@@ -286,7 +286,7 @@ def fork_and_talk(*, comm: Comm) -> tuple[bytes, int]:
 
 
 def test_a_fork_cannot_use_it() -> None:
-    """It is told so, and what it does leaves the comm of its parent as it is."""
+    """Using the comm raises in the fork, and leaves the parent's comm intact."""
     talk = processes(fork_and_talk)
     said: list[str] = []
     talk.task.on("comm-message")(lambda msg: said.append(msg.data))
@@ -300,7 +300,7 @@ def test_a_fork_cannot_use_it() -> None:
 
 
 def ask(data: Any = None, *, comm: Comm, timeout: float | None = None) -> Any:
-    """What a request brings, or why not."""
+    """Return the response to a request, or why there is none."""
     with comm.open():
         try:
             return comm.request(data, timeout=timeout)
@@ -309,7 +309,7 @@ def ask(data: Any = None, *, comm: Comm, timeout: float | None = None) -> Any:
 
 
 def test_a_response_may_come_later_from_another_thread() -> None:
-    """The message is kept, and answered by whoever has the answer."""
+    """The message is kept and answered later by another thread."""
     talk = processes(ask, workers=2)
     with ThreadPoolExecutor(1) as pool:
         talk.task.on("comm-request")(lambda msg: pool.submit(msg.respond, msg.data * 2))
@@ -318,7 +318,7 @@ def test_a_response_may_come_later_from_another_thread() -> None:
 
 
 def test_a_coroutine_may_answer() -> None:
-    """It may even have something computed for it."""
+    """An `async def` callback may answer, even with the result of another call."""
     talk = processes(ask, workers=2)
 
     @talk.task.on("comm-request")
@@ -333,7 +333,7 @@ def test_a_coroutine_may_answer() -> None:
 @pytest.mark.parametrize("policy", ["raise", "continue"])
 @pytest.mark.parametrize("awaits", [False, True])
 def test_a_callback_that_raises_leaves_nobody_waiting(make: Callable[..., Talk], policy: Any, *, awaits: bool) -> None:
-    """The call is told why it gets no answer, so that also a run which ends by that error comes to its end."""
+    """The call gets an error instead of an answer, so a run that ends by that error ends too."""
     talk = make(ask)
 
     @talk.task.on("comm-request")
@@ -355,7 +355,7 @@ def test_a_callback_that_raises_leaves_nobody_waiting(make: Callable[..., Talk],
 
 
 def test_a_message_that_nobody_keeps() -> None:
-    """When every callback has let go of it, nobody can answer any more, and the call is told."""
+    """Once every callback has dropped the message, it cannot be answered any more, and the call gets an error."""
     talk = processes(ask)
 
     def forget(_: Comm.Msg[Any]) -> None:
@@ -373,7 +373,7 @@ def test_a_message_that_nobody_keeps() -> None:
 
 
 def test_a_request_that_nobody_hears() -> None:
-    """Without a subscription it fails at once."""
+    """Without a subscription, the request fails at once."""
     talk = processes(ask)
     talk.run()
     assert "no callback is subscribed to @comm-request" in talk.results[0]
@@ -389,7 +389,7 @@ def ask_in_vain(*, comm: Comm) -> Any:
 
 
 def test_a_timeout() -> None:
-    """It raises a TimeoutError; the comm can be used further, and the late response to the first request is dropped."""
+    """It raises a TimeoutError; the comm stays usable, and the late response to the first request is dropped."""
     talk = processes(ask_in_vain)
     early: list[Comm.Msg[str]] = []
 
@@ -410,7 +410,7 @@ def ask_without_waiting(*, comm: Comm) -> None:
 
 
 def test_a_response_that_comes_too_late(caplog: pytest.LogCaptureFixture) -> None:
-    """When the call has ended it reaches nobody: it returns False, and says so in the log."""
+    """A response after the call has ended returns False and is logged."""
     talk = processes(ask_without_waiting)
     kept: list[Comm.Msg[Any]] = []
     talk.task.on("comm-request")(kept.append)
@@ -421,7 +421,7 @@ def test_a_response_that_comes_too_late(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def share(*, comm: Comm) -> list[list[int]]:
-    """Several threads of a call ask at the same time."""
+    """Send requests from several threads of a call at the same time."""
 
     def ask_much(start: int) -> list[int]:
         return [comm.request(n) for n in range(start, start + 50)]
@@ -431,7 +431,7 @@ def share(*, comm: Comm) -> list[list[int]]:
 
 
 def test_threads_of_a_call_share_it() -> None:
-    """Each gets the answers to its own requests."""
+    """Each thread gets the responses to its own requests."""
     talk = processes(share)
     talk.task.on("comm-request")(lambda msg: msg.respond(-msg.data))
     talk.run()
@@ -442,7 +442,7 @@ def test_threads_of_a_call_share_it() -> None:
 
 
 class Unloadable:
-    """It can be pickled and not unpickled."""
+    """Can be pickled but not unpickled."""
 
     def __reduce__(self) -> Any:
         return int, ("not a number",)
@@ -462,7 +462,7 @@ def send_strange_things(*, comm: Comm) -> list[str]:
 
 
 def test_data_that_cannot_travel() -> None:
-    """What cannot be pickled raises in the call; what cannot be unpickled raises where a callback looks at it."""
+    """Data that cannot be pickled raises in the call; data that cannot be unpickled raises when a callback reads it."""
     talk = processes(send_strange_things)
     came: list[Any] = []
     talk.task.on("comm-message")(lambda msg: came.append(msg.data))
@@ -472,7 +472,7 @@ def test_data_that_cannot_travel() -> None:
 
 
 def test_what_cannot_be_sent_to_a_call() -> None:
-    """A response that cannot be pickled raises in the callback, and the call is told."""
+    """A response that cannot be pickled raises in the callback, and the call gets an error."""
     talk = processes(ask)
     talk.task.on("comm-request")(lambda msg: msg.respond(threading.Lock()))
     talk.run(on_callback_exception="continue")
@@ -480,7 +480,7 @@ def test_what_cannot_be_sent_to_a_call() -> None:
 
 
 def test_a_call_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is sent to it is bounded: past the bound sending is an error that says what to do."""
+    """The data sent to a call is bounded: beyond the bound, sending raises an error that says what to do."""
     monkeypatch.setattr(connection, "MOST_UNREAD", 1 << 20)
 
     def idle(*, comm: Comm) -> None:
@@ -505,7 +505,7 @@ def test_a_call_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_classes_of_the_program_itself() -> None:
-    """What a script defines travels both ways, and is what it was: also what its function defines."""
+    """Objects of classes from the script travel both ways and keep their class, even one local to the function."""
     ended = run_script("""
         from amltk.scheduling import Comm, Scheduler
 
@@ -557,7 +557,7 @@ def fail_first(folder: str, how: str, *, comm: Comm) -> str:
 
 @pytest.mark.parametrize(("make", "how"), [(processes, "kill"), (processes, "raise"), (threads, "raise")])
 def test_each_attempt_talks_anew(make: Callable[..., Talk], how: str, tmp_path: Any) -> None:
-    """With `Retry` each attempt opens and closes its comm, in order, and the closing comes before the next attempt."""
+    """With `Retry`, each attempt opens and closes its own comm, in order, before the next attempt begins."""
     talk = make(fail_first, Retry(wait=0))
     talk.run(str(tmp_path / "tried"), how)
     assert [name for name in talk.told if name != "retry"] == ["submitted", *TALKED, *TALKED, *RETURNED]
@@ -565,7 +565,7 @@ def test_each_attempt_talks_anew(make: Callable[..., Talk], how: str, tmp_path: 
 
 
 def test_within_limits() -> None:
-    """Where a call is computed in a process of its own, it talks from there, in whatever order the plugins are."""
+    """A call computed in a process of its own can use its comm, whatever the order of the plugins."""
     for plugins in ([Comm.Plugin(), Limits(wall_time=GUARD)], [Limits(wall_time=GUARD), Comm.Plugin()]):
         scheduler = Scheduler.with_loky(1)
         task = scheduler.task(ask, plugins=plugins)
@@ -591,7 +591,7 @@ def say_a_word(*, comm: Comm) -> None:
 
 @pytest.mark.parametrize(("function", "calls"), [(say_nothing, 10_000), (say_a_word, 500)])
 def test_submissions_cost_no_descriptor(function: Callable[..., Any], calls: int) -> None:
-    """However many there are: one listener, and a connection for a call while it has its comm open."""
+    """However many calls there are: one listener, and one connection for each call while its comm is open."""
     talk = processes(function, workers=2)
     talk.recorder.records.clear()
     left = [calls]
@@ -612,7 +612,7 @@ def test_submissions_cost_no_descriptor(function: Callable[..., Any], calls: int
 
 
 def test_one_listener_for_all_tasks() -> None:
-    """Tasks and calls of a run share it; it is there from the first of them on, and gone with the run."""
+    """The tasks and calls of a run share one listener; the first submission opens it, and it closes with the run."""
     scheduler = Scheduler.with_threads(2)
     addresses: set[str] = set()
 
@@ -629,7 +629,7 @@ def test_one_listener_for_all_tasks() -> None:
 
 
 def test_a_run_without_submissions_listens_nowhere() -> None:
-    """The plugin alone costs nothing."""
+    """The plugin alone opens no listener."""
     talk = threads(say_nothing)
     talk.scheduler.on_start(lambda: talk.results.append(talk.scheduler.current_run.resources._things.copy()))
     talk.scheduler.run()
@@ -637,7 +637,7 @@ def test_a_run_without_submissions_listens_nowhere() -> None:
 
 
 def test_submitting_from_another_thread() -> None:
-    """The listener may be made by whichever thread submits first."""
+    """The listener may be created by whichever thread submits first."""
     talk = processes(count)
 
     @talk.scheduler.on_start
@@ -656,7 +656,7 @@ def test_submitting_from_another_thread() -> None:
 
 
 def test_a_comm_can_be_sent_before_it_is_opened_only() -> None:
-    """On its way to the worker it is what the worker needs, and afterwards it belongs to its call."""
+    """It travels to the worker before it is opened; once open, it belongs to its call."""
 
     def travel(*, comm: Comm) -> bool:
         there = pickle.loads(pickle.dumps(comm))
@@ -674,7 +674,7 @@ def test_a_comm_can_be_sent_before_it_is_opened_only() -> None:
 
 
 class InlineExecutor(Executor):
-    """Computes in `submit`, on the thread of the run, without saying so."""
+    """Computes in `submit`, on the thread of the run, without declaring it."""
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
         future: Future[Any] = Future()
@@ -686,7 +686,7 @@ class InlineExecutor(Executor):
 
 
 def test_the_thread_of_the_run_cannot_wait_for_itself() -> None:
-    """An executor that computes there unasked does not hang the run: the error says what to use."""
+    """An executor that computes on the run's thread does not hang the run: the error says what to use."""
     talk = Talk(Scheduler(InlineExecutor()), ask)
     talk.run(on_exception="continue")
     assert "computed on the thread of its run" in str(talk.errors[0])

@@ -1,4 +1,4 @@
-"""Who may talk to a run, and what becomes of those who may not: raw sockets against the listener of a comm."""
+"""Who may connect to a run, and what happens to unauthenticated clients: raw sockets against a comm's listener."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ BOTH = pytest.mark.parametrize("interface", [None, "127.0.0.1"], ids=["unix", "t
 
 
 class Channel:
-    """A channel that keeps what it gets, and takes frames for dealt with when the test says so."""
+    """A channel that records what it receives, and acknowledges frames when the test says so."""
 
     def __init__(self) -> None:
         self.connection: Connection | None = None
@@ -72,7 +72,7 @@ class Channel:
 
 @asynccontextmanager
 async def serving(interface: str | None = None) -> AsyncIterator[tuple[Server, Channel, Ticket]]:
-    """A listener with one channel."""
+    """Start a listener with one channel."""
     server = Server(asyncio.get_running_loop(), interface, remote=False)
     channel = Channel()
     try:
@@ -82,14 +82,14 @@ async def serving(interface: str | None = None) -> AsyncIterator[tuple[Server, C
 
 
 async def reach(ticket: Ticket) -> Streams:
-    """Connect, and say nothing yet."""
+    """Connect without sending anything."""
     if isinstance(ticket.address, tuple):
         return await asyncio.open_connection(*ticket.address)
     return await asyncio.open_unix_connection(ticket.address)
 
 
 async def come_in(ticket: Ticket) -> tuple[Streams, Frame, bytes]:
-    """Connect with the key; returns the streams, the frame that says what comes of it, and what was said for that."""
+    """Connect with the key; return the streams, the frame that accepts or refuses it, and the bytes that were sent."""
     reader, writer = await reach(ticket)
     handshake = WorkerHandshake(ticket.key, ticket.number)
     writer.write(handshake.hello)
@@ -104,7 +104,7 @@ async def come_in(ticket: Ticket) -> tuple[Streams, Frame, bytes]:
 
 
 async def is_well(ticket: Ticket, channel: Channel) -> None:
-    """Hold that the worker of the channel gets in, is understood, and goes."""
+    """Assert that the channel's worker can connect, send a message, and disconnect."""
     (_, writer), frame, _ = await come_in(ticket)
     assert frame == Frame(FrameKind.WELCOME)
     said = Frame(FrameKind.MESSAGE, payload=b"well")
@@ -130,7 +130,7 @@ GARBAGE = {
 @BOTH
 @pytest.mark.parametrize("said", [pytest.param(said, id=name) for name, said in GARBAGE.items()])
 def test_who_does_not_know_the_key_gets_nothing(interface: str | None, said: bytes) -> None:
-    """Not a byte, and is hung up on at once; the worker of the run is served as if nothing had been."""
+    """A client without the key gets no bytes and is disconnected at once; the run's worker is served as usual."""
 
     async def scenario() -> None:
         async with serving(interface) as (_, channel, ticket):
@@ -139,7 +139,7 @@ def test_who_does_not_know_the_key_gets_nothing(interface: str | None, said: byt
             try:
                 assert await reader.read() == b""
             except ConnectionResetError:
-                pass  # it was hung up on in the middle of its words
+                pass  # the connection was closed in the middle of its write
             assert asyncio.get_running_loop().time() == 0
             writer.close()
             await is_well(ticket, channel)
@@ -149,7 +149,7 @@ def test_who_does_not_know_the_key_gets_nothing(interface: str | None, said: byt
 
 @BOTH
 def test_silence_is_not_listened_to_for_long(interface: str | None) -> None:
-    """A stranger that says nothing, or stops in the middle of its hello, is hung up on when its time is up."""
+    """A client that sends nothing, or only part of its hello, is disconnected when its time is up."""
 
     async def scenario() -> None:
         async with serving(interface) as (_, channel, ticket):
@@ -166,7 +166,7 @@ def test_silence_is_not_listened_to_for_long(interface: str | None) -> None:
 
 @BOTH
 def test_a_recorded_handshake_opens_nothing(interface: str | None) -> None:
-    """Played back it brings a challenge that it cannot answer, or not even that; and silence then runs out of time."""
+    """A replayed hello gets at most a challenge that it cannot answer; a silent replay times out."""
 
     async def scenario() -> None:
         async with serving(interface) as (_, channel, ticket):
@@ -194,13 +194,13 @@ def test_a_recorded_handshake_opens_nothing(interface: str | None) -> None:
 
 
 def test_a_crowd_of_strangers_keeps_nobody_out() -> None:
-    """However many connect and stay silent, no more than a bound have a descriptor here, and a worker gets in."""
+    """Silent connections hold a bounded number of descriptors, and a worker still gets in."""
 
     async def scenario() -> None:
         async with serving() as (server, channel, ticket):
             crowd = [await reach(ticket) for _ in range(MOST_STRANGERS + 20)]
             await is_well(ticket, channel)
-            assert len(server._waiting[Stage.STRANGER]) == MOST_STRANGERS - 1  # it took one's place, and has gone
+            assert len(server._waiting[Stage.STRANGER]) == MOST_STRANGERS - 1  # it took the place of one, and has left
             gone = [await reader.read() for reader, _ in crowd[:21]]
             assert gone == [b""] * 21, "those who came first have to go"
             assert asyncio.get_running_loop().time() == 0
@@ -211,7 +211,7 @@ def test_a_crowd_of_strangers_keeps_nobody_out() -> None:
 
 
 def test_who_has_said_hello_is_not_pushed_out() -> None:
-    """A crowd that comes between its hello and its answer makes those go who have said nothing."""
+    """Clients that connect between a worker's hello and its answer evict silent clients, not the worker."""
 
     async def scenario() -> None:
         async with serving() as (_, channel, ticket):
@@ -232,7 +232,7 @@ def test_who_has_said_hello_is_not_pushed_out() -> None:
 
 
 def test_no_descriptor_left() -> None:
-    """Where the system has none for a worker, it waits at the door, and gets in when there is one again."""
+    """If no descriptor is left, a worker's connection waits until one is free again."""
 
     async def scenario() -> None:
         async with serving() as (_, channel, ticket):
@@ -257,7 +257,7 @@ def test_no_descriptor_left() -> None:
 
 
 def test_one_connection_a_channel() -> None:
-    """A second one is refused while the first is there; when that has gone, another may come."""
+    """A second connection is refused while the first is open; after that, another is accepted."""
 
     async def scenario() -> None:
         async with serving() as (_, channel, ticket):
@@ -276,7 +276,7 @@ def test_one_connection_a_channel() -> None:
 
 
 def test_a_number_is_good_for_the_life_of_its_call() -> None:
-    """Once the call has ended even the right key opens nothing under its number; nor under one that was never given."""
+    """After the call has ended, even the right key is refused under its number; so is a number never issued."""
 
     async def scenario() -> None:
         async with serving() as (server, _, ticket):
@@ -292,7 +292,7 @@ def test_a_number_is_good_for_the_life_of_its_call() -> None:
 
 
 def test_who_is_known_and_out_of_step_is_hung_up_on() -> None:
-    """A connection that brings what is no frame ends, and harms nothing else."""
+    """An authenticated connection that sends an invalid frame is closed, and no other is affected."""
 
     async def scenario() -> None:
         async with serving() as (server, channel, ticket):
@@ -314,7 +314,7 @@ def test_who_is_known_and_out_of_step_is_hung_up_on() -> None:
 
 @BOTH
 def test_no_more_is_read_than_can_be_dealt_with(interface: str | None) -> None:
-    """While frames wait to be dealt with, only so many are taken, and the rest stays with the sender."""
+    """While frames wait to be handled, only a bounded number is read; the rest stays with the sender."""
 
     async def scenario() -> None:
         async with serving(interface) as (_, channel, ticket):
@@ -345,7 +345,7 @@ def test_no_more_is_read_than_can_be_dealt_with(interface: str | None) -> None:
 
 @BOTH
 def test_the_last_words_of_who_is_gone(interface: str | None) -> None:
-    """What a worker has sent counts, although it has gone, has read nothing, and cannot be written to any more."""
+    """A worker's messages are delivered even if it has gone, has read nothing, and cannot be written to any more."""
 
     async def scenario() -> None:
         async with serving(interface) as (_, channel, ticket):
@@ -372,7 +372,7 @@ def test_the_last_words_of_who_is_gone(interface: str | None) -> None:
 
 
 def test_much_can_be_sent_to_who_reads_slowly() -> None:
-    """What does not fit at once is sent when there is room, in order."""
+    """What does not fit at once is sent in order, when there is room."""
 
     async def scenario() -> None:
         async with serving() as (_, channel, ticket):
@@ -395,7 +395,7 @@ def test_much_can_be_sent_to_who_reads_slowly() -> None:
 
 
 def test_only_this_user_can_reach_a_unix_socket() -> None:
-    """It lies in a folder that is nobody else's, with the listener it goes, and a long TMPDIR does not matter."""
+    """The socket lies in a private folder, which is removed with the listener; a long TMPDIR does no harm."""
     for parent in (tempfile.gettempdir(), "x" * 200):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(tempfile, "tempdir", str(Path(tempfile.gettempdir(), parent)))
@@ -409,7 +409,7 @@ def test_only_this_user_can_reach_a_unix_socket() -> None:
 
 
 def test_where_it_listens() -> None:
-    """On the loopback interface where workers may be elsewhere, unless another one is named."""
+    """If workers may be remote, it listens on the loopback interface unless another one is named."""
     addresses = []
     for interface, remote in ((None, True), ("lo", False), ("127.0.0.1", True)):
         door = listener.listen(interface, remote=remote)
@@ -418,11 +418,11 @@ def test_where_it_listens() -> None:
     assert addresses == ["127.0.0.1"] * 3
 
 
-# ---------------------------------------------------------------------------------------------- who the worker trusts
+# ---------------------------------------------------------------------------------------------- whom the worker trusts
 
 
 def impostor(said: bytes) -> tuple[Ticket, threading.Thread, list[bytes]]:
-    """Somebody at the address of the run who is not the run; also what it got to hear."""
+    """Start an impostor at the run's address; return also what it receives."""
     server = socket.create_server(("127.0.0.1", 0))
     heard: list[bytes] = []
 
@@ -433,7 +433,7 @@ def impostor(said: bytes) -> tuple[Ticket, threading.Thread, list[bytes]]:
             try:
                 connection.shutdown(socket.SHUT_WR)
                 heard.append(connection.recv(CHUNK))
-            except OSError:  # not even what it said was read to the end: reset, or not connected any more
+            except OSError:  # not even its message was read to the end: reset, or not connected any more
                 heard.append(b"")
 
     thread = threading.Thread(target=pretend)
@@ -443,7 +443,7 @@ def impostor(said: bytes) -> tuple[Ticket, threading.Thread, list[bytes]]:
 
 @pytest.mark.parametrize("said", [b"", b"short", bytes(CHALLENGE_SIZE), os.urandom(CHALLENGE_SIZE + 100)])
 def test_a_worker_talks_to_its_run_only(said: bytes) -> None:
-    """Who does not prove to have the key hears a hello, and no more; the error names the address."""
+    """A peer that cannot prove it has the key receives a hello and no more; the error names the address."""
     ticket, thread, heard = impostor(said)
     with pytest.raises(CommConnectError, match=r"the run is not \(or no longer\) at .*127\.0\.0\.1"):
         ticket.connect()
@@ -452,7 +452,7 @@ def test_a_worker_talks_to_its_run_only(said: bytes) -> None:
 
 
 def test_nobody_is_there() -> None:
-    """The error names address and hosts; from another host it says what to do."""
+    """The error names the address and the hosts; from another host it says what to do."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address: Any = server.getsockname()
     with pytest.raises(CommConnectError, match=r"cannot reach the run at .*refused$"):
@@ -463,7 +463,7 @@ def test_nobody_is_there() -> None:
 
 
 def test_the_key_is_not_shown() -> None:
-    """What may get into a log names the place and not the secret."""
+    """What may end up in a log shows the address and not the secret."""
     ticket = Ticket("/somewhere", 1, b"secret", "here")
     assert "secret" not in repr(ticket)
     assert "/somewhere" in repr(ticket)

@@ -1,4 +1,4 @@
-"""How many workers there are by default: as many as there are CPUs for this process, in a job of its own."""
+"""The default number of workers: one for each CPU of this process, within its job."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_affinity(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["processes", "loky"])
 def test_a_job_of_slurm(kind: str) -> None:
-    """A job that Slurm gives one CPU has one worker, also where Slurm does not enforce it."""
+    """A job with one CPU from Slurm has one worker, even if Slurm does not enforce it."""
     ended = run_script(WORKERS.format(kind=kind, before=""), env={"SLURM_CPUS_PER_TASK": "1"})
     assert (ended.code, ended.lines) == (0, ["1"]), ended.errors
 
@@ -55,7 +55,7 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     [({}, 1), ({"n_workers": 3}, 3), ({"processes": False}, None), ({"threads_per_worker": 2}, None)],
 )
 def test_dask(options: dict[str, Any], workers: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cluster of this machine has a worker for each CPU, unless an option by which Dask decides says otherwise."""
+    """A local cluster has a worker for each CPU, unless an option that Dask decides by says otherwise."""
     pytest.importorskip("distributed")
     from amltk.scheduling.executors.remote.dask import executor as dask_executor
 
@@ -73,7 +73,7 @@ def test_dask(options: dict[str, Any], workers: int | None, monkeypatch: pytest.
 
 
 def test_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A number that is given counts, whatever there is."""
+    """An explicit number wins, whatever CPUs there are."""
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     assert usable_cpus() == 1
     with ProcessPool(3) as pool:
@@ -83,7 +83,7 @@ def test_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="CPython knows it from 3.13 on")
 @pytest.mark.parametrize(("option", "variable", "least"), [("5", "2", 5), (None, "70", 70), ("default", "70", 1)])
 def test_what_the_user_says(option: str | None, variable: str, least: int) -> None:
-    """What CPython was told counts, the option before the variable, though the machine has more or fewer CPUs."""
+    """CPython's own setting wins over the machine's CPUs, and the option over the variable."""
     source = "from amltk._cpus import usable_cpus\nprint(usable_cpus())"
     options = [] if option is None else ["-X", f"cpu_count={option}"]
     environment = {"PYTHON_CPU_COUNT": variable, "SLURM_CPUS_PER_TASK": "1"}
@@ -96,7 +96,7 @@ QUOTAS = "/sys/fs/cgroup/cpu"
 
 @pytest.mark.skipif(not os.access(f"{QUOTAS}/tasks", os.W_OK), reason="needs control groups that can be written")
 def test_a_quota() -> None:
-    """A process whose control group is within one that may use half a CPU has one worker."""
+    """A process in a control group nested in one with a quota of half a CPU has one worker."""
     name = f"{QUOTAS}/amltk-test-{os.getpid()}"
     os.makedirs(f"{name}/inner")
     try:

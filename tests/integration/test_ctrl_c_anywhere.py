@@ -1,4 +1,4 @@
-"""Ctrl-C comes in the middle of what a callback has asked for: the run ends, and every call is told once."""
+"""Ctrl-C at any line of what a callback has requested: the run ends, and every call is reported once."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class CtrlC:
-    """Comes at the n-th line of this package that is reached while it is entered.
+    """Raise SIGINT at the n-th line of this package that is reached inside the `with` block.
 
     Attributes:
-        at: Where it came; None if there are fewer lines.
+        at: Where it was raised; None if there are fewer lines.
     """
 
     def __init__(self, n: int) -> None:
@@ -58,7 +58,7 @@ ASKED: dict[str, Callable[[Scheduler, Any, Any], object]] = {
 def interrupt(
     scheduler: Scheduler, ask: Callable[[Scheduler, Any, Any], object], n: int, gate: Gate, **options: Any
 ) -> tuple[str, int] | None:
-    """Run it, with Ctrl-C at a line of what its callback asks for; where it came."""
+    """Run the scheduler with Ctrl-C at a line of what its callback requests; return where that was."""
     submitted, told = [], []
     ctrl_c = CtrlC(n)
     scheduler.on_future_submitted(submitted.append)
@@ -92,13 +92,13 @@ def interrupt(
 
 @pytest.mark.parametrize("asked", ["submit", "cancel", "submit to the pool"])
 def test_at_every_line_with_processes(asked: str) -> None:
-    """No line is torn in a way that leaves a call without its end, or the run without its own."""
+    """Wherever Ctrl-C hits, no call lacks its ending and the run ends."""
     at_every_line(Scheduler.with_processes, asked, step=3)  # not each: it takes a new pool
 
 
 @pytest.mark.parametrize("asked", [name for name in ASKED if name != "submit to the pool"])
 def test_at_every_line_with_a_journal(asked: str, tmp_path: Path) -> None:
-    """The same with a journal, which writes down what callbacks ask for."""
+    """The same holds with a journal, which records what callbacks request."""
     at_every_line(Scheduler.with_threads, asked, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""examples/demo.py, what newcomers run first: as a program of its own, with and without a terminal."""
+"""examples/demo.py, which newcomers run first: as its own program, with and without a terminal."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ pytestmark = pytest.mark.integration
 
 DEMO = Path(__file__).parents[2] / "examples/demo.py"
 GUARD = 120.0
-"""Seconds after which the demo is taken for hanging; it takes about 30, more on a busy machine."""
+"""Seconds after which the demo counts as hanging; it takes about 30, more on a busy machine."""
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """That of a user, who has installed the package and set nothing about colours or warnings."""
+    """The environment of a user who has installed the package and set nothing about colours or warnings."""
     ours = {"PYTHONWARNINGS", "PYTHONPATH", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"}
     inherited = {name: value for name, value in os.environ.items() if name not in ours}
     return {**inherited, "PYTHONPATH": str(Path(amltk.__file__).parents[1]), **variables}
 
 
 def test_the_demo_tunes_and_ends_with_a_table(tmp_path: Path) -> None:
-    """Without a terminal it tells its progress in lines, handles failures and the timeout, and ends with a table.
+    """Without a terminal it prints its progress in lines, handles failures and the timeout, and ends with a table.
 
-    Besides it writes a page that shows what it did, and says where.
+    It also writes a page that shows what it did, and prints the page's location.
     """
     ended = subprocess.run(
         [sys.executable, DEMO],
@@ -58,7 +58,7 @@ def test_the_demo_tunes_and_ends_with_a_table(tmp_path: Path) -> None:
     assert "\x1b" not in ended.stdout + ended.stderr, "control codes do not belong in a file"
     assert re.search(r"^trial \d+: R² = .* the best so far$", ended.stdout, re.MULTILINE)
     assert re.search(r"^trial \d+: failed, Solver produced non-finite", ended.stdout, re.MULTILINE)
-    slow = re.compile("worker .* is not ready after ")  # what a busy machine has the pool say
+    slow = re.compile("worker .* is not ready after ")  # the pool may say this on a busy machine
     assert all(line.startswith("amltk: ") or slow.match(line) for line in ended.stderr.splitlines()), ended.stderr
     assert re.search(r"^amltk: running, .* pending", ended.stderr, re.MULTILINE)
     assert "the time is up" in ended.stdout
@@ -76,7 +76,7 @@ def test_the_demo_tunes_and_ends_with_a_table(tmp_path: Path) -> None:
 
 
 def test_the_demo_survives_its_process(tmp_path: Path) -> None:
-    """Killed in the middle and started again, it says in one line that it goes on, and trains nothing twice."""
+    """Killed midway and restarted, it says in one line that it resumes, and trains nothing twice."""
     command = [sys.executable, DEMO]
     demo = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=environment(PYTHONUNBUFFERED="1"), cwd=tmp_path
@@ -100,7 +100,7 @@ def test_the_demo_survives_its_process(tmp_path: Path) -> None:
 
 
 def test_the_demo_in_a_terminal_is_drawn_and_can_be_interrupted(tmp_path: Path) -> None:
-    """The panel is redrawn in place; Ctrl-C ends the run, gives the terminal back and leaves no process."""
+    """The panel is redrawn in place; Ctrl-C ends the run, restores the terminal and leaves no process."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 110, 0, 0))
     demo = subprocess.Popen(
@@ -122,7 +122,7 @@ def test_the_demo_in_a_terminal_is_drawn_and_can_be_interrupted(tmp_path: Path) 
         (server,) = psutil.Process(demo.pid).children()
         workers = server.children()
         assert len(workers) == 3, "two workers, and what has imported what they need"
-        os.killpg(demo.pid, signal.SIGINT)  # what a terminal does at Ctrl-C
+        os.killpg(demo.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
         screen += read(ours)
         assert demo.wait(GUARD) == -signal.SIGINT
         assert psutil.wait_procs([server, *workers], timeout=0)[1] == []
@@ -135,12 +135,12 @@ def test_the_demo_in_a_terminal_is_drawn_and_can_be_interrupted(tmp_path: Path) 
 
 
 def test_the_demo_is_short() -> None:
-    """Its source stays below 100 lines."""
+    """Its source has fewer than 100 lines."""
     assert len(DEMO.read_text().splitlines()) < 100
 
 
 def read(terminal: int, until: Callable[[str], bool] = lambda _: False) -> str:
-    """What is written to a terminal until that is enough, or until nobody writes to it any more."""
+    """Read what is written to a terminal until that is enough, or until no process has it open for writing."""
     written = bytearray()
     deadline = time.monotonic() + GUARD
     while not until(text := written.decode(errors="ignore")):
@@ -148,7 +148,7 @@ def read(terminal: int, until: Callable[[str], bool] = lambda _: False) -> str:
         assert ready, f"nothing more came after\n{text}"
         try:
             chunk = os.read(terminal, 65536)
-        except OSError:  # how Linux says that nobody has it open
+        except OSError:  # how Linux reports that no process has it open
             chunk = b""
         if not chunk:
             break
@@ -157,5 +157,5 @@ def read(terminal: int, until: Callable[[str], bool] = lambda _: False) -> str:
 
 
 def without_codes(screen: str) -> str:
-    """The text without colours."""
+    """Return the text without colour codes."""
     return re.sub(r"\x1b\[[0-9;]*m", "", screen)

@@ -52,7 +52,7 @@ def say(numbers: list[int], comm: Any) -> int:
 
 
 def test_a_lost_worker_fails_what_needs_its_result(scheduler: Scheduler) -> None:
-    """With the loss as the cause; other calls are computed."""
+    """The dependent call fails with the loss as its cause; other calls are computed."""
     futures: list[Any] = []
 
     @scheduler.on_start
@@ -68,7 +68,7 @@ def test_a_lost_worker_fails_what_needs_its_result(scheduler: Scheduler) -> None
 
 
 def test_an_attempt_after_a_lost_worker_has_the_results_again(scheduler: Scheduler, tmp_path: Path) -> None:
-    """They are still there."""
+    """The dependencies' results are still available to the next attempt."""
     task = scheduler.task(die_once, plugins=Retry())
     results: list[int] = []
     task.on_result(lambda _, result: results.append(result))
@@ -78,7 +78,7 @@ def test_an_attempt_after_a_lost_worker_has_the_results_again(scheduler: Schedul
 
 
 def test_limits_and_messages(scheduler: Scheduler) -> None:
-    """A limit holds for the call, not for the time in which it waits; a call that has waited sends messages."""
+    """A limit applies to the call, not to the time it waits; a call that has waited can send messages."""
     limited = scheduler.task(sleep_forever, plugins=Limits(wall_time=0.2))
     talking = scheduler.task(say, plugins=Comm.Plugin())
     heard: list[Any] = []
@@ -99,7 +99,7 @@ def test_limits_and_messages(scheduler: Scheduler) -> None:
 
 
 def test_what_views_know_of_calls_that_waited() -> None:
-    """Each has one record; what was not computed has never begun."""
+    """Each call has one record; a call that was not computed has no start time."""
     scheduler = Scheduler.with_processes(2)
     with Timeline(scheduler) as timeline, QueueMonitor(scheduler) as monitor:
 

@@ -1,4 +1,4 @@
-"""The live display where it is really shown: in the kernel of a notebook."""
+"""The live display where it is really shown: in a notebook kernel."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ scheduler.run(on_exception="continue").code.name
 
 
 def execute(cells: list[str], folder: Path) -> list[list[dict[str, Any]]]:
-    """Execute cells in a kernel of their own; return the outputs of each, as the notebook keeps them."""
+    """Execute cells in a fresh kernel; return each cell's outputs as the notebook keeps them."""
     for module in ("nbclient", "ipykernel"):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed")
@@ -55,7 +55,7 @@ def execute(cells: list[str], folder: Path) -> list[list[dict[str, Any]]]:
 
 
 def test_in_a_notebook_a_run_is_one_output_with_the_final_state(tmp_path: Path) -> None:
-    """Each run of a cell is one picture, however often it was redrawn, and the notebook keeps the last one."""
+    """Each run in a cell is one output, however often it was redrawn, and the notebook keeps the final one."""
     first, second = execute([CELL, CELL], tmp_path)
     for outputs in (first, second):
         pictures = [output for output in outputs if output["output_type"] == "display_data"]

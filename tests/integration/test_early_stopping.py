@@ -16,11 +16,11 @@ pytestmark = pytest.mark.integration
 
 EXAMPLE = Path(__file__).parents[2] / "examples/early_stopping.py"
 GUARD = 240.0
-"""Seconds after which it is taken for hanging; it takes about 15, more on a busy machine."""
+"""Seconds after which it counts as hanging; it takes about 15, more on a busy machine."""
 
 
 def test_bad_trials_are_stopped_early() -> None:
-    """Most trials end at a rung, some are trained to the end, and what the table sums up is what the lines tell."""
+    """Most trials stop at a rung, some train to the end, and the table agrees with the printed lines."""
     ended = subprocess.run(
         [sys.executable, "-W", "error", EXAMPLE],
         capture_output=True,

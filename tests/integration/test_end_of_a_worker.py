@@ -1,4 +1,4 @@
-"""A worker that is not needed any more ends as any Python program does, and leaves no process behind."""
+"""A worker that is no longer needed exits like any Python program, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ LEAVES = """
 @pytest.mark.parametrize("options", ["", "max_tasks_per_child=1"])
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_call_has_left_to_do_is_done(method: str, options: str) -> None:
-    """Threads, handlers, finalizers, files and children of a call are seen to at the end of its worker."""
+    """A call's threads, handlers, finalizers, files and children are cleaned up when its worker exits."""
     ended = run_script(f"""{LEAVES}
     scheduler = Scheduler.with_processes(1, mp_context={method!r}, {options})
     scheduler.on_start(lambda: scheduler.submit(leave))
@@ -79,7 +79,7 @@ def test_what_a_call_has_left_to_do_is_done(method: str, options: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_printed_by_a_buffered_program_appears_once(method: str) -> None:
-    """What the driver has in its buffers when workers begin is written by the driver alone, stdout and other files."""
+    """What the driver has buffered when workers start, on stdout and in files, is written by the driver alone."""
     ended = run_script(
         f"""
         import atexit, multiprocessing, os, sys, tempfile, time, weakref
@@ -126,7 +126,7 @@ def test_what_is_printed_by_a_buffered_program_appears_once(method: str) -> None
 
 @pytest.mark.parametrize("method", METHODS)
 def test_nobody_reads_what_a_worker_prints(method: str) -> None:
-    """A pipe that is closed is no error at the end of a worker, and keeps nothing from being done."""
+    """A closed pipe causes no error when a worker exits, and does not stop the rest of the cleanup."""
     ended = run_script(
         f"""
         import atexit, os, sys
@@ -156,7 +156,7 @@ def test_nobody_reads_what_a_worker_prints(method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_handler_that_raises_is_shown(method: str) -> None:
-    """An exception of an atexit handler is printed, the other handlers are called, and the run is as it was."""
+    """An exception in an atexit handler is printed, the other handlers are called, and the run is unaffected."""
     ended = run_script(f"""
         import atexit, os
         from pathlib import Path
@@ -180,7 +180,7 @@ def test_a_handler_that_raises_is_shown(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_globals_are_finalized(method: str) -> None:
-    """A worker with an interpreter of its own has the methods `__del__` of its globals called, too."""
+    """A worker with an interpreter of its own also calls `__del__` of its globals."""
     ended = run_script(f"""
         import os
         from amltk.scheduling import Scheduler
@@ -202,7 +202,7 @@ def test_globals_are_finalized(method: str) -> None:
 
 
 def test_no_process_of_joblib_is_left() -> None:
-    """Three trials that compute with joblib, in a worker each, leave none of joblib's processes."""
+    """Three trials that use joblib, each in a worker of its own, leave none of joblib's processes behind."""
     pytest.importorskip("joblib")
     ended = run_script("""
         from amltk.scheduling import Scheduler
@@ -245,7 +245,7 @@ def wait_in_a_handler(address: tuple[str, int]) -> None:
     ],
 )
 def test_a_worker_says_what_its_end_waits_for(method: str, leave: Any, text: str) -> None:
-    """The pool can say which thread, process or handler keeps a worker from ending."""
+    """The pool can name the thread, process or handler that keeps a worker from exiting."""
     with Gate() as gate:
         pool = ProcessPool(1, mp_context=method)
         pool.submit(leave, gate.address).result(GUARD)
@@ -262,7 +262,7 @@ def test_a_worker_says_what_its_end_waits_for(method: str, leave: Any, text: str
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_worker_that_does_not_end_is_killed(method: str, caplog: pytest.LogCaptureFixture) -> None:
-    """After `exit_timeout` seconds, with a warning that names what it was waiting for; nothing is left."""
+    """It is killed after `exit_timeout` seconds, with a warning that names what it waited for; nothing is left."""
     with Gate() as gate:
         with caplog.at_level(logging.WARNING, "amltk"), ProcessPool(1, method, exit_timeout=0.5) as pool:
             pool.submit(wait_in_a_thread, gate.address).result(GUARD)
@@ -275,6 +275,6 @@ def test_a_worker_that_does_not_end_is_killed(method: str, caplog: pytest.LogCap
 
 @pytest.mark.parametrize("timeout", [-1, "ten", float("inf")])
 def test_how_long_an_end_may_take_is_checked(timeout: Any) -> None:
-    """At once, with the value."""
+    """A bad value is rejected at once, by an error that names it."""
     with pytest.raises((TypeError, ValueError), match="exit_timeout="):
         ProcessPool(1, exit_timeout=timeout)

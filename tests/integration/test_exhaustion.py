@@ -1,4 +1,4 @@
-"""What does not fit into memory, or into the limit of open files, costs as little as possible and says why."""
+"""What does not fit into memory, or into the limit on open files, costs as little as possible and says why."""
 
 from __future__ import annotations
 

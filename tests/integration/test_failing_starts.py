@@ -1,4 +1,4 @@
-"""Workers that cannot be started, or not as usual: the pool goes on with those it has, and says what is missing."""
+"""Workers that cannot be started, or not as usual: the pool continues with the rest, and says what is missing."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ PROGRAM = """
 
 WITHOUT_CAPABILITIES = (
     "setpriv",
-    f"--reuid={2**20 + os.getpid()}",  # of nobody else: all processes of a user count
+    f"--reuid={2**20 + os.getpid()}",  # a user of its own: all processes of a user count
     "--regid=65534",
     "--clear-groups",
-    "--inh-caps=+dac_read_search,+dac_override",  # the interpreter may lie where only root looks
+    "--inh-caps=+dac_read_search,+dac_override",  # the interpreter may lie where only root can read
     "--ambient-caps=+dac_read_search,+dac_override",
 )
-"""Runs a program as a user of its own, whose processes are counted and limited, as root's are not."""
+"""Runs a program as a separate user, whose processes are counted and limited, unlike root's."""
 
 
 def run_as_nobody(source: str) -> subprocess.CompletedProcess[str]:
@@ -83,7 +83,7 @@ def identity(value: object) -> object:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_at_the_limit_of_processes_the_others_do_the_work(method: str) -> None:
-    """All calls are computed, nothing that runs is lost, and one warning names the limit."""
+    """All calls are computed, no running call is lost, and one warning names the limit."""
     limit = "resource.setrlimit(resource.RLIMIT_NPROC, (7, 7))\n"
     ended = run_as_nobody(textwrap.dedent(PROGRAM).format(method=method) + limit + "search()")
     assert ended.stdout.splitlines() == ["EXHAUSTED", "24 results"], ended
@@ -93,7 +93,7 @@ def test_at_the_limit_of_processes_the_others_do_the_work(method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_at_the_limit_of_descriptors_the_others_do_the_work(method: str) -> None:
-    """A worker takes two in the program that has the pool; the message says so."""
+    """A worker takes two descriptors in the pool's program; the message names the limit."""
     limit = "    resource.setrlimit(resource.RLIMIT_NOFILE, (26, 26))\n"
     with Script(textwrap.dedent(PROGRAM).format(method=method) + textwrap.dedent(limit) + "search()\n") as script:
         ended = script.end()
@@ -103,7 +103,7 @@ def test_at_the_limit_of_descriptors_the_others_do_the_work(method: str) -> None
 
 
 def test_where_no_worker_can_be_started_the_error_names_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After some tries with waits in between; every call has its end."""
+    """After a few retries with backoff, every call fails with an error that names the limit."""
 
     def fail(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
@@ -120,7 +120,7 @@ def test_where_no_worker_can_be_started_the_error_names_the_limit(monkeypatch: p
 
 
 def test_a_pool_whose_thread_cannot_start_accepts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was refused raises, the second time too; once threads can be started again, the pool works."""
+    """Each submission raises while threads cannot be started; once they can, the pool works."""
 
     def fail(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -137,7 +137,7 @@ def test_a_pool_whose_thread_cannot_start_accepts_nothing(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", ["sys.executable = None", "sys.executable = ''", "sys.frozen = True"])
 def test_a_program_that_cannot_be_run_again_is_copied(method: str, kind: str) -> None:
-    """A frozen program would start itself again and again."""
+    """Workers are forked, because a frozen program would start itself again and again."""
     brake = "    assert os.environ.setdefault('STARTED_BY', str(os.getpid())) == str(os.getpid()), 'it was run again'\n"
     lines = textwrap.dedent(PROGRAM).format(method=method) + textwrap.dedent(brake) + f"{kind}\nsearch()\n"
     with Script(lines) as script:
@@ -148,7 +148,7 @@ def test_a_program_that_cannot_be_run_again_is_copied(method: str, kind: str) ->
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("entry", [Path("lib"), b"lib", None, "/x\udcff", '/it\'s "quoted" {braces} \\n'])
 def test_whatever_is_in_the_path_of_imports(method: str, entry: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers have what import looks at, and do without what it ignores."""
+    """Workers get the entries that the import system uses, and skip those that it ignores."""
     monkeypatch.setattr(sys, "path", [*sys.path, entry])
     with ProcessPool(1, method) as pool:
         assert pool.submit(pow, 2, 3).result(GUARD) == 8
@@ -156,7 +156,7 @@ def test_whatever_is_in_the_path_of_imports(method: str, entry: object, monkeypa
 
 @pytest.mark.parametrize("method", METHODS)
 def test_workers_begin_where_the_pool_was_made(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also those that replace others after the program has gone elsewhere, or has removed the folder."""
+    """Workers start in the pool's folder, even after the program has changed its folder or removed that one."""
     made, other = tmp_path / "made", tmp_path / "other"
     made.mkdir()
     other.mkdir()
@@ -185,7 +185,7 @@ def test_a_pool_made_in_a_folder_that_is_gone_works(
 
 
 def wait_for_device(path: str) -> None:
-    """An initializer that the first worker gets through, and no other one: a crashed worker never gives it back."""
+    """An initializer that only the first worker gets through: a crashed worker never releases the device."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
@@ -202,7 +202,7 @@ def crash(how: int) -> int:
 def test_a_run_does_not_wait_for_a_worker_that_never_gets_ready(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While the run goes on, the log says what it waits for; when it is to end, it ends."""
+    """During the run the log says what it waits for; when the run is to end, it ends."""
     for module in (link, start_problems):
         monkeypatch.setattr(module, "SLOW_START_SECONDS", 0.2)
     scheduler = Scheduler.with_processes(1, method, wait_for_device, (str(tmp_path / "device"),))
@@ -216,7 +216,7 @@ def test_a_run_does_not_wait_for_a_worker_that_never_gets_ready(
 
 
 def test_a_worker_that_hangs_where_others_did_not_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pool is broken after three of them, with a message that says where they hang."""
+    """The pool breaks after three such workers, with a message that says where they hang."""
     for module in (link, start_problems):
         monkeypatch.setattr(module, "SLOW_START_SECONDS", 0.05)
     monkeypatch.setattr(start_problems, "HANGING_START_SECONDS", 0.1)

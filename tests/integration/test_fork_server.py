@@ -1,4 +1,4 @@
-"""The processes that start workers: what they are asked for badly, what dies or hangs, and in whichever order."""
+"""The processes that start workers: bad requests, deaths and hangs, in any order."""
 
 from __future__ import annotations
 
@@ -69,19 +69,19 @@ def has_ended(pid: int) -> bool:
 
 
 def stop(pid: int) -> None:
-    """Have a process hang, until it is sent SIGCONT."""
+    """Stop a process until it is sent SIGCONT."""
     os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: status(pid) == psutil.STATUS_STOPPED, f"{pid} is stopped")
 
 
 def system_call(pid: int) -> str:
-    """What a process is waiting in."""
+    """Return the system call that a process waits in."""
     with open(f"/proc/{pid}/syscall") as file:
         return file.read().partition(" ")[0].strip()
 
 
 def is_at_its_end(sock: socket.socket) -> bool:
-    """Whether nobody has the other end of a connection any more."""
+    """Return whether the other end of a connection is closed."""
     try:
         return sock.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) == b""
     except BlockingIOError:
@@ -89,10 +89,10 @@ def is_at_its_end(sock: socket.socket) -> bool:
 
 
 class Served:
-    """What starts workers, without a pool: these wait for how they begin.
+    """A starter of workers without a pool; the workers wait for their first message.
 
     Attributes:
-        told: All that it has told.
+        told: All messages that it has sent.
     """
 
     def __init__(self, method: str, forwarding: Forwarding) -> None:
@@ -102,18 +102,18 @@ class Served:
 
     @property
     def pid(self) -> int:
-        """Of the fork server."""
+        """The pid of the fork server."""
         return int(self.starter._process.pid)
 
     def start(self, number: int) -> Link:
-        """Ask for a worker."""
+        """Request a worker."""
         self.links[number] = Link(WorkerSlot(number))
         self.starter.start(self.links[number], ())
         self.links[number].close_theirs()
         return self.links[number]
 
     def start_with(self, number: int, *descriptors: int) -> None:
-        """Ask for a worker with other descriptors than it needs; of this process, which keeps them."""
+        """Request a worker with the wrong descriptors; they belong to this process, which keeps them."""
         payload = b""
         if self.starter._spawns:
             command = starters._command(sys.executable, "amltk.scheduling.executors.process_pool._child.worker", "run")
@@ -121,7 +121,7 @@ class Served:
         send(self.starter.control, Message(Kind.START, number, payload=payload), descriptors)
 
     def close(self) -> None:
-        """End it, once."""
+        """Close it, once."""
         if not self.starter.control._closed:
             self.starter.close()
 
@@ -129,7 +129,7 @@ class Served:
         return [message for message in self.told if message[:2] == (kind, number)]
 
     def wait(self, kind: int, *numbers: int) -> list[int]:
-        """Wait until that was told of these workers; return the values."""
+        """Wait until such a message has arrived for each of these workers; return the values."""
         give_up = time.monotonic() + GUARD
         while not all(self.find(kind, number) for number in numbers):
             ready, _, _ = select.select([self.starter.control], [], [], max(0.0, give_up - time.monotonic()))
@@ -138,7 +138,7 @@ class Served:
         return [self.find(kind, number)[0].value for number in numbers]
 
     def warm_process(self) -> int:
-        """The child of the fork server that is no worker."""
+        """The child of the fork server that is not a worker."""
         workers = {message.value for message in self.told if message.kind == Kind.STARTED}
         (pid,) = {child.pid for child in psutil.Process(self.pid).children() if not has_ended(child.pid)} - workers
         return pid
@@ -146,7 +146,7 @@ class Served:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[str], Served]]:
-    """Makes what starts workers; it and they are ended afterwards."""
+    """A factory of starters; they and their workers are ended afterwards."""
     with contextlib.ExitStack() as stack:
 
         def serve(method: str = "forkserver") -> Served:
@@ -177,7 +177,7 @@ def work(value: Any) -> Any:
 
 
 def imported(*names: str) -> list[str]:
-    """Which modules a worker has, before the call itself imports any."""
+    """Return which modules a worker has before the call itself imports any."""
     return [name for name in names if name in sys.modules]
 
 
@@ -185,7 +185,7 @@ def imported(*names: str) -> list[str]:
 
 
 def test_descriptors_stay_with_their_message() -> None:
-    """However large the messages are, and whatever is received at once."""
+    """Descriptors arrive with their message, however large the messages are and however many are received at once."""
     sizes = (0, 1 << 18, 1 << 18, 100, 0, 1 << 17, 1 << 18, 0)
     counts = (0, 2, 2, 1, 2, 0, 1, 2)
     ours, theirs = socket.socketpair()
@@ -217,7 +217,7 @@ def test_descriptors_stay_with_their_message() -> None:
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_what_workers_begin_with_may_be_large(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several are asked for at once, with more variables and arguments than go through a connection in one piece."""
+    """Several workers are requested at once, with more variables and arguments than a connection takes in one write."""
     monkeypatch.setenv("LARGE", "x" * 100_000)
     monkeypatch.setattr(sys, "argv", [*sys.argv, "y" * 100_000])
     with Gate() as gate, ProcessPool(3, method) as pool:
@@ -229,7 +229,7 @@ def test_what_workers_begin_with_may_be_large(method: str, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("how", ["forkserver", "spawn", "warm"])
 def test_a_bad_request_of_a_batch_costs_only_itself(how: str, folder: Path, serve: Callable[[str], Served]) -> None:
-    """A worker whose descriptors are missing, closed or of the wrong kind is told of; the others are started."""
+    """A worker whose descriptors are missing, closed or of the wrong kind is reported; the others start."""
     served = serve("spawn" if how == "spawn" else "forkserver")
     reader, writer = os.pipe()
     if how == "warm":
@@ -256,7 +256,7 @@ def test_a_bad_request_of_a_batch_costs_only_itself(how: str, folder: Path, serv
 
 @pytest.mark.parametrize("fit", [True, False])
 def test_a_process_has_the_connection_of_no_other_worker(fit: bool, folder: Path, serve: Callable[..., Served]) -> None:
-    """Nor has the one that imports ahead, also if all of that is asked for at once: else no end would be noticed."""
+    """Neither a worker nor the preloading process holds another worker's connection, so that every end is noticed."""
     add_module(folder, "module", "X = 1\n" if fit else "import os\nPIPE = os.pipe()\n")
     served = serve()
     stop(served.pid)
@@ -265,7 +265,7 @@ def test_a_process_has_the_connection_of_no_other_worker(fit: bool, folder: Path
         served.start(number)
     os.kill(served.pid, signal.SIGCONT)
     pids = served.wait(Kind.STARTED, 1, 2, 3)
-    for number in (3, 1, 2):  # others go on, forked earlier and later ones
+    for number in (3, 1, 2):  # the others go on, those forked earlier and later
         assert not is_at_its_end(served.links[number].frames)
         os.kill(pids[number - 1], signal.SIGKILL)
         served.wait(Kind.ENDED, number)
@@ -276,7 +276,7 @@ def test_a_process_has_the_connection_of_no_other_worker(fit: bool, folder: Path
 @pytest.mark.parametrize("how", ["blocked", "ignored"])
 @pytest.mark.parametrize("method", METHODS)
 def test_what_the_program_does_with_sigchld(method: str, how: str) -> None:
-    """Blocked or ignored in the program, it is neither in workers, and their ends are noticed."""
+    """SIGCHLD blocked or ignored in the program is neither in the workers, and their ends are noticed."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD] if how == "blocked" else [])
     handler = signal.signal(signal.SIGCHLD, signal.SIG_IGN) if how == "ignored" else signal.getsignal(signal.SIGCHLD)
     try:
@@ -295,7 +295,7 @@ def test_what_the_program_does_with_sigchld(method: str, how: str) -> None:
 
 
 def test_what_was_forgotten_is_not_heard_any_more(folder: Path, serve: Callable[..., Served]) -> None:
-    """The process that was to be replaced dies together with the news that another one is ready."""
+    """The process to be replaced dies just as its replacement reports that it is ready."""
     add_module(folder, "plain")
     add_module(folder, "waits", "open('begun', 'w').close()\nopen('go').read()\n")
     os.mkfifo(folder / "go")
@@ -325,7 +325,7 @@ def test_what_was_forgotten_is_not_heard_any_more(folder: Path, serve: Callable[
 def test_another_process_takes_over_when_the_one_that_has_imported_ends(
     how: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever it was asked for is asked for again; no call is lost, and workers have the imports as before."""
+    """Its requests are made again; no call is lost, and workers have the imports as before."""
     for module in (link, start_problems):
         monkeypatch.setattr(module, "SLOW_START_SECONDS", 0.2)
     monkeypatch.setattr(start_problems, "HANGING_START_SECONDS", 1.0 if how == "hangs" else GUARD)
@@ -352,7 +352,7 @@ def test_another_process_takes_over_when_the_one_that_has_imported_ends(
 
 
 def test_nothing_is_imported_again_for_nobody(folder: Path, serve: Callable[..., Served]) -> None:
-    """The process that has imported is lost while no worker is asked for, as at the end of a pool."""
+    """If the preloading process dies while no worker is requested, as at a pool's end, nothing is imported again."""
     add_module(folder, "plain")
     served = serve()
     served.starter.preload(["plain"])
@@ -371,7 +371,7 @@ def test_nothing_is_imported_again_for_nobody(folder: Path, serve: Callable[...,
 
 
 def test_copies_that_end_at_once_are_given_up(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A module ends each copy of the process that has imported it: workers do without, and the log says why."""
+    """If a module ends each copy of the preloading process, workers do without it, and the log says why."""
     add_module(folder, "ends_copies", "import os\nos.register_at_fork(after_in_child=lambda: os._exit(9))\n")
     with ProcessPool(2, preload=["ends_copies"]) as pool:
         assert [pool.submit(work, n).result(GUARD) for n in range(5)] == list(range(5))
@@ -383,7 +383,7 @@ def test_copies_that_end_at_once_are_given_up(folder: Path, caplog: pytest.LogCa
 
 
 def test_a_module_has_its_own_ideas_of_sigchld(folder: Path) -> None:
-    """A handler that it sets, of ends that it knows, is not called for workers."""
+    """A SIGCHLD handler that the module sets for its own children is not called for workers."""
     add_module(
         folder,
         "handles",
@@ -397,12 +397,12 @@ def test_a_module_has_its_own_ideas_of_sigchld(folder: Path) -> None:
     )
     with ProcessPool(1, preload=["handles"], max_tasks_per_child=1) as pool:
         assert [pool.submit(imported, "handles").result(GUARD) for _ in range(2)] == [["handles"]] * 2
-    assert (folder / "imports").read_text().split() == ["imported"]  # the process that has done it goes on
+    assert (folder / "imports").read_text().split() == ["imported"]  # the process that has imported it goes on
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_what_a_killed_fork_server_costs(method: str) -> None:
-    """The calls that its workers were at; those that wait are computed by workers of another one."""
+    """It costs the calls that its workers were running; waiting calls are computed by a new server's workers."""
     with Gate() as gate, ProcessPool(2, method) as pool:
         calls = [pool.submit(pass_gate, gate.address, n) for n in range(4)]
         pids = gate.wait_begun(2)
@@ -417,7 +417,7 @@ def test_what_a_killed_fork_server_costs(method: str) -> None:
 def test_a_fork_server_that_hangs_is_ended_with_its_pool(
     monkeypatch: pytest.MonkeyPatch, serve: Callable[..., Served]
 ) -> None:
-    """It does not answer, and its workers end with it."""
+    """A fork server that does not answer is killed, and its workers end with it."""
     monkeypatch.setattr(starters, "END_SECONDS", 0.2)
     served = serve()
     served.start(1)
@@ -432,7 +432,7 @@ def test_a_fork_server_that_hangs_is_ended_with_its_pool(
 def test_a_call_that_had_begun_before_its_worker_was_told_of_is_lost_once(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What has started the worker is killed before it can tell so; the worker ends then, and is at a call already."""
+    """The starter is killed before it can report the worker, which already runs a call and then ends."""
     hear = ForkServer.reports
 
     def hear_nothing_of_the_first(self: ForkServer) -> list[Message]:
@@ -467,7 +467,7 @@ def test_a_call_that_had_begun_before_its_worker_was_told_of_is_lost_once(
 
 @pytest.mark.parametrize("how", ["forkserver", "spawn", "warm", "fork"])
 def test_workers_are_told_of_in_whichever_order_they_end(how: str, folder: Path, serve: Callable[..., Served]) -> None:
-    """Each once, with its own exit code, though many have ended when they are looked at."""
+    """Each end is reported once with its own exit code, even if many have ended by the time they are checked."""
     numbers = list(range(1, 4 if how == "spawn" else 9))
     served = serve("forkserver" if how == "warm" else how)
     if how == "warm":
@@ -490,7 +490,7 @@ def test_workers_are_told_of_in_whichever_order_they_end(how: str, folder: Path,
 
 @pytest.mark.parametrize("how", ["forkserver", "warm", "fork"])
 def test_a_worker_that_ends_at_once_is_told_of(how: str, folder: Path, serve: Callable[..., Served]) -> None:
-    """That it was started, and then that it has ended."""
+    """Its start is reported, and then its end."""
     served = serve("forkserver" if how == "warm" else how)
     if how == "warm":
         add_module(folder, "plain")
@@ -504,7 +504,7 @@ def test_a_worker_that_ends_at_once_is_told_of(how: str, folder: Path, serve: Ca
 
 @pytest.fixture
 def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[server.Server, Receiver]]:
-    """A fork server that is not served, and what it tells; this process does not become one."""
+    """A fork server that is not running, and what it reports; this process does not become one."""
     monkeypatch.setattr(server, "become_subreaper", lambda: True)
     monkeypatch.setattr(server, "children", list)
     ours, theirs = socket.socketpair()
@@ -517,7 +517,7 @@ def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[server.Server,
 
 @pytest.fixture
 def reader() -> Iterator[socket.socket]:
-    """What the server is woken by."""
+    """The socket that wakes the server."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
@@ -527,7 +527,7 @@ def reader() -> Iterator[socket.socket]:
 def test_a_worker_that_has_ended_when_it_is_told_of(
     own_server: tuple[server.Server, Receiver], reader: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The warm process tells of it while ends are looked at: its end is told all the same."""
+    """If the warm process reports a start while ends are being collected, the end is still reported."""
     served, told = own_server
     warming = served._warm._base = warm_processes.WarmProcess(())
 
@@ -547,7 +547,7 @@ def test_a_worker_that_has_ended_when_it_is_told_of(
 
 
 def test_what_starts_copies_ends_them(serve: Callable[[str], Served], monkeypatch: pytest.MonkeyPatch) -> None:
-    """At once, whatever they are at: nobody waits for a worker that hangs, nor for its supervisor."""
+    """It ends them at once, whatever they are doing: it does not wait for a hanging worker or its supervisor."""
     monkeypatch.setattr(starters, "END_SECONDS", GUARD)
     served = serve("fork")
     served.start(1)
@@ -562,7 +562,7 @@ def test_what_starts_copies_ends_them(serve: Callable[[str], Served], monkeypatc
 
 
 def test_a_supervisor_that_hangs_is_killed(serve: Callable[[str], Served], monkeypatch: pytest.MonkeyPatch) -> None:
-    """And its worker ends with it."""
+    """Its worker ends with it."""
     monkeypatch.setattr(starters, "END_SECONDS", 0.1)
     served = serve("fork")
     served.start(1)
@@ -575,7 +575,7 @@ def test_a_supervisor_that_hangs_is_killed(serve: Callable[[str], Served], monke
 
 
 def test_a_supervisor_has_no_connection_of_the_pool(serve: Callable[[str], Served]) -> None:
-    """A worker ends when the pool gives up its connection, and nobody else has it."""
+    """A worker ends when the pool closes its connection, since no other process holds it."""
     served = serve("fork")
     given_up = served.start(1)
     served.wait(Kind.STARTED, 1)
@@ -591,7 +591,7 @@ def start_child_and_pass(address: tuple[str, int], path: str) -> None:
 
 
 def test_what_a_killed_supervisor_costs(tmp_path: Path) -> None:
-    """The call that its worker was at, which is told once; what that has started is ended."""
+    """It costs the call its worker was running, reported once; processes that the call started are ended."""
     path = tmp_path / "child"
     with Gate() as gate, ProcessPool(1, "fork") as pool:
         call = pool.submit(start_child_and_pass, gate.address, str(path))
@@ -611,13 +611,13 @@ def test_what_a_killed_supervisor_costs(tmp_path: Path) -> None:
 
 
 class Once:
-    """Stands for a function of a module: one call, not counting those of other threads, raises.
+    """Stands in for a function of a module: one call raises; calls of other threads are not counted.
 
     Args:
-        module: Where the function is.
-        name: Its name.
+        module: The module that has the function.
+        name: The function's name.
         at: Which call raises; the first one is 1.
-        number: What is raised, of `errno`.
+        number: The `errno` of the error raised.
     """
 
     def __init__(self, module: Any, name: str, at: int = 1, number: int = errno.EMFILE) -> None:
@@ -632,7 +632,7 @@ class Once:
         return self._calls >= self._at
 
     def patch(self, monkeypatch: pytest.MonkeyPatch, pool: ProcessPool | None = None) -> None:
-        """Have it called; where there is a pool, the calls of its thread count."""
+        """Install it; if a pool is given, only the calls of its thread count."""
         original = getattr(self._module, self.name)
 
         def fail(*args: Any, **options: Any) -> Any:
@@ -646,14 +646,14 @@ class Once:
 
 
 def test_whatever_runs_out_while_a_worker_is_started_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One after the other; no descriptor is lost by that, no worker is started twice, and the call is computed."""
+    """Each failing step is retried in turn; no descriptor leaks, no worker starts twice, and the call is computed."""
     monkeypatch.setattr(start_problems, "FIRST_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(start_problems, "LAST_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(start_problems, "MAX_SHORTAGES", 9)
     monkeypatch.setattr(resource_tracker._resource_tracker, "_fd", None)  # type: ignore[attr-defined]
     with ProcessPool(1) as pool:
         failing = [
-            Once(os, "pipe"),  # for what workers tell the resource tracker
+            Once(os, "pipe"),  # for what workers send to the resource tracker
             Once(socket, "socketpair"),  # the connection of the fork server
             Once(subprocess, "Popen"),
             Once(os, "pipe", at=4),  # the tokens of a worker; the third one is that of `Popen`
@@ -670,20 +670,20 @@ def test_whatever_runs_out_while_a_worker_is_started_is_asked_for_again(monkeypa
 
 
 class Scarce:
-    """An argument of an initializer that needs a descriptor when it is pickled, and gets none the second time."""
+    """An initializer's argument that needs a descriptor when it is pickled, and gets none the second time."""
 
     pickled = 0
 
     def __reduce__(self) -> Any:
         Scarce.pickled += 1
-        if Scarce.pickled == 2:  # the first time is the look at what was given
+        if Scarce.pickled == 2:  # the first time is the check of the arguments
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return work, (1,)
 
 
 @pytest.mark.parametrize("method", ["forkserver", "fork"])
 def test_an_initializer_that_cannot_be_sent_now_is_sent_later(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker that was to have it is not started before it can have it."""
+    """The worker is not started before its initializer can be sent."""
     monkeypatch.setattr(start_problems, "FIRST_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(Scarce, "pickled", 0)
     started: list[Link] = []
@@ -710,7 +710,7 @@ def test_an_initializer_that_cannot_be_sent_now_is_sent_later(method: str, monke
 def test_without_a_connection_to_it_there_is_no_warm_process(
     own_server: tuple[server.Server, Receiver], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fork server has no descriptor left for one: workers are forked without."""
+    """If the fork server has no descriptor for the connection, workers are forked without a warm process."""
     served, _ = own_server
     processes = warm_processes.WarmProcesses(served, Inheritance(os.getpid(), 0, is_copy=False), is_possible=True)
     Once(warm_processes.socket, "socketpair").patch(monkeypatch)
@@ -722,7 +722,7 @@ def test_without_a_connection_to_it_there_is_no_warm_process(
 def test_strays_are_looked_for_again(
     own_server: tuple[server.Server, Receiver], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fork server has no descriptor left to look at its children with."""
+    """The fork server retries when it had no descriptor to list its children with."""
     served, _ = own_server
     Once(server, "children").patch(monkeypatch)
     served._end_strays()
@@ -733,7 +733,7 @@ def test_strays_are_looked_for_again(
 
 @pytest.mark.parametrize("failing", ["getfd", "write"])
 def test_what_workers_tell_the_resource_tracker_waits_for_it(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It cannot be started, or written to, for some time: all lines come in order, each once, the last one included."""
+    """While the tracker cannot be started or written to, lines wait; all arrive in order, once, including the last."""
     monkeypatch.setattr(resource_tracker._resource_tracker, "_fd", None)  # type: ignore[attr-defined]
     reader, writer = os.pipe()
     forwarding = Forwarding()
@@ -750,7 +750,7 @@ def test_what_workers_tell_the_resource_tracker_waits_for_it(failing: str, monke
         patch.setattr(resource_tracker, "getfd", lambda: writer)
         Once(resource_tracker, "getfd", number=errno.EAGAIN).patch(patch)
         forwarding.forward()
-        forwarding.close()  # nothing more has come, and yet there is something to tell
+        forwarding.close()  # nothing more has arrived, and yet there is something to send
     os.close(writer)
     with open(reader, "rb") as told:
         assert told.read().split(b"\n") == [lines[0], lines[2], lines[3], b""]
@@ -774,12 +774,12 @@ UNFIT = {
         "it started a thread that Python does not know",
     ),
 }
-"""What a module does at import, and what the log says of it; `test_preload` has more."""
+"""What a module does at import, and what the log says about it; `test_preload` has more."""
 
 
 @pytest.mark.parametrize("kind", UNFIT)
 def test_no_worker_is_a_copy_of_what_forks_badly(kind: str, folder: Path, serve: Callable[..., Served]) -> None:
-    """The module and the reason are told once; workers have only what is fit, and nothing is left."""
+    """The module and the reason are reported once; workers have only what forks safely, and nothing is left."""
     text, reason = UNFIT[kind]
     note = "import os\nwith open('imports', 'a') as file: print(os.getpid(), __name__, file=file)\n"
     add_module(folder, "fit", f"{note}if os.path.exists('go'): open('go').read()\n")
@@ -790,7 +790,7 @@ def test_no_worker_is_a_copy_of_what_forks_badly(kind: str, folder: Path, serve:
     served.start(1)
     served.start(2)
     served.start_with(3)
-    served.wait(Kind.FAILED, 3)  # it has heard of the others, too
+    served.wait(Kind.FAILED, 3)  # it has received the other requests, too
     with open("go", "w"):
         os.unlink("go")
     served.wait(Kind.STARTED, 1, 2)
@@ -805,7 +805,7 @@ def test_no_worker_is_a_copy_of_what_forks_badly(kind: str, folder: Path, serve:
 
 
 def test_a_thread_that_its_library_restarts_after_a_fork_is_fit(folder: Path, serve: Callable[..., Served]) -> None:
-    """That of jemalloc, which comes with pyarrow, and so with pandas: workers are copies of what has imported them."""
+    """Workers fork from a process that has imported pyarrow or pandas, although jemalloc runs a thread there."""
     _, (source, _) = list(UNFIT.items())[-1]
     name = "assert libc.pthread_setname_np(thread, b'jemalloc_bg_thd') == 0\n"
     note = "import os\nwith open('imports', 'a') as file: print(os.getpid(), file=file)\n"
@@ -819,7 +819,7 @@ def test_a_thread_that_its_library_restarts_after_a_fork_is_fit(folder: Path, se
 
 
 def test_what_is_unfit_ends_by_itself_where_nobody_needs_it(folder: Path, serve: Callable[..., Served]) -> None:
-    """Its temporary folder goes with it."""
+    """Its temporary folder is removed with it."""
     add_module(folder, "unfit", "import tempfile\nFOLDER = tempfile.TemporaryDirectory(dir='.', prefix='temporary-')\n")
     served = serve()
     served.starter.preload(["unfit"])

@@ -1,4 +1,4 @@
-"""A process that the program forks has nothing of its pools, and does nothing to them."""
+"""A process that the program forks gets nothing of its pools, and does nothing to them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ SAID = [
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("how", ["fork", "fork that unwinds", "process", "daemon"])
 def test_a_fork_that_uses_the_pool(how: str, method: str) -> None:
-    """What it cannot do raises, nothing hangs, and the calls of its parent are computed."""
+    """In the child, operations on the pool raise and nothing hangs; the parent's calls are computed."""
     start = {
         "fork": """
     child = os.fork()
@@ -118,7 +118,7 @@ def test_a_fork_that_uses_the_pool(how: str, method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_forks_from_many_places_at_any_time(method: str) -> None:
-    """Whatever the pool's thread holds just then, neither the forks nor the program hang, and no call is lost."""
+    """Whatever the pool's thread holds at the time, neither the forks nor the program hang, and no call is lost."""
     ended = run_script(f"""{PROGRAM}
     pool = ProcessPool(2, mp_context={method!r})
     futures = [pool.submit(abs, -n) for n in range(20)]
@@ -142,7 +142,7 @@ def test_forks_from_many_places_at_any_time(method: str) -> None:
 
 
 def test_the_error_says_what_to_do() -> None:
-    """It names the process that has the pool, and another way."""
+    """The error names the process that owns the pool, and an alternative."""
     ended = run_script(f"""{PROGRAM}
     begin("forkserver")
     child = os.fork()
@@ -170,7 +170,7 @@ def test_the_error_says_what_to_do() -> None:
     [("sys.exit(3)", "SystemExit"), ("1 / 0", "ZeroDivisionError"), ("return", "RuntimeError")],
 )
 def test_a_callback_that_forks_and_comes_back_in_the_child(leave: str, said: str, executor: str) -> None:
-    """The run ends there with an error, and goes on in the parent as if nothing had happened."""
+    """The run ends with an error in the child, and continues undisturbed in the parent."""
     ended = run_script(f"""
     import os, sys
     from amltk.scheduling import Scheduler
@@ -202,7 +202,7 @@ def test_a_callback_that_forks_and_comes_back_in_the_child(leave: str, said: str
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_call_that_forks(method: str) -> None:
-    """Its child closes no descriptor that the worker has opened, whatever numbers the pool's had in the program."""
+    """The call's child closes no descriptor the worker has opened, whatever numbers the pool's had in the program."""
     ended = run_script(f"""
         import os, socket
         from amltk.scheduling.executors import ProcessPool

@@ -1,4 +1,4 @@
-"""With real workers, too, nothing of a call is left when it is over, whatever plugins its task has."""
+"""With real workers, nothing of a call is left after its ending, whatever plugins its task has."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CALLS = 4
 PATIENCE = 30.0
-"""Seconds in which threads let go of what they have reported."""
+"""Seconds that threads have to release what they have reported."""
 
 FACTORIES: dict[str, Callable[[], Scheduler]] = {
     "processes": lambda: Scheduler.with_processes(1),
@@ -27,7 +27,7 @@ FACTORIES: dict[str, Callable[[], Scheduler]] = {
 }
 HOW = ("returns", "fails", "is cancelled")
 ELSEWHERE = {"threads": {"limiter", "queue", "retry", "comm"}, "loky": {"limiter", "comm"}}
-"""What is tried beside a pool of processes: what the others add to a call is the same everywhere."""
+"""What is tried besides process pools: what the other plugins add to a call is the same everywhere."""
 
 _keys = itertools.count()
 
@@ -35,11 +35,11 @@ KEYED: dict[str, Callable[[Path], Any]] = {
     "memo": lambda folder: Memo(folder / "memo", key=lambda *_, **__: next(_keys)),
     "call-folder": lambda folder: CallFolder(folder, key=lambda *_, **__: next(_keys)),
 }
-"""Plugins that compare calls by their arguments, which a `Thing` has nothing for."""
+"""Plugins that compare calls by their arguments, which a `Thing` does not support."""
 
 
 class ComputeError(Exception):
-    """What compute raises in these tests."""
+    """What `compute` raises in these tests."""
 
 
 def compute(thing: Thing, how: str, *, comm: Any = None) -> Thing:
@@ -52,7 +52,7 @@ def compute(thing: Thing, how: str, *, comm: Any = None) -> Thing:
 
 
 def follow_calls(scheduler: Scheduler, plugins: list[Any], how: str, kept: Kept) -> dict[str, int]:
-    """Run calls of a task, and tell what is left of them while the run goes on."""
+    """Run calls of a task; return what is left of them while the run is still going on."""
     task = scheduler.task(compute, plugins=plugins)
     task.on_result(lambda _, result: kept.add("result", result))
     task.on_exception(lambda _, error: kept.add("exception", error))
@@ -96,7 +96,7 @@ def cases() -> list[Any]:
 
 @pytest.mark.parametrize(("factory", "entry"), cases())
 def test_nothing_of_a_call_is_left_whatever_plugins_it_has(factory: str, entry: Entry, tmp_path: Path) -> None:
-    """Argument, result, exception and future go with the last event, while the run goes on."""
+    """Argument, result, exception and future are freed after the last event, while the run is still going on."""
     for how in HOW:
         plugin = KEYED.get(entry.name, entry.make)(tmp_path)
         with counting_references_only() as kept:

@@ -1,4 +1,4 @@
-"""Executors that users bring: whatever their `shutdown` takes, and however they tell of what they have ended."""
+"""Executors that users bring: whatever arguments `shutdown` takes, and however they report what has ended."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Code = ExitState.Code
 
 
 class Given(Executor):
-    """An executor of somebody's own, over threads; subclasses differ in what `shutdown` takes."""
+    """A user's own executor over threads; subclasses differ in what `shutdown` takes."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(2)
@@ -36,7 +36,7 @@ class Given(Executor):
 
 
 class WithoutCancelFutures(Given):
-    """As all were before Python 3.9, and Dask's is still."""
+    """As all executors were before Python 3.9, and Dask's still is."""
 
     def shutdown(self, wait: bool = True) -> None:  # type: ignore[override]
         self.calls.append({"wait": wait})
@@ -44,7 +44,7 @@ class WithoutCancelFutures(Given):
 
 
 class WithoutWait(Given):
-    """One that always waits."""
+    """An executor that always waits."""
 
     def shutdown(self, *, cancel_futures: bool = False) -> None:  # type: ignore[override]
         self.calls.append({"cancel_futures": cancel_futures})
@@ -52,7 +52,7 @@ class WithoutWait(Given):
 
 
 class WithNothing(Given):
-    """One that takes nothing."""
+    """An executor whose `shutdown` takes no arguments."""
 
     def shutdown(self) -> None:  # type: ignore[override]
         self.calls.append({})
@@ -60,7 +60,7 @@ class WithNothing(Given):
 
 
 class WithAnything(Given):
-    """One that hands on what it is given."""
+    """An executor that passes its arguments on."""
 
     def shutdown(self, **options: Any) -> None:  # type: ignore[override]
         self.calls.append(options)
@@ -68,7 +68,7 @@ class WithAnything(Given):
 
 
 class WithDeafEars(Given):
-    """One that waits whatever it is told, as executorlib does."""
+    """An executor that always waits, whatever it is asked, as executorlib does."""
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self.calls.append({"wait": wait, "cancel_futures": cancel_futures})
@@ -76,7 +76,7 @@ class WithDeafEars(Given):
 
 
 class WithPositions(Given):
-    """One whose arguments have other names."""
+    """An executor whose arguments have other names."""
 
     def shutdown(self, block: bool = True, /) -> None:  # type: ignore[override]
         self.calls.append({})
@@ -95,14 +95,14 @@ KINDS = {
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
-    """Where work stops until the test lets it go on."""
+    """A gate where work stops until the test opens it."""
     with Gate() as gate:
         yield gate
 
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
-    """Wait for the threads that an executor which can only wait was shut down in."""
+    """Wait for the threads in which executors that can only wait were shut down."""
     yield
     for thread in threading.enumerate():
         if thread.name.startswith(("amltk-executor-close", "ThreadPoolExecutor")):
@@ -111,7 +111,7 @@ def _no_thread_is_left() -> Iterator[None]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_that_waits(kind: type[Given]) -> None:
-    """It is shut down with what it takes, once its work is done."""
+    """The executor is shut down with the arguments it takes, once its work is done."""
     executor = kind()
     scheduler = Scheduler(executor)
     results: list[int] = []
@@ -125,7 +125,7 @@ def test_a_run_that_waits(kind: type[Given]) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("end", ["stop", "timeout"])
 def test_a_run_that_does_not_wait(kind: type[Given], end: str, gate: Gate) -> None:
-    """It ends at once, whatever the executor would wait for; what has not begun is cancelled and never begins."""
+    """The run ends at once, even if the executor would wait; calls that have not begun are cancelled."""
     executor = kind()
     scheduler = Scheduler(executor)
     recorder = EventRecorder(scheduler)
@@ -143,7 +143,7 @@ def test_a_run_that_does_not_wait(kind: type[Given], end: str, gate: Gate) -> No
 
 
 class WithOptions(WithAnything):
-    """One whose `submit` has options of its own, as Dask's and Pebble's have."""
+    """An executor whose `submit` has options of its own, like Dask's and Pebble's."""
 
     def submit(self, fn: Any, *args: Any, workers: int = 1, **kwargs: Any) -> Future[Any]:  # type: ignore[override]
         return super().submit(fn, *args, **kwargs)
@@ -154,7 +154,7 @@ def tell(*args: Any, **kwargs: Any) -> Any:
 
 
 def test_keyword_arguments_reach_the_function() -> None:
-    """Those that the executor has for its own as well."""
+    """This includes keyword arguments that the executor's `submit` also has."""
     scheduler = Scheduler(WithOptions())
     given = {"self": 1, "fn": 2, "workers": 3}
     results: list[Any] = []
@@ -165,7 +165,7 @@ def test_keyword_arguments_reach_the_function() -> None:
 
 
 def test_a_cluster_that_adapts() -> None:
-    """Its workers come with the calls and go after them; the next run finds others."""
+    """The cluster's workers come with the calls and leave after them; the next run gets new ones."""
     needs("distributed")
     ended = run_script("""
         import logging, time
@@ -192,7 +192,7 @@ def raise_broken() -> None:
 
 @pytest.mark.parametrize("how", ["with_sequential", "with_threads", "with_processes"])
 def test_a_pool_that_breaks_within_a_call_is_not_the_executor(how: str) -> None:
-    """A trial whose own pool breaks, such as scikit-learn's, fails alone; the run goes on."""
+    """A call whose own pool breaks, for example scikit-learn's, fails alone; the run continues."""
     scheduler = getattr(Scheduler, how)() if how == "with_sequential" else getattr(Scheduler, how)(1)
     results: list[int] = []
     scheduler.on_start(lambda: scheduler.submit(raise_broken))

@@ -1,4 +1,4 @@
-"""Each call has its GPUs to itself, in real processes: a stand-in for CUDA proves it, and CUDA where there is one."""
+"""Each call has exclusive GPUs, in real processes: checked with a stand-in for CUDA, and CUDA where available."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ METHODS = ["forkserver", "spawn", "fork"]
 
 
 def use(folder: str) -> tuple[str, ...]:
-    """Use the devices; they must be those that were granted."""
+    """Use the devices; they must be the granted ones."""
     seen = stand_in_gpu.devices(folder)
     assert seen == granted()["gpu"], f"{seen} are used, and {granted()} was granted"
     return seen
@@ -48,7 +48,7 @@ def use_at_gate(folder: str, address: tuple[str, int]) -> tuple[str, ...]:
 
 
 def in_child(folder: str) -> tuple[str, str]:
-    """What a process sees that a call has started."""
+    """Return the devices that a child of the call sees."""
     program = "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'), end='')"
     seen = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     return ",".join(use(folder)), seen
@@ -60,7 +60,7 @@ def variables() -> tuple[str | None, str | None]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_no_two_processes_share_a_card(tmp_path: Path, method: Any) -> None:
-    """Calls of one GPU and of two, some of which take their worker down, never meet another process on their card."""
+    """Calls that need one or two GPUs, some of which crash their worker, never share a card with another process."""
     scheduler = Scheduler.with_processes(3, mp_context=method, resources={"gpu": ["0", "1"]})
     one = scheduler.task(use_and_crash_once, plugins=[Resources(gpu=1), Retry(lost_workers=5)])
     two = scheduler.task(use, plugins=Resources(gpu=2))
@@ -82,7 +82,7 @@ def test_no_two_processes_share_a_card(tmp_path: Path, method: Any) -> None:
 
 
 def test_a_cancelled_call_gives_its_card_back_when_its_worker_is_gone(tmp_path: Path) -> None:
-    """The next call begins on the same card, in another process, after the end of the first."""
+    """The next call begins on the same card, in another process, after the first has ended."""
     scheduler = Scheduler.with_processes(2, resources={"gpu": ["0"]})
     task = scheduler.task(use_at_gate, plugins=Resources(gpu=1))
     results: list[tuple[str, ...]] = []
@@ -108,7 +108,7 @@ def test_a_cancelled_call_gives_its_card_back_when_its_worker_is_gone(tmp_path: 
 
 
 def test_limits_and_replaced_workers_keep_cards_apart(tmp_path: Path) -> None:
-    """A call that is ended by its limit, and a worker that is replaced after each call, leave nobody on the card."""
+    """Neither a call ended by its limit nor a worker replaced after each call leaves a process on the card."""
     scheduler = Scheduler.with_processes(2, max_tasks_per_child=1, resources={"gpu": ["0"]})
     slow = scheduler.task(use_too_long, plugins=[Resources(gpu=1), Limits(wall_time=0.3)])
     task = scheduler.task(use, plugins=Resources(gpu=1))
@@ -129,7 +129,7 @@ def test_limits_and_replaced_workers_keep_cards_apart(tmp_path: Path) -> None:
 
 
 def test_processes_of_a_call_have_its_cards(tmp_path: Path) -> None:
-    """What a call starts sees the same devices."""
+    """Child processes of a call see the same devices."""
     scheduler = Scheduler.with_processes(2, resources={"gpu": ["GPU-3f", "GPU-4a"]})
     task = scheduler.task(in_child, plugins=Resources(gpu=1))
     results: list[tuple[str, str]] = []
@@ -140,7 +140,7 @@ def test_processes_of_a_call_have_its_cards(tmp_path: Path) -> None:
 
 
 def test_a_task_without_gpus_sees_what_the_program_sees(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable is left alone where nothing is said of GPUs, and empty where none is asked for."""
+    """The variable is left alone if no GPUs are specified, and empty if zero are requested."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     scheduler = Scheduler.with_processes(1, resources={"gpu": "auto", "cpu": 4})
@@ -164,7 +164,7 @@ def test_a_task_without_gpus_sees_what_the_program_sees(monkeypatch: pytest.Monk
 
 
 def test_a_lost_worker_is_no_end_of_the_card(tmp_path: Path) -> None:
-    """After every worker was killed, calls go on with the cards that those had."""
+    """After all workers have been killed, calls continue on the same cards."""
     scheduler = Scheduler.with_processes(2, resources={"gpu": ["0", "1"]})
     task = scheduler.task(use_at_gate, plugins=Resources(gpu=1))
     results: list[tuple[str, ...]] = []
@@ -198,7 +198,7 @@ def test_a_lost_worker_is_no_end_of_the_card(tmp_path: Path) -> None:
 
 
 def compute_on_gpu() -> tuple[int, float]:
-    """How many GPUs this process has, and a sum that one of them has computed."""
+    """Return how many GPUs this process has, and a sum computed on one of them."""
     try:
         import torch
 
@@ -210,7 +210,7 @@ def compute_on_gpu() -> tuple[int, float]:
 
 
 def test_a_real_gpu() -> None:
-    """On a machine with a GPU, and torch or cupy, a call sees one device and computes on it."""
+    """On a machine with a GPU and torch or cupy, a call sees one device and computes on it."""
     why = "" if shutil.which("nvidia-smi") else "there is no nvidia-smi"
     if not why:
         found = [module for module in ("torch", "cupy") if importlib.util.find_spec(module)]

@@ -1,4 +1,4 @@
-"""Two processes that run the tests side by side share out groups of them, each whole."""
+"""Two processes that run the tests side by side split them into groups, each kept whole."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ FILES = ("tests/unit/test_doc.py", "tests/unit/test_guard.py", "tests/unit/test_
     ],
 )
 def test_what_a_test_shares(test: str, group: str) -> None:
-    """The tests of a file have its fixtures in common, those of the contract a cluster."""
+    """Tests of a file share its fixtures; the contract tests share a cluster."""
     assert group_of(test) == group
 
 
 def test_a_process_runs_a_group_whole() -> None:
-    """No file is shared out between the two."""
+    """No file is split between the two processes."""
     command = [sys.executable, "-m", "pytest", "-v", "-n", "2", "--dist", "loadscope", "--no-loadscope-reorder", *FILES]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What importing the package costs and needs: nothing but the standard library."""
+"""Importing the package needs nothing but the standard library, and costs little."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("module", ["amltk", "amltk.scheduling", "amltk.testing", "amltk.types", "amltk.exceptions"])
 def test_no_third_party_module_is_loaded(module: str) -> None:
-    """Importing all names loads nothing from outside of the standard library, whether it is installed or not."""
+    """Importing all names loads nothing outside the standard library, whether or not it is installed."""
     ended = run_script(f"""
         import sys
         before = set(sys.modules)
@@ -41,7 +41,7 @@ def test_no_third_party_module_is_loaded(module: str) -> None:
 
 
 def test_it_works_without_any_installed_package() -> None:
-    """What needs no process works in an interpreter that sees the package and the standard library only."""
+    """What needs no process works in an interpreter that sees only the package and the standard library."""
     run = RUN.replace("Scheduler.with_processes(1)", "Scheduler.with_threads(2)")
     ended = run_script(run, "-S", "-W", "error", path=PATHS[:1])
     assert (ended.code, ended.errors) == (0, "")
@@ -49,7 +49,7 @@ def test_it_works_without_any_installed_package() -> None:
 
 
 def test_it_works_with_the_optional_modules_blocked() -> None:
-    """Every local executor works where optional modules are installed but broken: not one of them is tried."""
+    """Every local executor works if optional modules are installed but broken: none of them is imported."""
     optional = sorted(set(HEAVY) - {"cloudpickle", "psutil"})
     block = f"import sys; sys.modules.update(dict.fromkeys({optional}))"
     ended = run_script(f"{block}\n{RUN}", "-W", "error")
@@ -58,7 +58,7 @@ def test_it_works_with_the_optional_modules_blocked() -> None:
 
 
 def test_it_works_in_isolated_mode() -> None:
-    """`python -I` ignores the environment and the user's folders: the package is then found as it is installed."""
+    """`python -I` ignores the environment and the user's folders; the installed package is found."""
     ended = run_script(f"import sys; sys.path.insert(0, {PATHS[0]!r})\n{RUN}", "-I", "-W", "error")
     assert (ended.code, ended.errors) == (0, "")
     assert ended.lines[:3] == ["42", "42", "42"]

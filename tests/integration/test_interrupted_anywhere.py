@@ -1,4 +1,4 @@
-"""Finalizers and handlers of signals come up in the middle of whatever a thread does, and may use what it is at."""
+"""Finalizers and signal handlers run at any point of a thread, and may use the very object it is working on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pool() -> Iterator[ProcessPool]:
 
 
 def within(lock: Any, what: Callable[[], Any]) -> Any:
-    """Do it as a finalizer would that is called while this thread has a lock; never wait for ever."""
+    """Call `what` as a finalizer would while this thread holds a lock; fail instead of deadlocking."""
     told: list[Any] = []
 
     def work() -> None:
@@ -44,7 +44,7 @@ def within(lock: Any, what: Callable[[], Any]) -> Any:
 
 
 def test_a_call_that_runs_is_cancelled(pool: ProcessPool) -> None:
-    """It is cancelled at once, and its worker is ended and replaced when that is possible."""
+    """The call is cancelled at once; its worker is ended and replaced as soon as possible."""
     with Gate() as gate:
         future = pool.submit(pass_gate, gate.address)
         gate.wait_begun()
@@ -63,7 +63,7 @@ def test_a_call_that_runs_is_cancelled(pool: ProcessPool) -> None:
 
 
 def test_a_call_that_waits_is_cancelled(pool: ProcessPool) -> None:
-    """It never begins, whatever was being done with it, and the others are computed."""
+    """The cancelled call never begins, whatever was being done with it, and the others are computed."""
     with Gate() as gate:
         first = pool.submit(pass_gate, gate.address, 1)
         gate.wait_begun()
@@ -76,7 +76,7 @@ def test_a_call_that_waits_is_cancelled(pool: ProcessPool) -> None:
 
 
 def test_an_outcome_that_comes_nevertheless_is_dropped(pool: ProcessPool) -> None:
-    """A call that ends after it was given up, in the same step of the pool's, stays cancelled, and is told of once."""
+    """A call that ends after it was cancelled, in the same step of the pool, stays cancelled, and is reported once."""
     engine = pool._engine
     with Gate() as gate:
         future = pool.submit(pass_gate, gate.address)
@@ -99,7 +99,7 @@ def test_an_outcome_that_comes_nevertheless_is_dropped(pool: ProcessPool) -> Non
 
 @pytest.mark.parametrize("ask", ["running_calls", "worker_pids", "running"])
 def test_the_pool_tells_what_it_does(pool: ProcessPool, ask: str) -> None:
-    """Whoever asks is answered, also between two steps."""
+    """The pool answers queries even in the middle of a step."""
     with Gate() as gate:
         future = pool.submit(pass_gate, gate.address)
         gate.wait_begun()
@@ -113,13 +113,13 @@ def test_the_pool_tells_what_it_does(pool: ProcessPool, ask: str) -> None:
 
 
 def test_a_call_is_submitted(pool: ProcessPool) -> None:
-    """It is computed."""
+    """A call submitted while the lock is held is computed."""
     assert within(pool._engine._exchange.lock, lambda: pool.submit(abs, -1)).result(GUARD) == 1
 
 
 @pytest.mark.parametrize("how", ["shutdown", "cancel", "kill"])
 def test_the_pool_is_ended(how: str) -> None:
-    """That is done as soon as possible, and not waited for."""
+    """The pool ends as soon as possible, without blocking the caller."""
     pool = ProcessPool(1)
     with Gate() as gate:
         running = pool.submit(pass_gate, gate.address, "done")
@@ -140,7 +140,7 @@ def test_the_pool_is_ended(how: str) -> None:
 
 
 class Ends:
-    """Ends a pool when it is pickled."""
+    """Ends a pool while being pickled."""
 
     def __init__(self, pool: ProcessPool) -> None:
         self.pool = pool
@@ -151,7 +151,7 @@ class Ends:
 
 
 def test_the_pool_is_ended_by_what_is_pickled_for_it() -> None:
-    """Whoever asks for the end in the middle of a turn does not wait for it, since that waits for the turn."""
+    """Shutting the pool down in the middle of a turn does not wait, since the shutdown itself waits for the turn."""
     pool = ProcessPool(1)
     assert pool.submit(abs, Ends(pool)).result(GUARD) == 3
     pool.shutdown()
@@ -161,14 +161,14 @@ def test_the_pool_is_ended_by_what_is_pickled_for_it() -> None:
 
 
 def test_a_loop_over_results_is_left_by_the_garbage_collector() -> None:
-    """It may be found unreachable while an ended call is being put aside for it."""
+    """The loop may become unreachable while an ended call is being stored for it."""
     outbox = Outbox(lambda: None, None)
     within(outbox._lock, outbox.close)
     assert outbox.take() is None
 
 
 def test_what_is_shared_by_a_run_is_asked_for_while_it_is_made() -> None:
-    """Both get the same, and both that were made are closed."""
+    """Both callers get the same object, and both objects that were made are closed."""
 
     class Thing:
         closed = 0
@@ -213,7 +213,7 @@ GARBAGE = """
 
 @pytest.mark.parametrize("kind", ["run", "pool"])
 def test_finalizers_that_cancel_come_in_the_middle_of_everything(kind: str) -> None:
-    """No call is lost and nothing hangs, on the loop's thread and on the pool's own."""
+    """No call is lost and nothing hangs, on the loop's thread or the pool's own."""
     programs = {
         "run": """
     scheduler, told = Scheduler.with_processes(2), []
@@ -244,7 +244,7 @@ def test_finalizers_that_cancel_come_in_the_middle_of_everything(kind: str) -> N
 
 
 def test_a_handler_of_a_signal_looks_at_the_pool_again_and_again() -> None:
-    """It is answered, whatever the main thread, which does the traffic, is at."""
+    """The handler gets answers, whatever the main thread, which does the pool's I/O, is doing."""
     ended = run_script("""
     import signal
     from amltk.scheduling import Scheduler
@@ -301,7 +301,7 @@ STUCK = """
 
 @pytest.mark.parametrize(("signum", "last"), [(SIGINT, ["KeyboardInterrupt()"]), (SIGTERM, [])])
 def test_who_insists_gets_through_to_a_main_thread_that_is_stuck(signum: Signals, last: list[str]) -> None:
-    """Whatever holds up the run on its own thread is interrupted by the third signal, and the run ends in order."""
+    """Whatever blocks the run on its own thread is interrupted by the third signal, and the run ends in order."""
     with Script(STUCK) as script:
         script.wait_for("stuck")
         sent = 0
@@ -309,7 +309,7 @@ def test_who_insists_gets_through_to_a_main_thread_that_is_stuck(signum: Signals
             script.send(signum)
             sent += 1
             with suppress(subprocess.TimeoutExpired):
-                script.process.wait(0.1)  # two that come at once are one
+                script.process.wait(0.1)  # two signals that arrive at once count as one
         ended = script.end()
     assert ended.lines == ["stuck", "@finished", *last], ended.errors
     assert 3 <= sent < 100  # more than three only where a busy machine takes two for one

@@ -1,4 +1,4 @@
-"""A journal's folder among processes, disks and users."""
+"""A journal's folder shared by processes, disks and users."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WRITES = """
         writer.flush()
         print(f"written {{number}}\\n", end="", flush=True)  # in one piece
     """
-"""Writes without end, and says what was written."""
+"""Writes endlessly, and prints what was written."""
 
 
 def writes(folder: Path, large: int) -> str:
@@ -46,7 +46,7 @@ def writes(folder: Path, large: int) -> str:
 
 @pytest.mark.parametrize("large", [60_000, 200_000], ids=["record", "value's file"])
 def test_killed_while_it_writes(tmp_path: Path, large: int) -> None:
-    """What a process was told to be written outlives it; the next one has the lock at once and goes on behind it."""
+    """What a process has asked to write survives its death; the next one gets the lock at once and appends to it."""
     said = 0
     for n in range(4):
         with Script(writes(tmp_path, large)) as script:
@@ -66,7 +66,7 @@ def test_killed_while_it_writes(tmp_path: Path, large: int) -> None:
 
 
 def test_two_processes(tmp_path: Path) -> None:
-    """The second one is told the first one's host and pid; what the first one writes can be read meanwhile."""
+    """The second process gets an error with the first one's host and pid, and can read what the first one writes."""
     with Script(writes(tmp_path, 1000)) as script:
         script.wait_for("written")
         with pytest.raises(
@@ -89,7 +89,7 @@ def test_two_processes(tmp_path: Path) -> None:
 
 
 def test_a_forked_child_holds_no_lock(tmp_path: Path) -> None:
-    """A child that lives longer than a killed process does not keep others out, and cannot write."""
+    """A child that outlives its killed parent does not lock others out, and cannot write."""
     source = f"""
         import os, sys, time
         from amltk.journal.writer import Writer
@@ -120,7 +120,7 @@ def test_a_forked_child_holds_no_lock(tmp_path: Path) -> None:
 
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """A file system of its own, of so many bytes."""
+    """Mount a file system of its own, of `size` bytes."""
     folder.mkdir()
     if os.geteuid() != 0:
         pytest.skip("NOT TESTED: a full disk, which needs root, for the mount of a small one")
@@ -136,7 +136,7 @@ def small_disk(folder: Path, size: int) -> Iterator[Path]:
 
 
 def fill(writer: Writer, value: bytes) -> None:
-    """Write as long as there is room."""
+    """Write until the disk is full."""
     while True:
         writer.add(Kind.RESULT, {}, value)
         writer.flush()
@@ -144,7 +144,7 @@ def fill(writer: Writer, value: bytes) -> None:
 
 @pytest.mark.parametrize("large", [1000, 100_000], ids=["record", "value's file"])
 def test_a_full_disk(tmp_path: Path, large: int) -> None:
-    """The error names the folder, the reason and the remedy; all that was written before is there; then it goes on."""
+    """The error names the folder, the reason and the remedy; earlier writes are intact; then writing continues."""
     with small_disk(tmp_path / "disk", 1 << 20) as disk:
         filler = disk / "filler"
         filler.write_bytes(bytes(1 << 18))
@@ -163,7 +163,7 @@ def test_a_full_disk(tmp_path: Path, large: int) -> None:
 
 
 def test_a_disk_that_is_full_from_the_beginning(tmp_path: Path) -> None:
-    """Nothing can be made there: one error, and the lock is free."""
+    """If nothing can be created on the disk, there is one error, and the lock is free."""
     with small_disk(tmp_path / "disk", 1 << 14) as disk:
         (disk / "search").mkdir()
         with pytest.raises(OSError, match="No space left"):
@@ -175,7 +175,7 @@ def test_a_disk_that_is_full_from_the_beginning(tmp_path: Path) -> None:
 
 
 def test_values_on_another_file_system(tmp_path: Path) -> None:
-    """Large values may be put on another disk, by a link in the place of their folder."""
+    """Large values may live on another disk, by a link in place of their folder."""
     with small_disk(tmp_path / "disk", 1 << 20) as disk:
         (tmp_path / "search").mkdir()
         (tmp_path / "search" / "values").symlink_to(disk)
@@ -186,7 +186,7 @@ def test_values_on_another_file_system(tmp_path: Path) -> None:
 
 
 def test_a_read_only_folder(tmp_path: Path) -> None:
-    """It can be read, and whoever wants to write is told why not."""
+    """It can be read; opening it for writing raises an error that says why not."""
     with small_disk(tmp_path / "disk", 1 << 20) as disk:
         with Writer(disk / "search") as writer:
             writer.add(Kind.NOTE, {})
@@ -200,7 +200,7 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_another_user() -> None:
-    """Whoever may not read it is told so, not that there is no journal."""
+    """A user without permission gets that error, not one that there is no journal."""
     if os.geteuid() != 0:
         pytest.skip("NOT TESTED: another user's folder, which needs root")
     with tempfile.TemporaryDirectory(prefix="amltk-journal-") as parent:
@@ -216,7 +216,7 @@ def test_a_folder_of_another_user() -> None:
 
 
 def refusal(use: Callable[[], object]) -> JournalError:
-    """The error that it ends in."""
+    """Return the error that `use` raises."""
     with pytest.raises(JournalError) as caught:
         use()
     return caught.value

@@ -1,4 +1,4 @@
-"""The calls of a journal as a DataFrame."""
+"""A journal's calls as a DataFrame."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def test_columns(tmp_path: Path) -> None:
-    """Each column has one type, of whatever calls there are: none, one without an end, one with everything."""
+    """Each column has one type, whatever calls there are: none, one without an ending, one with everything."""
     time = 1_789_012_345.25
     with Writer(tmp_path) as writer:
         frames = [amltk.journal.open(tmp_path).df()]

@@ -1,4 +1,4 @@
-"""Eleven small programs with a journal are killed at random moments, and come to their ends; see `tests.kills`."""
+"""Eleven small programs with a journal are killed at random moments, and restarted until done; see `tests.kills`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KILLS = 1
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_killed_program_goes_on(name: str) -> None:
-    """Its callbacks come to know what its journal tells, nothing recorded is computed again, no process is left."""
+    """Its callbacks learn what its journal holds, nothing recorded is computed again, and no process is left."""
     if name == "optuna":
         pytest.importorskip("optuna")
     verdict = kill(name, seed=1, kills=KILLS)

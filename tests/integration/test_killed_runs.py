@@ -1,4 +1,4 @@
-"""A real program with a journal is killed at random moments, again and again, until it comes to its end."""
+"""A real program with a journal is killed at random moments, again and again, until it completes."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ def program(tmp_path: Path) -> tuple[str, Path, Path]:
 
 
 def returned(folder: Path) -> set[str]:
-    """What of the search the journal knows to have returned."""
+    """Return the search calls that have a result in the journal."""
     calls = amltk.journal.open(folder).calls() if (folder / "journal.log").exists() else []
     return {call.arguments for call in calls if call.state == "result" and call.task == "train"}
 
 
 def kill(source: str, computed: Path, after: int) -> Ended | None:
-    """Start the program, and kill it once it has computed some more; None if it was killed."""
+    """Start the program, and kill it once it has computed some more; return None if it was killed."""
     before = computed.stat().st_size
     with Script(source) as script:
         deadline = time.monotonic() + GUARD
@@ -112,7 +112,7 @@ def kill(source: str, computed: Path, after: int) -> Ended | None:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_suspends(program: tuple[str, Path, Path], signum: signal.Signals) -> None:
-    """Ctrl-C, which the workers get as well, and SIGTERM suspend: no call has ended by them in the next session."""
+    """Ctrl-C, which the workers get as well, and SIGTERM suspend: in the next session no call has ended by them."""
     source, folder, computed = program
     with Script(source) as script:
         deadline = time.monotonic() + GUARD
@@ -129,7 +129,7 @@ def test_a_signal_suspends(program: tuple[str, Path, Path], signum: signal.Signa
 
 
 def test_killed_again_and_again(program: tuple[str, Path, Path]) -> None:
-    """Wherever it is killed, it goes on; what has returned is not computed again; its journal tells the same."""
+    """Wherever it is killed, it resumes; what has returned is not computed again; its journal agrees."""
     source, folder, computed = program
     choose = random.Random(7)
     kills, known = 0, []  # what had returned, and how much had been computed by then

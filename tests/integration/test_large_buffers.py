@@ -1,4 +1,4 @@
-"""Large buffers cross to workers and back in shared memory, and everybody has their own."""
+"""Large buffers cross to workers and back in shared memory, and each side has its own copy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _kept: list[Any] = []
 
 
 def used(pool: ProcessPool) -> tuple[int, int]:
-    """How many bytes of shared memory there are, and how many of these nobody needs, once everybody has said so."""
+    """Return how many bytes of shared memory there are, and how many are unused, once all have been reported."""
     gc.collect()
     segments = pool._engine._io.segments
     with pool._engine._exchange.lock:
@@ -37,10 +37,10 @@ def used(pool: ProcessPool) -> tuple[int, int]:
 
 
 def all_is_given_back(pool: ProcessPool) -> None:
-    """Wait until nobody needs any shared memory of this pool."""
+    """Wait until no shared memory of this pool is in use."""
 
     def is_given_back() -> bool:
-        # Each worker tells what it has let go when a call ends, also what it was sent and did not begin.
+        # When a call ends, its worker reports what it has released, including what it was sent and did not begin.
         list(pool.map(time.sleep, [0.02] * 4))
         of_all, kept = used(pool)
         return of_all == kept
@@ -76,7 +76,7 @@ def make(number: int, size: int = 2 * MB) -> Array:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # from CPython 3.12 on
 @pytest.mark.parametrize("method", METHODS)
 def test_everybody_has_their_own(method: str) -> None:
-    """What a worker changes in an argument, or the program in a result, nobody else sees; both may be changed."""
+    """Changes that a worker makes to an argument, or the program to a result, are private; both are writable."""
     before = descriptors()
     with ProcessPool(1, method) as pool:
         mine = filled(1)
@@ -96,7 +96,7 @@ def test_everybody_has_their_own(method: str) -> None:
 
 
 def test_memory_is_used_again() -> None:
-    """A hundred arrays there and back take no more than what is in use at a time."""
+    """A hundred arrays sent both ways take no more memory than what is in use at a time."""
     with ProcessPool(1) as pool:
         for number in range(100):
             assert is_filled(pool.submit(identity, filled(number)).result(GUARD), number)
@@ -104,7 +104,7 @@ def test_memory_is_used_again() -> None:
 
 
 def test_what_a_worker_keeps_stays_as_it_is() -> None:
-    """An argument that a call has put aside does not change when others come."""
+    """An argument that a call has kept does not change when others arrive."""
     with ProcessPool(1) as pool:
         for number in range(5):
             pool.submit(keep, filled(number)).result(GUARD)
@@ -119,7 +119,7 @@ def wait_for_end(pool: ProcessPool, pid: int) -> None:
 
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_results_outlive_the_pool(is_killed: bool) -> None:
-    """Results stay as they are, and may be changed, when their worker and the pool are gone."""
+    """Results stay unchanged and writable when their worker and the pool are gone."""
     before = descriptors()
     with ProcessPool(1) as pool:
         results = [pool.submit(make, number).result(GUARD) for number in range(5)]
@@ -136,7 +136,7 @@ def test_results_outlive_the_pool(is_killed: bool) -> None:
 
 
 def test_calls_that_are_sent_in_advance_and_taken_back() -> None:
-    """A call that was sent to one worker in advance, and then to another, has its argument, and nothing stays lent."""
+    """A call prefetched by one worker and then moved to another keeps its argument, and no memory stays lent."""
     with Gate() as gate, ProcessPool(2) as pool:
         pool.submit(identity, 1).result(GUARD)
         pool._engine._dispatcher.expected = 1e-5  # short calls, so that what comes next is sent in advance
@@ -157,7 +157,7 @@ def wait_with(array: Array, address: tuple[str, int]) -> Array:
 
 @pytest.mark.parametrize("way", ["cancel", "kill", "wall_time", "kill_workers"])
 def test_a_lost_call_gives_its_memory_back(way: str) -> None:
-    """Whatever ends the worker that has an argument, and a call behind it that has one, too."""
+    """However a worker with an argument ends, its memory is returned, and so is that of the call queued behind it."""
     with Gate() as gate, ProcessPool(1) as pool:
         pool.submit(make, 1).result(GUARD)
         if way == "wall_time":
@@ -185,7 +185,7 @@ def test_a_lost_call_gives_its_memory_back(way: str) -> None:
 
 
 def fork_and_change(array: Array) -> tuple[int, int]:
-    """Fork; the child changes the array, and then this process does; what each of them sees at the end."""
+    """Fork; change the array in the child, then in this process; return what each sees at the end."""
     read_end, write_end = os.pipe()
     told, tell = os.pipe()
     if (pid := os.fork()) == 0:
@@ -210,7 +210,7 @@ def fork_and_change(array: Array) -> tuple[int, int]:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # from CPython 3.12 on
 @pytest.mark.parametrize("method", METHODS)
 def test_a_forked_process_has_its_own(method: str) -> None:
-    """As with all memory: neither the call's arguments nor the program's results are shared with a forked child."""
+    """Like all memory, a call's arguments and the program's results are not shared with a forked child."""
     with ProcessPool(1, method) as pool:
         assert pool.submit(fork_and_change, filled(1)).result(GUARD) == (1, 50)
         result = pool.submit(make, 2).result(GUARD)
@@ -222,7 +222,7 @@ def test_a_forked_process_has_its_own(method: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # from CPython 3.12 on
 def test_a_result_that_a_forked_child_has_is_not_written_over() -> None:
-    """The child's copy stays as it is when the program has let go of its own, and others come."""
+    """The child's copy stays unchanged when the program has released its own and other results arrive."""
     with ProcessPool(1) as pool:
         result = pool.submit(make, 3).result(GUARD)
         ask, wait = os.pipe()
@@ -242,7 +242,7 @@ def test_a_result_that_a_forked_child_has_is_not_written_over() -> None:
 
 
 def leave_no_room(what: str) -> None:
-    """Let this process have no more descriptors than it has, or no more memory than small things need."""
+    """Limit this process to the descriptors it has, or to little more memory than it uses."""
     if what == "descriptors":
         most = max(map(int, os.listdir("/proc/self/fd")))
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -255,7 +255,7 @@ def leave_no_room(what: str) -> None:
 
 @pytest.mark.parametrize("what", ["descriptors", "memory"])
 def test_a_worker_without_room(what: str) -> None:
-    """Where a worker cannot map what it is sent, or can map no more, buffers cross all the same."""
+    """If a worker cannot map what it is sent, or cannot map any more, buffers still cross."""
     size = 20 * MB
     with ProcessPool(1) as pool:
         pool.submit(leave_no_room, what).result(GUARD)
@@ -285,7 +285,7 @@ DRIVER_WITHOUT_ROOM = """
 
 @pytest.mark.parametrize("what", ["descriptors", "memory"])
 def test_a_program_without_room(what: str) -> None:
-    """The same where it is the program that has no room."""
+    """The same holds if it is the program that has no room."""
     ended = run_script(textwrap.dedent(DRIVER_WITHOUT_ROOM).replace("sys.argv[1]", repr(what)))
     assert ended.lines == ["well"], ended.errors
     assert ended.code == 0
@@ -293,7 +293,7 @@ def test_a_program_without_room(what: str) -> None:
 
 @pytest.mark.parametrize("limit", [0, "3 MB", "9 MB"])
 def test_what_finds_no_room_goes_through_the_socket(limit: int | str) -> None:
-    """However little shared memory there may be: none, for one array, or for some."""
+    """It works however little shared memory there is: none, enough for one array, or for some."""
     with ProcessPool(2, shared_memory=limit) as pool:
         calls = [pool.submit(change, filled(0), number) for number in range(10)]
         results = [call.result(GUARD) for call in calls]
@@ -302,7 +302,7 @@ def test_what_finds_no_room_goes_through_the_socket(limit: int | str) -> None:
 
 
 def test_what_is_kept_is_limited() -> None:
-    """A quarter of the limit is kept for later; the rest is given back to the system."""
+    """A quarter of the limit is kept for reuse; the rest is returned to the system."""
     with ProcessPool(1, shared_memory="40 MB") as pool:
         results = [pool.submit(make, number).result(GUARD) for number in range(10)]
         assert used(pool)[0] >= 20 * MB
@@ -312,7 +312,7 @@ def test_what_is_kept_is_limited() -> None:
 
 
 def test_what_is_let_go_is_given_back_though_nothing_else_happens() -> None:
-    """A pool that has nothing to do gives back the memory of results that the program lets go."""
+    """An idle pool returns the memory of results that the program releases."""
     with ProcessPool(1, shared_memory="40 MB") as pool:
         results = [pool.submit(make, number).result(GUARD) for number in range(10)]
         table = pool._engine._io.segments._table
@@ -327,7 +327,7 @@ def resident() -> int:
 
 
 def test_a_call_with_a_limit_on_memory_counts_its_own() -> None:
-    """Its worker has no shared memory of other calls, and what it gets and returns is its own."""
+    """Its worker maps no shared memory of other calls, and its arguments and result are in its own memory."""
     with ProcessPool(1) as pool:
         assert is_filled(pool.submit(identity, filled(1, 60 * MB)).result(GUARD), 1, 60 * MB)
         limits = CallLimits(memory="2 GB")
@@ -344,7 +344,7 @@ def change_slowly(array: Array, number: int) -> Array:
 
 
 def wait_for_another(calls: list[Any]) -> list[Any]:
-    """Wait until one of these has ended, or none is left; returns those that have not."""
+    """Wait until one of these calls has ended, or none is left; return those that have not."""
     wait_for(lambda: not calls or any(call.done() for call in calls))
     return [call for call in calls if not call.done()]
 
@@ -352,7 +352,7 @@ def wait_for_another(calls: list[Any]) -> list[Any]:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # from CPython 3.12 on
 @pytest.mark.parametrize("method", METHODS)
 def test_random_kills_while_arrays_cross(method: str) -> None:
-    """Every result is right, every loss is told, and no memory or descriptor is lost, whenever workers are killed."""
+    """Whenever workers are killed, results are right, losses are reported, and no memory or descriptor leaks."""
     chance = random.Random(method)
     before = descriptors()
     with ProcessPool(2, method) as pool:
@@ -397,7 +397,7 @@ KILLED = """
 
 
 def test_nothing_is_left_by_a_killed_program() -> None:
-    """Shared memory has no name that could stay behind."""
+    """Shared memory has no name that could be left behind."""
     before = set(os.listdir("/dev/shm"))
     assert run_script(textwrap.dedent(KILLED)).code == -signal.SIGKILL
     assert {name for name in os.listdir("/dev/shm") if "amltk" in name} <= before
@@ -405,6 +405,6 @@ def test_nothing_is_left_by_a_killed_program() -> None:
 
 @pytest.mark.parametrize("limit", [-1, "many", [], "-1 GB", float("nan")])
 def test_a_limit_that_is_none(limit: Any) -> None:
-    """Neither a number of bytes nor a text with a unit."""
+    """A limit that is neither a number of bytes nor a string with a unit is rejected."""
     with pytest.raises((TypeError, ValueError), match="shared_memory="):
         ProcessPool(1, shared_memory=limit)

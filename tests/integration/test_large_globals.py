@@ -1,4 +1,4 @@
-"""What a program has let go of is not kept by the pool that has sent it, nor by the scheduler of that pool."""
+"""Neither a pool that has sent a value nor its scheduler keeps it after the program has released it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_large_global_is_freed(name: str) -> None:
-    """A value that was sent to workers goes when the program lets go of it, without the garbage collector."""
+    """A value sent to workers is freed when the program releases it, without the garbage collector."""
     from textwrap import dedent
 
     ended = run_script(BEGINNING + dedent(PROGRAMS[name]))

@@ -1,4 +1,4 @@
-"""No process is left by a worker, however it ends, whatever its calls have started."""
+"""However a worker ends, it leaves no process behind, whatever its calls have started."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sleep(_: Any = None) -> None:
 
 
 def start_pool() -> list[int]:
-    """As a data loader does it, without waiting for its end."""
+    """Start a pool as a data loader does, without waiting for its end."""
     pool = multiprocessing.get_context("fork").Pool(2)
     pool.map_async(sleep, range(2))
     globals()["kept"] = pool
@@ -44,23 +44,23 @@ def start_pool() -> list[int]:
 
 
 def start_program() -> list[int]:
-    """A simulator."""
+    """Start a simulator."""
     return [subprocess.Popen(SLEEP).pid]
 
 
 def start_program_in_background() -> list[int]:
-    """The shell that has started it ends at once."""
+    """Start a program from a shell that exits at once."""
     out = subprocess.run(["sh", "-c", "sleep 100 > /dev/null 2>&1 & echo $!"], capture_output=True, check=True)
     return [int(out.stdout)]
 
 
 def start_program_with_session() -> list[int]:
-    """It has left the group of the worker."""
+    """Start a program that leaves the worker's process group."""
     return [subprocess.Popen(SLEEP, start_new_session=True).pid]
 
 
 def start_daemon() -> list[int]:
-    """A child of nobody, in a session of its own."""
+    """Start an orphan in a session of its own."""
     reader, writer = os.pipe()
     if os.fork() == 0:
         os.setsid()
@@ -88,7 +88,7 @@ def start(kind: str) -> list[int]:
 
 
 def start_and(kind: str, how: str, path: str) -> None:
-    """Start it, note that, and come to an end."""
+    """Start processes, write down their pids, and end in the given way."""
     pids = start(kind)
     with open(path, "w") as file:
         file.write(" ".join(map(str, pids)))
@@ -109,7 +109,7 @@ def is_there(pid: int) -> bool:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_left_when_a_worker_ends(method: str, kind: str) -> None:
-    """It is not needed any more, and what it has started is neither."""
+    """When a worker is no longer needed, it ends, and so do the processes that it started."""
     with ProcessPool(1, method) as pool:
         pids = pool.submit(start, kind).result(GUARD)
         assert all(map(is_there, pids))
@@ -120,7 +120,7 @@ def test_nothing_is_left_when_a_worker_ends(method: str, kind: str) -> None:
 @pytest.mark.parametrize("how", ["crash", "exit", "limit", "cancel"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_left_when_a_worker_dies(method: str, how: str, kind: str, tmp_path: Any) -> None:
-    """By itself, since its call used too much, or since that was cancelled; the pool goes on."""
+    """Whether it crashes, hits a limit or is cancelled, nothing is left, and the pool continues."""
     path = tmp_path / "pids"
     with ProcessPool(1, method) as pool:
         if how == "limit":
@@ -144,7 +144,7 @@ def test_nothing_is_left_when_a_worker_dies(method: str, how: str, kind: str, tm
 
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_is_left_when_the_program_is_killed(method: str) -> None:
-    """Not even what has a session of its own."""
+    """Even processes in a session of their own are ended."""
     with Script(f"""
         import subprocess, sys, time
         from amltk.scheduling.executors import ProcessPool
@@ -168,7 +168,7 @@ def test_nothing_is_left_when_the_program_is_killed(method: str) -> None:
 
 
 def start_in_driver(kind: str) -> Any:
-    """Processes that a program forks while it has a pool; they have what it has open."""
+    """Fork processes from the program while it has a pool; they inherit its descriptors."""
     context = multiprocessing.get_context("fork")
     if kind == "a manager":
         return context.Manager()
@@ -181,7 +181,7 @@ def start_in_driver(kind: str) -> Any:
 @pytest.mark.parametrize("kind", ["a manager", "a daemon"])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # from CPython 3.12 on, of forking beside threads
 def test_a_pool_ends_while_a_forked_child_has_its_sockets(method: str, kind: str) -> None:
-    """Its processes are told to end, and do not wait for the ends of connections that somebody else has open."""
+    """The pool's processes are asked to end; they do not rely on connections closing, which the child holds open."""
     pool = ProcessPool(1, method)
     assert pool.submit(pow, 2, 3).result(GUARD) == 8
     child = start_in_driver(kind)
@@ -199,7 +199,7 @@ def test_a_pool_ends_while_a_forked_child_has_its_sockets(method: str, kind: str
 
 
 def test_a_worker_takes_two_descriptors() -> None:
-    """In the program that has the pool: one for what is said, one for tokens."""
+    """In the program that has the pool: one for messages, one for tokens."""
     with ProcessPool(8) as pool:
         pool.submit(pow, 2, 3).result(GUARD)
         before, workers = len(os.listdir("/proc/self/fd")), len(pool.worker_pids)
@@ -212,7 +212,7 @@ def test_a_worker_takes_two_descriptors() -> None:
 
 
 def use_in_copy(pool: ProcessPool, call: Any) -> int:
-    """What a forked copy of a program may do with the pool that its parent has; 0 if it changes nothing."""
+    """Do in a forked copy of the program what it may do with the parent's pool; return 0 if it changes nothing."""
     pid = os.fork()
     if pid:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -232,7 +232,7 @@ def use_in_copy(pool: ProcessPool, call: Any) -> int:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # from CPython 3.12 on, of forking beside threads
 def test_a_forked_copy_of_the_program_leaves_the_pool_alone(method: str) -> None:
-    """Whatever it does with the pool, the calls of its parent are computed; its own are refused."""
+    """Whatever the copy does with the pool, the parent's calls are computed; its own are refused."""
     with Gate() as gate, ProcessPool(1, method) as pool:
         calls = [pool.submit(pass_gate, gate.address, n) for n in range(5)]
         gate.wait_begun(1)

@@ -17,19 +17,19 @@ from tests.helpers.script import run_script
 on_each = pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])
 
 CPUS = 4
-"""As many as all tests here are told that there are; libraries can be told so, too, where there are fewer."""
+"""The number of CPUs that all tests here pretend to have; libraries accept it even if there are fewer."""
 
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine of four CPUs where nobody has said anything."""
+    """A machine with four CPUs and no settings."""
     monkeypatch.setattr("amltk.scheduling.executors.process_pool._child.library_threads.usable_cpus", lambda: CPUS)
     for name in (OPENMP, ACCELERATE, *OWN.values()):
         monkeypatch.delenv(name, raising=False)
 
 
 def threads() -> dict[str, int]:
-    """The libraries that numpy and scikit-learn bring, and how many threads they use; loaded now if not before."""
+    """Return the libraries that numpy and scikit-learn load, now if not before, and how many threads they use."""
     import numpy as np  # noqa: F401 - brings BLAS
     import sklearn.utils._openmp_helpers  # noqa: F401 - brings OpenMP
     from threadpoolctl import threadpool_info
@@ -38,7 +38,7 @@ def threads() -> dict[str, int]:
 
 
 def both(blas: int, openmp: int) -> dict[str, int]:
-    """What `threads` returns; OpenBLAS does not use more threads than there are CPUs."""
+    """Return what `threads` is to return; OpenBLAS does not use more threads than there are CPUs."""
     return {"blas": min(blas, os.cpu_count() or 1), "openmp": openmp}
 
 
@@ -48,7 +48,7 @@ def variable(name: str) -> str | None:
 
 @on_each
 def test_by_default(method: str) -> None:
-    """Two workers have half of the CPUs each; those of `fork` never more than this process."""
+    """Two workers get half of the CPUs each; with `fork` they never use more threads than this process."""
     expected = both(CPUS // 2, CPUS // 2)
     if method == "fork":
         expected = {kind: min(number, expected[kind]) for kind, number in threads().items()}
@@ -60,22 +60,22 @@ def test_by_default(method: str) -> None:
 
 @on_each
 def test_what_the_environment_says(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable of the user's counts, for all libraries or for its own."""
+    """The user's variable takes effect."""
     monkeypatch.setenv(OPENMP, "2")
     with ProcessPool(4, method) as pool:
         assert pool.submit(variable, OPENMP).result(GUARD) == "2"
-        if method != "fork":  # there it was read when the library was loaded, by this process
+        if method != "fork":  # with fork, this process read it when the library was loaded
             assert pool.submit(threads).result(GUARD) == both(2, 2)
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_what_one_librarys_variable_says(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable of a library counts for this library only."""
+    """A library's variable applies to this library only."""
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
     with ProcessPool(4, method) as pool:
         found = pool.submit(threads).result(GUARD)
     assert found["openmp"] == 1
-    assert found["blas"] in both(2, 1).values()  # 1 where it is none of OpenBLAS
+    assert found["blas"] in both(2, 1).values()  # 1 if it is not OpenBLAS
 
 
 def say_two() -> None:
@@ -84,7 +84,7 @@ def say_two() -> None:
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_what_an_initializer_says(method: str) -> None:
-    """An initializer can set the variable anew before libraries are loaded."""
+    """An initializer can change the variable before libraries are loaded."""
     with ProcessPool(4, method, initializer=say_two) as pool:
         assert pool.submit(threads).result(GUARD) == both(2, 2)
 
@@ -131,7 +131,7 @@ LATER = """
 
 @on_each
 def test_libraries_that_are_loaded_within_the_call(method: str) -> None:
-    """The first call of a worker limits what it imports itself; a later one without the plugin is not limited."""
+    """A worker's first call limits what it imports itself; a later call without the plugin is not limited."""
     ended = run_script(LATER.format(method=method, arguments="1"), env={OPENMP: "2"})
     assert (ended.code, ended.lines) == (0, [f"{both(1, 1)} 1", f"{both(2, 2)} 0"]), ended.errors
 
@@ -140,13 +140,13 @@ def test_libraries_that_are_loaded_within_the_call(method: str) -> None:
     ("arguments", "blas", "openmp"), [("1, 'openmp'", 2, 1), ("{'blas': 1}", 1, 2), ("{'blas': 1, 'openmp': 3}", 1, 3)]
 )
 def test_kinds_of_libraries_that_are_loaded_within_the_call(arguments: str, blas: int, openmp: int) -> None:
-    """What is loaded later is limited by its kind, as what was loaded before."""
+    """Libraries loaded later are limited by kind, like those loaded before."""
     ended = run_script(LATER.format(method="forkserver", arguments=arguments), env={OPENMP: "2"})
     assert (ended.code, ended.lines[0]) == (0, f"{both(blas, openmp)} 1"), ended.errors
 
 
 def limits_of_its_own() -> list[dict[str, int]]:
-    """Set limits within the call, and load a library meanwhile. Of several libraries of a kind, the most counts."""
+    """Set limits within the call and load a library meanwhile; of several libraries of a kind, the maximum counts."""
     import numpy as np  # noqa: F401 - brings a BLAS
     from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -164,6 +164,6 @@ def limits_of_its_own() -> list[dict[str, int]]:
 
 
 def test_a_limit_of_the_calls_own() -> None:
-    """What a call itself limits stays so when something is imported; what is loaded then is limited by the plugin."""
+    """A limit set by the call itself survives an import; libraries loaded then are limited by the plugin."""
     found = outcome(Scheduler.with_processes(1, mp_context="spawn"), limits_of_its_own, plugins=ThreadPoolCTLPlugin(1))
     assert found == [both(2, 1), both(1, 1)]

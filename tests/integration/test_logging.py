@@ -1,4 +1,4 @@
-"""What is logged of processes, and where the records of functions in workers go."""
+"""What is logged about processes, and where log records from functions in workers go."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def kill_me() -> None:
 
 
 def test_records_do_not_grow_with_the_calls(caplog: pytest.LogCaptureFixture) -> None:
-    """At INFO a run of 1,000 calls on processes logs what one of a single call does."""
+    """At INFO, a run of 1,000 calls on processes logs the same as a run of one call."""
     logged = []
     for n in (1, 1000):
         caplog.clear()
@@ -49,7 +49,7 @@ def test_records_do_not_grow_with_the_calls(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_the_life_of_workers_is_for_debugging(caplog: pytest.LogCaptureFixture) -> None:
-    """Starts and ends of workers are logged at DEBUG, with process, exit code and reason."""
+    """Starts and ends of workers are logged at DEBUG, with pid, exit code and reason."""
     with caplog.at_level(logging.DEBUG, logger="amltk"), ProcessPool(1) as pool:
         (first,) = {pool.submit(os.getpid).result()}
         assert pool.submit(kill_me).exception() is not None
@@ -67,7 +67,7 @@ def need_licence() -> None:
 
 
 def test_an_initializer_that_fails_once_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """It costs no call, so that nothing else tells of it: a warning."""
+    """It costs no call, so nothing else reports it: it is logged as a warning."""
     with ProcessPool(1, initializer=need_licence) as pool:
         assert pool.submit(identity, 1).exception() is not None
     texts = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
@@ -76,7 +76,7 @@ def test_an_initializer_that_fails_once_is_told(caplog: pytest.LogCaptureFixture
 
 
 def test_records_of_functions_in_workers() -> None:
-    """They are the worker's own: warnings go to the common stderr, and the rest where its initializer says."""
+    """They belong to the worker: warnings go to the common stderr, the rest where its initializer directs it."""
     ended = run_script(
         """
         import logging
@@ -102,7 +102,7 @@ def test_records_of_functions_in_workers() -> None:
 
 
 def test_what_would_go_wrong_unseen_is_shown() -> None:
-    """An exception of a callback that does not end the run is an error in the log, whether logging is set up or not."""
+    """An exception in a callback that does not end the run is logged as an error, even if logging is not set up."""
     program = """
         import logging
         from amltk.scheduling import Scheduler

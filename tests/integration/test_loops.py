@@ -1,4 +1,4 @@
-"""Runs wherever they are called: scripts, coroutines, callbacks of other loops, patched loops."""
+"""Runs work wherever they are called: scripts, coroutines, callbacks of other loops, patched loops."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def double(x: int) -> int:
 
 
 def scheduler_of_one(x: int, results: list[Any]) -> Scheduler:
-    """A scheduler over a process that computes one call."""
+    """A scheduler on one process that computes one call."""
     scheduler = Scheduler.with_processes(1)
     scheduler.on_start(lambda: scheduler.submit(double, x))
     scheduler.on_future_result(lambda _, result: results.append(result))
@@ -39,7 +39,7 @@ def scheduler_of_one(x: int, results: list[Any]) -> Scheduler:
 
 
 def test_a_run_inside_a_coroutine() -> None:
-    """`run` needs no patch inside of a running loop, which goes on afterwards as if nothing had happened."""
+    """`run` needs no patch inside a running loop, which then continues undisturbed."""
     results: list[Any] = []
 
     async def main() -> None:
@@ -64,7 +64,7 @@ def test_a_run_inside_a_coroutine() -> None:
 
 
 def test_a_run_inside_a_plain_callback_of_a_loop() -> None:
-    """The same where the loop calls a plain function, so that there is no current task."""
+    """The same holds if the loop calls a plain function, so that there is no current task."""
     results: list[Any] = []
 
     async def main() -> None:
@@ -85,7 +85,7 @@ def test_a_run_inside_a_plain_callback_of_a_loop() -> None:
 
 
 def test_a_run_that_raises_inside_a_coroutine() -> None:
-    """What comes out of a run leaves the loop around it intact as well."""
+    """A run that raises leaves the surrounding loop intact as well."""
 
     async def main() -> None:
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
@@ -126,7 +126,7 @@ def test_runs_inside_runs() -> None:
 
 
 def test_the_event_loop_of_the_thread_is_left_alone() -> None:
-    """A loop that the program has set for its thread is still set after a run, and not closed."""
+    """A loop that the program has set for its thread is still set after a run, and is not closed."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
@@ -143,7 +143,7 @@ def test_the_event_loop_of_the_thread_is_left_alone() -> None:
 
 @pytest.mark.parametrize("patch", PATCHES)
 def test_a_run_under_a_patch_that_notebooks_use(patch: str) -> None:
-    """Whether asyncio is patched or not: runs in the script, in a coroutine and in a callback, with processes."""
+    """Whether or not asyncio is patched, runs work in the script, in a coroutine and in a callback, with processes."""
     needs_patch(patch)
     ended = run_script(
         f"""
@@ -194,7 +194,7 @@ def test_a_run_under_a_patch_that_notebooks_use(patch: str) -> None:
 
 
 def test_a_run_on_uvloop() -> None:
-    """The same on a loop that is not asyncio's own, signals included."""
+    """The same holds on a loop that is not asyncio's own, signals included."""
     needs("uvloop")
     ended = run_script(
         """
@@ -236,7 +236,7 @@ def test_a_run_on_uvloop() -> None:
 
 
 def test_async_run_ends_in_order_when_its_time_is_up(tmp_path: Path) -> None:
-    """`asyncio.timeout` around `async_run` cancels it: the run ends in order, and the time-out is reported."""
+    """When `asyncio.timeout` cancels `async_run`, the run ends in order and the timeout is raised."""
     with Gate() as gate:
         scheduler = Scheduler.with_processes(1)
         recorder = EventRecorder(scheduler)
@@ -285,7 +285,7 @@ def test_async_run_in_a_task_group() -> None:
 
 
 def test_callbacks_see_the_context_of_the_caller() -> None:
-    """Context variables that were set before the run are seen by callbacks of whatever event, as in any coroutine."""
+    """Callbacks of every event see context variables that were set before the run, as in any coroutine."""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
     seen: list[str | None] = []
 
@@ -309,7 +309,7 @@ def test_callbacks_see_the_context_of_the_caller() -> None:
 
 
 def test_debug_mode() -> None:
-    """`asyncio_debug_mode=True` switches the debug mode of the run's loop on; otherwise it is Python's default."""
+    """`asyncio_debug_mode=True` enables debug mode on the run's loop; otherwise Python's default applies."""
     modes: list[bool] = []
     for mode in (True, False):
         scheduler = scheduler_of_one(1, [])
@@ -319,7 +319,7 @@ def test_debug_mode() -> None:
 
 
 def test_debug_mode_finds_nothing_to_complain_about() -> None:
-    """A run in debug mode, with processes, `async def` callbacks, timers and a cancellation, warns of nothing."""
+    """A run in debug mode, with processes, `async def` callbacks, timers and a cancellation, causes no warnings."""
     ended = run_script(
         """
         import asyncio, logging
@@ -346,7 +346,7 @@ def test_debug_mode_finds_nothing_to_complain_about() -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in CPython 3.12")
 def test_a_loop_with_eager_tasks() -> None:
-    """Under `eager_task_factory`, where coroutines begin at once, nothing comes out of order."""
+    """Under `eager_task_factory`, where coroutines begin at once, everything stays in order."""
     results: list[Any] = []
 
     async def main() -> None:

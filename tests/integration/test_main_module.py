@@ -1,4 +1,4 @@
-"""What a program defines, and how it is started: a worker's `__main__` is to be the program's."""
+"""What a program defines, and how it is started: a worker's `__main__` should match the program's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def compare(*calls):
 
 
 def check(program: str, method: str) -> None:
-    """Run a program that ends with `compare`: each call gives in a worker what it gives in the program."""
+    """Run a program that ends with `compare`: each call returns the same in a worker as in the program."""
     source = f"import sys; sys.argv[1:] = [{method!r}]\n{SAME_HERE_AND_THERE}{textwrap.dedent(program)}"
     ended = run_script(source + "\ncompare(*CALLS.items())\n")
     assert (ended.errors, ended.lines[-1:]) == ("", ["end"])
@@ -42,7 +42,7 @@ def check(program: str, method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_pickle_only_names(method: str) -> None:
-    """Caches, dispatchers, descriptors, sentinels, aliases and type parameters of the program are there."""
+    """A program's caches, dispatchers, descriptors, sentinels, aliases and type parameters are available."""
     check(
         """
         import enum, functools, typing
@@ -109,7 +109,7 @@ def test_what_pickle_only_names(method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_names_that_are_looked_up_as_text(method: str) -> None:
-    """Globals that code finds by `eval`, `globals`, annotations, frames or the module are there; others are not."""
+    """Globals found by `eval`, `globals`, annotations, frames or the module are available; others are not."""
     check(
         """
         import pickle, threading, typing
@@ -142,7 +142,7 @@ def test_names_that_are_looked_up_as_text(method: str) -> None:
 
 
 def test_a_name_that_is_missing_is_asked_for_wherever_it_is_needed() -> None:
-    """By a thread of the call while a callback keeps the driver's loop busy, and after it was set anew."""
+    """This holds in a thread of the call, while a callback blocks the driver's loop, and after a reassignment."""
     ended = run_script("""
         import threading, time
         from amltk.scheduling import Scheduler
@@ -245,7 +245,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_ways_to_start_a_program(way: str, tmp_path: Path) -> None:
-    """However it is started, it needs no guard, relative imports work, and names, lines and attributes are its own."""
+    """However a program is started, it needs no guard, and relative imports, names, lines and attributes are right."""
     for name, text in PACKAGE.items():
         file = tmp_path / name
         file.parent.mkdir(exist_ok=True)
@@ -264,7 +264,7 @@ def test_ways_to_start_a_program(way: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_modules_that_cannot_be_imported(method: str, tmp_path: Path) -> None:
-    """What was made by hand or loaded from a path travels by value, with its globals, and comes back as what it was."""
+    """A module made by hand or loaded from a path travels by value, with its globals, and keeps its identity."""
     check(
         f"""
         import importlib.util, types
@@ -310,7 +310,7 @@ def test_modules_that_cannot_be_imported(method: str, tmp_path: Path) -> None:
 
 
 def test_what_was_added_to_the_path_later_is_found() -> None:
-    """A worker that is there already finds modules that the program could import only later."""
+    """An existing worker finds modules that the program could import only later."""
     ended = run_script("""
         import os, sys
         from amltk.scheduling.executors import ProcessPool
@@ -331,7 +331,7 @@ def test_what_was_added_to_the_path_later_is_found() -> None:
 
 
 def test_submodules_that_nested_code_uses() -> None:
-    """`import xml.etree.ElementTree` at the top counts for a lambda or a comprehension within a function as well."""
+    """A top-level `import xml.etree.ElementTree` also serves a lambda or a comprehension within a function."""
     check(
         """
         import xml.etree.ElementTree
@@ -348,7 +348,7 @@ def test_submodules_that_nested_code_uses() -> None:
 
 
 def test_lines_of_the_program() -> None:
-    """Tracebacks, warnings, `inspect.getsource` and logging know files and lines, whatever cloudpickle calls them."""
+    """Tracebacks, warnings, `inspect.getsource` and logging get the right files and lines despite cloudpickle."""
     check(
         """
         import inspect, linecache, logging, traceback, warnings
@@ -385,7 +385,7 @@ def test_lines_of_the_program() -> None:
 
 
 def test_what_globals_share() -> None:
-    """Objects that two globals have in common, classes that register themselves, and cycles stay what they are."""
+    """Objects shared by two globals, classes that register themselves, and cycles keep their identity."""
     check(
         """
         data = [1]
@@ -414,7 +414,7 @@ def test_what_globals_share() -> None:
 
 
 def test_what_is_set_anew_refers_to_what_was_sent_before() -> None:
-    """A new value that holds an old one holds the very one that the worker has, with what that has become there."""
+    """A new value that holds an old one refers to the worker's own copy, with the changes made there."""
     ended = run_script("""
         from amltk.scheduling.executors import ProcessPool
         model = [0]
@@ -431,7 +431,7 @@ def test_what_is_set_anew_refers_to_what_was_sent_before() -> None:
 
 
 def test_a_counter_does_not_send_the_data_beside_it_again() -> None:
-    """Each global is pickled once, and once more when it was set anew: what a callback counts costs its own bytes."""
+    """Each global is pickled once, and again only when reassigned: a counter costs only its own bytes."""
     ended = run_script("""
         from amltk.scheduling.executors import ProcessPool
         pickled = []
@@ -453,7 +453,7 @@ def test_a_counter_does_not_send_the_data_beside_it_again() -> None:
 
 
 def test_a_text_that_has_a_name_in_it_does_not_send_what_is_large() -> None:
-    """A guess is cheap: a large global is sent for a name or for code that looks up anything, not for a message."""
+    """A large global is sent for a name, or for code that may look up anything, but not for a string."""
     ended = run_script("""
         from amltk.scheduling.executors import ProcessPool
         import sys
@@ -470,7 +470,7 @@ def test_a_text_that_has_a_name_in_it_does_not_send_what_is_large() -> None:
 
 
 def test_a_test_module_that_only_pytest_finds(tmp_path: Path) -> None:
-    """With pytest's importlib mode, functions and classes of test modules go to workers, whatever they are called."""
+    """With pytest's importlib mode, functions and classes of test modules reach workers, whatever the module's name."""
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "test_it.py").write_text(
         textwrap.dedent("""
@@ -499,7 +499,7 @@ def test_a_test_module_that_only_pytest_finds(tmp_path: Path) -> None:
 
 
 def test_an_initializer_shares_what_calls_use() -> None:
-    """Classes and data of the program are one and the same for it and for calls, also in workers that come later."""
+    """The program's classes and data are the same objects for it and for calls, also in replacement workers."""
     ended = run_script("""
         from amltk.scheduling.executors import ProcessPool
         class Model: pass

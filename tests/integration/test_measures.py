@@ -1,4 +1,4 @@
-"""What a call is said to use is what it uses: with real processes, on every way to start workers."""
+"""A call's measured usage is its actual usage: with real processes, on every start method."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run_program(seconds: float) -> None:
 
 
 def leave_zombie(seconds: float) -> None:
-    """Leave a child that has used CPU and ended, and that nobody has waited for."""
+    """Leave a child that has used CPU and ended without being waited for."""
     pid = os.fork()
     if pid == 0:
         burn(seconds)
@@ -46,7 +46,7 @@ def leave_zombie(seconds: float) -> None:
 
 
 def take_zombie() -> None:
-    """Wait for what an earlier call has left, and be there for some looks."""
+    """Wait for the child that an earlier call has left, and stay for a few measurements."""
     os.waitpid(-1, 0)
     time.sleep(0.3)
 
@@ -56,7 +56,7 @@ def take_zombie() -> None:
 
 @on_each
 def test_what_earlier_calls_have_used(method: str) -> None:
-    """A call is not charged with what programs of earlier calls have used, waited for then or by itself."""
+    """A call is not charged for programs of earlier calls, whether waited for then or only by itself."""
     with ProcessPool(1, method) as pool:
         pool.submit(run_program, 0.6).result(GUARD)
         pool.submit(leave_zombie, 0.6).result(GUARD)
@@ -69,20 +69,20 @@ def run_programs_for_ever() -> None:
 
 
 def wait_for_children(number: int, seconds: float) -> None:
-    """Have children compute at the same time, each less than all together."""
+    """Have children compute in parallel, each for less than the total limit."""
     children = [subprocess.Popen([sys.executable, "-S", "-c", BURN.format(seconds)]) for _ in range(number)]
     for child in children:
         child.wait()
 
 
 def burn_by_orphan() -> None:
-    """Have somebody compute whose parent has ended."""
+    """Have a process compute whose parent has ended."""
     subprocess.run(["/bin/sh", "-c", f"{sys.executable} -S -c '{BURN.format(GUARD)}' &"], check=True)
     time.sleep(GUARD)
 
 
 def burn_by_unwaited() -> None:
-    """Have children compute that the system itself takes away when they have ended."""
+    """Have children compute that the system reaps when they end."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         pid = os.fork()
@@ -105,7 +105,7 @@ def burn_by_unwaited() -> None:
     ids=["a program", "many programs", "several at once", "an orphan", "not waited for"],
 )
 def test_what_children_use_counts(fn: Any, args: tuple[Any, ...]) -> None:
-    """A call whose children compute for too long is ended."""
+    """A call whose children use too much CPU time is ended."""
     with ProcessPool(1) as pool:
         future = pool.submit_limited(CallLimits(cpu_time=0.7), fn, *args)
         assert isinstance(future.exception(GUARD), CpuTimeLimitError)
@@ -120,7 +120,7 @@ def _kill_group(group: int | None) -> None:
 
 
 def test_joblibs_kept_workers() -> None:
-    """Processes that joblib keeps for the next call count with what they have used in each call."""
+    """Processes that joblib keeps for later calls count in each call with what they used in that call."""
     with ProcessPool(1) as pool:
         try:
             pool.submit(use_joblib, 0.5).result(GUARD)  # to start them takes a second by itself
@@ -142,7 +142,7 @@ def use_joblib(seconds: float) -> None:
 
 
 def call_programs(option: str) -> None:
-    """Run programs beside 200 MB: before each begins, its process seems to have as much."""
+    """Run programs beside 200 MB: before each program starts, its process seems to use as much."""
     data = bytearray(200 * MB)
     options: dict[str, Any] = {"preexec_fn": os.getpid} if option == "after a function" else {}
     for _ in range(40):
@@ -152,13 +152,13 @@ def call_programs(option: str) -> None:
 
 @pytest.mark.parametrize("option", ["at once", "after a function"])
 def test_programs_that_are_about_to_begin(option: str) -> None:
-    """What is only about to become another program does not use its parent's memory once more."""
+    """A process about to become another program does not count its parent's memory again."""
     with ProcessPool(1) as pool:
         pool.submit_limited(CallLimits(memory=350 * MB), call_programs, option).result(GUARD)
 
 
 def fork_children(number: int, size: int, seconds: float) -> int:
-    """Have forked processes that read this one's 150 MB, and have some MB of their own; how much they have in all."""
+    """Fork processes that share this one's 150 MB and have some MB of their own; return the total they seem to use."""
     data = bytearray(150 * MB)
     context = multiprocessing.get_context("fork")
     ready, go_on = context.Semaphore(0), context.Event()
@@ -185,14 +185,14 @@ def fork_children(number: int, size: int, seconds: float) -> int:
 
 
 def test_readers_of_the_same_memory() -> None:
-    """Forked processes that read their parent's memory have it once, all together."""
+    """Memory that forked processes share with their parent counts once."""
     with ProcessPool(1) as pool:
         seeming = pool.submit_limited(CallLimits(memory=400 * MB), fork_children, 4, 1, 0.5).result(GUARD)
         assert seeming > 600 * MB
 
 
 def test_an_excess_by_children() -> None:
-    """Forked processes that have each a part of too much memory are ended with their parent."""
+    """Forked processes that together use too much memory are ended with their parent."""
     with ProcessPool(1) as pool:
         error = pool.submit_limited(CallLimits(memory=400 * MB), fork_children, 4, 100, GUARD).exception(GUARD)
         assert isinstance(error, MemoryLimitError)
@@ -203,7 +203,7 @@ def test_an_excess_by_children() -> None:
 
 
 def test_both_ways_to_look_see_the_same() -> None:
-    """What is read from /proc is what psutil says, but that it takes longer."""
+    """/proc and psutil report the same values; psutil is only slower."""
     pid = os.getpid()
     one, other = processes.snapshot()[pid], {one.pid: one for one in processes.by_psutil()}[pid]
     assert one[:3] == other[:3] == (pid, os.getppid(), os.getpgid(pid))
@@ -215,7 +215,7 @@ def test_both_ways_to_look_see_the_same() -> None:
 
 
 def test_when_processes_start() -> None:
-    """A process that is started now starts now, by the clock of the processes."""
+    """A process started now has a start time of now, by the processes' clock."""
     before = processes.clock()
     with subprocess.Popen(["sleep", str(GUARD)]) as process:
         started = processes.snapshot()[process.pid].started
@@ -224,7 +224,7 @@ def test_when_processes_start() -> None:
 
 
 def test_the_memory_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is what the system knows: shares, what is private, or else all that is resident; nothing once it has ended."""
+    """The footprint is shares, private memory or all resident memory, as available; zero once the process has ended."""
     me = processes.me()
     for look in (processes.footprint, processes.by_psutil_private):
         found = look(me)
@@ -245,7 +245,7 @@ def _denied(*_: object) -> Any:
 
 @pytest.mark.skipif(not processes.ON_LINUX, reason="elsewhere it is done by psutil anyway")
 def test_by_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Limits hold where there is no /proc, too."""
+    """Limits also work without /proc."""
     monkeypatch.setattr(processes, "ON_LINUX", False)
     with ProcessPool(1) as pool:
         pool.submit(run_program, 0.5).result(GUARD)

@@ -1,4 +1,4 @@
-"""Memo with real workers: sessions that follow one another, that run at once, and that are killed."""
+"""Memo with real workers: sessions in sequence, in parallel, and killed."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def computed(folder: Path) -> list[str]:
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
-    """Where work stops until the test lets it go on."""
+    """A gate where work stops until the test opens it."""
     with Gate() as gate:
         yield gate
 
 
 def test_the_next_session(tmp_path: Path) -> None:
-    """A program that is started again computes nothing again, and its results are of its own classes."""
+    """A restarted program computes nothing again, and its results are of its own classes."""
     first = run_script(program(tmp_path, [1, 2, 1]))
     assert sorted(first.lines[:-1]) == ["result 1 True", "result 1 True", "result 2 True"]
     assert first.lines[-1] == "hits 0 · misses 2 · shared 1"
@@ -76,7 +76,7 @@ def test_the_next_session(tmp_path: Path) -> None:
 
 
 def test_a_killed_program(tmp_path: Path, gate: Gate) -> None:
-    """Whatever a callback was told of before kill -9 is kept; the rest is computed by the next session."""
+    """Results delivered to a callback before kill -9 are kept; the next session computes the rest."""
     with Script(program(tmp_path, [1, 2])) as script:
         script.wait_for("result 1", "result 2")
     with Script(program(tmp_path, [1, 2, 3], gate.address)) as script:
@@ -91,7 +91,7 @@ def test_a_killed_program(tmp_path: Path, gate: Gate) -> None:
 
 
 def test_two_programs_at_once(tmp_path: Path, gate: Gate) -> None:
-    """Each of two programs that run at the same time finds what the other one has kept since both began."""
+    """Each of two programs that run at the same time finds what the other one has stored since both began."""
     with Script(program(tmp_path, [1], gate.address)) as one:
         gate.wait_begun(1)
         other = run_script(program(tmp_path, [2]))
@@ -103,7 +103,7 @@ def test_two_programs_at_once(tmp_path: Path, gate: Gate) -> None:
 
 
 def test_what_another_program_has_kept_meanwhile(tmp_path: Path) -> None:
-    """A session finds what another process keeps after this one has begun."""
+    """A session finds what another process stores after it has begun."""
     scheduler = Scheduler.with_threads(1)
     memo = Memo(tmp_path / "memo", key=lambda x: x)
     task = scheduler.task(double, plugins=memo)
@@ -130,7 +130,7 @@ def double(x: int) -> int:
 
 
 def pass_or_die(address: Any, folder: Path) -> str:
-    """Wait at the gate; killed if it is the first attempt."""
+    """Wait at the gate; on the first attempt, kill this process."""
     first = not (folder / "begun").exists()
     (folder / "begun").touch()
     pass_gate(address)
@@ -142,7 +142,7 @@ def pass_or_die(address: Any, folder: Path) -> str:
 @pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])
 @pytest.mark.parametrize("retry", [True, False])
 def test_a_lost_worker(tmp_path: Path, gate: Gate, method: Any, retry: bool) -> None:
-    """If the worker of a shared computation is lost, the others have the result of the next attempt."""
+    """If the worker of a shared computation is lost, the other calls get the result of the next attempt."""
     memo = Memo(tmp_path / "memo")
     scheduler = Scheduler.with_processes(2, mp_context=method)
     task = scheduler.task(pass_or_die, plugins=[*([Retry()] if retry else []), memo])
@@ -157,7 +157,7 @@ def test_a_lost_worker(tmp_path: Path, gate: Gate, method: Any, retry: bool) -> 
 
 
 def test_a_running_call_that_is_cancelled(tmp_path: Path, gate: Gate) -> None:
-    """To cancel the call that is computed ends its worker, and the next one is computed."""
+    """Cancelling the call that is being computed ends its worker, and the next call is computed."""
     scheduler = Scheduler.with_processes(2)
     task = scheduler.task(pass_gate, plugins=Memo(tmp_path / "memo"))
     futures: list[Any] = []
@@ -175,7 +175,7 @@ def test_a_running_call_that_is_cancelled(tmp_path: Path, gate: Gate) -> None:
 
 
 def test_limits(tmp_path: Path, gate: Gate) -> None:
-    """A call that waits for another one has a limit of its own, from when it is computed itself."""
+    """A call that waits for another has its own limit, which starts when it is computed itself."""
     scheduler = Scheduler.with_processes(1)
     task = scheduler.task(pass_gate, plugins=[Limits(wall_time=0.3), Memo(tmp_path / "memo", errors=True)])
     scheduler.on_start(lambda: [task.submit(gate.address) for _ in range(2)])
@@ -186,7 +186,7 @@ def test_limits(tmp_path: Path, gate: Gate) -> None:
 
 @pytest.mark.parametrize("end", ["stop", "timeout"])
 def test_the_end_of_a_run(tmp_path: Path, gate: Gate, end: str) -> None:
-    """Calls that share a computation end with a run that does not wait for it, each once."""
+    """Calls that share a computation each end once with a run that does not wait for it."""
     scheduler = Scheduler.with_processes(1)
     task = scheduler.task(pass_gate, plugins=Memo(tmp_path / "memo"))
     scheduler.on_start(lambda: [task.submit(gate.address) for _ in range(3)])

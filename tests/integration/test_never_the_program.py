@@ -1,4 +1,4 @@
-"""Workers, and what calls start, never run the user's program a second time."""
+"""Neither workers nor what calls start run the user's program a second time."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def dedent(*texts: str) -> str:
 
 
 def search(source: str, folder: Path, method: str, **modules: str) -> Ended:
-    """Run a program that may have workers import these modules."""
+    """Run a program whose workers may import these modules."""
     for name, text in modules.items():
         (folder / f"{name}.py").write_text(dedent(BRAKE, text))
     ended = run_script(dedent(f"METHOD = {method!r}", SEARCH, source), path=[*PATHS, str(folder)])
@@ -105,7 +105,7 @@ def search(source: str, folder: Path, method: str, **modules: str) -> Ended:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_module_starts_when_a_worker_imports_it(method: str, tmp_path: Path) -> None:
-    """An argument's module that starts anything fails the call, with its name and the guard; only once each."""
+    """If an argument's module starts anything, the call fails once, with an error naming the module and the guard."""
     names = {f"module_{number}": what for number, what in enumerate(STARTING)}
     modules = {name: dedent(IMPORTS, STARTING[what]) for name, what in names.items()}
     ended = search(
@@ -128,7 +128,7 @@ def test_what_a_module_starts_when_a_worker_imports_it(method: str, tmp_path: Pa
 
 @pytest.mark.parametrize("where", ["argument", "definition", "initializer"])
 def test_whatever_a_worker_loads_is_checked(where: str, tmp_path: Path) -> None:
-    """It does not matter whether a call's function, its arguments or the initializer bring the module in."""
+    """It does not matter whether a call's function, its arguments or the initializer load the module."""
     source = {
         "argument": "print(run(str, Module('first')))",
         "definition": """
@@ -150,7 +150,7 @@ def test_whatever_a_worker_loads_is_checked(where: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_module_may_do_when_a_worker_imports_it(method: str, tmp_path: Path) -> None:
-    """A scheduler that is only made, programs, threads and locks are no trouble."""
+    """Creating a scheduler, and starting programs, threads and locks, is allowed."""
     names = [f"module_{number}" for number in range(len(ALLOWED))]
     modules = {name: dedent(IMPORTS, text) for name, text in zip(names, ALLOWED.values(), strict=True)}
     ended = search(f"print([run(str, Module(name))[0][0] for name in {names}])", tmp_path, method, **modules)
@@ -159,7 +159,7 @@ def test_what_a_module_may_do_when_a_worker_imports_it(method: str, tmp_path: Pa
 
 @pytest.mark.parametrize("method", METHODS)
 def test_calls_and_initializers_may_start_anything(method: str, tmp_path: Path) -> None:
-    """Once a call or an initializer runs, pools, schedulers and processes are what they are in any program."""
+    """Once a call or an initializer runs, pools, schedulers and processes work as in any program."""
     ended = search(
         """
         import multiprocessing
@@ -186,7 +186,7 @@ def test_calls_and_initializers_may_start_anything(method: str, tmp_path: Path) 
 
 
 def test_a_background_thread_may_start_processes_while_a_worker_loads(tmp_path: Path) -> None:
-    """What an earlier call has left running is no business of a module that a worker imports meanwhile."""
+    """What an earlier call has left running does not affect a module that a worker imports meanwhile."""
     ended = search(
         """
         import multiprocessing, threading
@@ -293,7 +293,7 @@ HELPERS = """
 @pytest.mark.parametrize("context", ["spawn", "forkserver"])
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_call_starts_does_not_run_the_script(context: str, method: str) -> None:
-    """Children and grandchildren of a call use the script's functions and classes, and the script runs once."""
+    """A call's children and grandchildren use the script's functions and classes, and the script runs once."""
     source = HELPERS.replace("sys.argv[1:]", f"{context!r}, {method!r}")
     ended = run_script(source)
     assert ended.lines == ["right", "1"], ended.errors
@@ -301,7 +301,7 @@ def test_what_a_call_starts_does_not_run_the_script(context: str, method: str) -
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_child_gets_what_can_be_pickled(method: str) -> None:
-    """What cannot be pickled is left out of a child's `__main__`, and the error says what it has instead."""
+    """What cannot be pickled is left out of a child's `__main__`, and the error names what is used instead."""
     ended = run_script(f"""
         import multiprocessing, threading
         from amltk.scheduling import Scheduler
@@ -378,7 +378,7 @@ def test_joblib_in_a_call_does_not_run_the_script() -> None:
 
 
 def test_preparation_data_names_the_program() -> None:
-    """This version of Python names the program in its preparation data as we take it for granted."""
+    """This version of Python names the program in its preparation data as we assume."""
     ended = run_script("""
         from multiprocessing import spawn
         from amltk.scheduling.executors.process_pool._child import spawned_main

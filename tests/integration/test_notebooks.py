@@ -51,7 +51,7 @@ def kernel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_runs_in_cells(kernel: Kernel) -> None:
-    """`run` and `async_run` work, one after the other and again, and print into the output of their cell."""
+    """`run` and `async_run` work, one after the other and repeatedly, and print into their cell's output."""
     one = "result {}\nfinished\n"
     cell = kernel.execute("""
         first = make(fn, 1)
@@ -67,7 +67,7 @@ def test_runs_in_cells(kernel: Kernel) -> None:
 
 
 def test_the_loop_of_the_kernel_goes_on(kernel: Kernel) -> None:
-    """After a run, tasks, timeouts and tasks that were begun before it work in later cells."""
+    """After a run, tasks and timeouts work in later cells, and so do tasks started before it."""
     kernel.execute("beside = asyncio.create_task(asyncio.sleep(0, 'beside'))")
     kernel.execute("make(fn, 1).run(display=False)")
     cell = kernel.execute("""
@@ -84,7 +84,7 @@ def test_the_loop_of_the_kernel_goes_on(kernel: Kernel) -> None:
 
 
 def test_two_runs_at_once(kernel: Kernel) -> None:
-    """Several schedulers share the loop of the kernel."""
+    """Several schedulers share the kernel's loop."""
     cell = kernel.execute("""
         runs = [make(fn, n).async_run(display=False) for n in (1, 1)]
         [state.code.name for state in await asyncio.gather(*runs)]
@@ -94,7 +94,7 @@ def test_two_runs_at_once(kernel: Kernel) -> None:
 
 
 def test_what_cells_define_runs_in_processes(kernel: Kernel) -> None:
-    """Functions, classes, closures and exceptions of cells travel, and instances come back as what they were."""
+    """Functions, classes, closures and exceptions of cells travel, and instances keep their class."""
     kernel.execute("""
         FACTOR = 3
 
@@ -130,7 +130,7 @@ def test_what_cells_define_runs_in_processes(kernel: Kernel) -> None:
 
 
 def test_what_a_later_cell_defines_again_is_computed(kernel: Kernel) -> None:
-    """From the next submission on, also if the workers are those of a run that goes on over several cells."""
+    """The new definition counts from the next submission, even with the workers of a run that spans several cells."""
     kernel.execute("""
         def helper():
             return "old helper"
@@ -152,7 +152,7 @@ def test_what_a_later_cell_defines_again_is_computed(kernel: Kernel) -> None:
 
 
 def test_tracebacks_of_workers_show_lines_of_cells(kernel: Kernel) -> None:
-    """Nobody finds a cell in a file; its lines travel with its code, and names that are looked up are found."""
+    """A cell is in no file, so its lines travel with its code; names that are looked up are found."""
     kernel.execute("""
         LIMIT = 4
 
@@ -175,7 +175,7 @@ def test_tracebacks_of_workers_show_lines_of_cells(kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("way", INTERRUPTIONS)
 def test_an_interrupted_kernel(kernel: Kernel, way: str) -> None:
-    """ "Interrupt kernel" ends the run in order, kills what it computes, comes out of the cell, and that was all."""
+    """ "Interrupt kernel" ends the run in order, kills its calls and surfaces in the cell, with no after-effects."""
     with Gate() as gate:
         kernel.execute(f"""
             import psutil
@@ -206,7 +206,7 @@ def test_an_interrupted_kernel(kernel: Kernel, way: str) -> None:
         *("start", *(["future-submitted"] if call else []), "stop", "finishing"),
         *(*call, "finished"),
     ]
-    # ipykernel cancels what a cell awaits, whatever it is.
+    # ipykernel cancels whatever a cell awaits.
     assert cell.error == ("CancelledError" if way.startswith("async_run") else "KeyboardInterrupt")
     assert kernel.execute("children() - before").result == "set()"
     after = kernel.execute("make(fn, 1).run(display=False).code.name")
@@ -215,7 +215,7 @@ def test_an_interrupted_kernel(kernel: Kernel, way: str) -> None:
 
 @pytest.mark.parametrize("run", ["scheduler.run()", "await scheduler.async_run()"])
 def test_the_display_is_one_output(kernel: Kernel, run: str) -> None:
-    """By default a run shows itself in one area of its cell, which is updated; other areas come from it alone."""
+    """By default a run shows itself in one area of its cell, which it updates; it creates no other area."""
     cell = kernel.execute(f"scheduler = make(fn, 1)\n{run}")
     assert cell.error is None
     assert cell.printed == "result 2\nfinished\n"
@@ -235,7 +235,7 @@ def test_the_display_can_be_switched_off(kernel: Kernel) -> None:
 
 
 def test_a_cell_that_is_executed_again_and_again(kernel: Kernel) -> None:
-    """Making the scheduler anew leaves neither processes, threads, descriptors, handlers nor the old ones behind."""
+    """Making the scheduler again leaves no processes, threads, descriptors, handlers or old schedulers behind."""
     kernel.execute("import gc, weakref; from tests import leaks; old = weakref.WeakSet(); before = None")
     cell = "scheduler = make(fn, 1); old.add(scheduler); scheduler.run(); None"
     kernel.execute(cell)
@@ -246,7 +246,7 @@ def test_a_cell_that_is_executed_again_and_again(kernel: Kernel) -> None:
 
 
 def test_a_kernel_that_is_restarted_during_a_run(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No worker outlives its kernel, which is killed when it is busy."""
+    """No worker outlives its kernel, which is killed while it is busy."""
     needs("ipykernel", "jupyter_client")
     with Kernel(tmp_path_factory.mktemp("jupyter")) as kernel, Gate() as gate:
         kernel.execute(DEFINITIONS + "from tests.helpers.gate import pass_gate")

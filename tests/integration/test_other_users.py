@@ -1,4 +1,4 @@
-"""What has become another user's can be neither signalled nor killed: the pool goes on, and ends what it can."""
+"""Another user's processes cannot be signalled or killed: the pool continues, and ends what it can."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ needs_root = pytest.mark.skipif(
 @pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])
 @pytest.mark.parametrize("how", ["cancel", "limit", "kill"])
 def test_a_worker_that_has_become_another_users(how: str, method: str) -> None:
-    """It is left alone, which is said once; its call has ended, the others are computed, and the pool ends."""
+    """It is left alone with one warning; its call ends, the others are computed, and the pool ends."""
     ended = run_script(f"""{PROGRAM}
     pool, how = ProcessPool(1, mp_context={method!r}), {how!r}
     limits = CallLimits(wall_time=0.5 if how == "limit" else 600)
@@ -91,7 +91,7 @@ def test_a_worker_that_has_become_another_users(how: str, method: str) -> None:
 @needs_root
 @pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])
 def test_a_child_of_a_worker_that_is_another_users(method: str) -> None:
-    """The call is given up with what belongs to it, but for that child, and nothing waits for it."""
+    """The call and its other processes are ended, but not that child, and nothing waits for it."""
     ended = run_script(f"""{PROGRAM}
     import subprocess
 

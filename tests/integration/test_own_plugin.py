@@ -1,4 +1,4 @@
-"""examples/own_plugin.py, as a program of its own and with real processes that are lost, cancelled and given up."""
+"""examples/own_plugin.py, as its own program and with real processes that are lost, cancelled and abandoned."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def scratch_class() -> Any:
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
-    """Where work stops until the test lets it go on."""
+    """A gate where work stops until the test opens it."""
     with Gate() as gate:
         yield gate
 
@@ -49,7 +49,7 @@ def write_and_pass(address: tuple[str, int], *, scratch: Path) -> int:
 
 
 def traced(task: Task[..., Any], parent: Path) -> list[Any]:
-    """What is told of a call: what it left, and at its ending how many directories there are still."""
+    """Record what a call left, its ending, and how many directories remain when the scheduler is empty."""
     trace: list[Any] = []
     task.on("scratch-left")(lambda future, left: trace.append(left))
     task.on_result(lambda future, result: trace.append(result))
@@ -60,7 +60,7 @@ def traced(task: Task[..., Any], parent: Path) -> list[Any]:
 
 
 def test_the_example_tells_four_endings() -> None:
-    """Each call leaves something before its ending is told, and nothing is there afterwards."""
+    """What each call leaves is reported before its ending, and nothing remains afterwards."""
     ended = run_script(EXAMPLE.read_text(), "-W", "error")
     assert (ended.code, ended.errors) == (0, "")
     assert [line for line in ended.lines if not line.startswith("hang   has left")] == [
@@ -76,7 +76,7 @@ def test_the_example_tells_four_endings() -> None:
 
 
 def test_a_worker_that_is_killed(scratch_class: Any, gate: Gate, tmp_path: Path) -> None:
-    """What the lost call has written is told, then its failure; its directory is gone before @empty."""
+    """The files of the lost call are reported before its failure; its directory is gone before @empty."""
     scheduler = Scheduler.with_processes(1)
     task = scheduler.task(write_and_pass, plugins=scratch_class(tmp_path))
     trace = traced(task, tmp_path)
@@ -88,7 +88,7 @@ def test_a_worker_that_is_killed(scratch_class: Any, gate: Gate, tmp_path: Path)
 
 
 def test_a_running_call_that_is_cancelled(scratch_class: Any, gate: Gate, tmp_path: Path) -> None:
-    """What it has written is told, then the cancellation; nothing is left of it."""
+    """Its files are reported before the cancellation; nothing is left of it."""
     scheduler = Scheduler.with_processes(1)
     task = scheduler.task(write_and_pass, plugins=scratch_class(tmp_path))
     trace = traced(task, tmp_path)
@@ -99,7 +99,7 @@ def test_a_running_call_that_is_cancelled(scratch_class: Any, gate: Gate, tmp_pa
 
 
 def test_a_run_that_does_not_wait(scratch_class: Any, gate: Gate, tmp_path: Path) -> None:
-    """Directories of what runs and of what has not begun are gone when the run is over."""
+    """The directories of running and waiting calls are gone when the run is over."""
     scheduler = Scheduler.with_processes(1)
     task = scheduler.task(write_and_pass, plugins=scratch_class(tmp_path))
     trace = traced(task, tmp_path)
@@ -128,7 +128,7 @@ def test_a_submission_that_a_later_plugin_refuses(scratch_class: Any, gate: Gate
 
 
 def test_attempts_share_the_directory(scratch_class: Any, gate: Gate, tmp_path: Path) -> None:
-    """With Retry a call keeps its directory until its last attempt, and each attempt tells what is there."""
+    """With Retry, a call keeps its directory until its last attempt, and each attempt reports what is there."""
     scheduler = Scheduler.with_processes(1)
     task = scheduler.task(write_and_pass, plugins=[scratch_class(tmp_path), Retry()])
     trace = traced(task, tmp_path)
@@ -141,7 +141,7 @@ def test_attempts_share_the_directory(scratch_class: Any, gate: Gate, tmp_path: 
 
 
 def test_it_serves_one_task(scratch_class: Any) -> None:
-    """A second task is refused, with the way out."""
+    """A second task is rejected with an error that says what to do."""
     scheduler = Scheduler.with_sequential()
     plugin = scratch_class()
     scheduler.task(write_and_pass, plugins=plugin)

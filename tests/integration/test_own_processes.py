@@ -1,4 +1,4 @@
-"""A pool signals processes that it has started, and never the program itself or what belongs to the same job."""
+"""A pool signals only processes that it has started, never the program itself or others of the same job."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ PROGRAM = """
 def test_a_supervisor_that_is_killed_before_it_starts_its_worker(
     n_deaths: int, lines: list[str], n_warnings: int
 ) -> None:
-    """Another one is started; the program, whose process group has no worker's number, is not killed."""
+    """Another supervisor is started; the program, whose process group differs from any worker's, is not killed."""
     ended = run_script(PROGRAM.format(n_deaths=n_deaths))
     assert (ended.code, ended.lines) == (0, lines), ended.errors
     warning = (

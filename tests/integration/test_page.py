@@ -1,4 +1,4 @@
-"""The page that the user wrote, `tests/data/scheduler.md`: each of its programs runs as it stands."""
+"""The page that the user wrote, `tests/data/scheduler.md`: each of its programs runs unchanged."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_page_has_the_programs_that_are_tested() -> None:
 @pytest.mark.parametrize("hidden", [True, False], ids=["as it stands", "without hidden lines"])
 @pytest.mark.parametrize(("program", "prints"), list(zip(PROGRAMS, PRINTS, strict=True)), ids=NAMES)
 def test_a_program_prints_what_the_page_says(program: str, prints: str, hidden: bool, tmp_path: Path) -> None:
-    """Every program of the page runs, with its hidden lines and without them, and prints what the page says."""
+    """Every program of the page runs, with and without its hidden lines, and prints what the page says."""
     printed = run(program if hidden else without_hidden_lines(program), tmp_path)
     plain, _, html = printed.partition("<")
     assert plain.strip() == prints
@@ -70,7 +70,7 @@ def test_a_program_prints_what_the_page_says(program: str, prints: str, hidden: 
     ids=NAMES[1:3],
 )
 def test_a_timeout_is_seen_in_the_output(program: str, events: dict[str, int], tmp_path: Path) -> None:
-    """`run(timeout=...)` triggers `@timeout`; work that its end kills (`wait=False`) is told as cancelled."""
+    """`run(timeout=...)` triggers `@timeout`; work that it kills (`wait=False`) is reported as cancelled."""
     printed = run(
         without_hidden_lines(program)
         + "\ncounts = {event.name: n for event, n in scheduler.event_counts.items()}"
@@ -97,14 +97,14 @@ for _ in range(2):
 
 
 def test_the_programs_run_as_the_tool_for_documentation_runs_them(tmp_path: Path) -> None:
-    """Executed one after the other in one process, from text that is no module, and again when the page is rebuilt."""
+    """They run one after the other in one process, from text outside any module, and again when the page is rebuilt."""
     for n, program in enumerate(PROGRAMS):
         (tmp_path / f"block-{n}").write_text(program)
     assert run(EXEC, tmp_path).splitlines() == [repr(PRINTS)] * 2
 
 
 def test_every_cross_reference_of_the_page_exists_and_is_documented() -> None:
-    """What the page links to or includes is there, under that name, and says what it is."""
+    """Whatever the page links to or includes exists under that name and is documented."""
     text = PAGE.read_text()
     links = re.findall(r"\]\[(amltk\.[\w.]+)\]", text)
     included = re.findall(r"^ *::: (amltk\.[\w.]+)$", text, re.MULTILINE)
@@ -121,7 +121,7 @@ def test_every_cross_reference_of_the_page_exists_and_is_documented() -> None:
 
 
 def attribute_at(name: str) -> Any:
-    """What is under a dotted name, of a module or of something in one."""
+    """Return the module or attribute at a dotted name."""
     module, _, attribute = name.rpartition(".")
     try:
         return importlib.import_module(name)
@@ -137,7 +137,7 @@ def double(x: int) -> int:
 
 
 class Simple(Executor):
-    """Nothing but a `submit(f, *args, **kwargs)`."""
+    """An executor with nothing but a `submit(f, *args, **kwargs)`."""
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -203,7 +203,7 @@ def test_the_timeout_ends_a_run_that_would_never_end() -> None:
 def test_how_it_reacts_to_exceptions_is_an_argument() -> None:
     """ "How it should react to any exception that may have occurred within the Scheduler itself or your callbacks".
 
-    Those of calls and those of callbacks have an argument each.
+    Exceptions of calls and of callbacks have an argument each.
     """
     for where, argument in (("compute", "on_exception"), ("callback", "on_callback_exception")):
         for policy in ("raise", "end", "continue"):
@@ -264,7 +264,7 @@ def test_call_later_does_not_run_in_the_background() -> None:
 
 
 def test_call_later_waits_as_long_as_it_was_told() -> None:
-    """`call_later(delay, fn)` calls in the order of the delays, not before they are over, and not once cancelled."""
+    """`call_later(delay, fn)` calls in order of the delays, never early, and not after being cancelled."""
     scheduler = Scheduler.with_sequential()
     called: list[tuple[str, float]] = []
 

@@ -1,4 +1,4 @@
-"""What `__main__` defines, and defines again, as workers see it."""
+"""What `__main__` defines and redefines, as workers see it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.helpers.script import run_script
 
 
 def test_what_main_defines_travels_from_a_child_of_multiprocessing() -> None:
-    """There the program has another name; a pool is made there by Limits on the standard library's pool."""
+    """In the child `__main__` has another name; Limits on the standard library's pool creates a pool there."""
     ended = run_script("""
         import multiprocessing
         from concurrent.futures import ProcessPoolExecutor
@@ -31,7 +31,7 @@ def test_what_main_defines_travels_from_a_child_of_multiprocessing() -> None:
 
 
 def test_what_main_defines_needs_no_guard() -> None:
-    """Functions, closures, lambdas and classes of `__main__` travel, and instances come back as what they were."""
+    """Functions, closures, lambdas and classes of `__main__` travel, and instances keep their class."""
     ended = run_script("""
         import enum
         from dataclasses import dataclass
@@ -76,7 +76,7 @@ def test_what_main_defines_needs_no_guard() -> None:
 
 
 def test_an_initializer_and_calls_share_the_globals_of_main() -> None:
-    """What an initializer or a call sets in `__main__` is there for the next call of the same worker."""
+    """What an initializer or a call sets in `__main__` is visible to the next call of the same worker."""
     ended = run_script("""
         from amltk.scheduling.executors import ProcessPool
 
@@ -100,9 +100,9 @@ def test_an_initializer_and_calls_share_the_globals_of_main() -> None:
 
 
 def test_what_main_defines_again_is_what_later_calls_compute() -> None:
-    """A function, a class or a value that is defined again, as cells of a notebook do, counts from the next call on.
+    """A function, a class or a value that is redefined, as notebook cells do, takes effect from the next call on.
 
-    That holds for what a function uses as well, though it was not defined again itself, and for what that uses.
+    That also holds for what a function uses without being redefined itself, and so on.
     """
     ended = run_script("""
         from amltk.scheduling.executors import ProcessPool
@@ -128,7 +128,7 @@ def test_what_main_defines_again_is_what_later_calls_compute() -> None:
 
 
 def test_what_is_defined_only_after_a_call_has_failed_for_it_is_found() -> None:
-    """Somebody forgot a cell: once it is executed the same function finds what it uses, nested code included."""
+    """Once a forgotten cell is executed, the same function finds what it uses, even from nested code."""
     ended = run_script("""
         from amltk.scheduling.executors import ProcessPool
 
@@ -145,7 +145,7 @@ def test_what_is_defined_only_after_a_call_has_failed_for_it_is_found() -> None:
 
 
 def test_what_was_itself_submitted_and_then_defined_again_is_new_for_others() -> None:
-    """That a worker knows the old function or class does not keep later ones from the new one."""
+    """A worker that knows the old function or class still uses the new one in later calls."""
     ended = run_script("""
         from amltk.scheduling.executors import ProcessPool
 
@@ -163,7 +163,7 @@ def test_what_was_itself_submitted_and_then_defined_again_is_new_for_others() ->
 
 
 def test_what_was_replaced_can_still_be_submitted() -> None:
-    """It computes what it always did, its instances stay its own, and others go on with what replaced it."""
+    """It still computes the same, its instances keep their class, and other calls use its replacement."""
     ended = run_script("""
         from amltk.scheduling.executors import ProcessPool
 
@@ -184,7 +184,7 @@ def test_what_was_replaced_can_still_be_submitted() -> None:
 
 
 def test_what_a_worker_has_made_of_main_is_kept_when_something_else_is_defined_again() -> None:
-    """What an initializer and calls have set stays, unless the program itself sets that name anew."""
+    """What an initializer or a call has set stays, unless the program itself reassigns that name."""
     ended = run_script("""
         from amltk.scheduling.executors import ProcessPool
 
@@ -215,7 +215,7 @@ def test_what_a_worker_has_made_of_main_is_kept_when_something_else_is_defined_a
 
 
 def test_definitions_that_nobody_needs_are_forgotten() -> None:
-    """A pool that lives as long as a notebook does not collect what was defined again and again."""
+    """A pool that lives as long as a notebook does not accumulate old definitions."""
     ended = run_script("""
         import gc
         from amltk.scheduling.executors import ProcessPool

@@ -1,4 +1,4 @@
-"""Which worker gets which call, and when: nothing waits behind a long call, and calls can be cancelled."""
+"""Which worker gets which call, and when: no call waits behind a long one, and calls can be cancelled."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.helpers.workers import METHODS, identity, wait_for
 
 
 def touch(path: str, seconds: float = 0.0) -> int:
-    """Tell that it has begun, outside of the pool."""
+    """Record outside the pool that the call has begun."""
     with Path(path).open("a") as file:
         file.write(f"{os.getpid()}\n")
     time.sleep(seconds)
@@ -32,9 +32,9 @@ def touch(path: str, seconds: float = 0.0) -> int:
 
 @pytest.mark.parametrize("at_once", [1, 2000])
 def test_nothing_waits_behind_a_long_call(tmp_path: Path, at_once: int) -> None:
-    """Short calls have made the pool send batches; then two long ones among short ones run at the same time.
+    """After short calls have made the pool send batches, two long calls among short ones run at the same time.
 
-    Also if the short calls needed one worker only, so that the second one is still to be started.
+    This also holds if the short calls needed only one worker, so that the second one has yet to be started.
     """
     with ProcessPool(2) as pool:
         for _ in range(0, 2000, at_once):
@@ -57,7 +57,7 @@ def meet(mine: str, other: str) -> None:
 
 
 def test_work_goes_on_while_a_callback_blocks(tmp_path: Path) -> None:
-    """While a callback keeps the loop, what was submitted runs and a limit is enforced."""
+    """While a callback blocks the loop, submitted calls run and a limit is enforced."""
     scheduler = Scheduler.with_processes(1)
     pool_calls: list[Any] = []
 
@@ -77,7 +77,7 @@ def test_work_goes_on_while_a_callback_blocks(tmp_path: Path) -> None:
 
 
 def test_cancelling(tmp_path: Path) -> None:
-    """What waits never begins; what runs loses its worker and nothing else does; what has ended cannot be cancelled."""
+    """A waiting call never begins; a running one loses only its own worker; an ended one cannot be cancelled."""
     with ProcessPool(1) as pool:
         running = pool.submit(touch, str(tmp_path / "running"), GUARD)
         waiting = [pool.submit(touch, str(tmp_path / f"waiting{n}")) for n in range(5)]
@@ -96,7 +96,7 @@ def test_cancelling(tmp_path: Path) -> None:
 
 
 def test_a_call_behind_one_that_was_cancelled_is_computed() -> None:
-    """A cancelled call that waits in front of another one takes nobody's place when a worker comes."""
+    """A cancelled call that waits in front of another does not take its place when a worker becomes available."""
     with Gate() as gate, ProcessPool(1, initializer=pass_gate, initargs=(gate.address,)) as pool:
         waiting = pool.submit(abs, -1)
         gate.wait_begun()
@@ -107,7 +107,7 @@ def test_a_call_behind_one_that_was_cancelled_is_computed() -> None:
 
 
 def test_states_and_times_are_true() -> None:
-    """A call runs from the moment that its worker begins it, and knows when and where that was."""
+    """A call is running from the moment its worker begins it, and knows when and where that was."""
     with Gate() as gate, ProcessPool(1) as pool:
         before = time.time()
         first, second = pool.submit(pass_gate, gate.address), pool.submit(os.getpid)
@@ -128,14 +128,14 @@ def test_states_and_times_are_true() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_workers_are_replaced_after_so_many_calls(method: str) -> None:
-    """No worker does more calls than it may, and all calls are done."""
+    """No worker runs more calls than it may, and all calls are computed."""
     with ProcessPool(2, mp_context=method, max_tasks_per_child=5) as pool:
         pids = [future.result(GUARD) for future in [pool.submit(os.getpid) for _ in range(100)]]
     assert max(pids.count(pid) for pid in set(pids)) <= 5
 
 
 def test_map() -> None:
-    """Results come in the order of the arguments; a chunk size that makes no sense is refused."""
+    """Results come in the order of the arguments; an invalid chunk size is rejected."""
     with ProcessPool(2) as pool:
         assert list(pool.map(pow, range(100), range(100), chunksize=7)) == [n**n for n in range(100)]
         with pytest.raises(ValueError, match="chunksize=0"):
@@ -143,7 +143,7 @@ def test_map() -> None:
 
 
 def test_nothing_waits_behind_a_long_call_while_a_callback_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that becomes free gets what waits, though the loop is at the callback of what has just ended there."""
+    """A free worker gets a waiting call, although the loop is still in a callback of the call that just ended there."""
     monkeypatch.setattr(dispatcher, "MIN_WORK_TO_WAKE_SECONDS", 0)  # each worker gets its half
 
     async def run(pool: ProcessPool) -> None:
@@ -179,7 +179,7 @@ def test_nothing_waits_behind_a_long_call_while_a_callback_blocks(monkeypatch: p
 
 
 def test_a_call_that_has_ended_unseen_cannot_be_cancelled() -> None:
-    """Its worker is at a later call, which is not lost."""
+    """Its worker is running a later call, which is not lost."""
     holding = [threading.Event(), threading.Event()]
     going_on = [threading.Event(), threading.Event()]
 

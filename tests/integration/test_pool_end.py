@@ -1,4 +1,4 @@
-"""How a pool ends: when it is forgotten, when the program ends, and in the middle of everything."""
+"""How a pool ends: when it is garbage-collected, when the program exits, and in the middle of everything."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.helpers.workers import identity, kill_me, wait_for
 
 
 def test_a_pool_that_is_forgotten_does_its_work_and_ends() -> None:
-    """Without `shutdown`, what was submitted is done, and no process is left."""
+    """Without `shutdown`, submitted calls are computed, and no process is left."""
     pool = ProcessPool(1)
     future = pool.submit(identity, 1)
     del pool
@@ -42,7 +42,7 @@ def test_python_ends_after_the_work_is_done() -> None:
 
 
 def test_stopping_in_the_middle_of_everything() -> None:
-    """A run that is broken off with short, long and dying calls under way leaves nothing, and its books agree."""
+    """A run stopped with short, long and crashing calls in flight leaves nothing, and its counts add up."""
     scheduler = Scheduler.with_processes(2)
 
     @scheduler.on_start
@@ -62,7 +62,7 @@ def test_stopping_in_the_middle_of_everything() -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_callback_that_ends_the_pools_thread_leaves_no_call_and_no_process() -> None:
-    """`SystemExit` breaks the pool, and yet every call ends, those that have ended together among them."""
+    """`SystemExit` breaks the pool, yet every call ends, including those that ended together."""
     holding, going_on = threading.Event(), threading.Event()
     pool = ProcessPool(1)
     for n in range(100):

@@ -1,4 +1,4 @@
-"""Limits of calls, and the arguments of a pool."""
+"""The limits of calls, and the arguments of a pool."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def hoard() -> None:
     ids=["wall-time", "cpu-time", "memory"],
 )
 def test_limits(limits: CallLimits, fn: Any, args: Any, error: type[TaskLimitError]) -> None:
-    """A call that exceeds its limit ends with an error that has the limit and the use; others are not concerned."""
+    """A call that exceeds its limit ends with an error that has the limit and the usage; others are unaffected."""
     with ProcessPool(1) as pool:
         limited = pool.submit_limited(limits, fn, *args)
         after = pool.submit(identity, 1)
@@ -56,13 +56,13 @@ def test_limits(limits: CallLimits, fn: Any, args: Any, error: type[TaskLimitErr
     [({"wall_time": 0}, ValueError), ({"memory": -1}, ValueError), ({"cpu_time": True}, TypeError)],
 )
 def test_limits_are_checked(limits: Any, error: type[Exception]) -> None:
-    """A limit that makes no sense is refused at once."""
+    """An invalid limit is rejected at once."""
     with pytest.raises(error, match=f"{next(iter(limits))}="):
         CallLimits(**limits)
 
 
 @pytest.mark.parametrize("arguments", [{"max_workers": 0}, {"max_tasks_per_child": 0}, {"mp_context": "teleport"}])
 def test_arguments_are_checked(arguments: Any) -> None:
-    """A value that is not allowed is refused, with the value."""
+    """An invalid value is rejected with an error that shows it."""
     with pytest.raises(ValueError, match=f"{next(iter(arguments))}="):
         ProcessPool(**arguments)

@@ -1,4 +1,4 @@
-"""A pool that the loop of a run, or several of them, drives; and callbacks that use the pool."""
+"""A pool driven by the loop of one or more runs, and callbacks that use the pool."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.helpers.workers import identity
 
 
 def test_a_loop_that_was_detached_makes_no_turn_that_was_on_its_way() -> None:
-    """What a submission has asked the loop for does not come after the pool is gone."""
+    """A turn that a submission has requested does not happen once the loop is detached."""
     told: list[Any] = []
 
     async def run() -> None:
         pool = ProcessPool(1)
         assert pool.attach(asyncio.get_running_loop(), told.append)
-        await asyncio.sleep(0)  # the turn that `attach` asks for
+        await asyncio.sleep(0)  # the turn that `attach` requests
         pool.submit(identity, 1)
         pool.detach()
         pool.kill_workers()
@@ -39,13 +39,13 @@ def test_a_loop_that_was_detached_makes_no_turn_that_was_on_its_way() -> None:
 
 @pytest.fixture
 def only_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the pool's thread leave the traffic to a loop that is attached, however long it takes."""
+    """Make the pool's thread leave the I/O to an attached loop, however long it takes."""
     monkeypatch.setattr("amltk.scheduling.executors.process_pool._engine.pool_thread.LOOP_IDLE_SECONDS", GUARD)
 
 
 @pytest.mark.usefixtures("only_the_loop")
 def test_a_callback_may_detach_the_loop() -> None:
-    """Nothing is done on the loop afterwards, though the pool has ended or has something to tell."""
+    """Nothing more happens on the loop, although the pool has ended or has outcomes to report."""
     errors: list[BaseException] = []
     told: list[str] = []
 
@@ -62,7 +62,7 @@ def test_a_callback_may_detach_the_loop() -> None:
 
         def detach(_: Any) -> None:
             nonlocal is_attached
-            if threading.current_thread() is threading.main_thread():  # the pool's may have been at it already
+            if threading.current_thread() is threading.main_thread():  # the pool's thread may have got to it already
                 end()
                 pool.detach()
                 told.append("detached")
@@ -86,7 +86,7 @@ def test_a_callback_may_detach_the_loop() -> None:
 @pytest.mark.usefixtures("only_the_loop")
 @pytest.mark.usefixtures("only_the_loop")
 def test_outcomes_are_told_while_others_submit_without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another thread submits during a turn that has received something does not make this turn go on."""
+    """Calls submitted by another thread during a turn that has received something do not prolong this turn."""
     handle = WorkerIO.handle
     pool = ProcessPool(1)
     submitted: list[Any] = []
@@ -119,13 +119,13 @@ def test_outcomes_are_told_while_others_submit_without_pause(monkeypatch: pytest
     asyncio.run(run())
     assert [call.result(GUARD) for call in submitted] == [1] * 50
     pool.shutdown()
-    # The pool's thread may make a turn beside the loop; a turn that goes on would receive all of them.
+    # The pool's thread may make a turn beside the loop; a prolonged turn would receive all of them.
     in_a_row = [len(list(group)) for what, group in itertools.groupby(log) if what == "received"]
     assert max(in_a_row) < 10
 
 
 def test_callbacks_may_use_the_pool() -> None:
-    """A callback of a future, on the pool's own thread, submits, cancels and shuts down."""
+    """A callback of a future, on the pool's own thread, can submit, cancel and shut down."""
     pool = ProcessPool(1)
     futures: list[Future[Any]] = []
     over = threading.Event()
@@ -145,7 +145,7 @@ def test_callbacks_may_use_the_pool() -> None:
 
 
 def test_a_loop_has_time_for_others_while_outcomes_come_in() -> None:
-    """However many come: a run that is busy all the time does not keep the loop from other tasks."""
+    """However many outcomes arrive, a run that is always busy does not starve the loop's other tasks."""
     most = 0
 
     async def main() -> None:
@@ -180,7 +180,7 @@ def test_a_loop_has_time_for_others_while_outcomes_come_in() -> None:
 
 
 def test_two_runs_share_a_pool() -> None:
-    """One loop does the traffic for both, and the pool goes on when the first run has ended."""
+    """One loop does the I/O for both, and the pool continues when the first run has ended."""
 
     def count_to(scheduler: Scheduler, number: int) -> list[int]:
         results: list[int] = []
@@ -230,7 +230,7 @@ def test_submitted_by_other_threads_while_the_loop_sleeps() -> None:
 
 
 def test_a_program_with_signal_handlers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What they raise would tear the traffic, so the loop leaves it to the pool's thread."""
+    """An exception raised by a handler would corrupt the pool's I/O, so the loop leaves it to the pool's thread."""
     attached: list[bool] = []
     attach = ProcessPool.attach
     monkeypatch.setattr(ProcessPool, "attach", lambda *args: attached.append(True) or attach(*args))

@@ -1,4 +1,4 @@
-"""What is lost when a worker or what starts it is lost: one call, and no process is left behind."""
+"""Losing a worker, or what starts it, costs one call and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def fork_and_return() -> int:
 )
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])  # a fork has the test runner's own files as well
 def test_a_lost_worker_costs_one_call(method: str, fn: Any, says: str) -> None:
-    """The call that ran fails with an error that says how, where and what; all others succeed."""
+    """The running call fails with an error that says how, where and what; all others succeed."""
     with ProcessPool(2, mp_context=method) as pool:
         before = [pool.submit(identity, n) for n in range(50)]
         bad = pool.submit(fn)
@@ -85,7 +85,7 @@ def test_a_lost_worker_costs_one_call(method: str, fn: Any, says: str) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="there are no signals without a name here")
 def test_a_signal_without_a_name_costs_one_call() -> None:
-    """The end of a worker by any signal of the system is told."""
+    """A worker that ends by any of the system's signals is reported."""
     with ProcessPool(1) as pool:
         number = signal.SIGRTMIN + 5
         with pytest.raises(WorkerLostError, match=f"ended by signal {number}"):
@@ -102,7 +102,7 @@ def test_output_of_a_call_does_no_harm(capfd: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_initializer_that_keeps_failing_breaks_the_pool(method: str) -> None:
-    """It is tried three times; then everything fails with its traceback, now and later."""
+    """It is tried three times; then all calls fail with its traceback, including later ones."""
     with ProcessPool(2, mp_context=method, initializer=fail) as pool:
         future = pool.submit(identity, 1)
         with pytest.raises(PoolBrokenError, match="of the initializer") as caught:
@@ -113,7 +113,7 @@ def test_an_initializer_that_keeps_failing_breaks_the_pool(method: str) -> None:
 
 
 def test_a_killed_fork_server_is_replaced() -> None:
-    """Its workers end with it, which costs what they ran; everything else is done by those of another one."""
+    """Its workers end with it, and so do their running calls; a new server's workers compute the rest."""
     with ProcessPool(2) as pool:
         running = pool.submit(time.sleep, GUARD)
         wait_for(running.running)
@@ -129,7 +129,7 @@ def test_a_killed_fork_server_is_replaced() -> None:
 
 
 def test_an_initializer_that_hangs_can_be_ended() -> None:
-    """A run with a timeout is over in time although no worker ever was ready."""
+    """A run with a timeout ends in time even though no worker ever became ready."""
     scheduler = Scheduler.with_processes(1, initializer=time.sleep, initargs=(GUARD,))
     scheduler.on_start(lambda: scheduler.submit(identity, 1))
     state = scheduler.run(timeout=0.2, wait=False)
@@ -138,7 +138,7 @@ def test_an_initializer_that_hangs_can_be_ended() -> None:
 
 
 def test_a_fork_inside_of_a_call() -> None:
-    """The forked child does not answer for its parent."""
+    """The forked child does not send a result in place of its parent."""
     with ProcessPool(1) as pool:
         assert pool.submit(fork_and_return).result(GUARD) == 0
         assert pool.submit(identity, 1).result(GUARD) == 1
@@ -146,7 +146,7 @@ def test_a_fork_inside_of_a_call() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_is_left_when_the_parent_is_killed(method: str, tmp_path: Path) -> None:
-    """After kill -9 of the process that has the pool no worker and no fork server goes on."""
+    """After kill -9 of the process that owns the pool, no worker or fork server survives."""
     script = tmp_path / "script.py"
     script.write_text(
         "import time\n"
@@ -169,7 +169,7 @@ def test_nothing_is_left_when_the_parent_is_killed(method: str, tmp_path: Path) 
 
 
 def test_exactly_once_while_workers_are_killed(tmp_path: Path) -> None:
-    """Each call has one ending; only those that ran on a killed worker fail, and none is begun twice."""
+    """Each call has one ending; only those that ran on a killed worker fail, and none begins twice."""
     number, between_kills = 10_000, 500
     begun = tmp_path / "begun"
     kills = 0
@@ -179,7 +179,7 @@ def test_exactly_once_while_workers_are_killed(tmp_path: Path) -> None:
     with ProcessPool(2) as pool:
 
         def kill_now_and_then(future: Future[Any]) -> None:
-            """By what has ended and not by the clock, so that a busy machine makes no difference."""
+            """Kill by the number of ended calls, not by the clock, so that a busy machine makes no difference."""
             nonlocal kills
             endings.append(future)
             if len(endings) % between_kills == 0 and (pids := pool.worker_pids):
@@ -203,7 +203,7 @@ def test_exactly_once_while_workers_are_killed(tmp_path: Path) -> None:
 
 
 def note(path: str, number: int) -> int:
-    """Tell that it has begun, outside of the pool, and take as long as it takes to be killed some time."""
+    """Record outside the pool that the call has begun, and take long enough to be killed at times."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(descriptor, f"{number}\n".encode())
     os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Objects that take long to pickle or to unpickle hold up nothing but their own calls."""
+"""Objects that are slow to pickle or unpickle delay nothing but their own calls."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def pool() -> Iterator[ProcessPool]:
 
 @pytest.mark.parametrize("what", ["argument", "result"])
 def test_a_run_goes_on(what: str) -> None:
-    """Its timers fire and other calls end meanwhile."""
+    """Meanwhile the run's timers fire and other calls end."""
     told: list[Any] = []
     with Gate() as gate:
         scheduler = Scheduler.with_processes(2)
@@ -77,7 +77,7 @@ def test_a_run_goes_on(what: str) -> None:
 
 
 def test_others_that_were_sent_end(pool: ProcessPool) -> None:
-    """Of a pool without a run as well; later ones keep their order."""
+    """This also holds for a pool without a run; later calls keep their order."""
     with Gate() as gate:
         before = pool.submit(abs, -1)
         slow, after = pool.submit(same, SlowToPickle(gate)), pool.submit(abs, -2)
@@ -89,7 +89,7 @@ def test_others_that_were_sent_end(pool: ProcessPool) -> None:
 
 
 def test_one_is_cancelled_while_it_is_pickled(pool: ProcessPool) -> None:
-    """It ends at once, and others are computed once its pickling is over."""
+    """The cancelled call ends at once, and others are computed once its pickling is over."""
     with Gate() as gate:
         slow, after = pool.submit(same, SlowToPickle(gate)), pool.submit(abs, -2)
         gate.wait_begun()
@@ -102,7 +102,7 @@ def test_one_is_cancelled_while_it_is_pickled(pool: ProcessPool) -> None:
 
 @pytest.mark.parametrize("how", ["cancel_futures", "kill"])
 def test_a_pool_is_ended_meanwhile(how: str) -> None:
-    """Without waiting for the end of the pickling if its workers are killed."""
+    """Killing the workers does not wait for the pickling to finish."""
     with Gate() as gate:
         pool = ProcessPool(1)
         slow = pool.submit(same, SlowToPickle(gate))
@@ -118,7 +118,7 @@ def test_a_pool_is_ended_meanwhile(how: str) -> None:
 
 
 def test_a_pool_waits_for_its_last_outcome() -> None:
-    """Its end comes after what is still being unpickled."""
+    """The pool ends after the last outcome has been unpickled."""
     with Gate() as gate:
         with ProcessPool(1) as pool:
             slow = pool.submit(SlowToUnpickle, gate.address)
@@ -130,7 +130,7 @@ def test_a_pool_waits_for_its_last_outcome() -> None:
 
 
 def test_a_pool_is_killed_while_an_outcome_is_unpickled() -> None:
-    """That is not waited for; the outcome comes all the same."""
+    """Killing the pool does not wait for the outcome, which still arrives."""
     with Gate() as gate:
         pool = ProcessPool(1)
         slow = pool.submit(SlowToUnpickle, gate.address)
@@ -142,7 +142,7 @@ def test_a_pool_is_killed_while_an_outcome_is_unpickled() -> None:
 
 
 def test_a_function_that_was_quick_before(pool: ProcessPool) -> None:
-    """Whatever is slow once is done by the thread that may be held up from then on, until it is quick again."""
+    """A function that was slow once is pickled on the helper thread until it is quick again."""
     with Gate() as gate:
         assert [pool.submit(same, n).result(GUARD) for n in range(3)] == [0, 1, 2]
         gate.open()
@@ -151,7 +151,7 @@ def test_a_function_that_was_quick_before(pool: ProcessPool) -> None:
 
 
 def test_an_initializer_waits_for_what_is_being_pickled() -> None:
-    """Workers are started afterwards, and nothing else is held up: a limit is kept meanwhile."""
+    """Workers are started after the pickling, and nothing else is delayed."""
     with Gate() as gate, ProcessPool(2, initializer=abs, initargs=(-1,)) as pool:
         first = pool.submit(pass_gate, gate.address, 1)
         gate.wait_begun()
@@ -163,7 +163,7 @@ def test_an_initializer_waits_for_what_is_being_pickled() -> None:
 
 
 def test_a_call_that_is_pickled_for_a_worker_with_its_devices() -> None:
-    """An idle worker that has them is not given the call before it is pickled."""
+    """An idle worker with these devices is not given the call before it is pickled."""
     told: list[Any] = []
     with Gate() as gate:
         scheduler = Scheduler.with_processes(1, resources={"gpu": ["0"]})
@@ -221,7 +221,7 @@ PROGRAM = """
     ids=["argument", "result"],
 )
 def test_ctrl_c(submit: str) -> None:
-    """It ends the run and the program at once."""
+    """Ctrl-C ends the run and the program at once."""
     with Script(PROGRAM.format(submit=submit)) as script:
         script.wait_for("pickling")
         script.send(signal.SIGINT)

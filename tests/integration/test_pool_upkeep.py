@@ -1,4 +1,4 @@
-"""Workers that are idle for long end, and those that have grown are replaced, at no call's expense."""
+"""Workers that are idle for long end, and those that have grown are replaced, at no cost to any call."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_garbage(n_mebibytes: int) -> int:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_idle_workers_end_and_come_back(method: str) -> None:
-    """All of them do; those that compute, however long, do not."""
+    """Idle workers end; busy ones do not, however long their calls take."""
     with Gate() as gate, ProcessPool(2, method, idle_timeout=0.05) as pool:
         running = pool.submit(pass_gate, gate.address)
         gate.wait_begun()
@@ -46,7 +46,7 @@ def test_idle_workers_end_and_come_back(method: str) -> None:
 
 
 def test_a_pool_whose_workers_come_and_go_loses_no_call() -> None:
-    """They end while calls arrive for them, from several threads."""
+    """Workers end while several threads submit calls."""
     pauses = threading.Event()
 
     def use() -> None:
@@ -65,7 +65,7 @@ def test_a_pool_whose_workers_come_and_go_loses_no_call() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_worker_that_has_grown_is_replaced(method: str) -> None:
-    """After its call; what was sent to it in advance is computed all the same."""
+    """It is replaced after its call; prefetched calls are still computed."""
     limit = psutil.Process().memory_info().rss + 200 * MIB  # a forked worker begins with what this process has
     with ProcessPool(1, method, max_worker_memory=limit) as pool:
         futures = [pool.submit(leak, 400), *(pool.submit(os.getpid) for _ in range(20))]
@@ -76,7 +76,7 @@ def test_a_worker_that_has_grown_is_replaced(method: str) -> None:
 
 
 def test_garbage_does_not_count() -> None:
-    """It is collected before a worker is replaced for it."""
+    """Garbage is collected before a worker would be replaced because of it."""
     with ProcessPool(1, max_worker_memory="300 MB") as pool:
         first = pool.submit(make_garbage, 600).result(GUARD)
         assert {pool.submit(os.getpid).result(GUARD) for _ in range(10)} == {first}

@@ -1,4 +1,4 @@
-"""Which arguments and results a pool carries, and what becomes of those that it cannot carry."""
+"""Which arguments and results a pool can carry, and what happens to those it cannot."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def raise_value_error() -> None:
 
 
 def test_values_that_cannot_travel() -> None:
-    """An argument or a result that cannot be pickled costs its call only; an exception comes back in any case."""
+    """An unpicklable argument or result fails only its own call; an exception is delivered in any case."""
     with ProcessPool(1) as pool:
         with pytest.raises(ValueError, match="not this one") as argument:
             pool.submit(identity, Unpicklable()).result(GUARD)
@@ -57,7 +57,7 @@ def test_values_that_cannot_travel() -> None:
 
 
 def test_an_exception_has_the_traceback_of_the_worker() -> None:
-    """The exception is of its own type, with the traceback as text, the function and the worker."""
+    """The exception has its own type, with the traceback as text, the function and the worker."""
     with ProcessPool(1) as pool, pytest.raises(ValueError, match="of the function") as caught:
         pool.submit(raise_value_error).result(GUARD)
     assert isinstance(caught.value.__cause__, RemoteTraceback)
@@ -66,7 +66,7 @@ def test_an_exception_has_the_traceback_of_the_worker() -> None:
 
 
 def test_large_values_travel_both_ways() -> None:
-    """200 MB go there and come back, in one piece and out of band."""
+    """200 MB cross in both directions, in one piece and out of band."""
     with ProcessPool(2) as pool:
         assert len(pool.submit(bytes, 200_000_000).result(GUARD)) == 200_000_000
         numpy = pytest.importorskip("numpy", reason="numpy is a part of the development environment")
@@ -77,7 +77,7 @@ def test_large_values_travel_both_ways() -> None:
 
 
 def test_what_goes_into_a_socket_only_in_part_arrives() -> None:
-    """Of every size around what a socket takes at once, to a worker that waits and to one that is at something else."""
+    """Messages of all sizes around what a socket takes at once reach an idle worker and a busy one."""
     sizes = range(150_000, 300_000, 5_000)
     with ProcessPool(1) as pool:
         assert [pool.submit(len, bytes(size)).result(GUARD) for size in sizes] == list(sizes)
@@ -97,7 +97,7 @@ def put(queue: Any, value: Any) -> None:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # from CPython 3.12 on
 @pytest.mark.parametrize("method", METHODS)
 def test_workers_can_use_the_parents_managers(method: str) -> None:
-    """A proxy of a `multiprocessing.Manager` proves itself with the parent's key, as in children of multiprocessing."""
+    """A `multiprocessing.Manager` proxy authenticates with the parent's key, as in children of multiprocessing."""
     with multiprocessing.get_context("fork").Manager() as manager, ProcessPool(1, mp_context=method) as pool:
         queue = manager.Queue()
         pool.submit(put, queue, "from a worker").result(GUARD)
@@ -105,7 +105,7 @@ def test_workers_can_use_the_parents_managers(method: str) -> None:
 
 
 class CancelsAnother:
-    """An argument whose pickling calls users' code that uses the pool."""
+    """An argument whose pickling runs user code that uses the pool."""
 
     def __init__(self, other: Future[Any]) -> None:
         self.other = other
@@ -117,7 +117,7 @@ class CancelsAnother:
 
 
 def test_pickling_may_use_the_pool() -> None:
-    """Users' code is called under no lock: an argument that cancels another call while it is pickled blocks nobody."""
+    """No lock is held while user code runs: an argument that cancels another call while pickled does not deadlock."""
     with Gate() as gate, ProcessPool(1) as pool:
         pool.submit(identity, 1).result(GUARD)
         pool._engine._dispatcher.expected = 1e-5  # short calls, so that what comes next is sent in advance
@@ -142,7 +142,7 @@ def join(pieces: list[Any]) -> bytes:
 
 
 class SaysNothing:
-    """Can neither be pickled nor shown, and raises what takes no notes."""
+    """Can be neither pickled nor shown, and raises an error that takes no notes."""
 
     def __call__(self) -> None:
         raise NotImplementedError
@@ -168,7 +168,7 @@ def test_what_cannot_even_be_shown_fails_alone() -> None:
 
 @pytest.mark.parametrize("moment", [1, 2, 3])
 def test_a_call_that_cannot_be_pickled_fails_whenever_it_comes(moment: int) -> None:
-    """Also if it comes in the middle of a turn: the one that sends, receives, or follows after callbacks."""
+    """This holds even in the middle of a turn: while sending, while receiving, or after callbacks."""
     with ProcessPool(1) as pool:
         pool.submit(identity, 0).result(GUARD)
         exchange, late, turns = pool._engine._exchange, [], 0
@@ -190,7 +190,7 @@ def test_a_call_that_cannot_be_pickled_fails_whenever_it_comes(moment: int) -> N
 
 
 def test_a_result_is_not_kept_alive() -> None:
-    """Once the caller lets go of a result nobody else has it, whatever the pool waits for next."""
+    """Once the caller has released a result, the pool holds no reference to it, whatever it waits for next."""
     gone = threading.Event()
     with ProcessPool(1) as pool:
         weakref.finalize(pool.submit(UserList, [1]).result(), gone.set)

@@ -1,4 +1,4 @@
-"""Workers that are forked from a process which has imported what their calls need."""
+"""Workers that are forked from a process that has imported what their calls need."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ BAD_MODULES = {
 
 
 def imported(*names: str) -> tuple[int, list[str]]:
-    """Which modules the worker has, before the call itself imports any."""
+    """Return which modules the worker has before the call itself imports any."""
     return os.getpid(), [name for name in names if name in sys.modules]
 
 
@@ -59,7 +59,7 @@ def random_numbers() -> tuple[float, float]:
 
 
 def kill_workers(pool: ProcessPool) -> None:
-    """Kill the workers, and wait until the pool has noticed: it sends them no call any more."""
+    """Kill the workers, and wait until the pool has noticed, so that it sends them no more calls."""
     pids = pool.worker_pids
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
@@ -83,7 +83,7 @@ def add_module(folder: Path, name: str, text: str) -> None:
 
 
 def test_a_module_is_imported_once_for_all_workers(folder: Path) -> None:
-    """Whatever it does at import is done once, and all workers have it, those that replace killed ones too."""
+    """The module's import runs once, and all workers have it, including replacements of killed ones."""
     add_module(folder, "counted", "import os\nwith open('imports.txt', 'a') as file: print(os.getpid(), file=file)\n")
     pids = set()
     with ProcessPool(2, preload=["counted"]) as pool:
@@ -104,7 +104,7 @@ def test_a_module_is_imported_once_for_all_workers(folder: Path) -> None:
 
 @pytest.fixture
 def needed(folder: Path) -> Iterator[Any]:
-    """A module of the user's, which the program has imported; it notes each import."""
+    """A user's module, which the program has imported; it records each import."""
     add_module(
         folder,
         "needed_by_calls",
@@ -127,7 +127,7 @@ def imports(folder: Path) -> list[int]:
 
 
 def test_what_calls_need_is_imported_ahead(folder: Path, needed: Any) -> None:
-    """By the program, and once for all workers, from the first one to those that replace killed ones."""
+    """The program imports it, and then all workers together once, from the first to the replacements of killed ones."""
     pids = set()
     with ProcessPool(2) as pool:
         for _ in range(3):
@@ -142,7 +142,7 @@ def test_what_calls_need_is_imported_ahead(folder: Path, needed: Any) -> None:
 
 
 def test_what_calls_with_devices_need_is_imported_ahead(folder: Path, needed: Any) -> None:
-    """Of the first worker as well, and of those that replace it since they have other devices."""
+    """This includes the first worker and those that replace it because they need other devices."""
     scheduler = Scheduler.with_processes(1, resources={"gpu": ["0", "1"]})
     task = scheduler.task(needed.pid, plugins=Resources(gpu=1))
     both = scheduler.task(needed.pid, plugins=Resources(gpu=2))
@@ -163,7 +163,7 @@ def test_what_calls_with_devices_need_is_imported_ahead(folder: Path, needed: An
 
 
 def test_what_later_calls_need_is_imported_ahead_of_later_workers(folder: Path, needed: Any) -> None:
-    """The workers that are there import it themselves, each once; those that replace them need not."""
+    """Existing workers import it themselves, once each; their replacements need not."""
     with ProcessPool(1) as pool:
         first, _ = pool.submit(imported).result(GUARD)
         assert pool.submit(needed.pid).result(GUARD) == first
@@ -179,14 +179,14 @@ def test_what_later_calls_need_is_imported_ahead_of_later_workers(folder: Path, 
 
 
 def test_nothing_is_imported_ahead_without_preload(folder: Path, needed: Any) -> None:
-    """Each worker imports what it needs, as fresh interpreters do."""
+    """Each worker imports what it needs, as a fresh interpreter does."""
     with ProcessPool(1, preload=()) as pool:
         pid = pool.submit(needed.pid).result(GUARD)
     assert imports(folder) == [os.getpid(), pid]
 
 
 def test_workers_are_children_of_one_process(folder: Path) -> None:
-    """The warm process does not stand between the workers and the process that waits for them."""
+    """The warm process is not an ancestor of the workers: the process that waits for them is their parent."""
     add_module(folder, "plain", "X = 1\n")
     with ProcessPool(1, preload=["plain"]) as pool:
         pid, _ = pool.submit(imported).result(GUARD)
@@ -200,7 +200,7 @@ def test_workers_are_children_of_one_process(folder: Path) -> None:
 def test_a_module_that_forks_badly_is_imported_by_workers(
     kind: str, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is named in the log with the reason; calls work, what else is to be imported ahead is, and nothing is left."""
+    """The log names it with the reason; calls work, the other modules are preloaded, and nothing is left."""
     text, reason = BAD_MODULES[kind]
     add_module(folder, "bad_one", text)
     add_module(folder, "good_one", "X = 1\n")
@@ -215,7 +215,7 @@ def test_a_module_that_forks_badly_is_imported_by_workers(
 
 
 def test_a_module_that_cannot_be_imported_is_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A name that was given is worth a warning; the others are imported."""
+    """A bad name in `preload` causes a warning; the others are imported."""
     add_module(folder, "fails", "raise SystemExit(3)\n")
     add_module(folder, "works", "X = 1\n")
     with (
@@ -229,7 +229,7 @@ def test_a_module_that_cannot_be_imported_is_named(folder: Path, caplog: pytest.
 
 
 def test_what_a_module_prints_and_where_it_goes_is_seen_once(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """What it has printed is not printed again by each worker, and workers begin where the pool was made."""
+    """Its output is not repeated by each worker, and workers start in the pool's folder."""
     add_module(folder, "talks", "import os\nprint('hello from the module')\nos.chdir('/')\n")
     with ProcessPool(2, preload=["talks"]) as pool:
         assert pool.submit(os.getcwd).result(GUARD) == str(folder)
@@ -239,7 +239,7 @@ def test_what_a_module_prints_and_where_it_goes_is_seen_once(folder: Path, capfd
 
 
 def test_workers_draw_random_numbers_of_their_own() -> None:
-    """Copies of one process do not repeat each other's."""
+    """Workers forked from one process draw different random numbers."""
     pytest.importorskip("numpy")
     drawn = set()
     with ProcessPool(1, preload=["numpy", "random"], max_tasks_per_child=1) as pool:
@@ -249,7 +249,7 @@ def test_workers_draw_random_numbers_of_their_own() -> None:
 
 
 def test_a_run_that_ends_does_not_wait_for_imports(folder: Path) -> None:
-    """What is still being imported is given up at once, and no process is left."""
+    """Imports still in progress are aborted at once, and no process is left."""
     begun = folder / "begun"
     os.mkfifo(begun)
     source = f"import os, time\nopen({str(begun)!r}, 'w').write(str(os.getpid()))\nwhile True: time.sleep(1)\n"
@@ -272,14 +272,14 @@ def test_a_run_that_ends_does_not_wait_for_imports(folder: Path) -> None:
     ],
 )
 def test_what_preload_means_is_checked(preload: object, error: type[Exception], text: str) -> None:
-    """At once, with what is allowed."""
+    """A bad value is rejected at once, with what is allowed."""
     with pytest.raises(error, match=text):
         ProcessPool(1, preload=preload)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_modules_are_imported_ahead_by_the_fork_server_only(method: str) -> None:
-    """Other start methods say so; to import nothing ahead is what they do anyway."""
+    """Other start methods reject it, but accept an empty `preload`, which is what they do anyway."""
     with pytest.raises(ValueError, match="only with mp_context='forkserver'"):
         ProcessPool(1, method, preload=["json"])
     ProcessPool(1, method, preload=()).shutdown()

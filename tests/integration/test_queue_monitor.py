@@ -1,4 +1,4 @@
-"""The queue of real runs, as a DataFrame and as a picture."""
+"""The queue of real runs, as a DataFrame and as a plot."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def figures() -> Iterator[Any]:
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
-    """Where work stops until the test lets it go on."""
+    """A gate where work stops until the test opens it."""
     with Gate() as gate:
         yield gate
 
@@ -49,7 +49,7 @@ def watched(calls: int = 40) -> QueueMonitor:
 
 
 def test_the_columns_are_those_that_users_know() -> None:
-    """Times are the index, all numbers are whole, and the parts of the queue are all of it at every moment."""
+    """Times are the index, all numbers are whole, and the parts always add up to the queue size."""
     frame = watched().df(n_workers=2)
     assert list(frame.columns) == ["queue_size", *PARTS, "idle"]
     assert frame.index.name == "time"
@@ -64,7 +64,7 @@ def test_the_columns_are_those_that_users_know() -> None:
 
 
 def test_as_many_workers_as_were_busy_if_not_told() -> None:
-    """Without `n_workers` the most that ran at once are taken for all."""
+    """Without `n_workers`, the peak number of running calls is taken as the number of workers."""
     frame = watched().df()
     assert (frame["idle"] + frame["running"]).nunique() == 1
     assert (frame["idle"] + frame["running"]).iloc[0] == frame["running"].max()
@@ -72,14 +72,14 @@ def test_as_many_workers_as_were_busy_if_not_told() -> None:
 
 @pytest.mark.parametrize("workers", [2, 3])
 def test_what_runs_now_is_seen_during_the_run(gate: Gate, workers: int) -> None:
-    """While calls run that have not ended, the last row has as many of them as running as there are workers."""
+    """While more calls are pending than there are workers, the last row has one running call per worker."""
     scheduler = Scheduler.with_processes(workers)
     monitor = QueueMonitor(scheduler)
     last: list[Any] = []
     scheduler.on_start(lambda: [scheduler.submit(pass_gate, gate.address) for _ in range(5)])
 
     def look() -> None:
-        # A worker tells what it has begun a little later: it is looked at until it has.
+        # A worker reports what it has begun a little later: look again until it has.
         row = monitor.df(n_workers=workers).iloc[-1]
         if row["running"] < workers:
             scheduler.call_later(0.01, look)
@@ -98,7 +98,7 @@ def test_what_runs_now_is_seen_during_the_run(gate: Gate, workers: int) -> None:
 
 
 def test_what_runs_is_not_known_where_the_executor_tells_nothing() -> None:
-    """`running` is empty then, and what runs counts as queued."""
+    """`running` is then empty, and running calls count as queued."""
     scheduler = Scheduler(ThreadPoolExecutor(2))
     monitor = QueueMonitor(scheduler)
     scheduler.on_start(lambda: [scheduler.submit(abs, n) for n in range(5)])
@@ -110,14 +110,14 @@ def test_what_runs_is_not_known_where_the_executor_tells_nothing() -> None:
 
 
 def test_before_a_run_there_is_nothing(figures: Any) -> None:
-    """No row, no error, and a picture without areas."""
+    """There is no row, no error, and a plot without areas."""
     monitor = QueueMonitor(Scheduler.with_threads(1))
     assert len(monitor.df()) == 0
     assert monitor.plot(interval=(1, "s")).get_xlabel() == "seconds"
 
 
 def test_long_runs_are_bounded() -> None:
-    """With more moments than are kept, rows are means over spans; nothing is lost of the sum over time."""
+    """Beyond the number of moments that are kept, rows are means over spans; the sum over time stays exact."""
     monitor = watched(calls=6000)
     frame = monitor.df(n_workers=2)
     assert len(frame) <= 2 * 4096
@@ -127,13 +127,13 @@ def test_long_runs_are_bounded() -> None:
 
 
 def areas(ax: Axes) -> dict[str, list[float]]:
-    """By name: the upper edge of each area that was drawn."""
+    """Return the upper edge of each area drawn, by name."""
     return {str(area.get_label()): [y for _, y in area.get_paths()[0].vertices] for area in ax.collections}
 
 
 @pytest.mark.parametrize("interval", [(50, "ms"), (0.25, "ms"), (1, "s"), None])
 def test_the_plot_stacks_all_parts(figures: Any, interval: Any) -> None:
-    """One area for each part and for the idle, on axes of its own or on those that were given."""
+    """There is one area for each part and one for idle, on new axes or on the ones given."""
     monitor = watched()
     ax = figures.subplots()[1]
     assert monitor.plot(ax=ax, interval=interval, n_workers=2) is ax
@@ -146,13 +146,13 @@ def test_the_plot_stacks_all_parts(figures: Any, interval: Any) -> None:
 
 
 def test_the_legend_is_within_the_axes_of_others(figures: Any) -> None:
-    """In a figure that someone else has laid out there may be no room beside the axes: it would be cut off."""
+    """In a figure with its own layout, a legend beside the axes could be cut off."""
     ax = watched().plot(ax=figures.subplots()[1])
     assert ax.get_legend().get_bbox_to_anchor().bounds == ax.bbox.bounds
 
 
 def test_means_are_true(figures: Any) -> None:
-    """The area under the means is the area under what they are the means of."""
+    """The area under the means equals the area under the original data."""
     import pandas as pd
 
     from amltk.scheduling.queue_monitor.plot import means
@@ -170,6 +170,6 @@ def test_means_are_true(figures: Any) -> None:
 
 @pytest.mark.parametrize("wrong", [(0, "s"), (-5, "ms"), (1, "fortnights"), 0, "1 fortnight", (1,)])
 def test_a_wrong_interval_is_named(figures: Any, wrong: Any) -> None:
-    """What is no length of time is an error that says what is."""
+    """An invalid interval raises an error that says what is valid."""
     with pytest.raises(ValueError, match=r"interval=.*must be"):
         watched(1).plot(interval=wrong)

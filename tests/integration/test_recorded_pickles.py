@@ -1,4 +1,4 @@
-"""Results are recorded as they came from workers: nothing is pickled a second time."""
+"""Results are recorded as they arrived from workers, without being pickled a second time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ N_CALLS = 6
 
 
 class Counted:
-    """Counts how often instances were pickled in this process."""
+    """Counts how many times instances were pickled in this process."""
 
     pickled = 0
 
@@ -31,34 +31,34 @@ class Counted:
 
 
 def small(number: int) -> Counted:
-    """A result that fits into the record."""
+    """Return a result that fits into the record."""
     return Counted(number)
 
 
 def large(number: int) -> Counted:
-    """A result that gets a file of its own."""
+    """Return a result that gets a file of its own."""
     return Counted([number] * 100_000)
 
 
 def with_buffer(number: int) -> Counted:
-    """A result whose buffer comes out of band."""
+    """Return a result whose buffer is sent out of band."""
     return Counted(np.full(50_000, number))
 
 
 def with_function(number: int) -> Callable[[], int]:
-    """A result that has no name: a worker pickles it for this process alone."""
+    """Return a result without an importable name: a worker pickles it for this process alone."""
     return lambda: number
 
 
 def value_of(result: Any) -> int:
-    """The number that a call was given."""
+    """Return the number that a call was given."""
     if callable(result):
         return int(result())
     return int(result.value if isinstance(result.value, int) else result.value[-1])
 
 
 def search(folder: Path, function: Callable[[int], Any]) -> dict[int, Any]:
-    """A run with a journal; returns the results by the numbers of calls."""
+    """Run with a journal; return the results by call number."""
     results: dict[int, Any] = {}
     scheduler = Scheduler.with_processes(2)
     task = scheduler.task(function)
@@ -74,7 +74,7 @@ def search(folder: Path, function: Callable[[int], Any]) -> dict[int, Any]:
 
 @pytest.mark.parametrize("function", [small, large, with_buffer, with_function])
 def test_no_second_pickling(tmp_path: Path, function: Callable[[int], Any]) -> None:
-    """A result is told again as it was, although this process has not pickled it, whatever its size and its buffers."""
+    """Replayed results are unchanged, although this process has not pickled them, whatever their sizes and buffers."""
     Counted.pickled = 0
     first = search(tmp_path, function)
     again = search(tmp_path, function)
@@ -86,7 +86,7 @@ def test_no_second_pickling(tmp_path: Path, function: Callable[[int], Any]) -> N
 
 
 def test_what_came_out_of_band_may_be_changed(tmp_path: Path) -> None:
-    """An array that is told again is as writable as it was the first time."""
+    """A replayed array is as writable as it was the first time."""
     for _ in range(2):
         for result in search(tmp_path, with_buffer).values():
             result.value[0] = -1

@@ -1,4 +1,4 @@
-"""Results that stay where they were computed go from worker to worker, and not through this program."""
+"""Results that stay where they were computed go from worker to worker, not through this program."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ ENGINES = {
 @pytest.mark.parametrize("plugins", ["RemoteResults()", "()"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_this_program_never_has_the_bytes(engine: str, plugins: str) -> None:
-    """Its memory grows by less than half of a large result that one call makes and another takes; else by all of it."""
+    """The program's memory grows by less than half of a large result passed between calls, or else by all of it."""
     if importlib.util.find_spec(engine) is None:
         pytest.skip(f"!!! NOT TESTED ON {engine}: it is not installed")
     ended = run_script(PROGRAM.format(settings=RAY_SETTINGS, expression=ENGINES[engine], plugins=plugins))
@@ -90,7 +90,7 @@ def fail(_: Any) -> None:
     "expression", ["with_sequential()", "with_processes(2)", "with_dask(n_workers=2, memory_limit=None)"]
 )
 def test_callbacks_fetch_what_they_want(expression: str) -> None:
-    """Wherever it is: on executors that send it here anyway, everything else is the same."""
+    """It works wherever the result is: on executors that send it here anyway, everything else is the same."""
     scheduler: Scheduler = eval(f"Scheduler.{expression}", {"Scheduler": Scheduler})
     staying = scheduler.task(double, plugins=[RemoteResults(), Retry(on=OSError, attempts=2)])
     plain = scheduler.task(double)
@@ -118,7 +118,7 @@ def test_callbacks_fetch_what_they_want(expression: str) -> None:
 
 @pytest.mark.integration
 def test_a_result_is_lost_with_its_worker() -> None:
-    """Whoever needs it is told so; nothing is computed again behind the back of the program."""
+    """A call that needs it, or a fetch, fails with an error; nothing is silently computed again."""
     scheduler = Scheduler.with_dask(n_workers=1, memory_limit=None)
     staying = scheduler.task(double, plugins=RemoteResults())
     taking = scheduler.task(double)
@@ -141,7 +141,7 @@ def test_a_result_is_lost_with_its_worker() -> None:
 
 @pytest.mark.integration
 def test_after_the_run_it_is_gone() -> None:
-    """The workers of the run have ended."""
+    """The workers of the run have ended, so fetching raises."""
     scheduler = Scheduler.with_dask(n_workers=1, memory_limit=None)
     staying = scheduler.task(double, plugins=RemoteResults())
     kept: list[Any] = []
@@ -156,7 +156,7 @@ def test_after_the_run_it_is_gone() -> None:
 
 
 def test_a_run_with_a_journal_refuses_it(tmp_path: Path) -> None:
-    """It could not record the value."""
+    """The journal could not record the value."""
     scheduler = Scheduler.with_sequential()
     staying = scheduler.task(double, plugins=RemoteResults())
     scheduler.on_start(lambda: staying.submit([1]))

@@ -1,4 +1,4 @@
-"""What resources other than GPUs do to a call in a worker process."""
+"""The effects of resources other than GPUs on a call in a worker process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def take_memory(megabytes: int) -> int:
 
 
 def test_libraries_use_as_many_threads_as_were_granted() -> None:
-    """Call by call, in the same worker; a call that asks for none has what the worker began with."""
+    """This applies per call, in the same worker; a call that requests none gets the worker's initial setting."""
     told = {}
     scheduler = Scheduler.with_processes(1, resources={"cpu": 8})
     tasks = {n: scheduler.task(threads, plugins=Resources(cpu=n)) for n in (3, 2)}
@@ -42,7 +42,7 @@ def test_libraries_use_as_many_threads_as_were_granted() -> None:
 
 @pytest.mark.parametrize("enforce", [True, False])
 def test_memory_is_enforced_if_wanted(enforce: bool) -> None:
-    """The same amount is then the limit of the call."""
+    """With `enforce`, the requested amount is also the limit of the call."""
     scheduler = Scheduler.with_processes(1, resources={"memory": "4 GB"})
     task = scheduler.task(take_memory, plugins=Resources(memory="500 MB", enforce=enforce))
     scheduler.on_start(lambda: task.submit(1000))

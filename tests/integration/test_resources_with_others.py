@@ -1,4 +1,4 @@
-"""Resources, and everything else that has a say in when a call begins, where it is computed and how it ends."""
+"""Resources together with everything else that affects when a call begins, where it runs and how it ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METHODS = ["forkserver", "spawn", "fork"]
 
 
 def work_once(folder: str, number: int, comm: Comm) -> int:
-    """Use the card; the first attempt of some crashes, or takes too long, or raises."""
+    """Use the card; some first attempts crash, take too long, or raise."""
     with comm.open():
         comm.send(granted()["gpu"])
     assert stand_in_gpu.devices(folder) == granted()["gpu"]
@@ -53,7 +53,7 @@ def is_free(scheduler: Scheduler) -> bool:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_all_at_once(tmp_path: Path, method: Any) -> None:
-    """A map of calls of one card, held up by a limiter, limited, tried again and talking; one call needs them all."""
+    """One-card calls go through a limiter, limits, retries, a map and a comm, and another call needs all cards."""
     scheduler = Scheduler.with_processes(3, mp_context=method, resources={"gpu": ["0", "1"], "licence": 1})
     task = scheduler.task(
         work_once,
@@ -88,7 +88,7 @@ def test_all_at_once(tmp_path: Path, method: Any) -> None:
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_a_stopped_run_gives_everything_back(tmp_path: Path, wait: bool) -> None:
-    """What waits for a card, or for a call that has one, is computed if the run waits; the next run has all cards."""
+    """Calls waiting for a card, or for a call that has one, complete if the run waits; the next run has all cards."""
     scheduler = Scheduler.with_processes(2, resources={"gpu": ["0"]})
     task = scheduler.task(hold, plugins=Resources(gpu=1))
     after = scheduler.task(len, plugins=Resources(gpu=1))
@@ -128,7 +128,7 @@ def test_a_stopped_run_gives_everything_back(tmp_path: Path, wait: bool) -> None
 
 
 def test_what_needs_a_cancelled_call_takes_no_card(tmp_path: Path) -> None:
-    """A call that waits for a card is cancelled, and what waits for its result ends; others get the card."""
+    """A call waiting for a card is cancelled, and the call that needs its result ends; others get the card."""
     scheduler = Scheduler.with_processes(2, resources={"gpu": ["0"]})
     task = scheduler.task(hold, plugins=Resources(gpu=1))
     after = scheduler.task(len, plugins=Resources(gpu=1))

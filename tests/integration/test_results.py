@@ -21,7 +21,7 @@ def double(x: int) -> int:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_processes(method: Any) -> None:
-    """Calls come from processes as they end, or in the order of their items, and a loop that is left leaves nothing."""
+    """Calls arrive as they end, or in the order of their items, and leaving a loop early leaves nothing behind."""
     scheduler = Scheduler.with_processes(2, method)
     task = scheduler.task(double)
     assert sorted(call.result() for call in task.map(range(50)).results()) == list(range(0, 100, 2))
@@ -32,7 +32,7 @@ def test_processes(method: Any) -> None:
 
 
 def test_leaving_a_loop_does_not_wait_for_what_runs() -> None:
-    """A call that would take for ever is ended with its worker."""
+    """A call that would never return is ended with its worker."""
     with Gate() as gate:
         scheduler = Scheduler.with_processes(2)
         task = scheduler.task(pass_gate)
@@ -45,7 +45,7 @@ def test_leaving_a_loop_does_not_wait_for_what_runs() -> None:
 
 
 def test_workers_go_on_while_the_body_is_at_work() -> None:
-    """All that is in flight is computed while the body of the loop keeps the run's loop from any turn."""
+    """All calls in flight are computed while the loop body blocks the run's loop."""
     with Gate() as gate:
         scheduler = Scheduler.with_processes(1)
         task = scheduler.task(pass_gate)
@@ -84,7 +84,7 @@ PROGRAM = """
 
 @pytest.mark.parametrize("where", ["call", "body"])
 def test_ctrl_c(where: str) -> None:
-    """It ends the run in order and comes out of the loop, be it in the wait for a call or in the body."""
+    """Ctrl-C ends the run in order and surfaces in the loop, whether in the wait for a call or in the body."""
     with Script(PROGRAM.format(waits=where == "call", in_body=where == "body")) as script:
         script.wait_for("waits")
         if where == "call":
@@ -96,7 +96,7 @@ def test_ctrl_c(where: str) -> None:
 
 
 def test_sigterm_in_the_wait() -> None:
-    """It ends the run in order, and the program afterwards."""
+    """SIGTERM ends the run in order, and then the program."""
     with Script(PROGRAM.format(waits=True, in_body=False)) as script:
         script.wait_for("waits", "in the wait")
         script.send(signal.SIGTERM)
@@ -106,7 +106,7 @@ def test_sigterm_in_the_wait() -> None:
 
 
 def test_a_program_that_ends_within_a_loop() -> None:
-    """An iterator that is never gone through to its end leaves no process, and holds the exit up for little."""
+    """An unfinished iterator leaves no process, and hardly delays the exit."""
     code, lines, errors = run_script("""
         import itertools
         from amltk.scheduling import Scheduler
@@ -145,7 +145,7 @@ def test_asyncio_run_that_is_interrupted() -> None:
 
 
 def test_a_fork_of_the_program_leaves_the_run_alone() -> None:
-    """A child that the body forks may exit as it likes: the loop of the parent goes on."""
+    """A child forked in the body may exit in any way: the loop of the parent continues."""
     code, lines, errors = run_script("""
         import os, sys, warnings
         from amltk.scheduling import Scheduler

@@ -1,4 +1,4 @@
-"""examples/service.py, a web service over a scheduler: a real server, and real clients that behave badly."""
+"""examples/service.py, a web service over a scheduler: a real server, and real clients that misbehave."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if __name__ == "__main__":
 """
 
 ENDED_BY_SIGTERM = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
-"""Which of them it is is up to uvicorn."""
+"""Which one it is depends on uvicorn."""
 
 
 @contextmanager
 def served(prepare: str = "pass") -> Iterator[tuple[Script, httpx.Client]]:
-    """The service, and a client of it."""
+    """Start the service, and a client for it."""
     with Script(SERVER.format(prepare=prepare), path=(*PATHS, EXAMPLES)) as script:
         script.wait_for("port")
         port = int(script.lines[-1].split()[1])
@@ -47,7 +47,7 @@ def served(prepare: str = "pass") -> Iterator[tuple[Script, httpx.Client]]:
 
 
 def wait_until(client: httpx.Client, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """Ask for the state until it is as wanted."""
+    """Poll the state until it meets the condition."""
     deadline = time.monotonic() + GUARD
     while not condition(state := client.get("/state").json()):
         assert time.monotonic() < deadline, state
@@ -55,7 +55,7 @@ def wait_until(client: httpx.Client, condition: Callable[[dict[str, Any]], bool]
 
 
 def test_requests_good_and_bad() -> None:
-    """A call that fails and a request that makes no sense are answered as such, and the service goes on."""
+    """A failing call and an invalid request get error responses, and the service continues."""
     with served() as (script, client):
         assert client.get("/root", params={"x": 9}).json() == {"root": 3.0}
         assert client.get("/root", params={"x": "nine"}).status_code == 422
@@ -69,7 +69,7 @@ def test_requests_good_and_bad() -> None:
 
 
 def test_a_client_that_goes_away() -> None:
-    """Its call is cancelled and its worker replaced; others are served."""
+    """Its call is cancelled and its worker replaced; other clients are served."""
     with served() as (script, client):
         with pytest.raises(httpx.ReadTimeout):
             client.get("/root", params={"x": 9, "seconds": GUARD}, timeout=0.5)
@@ -81,7 +81,7 @@ def test_a_client_that_goes_away() -> None:
 
 
 def test_the_end_of_the_server_with_work_pending() -> None:
-    """SIGTERM ends the server although calls are pending that would take for ever; no process is left."""
+    """SIGTERM ends the server although pending calls would never return; no process is left."""
     with served() as (script, client):
         for _ in range(2):
             with pytest.raises(httpx.ReadTimeout):
@@ -92,7 +92,7 @@ def test_the_end_of_the_server_with_work_pending() -> None:
 
 
 def test_a_run_that_has_ended_by_an_error() -> None:
-    """Requests are told why nothing is computed any more."""
+    """The response to a request says why nothing is computed any more."""
     with served('service.roots.on_result(lambda *_: {}["the disk is full"])') as (script, client):
         assert client.get("/root", params={"x": 9}).json() == {"root": 3.0}
         wait_until(client, lambda state: not state["running"])

@@ -1,4 +1,4 @@
-"""Workers whose clock somebody has set: what they tell of a call is true all the same."""
+"""The reported times of a call are correct even if a worker's clock has been changed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from amltk.scheduling.timeline import Timeline
 
 HOUR = 3600.0
 MUCH = 60.0
-"""Seconds that no machine is busy for."""
+"""More seconds than any machine stays busy."""
 
 METHODS = [m for m in ("forkserver", "spawn", "fork") if m in multiprocessing.get_all_start_methods()]
 
 
 def set_clock(by: float) -> None:
-    """Set the clock of this process."""
+    """Shift the clock of this process."""
     real = time.time
     time.time = lambda: real() + by  # type: ignore[assignment]
 
 
 def set_back_within() -> float:
-    """A call during which the clock is set back, so that by this clock it would end before it began."""
+    """Set the clock back during a call, so that by this clock the call would end before it began."""
     set_clock(-2 * HOUR)
     return time.monotonic()
 
@@ -32,7 +32,7 @@ def set_back_within() -> float:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("by", [HOUR, -HOUR])
 def test_local_workers(method: str, by: float) -> None:
-    """A worker's times are counted as the program's own: after the submission, before now, and as long as they were."""
+    """Times use the program's clock: after the submission, before now, with correct durations."""
     scheduler = Scheduler.with_processes(1, mp_context=method, initializer=set_clock, initargs=(by,))
     task = scheduler.task(set_back_within, plugins=Limits(wall_time="1 h", cpu_time="1 h"))
     timeline = Timeline(scheduler)
@@ -50,7 +50,7 @@ def test_local_workers(method: str, by: float) -> None:
 
 @pytest.mark.parametrize("factory", ["with_loky", "with_sequential", "with_threads"])
 def test_other_executors(factory: str) -> None:
-    """Where workers tell times of their own, durations are true, and no call ends before it was submitted."""
+    """If workers report times by their own clocks, durations are correct, and no call ends before its submission."""
     if factory == "with_loky":
         pytest.importorskip("loky")
         scheduler = Scheduler.with_loky(1, initializer=set_clock, initargs=(-HOUR,))

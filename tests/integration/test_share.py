@@ -1,4 +1,4 @@
-"""An object that is shared is in memory once, as long as it is shared, and costs each call next to nothing."""
+"""A shared object is in memory once, for as long as it is shared, and costs each call next to nothing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def proportional_set_size(pid: int) -> int:
 
 
 def computed(scheduler: Scheduler, fn: Any, *calls: tuple[Any, ...]) -> list[Any]:
-    """The outcomes of calls, in their order."""
+    """Return the outcomes of calls, in order."""
     futures: list[Any] = []
     scheduler.on_start(lambda: futures.extend(scheduler.submit(fn, *args) for args in calls), max_calls=1)
     scheduler.run(display=False, on_exception="continue")
@@ -56,7 +56,7 @@ def computed(scheduler: Scheduler, fn: Any, *calls: tuple[Any, ...]) -> list[Any
 
 @needs_linux
 def test_it_is_in_memory_once() -> None:
-    """However many workers have it, and however many calls: all processes together have one copy."""
+    """However many workers and calls use it, all processes together have one copy."""
     size = 128 * MB
     with Scheduler.with_processes(3) as scheduler:
         assert computed(scheduler, abs, (-1,)) == [1]
@@ -88,7 +88,7 @@ def look(array: Array, address: tuple[str, int]) -> int:
 
 
 def test_a_call_sends_only_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What crosses to a worker does not depend on the size of the object."""
+    """The amount of data sent to a worker does not depend on the size of the object."""
     sent: Counter[str] = Counter()
     encode = "amltk.scheduling.executors.process_pool._io.worker_io.encode"
     from amltk.scheduling.executors.process_pool._io import worker_io
@@ -110,7 +110,7 @@ def test_a_call_sends_only_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # from CPython 3.12 on
 @pytest.mark.parametrize("method", METHODS)
 def test_workers_that_are_replaced_have_it(method: str) -> None:
-    """A worker that takes another one's place maps it as well."""
+    """A replacement worker maps it as well."""
     with Scheduler.with_processes(2, mp_context=method, max_tasks_per_child=1) as scheduler:
         shared = scheduler.share(filled(3))
         assert computed(scheduler, total, *[(shared,)] * 6) == [3 * 2 * MB // 4096] * 6
@@ -119,7 +119,7 @@ def test_workers_that_are_replaced_have_it(method: str) -> None:
 @needs_linux
 @pytest.mark.parametrize("end", ["close", "collected", "scheduler"])
 def test_its_life(end: str) -> None:
-    """It is gone when its handle is closed or nobody has it, or its scheduler is closed; nothing is left of it."""
+    """It is freed with nothing left when its handle is closed or collected, or its scheduler is closed."""
     before, threads_before = descriptors(), threads()
     with Scheduler.with_processes(1) as scheduler:
         shared = scheduler.share(filled(1))
@@ -142,7 +142,7 @@ def test_its_life(end: str) -> None:
 
 
 def test_a_worker_lets_go_of_what_is_not_shared_any_more() -> None:
-    """When it is given another object."""
+    """The worker releases it when it gets another object."""
     with Scheduler.with_processes(1) as scheduler:
         for number in range(1, 5):
             shared = scheduler.share(filled(number))
@@ -158,7 +158,7 @@ def n_received() -> int:
 
 
 def test_many_at_a_time() -> None:
-    """As many as there are: none is given up for another one."""
+    """However many objects there are, none is evicted for another."""
     with Scheduler.with_processes(1) as scheduler:
         shared = [scheduler.share(filled(number)) for number in range(20)]
         assert computed(scheduler, total, *[(one,) for one in shared * 2]) == [n * 512 for n in range(20)] * 2
@@ -166,7 +166,7 @@ def test_many_at_a_time() -> None:
 
 
 def test_in_other_pools_and_objects() -> None:
-    """A handle is pickled as its object, so that it may also stand where futures may not."""
+    """A handle is pickled as its object, so it may also be used where futures may not."""
     scheduler = Scheduler.with_threads(1)
     shared = scheduler.share(filled(2))
     with ProcessPool(1) as pool:
@@ -186,7 +186,7 @@ def sum_up(holder: Holder) -> int:
 
 @needs_linux
 def test_a_forked_child_does_not_end_it() -> None:
-    """A copy of the program that ends, or lets go of the handle, leaves it to its parent."""
+    """A forked copy of the program that exits or closes the handle leaves the object to its parent."""
     scheduler = Scheduler.with_processes(1)
     shared = scheduler.share(filled(2))
     if (pid := os.fork()) == 0:
@@ -199,7 +199,7 @@ def test_a_forked_child_does_not_end_it() -> None:
 
 
 def test_what_cannot_be_pickled_is_refused() -> None:
-    """By `share` itself."""
+    """`share` itself raises."""
     scheduler = Scheduler.with_processes(1)
     with pytest.raises(TypeError, match="lock"):
         scheduler.share(__import__("threading").Lock())
@@ -207,7 +207,7 @@ def test_what_cannot_be_pickled_is_refused() -> None:
 
 
 def test_a_set_of_handles_is_refused() -> None:
-    """As a set of futures is: what stands for it need not be hashable."""
+    """A set is refused, as with futures, because the placeholder need not be hashable."""
     with Scheduler.with_sequential() as scheduler:
         shared = scheduler.share(1)
 
@@ -246,7 +246,7 @@ JOURNALED = """
 
 
 def test_a_journal_knows_it_by_its_contents(tmp_path: Path) -> None:
-    """A program that is started again may share the same contents, and no others."""
+    """A restarted program may share the same contents, and no others."""
     source = textwrap.dedent(JOURNALED)
 
     def run(number: int, kills: str) -> Any:

@@ -1,4 +1,4 @@
-"""Shared memory lives until the program has done with it, whichever workers have used it."""
+"""Shared memory lives until the program is done with it, whichever workers have used it."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ EXPECTED = {
 @pytest.mark.parametrize("what", PROGRAMS)
 @pytest.mark.parametrize("method", METHODS)
 def test_blocks_outlive_workers(method: str, what: str) -> None:
-    """Workers and what they start use one resource tracker, with the driver; nothing is lost, and nobody complains.
+    """Workers and their children share the driver's resource tracker; nothing is lost, and there are no warnings.
 
-    A tracker is started only where something is tracked.
+    A tracker is started only if something is tracked.
     """
     source = USE.replace("sys.argv[1]", repr(method))
     ended = run_script(textwrap.dedent(source) + textwrap.dedent(PROGRAMS[what]))
@@ -127,7 +127,7 @@ def test_blocks_outlive_workers(method: str, what: str) -> None:
 
 @pytest.fixture
 def tracker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A pipe that stands for the driver's tracker, which runs when it is asked for."""
+    """A pipe that stands in for the driver's tracker, which runs once it is requested."""
     reader, writer = os.pipe()
     monkeypatch.setattr(resource_tracker._resource_tracker, "_fd", None)
     monkeypatch.setattr(resource_tracker, "getfd", lambda: writer)
@@ -138,7 +138,7 @@ def tracker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_whole_lines_are_forwarded(tracker: Any) -> None:
-    """Lines come to the tracker whole and in order, without those that only ask whether it is there."""
+    """Lines reach the tracker whole and in order, without those that only probe whether it is there."""
     forwarding = Forwarding()
     os.write(forwarding.descriptor, b"PROBE:0:noop\nREGISTER:/PROBE:shared_memory\nREGISTER:/b")
     forwarding.forward()
@@ -149,7 +149,7 @@ def test_whole_lines_are_forwarded(tracker: Any) -> None:
 
 
 def test_the_tracker_that_there_is_gets_the_lines_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the driver has a tracker when the pool starts, workers write to it, and there is nothing to forward."""
+    """If the driver has a tracker when the pool starts, workers write to it directly, and nothing is forwarded."""
     reader, writer = os.pipe()
     monkeypatch.setattr(resource_tracker._resource_tracker, "_fd", writer)
     forwarding = Forwarding()
@@ -162,7 +162,7 @@ def test_the_tracker_that_there_is_gets_the_lines_itself(monkeypatch: pytest.Mon
 
 
 def test_lines_are_forwarded_by_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pool's end takes the pipe away between two turns of a loop, which may be forwarding."""
+    """The pool's shutdown removes the pipe between two turns of a loop that may be forwarding."""
     is_between_turns: list[bool] = []
 
     def replace(worker_io: WorkerIO, forwarding: Forwarding | None) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: whole programs get real signals, sent when they say that they are where the test wants them."""
+"""Ctrl-C and SIGTERM: whole programs get real signals at the points that the test chooses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.helpers.script import Script
 if TYPE_CHECKING:
     from tests.helpers.script import Ended
 
-# What each program starts with. Nothing here ends by itself: a test that waits for compute would run into its guard.
+# What each program starts with. Nothing here ends by itself: a test that waits for a call would time out.
 PREPARATION = """
 import asyncio, os, signal, sys, threading, time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -47,14 +47,14 @@ CANCELLED = ["@future-cancelled"]
 
 
 def program(text: str) -> str:
-    """A program that begins with the preparation above."""
+    """Return a program that begins with the preparation above."""
     return PREPARATION + textwrap.dedent(text)
 
 
 def assert_in_order(
     ended: Ended, *, told: list[str], before: tuple[str, ...] = ("@start", "@future-submitted")
 ) -> None:
-    """The events of a run that was interrupted while one call was running: `told` is what became of the call."""
+    """Check the events of a run that was interrupted while one call was running: `told` is the ending of the call."""
     events = [line for line in ended.lines if line.startswith("@")]
     assert events == [*before, "@stop", "@finishing", *told, "@finished"]
 
@@ -96,7 +96,7 @@ def test_ctrl_c_during_compute(expression: str, wait: bool, to_all: bool) -> Non
     ids=["processes", "given-process-pool"],
 )
 def test_sigterm_during_compute(expression: str, to_all: bool) -> None:
-    """SIGTERM ends the run in order, and then the process, as SIGTERM does: without a word, without orphans."""
+    """SIGTERM ends the run in order, and then the process as SIGTERM does: without output, without orphans."""
     with Script(
         program(f"""
         scheduler = tell_events({expression})
@@ -117,7 +117,7 @@ def test_sigterm_during_compute(expression: str, to_all: bool) -> None:
 
 
 def test_ctrl_c_can_be_caught() -> None:
-    """`KeyboardInterrupt` comes out of `run` once everything is over; the program goes on, and may run again."""
+    """`KeyboardInterrupt` leaves `run` once everything is over; the program continues, and may run again."""
     with Script(
         program("""
         scheduler = tell_events(Scheduler.with_processes(1))
@@ -138,7 +138,7 @@ def test_ctrl_c_can_be_caught() -> None:
         script.wait_for("computing", "@future-submitted")
         script.send(SIGINT)
         script.wait_for("waiting")
-        script.send(SIGINT)  # outside of a run it is Python's own business
+        script.send(SIGINT)  # outside a run, Python's own handling applies
         ended = script.end()
     tail = ended.lines[ended.lines.index("@finished") + 1 :]
     assert tail == [
@@ -156,8 +156,7 @@ def test_ctrl_c_can_be_caught() -> None:
 
 
 def test_ctrl_c_on_threads() -> None:
-    """Threads cannot be killed, but Ctrl-C does not wait for them: it surfaces at once, and their work is written
-    off."""
+    """Threads cannot be killed, but Ctrl-C surfaces at once, and their calls are reported as cancelled."""
     with Script(
         program("""
         over = threading.Event()
@@ -200,7 +199,7 @@ def test_ctrl_c_on_threads() -> None:
     ids=["start", "submitted", "call_later", "async", "async later", "with options", "when"],
 )
 def test_a_signal_in_a_blocking_callback(where: str, signum: signal.Signals, code: int) -> None:
-    """A callback that thinks for ever is interrupted where it is; running compute is killed, and the order is kept."""
+    """A callback that blocks forever is interrupted where it is; running calls are killed, and the order is kept."""
     with Script(
         program(f"""
         def block(*_):
@@ -234,7 +233,7 @@ def test_a_signal_in_a_blocking_callback(where: str, signum: signal.Signals, cod
 
 
 def test_ctrl_c_that_a_callback_catches() -> None:
-    """A callback may catch the `KeyboardInterrupt` that interrupts it: then it is its own, and the run goes on."""
+    """A callback may catch the `KeyboardInterrupt` that interrupts it; then the run continues."""
     with Script(
         program("""
         def block():
@@ -259,7 +258,7 @@ def test_ctrl_c_that_a_callback_catches() -> None:
 
 @pytest.mark.parametrize(("signum", "code"), [(SIGINT, -SIGINT), (SIGTERM, -SIGTERM)], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_in_sequential_compute(signum: signal.Signals, code: int) -> None:
-    """Compute on the loop's own thread is interrupted, and is told as cancelled, as is what waits."""
+    """A call on the loop's own thread is interrupted, and is reported as cancelled, like all waiting calls."""
     with Script(
         program("""
         scheduler = tell_events(Scheduler.with_sequential())
@@ -280,13 +279,12 @@ def test_a_signal_in_sequential_compute(signum: signal.Signals, code: int) -> No
     assert ended.code == code
 
 
-# ----------------------------------------------------------------------------------------------- while the run is
-# ending
+# ------------------------------------------------------------------------------------------- while the run is ending
 
 
 @pytest.mark.parametrize(("signum", "code"), [(SIGINT, -SIGINT), (SIGTERM, -SIGTERM)], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_while_the_run_drains(signum: signal.Signals, code: int) -> None:
-    """A run that waits for running compute stops waiting for it; `@stop` and `@finishing` are not told again."""
+    """A run waiting for running calls stops waiting; `@stop` and `@finishing` are not emitted again."""
     with Script(
         program("""
         reader, writer = os.pipe()
@@ -310,7 +308,7 @@ def test_a_signal_while_the_run_drains(signum: signal.Signals, code: int) -> Non
 
 
 def test_ctrl_c_in_the_last_callback() -> None:
-    """Ctrl-C in a callback of `@finished` surfaces as well; nothing is told a second time."""
+    """Ctrl-C in a callback of `@finished` also surfaces; no event is emitted a second time."""
     with Script(
         program("""
         def block():
@@ -331,9 +329,9 @@ def test_ctrl_c_in_the_last_callback() -> None:
 
 
 def test_a_second_ctrl_c_while_a_strategy_hangs() -> None:
-    """Where the user's strategy hangs, the first Ctrl-C ends the run in order and the second one waits no longer.
+    """If the user's strategy hangs, the first Ctrl-C ends the run in order, and the second one stops the wait.
 
-    Of `run()` only: the second Ctrl-C of `asyncio.run` raises wherever the loop is, in the middle of a step as well.
+    This holds only for `run()`: in `asyncio.run`, the second Ctrl-C raises wherever the loop is, even mid-step.
     """
     with Script(
         program("""
@@ -372,7 +370,7 @@ def test_a_second_ctrl_c_while_a_strategy_hangs() -> None:
 
 
 def test_the_users_handlers_are_left_alone() -> None:
-    """Handlers that the program has installed stay in force during a run, and afterwards."""
+    """Handlers that the program has installed stay in force during a run and afterwards."""
     with Script(
         program("""
         def handle(signum, frame):
@@ -399,7 +397,7 @@ def test_the_users_handlers_are_left_alone() -> None:
 
 
 def test_an_ignored_signal_stays_ignored() -> None:
-    """A program that was started with SIGINT ignored, as `nohup` and shells in the background do, ignores it."""
+    """A program that was started with SIGINT ignored, as by `nohup` or in a shell's background, ignores it."""
     with Script(
         program("""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -418,7 +416,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
 
 @pytest.mark.parametrize("error", ["TimeoutError", "KeyboardInterrupt", "SystemExit", "MyExit"])
 def test_a_handler_of_the_users_that_raises(error: str) -> None:
-    """What a handler of the program's own raises right through the loop ends the run in order, and comes out of it."""
+    """An exception raised by the program's own handler ends the run in order, and surfaces from it."""
     with Script(
         program(f"""
         class MyExit(BaseException):
@@ -444,8 +442,7 @@ def test_a_handler_of_the_users_that_raises(error: str) -> None:
     assert (ended.code, ended.errors) == (0, "")
 
 
-# ----------------------------------------------------------------------------------------------------- other
-# surroundings
+# ----------------------------------------------------------------------------------------------- other surroundings
 
 
 def test_ctrl_c_with_the_run_in_another_thread() -> None:
@@ -481,7 +478,7 @@ def test_ctrl_c_with_the_run_in_another_thread() -> None:
     "expression", ["Scheduler.with_processes(1)", "Scheduler(ProcessPoolExecutor(1))"], ids=["made", "given"]
 )
 def test_ctrl_c_under_asyncio_run(expression: str, to_all: bool) -> None:
-    """`asyncio.run` turns Ctrl-C into a cancellation: the run ends in order, the rest of the coroutine is left."""
+    """`asyncio.run` turns Ctrl-C into a cancellation: the run ends in order, the rest of the coroutine is skipped."""
     with Script(
         program(f"""
         async def main():
@@ -555,8 +552,7 @@ def test_a_signal_in_a_run_inside_a_callback_of_another(wait: bool, signum: sign
 
 @pytest.mark.parametrize("ends", ["main returns", "main raises"])
 def test_the_loop_is_closed_around_a_run(ends: str) -> None:
-    """`asyncio.run` cancels what is left when `main` ends: a run in the background still ends in order, without
-    orphan."""
+    """When `main` ends and `asyncio.run` cancels a background run, the run ends in order, without orphans."""
     with Script(
         program(f"""
         async def main():
@@ -591,7 +587,7 @@ def test_the_loop_is_closed_around_a_run(ends: str) -> None:
 
 @pytest.mark.parametrize(("signum", "code"), [(SIGINT, -SIGINT), (SIGTERM, -SIGTERM)], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_in_a_run_inside_a_coroutine(signum: signal.Signals, code: int) -> None:
-    """`run` inside of `asyncio.run` hears the first Ctrl-C, though asyncio has a handler of its own; then both end."""
+    """`run` inside `asyncio.run` handles the first Ctrl-C, despite asyncio's own handler; then both end."""
     with Script(
         program("""
         async def main():
@@ -618,7 +614,7 @@ def test_a_signal_in_a_run_inside_a_coroutine(signum: signal.Signals, code: int)
 
 
 def test_many_signals() -> None:
-    """Ctrl-C pressed again and again leaves no orphan and no half-told run."""
+    """Ctrl-C pressed again and again leaves no orphan and no incomplete event sequence."""
     with Script(
         program("""
         scheduler = tell_events(Scheduler.with_processes(2))
@@ -662,7 +658,7 @@ def test_handlers_are_there_during_a_run_only(outcome: str) -> None:
 
 
 def test_a_run_in_a_thread_touches_no_handler() -> None:
-    """Handlers can be set in the main thread only, so a run elsewhere does not try."""
+    """Handlers can be set only in the main thread, so a run elsewhere does not try."""
     during: list[Any] = []
     scheduler = Scheduler.with_sequential()
     scheduler.on_start(lambda: during.append(signal.getsignal(SIGINT)))
@@ -673,7 +669,7 @@ def test_a_run_in_a_thread_touches_no_handler() -> None:
 
 
 def test_ctrl_c_after_the_last_event_is_not_lost() -> None:
-    """Ctrl-C that comes when the run has nothing more to tell surfaces all the same."""
+    """Ctrl-C that arrives after the run's last event still surfaces."""
 
     class Late(SequentialExecutor):
         def detach(self) -> None:
@@ -688,7 +684,7 @@ def test_ctrl_c_after_the_last_event_is_not_lost() -> None:
 
 
 def test_ctrl_c_before_the_first_event_ends_the_run() -> None:
-    """Ctrl-C that comes while the run is being set up ends it as soon as it has begun."""
+    """Ctrl-C that arrives while the run is being set up ends it as soon as it has begun."""
 
     class Early(SequentialExecutor):
         def attach(self, schedule: Any) -> None:
@@ -706,7 +702,7 @@ def test_ctrl_c_before_the_first_event_ends_the_run() -> None:
 
 
 def test_a_run_that_is_torn_in_a_step_of_its_own_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A handler that raises may hit the run's own code: what it raised comes out, and the workers are killed."""
+    """A handler's exception may hit the run's own code: the exception surfaces, and the workers are killed."""
     start = threading.Thread.start
 
     def interrupted_start(thread: threading.Thread) -> None:
@@ -726,7 +722,7 @@ def test_a_run_that_is_torn_in_a_step_of_its_own_leaves_no_process(monkeypatch: 
 
 
 def test_what_signals_wake_is_left_as_it_was() -> None:
-    """The descriptor that signals write to is the loop's during a run, nested ones included, and then what it was."""
+    """During a run, nested or not, the wakeup descriptor belongs to the loop; afterwards it is restored."""
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     before = signal.set_wakeup_fd(writer.fileno())
@@ -748,7 +744,7 @@ def test_what_signals_wake_is_left_as_it_was() -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_a_coroutine_callback_that_raises_it_does_not_tear_the_loop(error: type[BaseException]) -> None:
-    """`KeyboardInterrupt` of an `async def` callback ends the run in order, and the loop of others goes on."""
+    """`KeyboardInterrupt` from an `async def` callback ends the run in order, and the caller's loop continues."""
     scheduler = Scheduler.with_sequential()
     recorder = EventRecorder(scheduler)
 

@@ -1,4 +1,4 @@
-"""How runs end that do not end by themselves: broken pools, killed workers, strategies of the user, draining."""
+"""How runs end that do not end by themselves: broken pools, killed workers, the user's strategies, draining."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_every_process_of_a_list_is_killed_however_it_is_given() -> None:
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
-    """Where work stops until the test lets it go on."""
+    """A gate where work stops until the test opens it."""
     with Gate() as gate:
         yield gate
 
@@ -93,7 +93,7 @@ def start_children_and_pass(address: tuple[str, int], how: str) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and was not asked for its exit code does not."""
+    """Return whether a process is running; a zombie is not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -101,7 +101,7 @@ def is_alive(pid: int) -> bool:
 
 
 def process_schedulers(workers: int = 2) -> list[Scheduler]:
-    """A scheduler of the factory and one over each kind of pool that a user may bring."""
+    """Return a scheduler of the factory and one for each kind of pool that a user may bring."""
     contexts = (None, get_context("fork"), get_context("spawn"), get_context("forkserver"))
     return [
         Scheduler.with_processes(workers),
@@ -117,7 +117,7 @@ def process_schedulers(workers: int = 2) -> list[Scheduler]:
     "policy", ["raise", "end", "continue", {BrokenExecutor: "continue"}, {Exception: "end"}], ids=str
 )
 def test_a_broken_pool_ends_the_run_whatever_the_policy(how: str, policy: Any) -> None:
-    """A pool whose worker died ends the run with an error that says so; callbacks that refill do not spin."""
+    """A pool whose worker died ends the run with an error that says so; callbacks that resubmit do not loop forever."""
     scheduler = Scheduler(ProcessPoolExecutor(2))
     recorder = EventRecorder(scheduler)
     calls: list[bool] = []
@@ -179,7 +179,7 @@ def test_a_failing_initializer_ends_the_run(make: Callable[[], Scheduler]) -> No
 
 
 def test_an_initializer_is_called_with_its_arguments(gate: Gate) -> None:
-    """`initializer` is called in each worker before its first work."""
+    """`initializer` is called in each worker before its first call."""
     gate.open()
     scheduler = Scheduler.with_processes(1, initializer=pass_gate, initargs=(gate.address,))
     pids: list[int] = []
@@ -190,7 +190,7 @@ def test_an_initializer_is_called_with_its_arguments(gate: Gate) -> None:
 
 
 def test_an_error_that_only_looks_like_a_broken_executor() -> None:
-    """`BrokenExecutor` raised by a computed function over a healthy pool is an exception like any other."""
+    """`BrokenExecutor` raised by a function over a healthy pool is an exception like any other."""
     scheduler = Scheduler(ProcessPoolExecutor(1))
     results: list[int] = []
     scheduler.on_start(lambda: scheduler.submit(raise_broken))
@@ -201,7 +201,7 @@ def test_an_error_that_only_looks_like_a_broken_executor() -> None:
 
 
 def test_a_new_run_after_a_broken_pool() -> None:
-    """A factory's scheduler has a fresh pool in its next run; a given pool that broke is refused."""
+    """A factory's scheduler has a fresh pool in its next run; a given pool that broke is rejected."""
     results: list[int] = []
     made, given = schedulers = (Scheduler.with_processes(1), Scheduler(ProcessPoolExecutor(1)))
     for scheduler in schedulers:
@@ -221,7 +221,7 @@ def test_a_new_run_after_a_broken_pool() -> None:
 
 
 def test_a_backlog_of_ten_thousand_is_dropped(gate: Gate) -> None:
-    """With `wait=False` ten thousand pending calls are cancelled, each with its event, and none is begun any more."""
+    """With `wait=False`, ten thousand pending calls are cancelled, each with its event, and none begins any more."""
     for scheduler in process_schedulers()[:2]:
         begun = len(gate.pids)
         submit = scheduler.submit
@@ -238,7 +238,7 @@ def test_a_backlog_of_ten_thousand_is_dropped(gate: Gate) -> None:
 
 
 def test_workers_of_every_start_method_are_killed(gate: Gate) -> None:
-    """Running work is killed however its process was started; it is told as cancelled: the run has ended it."""
+    """Running calls are killed with every start method, and are reported as cancelled, since the run ended them."""
     for n, scheduler in enumerate(process_schedulers(1), start=1):
         scheduler.on_start(lambda scheduler=scheduler: scheduler.submit(pass_gate, gate.address))
         gate.when_begun(n, scheduler.stop)
@@ -250,7 +250,7 @@ def test_workers_of_every_start_method_are_killed(gate: Gate) -> None:
 
 
 def test_workers_that_ignore_every_signal_are_killed(gate: Gate) -> None:
-    """Work that ignores every signal that can be ignored is ended all the same."""
+    """A call that ignores every ignorable signal is still ended."""
     scheduler = Scheduler.with_processes(1)
     scheduler.on_start(lambda: scheduler.submit(ignore_signals_and_pass, gate.address))
     gate.when_begun(1, scheduler.stop)
@@ -261,7 +261,7 @@ def test_workers_that_ignore_every_signal_are_killed(gate: Gate) -> None:
 
 @pytest.mark.parametrize("how", ["fork", "spawn"])
 def test_children_of_workers_are_killed(gate: Gate, how: str) -> None:
-    """Whatever a worker has started dies with it: children, their children, and those with a session of their own."""
+    """Processes that a worker has started die with it: children, grandchildren, and those in a session of their own."""
     scheduler = Scheduler.with_processes(1)
     scheduler.on_start(lambda: scheduler.submit(start_children_and_pass, gate.address, how))
     gate.when_begun(3, scheduler.stop)
@@ -272,7 +272,7 @@ def test_children_of_workers_are_killed(gate: Gate, how: str) -> None:
 
 
 def test_the_timeout_kills_work_that_would_never_end(gate: Gate) -> None:
-    """`run(timeout, wait=False)` returns though work runs for ever, after `@timeout`, and the worker is gone."""
+    """`run(timeout, wait=False)` returns after `@timeout` although a call never ends, and the worker is gone."""
     scheduler = Scheduler.with_processes(1)
     recorder = EventRecorder(scheduler)
     scheduler.on_start(lambda: scheduler.submit(pass_gate, gate.address))
@@ -283,7 +283,7 @@ def test_the_timeout_kills_work_that_would_never_end(gate: Gate) -> None:
 
 
 def test_an_unknown_executor_is_left_with_its_work() -> None:
-    """What runs in an executor that nobody knows how to kill is written off as cancelled; the executor is shut down."""
+    """Calls in an executor that cannot be killed are reported as cancelled; the executor is shut down."""
 
     class Unknown(Executor):
         def __init__(self) -> None:
@@ -309,7 +309,7 @@ def test_an_unknown_executor_is_left_with_its_work() -> None:
 
 
 def test_threads_are_not_killed_and_that_is_said_once(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
-    """`wait=False` on threads returns at once, says once that they run on, and writes their work off."""
+    """`wait=False` on threads returns at once, warns once that they keep running, and cancels the calls' futures."""
     scheduler = Scheduler.with_threads(2)
     scheduler.on_start(lambda: [scheduler.submit(pass_gate, gate.address) for _ in range(5)])
     gate.when_begun(2, lambda: scheduler.call_later(0, scheduler.stop))  # once all five are submitted
@@ -322,7 +322,7 @@ def test_threads_are_not_killed_and_that_is_said_once(gate: Gate, caplog: pytest
 
 
 def test_idle_threads_are_no_reason_for_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    """`wait=False` on threads that have nothing to do says nothing."""
+    """`wait=False` with idle threads logs nothing."""
     scheduler = Scheduler.with_threads(2)
     scheduler.on_start(lambda: scheduler.submit(double, 1))
     with caplog.at_level(logging.WARNING):
@@ -331,7 +331,7 @@ def test_idle_threads_are_no_reason_for_a_warning(caplog: pytest.LogCaptureFixtu
 
 
 def test_python_exits_after_the_work_of_threads(gate: Gate) -> None:
-    """A program whose threads could not be killed ends when their work does, as the page says."""
+    """A program whose threads could not be killed exits when their work is done, as documented."""
     with Script(f"""
         from amltk.scheduling import Scheduler
         from tests.helpers.gate import pass_gate
@@ -366,7 +366,7 @@ def test_python_exits_after_the_work_of_threads(gate: Gate) -> None:
     ],
 )
 def test_python_exits_after_an_end_without_waiting(expression: str) -> None:
-    """A program ends by itself, without orphans and without a word on stderr, after `run(wait=False)`."""
+    """After `run(wait=False)`, a program exits by itself, without orphans and without output on stderr."""
     in_loop = "sequential" in expression
     ended = run_script(f"""
         import time
@@ -412,7 +412,7 @@ def test_the_users_strategy_is_called_instead_of_the_kill(gate: Gate) -> None:
 
 
 def test_the_users_strategy_may_kill(gate: Gate) -> None:
-    """Work that the user's strategy kills is told as cancelled as well."""
+    """Calls that the user's strategy kills are reported as cancelled as well."""
 
     def kill(executor: Any) -> None:
         for process in executor._processes.values():
@@ -431,7 +431,7 @@ def test_the_users_strategy_may_kill(gate: Gate) -> None:
     "make", [Scheduler.with_processes, Scheduler.with_threads], ids=["with_processes", "with_threads"]
 )
 def test_the_users_strategy_is_not_called_where_the_run_waits(make: Callable[..., Scheduler]) -> None:
-    """With `wait=True` the executor is shut down in the ordinary way, without the strategy."""
+    """With `wait=True`, the executor is shut down in the ordinary way, without the strategy."""
     calls: list[Executor] = []
     scheduler = make(1, terminate=calls.append)
     scheduler.on_start(lambda: scheduler.submit(double, 1))
@@ -445,7 +445,7 @@ def test_the_users_strategy_is_not_called_where_the_run_waits(make: Callable[...
 def test_a_strategy_that_raises_is_a_matter_of_policy(
     gate: Gate, policy: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the user's strategy raises is treated like what a callback raises; the run still ends in order."""
+    """An exception from the user's strategy is treated like one from a callback; the run still ends in order."""
     error = LookupError("no such cluster")
 
     def terminate(_: Executor) -> None:
@@ -471,7 +471,7 @@ def test_a_strategy_that_raises_is_a_matter_of_policy(
 @pytest.mark.parametrize("wait", [True, False])
 @pytest.mark.parametrize("make", [ProcessPoolExecutor, ThreadPoolExecutor])
 def test_an_executor_can_be_kept_open(make: Callable[..., Executor], gate: Gate, wait: bool) -> None:
-    """`terminate=False` leaves the executor open and its work alone, and lets the scheduler run again on it."""
+    """`terminate=False` leaves the executor and its calls alone, and lets the scheduler run on it again."""
     with make(2) as executor:
         scheduler = Scheduler(executor, terminate=False)
         scheduler.on_start(lambda: scheduler.submit(pass_gate, gate.address, "late"), max_calls=1)
@@ -492,7 +492,7 @@ def test_an_executor_can_be_kept_open(make: Callable[..., Executor], gate: Gate,
 
 
 def test_a_factorys_executor_can_be_kept_open() -> None:
-    """`with_processes(terminate=False)` keeps one pool of workers over several runs."""
+    """`with_processes(terminate=False)` keeps one pool of workers for several runs."""
     scheduler = Scheduler.with_processes(1, terminate=False)
     pids: list[int] = []
     scheduler.on_start(lambda: scheduler.submit(os.getpid))
@@ -507,7 +507,7 @@ def test_a_factorys_executor_can_be_kept_open() -> None:
 
 
 def test_one_executor_may_serve_two_schedulers() -> None:
-    """Two schedulers share a pool that neither of them closes, and each sees its own futures only."""
+    """Two schedulers share a pool that neither of them closes, and each sees only its own futures."""
     with ProcessPoolExecutor(2) as executor:
         results: dict[int, list[int]] = {}
         schedulers = [Scheduler(executor, terminate=False) for _ in range(2)]
@@ -537,7 +537,7 @@ def test_a_sequential_executor_is_usable_by_itself() -> None:
 
 
 def test_timers_fire_while_running_work_is_waited_for(gate: Gate) -> None:
-    """The loop is free while the run drains: the work here can only complete if a timer of the loop fires meanwhile."""
+    """The loop is free while the run drains: here the call can complete only if a timer of the loop fires meanwhile."""
     scheduler = Scheduler.with_processes(1)
     recorder = EventRecorder(scheduler)
     scheduler.on_start(lambda: scheduler.submit(pass_gate, gate.address))
@@ -548,7 +548,7 @@ def test_timers_fire_while_running_work_is_waited_for(gate: Gate) -> None:
 
 
 def test_timers_of_the_scheduler_fire_while_it_drains(gate: Gate) -> None:
-    """What was scheduled with `call_later` is still called while the run drains: only that lets the work complete."""
+    """`call_later` callbacks still fire while the run drains: here only that lets the call complete."""
     scheduler = Scheduler.with_processes(1)
     recorder = EventRecorder(scheduler)
 
@@ -588,7 +588,7 @@ def test_the_loop_is_free_while_the_executor_closes() -> None:
 
 
 def test_other_tasks_of_the_loop_go_on_while_the_run_drains(gate: Gate) -> None:
-    """A task beside `async_run` has its turns during the drain, and results are told before `async_run` returns."""
+    """A task beside `async_run` gets turns during the drain, and results are delivered before `async_run` returns."""
     scheduler = Scheduler.with_processes(2)
     results: list[Any] = []
     finished: list[int] = []

@@ -48,7 +48,7 @@ def die(n: int) -> None:
 
 
 def test_a_run_on_processes_is_recorded_with_its_workers() -> None:
-    """Each call has one record with the process and times of its worker; no worker does two things at once."""
+    """Each call has one record with its worker's process and times; no worker does two things at once."""
     scheduler = Scheduler.with_processes(2)
     timeline = Timeline(scheduler)
     task = scheduler.task(halve)
@@ -69,7 +69,7 @@ def test_a_run_on_processes_is_recorded_with_its_workers() -> None:
 
 
 def test_a_lost_worker_is_seen_in_the_timeline() -> None:
-    """A call that took its worker with it has failed, and has an end though no worker told it."""
+    """A call that crashed its worker has failed, and has an end although the worker did not report it."""
     scheduler = Scheduler.with_processes(1)
     timeline = Timeline(scheduler)
     scheduler.on_start(lambda: scheduler.submit(die, 3))
@@ -112,7 +112,7 @@ def test_the_data_frame_has_times_and_workers() -> None:
 
 
 def test_nothing_recorded_is_an_empty_data_frame() -> None:
-    """Before a run there is a frame with all columns and no rows."""
+    """Before a run, the frame has all columns and no rows."""
     frame = Timeline(Scheduler.with_sequential()).df()
     assert len(frame) == 0
     assert {*Record._fields, "worker", "waited", "duration"} == set(frame.columns)
@@ -122,7 +122,7 @@ def test_nothing_recorded_is_an_empty_data_frame() -> None:
 
 
 def recorded(n: int, workers: int) -> list[Record]:
-    """Calls of about the same length; every fiftieth fails, every hundredth is cancelled."""
+    """Return calls of similar length; every fiftieth fails, every hundredth is cancelled."""
     dice = random.Random(7)
     free = [START] * workers
     records = []
@@ -140,7 +140,7 @@ def recorded(n: int, workers: int) -> list[Record]:
 
 @pytest.fixture
 def show(open_window: OpenWindow, tmp_path: Path) -> Callable[..., Page]:
-    """Opens the page of some records."""
+    """Open the page of some records."""
 
     def show(records: list[Record], *, dropped: int = 0, **options: Any) -> Page:
         file = tmp_path / "timeline.html"
@@ -157,7 +157,7 @@ def chart(page: Page) -> Locator:
 
 
 def drawn(page: Page, after: int = 0) -> tuple[int, float, float]:
-    """Wait until a frame after that one was drawn: how many bars are in it, and from when to when it shows."""
+    """Wait for a frame after the given one; return its number of bars and the start and end of what it shows."""
     page.wait_for_function("frames => Number(chart.dataset.frames || 0) > frames", arg=after)
     data = chart(page).evaluate("chart => ({...chart.dataset})")
     return int(data["drawn"]), float(data["from"]), float(data["to"])
@@ -168,24 +168,24 @@ def frames(page: Page) -> int:
 
 
 def press(page: Page, key: str) -> tuple[int, float, float]:
-    """Press a key and wait for the frame that answers it."""
+    """Press a key and wait for the resulting frame."""
     before = frames(page)
     page.keyboard.press(key)
     return drawn(page, before)
 
 
 def hover(page: Page, x: float, lane: int) -> str:
-    """Point at a lane, at so many pixels from the left, and return what is told."""
+    """Point at a lane, `x` pixels from the left, and return the text of the tip."""
     box = page.locator("#bars").bounding_box()
     assert box is not None
-    height = 20  # of a lane, where there are sixteen
+    height = 20  # of a lane, if there are sixteen
     page.mouse.move(box["x"] + x, box["y"] + 5 + lane * height + height / 2)
     page.evaluate("() => new Promise(requestAnimationFrame)")
     return page.inner_text("#tip") if page.locator("#tip").is_visible() else ""
 
 
 def test_a_hundred_thousand_calls_cost_what_the_window_shows(show: Callable[..., Page]) -> None:
-    """However far one zooms, a frame draws at most two bars for each pixel of a lane, and far fewer than calls."""
+    """At any zoom level, a frame draws at most two bars for each pixel of a lane, and far fewer than the calls."""
     page = show(recorded(MANY, WORKERS))
     most = 2 * WIDTH * WORKERS
     bars, start, end = drawn(page)
@@ -204,7 +204,7 @@ def test_a_hundred_thousand_calls_cost_what_the_window_shows(show: Callable[...,
 
 
 def test_the_mouse_zooms_where_it_points_and_drags(show: Callable[..., Page]) -> None:
-    """The wheel keeps what is under the pointer; dragging moves by as much as the pointer; a double click shows all."""
+    """The wheel zooms around the pointer; dragging moves the view with the pointer; a double click shows all."""
     page = show(recorded(2000, WORKERS))
     _, start, end = drawn(page)
     box = page.locator("#bars").bounding_box()
@@ -232,7 +232,7 @@ def test_the_mouse_zooms_where_it_points_and_drags(show: Callable[..., Page]) ->
 
 
 def test_pointing_at_a_call_tells_it(show: Callable[..., Page]) -> None:
-    """The tip has function, arguments, outcome, error and worker, as text: nothing in them is taken for HTML."""
+    """The tip has function, arguments, outcome, error and worker, as text: none of it is interpreted as HTML."""
     page = show(recorded(MANY, WORKERS))
     assert "more in this pixel: zoom in" in hover(page, 700, 3)
 
@@ -258,7 +258,7 @@ def test_pointing_at_a_call_tells_it(show: Callable[..., Page]) -> None:
 
 
 def test_legend_and_totals_are_right(show: Callable[..., Page]) -> None:
-    """What is counted is what was recorded, in the legend, in the totals and for each function."""
+    """The legend, the totals and each function's counts match what was recorded."""
     records = recorded(1000, 4)
     records.append(records[-1]._replace(outcome="cancelled", began=None, ended=None))
     page = show(records, dropped=12)
@@ -283,7 +283,7 @@ def test_legend_and_totals_are_right(show: Callable[..., Page]) -> None:
 
 
 def test_unknown_workers_are_said_to_be_unknown(show: Callable[..., Page]) -> None:
-    """Where the executor tells nothing the page says so, and does not invent workers."""
+    """If the executor does not report its workers, the page says so and does not invent any."""
     unknown = [r._replace(host=None, pid=None, by_worker=False) for r in recorded(50, 3)]
     page = show(unknown)
     assert "does not report its workers" in page.inner_text("#notes")
@@ -292,7 +292,7 @@ def test_unknown_workers_are_said_to_be_unknown(show: Callable[..., Page]) -> No
 
 
 def test_what_is_running_is_shown_as_running(show: Callable[..., Page]) -> None:
-    """A page that is written during a run has bars up to now for what has not ended."""
+    """On a page written during a run, calls that have not ended have bars up to now."""
     records = recorded(10, 2)
     records.append(records[-1]._replace(outcome="running", began=START + 0.1, ended=None))
     records.append(records[-1]._replace(outcome="pending", began=None))
@@ -302,7 +302,7 @@ def test_what_is_running_is_shown_as_running(show: Callable[..., Page]) -> None:
 
 
 def test_an_empty_timeline_is_a_page_too(show: Callable[..., Page]) -> None:
-    """Nothing recorded: the page says so, and keys and wheel do no harm."""
+    """If nothing was recorded, the page says so, and keys and wheel do no harm."""
     page = show([])
     assert page.inner_text("#when") == "nothing was recorded"
     for key in ("+", "-", "f", "ArrowLeft", "0"):
@@ -314,7 +314,7 @@ def test_an_empty_timeline_is_a_page_too(show: Callable[..., Page]) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_follow_the_scheme_of_the_reader(show: Callable[..., Page], scheme: str) -> None:
-    """Bars have the colours of the legend, on a ground that is light or dark as the reader's system is."""
+    """Bars have the colours of the legend, on a background that is light or dark like the reader's system."""
     page = show([record for record in recorded(4, 4) if record.outcome == "succeeded"][:1], color_scheme=scheme)
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", ground))) > 3 * 128) == (scheme == "light")
@@ -327,7 +327,7 @@ def test_colours_follow_the_scheme_of_the_reader(show: Callable[..., Page], sche
 
 @pytest.mark.parametrize("width", [390, 900, 2200])
 def test_it_fits_windows_of_all_widths(show: Callable[..., Page], width: int) -> None:
-    """The page is never wider than the window, and the chart takes the width that there is."""
+    """The page is never wider than the window, and the chart uses the available width."""
     page = show(recorded(200, 4))
     before = frames(page)
     page.set_viewport_size({"width": width, "height": 800})
@@ -339,7 +339,7 @@ def test_it_fits_windows_of_all_widths(show: Callable[..., Page], width: int) ->
 
 
 def test_many_workers_are_scrolled(show: Callable[..., Page]) -> None:
-    """With more workers than fit, only those in the window are drawn; the arrow keys bring the others."""
+    """With more workers than fit, only those in the window are drawn; the arrow keys scroll to the others."""
     page = show(recorded(3000, 300))
     bars, _, _ = drawn(page)
     assert bars < 3000 / 2
@@ -370,7 +370,7 @@ def test_a_file_of_a_real_run_opens(open_window: OpenWindow, tmp_path: Path) -> 
 
 
 def test_spans_have_the_times_at_which_calls_were_computed() -> None:
-    """A span for each record that began, with outcome, arguments and worker, and an error where there was one."""
+    """Each record that began has a span, with outcome, arguments and worker, and its error if there was one."""
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter

@@ -1,4 +1,4 @@
-"""The picture of a run whose calls have devices, and need one another's results, in a real browser."""
+"""The chart of a run whose calls have devices, and depend on one another's results, in a real browser."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 
 START = 1_700_000_000.0
 LANE = 26
-"""The height of one where there are few, in pixels."""
+"""The height of a lane when there are few, in pixels."""
 
 
 def computed(call: int, worker: int, began: float, ended: float, **more: Any) -> Record:
@@ -38,7 +38,7 @@ RECORDS = [
 
 @pytest.fixture
 def show(tmp_path: Path) -> Iterator[Callable[..., Page]]:
-    """Opens the page of some records in a window of some width."""
+    """Open the page of some records in a window of a given width."""
     with windows() as open_window:
 
         def show(records: list[Record], width: int = 1000) -> Page:
@@ -52,7 +52,7 @@ def show(tmp_path: Path) -> Iterator[Callable[..., Page]]:
 
 
 def pointed_at(page: Page, time: float, lane: int) -> str:
-    """What is told where a time, in seconds, is drawn in a lane."""
+    """Return the tip at the place where a time, in seconds, is drawn in a lane."""
     at = page.evaluate("time => x(1e6 * time)", time)
     box = page.locator("#bars").bounding_box()
     assert box is not None
@@ -62,7 +62,7 @@ def pointed_at(page: Page, time: float, lane: int) -> str:
 
 
 def colour(page: Page, time: float, y: int) -> list[int]:
-    """The colour of the picture where a time is drawn, so many pixels below its top."""
+    """Return the colour of the chart at a time, `y` pixels below its top."""
     return page.evaluate(  # type: ignore[no-any-return]
         "([time, y]) => Array.from(bars.getContext('2d').getImageData(Math.round(x(1e6 * time)), y, 1, 1).data)",
         [time, y],
@@ -70,7 +70,7 @@ def colour(page: Page, time: float, y: int) -> list[int]:
 
 
 def test_devices_have_lanes_below_those_of_workers(show: Callable[..., Page]) -> None:
-    """The same calls again; they count once in all totals, and say what they had."""
+    """They show the same calls again; the calls count once in all totals, and name their devices."""
     page = show(RECORDS)
     assert page.evaluate("lanes.map(lane => lane.name)") == ["pid 1", "pid 2", "pid 3", "gpu 0", "gpu 1"]
     totals = dict(
@@ -86,7 +86,7 @@ def test_devices_have_lanes_below_those_of_workers(show: Callable[..., Page]) ->
 
 
 def test_arrows_go_to_what_needed_a_result(show: Callable[..., Page]) -> None:
-    """Halfway between the end of the one and the beginning of the other there is a line."""
+    """Halfway between the end of one call and the start of the other there is a line."""
     halfway = int(5 + (LANE - 5) / 2 + LANE / 2)
     pages = [show(records) for records in (RECORDS, [record._replace(needs=()) for record in RECORDS])]
     with_arrows, without = ([colour(page, 2.0, halfway + dy) for dy in (-1, 0, 1, 3 * LANE)] for page in pages)
@@ -95,7 +95,7 @@ def test_arrows_go_to_what_needed_a_result(show: Callable[..., Page]) -> None:
 
 
 def test_of_many_arrows_those_of_the_selected_call_are_drawn(show: Callable[..., Page]) -> None:
-    """A picture of thousands would be black, and slow."""
+    """A chart with thousands of arrows would be black, and slow."""
     many = [computed(n, n % 8, 0.01 * n, 0.01 * n + 0.005) for n in range(400)]
     last = computed(400, 9, 10.0, 11.0, needs=tuple(range(400)))
     page = show([*many, last])
@@ -114,6 +114,6 @@ def test_of_many_arrows_those_of_the_selected_call_are_drawn(show: Callable[...,
 
 @pytest.mark.parametrize("width", [360, 1600])
 def test_it_fits_windows_of_all_widths(show: Callable[..., Page], width: int) -> None:
-    """Nothing sticks out to the right."""
+    """Nothing overflows to the right."""
     page = show(RECORDS, width)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

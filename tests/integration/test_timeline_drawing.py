@@ -1,4 +1,4 @@
-"""What the page of a timeline draws, pixel by pixel in a real browser, against the records that it was made of."""
+"""What the page of a timeline draws, pixel by pixel in a real browser, against the records it was made from."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ pytestmark = pytest.mark.integration
 START = 1_700_000_000.0
 WIDTH, HEIGHT = 1400, 900
 URGENT = ("failed", "retried", "cancelled", "running", "succeeded", "pending")
-"""What a pixel has to show of several calls, the first of these."""
+"""What a pixel shows of several calls: the first of these."""
 
 
 def call(number: int, began: float, took: float, *, worker: int = 0, outcome: str = "succeeded") -> Record:
-    """A call that began so many seconds after the start."""
+    """Return a call that began `began` seconds after the start."""
     began += START
     about = ("work", str(number), outcome, "", 1, began - 0.001)
     return Record(*about, began, began + took, "node", 100 + worker, None, by_worker=True)
 
 
 def in_turn(durations: list[float], *, outcomes: list[str] | None = None) -> list[Record]:
-    """One worker that computes one call after the other."""
+    """Return the calls of one worker, one after the other."""
     records, now = [], 0.001
     for number, took in enumerate(durations):
         records.append(call(number, now, took, outcome=outcomes[number] if outcomes else "succeeded"))
@@ -47,7 +47,7 @@ def in_turn(durations: list[float], *, outcomes: list[str] | None = None) -> lis
 
 
 def mixed(workers: int, seed: int, *, busy: float = 0.7) -> list[Record]:
-    """Each worker computes calls of microseconds to seconds, in runs of similar ones, some of which fail."""
+    """Return calls of microseconds to seconds for each worker, in series of similar ones, some of which fail."""
     dice = random.Random(seed)
     records = []
     for worker in range(workers):
@@ -92,13 +92,13 @@ class View(NamedTuple):
     """What the page shows of the records.
 
     Attributes:
-        start: From when on, in microseconds after the first record.
-        end: Until when.
-        gutter: At which pixel that begins.
-        width: At which pixel it ends.
+        start: The left end, in microseconds after the first record.
+        end: The right end.
+        gutter: The pixel at which it starts.
+        width: The pixel at which it ends.
         lane: The height of a lane.
         scrolled: How far the lanes are scrolled.
-        height: How high the part of them is that is seen.
+        height: The height of their visible part.
     """
 
     start: float
@@ -110,11 +110,11 @@ class View(NamedTuple):
     height: int
 
     def pixel(self, microseconds: float) -> float:
-        """Where that moment is."""
+        """Return where that moment is."""
         return self.gutter + (microseconds - self.start) / (self.end - self.start) * (self.width - self.gutter)
 
     def lanes(self, of: list[list[Bar]]) -> Iterator[tuple[int, list[Bar]]]:
-        """The lanes that are seen as a whole, and the height at which their bars are, above their labels."""
+        """Return the fully visible lanes, and the height at which their bars are, above their labels."""
         for n, bars in enumerate(of):
             top = n * self.lane + 5 - self.scrolled
             if top >= 0 and top + self.lane <= self.height:
@@ -122,7 +122,7 @@ class View(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """A record as it is to be seen, in microseconds after the first one."""
+    """A record as it should be drawn, in microseconds after the first one."""
 
     number: int
     began: float
@@ -151,7 +151,7 @@ def lanes_of(records: list[Record]) -> list[list[Bar]]:
 
 
 def wanted(bars: list[Bar], view: View) -> dict[int, set[str]]:
-    """For each pixel in which the answer is certain: which outcomes it may show; none for an empty one."""
+    """Return, for each pixel with a certain answer, the outcomes it may show; none for an empty one."""
     certain: dict[int, set[str]] = {pixel: set() for pixel in range(view.gutter + 1, view.width - 1)}
     visible = [bar for bar in bars if bar.ended >= view.start and bar.began <= view.end]
     for bar in visible:
@@ -175,7 +175,7 @@ def wanted(bars: list[Bar], view: View) -> dict[int, set[str]]:
 
 
 def columns(bars: list[Bar], view: View) -> dict[int, set[str]]:
-    """The outcomes of the short ones that begin in the same pixel, where it is certain which that is."""
+    """Return the outcomes of the short calls that begin in the same pixel, where that pixel is certain."""
     found: dict[int, set[str]] = {}
     on_an_edge: set[int] = set()
     for bar in bars:
@@ -192,7 +192,7 @@ def columns(bars: list[Bar], view: View) -> dict[int, set[str]]:
 
 @pytest.fixture
 def show(open_window: OpenWindow, tmp_path: Path) -> Show:
-    """Opens the page of some records, and waits for its first frame."""
+    """Open the page of some records, and wait for its first frame."""
 
     def show(records: list[Record], **options: Any) -> Page:
         file = tmp_path / "timeline.html"
@@ -205,7 +205,7 @@ def show(open_window: OpenWindow, tmp_path: Path) -> Show:
 
 
 def press(page: Page, key: str) -> None:
-    """Press a key and wait for the frame that answers it."""
+    """Press a key and wait for the resulting frame."""
     frames = int(page.evaluate("chart.dataset.frames"))
     page.keyboard.press(key)
     page.wait_for_function("frames => Number(chart.dataset.frames) > frames", arg=frames)
@@ -222,7 +222,7 @@ Colour = tuple[int, int, int]
 
 
 def seen_at(page: Page, heights: list[int]) -> list[list[Colour]]:
-    """The colours of all pixels at those heights of the lanes, from left to right."""
+    """Return the colours of all pixels at those heights of the lanes, from left to right."""
     packed = page.evaluate(
         """heights => heights.map((y) => {
           const ratio = devicePixelRatio;
@@ -238,13 +238,13 @@ def seen_at(page: Page, heights: list[int]) -> list[list[Colour]]:
 
 
 def colours_of(page: Page) -> dict[str, Colour]:
-    """The colours of the outcomes and of the empty ground, as the style sheet has them."""
+    """Return the colours of the outcomes and of the background, as the style sheet has them."""
     parsed = page.evaluate("Object.fromEntries([...outcomes, 'panel', 'stripe'].map((name) => [name, colours[name]]))")
     return {name: tuple(bytes.fromhex(colour.removeprefix("#"))) for name, colour in parsed.items()}  # type: ignore[misc]
 
 
 def shows(colour: Colour, outcome: str, colours: dict[str, Colour]) -> bool:
-    """Whether a pixel has the colour of an outcome; what has succeeded may be paler, the less of the pixel it took."""
+    """Return whether a pixel shows an outcome; a success may be paler, the less of the pixel it took."""
     if outcome != "succeeded":
         return colour == colours[outcome]
     least = 0.44  # of its own colour; the rest is what is below or beside it
@@ -254,7 +254,7 @@ def shows(colour: Colour, outcome: str, colours: dict[str, Colour]) -> bool:
 
 
 def check(page: Page, lanes: list[list[Bar]], name: str = "") -> int:
-    """Compare each pixel of the lanes that are seen with the records; return how many were compared."""
+    """Compare each pixel of the visible lanes with the records; return how many were compared."""
     view, colours = view_of(page), colours_of(page)
     ground = {colours["panel"], colours["stripe"]}
     compared = 0
@@ -272,7 +272,7 @@ def check(page: Page, lanes: list[list[Bar]], name: str = "") -> int:
 
 
 def test_what_is_drawn_is_what_was_recorded(show: Show) -> None:
-    """Each bar is where its call was, each pixel that calls share shows the one not to be missed, at every zoom."""
+    """Each bar is where its call was, and each shared pixel shows the most important outcome, at every zoom level."""
     for name, records in RUNS.items():
         lanes = lanes_of(records)
         page = show(records)
@@ -285,7 +285,7 @@ def test_what_is_drawn_is_what_was_recorded(show: Show) -> None:
 
 
 def test_sharp_screens_show_the_same(show: Show) -> None:
-    """Where a pixel of the page is four of the screen, bars are where they are elsewhere."""
+    """If a pixel of the page is four of the screen, bars are in the same places."""
     lanes = lanes_of(RUNS["a mixture"])
     page = show(RUNS["a mixture"], device_scale_factor=2)
     check(page, lanes)
@@ -294,7 +294,7 @@ def test_sharp_screens_show_the_same(show: Show) -> None:
 
 
 def test_scrolled_lanes_are_their_own(show: Show) -> None:
-    """With more workers than there is room for, those that are scrolled to are the ones that are drawn."""
+    """With more workers than fit, the lanes scrolled to are the ones that are drawn."""
     records = mixed(45, seed=4)
     page = show(records)
     page.focus("#chart")
@@ -308,7 +308,7 @@ def test_scrolled_lanes_are_their_own(show: Show) -> None:
 
 
 def point(page: Page, x: float, y: float) -> str:
-    """Point at a place of the lanes, and return what is told."""
+    """Point at a place in the lanes, and return the text of the tip."""
     box = page.locator("#bars").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + x, box["y"] + y)
@@ -325,7 +325,7 @@ def number_in(text: str) -> int:
 
 
 def test_the_pointer_tells_what_is_drawn_below_it(show: Show) -> None:
-    """Over a bar it is that call; over a column one of those in it with the outcome that is seen, and how many more."""
+    """Over a bar it is that call; over a column, a call with the visible outcome, and how many more there are."""
     for name, records in RUNS.items():
         if "overlap" in name or "same moment" in name:
             continue
@@ -340,7 +340,7 @@ def test_the_pointer_tells_what_is_drawn_below_it(show: Show) -> None:
 
 
 def point_at_some(page: Page, lanes: list[list[Bar]]) -> Iterator[int]:
-    """Point at a few calls of each lane, and compare what is told of each."""
+    """Point at a few calls of each lane, and compare the tip of each."""
     view = view_of(page)
     for y, bars in view.lanes(lanes):
         for bar in random.Random(7).sample(bars, min(6, len(bars))):
@@ -363,7 +363,7 @@ def point_at_some(page: Page, lanes: list[list[Bar]]) -> Iterator[int]:
 
 
 def test_where_nothing_is_drawn_nothing_is_told(show: Show) -> None:
-    """The pointer finds what is a few pixels beside it, and nothing in a gap."""
+    """The pointer finds bars within a few pixels, and nothing in a gap."""
     page = show([call(0, 0.0, 1.0), call(1, 5.0, 0.00001, outcome="failed"), call(2, 9.0, 1.0)])
     view = view_of(page)
     short = int(view.pixel(5.001e6))
@@ -374,13 +374,13 @@ def test_where_nothing_is_drawn_nothing_is_told(show: Show) -> None:
 
 
 def test_what_is_told_stays_true_when_the_view_moves(show: Show) -> None:
-    """Keys and wheel move other bars below a pointer that rests, and it tells of those."""
+    """Keys and wheel move other bars below a resting pointer, and the tip follows."""
     page = show(RUNS["short and long in turn"])
     view = view_of(page)
     x = view.pixel(7.5e6)
     assert number_in(point(page, x, 10)) == 5
     for _ in range(4):
-        press(page, "ArrowRight")  # goes nowhere while everything is shown
+        press(page, "ArrowRight")  # does not move while everything is shown
     press(page, "+")
     bars = lanes_of(RUNS["short and long in turn"])[0]
     for key in ("ArrowLeft", "ArrowLeft", "+", "ArrowRight", "ArrowRight", "ArrowRight", "-"):
@@ -391,7 +391,7 @@ def test_what_is_told_stays_true_when_the_view_moves(show: Show) -> None:
 
 
 def test_a_failure_that_was_found_is_told_at_its_bar(show: Show) -> None:
-    """The tip of what a key has found goes with its bar, and is gone while that is out of the window."""
+    """The tip of a failure found with a key moves with its bar, and is hidden while that is out of the window."""
     outcomes = ["succeeded"] * 200 + ["failed"] + ["succeeded"] * 200
     page = show(in_turn([0.2] * 401, outcomes=outcomes))
     press(page, "f")

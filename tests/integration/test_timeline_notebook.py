@@ -1,4 +1,4 @@
-"""A timeline as the value of a cell: in a real kernel, and what it shows in a real browser."""
+"""A timeline as the value of a cell: in a real kernel, and as shown in a real browser."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ scheduler.run(on_exception="continue", display=False)
 
 
 def recorded() -> Timeline:
-    """The timeline of two calls, one of which has failed."""
+    """Return the timeline of two calls, one of which has failed."""
     scheduler = Scheduler.with_sequential()
     timeline = Timeline(scheduler)
     scheduler.on_start(lambda: [scheduler.submit(int, text) for text in ("1", "</iframe> \"two\" & 'three'")])
@@ -45,7 +45,7 @@ def recorded() -> Timeline:
 
 
 def shown(html: str, folder: Path, open_window: OpenWindow) -> tuple[Page, Frame]:
-    """A notebook's page with this output between others, and the frame in it, once it has drawn."""
+    """Return a notebook's page with this output between others, and the output's frame, once it has drawn."""
     file = folder / "notebook.html"
     file.write_text(f"<body><div style='height: 900px'>in</div>{html}<div style='height: 2000px'>in</div>")
     page = open_window(viewport={"width": 1000, "height": 900}).open(file)
@@ -56,7 +56,7 @@ def shown(html: str, folder: Path, open_window: OpenWindow) -> tuple[Page, Frame
 
 
 class Shown(NamedTuple):
-    """What a kernel has made of a timeline.
+    """What a kernel makes of a timeline.
 
     Attributes:
         html: What it displays.
@@ -71,7 +71,7 @@ class Shown(NamedTuple):
 
 @pytest.fixture(scope="module")
 def from_kernel(tmp_path_factory: pytest.TempPathFactory) -> Shown:
-    """The timeline of a run in a kernel, which has ended before there is a browser: both would run a loop here."""
+    """A timeline from a kernel that ends before the browser starts: both would run a loop here."""
     needs("ipykernel", "jupyter_client")
     with Kernel(tmp_path_factory.mktemp("jupyter")) as kernel:
         assert kernel.execute(CELL).error is None
@@ -83,7 +83,7 @@ def from_kernel(tmp_path_factory: pytest.TempPathFactory) -> Shown:
 
 
 def test_the_value_of_a_cell_is_the_page(from_kernel: Shown, tmp_path: Path, open_window: OpenWindow) -> None:
-    """The notebook is given the page, with all that was computed in it, and one line of text where there is no HTML."""
+    """The notebook gets the page with all its data, and one line of text where there is no HTML."""
     assert from_kernel.text == from_kernel.value == "<Timeline: 1 succeeded, 2 failed>"
     _, frame = shown(from_kernel.html, tmp_path, open_window)
     assert frame.locator("#legend").inner_text().split() == ["succeeded", "1", "failed", "2"]
@@ -91,7 +91,7 @@ def test_the_value_of_a_cell_is_the_page(from_kernel: Shown, tmp_path: Path, ope
 
 
 def test_it_stays_in_its_frame(tmp_path: Path, open_window: OpenWindow) -> None:
-    """What was computed cannot end the element, and the script reaches neither the notebook nor the network."""
+    """Recorded data cannot close the element, and the script reaches neither the notebook nor the network."""
     page, frame = shown(recorded()._repr_html_(), tmp_path, open_window)
     assert page.locator("iframe").count() == 1
     frame.locator("#next").click()
@@ -103,7 +103,7 @@ def test_it_stays_in_its_frame(tmp_path: Path, open_window: OpenWindow) -> None:
 
 
 def test_the_wheel_scrolls_the_notebook_until_one_clicks(tmp_path: Path, open_window: OpenWindow) -> None:
-    """Who scrolls through a notebook passes the timeline; after a click the wheel zooms in it."""
+    """Scrolling through a notebook passes the timeline; after a click, the wheel zooms in it."""
     page, frame = shown(recorded()._repr_html_(), tmp_path, open_window)
     box = frame.locator("#busy").bounding_box()
     assert box is not None
@@ -122,7 +122,7 @@ def test_the_wheel_scrolls_the_notebook_until_one_clicks(tmp_path: Path, open_wi
 
 
 def test_a_long_run_shows_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A notebook is saved with what it shows, so that this has a bound; the title says what is left out."""
+    """A notebook is saved with its outputs, so the records shown are bounded; the title says what is left out."""
     timeline = recorded()
     assert "of the latest" not in timeline._repr_html_()
     monkeypatch.setattr("amltk.scheduling.timeline.recorder.SHOWN_IN_NOTEBOOK", 1)
@@ -131,7 +131,7 @@ def test_a_long_run_shows_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_empty_timeline_says_so() -> None:
-    """Before a run there is a page, and a text, too."""
+    """Before a run there is a page, and a text as well."""
     timeline = Timeline(Scheduler.with_sequential())
     assert repr(timeline) == "<Timeline: nothing was recorded>"
     assert "<iframe" in timeline._repr_html_()

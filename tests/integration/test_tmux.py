@@ -1,4 +1,4 @@
-"""The live display in a terminal that remembers: its last picture is kept, and all that was printed."""
+"""The live display in a terminal with history: its last picture is kept, and so is all that was printed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRINTED = [f"printed {n}" for n in range(30)]
 
 
 def drawing(*, tasks: int = 1, step: str = "print('printed', n)") -> str:
-    """A program that draws a display thirty times, of so many tasks, and before each time does what `step` says."""
+    """Return a program that draws a display of so many tasks thirty times, and runs `step` before each."""
     return f"""
         import logging, subprocess, sys, rich
         from amltk.display.live import LiveDisplay
@@ -48,7 +48,7 @@ STEPS = {
 @pytest.mark.parametrize("tasks", [1, 40], ids=["a low panel", "a panel as high as the terminal"])
 @pytest.mark.parametrize("step", STEPS)
 def test_one_picture_and_all_that_was_printed_are_kept(tmp_path: Path, step: str, tasks: int) -> None:
-    """However often it was redrawn, and whoever has printed: each line once, in order, and below them the panel."""
+    """However often it was redrawn, whatever has printed: each line appears once, in order, and the panel below."""
     with Tmux(tmp_path) as terminal:
         terminal.start(drawing(tasks=tasks, step=STEPS[step]))
         terminal.wait_ended()

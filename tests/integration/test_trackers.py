@@ -1,4 +1,4 @@
-"""Trackers with their real libraries: what was written is read back by these."""
+"""Trackers with their real libraries, which read back what was written."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def train(config: dict[str, Any], seed: int = 1) -> dict[str, float]:
 
 
 def run(*plugins: Plugin) -> None:
-    """A call that returns, one that raises, and one that is cancelled before it begins."""
+    """Run a call that returns, one that raises, and one that is cancelled before it begins."""
     scheduler = Scheduler.with_processes(1)
     task = scheduler.task(train, plugins=plugins)
 
@@ -53,7 +53,7 @@ def run(*plugins: Plugin) -> None:
 
 @pytest.fixture
 def mlflow_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A file store: a database takes seconds to set up, and its connections stay open."""
+    """A file store, since a database takes seconds to set up, and its connections stay open."""
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     return (tmp_path / "store").as_uri()
 
@@ -78,7 +78,7 @@ def test_mlflow_has_a_run_of_each_call(mlflow_uri: str) -> None:
 
 
 def test_mlflow_goes_on_with_an_experiment(mlflow_uri: str) -> None:
-    """A second run of the scheduler adds to the experiment that there is."""
+    """A second run of the scheduler adds to the existing experiment."""
     for _ in range(2):
         run(MLflowPlugin("trials", tracking_uri=mlflow_uri))
 
@@ -111,8 +111,8 @@ DATABASE = """
 
 
 def test_mlflow_with_a_database() -> None:
-    """A database, which is MLflow's default, is made and written to from the tracker's thread; no server is asked."""
-    # SQLAlchemy 2.1 warns of what MLflow asks of it.
+    """The tracker's thread creates a database, MLflow's default, and writes to it; no server is contacted."""
+    # SQLAlchemy 2.1 warns about what MLflow asks of it.
     ended = run_script(DATABASE, "-W", "error", "-W", "ignore:The ``noload`` loader")
     assert ended.lines == ["FINISHED {'x': '-0.5'} 0.5"], ended.errors
     assert ended.code == 0
@@ -123,7 +123,7 @@ def nothing(**parameters: Any) -> dict[str, float]:
 
 
 def test_names_and_numbers_that_mlflow_would_refuse(mlflow_uri: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Odd names are made fit, and more parameters and metrics than MLflow takes at a time are all written."""
+    """Invalid names are adapted, and more parameters and metrics than MLflow takes at a time are all written."""
     scheduler = Scheduler.with_sequential()
     task = scheduler.task(nothing, plugins=MLflowPlugin("trials", tracking_uri=mlflow_uri))
     scheduler.on_start(lambda: task.submit(**{f"p{n}": n for n in range(250)}, **{"a:b": "x" * 10_000}))
@@ -141,7 +141,7 @@ def test_names_and_numbers_that_mlflow_would_refuse(mlflow_uri: str, caplog: pyt
 
 
 def test_a_store_that_cannot_be_written_to_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where MLflow cannot write, the run is what it would have been, and an event says so."""
+    """If MLflow cannot write, the run is unaffected, and an event reports it."""
     (tmp_path / "store").write_text("no folder")
     scheduler = Scheduler.with_sequential()
     task = scheduler.task(abs, plugins=MLflowPlugin("trials", tracking_uri=(tmp_path / "store").as_uri()))
@@ -158,14 +158,14 @@ def test_a_store_that_cannot_be_written_to_is_told(tmp_path: Path, caplog: pytes
 
 @pytest.fixture
 def wandb_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder for what wandb writes, its own settings included."""
+    """A folder for what wandb writes, including its own settings."""
     for name in ("WANDB_DIR", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
         monkeypatch.setenv(name, str(tmp_path))
     return tmp_path
 
 
 def log_records(log: bytes) -> Iterator[bytes]:
-    """The records of a file of wandb, which is a log as LevelDB writes it: blocks of 32 KiB with parts of records."""
+    """Return the records of a wandb file, a log in LevelDB's format: 32 KiB blocks with parts of records."""
     at, parts = 7, b""  # after the file's own header
     while at + 7 <= len(log):
         left = -at % BLOCK or BLOCK
@@ -181,7 +181,7 @@ def log_records(log: bytes) -> Iterator[bytes]:
 
 
 def read_back(folder: Path) -> list[dict[str, Any]]:
-    """What the files of offline runs say: name, config, summary and exit code of each."""
+    """Return name, config, summary and exit code of each offline run, from its files."""
     from wandb.proto import wandb_internal_pb2
 
     found = []
@@ -221,13 +221,13 @@ def test_a_disabled_wandb_writes_nothing(wandb_folder: Path) -> None:
 
 
 def test_a_mode_that_wandb_has_not() -> None:
-    """A misspelt mode is refused with those that there are."""
+    """A misspelt mode is rejected with an error that lists the valid ones."""
     with pytest.raises(ValueError, match="mode='off': must be 'online', 'offline' or 'disabled'"):
         WandbPlugin(project="trials", mode="off")  # type: ignore[arg-type]
 
 
 def test_two_trackers_at_once(wandb_folder: Path, mlflow_uri: str) -> None:
-    """Both are told of the same calls."""
+    """Both record the same calls."""
     plugins = WandbPlugin(project="trials", dir=wandb_folder), MLflowPlugin("trials", tracking_uri=mlflow_uri)
     run(*plugins)
     assert [plugin.status() for plugin in plugins] == ["3 written", "3 written"]

@@ -1,4 +1,4 @@
-"""What travels to real workers and back: ends of pipes, sockets, exceptions; and what is refused, with its place."""
+"""What travels to real workers and back: pipe ends, sockets, exceptions; and what is rejected, with its place."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GUARD = 60.0
 METHODS = ("forkserver", "spawn", "fork")
 
 HEAP = multiprocessing.get_context("spawn").RawValue("i", 0)
-"""Keeps what `multiprocessing` shares memory from, which would else seem to be left behind by the first test."""
+"""Keeps the arena that `multiprocessing` shares memory from, which otherwise looks like a leak of the first test."""
 
 
 @pytest.fixture(params=METHODS)
@@ -60,7 +60,7 @@ def receive(held: dict[str, list[Any]]) -> Any:
 
 
 def test_an_end_of_a_pipe_travels(pool: ProcessPool) -> None:
-    """Either end, deep in an argument too, and it stays open here."""
+    """Either end travels, even deep in an argument, and stays open here."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
     with receiver, sender:
         for n in range(3):
@@ -72,7 +72,7 @@ def test_an_end_of_a_pipe_travels(pool: ProcessPool) -> None:
 
 
 def test_the_end_of_a_pipe_is_seen(pool: ProcessPool) -> None:
-    """Nobody keeps the end of a pipe open once the call has ended and its owner has closed it."""
+    """No open copy of a pipe end remains once the call has ended and its owner has closed it."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
     with receiver:
         with sender:
@@ -98,7 +98,7 @@ def accept(listener: socket.socket) -> Any:
 
 
 def test_a_socket_travels(pool: ProcessPool) -> None:
-    """A connected one with its timeout, and one that listens."""
+    """A connected socket keeps its timeout; a listening one travels too."""
     one, other = socket.socketpair()
     with one, other, socket.create_server(("127.0.0.1", 0)) as listener:
         one.settimeout(50.0)
@@ -122,7 +122,7 @@ def make_ends() -> Any:
 
 
 def test_an_end_of_a_pipe_comes_back(pool: ProcessPool) -> None:
-    """What a call returns or raises may hold one."""
+    """The result or exception of a call may contain one."""
     with pool.submit(make_ends).result(GUARD)["end"] as end:
         assert end.recv() == "from the worker"
     one, other = pool.submit(make_pipe).result(GUARD)
@@ -132,7 +132,7 @@ def test_an_end_of_a_pipe_comes_back(pool: ProcessPool) -> None:
 
 
 def test_a_closed_one_is_told() -> None:
-    """Nothing can be sent of it, and the error names it."""
+    """A closed one cannot be sent, and the error names it."""
     receiver, sender = multiprocessing.Pipe()
     receiver.close()
     sender.close()
@@ -152,7 +152,7 @@ def exit_with(_: Any) -> None:
 
 
 def test_what_is_lent_is_given_back_whatever_becomes_of_the_call() -> None:
-    """A call that is cancelled while it waits or runs, that cannot be pickled after all, or that is lost."""
+    """This holds for a call that is cancelled while waiting or running, that cannot be pickled, or that is lost."""
     receiver, sender = multiprocessing.Pipe()
     with receiver, sender, Gate() as gate, ProcessPool(1) as pool:
         running = pool.submit(pass_gate, gate.address, sender)
@@ -170,7 +170,7 @@ def test_what_is_lent_is_given_back_whatever_becomes_of_the_call() -> None:
 
 
 def test_strangers_get_nothing() -> None:
-    """Who has no key is hung up on, and the next one is served."""
+    """A client without the key is disconnected, and the next one is served."""
     receiver, sender = multiprocessing.Pipe()
     with receiver, sender:
         loan = descriptor_lending.Loan(sender.fileno())
@@ -199,7 +199,7 @@ def make_model() -> Any:
 
 
 def test_what_cannot_travel_is_named(pool: ProcessPool, tmp_path: Any) -> None:
-    """A `TypeError` says which object of the call or the result it is; the worker and other calls go on."""
+    """A `TypeError` names the object in the call or the result; the worker and other calls continue."""
     pid = pool.submit(os.getpid).result(GUARD)
     with pytest.raises(TypeError, match=r"cannot send args\[1\]\['m'\]\._lock, a _thread.lock, to a worker process"):
         pool.submit(print, 1, {"m": Model()}).result(GUARD)
@@ -241,7 +241,7 @@ def fetch_all() -> None:
 
 
 def test_exceptions_come_back_as_themselves(pool: ProcessPool) -> None:
-    """With attributes, causes and members, whatever their `__init__` takes; and the worker's traceback."""
+    """They keep attributes, causes and members, whatever their `__init__` takes, and have the worker's traceback."""
     with pytest.raises(HTTPFailed, match="http://x answered 503") as caught:
         pool.submit(fetch).result(GUARD)
     assert caught.value.status == 503
@@ -256,7 +256,7 @@ def test_exceptions_come_back_as_themselves(pool: ProcessPool) -> None:
 
 @pytest.mark.parametrize("make", [Scheduler.with_processes, Scheduler.with_loky])
 def test_policies_and_retries_know_them(make: Any) -> None:
-    """`on_exception` and `Retry` are told the class that the program has, also one that is local to a function."""
+    """`on_exception` and `Retry` see the program's own class, even one local to a function."""
 
     class Local(Exception):
         def __init__(self, *, code: int) -> None:
@@ -305,7 +305,7 @@ def use_all() -> Any:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_processes_share_travels_to_an_initializer(method: str) -> None:
-    """Locks, events, queues, shared memory, ends of pipes and sockets; to workers that replace others too."""
+    """Locks, events, queues, shared memory, pipe ends and sockets travel, also to replacement workers."""
     context: Any = multiprocessing.get_context(method)
     queue, simple, (receiver, sender), (one, other) = (
         context.Queue(),
@@ -341,7 +341,7 @@ class Settings:
 
 @pytest.mark.parametrize("make", [ProcessPool, Scheduler.with_processes])
 def test_initializers_that_cannot_travel_are_refused_when_the_pool_is_made(make: Any) -> None:
-    """A `TypeError` names what it is; a lock of the fork context says with which it is to be made."""
+    """A `TypeError` names the object; for a lock of the fork context it names the context to use."""
     lock = threading.Lock()
     with pytest.raises(TypeError, match=r"cannot send initargs\[1\]\.held, a _thread.lock, to the worker processes"):
         make(1, initializer=hold, initargs=(1, Settings(lock)))

@@ -1,4 +1,4 @@
-"""examples/tutorial.ipynb, what newcomers execute cell by cell: as it stands, in a kernel of its own."""
+"""examples/tutorial.ipynb, which newcomers execute cell by cell: unchanged, in a fresh kernel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Outputs = dict[str, list[dict[str, Any]]]
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Outputs:
-    """The outputs of each cell, by its id, after all were executed by nbclient. One that raises is an error."""
+    """Return the outputs of each cell by its id, after nbclient has executed all; a cell that raises is an error."""
     needs("nbclient", "ipykernel", "pandas", "matplotlib")
     ended = run_script(
         f"""
@@ -41,12 +41,12 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Outputs:
 
 
 def printed(outputs: list[dict[str, Any]]) -> list[str]:
-    """The lines that a cell has printed."""
+    """Return the lines that a cell printed."""
     return [line for output in outputs for line in output.get("text", "").splitlines()]
 
 
 def shown(outputs: list[dict[str, Any]], kind: str) -> list[str]:
-    """What a cell shows of that MIME type."""
+    """Return what a cell shows of that MIME type."""
     return [output["data"][kind] for output in outputs if kind in output.get("data", {})]
 
 
@@ -57,7 +57,7 @@ def test_the_first_calls_are_trained(outputs: Outputs) -> None:
 
 
 def test_what_fails_and_what_takes_too_long_is_told(outputs: Outputs) -> None:
-    """One call diverges, the other one meets the limit."""
+    """One call diverges, the other hits the limit."""
     assert sorted(line.partition(":")[0] for line in printed(outputs["failure"])) == [
         "ArithmeticError",
         "WallTimeLimitError",
@@ -87,7 +87,7 @@ def test_runs_are_shown_in_one_area_each(outputs: Outputs) -> None:
 
 
 def test_the_scheduler_is_drawn(outputs: Outputs) -> None:
-    """As the value of a cell it is a tree, in which each event has its count and its callbacks."""
+    """As the value of a cell it is a tree in which each event has its count and its callbacks."""
     (tree,) = shown(outputs["tree"], "text/html")
     text = re.sub(r"<[^>]*>", "", tree)
     assert re.search(r"@result +\d+", text)
@@ -95,7 +95,7 @@ def test_the_scheduler_is_drawn(outputs: Outputs) -> None:
 
 
 def test_the_notebook_is_stored_without_outputs() -> None:
-    """Neither outputs nor execution counts nor metadata of somebody's editor are in the repository."""
+    """The repository contains no outputs, execution counts or editor metadata."""
     notebook = json.loads(NOTEBOOK.read_text())
     assert set(notebook["metadata"]) <= {"kernelspec", "language_info"}
     for cell in notebook["cells"]:

@@ -30,7 +30,7 @@ def fail() -> None:
 
 
 def pids_of_a_run(scheduler: Scheduler, task: Any) -> set[int]:
-    """The workers that take part when each of two has to wait for the other."""
+    """Return the workers that take part when each of two calls has to wait for the other."""
     with Gate() as gate:
         gate.when_begun(2, gate.open)
         waiting = scheduler.task(pass_gate)
@@ -40,13 +40,13 @@ def pids_of_a_run(scheduler: Scheduler, task: Any) -> set[int]:
 
 @pytest.fixture(autouse=True, scope="module")
 def resource_tracker_runs() -> None:
-    """It is started with the first pool, and stays until the program ends."""
+    """Start the resource tracker, which starts with the first pool and stays until the program ends."""
     ensure_running()
 
 
 @pytest.fixture(autouse=True)
 def leaves_no_process() -> Iterator[None]:
-    """At once, not after the patience that other tests have; what tests share may start and end processes meanwhile."""
+    """Check at once, without other tests' patience; processes that tests share may start and end meanwhile."""
     before = leaks.Holdings.now().children
     yield
     assert leaks.Holdings.now().children <= before
@@ -54,7 +54,7 @@ def leaves_no_process() -> Iterator[None]:
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])
 def test_runs_in_a_block_use_the_same_workers(method: Any) -> None:
-    """However runs are begun, the workers are those of the first one; at the end of the block they end."""
+    """However runs are started, the workers are those of the first one; they end with the block."""
     with Scheduler.with_processes(2, method) as scheduler:
         task = scheduler.task(worker)
         first = pids_of_a_run(scheduler, task)
@@ -69,7 +69,7 @@ def test_runs_in_a_block_use_the_same_workers(method: Any) -> None:
 
 
 def test_a_run_that_does_not_wait_costs_the_workers_that_were_at_work() -> None:
-    """The others are those of the next run."""
+    """The others are reused by the next run."""
     with Gate() as gate, Scheduler.with_processes(2) as scheduler:
         task = scheduler.task(worker)
         first = pids_of_a_run(scheduler, task)
@@ -86,7 +86,7 @@ def test_a_run_that_does_not_wait_costs_the_workers_that_were_at_work() -> None:
 
 
 def test_executors_that_cannot_end_single_calls_are_renewed() -> None:
-    """After a run that did not wait the next one has a fresh executor; after others the same."""
+    """After a run that did not wait, the next one has a fresh executor; otherwise it has the same one."""
     gate = threading.Event()
     with Scheduler.with_threads(2) as scheduler:
         task = scheduler.task(gate.wait)
@@ -102,7 +102,7 @@ def test_executors_that_cannot_end_single_calls_are_renewed() -> None:
 
 
 def test_a_broken_executor_is_renewed() -> None:
-    """What broke in one run does not break the next."""
+    """An executor that broke in one run does not break the next."""
     with Scheduler.with_processes(1, initializer=fail) as scheduler:
         task = scheduler.task(worker)
         for _ in range(2):
@@ -126,7 +126,7 @@ def test_an_executor_of_ones_own() -> None:
 
 @pytest.mark.parametrize("how", ["error", "loop", "unused"])
 def test_the_end_of_a_block(how: str) -> None:
-    """An error, a loop that was not gone through to its end, or no run at all: nothing is left behind."""
+    """After an error, an unfinished loop, or no run at all, nothing is left behind."""
     scheduler = Scheduler.with_processes(1)
     task = scheduler.task(worker)
     with Gate() as gate:
@@ -143,11 +143,11 @@ def test_the_end_of_a_block(how: str) -> None:
             with scheduler:
                 pass
     assert not scheduler.has_run()
-    assert len(list(task.map([0]).results())) == 1  # outside of a block, as ever
+    assert len(list(task.map([0]).results())) == 1  # outside a block, as always
 
 
 def test_once_at_a_time() -> None:
-    """A block within the block of the same scheduler is an error."""
+    """A block within a block of the same scheduler is an error."""
     with (
         Scheduler.with_sequential() as scheduler,
         pytest.raises(RuntimeError, match="already in a `with` block"),
@@ -157,7 +157,7 @@ def test_once_at_a_time() -> None:
 
 
 def test_an_async_block() -> None:
-    """The end of the block ends a run that goes on beside it, and waits for it."""
+    """The end of the block ends a run in the background, and waits for it."""
 
     async def program() -> None:
         async with Scheduler.with_processes(1) as scheduler:

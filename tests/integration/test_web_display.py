@@ -1,4 +1,4 @@
-"""`run(display="web")`, `amltk watch`, and what a run says beside its journal."""
+"""`run(display="web")`, `amltk watch`, and the status that a run writes beside its journal."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ scheduler.run(journal={folder!r}, on_exception="continue")
 
 @pytest.fixture(autouse=True)
 def no_servers() -> Iterator[None]:
-    """End what a run has started."""
+    """Close the servers that a run has started."""
     yield
     view.close_servers()
 
 
 def waited_for(what: Any) -> Any:
-    """What it gives once that is true."""
+    """Wait until `what` returns a true value, and return it."""
     end = time.monotonic() + GUARD
     while not (found := what()):
         assert time.monotonic() < end, "it never came"
@@ -72,7 +72,7 @@ def double(x: int) -> int:
 
 @pytest.mark.parametrize("has_journal", [False, True])
 def test_a_run_shows_itself(has_journal: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The link is printed; the page has the calls, also after the run, and without a journal of one's own."""
+    """The link is printed; the page has the calls, also after the run, and even without the user's own journal."""
     folder = str(tmp_path / "search") if has_journal else None
     scheduler = Scheduler.with_threads(2)
     task = scheduler.task(double)
@@ -112,7 +112,7 @@ def test_what_runs_is_known_from_outside_and_remains_after_a_kill(tmp_path: Path
 
 
 def test_a_run_that_ends_leaves_no_status(tmp_path: Path) -> None:
-    """Nothing runs any more, so nothing says so."""
+    """Nothing runs any more, so there is no status file."""
     scheduler = Scheduler.with_threads(1)
     task = scheduler.task(time.sleep)
     scheduler.on_start(lambda: task.submit(1.5))
@@ -124,7 +124,7 @@ def test_a_run_that_ends_leaves_no_status(tmp_path: Path) -> None:
 
 
 def test_watching_a_run_of_another_process(tmp_path: Path) -> None:
-    """The display of `run(display=True)`, from the journal; it ends with the run."""
+    """The watcher shows the display of `run(display=True)`, from the journal; it ends with the run."""
     folder = tmp_path / "search"
     with Script(SCRIPT.format(folder=str(folder))) as script:
         waited_for(lambda: read_status(Folder(folder)).running)
@@ -138,13 +138,13 @@ def test_watching_a_run_of_another_process(tmp_path: Path) -> None:
 
 
 def test_there_must_be_a_journal_to_watch(tmp_path: Path) -> None:
-    """Or the error of all commands."""
+    """Without one, there is the same error as from all commands."""
     with pytest.raises(JournalError, match="there is no journal"):
         watch(tmp_path)
 
 
 def test_what_calls_return_is_told_in_the_heads(tmp_path: Path) -> None:
-    """Numbers of dicts by their keys, and a short text of anything else."""
+    """Dicts have their numbers recorded by key, and anything else a short text."""
     from amltk.journal import Kind, Reader
 
     results: list[Any] = [{"loss": 0.5, "n": 3, "ok": True, "name": "x", 5: 1}, {}, "text", None, [1, 2], 7]
@@ -165,7 +165,7 @@ def say(x: int) -> int:
 
 
 def test_output_resources_and_dependencies_of_calls_are_known(tmp_path: Path) -> None:
-    """The folder with a call's output, what it asks for, and the calls whose results it needs are in the journal."""
+    """The journal has the folder with a call's output, what it requests, and the calls whose results it needs."""
     scheduler = Scheduler.with_processes(1, resources={"licence": 2})
     task = scheduler.task(say, plugins=[CallFolder(tmp_path, capture=True), Resources(licence=1)])
     needs = scheduler.task(say)

@@ -1,4 +1,4 @@
-"""The web page in a real browser: of a run that goes on, of one that was killed, and with names that are markup."""
+"""The web page in a real browser: of a run in progress, of one that was killed, and with names that are markup."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ NAME = "<script>alert(1)</script>"
 ARGUMENTS = "('</code><img src=x onerror=alert(2)>', \"&lt;\", x='\\u202e')"
 MESSAGE = "<b>bold</b> \x1b[31m{{setup}} ${1} 'quoted'"
 GUARD = 60_000
-"""For how long something is waited for, in milliseconds."""
+"""The timeout for waits, in milliseconds."""
 
 SIZES = [(360, 740), (768, 1024), (1440, 900), (2560, 1300)]
 
 
 def add(writer: Writer, call: int, *, task: str = "train", fails: bool = False, ends: bool = True) -> None:
-    """A call."""
+    """Add a call."""
     at = 1_790_000_000.0 + call
     writer.add(Kind.SUBMISSION, {"task": task, "arguments": f"(lr=0.{call})"}, call=call, at=at)
     ran: dict[str, Any] = {"began": at, "duration": 0.9, "host": "node", "pid": 40 + call % 2}
@@ -52,7 +52,7 @@ def add(writer: Writer, call: int, *, task: str = "train", fails: bool = False, 
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An experiment in which everything that a user can write is markup; as a report."""
+    """A report of an experiment in which everything that a user can write is markup."""
     folder = tmp_path_factory.mktemp("web")
     with Writer(folder / "<img src=x>") as writer:
         writer.add(Kind.SESSION, {"program": [NAME], "host": NAME, "python": NAME, "pid": 1})
@@ -76,14 +76,14 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def only_ours(page: Page) -> None:
-    """No element of the page comes from a text."""
+    """Assert that no element of the page comes from user text."""
     assert page.locator("img").count() == 0
     assert page.evaluate("[...document.scripts].map((script) => script.type)") == ["application/json", ""]
     assert page.locator("#app b b, #app code img, dialog b b").count() == 0
 
 
 def test_texts_of_users_are_never_markup(hostile: Path, open_window: Callable[..., Window]) -> None:
-    """Names, arguments, errors and output with markup and escapes are seen as they are written; nothing is run."""
+    """Names, arguments, errors and output with markup and escapes are shown literally; no user script runs."""
     window = open_window(viewport={"width": 1280, "height": 900})
     page = window.open(hostile)
     page.on("dialog", lambda _: window.problems.append("a script of a user has run"))
@@ -105,7 +105,7 @@ def test_texts_of_users_are_never_markup(hostile: Path, open_window: Callable[..
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_every_screen(scheme: str, hostile: Path, open_window: Callable[..., Window]) -> None:
-    """From a phone to a large screen nothing is wider than the screen, and text has contrast in both schemes."""
+    """From a phone to a large screen nothing overflows, and text has enough contrast in both schemes."""
     window = open_window(color_scheme=scheme)
     page = window.open(hostile)
     for width, height in SIZES:
@@ -117,21 +117,21 @@ def test_it_fits_every_screen(scheme: str, hostile: Path, open_window: Callable[
 
 
 def contrast(page: Page, text: str, ground: str) -> float:
-    """The contrast between two of the page's colours."""
+    """Return the contrast between two of the page's colours."""
     read = "getComputedStyle(document.documentElement).getPropertyValue('--{}').trim()"
     first, second = (luminance(page.evaluate(read.format(name))) for name in (text, ground))
     return (max(first, second) + 0.05) / (min(first, second) + 0.05)
 
 
 def luminance(colour: str) -> float:
-    """That of a colour such as `#12abef`."""
+    """Return the luminance of a colour such as `#12abef`."""
     parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def test_a_run_that_goes_on(tmp_path: Path, open_window: Callable[..., Window]) -> None:
-    """What happens is seen without a reload; calls are searched, opened and linked, with keys alone."""
+    """Changes appear without a reload; calls are searched, opened and linked, by keyboard alone."""
     folder = tmp_path / "search"
     with Writer(folder) as writer:
         writer.add(Kind.SESSION, {"program": ["search.py"], "host": "node", "pid": 1}, at=1_790_000_000.0)
@@ -179,7 +179,7 @@ def test_a_run_that_goes_on(tmp_path: Path, open_window: Callable[..., Window]) 
 
 
 def test_a_run_that_was_killed(tmp_path: Path, open_window: Callable[..., Window]) -> None:
-    """It says so, what it was doing, and what to do; also as a file."""
+    """The page says so, what the run was doing, and what to do; this also holds for a report file."""
     folder = tmp_path / "search"
     with Writer(folder) as writer:
         writer.add(Kind.SESSION, {"program": ["search.py"], "host": "node", "pid": 1}, at=1_790_000_000.0)
@@ -195,7 +195,7 @@ def test_a_run_that_was_killed(tmp_path: Path, open_window: Callable[..., Window
 
 
 def test_a_report_of_several_experiments(tmp_path: Path, open_window: Callable[..., Window]) -> None:
-    """Side by side: one is chosen, and its best results are drawn together with those of the others."""
+    """One of the experiments is selected, and its best results are drawn together with those of the others."""
     for name in ("first", "second"):
         with Writer(tmp_path / name) as writer:
             writer.add(Kind.SESSION, {}, at=1_790_000_000.0)
@@ -211,7 +211,7 @@ def test_a_report_of_several_experiments(tmp_path: Path, open_window: Callable[.
 
 
 def test_a_notebook_shows_it(tmp_path: Path, open_window: Callable[..., Window]) -> None:
-    """`amltk.journal.open(folder)` at the end of a cell: the page in a frame, in which calls can be opened."""
+    """`amltk.journal.open(folder)` at the end of a cell shows the page in a frame, in which calls can be opened."""
     with Writer(tmp_path / "search") as writer:
         writer.add(Kind.SESSION, {}, at=1_790_000_000.0)
         for call in range(5):

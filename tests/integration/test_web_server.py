@@ -1,4 +1,4 @@
-"""The server of the page: whom it answers, what it says, and what it does not mind."""
+"""The server of the page: whom it answers, what it returns, and what it tolerates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOSTILE = "</script><script>alert(1)</script>"
 
 
 def write(folder: Path, calls: range) -> None:
-    """Some calls that have returned a number, and one that has failed."""
+    """Write some calls that have returned a number, and one that has failed."""
     with Writer(folder) as writer:
         for call in calls:
             writer.add(Kind.SUBMISSION, {"task": "train", "arguments": f"(lr=0.{call})", "place": call + 20}, call=call)
@@ -49,7 +49,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(search: Path) -> Iterator[PageServer]:
-    """A server of it."""
+    """A server for it."""
     with page_server(search) as server:
         wait_for_calls(server, 10)
         yield server
@@ -64,7 +64,7 @@ def wait_for_calls(server: PageServer, n: int, place: int = 0) -> None:
 
 
 def test_the_page_and_what_it_asks_for(server: PageServer, search: Path) -> None:
-    """The page, its files, the overview, the table and a call; texts of users are data in all of them."""
+    """The page, its files, the overview, the table and a call are served; user texts are data in all of them."""
     page = server.ask()
     assert page.status == 200
     assert HOSTILE not in page.text
@@ -100,12 +100,12 @@ def test_the_page_and_what_it_asks_for(server: PageServer, search: Path) -> None
     ],
 )
 def test_nonsense_is_refused(path: str, status: int, server: PageServer) -> None:
-    """With a word of what is wrong, and nothing outside the page's own files is given."""
+    """The response says what is wrong, and nothing outside the page's own files is served."""
     assert server.ask(path).status == status
 
 
 def test_only_who_has_the_key_is_answered(server: PageServer) -> None:
-    """Not without it, not with another one, and not with a part of it."""
+    """A request without the key, with another key, or with a part of it gets a 404."""
     for path in ("/", "/api/0/overview", f"/{'x' * 32}/", server.root[:-2] + "/", server.root.rstrip("/")):
         answer = server.ask(path, whole=True)
         assert answer.status == 404
@@ -131,24 +131,24 @@ def test_only_who_has_the_key_is_answered(server: PageServer) -> None:
     ],
 )
 def test_pages_of_other_sites_are_refused(headers: dict[str, str], status: int, server: PageServer) -> None:
-    """Even if their name was made to mean this machine (DNS rebinding), and even if they know the key."""
+    """This holds even if their name resolves to this machine (DNS rebinding), and even if they have the key."""
     assert server.ask(**headers).status == status
 
 
 def test_a_name_can_be_allowed() -> None:
-    """That of a proxy."""
+    """The name of a proxy, for example."""
     assert Guard().refusal("proxy.example", None, None, None)
     assert not Guard(("proxy.example",)).refusal("Proxy.Example:8080", None, None, None)
 
 
 def test_nothing_can_be_changed(server: PageServer) -> None:
-    """Whatever a request asks for, the server only shows."""
+    """Whatever a request asks for, the server is read-only."""
     for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
         assert server.ask(method=method).status == 405
 
 
 def test_200_pages_and_one_that_does_not_read(tmp_path: Path) -> None:
-    """Each is told of what is new; a page that reads nothing holds up none of them."""
+    """Each page receives the updates; a page that does not read delays none of the others."""
     folder = tmp_path / "search"
     write(folder, range(3))
     with page_server(folder) as server:
@@ -177,7 +177,7 @@ def test_200_pages_and_one_that_does_not_read(tmp_path: Path) -> None:
 
 
 def test_a_journal_that_is_written_removed_and_there_again(tmp_path: Path) -> None:
-    """An open page is told of each; the server starts before there is anything."""
+    """An open page is notified of each change; the server starts before there is a journal."""
     folder = tmp_path / "search"
     with page_server(folder) as server, server.news() as news:
         _, overview = next(news)
@@ -197,7 +197,7 @@ def test_a_journal_that_is_written_removed_and_there_again(tmp_path: Path) -> No
 
 
 def test_several_experiments(tmp_path: Path) -> None:
-    """Side by side; equal names are told apart by their folders."""
+    """They are listed side by side; equal names are distinguished by their folders."""
     for name in ("a/search", "b/search"):
         (tmp_path / name).mkdir(parents=True)
         write(tmp_path / name, range(2))

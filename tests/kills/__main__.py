@@ -1,4 +1,4 @@
-"""`python -m tests.kills`: kills the programs at random moments, 200 times in all, and prints what came of it."""
+"""`python -m tests.kills`: kills the programs at random moments, 200 times in all, and prints the results."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tests.kills.killing import kill
 from tests.kills.programs import PROGRAMS
 
 AT_ONCE = 4
-"""How often a program is killed before it may come to its end."""
+"""How often a program is killed before it may complete."""
 
 
 def main() -> int:
-    """Print a line for each program. Returns 1 if anything went wrong."""
+    """Print a line for each program. Return 1 if anything went wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
     parser.add_argument("--kills", type=int, default=200, help="how many in all")
     parser.add_argument("--seed", type=int, default=0, help="what the moments depend on")

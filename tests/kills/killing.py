@@ -1,4 +1,4 @@
-"""Kills programs with a journal at random moments, and checks what they come to in the end."""
+"""Kills programs with a journal at random moments, and checks their final state."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ NUMBER = re.compile(r"\((?:number=)?(\d+)")
 
 
 class Verdict(NamedTuple):
-    """What came of a program that was killed.
+    """The result of killing a program.
 
     Attributes:
         kills: How often it was killed.
         computed: How many calls were computed in all.
-        problems: What went wrong; nothing, if all went well.
+        problems: What went wrong; empty if all went well.
     """
 
     kills: int
@@ -38,7 +38,7 @@ class Victim:
 
     Args:
         name: One of `programs.PROGRAMS`.
-        seed: What the moments depend on.
+        seed: The seed of the random moments.
         place: A folder for its files.
     """
 
@@ -52,11 +52,11 @@ class Victim:
         self.kills = 0
 
     def computed(self) -> list[str]:
-        """What was computed: a line for each call."""
+        """Return what was computed: a line for each call."""
         return self._computed.read_text().splitlines()
 
     def returned(self) -> set[str]:
-        """What has a result in the journal, as lines like those of `computed`."""
+        """Return what has a result in the journal, as lines like those of `computed`."""
         if not (self.folder / "journal.log").exists() or not (self.folder / "journal.log").stat().st_size:
             return set()
         calls = amltk.journal.open(self.folder).calls()
@@ -67,7 +67,7 @@ class Victim:
         """Start the program and kill it: after some calls, or after some time, whatever it is doing then.
 
         Returns:
-            How it ended, if it came to its end before.
+            How it ended, if it completed first.
         """
         size = self._computed.stat().st_size + self._choose.choice([1, 1, 60, 150, 300])
         seconds = self._choose.choice([GUARD, GUARD, self._choose.uniform(0.2, 1.2)])
@@ -93,7 +93,7 @@ class Victim:
         return None
 
     def check_end(self, ended: Ended) -> None:
-        """Check that the program has ended well, and that its journal tells the same and nothing is computed."""
+        """Check that the program ended well, and that a replay of its journal agrees and computes nothing."""
         if ended.code:
             self.problems.append(f"it ended with {ended.code}: {ended.errors[-3000:]}")
             return
@@ -106,7 +106,7 @@ class Victim:
 
 
 def kill(name: str, seed: int, kills: int) -> Verdict:
-    """Kill a program so many times, let it come to its end, and check everything.
+    """Kill a program `kills` times, let it complete, and check everything.
 
     What has a result in the journal when the program is killed must not be computed again; the final state of its
     callbacks must be the same as that of a replay without kills; and no process may be left.

@@ -1,7 +1,7 @@
 """Small programs with a journal, each a script: `python programs.py NAME FOLDER COMPUTED`.
 
-Each notes in the file COMPUTED what it computes, a line a call: the task and the number that is its first argument and
-that no other call of the task has. At the end it prints what its callbacks know.
+Each records in the file COMPUTED what it computes, one line per call: the task and the number that is its first
+argument and is unique among the task's calls. At the end it prints what its callbacks know.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NEWS: Event[[int], Any] = Event("news")
 
 
 def note(computed: str, task: str, number: int) -> None:
-    """Note that a call is computed."""
+    """Record that a call is computed."""
     with open(computed, "ab", buffering=0) as file:
         file.write(f"{task} {number}\n".encode())
 
@@ -38,8 +38,8 @@ class Program:
     """What the programs share: a scheduler with two processes, and what its callbacks know.
 
     Args:
-        folder: Of the journal.
-        computed: The file for what is computed.
+        folder: The folder of the journal.
+        computed: The file that records what is computed.
     """
 
     def __init__(self, folder: str, computed: str) -> None:
@@ -102,7 +102,7 @@ def rungs(number: int, computed: str, slope: float, *, comm: Any) -> float:
 
 
 def optuna_search(program: Program) -> None:
-    """A seeded TPE of Optuna, told in the order of the outcomes."""
+    """A seeded TPE of Optuna, which gets results in the order of the outcomes."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -158,7 +158,7 @@ def halving(program: Program) -> None:
 
 
 def stages(program: Program) -> None:
-    """Calls whose results begin other calls, some of which are cancelled."""
+    """Calls whose results start other calls, some of which are cancelled."""
     first, second = program.scheduler.task(square), program.scheduler.task(negative)
     program.note_ends(first)
     program.note_ends(second)
@@ -179,7 +179,7 @@ def stages(program: Program) -> None:
 
 
 def retry(program: Program) -> None:
-    """Calls that fail are tried again after a while."""
+    """Calls that fail are retried after a while."""
     task = program.scheduler.task(fails, plugins=Retry(Flaky, attempts=3, wait=0.02, jitter=0))
     program.note_ends(task)
 
@@ -214,7 +214,7 @@ def limiter(program: Program) -> None:
 
 
 def mapped(program: Program) -> None:
-    """A map over proposals that depend on what was told before."""
+    """A map over proposals that depend on earlier results."""
     task = program.scheduler.task(uneven)
     program.note_ends(task)
 
@@ -289,7 +289,7 @@ def errors(program: Program) -> None:
 
 
 def results(program: Program) -> None:
-    """A plain loop over results, which submits more calls and draws from a generator."""
+    """A plain loop over results that submits more calls and draws from a generator."""
     task, other = program.scheduler.task(uneven), program.scheduler.task(negative)
     program.note_ends(other)
     best = 10.0
@@ -325,7 +325,7 @@ def threads(program: Program) -> None:
                     task.emit(NEWS, number)
                 time.sleep(SECONDS / 2)
         except RuntimeError:
-            pass  # everything recorded was told, and the run is over
+            pass  # everything recorded was delivered, and the run is over
 
     def end() -> None:
         if task.channel("result").count == 20 and other.channel("result").count == 10:
@@ -356,7 +356,7 @@ PROGRAMS: dict[str, Callable[[Program], None]] = {
 
 
 def main(name: str, folder: str, computed: str) -> None:
-    """Run a program to its end."""
+    """Run a program until it completes."""
     program = Program(folder, computed)
     PROGRAMS[name](program)
     sys.stdout.write(f"{program.told!r}\n")
