@@ -1,4 +1,4 @@
-"""How many calls executors compute at a time, and how many a map has in flight because of that."""
+"""How many calls executors compute at a time, and how many a map therefore keeps in flight."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Named(Executor):
     ],
 )
 def test_workers_of_executors(executor: Any, workers: int | None) -> None:
-    """The number is that of the executor, under whichever name it has it; where there is none it is not known."""
+    """The number is the executor's, whatever the attribute's name; without one it is unknown."""
     assert workers_of(executor) == workers
 
 
 @pytest.mark.parametrize(("factory", "workers"), [("with_processes", 7), ("with_threads", 7)])
 def test_workers_of_schedulers(factory: str, workers: int) -> None:
-    """Schedulers know the workers that they were made with."""
+    """Schedulers know the number of workers they were created with."""
     assert getattr(Scheduler, factory)(workers).n_workers == workers
     assert Scheduler.with_sequential().n_workers == 1
 
