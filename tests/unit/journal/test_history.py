@@ -145,7 +145,7 @@ def test_damage_is_told(folder: Path) -> None:
 
 
 def test_csv(folder: Path, tmp_path: Path) -> None:
-    """A header and a line per call, with times that include their time zone, in a file that replaces an existing one."""
+    """A header and a line per call, with times that include their time zone, in a file that replaces an old one."""
     file = tmp_path / "out.csv"
     file.write_text("old")
     export(amltk.journal.open(folder).calls(), file)

@@ -110,7 +110,7 @@ def test_flipped_bits(journal: bytes, data: st.DataObject) -> None:
 
 @given(data=st.data())
 def test_repair_after_any_damage(journal: bytes, data: st.DataObject) -> None:
-    """After any bytes were overwritten, lost or added, repair keeps a prefix of the records and moves the rest aside."""
+    """After bytes were overwritten, lost or added, repair keeps a prefix of the records and moves the rest aside."""
     with tempfile.TemporaryDirectory() as folder:
         where = Folder(folder)
         where.make().log.write_bytes(journal)

@@ -50,7 +50,7 @@ def test_calls_that_are_begun_in_order_are_found_at_the_front(states: str, runni
 
 
 def test_what_lies_ready_for_workers_does_not_run() -> None:
-    """If a pool reports more running calls than it has workers, only as many as it has workers count."""
+    """If a pool reports more running calls than it has workers, only as many as there are workers count."""
     assert found("drrrrrp", workers=2, in_order=True) == [1, 2]
 
 
