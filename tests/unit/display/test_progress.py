@@ -228,7 +228,7 @@ def test_a_total_counts_from_the_beginning_of_the_run() -> None:
 
 
 def test_an_ending_run_goes_for_what_is_left() -> None:
-    """Once no more calls are accepted, the total is what was submitted, and the remaining time is that of pending calls."""
+    """Once no more calls are accepted, the total is what was submitted, and the remaining time is for pending calls."""
     p = Program(plugins=Limiter(max_calls=100))
     p.scheduler.on_start(lambda: [p.task.submit() for _ in range(4)])
     p.at(2, lambda: [p.executor.finish(n) for n in range(2)])

@@ -105,7 +105,7 @@ STEPS = st.lists(
 @given(STEPS)
 @settings(max_examples=60, deadline=None)
 def test_never_more_than_there_is_and_all_end(steps: list[tuple[str, int, int, int, int]]) -> None:
-    """Whatever is submitted, ended, cancelled or reprioritised: nothing is granted twice, and every call has its turn."""
+    """Whatever is submitted, ended, cancelled or moved: nothing is granted twice, and every call gets its turn."""
     pools = Pools({"gpu": ["0", "1"], "cpu": 4})
     gpu, cpu = pools.named.values()
     world = World(pools)

@@ -55,7 +55,7 @@ def test_who_has_the_key_is_known(number: int, places: list[int]) -> None:
 
 
 def test_the_stages() -> None:
-    """A peer is announced by its hello and authenticated by its answer; before the hello is complete it gets nothing."""
+    """A hello announces a peer and its answer authenticates it; before the hello is complete the peer gets no byte."""
     worker, driver = WorkerHandshake(KEY, 7), DriverHandshake(KEY)
     assert driver.receive(worker.hello[:-1]) == b""
     assert driver.stage is Stage.STRANGER

@@ -120,7 +120,7 @@ def test_a_running_call_is_cancelled_only_if_the_library_ends_it() -> None:
 
 @pytest.mark.parametrize("kills", [True, False])
 def test_the_end_without_waiting(kills: bool) -> None:
-    """Calls that have not started are cancelled; running ones are lost if the library kills them, or else run on unseen."""
+    """Waiting calls are cancelled; running ones are lost if the library kills them, or else run on unseen."""
     library = Library(kills=kills)
     running, waiting = library.submit(abs, 1), library.submit(abs, 2)
     library.sent[0][0].begin()

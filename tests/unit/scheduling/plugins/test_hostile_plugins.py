@@ -64,7 +64,7 @@ def queueing(name: str, **limits: Any) -> Limiter:
 
 
 def test_two_limiters_that_keep() -> None:
-    """A call that one limiter releases and the other one holds keeps its place in the order, and none is lost."""
+    """A call that one limiter releases and the other one keeps retains its place in the order, and none is lost."""
     program = Program()
     one, two = program.scheduler.task(abs), program.scheduler.task(abs)
     program.task.attach_plugin(queueing("first", not_while_running=one))
@@ -83,7 +83,7 @@ def test_two_limiters_that_keep() -> None:
 
 
 def test_one_that_raises_for_what_was_kept() -> None:
-    """If a later plugin raises for a held submission, the error is reported, and those behind it are submitted."""
+    """If a later plugin raises for a kept submission, the error is reported, and those behind it are submitted."""
     program = Program(plugins=[queueing("queue", max_concurrent=1), raising_for(1, 2)])
     program.scheduler.on_start(lambda: [program.task.submit(n) for n in range(4)])
     program.at(1, program.executor.finish, 0)
@@ -93,7 +93,7 @@ def test_one_that_raises_for_what_was_kept() -> None:
 
 
 def test_a_teardown_that_raises_for_what_is_kept() -> None:
-    """The submitter of a held call gets no error, since it would submit it twice; `on_exception` decides."""
+    """The submitter of a kept call gets no error, since it would submit it twice; `on_exception` decides."""
 
     class Raising(Plugin):
         name = "raising"
@@ -119,7 +119,7 @@ def test_a_teardown_that_raises_for_what_is_kept() -> None:
 
 
 def test_the_end_is_asked_for_while_kept_calls_are_submitted() -> None:
-    """If a plugin stops the run during a held submission, that submission stays held, and nothing is raised."""
+    """If a plugin stops the run during a kept submission, that submission stays kept, and nothing is raised."""
     program = Program()
     limiter = queueing("queue", max_concurrent=1)
 
@@ -166,7 +166,7 @@ def test_map_goes_on_after_items_that_a_plugin_raises_for() -> None:
 
 
 def test_map_over_what_is_kept_and_then_refused() -> None:
-    """An item that a limiter held and a later plugin rejected no longer takes up room."""
+    """An item that a limiter kept and a later plugin rejected no longer takes up room."""
 
     class NoZero(Plugin):
         def pre_submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:

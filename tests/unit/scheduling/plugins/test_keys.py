@@ -55,7 +55,7 @@ class Config:
 
 
 def shape_of(value: Any) -> Any:
-    """The value, with the types of all its parts, which distinguishes values that are equal in Python but not the same."""
+    """The value with the types of all its parts, to distinguish values that are equal in Python but not the same."""
     if isinstance(value, dict):
         return "dict", {key: shape_of(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Limiter(on_limit="queue"): calls beyond the limit are held and submitted in order."""
+"""Limiter(on_limit="queue"): calls beyond the limit are kept and submitted in order."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_what_exceeds_is_submitted_in_order() -> None:
 
 
 def test_nothing_overtakes() -> None:
-    """A call submitted by a callback while others are held goes behind them, even if it would fit."""
+    """A call submitted by a callback while others are kept goes behind them, even if it would fit."""
     program = Program(plugins=queueing(max_concurrent=1))
     program.task.on_done(lambda _: program.task.submit("late"), max_calls=1)
     submit_at_start(program, 3)
@@ -74,7 +74,7 @@ def test_waits_for_other_tasks() -> None:
 
 
 def test_calls_beyond_all_are_dropped() -> None:
-    """Calls beyond `max_calls` are not held: the event comes at once."""
+    """Calls beyond `max_calls` are not kept: the event comes at once."""
     limiter = queueing(max_calls=3, max_concurrent=1)
     program = Program(plugins=limiter)
     submit_at_start(program, 5)
@@ -87,7 +87,7 @@ def test_calls_beyond_all_are_dropped() -> None:
 
 
 def test_kept_for_the_next_run() -> None:
-    """Calls held at the end of a run are submitted first in the next one."""
+    """Calls kept at the end of a run are submitted first in the next one."""
     limiter = queueing(max_concurrent=1)
     program = Program(plugins=limiter, terminate=False)
     program.executor.shutdown = lambda **_: None

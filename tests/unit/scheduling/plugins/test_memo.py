@@ -240,7 +240,7 @@ def test_a_result_that_is_not_the_outcome(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("memo_first", [True, False])
 def test_beside_a_limiter(tmp_path: Path, memo_first: bool) -> None:
-    """Calls that a limiter holds end too, in either order of the plugins; equal ones are computed once."""
+    """Calls that a limiter keeps end too, in either order of the plugins; equal ones are computed once."""
     memo = Memo(tmp_path / "memo")
     limiter = Limiter(max_concurrent=1, on_limit="queue")
     session = Session(*([memo, limiter] if memo_first else [limiter, memo]))

@@ -266,7 +266,7 @@ def test_it_is_urgent_to_send_when_a_worker_has_little_left(seconds: float, ende
 
 
 def test_a_stream_of_short_calls_does_not_hide_a_long_one() -> None:
-    """Calls behind the longest-running one are shared first, however many newer ones another worker has."""
+    """Calls queued behind the oldest call are shared first, however many newer ones another worker has."""
     dispatcher = Dispatcher(3, None)
     dispatcher.expected = 1e-6
     slots = [dispatcher.add_slot() for _ in range(3)]
