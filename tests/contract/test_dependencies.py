@@ -44,7 +44,7 @@ def test_results_arrive_wherever_a_future_was(scheduler: Scheduler) -> None:
 
 
 def test_what_needs_a_call_that_raises_is_not_computed(scheduler: Scheduler) -> None:
-    """Nor are calls that depend on it in turn; the others are."""
+    """A call whose argument raised is not computed, nor are calls that depend on it; the others are."""
     futures: list[Any] = []
 
     @scheduler.on_start

@@ -125,7 +125,7 @@ def test_keyword_arguments_of_any_name_arrive(scheduler: Scheduler) -> None:
 
 
 def test_keyword_arguments_of_any_name_arrive_through_a_task(scheduler: Scheduler) -> None:
-    """The same through a task with a plugin; callbacks of its events get the arguments, with and without options."""
+    """Keyword arguments also pass through a task with a plugin; its callbacks get them, with and without options."""
     given = {name: n for n, name in enumerate(AWKWARD_NAMES)}
     task = scheduler.task(work.echo, plugins=Limiter(max_calls=1))
     told: list[Any] = []
@@ -323,7 +323,7 @@ def test_a_future_of_stop_iteration_can_be_awaited(scheduler: Scheduler) -> None
 
 
 def test_stop_iteration_can_be_raised_by_the_run(make: Callable[..., Scheduler]) -> None:
-    """With `on_exception="raise"` it propagates from `run` itself, and from `async_run` as far as Python allows."""
+    """With `on_exception="raise"` `run` raises the StopIteration itself, and `async_run` as far as Python allows."""
     scheduler = make()
     scheduler.on_start(lambda: scheduler.submit(work.raise_it, StopIteration(7)))
     with pytest.raises(StopIteration):

@@ -71,7 +71,7 @@ def test_what_the_scheduler_adds(meter: Any, bound: float, at_most: Callable[...
 @pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize(("meter", "bound"), [(traced_bytes, 640), (sys.getallocatedblocks, 6.1)])
 def test_all_of_a_pending_task(meter: Any, bound: float, at_most: Callable[..., None]) -> None:
-    """With the smallest possible executor future it is 530 to 600 bytes in six blocks, of the 700 allowed."""
+    """A pending task with the smallest executor future is 530 to 600 bytes in six blocks, of the 700 allowed."""
     executor = Conveyor()
     at_most(f"{meter.__name__} in all", in_a_run(executor, meter, executor.shutdown), bound)
 
@@ -79,7 +79,7 @@ def test_all_of_a_pending_task(meter: Any, bound: float, at_most: Callable[..., 
 @pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize(("meter", "bound"), [(traced_bytes, 1180), (sys.getallocatedblocks, 14)])
 def test_a_task_that_waits_for_a_worker(meter: Any, bound: float, at_most: Callable[..., None]) -> None:
-    """In a pool it is also a call to send to a worker: 1,040 to 1,100 bytes in twelve blocks."""
+    """In a pool a pending task also has a call for a worker: 1,040 to 1,100 bytes in twelve blocks."""
     with Gate() as gate:  # no worker is ready until it opens
         pool = ProcessPool(1, initializer=pass_gate, initargs=(gate.address,))
         at_most(f"{meter.__name__} with a pool", in_a_run(pool, meter, gate.open), bound)

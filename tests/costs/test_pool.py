@@ -217,7 +217,7 @@ def test_submitting_to_a_busy_pool_sends_nothing(at_most: Callable[..., None]) -
 
 
 def test_a_large_buffer_is_not_copied(at_most: Callable[..., None]) -> None:
-    """It is sent both ways from where it lies: each side holds what it received and no copy of it."""
+    """A large buffer is sent both ways from where it lies: each side holds what it received and no copy of it."""
     array = Array(bytearray(SIZE))
     with ProcessPool(1) as pool:
         pool.submit(trace).result()

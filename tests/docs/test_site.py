@@ -91,7 +91,7 @@ def test_what_is_wrong_with_a_page_fails_the_build(wrong: str, small: Path, monk
 
 
 def test_the_page_of_the_user_is_built_as_it_is(site: Path) -> None:
-    """Its programs have run, directives show docstrings, tabs are tabs, and references link to the reference."""
+    """The page's programs have run, directives show docstrings, tabs are tabs, and references link to the reference."""
     page = site / "scheduler/index.html"
     shown, source = text_of(page), page.read_text()
     assert "Result: 2" in shown

@@ -131,7 +131,7 @@ def test_a_count_may_be_of_any_library(argument: str) -> None:
 @pytest.mark.parametrize("value", [True, 2.0, "2", [2]])
 @pytest.mark.parametrize("argument", COUNTS)
 def test_what_is_no_count_is_refused_in_the_same_words(argument: str, value: Any) -> None:
-    """This includes bools; the message has the argument, the value and its type."""
+    """A value that is not a count, such as a bool, gets a message with the argument, the value and its type."""
     with pytest.raises(TypeError) as caught:
         COUNTS[argument](value)
     message = str(caught.value)
@@ -147,7 +147,7 @@ def test_a_number_may_be_of_any_library(argument: str) -> None:
 
 
 def test_numbers_are_kept_as_pythons_own() -> None:
-    """They are then displayed as such, and can be sent to workers without that library."""
+    """Numbers are kept as Python's own: they display as such, and can be sent to workers without that library."""
     limiter, retry = Limiter(max_calls=Two()), Retry(factor=Fraction(3, 2), lost_workers=Two(), seed=Two())  # type: ignore[arg-type]
     kept = (limiter.max_calls, retry.factor, retry.lost_workers, Limits(memory=Fraction(10**9)).limits.memory)  # type: ignore[arg-type]
     assert kept == (2, 1.5, 2, 10**9)
@@ -155,7 +155,7 @@ def test_numbers_are_kept_as_pythons_own() -> None:
 
 
 def test_seeds_of_other_libraries_are_as_good() -> None:
-    """The same number gives the same waits."""
+    """A seed of another library's number type gives the same waits."""
     assert Retry(seed=Two())._random.random() == Retry(seed=2)._random.random()  # type: ignore[arg-type]
 
 
@@ -192,7 +192,7 @@ def test_a_run_ends_after_the_text() -> None:
 @pytest.mark.parametrize("argument", DURATIONS)
 @pytest.mark.parametrize("value", [-1, "-1 s", math.nan, math.inf, "1 parsec", "", "s", "1__0 s", timedelta(-1)])
 def test_what_is_no_duration_is_refused_in_the_same_words(argument: str, value: Any) -> None:
-    """The message has the argument, the value, the units and the other forms."""
+    """An invalid duration gets a message with the argument, the value, the units and the other forms."""
     with pytest.raises(ValueError, match="must be") as caught:
         DURATIONS[argument](value)
     message = str(caught.value)
@@ -202,7 +202,7 @@ def test_what_is_no_duration_is_refused_in_the_same_words(argument: str, value: 
 
 @pytest.mark.parametrize("value", [True, [1], object, b"1 s"])
 def test_what_cannot_be_one_is_a_type_error(value: Any) -> None:
-    """It is neither a number, nor a string, nor a timedelta."""
+    """A value that is neither a number, nor a string, nor a timedelta is a TypeError."""
     with pytest.raises(TypeError, match=f"must be finite and 0 or more.*; not {type(value).__name__}"):
         check_seconds("timeout", value)
     with pytest.raises(TypeError, match=f"number of bytes.*; not {type(value).__name__}"):
@@ -210,7 +210,7 @@ def test_what_cannot_be_one_is_a_type_error(value: Any) -> None:
 
 
 def test_none_is_no_limit() -> None:
-    """The message says so where None is allowed."""
+    """None means no limit, and the message says so where it is allowed."""
     assert check_optional_seconds("timeout", None) is None
     with pytest.raises(ValueError, match="or None for no limit"):
         check_optional_seconds("timeout", -1)

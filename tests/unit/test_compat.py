@@ -96,7 +96,7 @@ def test_descriptors_of_a_loop_can_be_renewed() -> None:
 
 
 def test_states_of_a_future() -> None:
-    """They are the values of a future's `_state`."""
+    """The states of a future are the values of its `_state`."""
     with relying_on("the states of concurrent.futures.Future", "PENDING, RUNNING, FINISHED, CANCELLED"):
         future, cancelled = concurrent.futures.Future[None](), concurrent.futures.Future[None]()
         states = [future._state]
@@ -113,7 +113,7 @@ def test_states_of_a_future() -> None:
 
 
 def test_a_future_of_ours_notifies_as_one_of_the_standard_library() -> None:
-    """The base class, `wait` and `as_completed` use its condition, its waiters and its callbacks."""
+    """The base class, `wait` and `as_completed` use the condition, waiters and callbacks of our futures."""
     with relying_on("the attributes of concurrent.futures.Future", "LightFuture and PoolFuture use them too"):
         assert vars(LightFuture()).keys() == vars(concurrent.futures.Future()).keys()
         future, called = LightFuture[int](), list[object]()
@@ -129,7 +129,7 @@ def test_a_future_of_ours_notifies_as_one_of_the_standard_library() -> None:
 
 
 def test_what_a_pool_of_threads_says() -> None:
-    """The maximum number of threads, and whether its initializer has failed."""
+    """A thread pool has a maximum number of threads, and knows whether its initializer has failed."""
     with relying_on("ThreadPoolExecutor._max_workers or _broken", _compat.max_workers, _compat.is_broken):
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
             assert _compat.max_workers(pool) == 3
@@ -141,7 +141,7 @@ def test_what_a_pool_of_threads_says() -> None:
 
 
 def test_what_a_pool_of_processes_says() -> None:
-    """Its pending calls, its workers, and the thread that notices their exits."""
+    """A process pool has pending calls, workers, and a thread that notices their exits."""
     users = (_compat.pending_items, _compat.processes_of, _compat.manager_of)
     with relying_on("ProcessPoolExecutor._pending_work_items, _processes or _executor_manager_thread", *users):
         context = multiprocessing.get_context("spawn")
@@ -172,7 +172,7 @@ def test_other_executors_say_nothing() -> None:
 
 @pytest.mark.parametrize("make", [threading.RLock, threading.Condition])
 def test_a_lock_knows_whether_this_thread_holds_it(make: Any) -> None:
-    """Another thread's ownership does not count."""
+    """A lock knows whether this thread holds it; another thread's ownership does not count."""
     with relying_on("RLock._is_owned", _compat.is_owned):
         lock = make()
         with lock:
@@ -183,7 +183,7 @@ def test_a_lock_knows_whether_this_thread_holds_it(make: Any) -> None:
 
 
 def test_a_daemon_can_become_the_main_thread() -> None:
-    """Threads inherit the daemon flag."""
+    """A daemon thread can become the main thread: threads inherit the daemon flag."""
     with relying_on("Thread._daemonic", _compat.become_main):
         thread = threading.Thread(daemon=True)
         _compat.become_main(thread)
@@ -219,7 +219,7 @@ def test_the_end_of_a_program_can_be_run_step_by_step() -> None:
 
 
 def test_a_copy_ends_without_what_its_parent_registered() -> None:
-    """Only its own registrations run at its exit; it has no child processes."""
+    """Only a forked process's own registrations run at its exit; it has no child processes."""
     source = """
         import atexit, os, weakref
         from multiprocessing import util
@@ -257,7 +257,7 @@ def test_a_copy_ends_without_what_its_parent_registered() -> None:
 
 
 def test_types_of_files() -> None:
-    """They are bases of all files, and of those without a buffer; the classes of `io` are only registered as such."""
+    """The file types are bases of all files and of unbuffered ones; the classes of `io` are only registered as such."""
     with relying_on("_io._IOBase or _RawIOBase", _compat.file_types):
         file, raw = _compat.file_types()
         assert all(issubclass(kind, file) for kind in (io.FileIO, io.BufferedWriter, io.TextIOWrapper, io.BytesIO))
@@ -269,14 +269,14 @@ def test_types_of_files() -> None:
 
 
 def test_settings_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They determine whether it is a daemon."""
+    """The process settings determine whether this process is a daemon."""
     with relying_on("BaseProcess._config", _compat.process_settings):
         monkeypatch.setitem(_compat.process_settings(), "daemon", True)
         assert multiprocessing.current_process().daemon
 
 
 def test_how_objects_are_pickled_for_a_process_that_is_started() -> None:
-    """The reductions registered with `ForkingPickler`, including those of `multiprocessing` itself."""
+    """Spawning uses the reductions registered with `ForkingPickler`, including those of `multiprocessing` itself."""
     with relying_on("ForkingPickler._extra_reducers", _compat.spawning_reducer):
         reduce = _compat.spawning_reducer(heap.Arena)
         assert reduce is not None
@@ -285,7 +285,7 @@ def test_how_objects_are_pickled_for_a_process_that_is_started() -> None:
 
 
 def test_locks_that_only_a_fork_can_have() -> None:
-    """Those of the fork context: others have a name, by which any process can find them."""
+    """Only locks of the fork context are limited to forks: others have a name, by which any process can find them."""
     source = """
         import threading
         from multiprocessing import get_context
@@ -299,7 +299,7 @@ def test_locks_that_only_a_fork_can_have() -> None:
 
 
 def test_the_resource_tracker_can_be_another_ones() -> None:
-    """With the descriptor set, none is started; lines go there, and mere probes are recognised as such."""
+    """With its descriptor set, no resource tracker is started; lines go there, and probes are recognised as such."""
     source = """
         import os
         from multiprocessing import resource_tracker
@@ -352,7 +352,7 @@ def test_a_copy_keeps_the_descriptor_if_it_is_not_set() -> None:
 
 
 def test_flags_of_the_interpreter() -> None:
-    """They are options for a fresh interpreter that make it behave like this one."""
+    """The interpreter's flags are options that make a fresh interpreter behave like this one."""
     source = "from amltk import _compat; print(*_compat.interpreter_flags())"
     what = "subprocess._args_from_interpreter_flags"
     (line,) = lines_of(what, _compat.interpreter_flags, source, "-O", "-Wignore")
@@ -383,7 +383,7 @@ class Base:
 
 
 def test_how_cloudpickle_takes_classes_apart() -> None:
-    """They consist of the factory, the attributes, and the function that sets them."""
+    """cloudpickle reduces a class to its factory, its attributes, and the function that sets them."""
     with relying_on("cloudpickle's _dynamic_class_reduce", _compat.reduce_class_by_value):
         _, made, (attributes, slots), setter, is_plain = _compat.reduce_class_by_value(Base)
         assert (slots, is_plain, setter.__name__) == ({}, True, "_class_setstate")
@@ -401,7 +401,7 @@ def test_how_cloudpickle_takes_nameless_classes_apart() -> None:
 
 
 def test_what_cloudpickle_has_reducers_for() -> None:
-    """They are functions that take the object."""
+    """cloudpickle's reducers are functions that take the object."""
     with relying_on("cloudpickle's Pickler._dispatch_table", _compat.cloudpickle_reducers):
         make, arguments = _compat.cloudpickle_reducers()[property](property(len))[:2]
         assert make(*arguments).fget is len

@@ -100,7 +100,7 @@ def test_a_name_that_is_none(main: ModuleType) -> None:
 
 @pytest.mark.parametrize("thing", [3, None, object(), Text("x")])
 def test_what_is_neither_function_nor_class_is_refused(thing: object) -> None:
-    """An instance has no name to be found by."""
+    """An object that is neither function nor class is rejected: it has no name to be found by."""
     with pytest.raises(TypeError, match="must be a function or a class"):
         make_picklable(thing)
 
@@ -115,7 +115,7 @@ def test_each_renderable_is_printed_once() -> None:
 
 
 def test_an_unknown_output_is_refused() -> None:
-    """The error shows the given value and the valid ones."""
+    """An unknown output raises an error that shows the given value and the valid ones."""
     with pytest.raises(ValueError, match=r"output='pdf': must be one of 'html', 'svg'"):
         doc_print(print, output="pdf")
 

@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_not_looked_at() -> None:
 
 @given(st.recursive(st.none() | st.floats() | st.text() | st.binary() | st.integers(), st.lists))
 def test_any_value_is_told_on_one_short_line(value: Any) -> None:
-    """The text is short and printable, whatever the value."""
+    """A label is short and printable, whatever the value."""
     text = value_in_short(value)
     assert 0 < len(text) <= LONGEST_VALUE
     assert text.isprintable()

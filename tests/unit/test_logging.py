@@ -28,7 +28,7 @@ def calls(tree: ast.AST) -> Iterator[tuple[ast.Call, str]]:
 
 
 def test_every_module_logs_through_its_own_logger() -> None:
-    """It is named `_log`, and its logger like the module; messages are literals, so disabled logging formats nothing."""
+    """Each logger is `_log`, named like its module; messages are literals, so disabled logging formats nothing."""
     found = [
         (f"{module}:{call.lineno}", call, called)
         for module, tree in sources.trees().items()

@@ -53,7 +53,7 @@ def many_tasks(n: int, *notes: str) -> tuple[TaskProgress, ...]:
 
 @pytest.mark.parametrize(("n", "text"), [(0, ""), (1, " · 1 callback error"), (1200, " · 1,200 callback errors")])
 def test_errors_of_callbacks_are_told_where_there_are_any(n: int, text: str) -> None:
-    """They are not a call state, and are shown only if there are any."""
+    """Callback errors are not a call state, and are shown only if there are any."""
     legend = next(line for line in drawn(width=100, callback_exceptions=n) if "cancelled" in line)
     assert legend.rstrip().endswith(f"0 cancelled{text}")
     (line,) = Frame(progress(callback_exceptions=n), "", ()).lines(after=20)

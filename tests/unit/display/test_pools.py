@@ -40,7 +40,7 @@ def headline(width: int, **changes: Any) -> list[str]:
 
 
 def test_the_headline_has_the_pools_where_there_is_room() -> None:
-    """On a narrow screen they continue below it, and none is cut."""
+    """On a narrow screen the pools continue below the headline, and none is cut."""
     whole = "running   0:12 elapsed · 92.5/s"
     assert headline(100)[0] == whole
     assert headline(100, pools=POOLS[:1], waits=WAITS)[0] == f"{whole} · gpu 2/2 · {WAITS}"
@@ -49,7 +49,7 @@ def test_the_headline_has_the_pools_where_there_is_room() -> None:
 
 
 def test_lines_of_text_have_them_too() -> None:
-    """Without a terminal they are shown too."""
+    """Pools are also shown in lines of text, without a terminal."""
     (line,) = Frame(progress(pools=POOLS, waits=WAITS), "threads", ()).lines(after=20)
     assert f"92.5/s, gpu 2/2, memory 8 GB/60 GB, {WAITS}" in line
 

@@ -80,7 +80,7 @@ def test_values_stay_pickles(folder: Path) -> None:
 
 
 def test_it_follows(folder: Path) -> None:
-    """When asked again, it includes what was written meanwhile."""
+    """A history read again includes the records written since."""
     history = amltk.journal.open(folder)
     with Writer(folder) as writer:
         writer.add(Kind.RESULT, {"number": 3}, call=4)

@@ -296,7 +296,7 @@ def test_a_search_takes_every_character_as_it_is(search: str, found: int, tmp_pa
 
 
 def test_sorting_puts_calls_without_a_value_last(tmp_path: Path) -> None:
-    """This holds in both directions; an unknown column is rejected."""
+    """Calls without a value come last in both directions; an unknown column is rejected."""
     write(tmp_path / "search", range(3))
     with Writer(tmp_path / "search") as writer:
         writer.add(Kind.SUBMISSION, {"task": "train"}, call=3)

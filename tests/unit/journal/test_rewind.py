@@ -101,7 +101,7 @@ def test_nothing_is_made_where_there_is_no_journal(tmp_path: Path) -> None:
 
 
 def test_a_damaged_first_record_is_made_anew(tmp_path: Path) -> None:
-    """It contains only the version, so nothing else is lost; the old record is moved aside."""
+    """A damaged first record is rewritten: it contains only the version, and the old one is moved aside."""
     records = write(tmp_path)
     whole = told(tmp_path)
     for at in range(0, records[0].end, 5):

@@ -75,7 +75,7 @@ def journal() -> bytes:
 
 @given(data=st.data())
 def test_flipped_bits(journal: bytes, data: st.DataObject) -> None:
-    """Whatever bits of one record are flipped, it is named, unless it is the last one, which counts as torn."""
+    """A record with flipped bits is named, unless it is the last one, which counts as torn."""
     with tempfile.TemporaryDirectory() as folder:
         Folder(folder).log.write_bytes(journal)
         records = list(Reader(folder).records())

@@ -31,7 +31,7 @@ def make() -> Scheduler:
 
 @pytest.mark.parametrize("fn", [coroutine_function, partial(coroutine_function, 1)])
 def test_an_async_function_is_nothing_to_compute(fn: Any) -> None:
-    """No executor can await: without the error, the outcome would be a coroutine that is never awaited."""
+    """An async function is rejected: no executor can await, and its coroutine would never be awaited."""
     for use in (make().submit, make().task):
         with pytest.raises(TypeError, match="must be a plain function, not an `async def`"):
             use(fn)
@@ -39,7 +39,7 @@ def test_an_async_function_is_nothing_to_compute(fn: Any) -> None:
 
 @pytest.mark.parametrize("use", [Scheduler.submit, Scheduler.task])
 def test_what_is_computed_can_be_called(use: Any) -> None:
-    """A number cannot be computed."""
+    """A number or another non-callable cannot be computed."""
     with pytest.raises(TypeError, match="=3: must be callable"):
         use(make(), 3)
 
@@ -61,7 +61,7 @@ def test_what_is_computed_can_be_called(use: Any) -> None:
     ],
 )
 def test_options_of_a_subscription(options: Any, error: type[Exception], text: str) -> None:
-    """They are validated immediately, before there is a function to decorate."""
+    """Options of a subscription are validated immediately, before there is a function to decorate."""
     scheduler = make()
     for subscribe in (scheduler.on_start, partial(scheduler.emitter.on, "start")):
         with pytest.raises(error, match=text):
@@ -72,7 +72,7 @@ def test_options_of_a_subscription(options: Any, error: type[Exception], text: s
 
 
 def test_a_misspelt_event_lists_those_that_there_are() -> None:
-    """This applies to the scheduler and to a task, as an attribute and as a name."""
+    """A misspelt event lists the known ones, on the scheduler and on a task, as an attribute and as a name."""
     scheduler = make()
     task = scheduler.task(double)
     with pytest.raises(AttributeError, match=r"'Scheduler' object has no attribute 'on_strat'; its events are"):
@@ -106,7 +106,7 @@ def test_a_misspelt_event_lists_those_that_there_are() -> None:
     ],
 )
 def test_options_of_a_run(options: Any, error: type[Exception], text: str) -> None:
-    """They are validated before anything starts; the scheduler can run afterwards."""
+    """Options of a run are validated before anything starts; the scheduler can run afterwards."""
     scheduler = make()
     with pytest.raises(error, match=text):
         scheduler.run(**options)
@@ -144,7 +144,7 @@ def test_a_second_run_at_once() -> None:
 
 
 def test_a_result_that_is_not_there_yet() -> None:
-    """The message says where it will be."""
+    """The error for a missing result says where the result will be."""
     scheduler = Scheduler.with_sequential()
     scheduler.on_start(lambda: scheduler.submit(double, 1).result())
     with pytest.raises(

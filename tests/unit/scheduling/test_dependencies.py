@@ -73,7 +73,7 @@ class Manual:
 
 
 def test_the_result_takes_the_place_of_the_future() -> None:
-    """By position, by name, and in nested lists, tuples and dicts; an argument without futures stays the same."""
+    """Results replace futures by position, by name, and in nested containers; other arguments stay the same object."""
     got: list[Any] = []
     plain = [1, 2]
 
@@ -89,14 +89,14 @@ def test_the_result_takes_the_place_of_the_future() -> None:
 
 
 def test_a_container_with_a_future_is_copied_and_the_one_given_stays_as_it_is() -> None:
-    """The program may continue to use it."""
+    """A container with a future is copied; the original stays unchanged, and the program may continue to use it."""
     given: list[Any] = []
     simulate(lambda scheduler: (given.append(scheduler.submit(inc, 1)), scheduler.submit(len, given)))
     assert not isinstance(given[0], int)
 
 
 def test_the_same_future_twice_in_one_call() -> None:
-    """It is waited for once, and passed twice."""
+    """A future used twice in one call is waited for once, and passed twice."""
     got: list[Any] = []
 
     def start(scheduler: Scheduler) -> None:
@@ -155,7 +155,7 @@ def test_the_submission_is_announced_at_once_with_what_was_given() -> None:
 
 
 def test_a_future_that_has_a_result_is_passed_at_once() -> None:
-    """In the same order as other submissions, also within the callback for its result."""
+    """A future that has a result is passed at once, in submission order, also within the callback for its result."""
     run = Manual()
 
     @run.first.on_result
@@ -219,7 +219,7 @@ def _fan_out(first: Any, second: Any) -> None:
 
 
 def test_what_waits_for_a_failed_call_is_not_computed() -> None:
-    """It fails with a `DependencyError`, and so do its dependents; `__cause__` is the original error."""
+    """A call that depends on a failed one gets a `DependencyError`, and so on; `__cause__` is the original error."""
     run = Manual()
     futures: list[Any] = []
 
@@ -246,7 +246,7 @@ def test_what_waits_for_a_failed_call_is_not_computed() -> None:
 
 
 def test_what_waits_for_a_cancelled_call_is_not_computed() -> None:
-    """Its cause says so. The cancelled call is delivered first."""
+    """A call that depends on a cancelled one fails with that cause, after the cancelled call is delivered."""
     run = Manual()
     futures: list[Any] = []
 
@@ -261,7 +261,7 @@ def test_what_waits_for_a_cancelled_call_is_not_computed() -> None:
 
 
 def test_a_call_fails_at_the_first_of_its_arguments_that_does() -> None:
-    """It does not wait for the others, and ignores their later failures."""
+    """A call fails with the first of its arguments that fails, without waiting for the others."""
     run = Manual()
     ended: list[Any] = []
 
@@ -281,7 +281,7 @@ def test_a_call_fails_at_the_first_of_its_arguments_that_does() -> None:
 
 
 def test_a_future_that_has_failed_already_fails_the_call_by_an_event() -> None:
-    """`submit` does not raise."""
+    """A future that has already failed fails the call by an event: `submit` does not raise."""
     run = Manual()
     got: list[Any] = []
     run.first.on_exception(lambda future, error: got.append(run.second.submit(future)))
@@ -315,7 +315,7 @@ def test_the_policy_has_been_applied_to_the_error_where_it_began(on_exception: A
 
 
 def test_the_run_raises_the_error_where_it_began() -> None:
-    """The waiting call has its outcome."""
+    """The run raises the original error, and the waiting call has its outcome."""
     futures: list[Any] = []
 
     def start(scheduler: Scheduler) -> None:
@@ -343,7 +343,7 @@ def test_an_error_that_the_function_raises_is_its_own() -> None:
 
 
 def test_a_waiting_call_that_is_cancelled_never_reaches_the_executor() -> None:
-    """The call it depends on continues; its own dependents fail."""
+    """A cancelled waiting call never reaches the executor; the call it depends on continues, its dependents fail."""
     run = Manual()
     futures: list[Any] = []
 
@@ -361,7 +361,7 @@ def test_a_waiting_call_that_is_cancelled_never_reaches_the_executor() -> None:
 
 
 def test_a_callback_of_the_result_cancels_what_waits_for_it() -> None:
-    """It is not passed to the executor."""
+    """A call that a callback cancels when its dependency is done does not reach the executor."""
     run = Manual()
     futures: list[Any] = []
 
@@ -377,7 +377,7 @@ def test_a_callback_of_the_result_cancels_what_waits_for_it() -> None:
 
 
 def test_cancelled_by_the_submission_event() -> None:
-    """This also holds if everything it depends on is done."""
+    """A call may be cancelled in its submission event, even if everything it depends on is done."""
     run = Manual()
     run.first.on_result(lambda future, _: run.second.submit(future))
     run.second.on_submitted(lambda future, *_: future.cancel())
@@ -387,7 +387,7 @@ def test_cancelled_by_the_submission_event() -> None:
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_stop_while_thousands_wait(wait: bool) -> None:
-    """With `wait` they are computed; without, each ends once, as cancelled."""
+    """After a stop, waiting calls are computed with `wait`; without, each ends once, as cancelled."""
     run = Manual()
     chain: list[Any] = []
 
@@ -415,7 +415,7 @@ def _done(result: Any) -> Any:
 
 
 def test_stop_with_wait_computes_what_waits() -> None:
-    """It was accepted, so the run ends after it."""
+    """A stop with `wait` computes waiting calls: they were accepted, so the run ends after them."""
     results: list[Any] = []
 
     def start(scheduler: Scheduler) -> None:
@@ -430,7 +430,7 @@ def test_stop_with_wait_computes_what_waits() -> None:
 
 
 def test_timeout_without_waiting() -> None:
-    """Waiting calls end as cancelled, not as failed."""
+    """At a timeout without waiting, waiting calls end as cancelled, not as failed."""
     futures: list[Any] = []
 
     def start(scheduler: Scheduler) -> None:
@@ -444,7 +444,7 @@ def test_timeout_without_waiting() -> None:
 
 
 def test_an_executor_that_refuses_the_dependent_call() -> None:
-    """The executor's error is the outcome, since the submission was accepted before."""
+    """If the executor rejects a dependent call, its error is the outcome, since the submission was accepted before."""
     run = Manual()
     futures: list[Any] = []
 
@@ -461,7 +461,7 @@ def test_an_executor_that_refuses_the_dependent_call() -> None:
 
 
 def test_an_executor_that_is_broken() -> None:
-    """The run ends as for any other call, and all waiting calls have an outcome."""
+    """If the executor breaks, the run ends as for any other call, and all waiting calls have an outcome."""
     run = Manual()
     futures: list[Any] = []
 
@@ -480,7 +480,7 @@ def test_an_executor_that_is_broken() -> None:
 
 
 def test_a_future_of_another_scheduler() -> None:
-    """An error says so, both while the other scheduler is running and after it has ended."""
+    """A future of another scheduler is an error, both while that is running and after it has ended."""
     other: list[Any] = []
     simulate(lambda scheduler: other.append(scheduler.submit(inc, 1)))
     errors: list[Any] = []
@@ -504,7 +504,7 @@ def test_a_future_of_another_scheduler() -> None:
 
 
 def test_a_future_of_an_earlier_run() -> None:
-    """It is a different run, although the same scheduler."""
+    """A future of an earlier run is an error, even if the scheduler is the same."""
     scheduler = Scheduler.with_sequential()
     futures: list[Any] = []
     scheduler.on_start(lambda: futures.append(scheduler.submit(inc, *(futures or [1]))))
@@ -527,7 +527,7 @@ async def _forever() -> None:
     ],
 )
 def test_a_future_of_another_library(make: Callable[[], Any]) -> None:
-    """The error names its type and the remedy."""
+    """A future of another library is an error that names its type and the remedy."""
     made: list[Any] = []
 
     def start(scheduler: Scheduler) -> None:
@@ -542,7 +542,7 @@ def test_a_future_of_another_library(make: Callable[[], Any]) -> None:
 
 
 def test_a_future_in_a_set() -> None:
-    """Results need not be hashable."""
+    """A future in a set is an error, since results need not be hashable."""
 
     def start(scheduler: Scheduler) -> None:
         one = scheduler.submit(inc, 1)
@@ -554,7 +554,7 @@ def test_a_future_in_a_set() -> None:
 
 
 def test_a_list_that_contains_itself() -> None:
-    """It is passed unchanged unless it contains a future."""
+    """A list that contains itself is passed unchanged unless it contains a future."""
     got: list[Any] = []
 
     def start(scheduler: Scheduler) -> None:
@@ -570,7 +570,7 @@ def test_a_list_that_contains_itself() -> None:
 
 
 def test_the_iterable_of_a_map_is_not_a_future() -> None:
-    """Its items may be futures, but their number cannot be known before the future is done."""
+    """A map's iterable cannot be a future, since its length would be unknown until the future is done."""
 
     def start(scheduler: Scheduler) -> None:
         task = scheduler.task(same)
@@ -595,7 +595,7 @@ def test_a_map_over_futures() -> None:
 
 
 def test_another_attempt_is_given_the_same_results() -> None:
-    """`Retry` repeats the call with the values, and does not repeat what it depends on."""
+    """A retry repeats the call with the same values, and does not repeat what it depends on."""
     attempts: list[Any] = []
 
     def flaky(value: Any, *, more: Any) -> Any:
@@ -616,7 +616,7 @@ def test_another_attempt_is_given_the_same_results() -> None:
 
 
 def test_a_retried_dependency_is_waited_for() -> None:
-    """It is waited for until its last attempt."""
+    """A retried dependency is waited for until its last attempt."""
     attempts: list[int] = []
 
     def flaky() -> int:
@@ -636,7 +636,7 @@ def test_a_retried_dependency_is_waited_for() -> None:
 
 
 def test_a_dependency_error_is_not_retried() -> None:
-    """The result would be the same."""
+    """A dependency error is not retried, since the result would be the same."""
     scheduler = Scheduler(SimulatedExecutor(1, outcome=operator.call))
     first, second = scheduler.task(fail), scheduler.task(same, plugins=Retry(attempts=3))
     recorder = EventRecorder(scheduler, second)
@@ -647,7 +647,7 @@ def test_a_dependency_error_is_not_retried() -> None:
 
 
 def test_a_waiting_call_counts_with_a_limiter() -> None:
-    """It counts from its submission, like any unfinished call; a kept one is submitted later, with its futures."""
+    """With a limiter, a waiting call counts from its submission; a kept one is submitted later, with its futures."""
     scheduler = Scheduler(SimulatedExecutor(4, duration=1, outcome=operator.call))
     first, second = scheduler.task(inc), scheduler.task(same, plugins=Limiter(max_concurrent=1, on_limit="queue"))
     results: list[Any] = []
@@ -660,7 +660,7 @@ def test_a_waiting_call_counts_with_a_limiter() -> None:
 
 
 def test_a_plugin_sees_the_call_at_its_submission_and_its_teardown_runs_once() -> None:
-    """This also holds if the call is never computed."""
+    """A plugin sees a call at its submission, and its teardown runs once, even if the call is never computed."""
     from amltk.scheduling import Plugin
 
     ends: list[Any] = []
@@ -681,7 +681,7 @@ def test_a_plugin_sees_the_call_at_its_submission_and_its_teardown_runs_once() -
 
 
 def test_async_callbacks() -> None:
-    """They await dependent calls like other calls."""
+    """Async callbacks await dependent calls like other calls."""
     got: list[Any] = []
 
     async def start(scheduler: Scheduler) -> None:
@@ -694,7 +694,7 @@ def test_async_callbacks() -> None:
 
 
 def test_other_threads() -> None:
-    """They can submit chains, and errors are raised in them."""
+    """Other threads can submit chains, and errors are raised in them."""
     scheduler = Scheduler.with_threads(2)
     got: list[Any] = []
 
@@ -719,7 +719,7 @@ def test_other_threads() -> None:
 
 
 def test_the_sequential_executor() -> None:
-    """Each call is computed from the loop."""
+    """The sequential executor computes each call from the loop."""
     scheduler = Scheduler.with_sequential()
     last: list[Any] = []
 
@@ -784,7 +784,7 @@ def test_a_chain_keeps_no_results_but_the_last_ones() -> None:
 
 
 def test_futures_that_the_program_keeps_stay_in_the_arguments() -> None:
-    """They are the very futures that each call was given."""
+    """Futures kept by the program stay in the arguments of the calls they were given to."""
     chain: list[Any] = []
 
     def start(scheduler: Scheduler) -> None:
@@ -817,7 +817,7 @@ def test_a_dependency_that_nothing_keeps_is_shown_by_its_name() -> None:
 
 
 def test_why_a_call_waits() -> None:
-    """The reason is given in words until the call is passed to the executor."""
+    """The reason for waiting is given in words until the call is passed to the executor."""
     run = Manual()
     told: list[str | None] = []
 

@@ -115,7 +115,7 @@ def check_ends(graph: Graph) -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.lists(node, max_size=30), st.lists(cancellation, max_size=5))
 def test_every_call_ends_once_and_begins_after_what_it_needs(nodes: Any, cancellations: Any) -> None:
-    """It fails without being computed if a dependency fails; running the program twice gives the same."""
+    """A call whose dependency fails is not computed and fails; running the program twice gives the same."""
     graph = Graph(nodes, cancellations)
     graph.run()
     assert len(graph.futures) == len(nodes)
@@ -139,7 +139,7 @@ def test_every_call_ends_once_and_begins_after_what_it_needs(nodes: Any, cancell
 @settings(deadline=None, max_examples=40)
 @given(st.lists(node, max_size=30), st.integers(0, 6), st.booleans())
 def test_every_call_ends_once_however_the_run_ends(nodes: Any, seconds: int, wait: bool) -> None:
-    """The run is stopped at any time, with and without waiting."""
+    """Every call ends once if the run is stopped at any time, with and without waiting."""
     graph = Graph(nodes, [])
     graph.scheduler.on_start(lambda: graph.scheduler.call_later(seconds + 0.5, graph.scheduler.stop))
     graph.run(wait=wait)
@@ -149,7 +149,7 @@ def test_every_call_ends_once_however_the_run_ends(nodes: Any, seconds: int, wai
 @settings(deadline=None, max_examples=25)
 @given(st.lists(node, max_size=20))
 def test_every_call_ends_once_if_the_first_error_ends_the_run(nodes: Any) -> None:
-    """This is the default."""
+    """Every call ends once if the first error ends the run, as is the default."""
     graph = Graph(nodes, [])
     if any(node["fails"] for node in nodes):
         with pytest.raises(ValueError, match=r"^\d+\n"):

@@ -13,7 +13,7 @@ TEST: Event[[int, str]] = Event("test")
 
 
 def test_an_event_needs_no_announcement() -> None:
-    """The object can be subscribed to and emitted in any order, on any emitter."""
+    """An event can be subscribed to and emitted in any order, on any emitter."""
     emitter = Emitter("mine")
     seen: list[Any] = []
     subscribe = emitter.subscriber(TEST)
@@ -42,7 +42,7 @@ def test_a_name_that_is_not_known_stays_an_error() -> None:
 
 
 def test_events_of_a_scheduler_can_be_named() -> None:
-    """This works as for a task."""
+    """Events of a scheduler can be named, like those of a task."""
     scheduler = Scheduler.with_sequential()
     seen: list[Any] = []
     scheduler.on("future-result", every=2)(lambda future, result: seen.append(result))

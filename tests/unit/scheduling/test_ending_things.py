@@ -56,7 +56,7 @@ def test_closing_leaves_an_executor_open_that_is_to_stay_open() -> None:
 
 
 def test_a_closed_scheduler_of_a_factory_can_run_again() -> None:
-    """It then has a fresh executor, as after any run."""
+    """A closed scheduler of a factory can run again, with a fresh executor as after any run."""
     scheduler = Scheduler.with_threads(1)
     first = scheduler.executor
     scheduler.close()
@@ -76,7 +76,7 @@ def test_closing_in_a_block_ends_the_block_early() -> None:
 
 
 def test_closing_in_a_callback_ends_the_run() -> None:
-    """Closing does not wait for the run, which would wait for the callback."""
+    """Closing in a callback ends the run without waiting for it, which would wait for the callback."""
     program = Program()
     program.at(1, program.scheduler.close)
     assert program.run(end_on_empty=False).code is Code.STOPPED
@@ -160,7 +160,7 @@ PLUGINS: dict[str, Callable[[], Plugin]] = {
 
 @pytest.mark.parametrize("name", PLUGINS)
 def test_a_detached_plugin_listens_no_more(name: str) -> None:
-    """Its subscriptions are cancelled, its hooks are no longer called, and it may be attached again."""
+    """A detached plugin's subscriptions are cancelled, its hooks are no longer called, and it may be attached again."""
     scheduler = Scheduler.with_sequential()
     task = scheduler.task(with_comm)
     before = subscribed(scheduler, task)
@@ -177,14 +177,14 @@ def test_a_detached_plugin_listens_no_more(name: str) -> None:
 
 
 def test_what_is_no_plugin_of_the_task_cannot_be_detached() -> None:
-    """The error names the attached ones."""
+    """Detaching a plugin that is not attached raises an error that names the attached ones."""
     task = Scheduler.with_sequential().task(no_op, plugins=Retry())
     with pytest.raises(ValueError, match=r"is not a plugin of .*its plugins are: retry"):
         task.detach_plugin(Limiter(max_calls=1))
 
 
 def test_a_limiter_that_is_detached_keeps_nothing_back() -> None:
-    """The calls it has kept are submitted at once, in order."""
+    """When a limiter is detached, the calls it has kept are submitted at once, in order."""
     limiter = Limiter(max_concurrent=1, on_limit="queue")
     program = Program(plugins=limiter)
     program.scheduler.on_start(lambda: [program.task.submit(n) for n in range(3)] and None, max_calls=1)
@@ -196,7 +196,7 @@ def test_a_limiter_that_is_detached_keeps_nothing_back() -> None:
 
 
 def test_a_limiter_that_is_detached_between_two_runs_keeps_nothing_back() -> None:
-    """The calls it has kept are submitted in the next run."""
+    """When a limiter is detached between two runs, the calls it has kept are submitted in the next run."""
     limiter = Limiter(max_concurrent=1, on_limit="queue")
     program = Program(terminate=False, plugins=limiter)
     program.scheduler.on_start(lambda: [program.task.submit(n) for n in range(3)] and None, max_calls=1)
@@ -223,7 +223,7 @@ def test_calls_of_a_detached_plugin_are_followed_to_their_end() -> None:
 
 
 def test_a_tracker_that_is_detached_during_a_run_is_closed_at_its_end() -> None:
-    """Its resources are released, and its last subscription is then cancelled."""
+    """A tracker detached during a run is closed at its end, and its last subscription is then cancelled."""
     tracker = Notes()
     program = Program(plugins=tracker)
     before = subscribed(program.scheduler) - 1

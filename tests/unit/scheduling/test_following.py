@@ -77,7 +77,7 @@ async def wait(_: int) -> None:
 
 @pytest.mark.parametrize("callbacks", [(), (lambda x: x,)])
 def test_a_delivery_is_told(callbacks: Any) -> None:
-    """This holds with or without subscribers, and at once if compute on the loop's thread asks for it."""
+    """A delivery is reported with or without subscribers, and at once if compute on the loop's thread asks for it."""
     assert follow(*callbacks) == ["returned", "told"]
     assert follow(*callbacks, at_once=True) == ["told", "returned"]
 

@@ -215,7 +215,7 @@ def test_an_exception_that_ends_the_run_is_freed_by_who_catches_it(run: Callable
 
 
 def test_an_exception_that_ends_a_loop_over_results_is_freed_by_who_catches_it() -> None:
-    """This also holds if it propagates from the loop over a map's results."""
+    """An exception that ends a loop over results is freed by the code that catches it."""
     with counting_references_only() as kept:
         scheduler = Scheduler.with_sequential()
         task = scheduler.task(compute)

@@ -59,7 +59,7 @@ def test_no_subscription_is_lost() -> None:
 
 @pytest.mark.usefixtures("hasty_threads")
 def test_no_end_of_a_subscription_is_lost() -> None:
-    """None is left when several threads have cancelled all of theirs."""
+    """No subscription is left when several threads have cancelled all of theirs."""
     emitter, event = Emitter(), Event[[], Any]("happened")
 
     def come_and_go() -> None:

@@ -31,7 +31,7 @@ class ChangeAll(Plugin):
 
 @pytest.mark.parametrize("plugins", [(), (Limiter(max_concurrent=5), ChangeAll())], ids=["plain", "plugins"])
 def test_a_future_knows_its_call(plugins: Any) -> None:
-    """Its arguments are those submitted, in each event and afterwards, whatever plugins make of them."""
+    """A future's arguments are those submitted, in each event and afterwards, whatever plugins make of them."""
     program = Program(plugins=plugins)
     seen: list[Any] = []
     program.task.on_result(lambda future, _: seen.append((future.args, future.kwargs, future.label)))
@@ -105,7 +105,7 @@ def test_errors_tell_the_call() -> None:
 
 
 def test_a_result_that_is_asked_for_too_early() -> None:
-    """The error names the call."""
+    """Asking for a result too early raises an error that names the call."""
     program = Program()
     program.scheduler.on_start(lambda: program.task.submit(7).result())
     with pytest.raises(Exception, match=r"the call work\(7\) has not ended"):

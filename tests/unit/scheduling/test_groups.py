@@ -29,7 +29,7 @@ def run(error: BaseException, plugins: Any = (), **options: Any) -> tuple[Any, S
 
 
 def test_a_group_of_value_errors_is_no_value_error() -> None:
-    """It is raised, like anything that matches no type, and keeps its members."""
+    """A group of ValueErrors does not match `ValueError`: it is raised, and keeps its members."""
     with pytest.raises(ExceptionGroup) as caught:
         run(GROUP, on_exception={ValueError: "continue"})
     assert caught.value is GROUP
@@ -53,7 +53,7 @@ def test_a_group_is_matched_by_its_own_type(policy: Any, code: str) -> None:
 
 
 def test_a_group_with_more_than_exceptions_is_an_outcome_too() -> None:
-    """Its type is `BaseExceptionGroup`: neither `Exception` nor `ExceptionGroup` matches it."""
+    """A group with more than `Exception` members matches `BaseExceptionGroup`, not `ExceptionGroup`."""
     state, _, _ = run(INTERRUPTED, on_exception={ExceptionGroup: "end", BaseExceptionGroup: "continue"})
     assert state.code.name == "EXHAUSTED"
 

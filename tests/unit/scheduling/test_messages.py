@@ -56,7 +56,7 @@ def test_mistakes(mistake: Callable[[Any], object], message: str) -> None:
 
 
 def test_a_function_with_explained_options_stays_what_it_is() -> None:
-    """Its name, signature and parameters are the same; what it passes on is not examined."""
+    """A function with explained options keeps its name, signature and parameters; what it passes on is not examined."""
 
     @explains_options(b="a")
     def function(a: int = 0, **options: int) -> tuple[int, dict[str, int]]:
@@ -69,7 +69,7 @@ def test_a_function_with_explained_options_stays_what_it_is() -> None:
 
 
 def test_a_future_in_an_object() -> None:
-    """It cannot be sent to a worker: the error names its call, its location and the remedy."""
+    """A future in an object cannot be sent to a worker: the error names its call, its location and the remedy."""
     scheduler = Scheduler(ProcessPool(1))
     scheduler.on_start(lambda: scheduler.submit(work, SimpleNamespace(model=scheduler.submit(work, 7))))
     what = r"args\[0\]\.model.*the future of work\(7\) cannot be sent .* pass it as an argument of its own"

@@ -172,7 +172,7 @@ def test_a_burst_is_told_as_single_inputs_are(behaviour: Behaviour) -> None:
 def test_any_program_is_told_bursts_as_single_inputs(
     behaviours: list[Behaviour], inputs: list[tuple[int, str]]
 ) -> None:
-    """The same holds for several kinds of callbacks together."""
+    """Several kinds of callbacks together also see bursts as single inputs."""
     if cancels in behaviours:
         inputs = inputs[:2]  # calls cancelled meanwhile can no longer end, which a burst cannot know
     apart = Play(behaviours).run(inputs, at_once=False)
@@ -201,7 +201,7 @@ def test_timers_are_inputs() -> None:
 
 
 def test_a_timer_that_is_cancelled_by_the_one_before_it_is_not_called() -> None:
-    """This holds even if both are due at the same time."""
+    """A timer cancelled by the one before it is not called, even if both are due at the same time."""
     program = Program()
     called: list[str] = []
 
@@ -216,7 +216,7 @@ def test_a_timer_that_is_cancelled_by_the_one_before_it_is_not_called() -> None:
 
 
 def test_a_cancellation_by_a_callback_is_told_before_the_next_outcome() -> None:
-    """It is caused by the callback, and is not an input."""
+    """A cancellation by a callback is caused by it, not an input, and is delivered before the next outcome."""
     program = Program()
     program.submit(3)
     program.task.on_result(lambda *_: program.task.queue[-1].cancel(), max_calls=1)

@@ -102,7 +102,7 @@ def test_an_outcome_that_a_callback_raises_again_is_an_error_of_the_callback(how
 
 
 def test_a_cancelled_future_that_a_callback_awaits_is_no_error() -> None:
-    """It has its own event and policy, unlike a call that has raised `CancelledError`."""
+    """A cancelled future awaited by a callback is not an error: it has its own event and policy."""
     program = Program()
     program.submit()
 
@@ -137,7 +137,7 @@ def test_what_ends_the_program_is_no_key(option: str, kind: type[BaseException])
 
 @pytest.mark.parametrize("kind", [GeneratorExit, asyncio.CancelledError])
 def test_other_types_that_are_no_exceptions_are_keys(kind: type[BaseException]) -> None:
-    """A call can raise them, so a mapping may contain them."""
+    """Other types outside `Exception` may be keys of a mapping, since a call can raise them."""
     program = Program()
     program.submit()
     program.at(1, program.executor.fail, 0, kind())
@@ -233,7 +233,7 @@ def test_a_submission_after_a_run_says_how_that_has_ended(
 
 
 def test_a_submission_during_the_end_says_why_the_run_ends() -> None:
-    """The same holds while the run is ending."""
+    """A submission while the run is ending raises an error with the reason for the end."""
     errors: list[Exception] = []
     scheduler = Scheduler.with_sequential()
 

@@ -62,7 +62,7 @@ def test_what_a_callback_is_called_with_is_no_reason(args: tuple[Any, ...]) -> N
 
 
 def test_who_submits_too_late_is_told_the_reason() -> None:
-    """The error contains it."""
+    """The error of a submission after the end contains the reason."""
     scheduler = Scheduler(ManualExecutor())
     scheduler.on_start(lambda: scheduler.stop("good enough"))
     scheduler.on_finishing(lambda: scheduler.submit(print))
@@ -71,7 +71,7 @@ def test_who_submits_too_late_is_told_the_reason() -> None:
 
 
 def test_the_first_reason_counts() -> None:
-    """A later one changes nothing, and an exception has its own."""
+    """The first reason counts; an exception has its own."""
     scheduler = Scheduler(ManualExecutor())
     scheduler.on_start(lambda: [scheduler.stop("first"), scheduler.stop("second")])
     assert run(scheduler).reason == "first"

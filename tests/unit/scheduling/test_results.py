@@ -165,7 +165,7 @@ def test_a_loop_that_is_left(scheduler: Scheduler, how: str) -> None:
 def test_what_callbacks_raise_at_the_end_of_a_loop_that_is_left(
     scheduler: Scheduler, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """They can no longer be raised, and are logged."""
+    """Exceptions of callbacks at the end of an abandoned loop can no longer be raised, and are logged."""
 
     @scheduler.on_finished
     def fail() -> None:
@@ -177,7 +177,7 @@ def test_what_callbacks_raise_at_the_end_of_a_loop_that_is_left(
 
 
 def test_a_loop_that_the_garbage_collector_finds_on_another_thread(scheduler: Scheduler) -> None:
-    """Its run ends on a separate thread, and the scheduler can run again."""
+    """A loop found by the garbage collector ends its run on a separate thread, and the scheduler can run again."""
     task = scheduler.task(double)
     calls = [iter(task.map(itertools.count()).results())]
     next(calls[0])
@@ -403,7 +403,7 @@ def test_an_async_loop_that_is_left(scheduler: Scheduler, how: str) -> None:
 
 
 def test_several_loops_at_once(scheduler: Scheduler) -> None:
-    """The first one starts the run, the others join it."""
+    """The first of several loops starts the run, and the others join it."""
     one, other = scheduler.task(double), scheduler.task(even)
 
     async def program() -> None:
@@ -438,7 +438,7 @@ def test_in_a_run_that_goes_on_already(scheduler: Scheduler) -> None:
 
 
 def test_a_plain_loop_that_would_hold_up_its_own_run(scheduler: Scheduler) -> None:
-    """In a callback, and in the loop of a background run, it is an error that says what to write."""
+    """A plain loop in a callback, or in the loop of a background run, is an error that says what to write."""
     task = scheduler.task(double)
     scheduler.on_start(lambda: list(task.map(range(3)).results()))
     with pytest.raises(SchedulerRunningError, match="async for"):
@@ -446,7 +446,7 @@ def test_a_plain_loop_that_would_hold_up_its_own_run(scheduler: Scheduler) -> No
 
 
 def test_a_plain_loop_beside_a_run_in_another_thread() -> None:
-    """It waits for results of that run, which continues afterwards."""
+    """A plain loop beside a run in another thread waits for results of that run, which continues afterwards."""
     scheduler = Scheduler.with_threads(2)
     task = scheduler.task(double)
     began = threading.Event()

@@ -66,12 +66,12 @@ def story(*, eager: bool) -> list[str]:
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in CPython 3.12")
 def test_eager_tasks_change_no_order() -> None:
-    """A coroutine starts after the delivery that it belongs to, whatever creates the loop's tasks."""
+    """Eager tasks change no order: a coroutine starts after the delivery that it belongs to."""
     assert story(eager=True) == story(eager=False)
 
 
 def test_a_coroutine_begins_after_the_delivery() -> None:
-    """Plain callbacks of the same event run first."""
+    """A coroutine starts after the plain callbacks of the same event."""
     assert story(eager=False)[:3] == ["second", "2 submitted", "first begins"]
 
 
@@ -165,7 +165,7 @@ Interpreters = type("InterpreterPoolExecutor", (ThreadPoolExecutor,), {"__module
 
 
 def test_a_pool_of_interpreters_is_no_pool_of_threads() -> None:
-    """Its calls are pickled, and cannot be cancelled once they run."""
+    """Calls of an interpreter pool are pickled, and cannot be cancelled once they run."""
     with Interpreters(1) as pool:
         kind = kind_of(pool)
         assert kind.name == "interpreter-pool-executor"

@@ -118,7 +118,7 @@ def test_no_further_item_after_the_end(how: str) -> None:
 
 
 def test_an_iterable_that_raises() -> None:
-    """Its error goes to the policy like a callback's, and it is not iterated further."""
+    """The error of an iterable goes to the policy like a callback's, and it is not iterated further."""
     program = Program()
     finish_all(program)
 
@@ -170,7 +170,7 @@ def test_what_waits_for_another_task() -> None:
 
 
 def test_a_plugin_that_refuses_for_ever_does_not_keep_the_run() -> None:
-    """The run ends without submitting the item."""
+    """If a plugin always rejects an item, the run ends without submitting it."""
 
     class Never(Plugin):
         def pre_submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -220,7 +220,7 @@ def test_from_another_thread() -> None:
     ],
 )
 def test_bad_arguments(iterables: Any, options: Any, error: type[Exception]) -> None:
-    """Invalid arguments raise at once."""
+    """Invalid arguments of `map` raise at once."""
     with pytest.raises(error):
         Program().task.map(*iterables, **options)
 
@@ -264,7 +264,7 @@ def test_room_ends_with_the_run(wait: bool) -> None:
 
 
 def test_bad_room() -> None:
-    """The limit must be at least one."""
+    """`wait_for_capacity` needs a limit of at least one."""
     program = Program()
 
     @program.scheduler.on_start

@@ -231,7 +231,7 @@ def test_a_timeline_of_a_simulation() -> None:
 
 
 def test_without_a_scheduler() -> None:
-    """It works like any executor for code in virtual time; submissions after `shutdown` are rejected."""
+    """Without a scheduler it works like any executor in virtual time; after `shutdown` it rejects submissions."""
     executor = SimulatedExecutor(1, seconds, outcome=operator.call)
 
     async def program() -> list[Any]:
@@ -251,13 +251,13 @@ def test_without_a_scheduler() -> None:
 
 
 def test_nothing_was_submitted() -> None:
-    """No time has passed, and no worker was busy."""
+    """Without submissions no time has passed, and no worker was busy."""
     executor = SimulatedExecutor(3)
     assert (executor.makespan, executor.utilisation, executor.n_ended) == (0, 0, 0)
 
 
 def test_real_time_is_refused() -> None:
-    """A run in real time would take as long as the experiment, so it is an error that names the remedy."""
+    """Real time is rejected, since a run would take as long as the experiment; the error names the remedy."""
     scheduler = Scheduler(SimulatedExecutor(1))
     scheduler.on_start(lambda: scheduler.submit(wait, 1))
     with pytest.raises(RuntimeError, match=r"use run_in_virtual_time\(scheduler.async_run\(...\)\)"):
@@ -267,7 +267,7 @@ def test_real_time_is_refused() -> None:
 
 
 def test_a_second_loop_is_refused() -> None:
-    """The times of two runs do not add up to one makespan."""
+    """A second loop is rejected, since the times of two runs do not add up to one makespan."""
     executor = SimulatedExecutor(1)
 
     async def submit() -> Future[float]:

@@ -252,7 +252,7 @@ def test_a_call_without_time_is_passed_over() -> None:
 
 
 def test_a_place_of_an_earlier_attempt_is_in_nobodys_way() -> None:
-    """A call that was moved, granted and retried temporarily has two entries with one number."""
+    """A leftover entry of an earlier attempt, with the same number, does not block a retried call."""
     pools = Pools({"cpu": 1})
     (cpu,) = pools.named.values()
     choice = Choice(pools, lambda: math.inf)

@@ -83,7 +83,7 @@ def test_what_no_worker_can_grant_is_refused(amounts: dict[str, float], said: st
 
 
 def test_without_any_worker_calls_wait_for_one() -> None:
-    """Whatever they request: the first worker's resources are unknown."""
+    """Without a worker, calls wait whatever they request: the first worker's resources are unknown."""
     workers = Workers()
     pools = pools_of(workers)
     assert needs(pools, gpu=1) == {"gpu": UNIT}
@@ -95,7 +95,7 @@ def test_without_any_worker_calls_wait_for_one() -> None:
 
 
 def test_an_open_cluster_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    """It may start another kind of worker for a call; if it does not, a log line says why the call waits."""
+    """An open cluster may start another kind of worker for a call; otherwise a log line says why the call waits."""
     pools = pools_of(Workers({"cpu": 8}, is_open=True))
     with caplog.at_level(logging.WARNING):
         for _ in range(2):

@@ -90,7 +90,7 @@ def test_calls_wait_until_what_they_need_is_free() -> None:
 
 
 def test_a_waiting_call_can_be_cancelled_and_never_reaches_the_executor() -> None:
-    """It is cancelled at once, and what was reserved for it goes to others."""
+    """A waiting call is cancelled at once, and what was reserved for it goes to others."""
     scene = Scene()
     task = scene.scheduler.task(work, plugins=Resources(gpu=2))
     cancelled: list[Future[Any]] = []
@@ -115,7 +115,7 @@ def test_a_waiting_call_can_be_cancelled_and_never_reaches_the_executor() -> Non
 
 
 def test_what_can_never_be_granted_is_an_error_of_submit() -> None:
-    """Nothing is accepted, and the next call is."""
+    """A request that can never be granted raises in `submit`, which then accepts nothing."""
     scene = Scene(gpu=["0", "1"], memory="4 GB")
     much = scene.scheduler.task(work, plugins=Resources(gpu=3))
     odd = scene.scheduler.task(work, plugins=Resources(gpu=1.5))
@@ -201,7 +201,7 @@ class Raising(Executor):
 
 
 def test_an_executor_that_raises_costs_one_call_and_no_device() -> None:
-    """Its exception goes to the submitter, or is the outcome of a call that has waited."""
+    """The executor's exception goes to the submitter, or is the outcome of a call that has waited."""
     executor = Raising()
     scheduler = Scheduler(executor, resources={"gpu": ["0", "1"]})
     task = scheduler.task(work, plugins=Resources(gpu=1))
@@ -226,7 +226,7 @@ def test_an_executor_that_raises_costs_one_call_and_no_device() -> None:
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_a_stop_while_calls_wait_brings_each_to_its_end(*, wait: bool) -> None:
-    """They are computed if the run waits for accepted calls, and otherwise cancelled."""
+    """After a stop, waiting calls are computed if the run waits for accepted calls, and otherwise cancelled."""
     scene = Scene(gpu=["0"])
     task = scene.scheduler.task(work, plugins=Resources(gpu=1))
     ends: list[str] = []
@@ -255,7 +255,7 @@ def test_a_stop_while_calls_wait_brings_each_to_its_end(*, wait: bool) -> None:
 
 
 def test_calls_may_be_submitted_from_another_thread_and_by_callbacks() -> None:
-    """They wait like any other call."""
+    """Calls submitted from another thread or by callbacks wait like any other call."""
     scheduler = Scheduler.with_threads(4, resources={"licence": 1})
     task = scheduler.task(told, plugins=Resources(licence=1))
     results: list[Any] = []
@@ -346,7 +346,7 @@ def test_what_needs_more_time_than_is_left_does_not_begin() -> None:
 
 
 def test_a_journal_tells_it_again_without_waiting(tmp_path: Path) -> None:
-    """In the replay nothing is granted; afterwards, calls without an outcome wait for their resources."""
+    """A replay grants nothing; afterwards, calls without an outcome wait for their resources."""
 
     def session(*, fails: bool) -> list[int]:
         scheduler = Scheduler.with_sequential(resources={"gpu": ["0"]})
@@ -393,7 +393,7 @@ def test_threads_cannot_be_held_to_their_memory() -> None:
 
 
 def test_what_an_earlier_run_has_left_running_still_has_its_resources() -> None:
-    """A call of the next run waits for them, and starts when the earlier call ends."""
+    """A call of the next run waits for an earlier run's running call, and starts when that ends."""
     go_on = threading.Event()
     begun = threading.Event()
     seen: list[bool] = []

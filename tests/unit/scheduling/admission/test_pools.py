@@ -84,7 +84,7 @@ def test_what_can_never_be_granted_says_why() -> None:
 
 
 def test_a_grant_is_given_back_once() -> None:
-    """This holds however often it is given back."""
+    """A grant is given back only once, however often that is requested."""
     pools = Pools({"gpu": ["0", "1"], "cpu": 4})
     grant = pools.grant([(pools.named["gpu"], UNIT), (pools.named["cpu"], 2 * UNIT)])
     assert [pool.used for pool in pools.named.values()] == [UNIT, 2 * UNIT]
@@ -121,12 +121,12 @@ def test_gpus_are_those_that_the_program_may_use(environ: dict[str, str], ids: t
 
 
 def test_a_machine_without_gpus_has_none() -> None:
-    """If nvidia-smi lists nothing, none is found."""
+    """A machine whose nvidia-smi lists nothing has no GPUs."""
     assert find_gpus({}, lambda: "") == ()
 
 
 def test_variables_name_the_devices_of_a_process() -> None:
-    """They also fix CUDA's order; no devices means all are hidden; ROCm has its own variable."""
+    """The variables also fix CUDA's order; no devices means all are hidden; ROCm has its own variable."""
     assert variables_for(["0", "2"], {}) == {"CUDA_VISIBLE_DEVICES": "0,2", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     assert variables_for([], {})["CUDA_VISIBLE_DEVICES"] == ""
     assert variables_for(["1"], {"ROCR_VISIBLE_DEVICES": "0,1"}) == {"ROCR_VISIBLE_DEVICES": "1"}

@@ -301,7 +301,7 @@ class Simulation:
 
 
 def test_random_choices() -> None:
-    """The same without a run, which is fast enough for millions of requests."""
+    """Random requests without a run satisfy the same rules, and are fast enough for millions."""
     simulation = Simulation(MANY)
     simulation.run()
     counts = simulation.counts

@@ -59,7 +59,7 @@ def test_the_whole_trace() -> None:
 
 
 def test_what_was_submitted_is_told_before_what_the_call_says() -> None:
-    """This also holds if an awaiting callback submitted it, so that the call starts before its event is delivered."""
+    """A submission is delivered before the call's messages, even if an awaiting callback submitted it."""
 
     def speak(*, comm: Comm) -> None:
         with comm.open():
@@ -95,7 +95,7 @@ def test_a_request_is_answered_by_the_very_object() -> None:
 
 
 def test_what_callbacks_send_is_received() -> None:
-    """They arrive in order; with none left none can come, so waiting raises at once."""
+    """Messages arrive in order; with none left none can come, so waiting raises at once."""
 
     def listen(*, comm: Comm) -> list[Any]:
         with comm.open():
@@ -154,9 +154,9 @@ def test_a_callback_that_raises(policy: Any, caplog: pytest.LogCaptureFixture) -
 
 
 def test_a_request_that_is_answered_too_late() -> None:
-    """A coroutine cannot continue while the call blocks its thread: the request fails at once and says why.
+    """An async answer cannot arrive while the call blocks the thread: the request fails at once and says why.
 
-    It continues before the outcome of the call is delivered.
+    The coroutine continues before the outcome of the call is delivered.
     """
     scheduler, task, _ = make(ask)
     results: list[str] = []
@@ -174,7 +174,7 @@ def test_a_request_that_is_answered_too_late() -> None:
 
 
 def test_a_second_response_is_an_error() -> None:
-    """The first response counts."""
+    """A second response raises; the first one counts."""
 
     def hear(*, comm: Comm) -> Any:
         with comm.open():
@@ -227,7 +227,7 @@ def test_a_callback_can_end_the_call() -> None:
 
 
 def test_nothing_reaches_a_call_that_has_ended() -> None:
-    """Sending to it is not an error, since the sender cannot know: it returns False."""
+    """Sending to an ended call is not an error, since the sender cannot know: it returns False."""
     conversations: list[Any] = []
 
     def speak(*, comm: Comm) -> None:
@@ -269,7 +269,7 @@ def test_misuse_in_the_call() -> None:
 
 
 def test_only_the_thread_of_the_call_can_use_it() -> None:
-    """A thread started by the call could not be answered."""
+    """A thread started by the call cannot use the comm, since it could not be answered."""
 
     def delegate(*, comm: Comm) -> None:
         with comm.open():
@@ -291,7 +291,7 @@ def test_only_the_thread_of_the_call_can_use_it() -> None:
 
 
 def test_it_cannot_leave_the_thread() -> None:
-    """If the call would be computed in another process, the error says what to do."""
+    """If the comm would leave its thread, the error says what to do."""
 
     def send_it_away(*, comm: Comm) -> None:
         with pytest.raises(TypeError, match=r"SequentialExecutor cannot leave its thread.*with_processes"):
@@ -314,7 +314,7 @@ def test_bad_input_of_the_plugin() -> None:
 
 
 def test_the_function_must_take_the_comm() -> None:
-    """A function without it is rejected with the plugin; one that takes any keyword, or hides its signature, is not."""
+    """A function without `comm` is rejected with the plugin, unless it takes any keyword or hides its signature."""
     scheduler = Scheduler.with_sequential()
     with pytest.raises(ValueError, match="must take a keyword argument 'comm'"):
         scheduler.task(lambda x: x, plugins=Comm.Plugin())
@@ -328,7 +328,7 @@ def test_the_function_must_take_the_comm() -> None:
 
 
 def test_the_comm_is_not_to_be_submitted() -> None:
-    """It would be ambiguous which comm the function gets."""
+    """Submitting a comm is an error: it would be ambiguous which one the function gets."""
     scheduler, task, _ = make(lambda *, comm: None, calls=0)
     scheduler.on_start(lambda: task.submit(comm=1))
     with pytest.raises(ValueError, match="do not submit it"):
@@ -336,7 +336,7 @@ def test_the_comm_is_not_to_be_submitted() -> None:
 
 
 def test_the_status_tells_how_many_are_open() -> None:
-    """It is part of the status that displays show."""
+    """The number of open comms is part of the status that displays show."""
 
     def speak(*, comm: Comm) -> None:
         with comm.open():
@@ -383,7 +383,7 @@ def test_a_message_shows_itself() -> None:
 
 
 def test_a_fork_cannot_open_it() -> None:
-    """What a fork sends would reach no one, so it is rejected."""
+    """A fork cannot open the comm, since its messages would reach no one."""
 
     def fork_and_open(*, comm: Comm) -> int:
         with warnings.catch_warnings():

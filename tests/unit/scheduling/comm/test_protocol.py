@@ -78,7 +78,7 @@ def test_garbage_is_refused_without_a_byte(garbage: bytes) -> None:
 
 
 def test_another_protocol_is_refused_by_its_first_byte() -> None:
-    """A browser, for example, is cut off early."""
+    """A peer with another protocol, such as a browser, is rejected at the first byte."""
     with pytest.raises(ProtocolError, match="speaks another protocol"):
         DriverHandshake(KEY).receive(b"G")
 
@@ -91,7 +91,7 @@ def test_a_wrong_key_is_refused_at_the_hello() -> None:
 
 @given(st.integers(0, HELLO_SIZE - 1), st.integers(1, 255))
 def test_no_byte_of_a_hello_can_be_changed(place: int, change: int) -> None:
-    """Its parts are bound together: a recorded hello cannot be turned into one for another channel."""
+    """The parts of a hello are bound together: a recorded one cannot be turned into one for another channel."""
     hello = bytearray(WorkerHandshake(KEY, 1).hello)
     hello[place] ^= change
     with pytest.raises(ProtocolError):
@@ -142,7 +142,7 @@ def test_frames_survive_every_cut(sent: list[Frame], places: list[int]) -> None:
 
 
 def test_frames_are_taken_out_one_at_a_time() -> None:
-    """Bytes that the reader does not need yet stay bytes."""
+    """Frames are decoded one at a time: bytes that the reader does not need yet stay bytes."""
     first, second = (encode(Frame(FrameKind.MESSAGE, payload=payload)) for payload in (b"first", b"second"))
     decoder = Decoder(first + second)
     assert decoder.next() == Frame(FrameKind.MESSAGE, payload=b"first")
@@ -150,7 +150,7 @@ def test_frames_are_taken_out_one_at_a_time() -> None:
 
 
 def test_a_kind_that_does_not_exist_is_refused() -> None:
-    """Bytes that are out of step are detected."""
+    """An unknown frame kind is rejected, so bytes that are out of step are detected."""
     with pytest.raises(ProtocolError, match="kind 255"):
         Decoder(bytes([255]) + encode(Frame(FrameKind.MESSAGE))[1:]).next()
 
@@ -165,7 +165,7 @@ def test_a_length_costs_nothing_before_its_bytes_are_there() -> None:
 
 
 def test_a_message_can_be_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the size, the limit and the remedy."""
+    """A message that is too long raises an error that names the size, the limit and the remedy."""
     monkeypatch.setattr(protocol, "LONGEST", 10)
     with pytest.raises(ValueError, match="11 bytes: a comm takes at most 10; return such data"):
         encode(Frame(FrameKind.MESSAGE, payload=bytes(11)))

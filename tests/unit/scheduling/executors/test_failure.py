@@ -161,12 +161,12 @@ def state(error: BaseException) -> Any:
     ids=lambda error: type(error).__name__,
 )
 def test_an_exception_comes_back_as_itself(error: BaseException) -> None:
-    """It keeps its type, its arguments and its attributes."""
+    """An exception keeps its type, its arguments and its attributes."""
     assert state(there_and_back(error)) == state(error)
 
 
 def test_nothing_that_a_class_does_at_birth_is_done_again() -> None:
-    """`__init__` is not called, in the worker or in the driver."""
+    """`__init__` is not called again, in the worker or in the driver."""
     error = HTTPFailed("http://x", status=503)
     made = HTTPFailed.made
     assert str(there_and_back(error)) == "http://x answered 503"
@@ -203,7 +203,7 @@ def test_what_c_and_slots_keep_of_an_exception_comes_back(error: BaseException, 
 
 
 def test_causes_and_contexts_come_back() -> None:
-    """The whole chain arrives, ending with the worker's traceback."""
+    """The whole chain of causes and contexts arrives, ending with the worker's traceback."""
     error, cause, root = Slotted(1), HTTPFailed("http://x", status=1), KeyError("first")
     cause.__cause__, error.__cause__, error.__context__ = root, cause, Slotted(2)
     back = there_and_back(error)
@@ -239,7 +239,7 @@ def test_a_circle_of_causes_comes_back() -> None:
 
 
 def test_a_long_chain_comes_back() -> None:
-    """It is longer than the recursion limit."""
+    """A chain longer than the recursion limit arrives."""
     error: BaseException = HTTPFailed("last", status=0)
     for n in range(5000):
         above = HTTPFailed("x", status=n)
@@ -271,7 +271,7 @@ def test_groups_come_back() -> None:
 
 
 def test_an_exception_in_an_attribute_or_argument_comes_back() -> None:
-    """This includes one whose `__init__` takes other arguments."""
+    """An exception in an attribute or an argument arrives, even if its `__init__` takes other arguments."""
     error = RuntimeError("failed", HTTPFailed("http://x", status=3))
     error.original = HTTPFailed("http://y", status=4)  # type: ignore[attr-defined]
     back = there_and_back(error)
@@ -316,7 +316,7 @@ def fail_here() -> None:
 
 
 def test_attributes_that_cannot_be_unpickled_cost_only_themselves() -> None:
-    """The type and the text stay."""
+    """If attributes cannot be unpickled, the type and the text stay."""
     error = HTTPFailed("http://x", status=5)
     error.only_there = OnlyThere()  # type: ignore[attr-defined]
     back = there_and_back(error)
@@ -344,7 +344,7 @@ def test_a_class_that_is_not_here_is_described() -> None:
 
 
 def test_a_local_class_is_the_same_class() -> None:
-    """So `except` and policies recognise it."""
+    """A local class stays the same class, so `except` and policies recognise it."""
 
     class Local(Exception):
         def __init__(self, *, code: int) -> None:
@@ -362,7 +362,7 @@ def test_a_registered_reduction_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_registered_for_every_exception_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """tblib does this when Dask is imported: it would lose slots and C state, and recurse endlessly."""
+    """A reduction for every exception, as tblib's when Dask is imported, is ignored: it loses slots, and may recurse."""
 
     def reduce_any(error: BaseException) -> Any:
         return type(error), error.args, {"cause": error.__cause__}
@@ -374,7 +374,7 @@ def test_what_is_registered_for_every_exception_does_not_count(monkeypatch: pyte
 
 
 def test_a_stand_in_has_name_text_and_traceback() -> None:
-    """It is used as the reason of another error."""
+    """A stand-in, used as the reason of another error, has the name, text and traceback."""
     failure = failure_of(StrangeText("x"))
     error = stand_in(failure)
     assert "StrangeText: <its __str__ raised RuntimeError('no text')>" in str(error)
@@ -383,7 +383,7 @@ def test_a_stand_in_has_name_text_and_traceback() -> None:
 
 
 def test_an_exception_that_lets_nobody_change_it_comes_back() -> None:
-    """A frozen one still gets its cause and its note."""
+    """A frozen exception still gets its cause and its note."""
     back = there_and_back(Frozen(3))
     assert back == Frozen(3)
     assert isinstance(back.__cause__, RemoteTraceback)

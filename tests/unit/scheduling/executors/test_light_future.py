@@ -14,7 +14,7 @@ from amltk.scheduling.executors.light_future import LightFuture
 
 
 def test_it_has_what_the_standard_library_gives_a_future() -> None:
-    """It creates the attributes itself: another version of Python may have others."""
+    """A light future has the attributes of the standard library's, which may differ in another version of Python."""
     light, heavy = vars(LightFuture()), vars(Future())
     del light["_condition"], heavy["_condition"]
     assert light == heavy
@@ -40,7 +40,7 @@ def test_outcomes_are_those_of_a_future() -> None:
 
 
 def test_an_exception_that_was_raised_is_let_go_with_its_future() -> None:
-    """They form no cycle, which would keep everything in the traceback alive until the garbage collector runs."""
+    """A raised exception and its future form no cycle, which would keep the traceback until garbage collection."""
     future, error = LightFuture[int](), ValueError("bad")
     is_there = weakref.ref(future)
     future.set_exception(error)
@@ -71,7 +71,7 @@ def test_who_waits_is_woken() -> None:
 
 
 def test_the_functions_of_the_module_take_it() -> None:
-    """`wait` and `as_completed` accept it."""
+    """`wait` and `as_completed` accept a light future."""
     futures = [LightFuture[int]() for _ in range(3)]
     ender = threading.Thread(target=lambda: [future.set_result(n) for n, future in enumerate(futures)])
     ender.start()

@@ -44,7 +44,7 @@ def test_workers_of_schedulers(factory: str, workers: int) -> None:
 
 
 def test_a_map_follows_a_cluster_that_changes() -> None:
-    """By default twice as many are in flight as there are workers at the moment, as their number changes."""
+    """By default a map keeps twice as many calls in flight as there are workers at the moment."""
     program = Program()
     cluster: Any = program.executor
     cluster.n_workers = 1
@@ -65,7 +65,7 @@ def test_a_map_follows_a_cluster_that_changes() -> None:
 
 
 def test_workers_that_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then a map uses the number of CPUs of this machine."""
+    """If the number of workers is unknown, a map uses the number of CPUs of this machine."""
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     program = Program()
     program.task.map(range(100))

@@ -229,7 +229,7 @@ def test_the_nearest_one_is_told() -> None:
 
 
 def test_a_result_is_told_alike() -> None:
-    """On the way back the place starts with `result`."""
+    """The error for a result is similar, with a place that starts with `result`."""
     result = {"model": Model()}
     error = explain_result(TypeError("x"), result, make_pickler)
     assert str(error).startswith("cannot send result['model']._lock, a _thread.lock, back from its worker process")

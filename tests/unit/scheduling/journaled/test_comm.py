@@ -115,7 +115,7 @@ def test_halving_survives_crashes(kind: str, retry: bool) -> None:
 
 
 def test_a_finished_journal_computes_nothing(folder: Path) -> None:
-    """All messages are replayed in order, without the calls."""
+    """A finished journal replays all messages in order, without the calls."""
     told = Halving(Scheduler.with_threads(3), folder).run()
     COMPUTED.clear()
     assert Halving(Scheduler.with_threads(3), folder).run() == told
@@ -123,7 +123,7 @@ def test_a_finished_journal_computes_nothing(folder: Path) -> None:
 
 
 def test_a_call_that_was_lost_sends_again(folder: Path) -> None:
-    """Its comm is closed, and its next attempt opens it again and resends all messages."""
+    """The comm of a lost call is closed, and the next attempt opens it again and resends all messages."""
     Halving(Scheduler.with_sequential(), folder, trials=1).run()
     log = folder / "journal.log"
     second = [record.end for record in Reader(folder).records() if record.kind == Kind.MESSAGE][1]

@@ -114,7 +114,7 @@ def test_killed_at_the_end(tmp_path: Path) -> None:
 
 
 def test_stopped_by_a_callback(tmp_path: Path) -> None:
-    """The same holds for a search that has found what it wants, and for one that then continues."""
+    """Cut-off calls are handled the same way after a stop by a callback, and computed if the search then continues."""
 
     def search(enough: int) -> Search:
         made = Search(tmp_path)
@@ -132,7 +132,7 @@ def test_stopped_by_a_callback(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wait", [False, True])
 def test_crashed_everywhere(wait: bool) -> None:
-    """Such a program survives a crash after each of its inputs."""
+    """A program that cuts off calls survives a crash after each of its inputs."""
 
     def program(folder: Path) -> list[tuple[str, int]]:
         search = Search(folder)

@@ -83,7 +83,7 @@ def test_it_survives_a_crash_at_any_moment(tmp_path: Path) -> None:
 
 
 def test_the_replay_computes_nothing(tmp_path: Path) -> None:
-    """It delivers the same events."""
+    """A replay delivers the same events and computes nothing."""
     first = Pipeline(tmp_path / "journal")
     notes = first.run()
     again = Pipeline(tmp_path / "journal")
@@ -127,7 +127,7 @@ def test_another_future_is_something_else(tmp_path: Path) -> None:
 
 
 def test_a_branch_does_not_take_results_of_calls_with_futures(tmp_path: Path) -> None:
-    """Numbers need not refer to the same calls there."""
+    """A branch takes no results of calls with futures, whose numbers need not refer to the same calls there."""
 
     class Branching(Pipeline):
         def submit(self) -> None:
@@ -207,5 +207,5 @@ call = st.tuples(st.lists(st.integers(0, 9), max_size=3), st.integers(0, 2), st.
 @settings(deadline=None, max_examples=15)
 @given(st.lists(call, min_size=1, max_size=10), st.lists(st.integers(0, 4), max_size=3))
 def test_random_graphs_survive_a_crash_at_any_moment(calls: Any, cancelled: list[int]) -> None:
-    """This includes failures, cancellations, and their consequences."""
+    """Random graphs with failures, cancellations and their consequences survive a crash at any point."""
     crash_everywhere(lambda folder: Graph(folder, calls, cancelled).run())

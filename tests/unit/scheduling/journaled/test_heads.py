@@ -42,7 +42,7 @@ def test_a_begin_is_of_one_task_and_input(task: str, other: str, by: int, by_oth
 
 @given(numbers, numbers, st.none() | texts, st.none() | st.integers(0, 2**30), numbers)
 def test_outcomes(began: float | None, ended: float | None, host: str | None, pid: int | None, number: Any) -> None:
-    """So does the head of an outcome, including infinite numbers and missing information."""
+    """The head of an outcome equals JSON's, including infinite numbers and missing information."""
     info = ExecutionInfo(host, pid, None, began, ended)
     said = json.loads(outcome_head(info, number))
     expected = {"began": began, "host": host, "pid": pid, "number": number}

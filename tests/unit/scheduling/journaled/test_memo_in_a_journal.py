@@ -64,7 +64,7 @@ def double(number: int) -> list[int]:
 
 
 def test_kept_shared_and_computed(tmp_path: Path) -> None:
-    """All are replayed in order, with the same counts, and nothing is computed."""
+    """Stored, shared and computed calls are replayed in order, with the same counts, and nothing is computed."""
     memo, journal = tmp_path / "memo", tmp_path / "journal"
     Search(memo).run(None, 1, 2)
     first = Search(memo).run(journal, 1, 3, 2, 3, 4, 1)

@@ -73,7 +73,7 @@ def test_the_same_is_refused_again(tmp_path: Path) -> None:
 
 
 def test_it_survives_crashes() -> None:
-    """Such a program survives a crash after each of its inputs, even if nothing is rejected then."""
+    """A program with rejections survives a crash after each of its inputs, even if nothing is rejected then."""
 
     def program(folder: Path) -> list[Any]:
         is_new = not folder.exists()

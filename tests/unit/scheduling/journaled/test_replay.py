@@ -230,13 +230,13 @@ def test_a_killed_program_has_used_its_time(folder: Path) -> None:
 
 
 def test_a_busy_run_needs_no_other_records(folder: Path) -> None:
-    """While events occur, their records carry the time."""
+    """A busy run writes no ALIVE records: those of events carry the time."""
     Search(folder, seconds=20).submit_all(*range(40)).run()
     assert "ALIVE" not in kinds(folder)
 
 
 def test_an_idle_run_is_not_woken(folder: Path) -> None:
-    """Without pending calls nothing is recorded."""
+    """An idle run without pending calls records nothing."""
     assert Search(folder).run(timeout=5000, end_on_empty=False).code is Code.TIMEOUT
     assert "ALIVE" not in kinds(folder)
 
@@ -321,7 +321,7 @@ def test_what_differs_each_time(folder: Path) -> None:
 
 
 def test_without_a_journal() -> None:
-    """All of it works in a run without a journal."""
+    """Random numbers, times and `once` also work in a run without a journal."""
     scheduler = Scheduler.with_sequential()
     told: list[Any] = []
     scheduler.on_start(lambda: told.append(scheduler.once(double, 4, save=str)))

@@ -23,7 +23,7 @@ def test_one_after_the_other_in_another_thread() -> None:
 
 
 def test_the_next_is_called_although_one_raises() -> None:
-    """The exception is in its future, and the next function runs."""
+    """If a function raises, its future has the exception, and the next function runs."""
     background = Background("writer")
     bad, good = background.put(divmod, 1, 0), background.put(divmod, 7, 2)
     assert good.result() == (3, 1)

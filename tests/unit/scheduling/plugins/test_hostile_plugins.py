@@ -185,7 +185,7 @@ def test_map_over_what_is_kept_and_then_refused() -> None:
 
 @pytest.mark.parametrize("answer", [True, 1.5, "later", Program])
 def test_a_review_that_returns_nonsense(answer: Any) -> None:
-    """It raises an error that says what is allowed, and the call has its outcome."""
+    """An invalid return value of a review raises an error that lists what is allowed, and the call has its outcome."""
     program = Program(plugins=Reviewer(lambda *_: answer))
     program.submit()
     program.at(1, program.executor.finish, 0)
@@ -195,7 +195,7 @@ def test_a_review_that_returns_nonsense(answer: Any) -> None:
 
 
 def test_a_review_that_returns_a_future_of_another_loop() -> None:
-    """This raises as well."""
+    """A hook that returns a future of another loop raises as well."""
     loop = VirtualTimeLoop()
     program = Program(plugins=Reviewer(lambda *_: loop.create_future()))
     program.submit()
@@ -300,7 +300,7 @@ def test_very_many_attempts() -> None:
 
 
 def test_limited_function_is_named_like_its_function() -> None:
-    """This includes partials; and the function's own attributes are not sent twice."""
+    """A limited function has the name of its function, even a partial, and sends its attributes only once."""
     limited = LimitedFunction(partial(work, 1), CallLimits(wall_time=1))
     assert limited.__qualname__ == "work"
     copy = pickle.loads(pickle.dumps(limited))

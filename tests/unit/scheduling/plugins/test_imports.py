@@ -43,7 +43,7 @@ def loaded() -> list[str]:
 
 @pytest.mark.usefixtures("modules")
 def test_told_once_for_all_that_was_imported() -> None:
-    """It is called when the outermost import has ended, but not if the module was already loaded."""
+    """The callback runs when the outermost import has ended, but not if the module was already loaded."""
     told: list[list[str]] = []
     finders = list(sys.meta_path)
     with ImportWatch(lambda: told.append(loaded())):
@@ -72,7 +72,7 @@ def test_no_trace_is_left() -> None:
 
 @pytest.mark.usefixtures("modules")
 def test_an_import_that_fails() -> None:
-    """It is called nevertheless, since other modules were imported; a missing module is not found."""
+    """The callback also runs after a failing import, which may have imported others, but not for a missing module."""
     told: list[list[str]] = []
     with ImportWatch(lambda: told.append(loaded())):
         with pytest.raises(ZeroDivisionError):

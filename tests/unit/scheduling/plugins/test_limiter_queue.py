@@ -103,7 +103,7 @@ def test_kept_for_the_next_run() -> None:
 
 
 def test_a_later_plugin_that_refuses_what_was_kept() -> None:
-    """The call is then dropped, and those behind it proceed; rejected calls do not count."""
+    """A kept call that a later plugin rejects is dropped, and those behind it proceed; rejected calls do not count."""
 
     class NoOnes(Plugin):
         def pre_submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -143,6 +143,6 @@ def test_from_other_threads() -> None:
 
 
 def test_bad_on_limit() -> None:
-    """The error says what is allowed."""
+    """An invalid `on_limit` raises an error that says what is allowed."""
     with pytest.raises(ValueError, match=r"on_limit='keep': must be 'drop' or 'queue'"):
         Limiter(max_calls=1, on_limit="keep")  # type: ignore[arg-type]

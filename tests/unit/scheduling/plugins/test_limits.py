@@ -83,7 +83,7 @@ def test_a_pool_enforces_them_itself() -> None:
     ],
 )
 def test_each_limit_has_its_event(error: Exception, event: Any) -> None:
-    """Its event comes before the outcome, with the future and the error, and no other limit's event comes."""
+    """A limit's event comes before the outcome, with the future and the error, and no other limit's event comes."""
     program = Program(plugins=Limits(wall_time=1, cpu_time=1, memory="1 GB"))
     program.submit()
     program.at(1, program.executor.fail, 0, error)

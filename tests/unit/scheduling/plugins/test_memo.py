@@ -319,7 +319,7 @@ def test_what_cannot_be_told_apart(tmp_path: Path) -> None:
 
 
 def test_results_that_cannot_be_pickled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Such a result is shared but not stored, with a single warning."""
+    """A result that cannot be pickled is shared but not stored, with a single warning."""
     session = Session(Memo(tmp_path / "memo"))
     generator = (n for n in range(3))
     with caplog.at_level(logging.WARNING):

@@ -74,7 +74,7 @@ def test_teardown_where_a_later_plugin_refuses() -> None:
 
 
 def test_teardown_where_submitting_raises() -> None:
-    """If the executor raises, no setup remains."""
+    """If the executor raises at submission, all setups are torn down."""
     notes: list[str] = []
     executor = ManualExecutor()
     scheduler = Scheduler(executor, terminate=False)
@@ -116,7 +116,7 @@ def test_teardown_where_the_call_is_cancelled(wait: bool) -> None:
 
 
 def test_a_teardown_that_raises_keeps_no_other_from_being_done() -> None:
-    """Its error goes to the policy, and the call's other teardowns run."""
+    """The error of a teardown goes to the policy, and the call's other teardowns run."""
 
     class Untidy(Plugin):
         def prepare(self, call: Any) -> bool:
@@ -137,7 +137,7 @@ def test_a_teardown_that_raises_keeps_no_other_from_being_done() -> None:
 
 
 def test_a_review_that_raises_keeps_no_other_from_being_asked() -> None:
-    """Its error goes to the policy, and the call keeps its outcome."""
+    """The error of a review goes to the policy, and the call keeps its outcome."""
 
     class Confused(Observer):
         def review(self, call: Any, outcome: Any) -> Any:
@@ -218,7 +218,7 @@ def test_what_is_held_back_ends_with_the_run(how: str) -> None:
 
 
 def test_events_of_a_plugin() -> None:
-    """They belong to the task: listed, counted, and subscribed to by name, by Event and with options."""
+    """A plugin's events belong to the task: listed, counted, and subscribed to by name, by Event and with options."""
     notes: list[str] = []
     program = Program(plugins=Observer("a", notes))
     task = program.task

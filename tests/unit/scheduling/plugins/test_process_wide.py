@@ -33,7 +33,7 @@ class Setting:
 
 
 def test_overlapping_ones_put_back_what_was_found_first() -> None:
-    """In whatever order two overlapping ones exit, the setting ends as it was before the first."""
+    """In whatever order two overlapping settings exit, the setting ends as it was before the first."""
     setting, shared = Setting(), ProcessWide()
     first, second = (shared.hold(partial(setting.set, value), value) for value in ("a", "b"))
     first.__enter__()
@@ -46,7 +46,7 @@ def test_overlapping_ones_put_back_what_was_found_first() -> None:
 
 
 def test_equal_ones_are_entered_once() -> None:
-    """Of equal ones only the first changes the setting; once all have exited, the next one enters again."""
+    """Of equal settings only the first makes a change; once all have exited, the next one enters again."""
     setting, shared = Setting(), ProcessWide()
     for _ in range(2):
         with shared.hold(partial(setting.set, "a"), "a"), shared.hold(partial(setting.set, "a"), "a"):
@@ -56,7 +56,7 @@ def test_equal_ones_are_entered_once() -> None:
 
 
 def test_it_is_left_when_the_call_raises() -> None:
-    """The exception propagates, and the setting is restored."""
+    """An exception in the call propagates, and the setting is restored."""
     setting, shared = Setting(), ProcessWide()
     with pytest.raises(ZeroDivisionError), shared.hold(partial(setting.set, "a"), "a"):
         raise ZeroDivisionError

@@ -89,7 +89,7 @@ def test_jitter() -> None:
 
 
 def test_only_what_it_is_for() -> None:
-    """An error of another type is delivered at once."""
+    """An error of another type is not retried but delivered at once."""
     program = Program(plugins=Retry(on=(OSError, KeyError)))
     times = failing(program, ValueError("no"))
     with pytest.raises(ValueError, match="no"):
@@ -121,7 +121,7 @@ def test_lost_workers_may_be_told_at_once() -> None:
 
 
 def test_a_broken_executor_is_not_asked_again() -> None:
-    """The run ends, whatever Retry would otherwise do."""
+    """After a broken executor the run ends, whatever Retry would otherwise do."""
     program = Program(plugins=Retry(attempts=5))
     program.submit()
     program.at(1, program.executor.break_down)

@@ -62,7 +62,7 @@ def test_a_warning_can_fail_a_call() -> None:
 
 
 def test_the_filter_travels() -> None:
-    """It filters in a worker as it does here."""
+    """A pickled filter works in a worker as it does here."""
     submission = WarningFilter("ignore").pre_submit(warn)
     assert submission is not None
     assert pickle.loads(pickle.dumps(submission[0]))() == "warned"

@@ -98,7 +98,7 @@ def test_it_is_named_like_the_function(name: str, shape: Any) -> None:
 
 @pytest.mark.parametrize("function", [double, Model(), partial(double), lambda x: 2 * x])
 def test_it_travels(function: Any) -> None:
-    """It survives pickling with its name, and works."""
+    """A wrapped function survives pickling with its name, and works."""
     there = pickle.loads(cloudpickle.dumps(nested(function)))
     assert there(3) == 6
     assert callback_name(there) == callback_name(nested(pickle.loads(cloudpickle.dumps(function))))

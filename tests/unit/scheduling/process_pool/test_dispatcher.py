@@ -299,7 +299,7 @@ def test_a_limited_call_is_alone_with_its_worker() -> None:
 
 
 def test_the_first_worker_with_devices_is_started_when_it_is_known_what_its_call_needs() -> None:
-    """It waits until the call is packed, which shows the modules to import first."""
+    """The first worker with devices starts once the call is packed, which shows the modules to import first."""
     dispatcher = Dispatcher(2, None)
     call = make_call(1)
     call.binding = Binding((("CUDA_VISIBLE_DEVICES", "0"),), ("0",), is_shared=False)

@@ -25,7 +25,7 @@ def test_a_kept_segment_is_taken_again() -> None:
 
 
 def test_a_far_too_large_one_is_taken_only_if_there_is_no_room() -> None:
-    """This keeps a small buffer from taking a large segment away from a large one."""
+    """A far too large segment is used only if there is no room, so that large buffers can have it."""
     table = SegmentTable(limit=20 * PAGE, most_kept=20 * PAGE, most=10)
     large = table.take((MOST_WASTE + 1) * PAGE)
     assert large is not None
@@ -56,7 +56,7 @@ def test_kept_segments_make_room_for_others() -> None:
 
 
 def test_a_spoilt_segment_is_given_up() -> None:
-    """It is freed when its last holder drops it, whoever marked it."""
+    """A spoilt segment is freed when its last holder drops it, whoever marked it."""
     table = SegmentTable(limit=10 * PAGE, most_kept=10 * PAGE, most=10)
     taken = table.take(PAGE)
     assert taken is not None

@@ -109,7 +109,7 @@ def test_a_kept_process_that_is_waited_for_now(system: System) -> None:
 
 @pytest.mark.parametrize("waited_for", [True, False])
 def test_what_has_ended_counts_once(system: System, waited_for: bool) -> None:
-    """It stays counted whether its parent reaps it or, if SIGCHLD is ignored, no process does."""
+    """An ended process stays counted once, whether its parent reaps it or, if SIGCHLD is ignored, no process does."""
     usage = system.begin()
     for expected in (1, 2, 3):
         child = system.start(WORKER)
@@ -151,7 +151,7 @@ def test_a_child_whose_parent_has_ended(system: System) -> None:
 
 
 def test_an_orphan_that_was_never_seen_with_its_parent(system: System) -> None:
-    """It is identified by the worker's process group; one from an earlier call counts from its first sample."""
+    """An orphan is identified by the worker's process group; one from an earlier call counts from its first sample."""
     old_parent = system.start(WORKER)
     old = system.start(old_parent)
     system.burn(old, 10)
@@ -300,7 +300,7 @@ def test_shared_memory_counts_once(system: System) -> None:
 
 
 def test_an_excess_by_children(system: System) -> None:
-    """Children with private memory exceed the limit together."""
+    """Children with private memory may exceed the limit together."""
     give(system, WORKER, 100, 1000)
     for number in range(4):
         give(system, system.start(WORKER), 200 + number, 1000)

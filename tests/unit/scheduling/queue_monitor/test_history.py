@@ -72,7 +72,7 @@ def test_spans_are_no_longer_than_needed(changes: list[tuple[int, int, int]]) ->
 
 
 def test_the_span_grows_with_the_time_only() -> None:
-    """Many changes within the same time do not make it coarser."""
+    """Many changes within the same time do not make the history coarser."""
     made = History(1, 8)
     for n in range(1000):
         made.change(n % 16, 0, 1)

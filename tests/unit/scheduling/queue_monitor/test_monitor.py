@@ -72,7 +72,7 @@ def levels(steps: list[tuple[float, list[float]]], at: float) -> list[float]:
 
 
 def test_calls_wait_run_and_end(clock: Clock) -> None:
-    """It records the queue, the running calls by the worker's times, and finished calls not yet delivered."""
+    """The monitor records the queue, running calls by the worker's times, and finished calls not yet delivered."""
     program = Program(
         clock,
         lambda: program.submit(3),

@@ -47,7 +47,7 @@ def test_processes_of_two_hosts_are_two_processes() -> None:
 
 
 def test_the_counter_tells_how_many_ran() -> None:
-    """It rises and falls with the slices, and ends at zero."""
+    """The counter rises and falls with the slices, and ends at zero."""
     assert [(event["ts"], event["args"]["calls"]) for event in events("C")] == [
         (1000.0, 2),
         (2000.0, 2),
@@ -58,7 +58,7 @@ def test_the_counter_tells_how_many_ran() -> None:
 
 
 def test_the_file_is_strict_json(tmp_path: Path) -> None:
-    """It contains no NaN and equals what `trace` returns; an empty recording is a valid trace as well."""
+    """The file contains no NaN and equals what `trace` returns; an empty recording is a valid trace as well."""
     chrome.write(RECORDS, tmp_path / "trace.json")
     assert json.loads((tmp_path / "trace.json").read_text(), parse_constant=str.upper) == json.loads(
         json.dumps(chrome.trace(RECORDS))

@@ -21,7 +21,7 @@ def test_a_worker_is_a_lane() -> None:
 
 
 def test_names_say_as_much_as_is_needed() -> None:
-    """The host appears only if there are several, the thread only if a process has several."""
+    """A lane's name has the host only if there are several, and the thread only if a process has several."""
     two_hosts = lanes([record(1, 2), record(1, 2, host="other"), record(1, 2, 3, host=None)])
     assert [lane.name for lane in two_hosts] == ["?, pid 3", "node, pid 1", "other, pid 1"]
     threads = lanes([record(1, 2, thread="a"), record(1, 2, thread="b")])
@@ -31,7 +31,7 @@ def test_names_say_as_much_as_is_needed() -> None:
 
 
 def test_lanes_of_unknown_workers_say_so() -> None:
-    """They come last, are marked unknown, and are as many as calls overlap."""
+    """Lanes of unknown workers come last, are marked unknown, and are as many as calls overlap."""
     drawn = lanes([record(0, 4, None), record(1, 2, None), record(2, 3, None), record(0, 1)])
     assert [(lane.name, lane.known, len(lane.records)) for lane in drawn] == [
         ("pid 1", True, 1),
