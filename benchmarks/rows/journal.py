@@ -1,5 +1,4 @@
-"""What a run with a journal costs, compared with a run without one and with Optuna's storages; and the cost of reading
-a long one."""
+"""What a journal adds to a run, compared with Optuna's storages, and what reading a long one costs."""
 
 from __future__ import annotations
 

@@ -264,8 +264,7 @@ def test_every_exception_is_an_ordinary_event(scheduler: Scheduler, error: Excep
 def test_what_is_no_exception_is_an_ordinary_event(
     make: Callable[..., Scheduler], error: BaseException, capabilities: Capabilities
 ) -> None:
-    """Whatever a call raises is its outcome, even outside `Exception`; only a KeyboardInterrupt on the loop's thread is
-    Ctrl-C."""
+    """What a call raises is its outcome, even outside `Exception`; only KeyboardInterrupt on the loop's thread is not."""
     scheduler = make()
     if capabilities.in_loop and isinstance(error, KeyboardInterrupt):
         scheduler.on_start(lambda: scheduler.submit(work.raise_it, error))

@@ -417,8 +417,7 @@ def test_a_raising_policy_wins_over_one_that_ends(program: Program) -> None:
 @pytest.mark.parametrize("reaction", REACTIONS)
 @pytest.mark.parametrize("started", [False, True], ids=["waiting", "started"])
 def test_future_cancelled_by_the_user(program: Program, reaction: Any, started: bool) -> None:
-    """A future cancelled by the user has one outcome, whatever its call does; `on_cancelled` decides about the
-    run."""
+    """A future cancelled by the user has one outcome, whatever its call does; the policy is `on_cancelled`."""
     program.submit()
     if started:
         program.at(0, program.executor.start, 0)
@@ -475,8 +474,7 @@ def test_future_cancelled_by_the_executor(program: Program) -> None:
 
 
 def test_future_cancelled_while_draining(program: Program) -> None:
-    """A cancellation after the stop, with `wait=True`, counts as the user's: the first reason stays, the error is
-    raised."""
+    """A cancellation after the stop, with `wait=True`, is raised as the user's; the first reason stays."""
     program.submit()
     program.at(1, program.scheduler.stop)
     program.at(2, lambda: program.task.queue[0].cancel())

@@ -362,7 +362,7 @@ def test_a_registered_reduction_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_registered_for_every_exception_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reduction for every exception, as tblib's when Dask is imported, is ignored: it loses slots, and may recurse."""
+    """A reduction for every exception, as tblib's when Dask is imported, is ignored: it would lose state."""
 
     def reduce_any(error: BaseException) -> Any:
         return type(error), error.args, {"cause": error.__cause__}
