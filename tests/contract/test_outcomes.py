@@ -264,7 +264,7 @@ def test_every_exception_is_an_ordinary_event(scheduler: Scheduler, error: Excep
 def test_what_is_no_exception_is_an_ordinary_event(
     make: Callable[..., Scheduler], error: BaseException, capabilities: Capabilities
 ) -> None:
-    """What a call raises is its outcome, even outside `Exception`; only KeyboardInterrupt on the loop's thread is not."""
+    """What a call raises is its outcome, even outside `Exception`, except a KeyboardInterrupt on the loop's thread."""
     scheduler = make()
     if capabilities.in_loop and isinstance(error, KeyboardInterrupt):
         scheduler.on_start(lambda: scheduler.submit(work.raise_it, error))
