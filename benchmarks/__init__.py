@@ -1,1 +1,1 @@
-"""The budgets of the design, measured as ratios in one run on one machine: `python -m benchmarks`."""
+"""The performance budgets of the design, measured as ratios in one run on one machine: `python -m benchmarks`."""

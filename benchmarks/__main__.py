@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure, print one table, draw it, and fail if a bound is missed."""
+"""`python -m benchmarks`: measure, print a table, plot it, and fail if a bound is missed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def parse() -> argparse.Namespace:
 
 
 def make_environment() -> None:
-    """Install the peers, where they are not."""
+    """Install the peers that are missing."""
     if not is_set_up(PEERS):
         try:
             set_up(PEERS)
@@ -58,13 +58,13 @@ def make_environment() -> None:
 
 
 def absent(setting: Setting) -> list[str]:
-    """Who was not measured, in words that cannot be overlooked."""
+    """Name the tools that were not measured, too plainly to be overlooked."""
     names = [tool.name for tool in TOOLS if tool not in setting.tools]
     return [f"!!! NOT COMPARED WITH {', '.join(names)}: not installed. Run without --quick."] if names else []
 
 
 def write(plot: Path, lines: list[Line], text: str) -> None:
-    """The ratios as a picture, and beside it the table as text and for the documentation."""
+    """Write the ratios as a picture, and next to it the table as text and as a page of the documentation."""
     plot.parent.mkdir(parents=True, exist_ok=True)
     plot.with_suffix(".txt").write_text(text + "\n")
     plot.with_suffix(".md").write_text(as_page(lines, [tool.name for tool in TOOLS]) + "\n")

@@ -1,4 +1,4 @@
-"""Runs workloads, one process each, in turns, so that a change of the machine's speed meets all of them alike."""
+"""Runs workloads in turns, one process each, so that changes in machine speed affect all of them alike."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from benchmarks.subjects import OURS, Subject
 
 WORKLOADS = Path(__file__).with_name("workloads")
 TIME_LIMIT = 300.0
-"""Seconds after which a workload counts as hanging."""
+"""Seconds after which a workload counts as hung."""
 
 PEERS_TIME_LIMIT = 100.0
-"""The same for peers, of which some are known to hang."""
+"""The same for peers, some of which are known to hang."""
 
 Sample = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One workload, on one subject."""
+    """One workload on one subject."""
 
     workload: str
     arguments: tuple[object, ...] = ()
@@ -60,10 +60,10 @@ class Case:
 
 
 class Samples:
-    """What interleaved cases have measured, round by round.
+    """Measurements of interleaved cases, round by round.
 
     Attributes:
-        failures: The peers' cases that have failed, each with the reason; they count as not measured.
+        failures: The peers' cases that failed, each with the reason; they count as not measured.
     """
 
     def __init__(self, rounds: Sequence[Mapping[str, Sample]], failures: Mapping[str, str]) -> None:
@@ -80,7 +80,7 @@ class Samples:
         return Spread([samples[case][figure] for samples in self._rounds])
 
     def ratio(self, figure: str, case: str, to: str) -> Spread:
-        """`case` against `to`, round by round: what the machine did in between is in neither."""
+        """Compare `case` with `to` round by round, so that changes in machine speed between rounds cancel out."""
         return self.of_each(lambda samples: samples[case][figure] / samples[to][figure])
 
     def of_each(self, figure: Callable[[Mapping[str, Sample]], float]) -> Spread:
@@ -106,13 +106,13 @@ class Spread:
         return max(self.values)
 
     def show(self, form: str = "{:,.0f}") -> str:
-        """The median, with the least and the greatest in brackets; `form` is how one number is written."""
+        """The median, with minimum and maximum in brackets; `form` formats one number."""
         numbers = [form.format(value) for value in (self.median, self.least, self.most)]
         return numbers[0] if len(self.values) == 1 else f"{numbers[0]} ({numbers[1]} to {numbers[2]})"
 
 
 def _run_in_group(words: list[str], environment: dict[str, str], limit: float) -> tuple[int, str, str]:
-    """Run a program to its end; if that is broken off, end it with all that it has started."""
+    """Run a program to its end; if interrupted, kill it and everything it started."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
         words, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
@@ -120,7 +120,7 @@ def _run_in_group(words: list[str], environment: dict[str, str], limit: float) -
         try:
             output, errors = process.communicate(timeout=limit)
         except BaseException:
-            for started in psutil.Process(process.pid).children(recursive=True):  # some lead groups of their own
+            for started in psutil.Process(process.pid).children(recursive=True):  # some lead their own groups
                 with contextlib.suppress(psutil.NoSuchProcess):
                     started.kill()
             os.killpg(process.pid, signal.SIGKILL)
@@ -129,9 +129,9 @@ def _run_in_group(words: list[str], environment: dict[str, str], limit: float) -
 
 
 def interleave(cases: Mapping[str, Case | None], rounds: int) -> Samples:
-    """Run the cases in turns: A B A B. A case that is None, such as that of a missing peer, is left out.
+    """Run the cases in turns: A B A B. A case that is None, such as that of a missing peer, is skipped.
 
-    A peer's case that fails is not run again: the others are measured without it.
+    When a peer's case fails, it is not run again; the others are still measured.
 
     Raises:
         RuntimeError: A case of this package failed.
@@ -157,7 +157,7 @@ def interleave(cases: Mapping[str, Case | None], rounds: int) -> Samples:
 
 
 def _reason(error: Exception) -> str:
-    """In a few words: the last line of a traceback says what was wrong."""
+    """Summarise an error in a few words: the last line of a traceback says what was wrong."""
     if isinstance(error, subprocess.TimeoutExpired):
         return f"no end in {error.timeout:.0f} s"
     return str(error).strip().rpartition("\n")[2]

@@ -1,4 +1,4 @@
-"""The ratios as one picture: a panel for each row, a line for each figure, a mark for each peer."""
+"""The ratios as one picture: a panel per row, a line per figure, a marker per peer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.table import Line
 LOOKS = dict(
     zip(
         (tool.name for tool in TOOLS),
-        # Okabe and Ito's colours, which the colour-blind can tell apart; the marks tell as much in grey.
+        # Okabe and Ito's palette is safe for the colour-blind; the markers differ in grey as well.
         (
             ("#000000", "o"),
             ("#E69F00", "s"),
@@ -30,7 +30,7 @@ LOOKS = dict(
 
 
 def save(lines: Sequence[Line], path: Path) -> None:
-    """Draw all ratios to peers on one logarithmic axis, whose right side is where this package is better."""
+    """Plot all ratios to peers on one logarithmic axis; this package is better on the right."""
     from matplotlib.figure import Figure
 
     panels = _panels(lines)
@@ -44,7 +44,7 @@ def save(lines: Sequence[Line], path: Path) -> None:
     axes[0].set_xscale("log")
     axes[0].xaxis.set_major_formatter(lambda value, _position: f"{value:g}x")
     axes[0].tick_params(top=True, labeltop=True)
-    axes[-1].set_xlabel(" ", fontsize=11)  # room for what says which side is whose
+    axes[-1].set_xlabel(" ", fontsize=11)  # room for the labels that explain the two sides
     low, high = axes[0].get_xlim()
     axes[0].set_xlim(min(low, 0.5), max(high, 2))
     for text, side in (("← the peer is better   ", "right"), ("   this package is better →", "left")):
@@ -63,7 +63,7 @@ Panels = dict[str, dict[str, list[Line]]]
 
 
 def _panels(lines: Sequence[Line]) -> Panels:
-    """The lines that compare with a peer: by row, then by figure."""
+    """Group the lines that compare with a peer by row, then by figure."""
     panels: Panels = {}
     for line in lines:
         if line.times_better is not None and line.peer in LOOKS:
@@ -79,7 +79,7 @@ def _draw(axis: Any, row: str, figures: dict[str, list[Line]]) -> None:
         if place % 2:
             axis.axhspan(place - 0.5, place + 0.5, color="0.96", zorder=0)
         for number, line in enumerate(lines):
-            # One above the other, or those with the same ratio would hide one another.
+            # Stack them vertically, or markers with equal ratios would hide each other.
             height = place + 0.6 * ((number + 0.5) / len(lines) - 0.5)
             colour, mark = LOOKS[line.peer]
             times = line.times_better

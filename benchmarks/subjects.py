@@ -1,4 +1,4 @@
-"""Who is measured, in which environment: this package, and the peers that it is compared with."""
+"""What is measured, and in which environment: this package and the peers it is compared with."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Subject:
     """One package under measurement.
 
     Attributes:
-        name: As the table shows it.
+        name: Its name in the table.
         python: The interpreter of its environment.
-        version: What the workloads must report, so that nobody is measured in another's place; None for any.
+        version: The version that the workloads must report, so that the right package is measured; None for any.
     """
 
     name: str
@@ -28,8 +28,8 @@ class Subject:
     version: str | None = None
 
     def environment(self) -> dict[str, str]:
-        """The variables its workloads run with: the same for all, but for where the package is found."""
-        # Users' interpreters cache byte code; without it every import would compile.
+        """The variables its workloads run with: the same for all, except for the path to the package."""
+        # Users' interpreters cache byte code; without the cache every import would compile.
         left_out = {"PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
         variables = {name: value for name, value in os.environ.items() if name not in left_out}
         return variables | ({"PYTHONPATH": str(ROOT / "src")} if self is OURS else {})
@@ -37,17 +37,17 @@ class Subject:
 
 OURS = Subject("ours", Path(sys.executable))
 PEERS = Subject("peers", ROOT / ".venv-peer" / "bin" / "python", "1.12.1")
-"""The environment of all peers; the `amltk` in it is the one whose place this package takes."""
+"""The environment shared by all peers, including the `amltk` that this package replaces."""
 
 
 @dataclass(frozen=True)
 class Tool:
-    """Somebody who can compute a function in worker processes.
+    """A tool that can compute a function in worker processes.
 
     Attributes:
-        name: As the table shows it.
-        key: As the workloads know it.
-        module: What must be there to import.
+        name: Its name in the table.
+        key: Its name in the workloads.
+        module: The module that must be importable.
         subject: Where it is installed.
     """
 
@@ -71,22 +71,22 @@ TOOLS = (
     Tool("Dask", "dask", "distributed"),
     Tool("Ray", "ray", "ray"),
 )
-"""Whom this package is compared with."""
+"""The tools that this package is compared with."""
 
 
 def installed() -> tuple[Tool, ...]:
-    """The tools that are there to be measured."""
+    """The tools that are installed."""
     return tuple(tool for tool in TOOLS if tool.subject is OURS or _has(tool.module))
 
 
 def is_set_up(subject: Subject) -> bool:
-    """Whether the environment is complete and was made from the requirements as they are now."""
+    """Whether the environment is complete and matches the current requirements."""
     stamp = _stamp(subject)
     return stamp.exists() and stamp.read_text() == REQUIREMENTS.read_text()
 
 
 def set_up(subject: Subject) -> None:
-    """Make the environment of a peer, from the package index that pip is configured for.
+    """Create a peer's environment from the package index that pip is configured for.
 
     Raises:
         subprocess.CalledProcessError: pip could not install it.

@@ -1,4 +1,4 @@
-"""The table: what was measured, what it should be, how it compares, and whether a bound holds."""
+"""The table: what was measured, the expected value, the comparison, and whether each bound holds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.measure import Spread
 
 
 class Better(Enum):
-    """Which way is good, for a figure and so for a ratio of two of them."""
+    """Which direction is good, for a figure and hence for a ratio of two figures."""
 
     MORE = "> 1"
     LESS = "< 1"
@@ -23,15 +23,15 @@ class Line:
     """One line of the table.
 
     Attributes:
-        row: The row that has measured it.
+        row: The row that measured it.
         figure: What was measured.
-        bound: What it should be; empty where the line is there for information.
-        ours: The figure of this package: the median, with the least and the greatest.
-        peer: Whom or what it is compared with.
-        theirs: The figure of the peer, or why there is none.
-        ratio: Ours to theirs, round by round; None where there is nothing to compare.
-        better: Which ratios are good ones; None where that is nobody's business.
-        ok: Whether the bound holds; None where there is none, and where it cannot be told.
+        bound: The expected value; empty if the line is informational.
+        ours: This package's figure: the median, with minimum and maximum.
+        peer: The tool or baseline it is compared with.
+        theirs: The peer's figure, or the reason it is missing.
+        ratio: Ours to theirs, round by round; None if there is nothing to compare.
+        better: Which direction of the ratio is good; None if neither is.
+        ok: Whether the bound holds; None if there is no bound or it cannot be decided.
     """
 
     row: str
@@ -46,7 +46,7 @@ class Line:
 
     @property
     def times_better(self) -> Spread | None:
-        """How many times better ours is: the ratio, turned where less is better. None where nobody can tell."""
+        """How many times better ours is: the ratio, inverted if lower is better. None if undefined."""
         if self.ratio is None or self.better is None:
             return None
         return self.ratio if self.better is Better.MORE else Spread([1 / value for value in self.ratio.values])
@@ -54,11 +54,11 @@ class Line:
 
 HEADS = ("row", "figure", "bound", "ours", "peer", "theirs", "ours / theirs", "better", "ok?")
 SAID_ONCE = (0, 1, 3)
-"""The columns that say nothing where they would say the same as the line above."""
+"""Columns that are left blank when they repeat the line above."""
 
 
 def as_text(lines: Sequence[Line]) -> str:
-    """Aligned columns."""
+    """The table as aligned columns."""
     cells = [HEADS, *_without_repeats([_cells(line) for line in lines])]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     rows = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
@@ -67,7 +67,7 @@ def as_text(lines: Sequence[Line]) -> str:
 
 
 def as_page(lines: Sequence[Line], peers: Sequence[str]) -> str:
-    """For the documentation, in Markdown: how many times better than each peer, a line for each figure."""
+    """The table as a Markdown page: how many times better than each peer, one line per figure."""
     figures: dict[tuple[str, str], dict[str, str]] = {}
     for line in lines:
         if line.peer in peers and line.times_better is not None:
@@ -80,7 +80,7 @@ def as_page(lines: Sequence[Line], peers: Sequence[str]) -> str:
 
 
 def as_data(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """For JSON: the ratios round by round."""
+    """The table for JSON: the ratios round by round."""
     return [
         asdict(line)
         | {"ratio": line.ratio and list(line.ratio.values), "better": line.better and line.better.name.lower()}

@@ -1,7 +1,7 @@
-"""Stop bad trials while they train: successive halving, decided by a callback, of a model that learns in steps.
+"""Stop bad trials while they train: a callback does successive halving for a model that learns in steps.
 
-Each trial trains a linear classifier, and at every rung asks whether to go on. Only the best third of those that have
-come as far may; the others return at once, and leave their worker to the next trial.
+Each trial trains a linear classifier and asks at every rung whether to go on. Only the best third of the trials that
+got that far may; the others return at once and free their worker for the next trial.
 """
 
 import random
@@ -18,14 +18,14 @@ from amltk.scheduling import Comm, Scheduler
 
 WORKERS = 2
 TRIALS = 40
-RUNGS = (1, 3, 9)  # after so many epochs a trial has to justify itself
+RUNGS = (1, 3, 9)  # epochs after which a trial has to justify itself
 EPOCHS = 27
-KEEP = 3  # one of so many goes on
+KEEP = 3  # one in this many goes on
 
 
 def train(config, *, comm):
-    """Train one configuration, in a worker process, for as long as it is worth it."""
-    warnings.simplefilter("ignore")  # some diverge
+    """Train one configuration in a worker process for as long as it is worth it."""
+    warnings.simplefilter("ignore")  # some configurations diverge
     X, y = load_digits(return_X_y=True)
     X = Nystroem(gamma=config["gamma"], n_components=300, random_state=0).fit_transform(X)
     X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0, stratify=y)
@@ -52,8 +52,8 @@ def sample(rng):
 rng = random.Random(3)
 configs = [sample(rng) for _ in range(TRIALS)]
 queue = iter(enumerate(configs))
-numbers = {}  # of the trial of each future
-scores = defaultdict(list)  # of all trials that have reached a rung
+numbers = {}  # trial number of each future
+scores = defaultdict(list)  # of all trials that reached a rung
 outcomes = {}  # epochs and accuracy of each trial
 
 scheduler = Scheduler.with_processes(WORKERS, initializer=threadpool_limits, initargs=(1,))
@@ -78,7 +78,7 @@ def note(future, outcome):
 
 
 @scheduler.on_start(repeat=WORKERS)
-@training.on_result  # after `note`: callbacks are called in the order of registration
+@training.on_result  # after `note`: callbacks run in the order of registration
 def launch(*_):
     number, config = next(queue, (None, None))
     if config is not None:

@@ -1,6 +1,6 @@
-"""A plugin of one's own: each call gets a scratch directory, which is gone when the call has ended, in whatever way.
+"""A custom plugin: each call gets a scratch directory, which is removed when the call ends, however it ends.
 
-Four calls leave something there: one returns, one raises, one loses its worker, and one is cancelled.
+Four calls leave files in theirs: one returns, one raises, one loses its worker, and one is cancelled.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from amltk.scheduling.plugins import GivingPlugin
 
 
 class Scratch(GivingPlugin):
-    """Gives each call a directory of its own, as its keyword argument `scratch`, and removes it at the end.
+    """Gives each call its own directory as the keyword argument `scratch`, and removes it at the end.
 
     Args:
-        parent: Where they are made; None for the system's place for temporary files.
+        parent: Where to create the directories; None for the system's temporary directory.
     """
 
     name = "scratch"
 
     SCRATCH_LEFT: Event[[Future, dict[str, int]]] = Event("scratch-left")
-    """A call has left files. Callbacks take its future and the size of each file; the call's ending follows."""
+    """A call has left files. Callbacks get its future and the size of each file; the event of its outcome follows."""
 
     def __init__(self, parent=None):
         self.parent = parent
         self.task = None
-        self.root = None  # of this run, with a directory for each pending call
+        self.root = None  # of this run; contains a directory for each pending call
 
     def attach_task(self, task):
         if self.task is not None:
@@ -47,8 +47,8 @@ class Scratch(GivingPlugin):
         if self.root is None:
             self.root = Path(tempfile.mkdtemp(prefix="scratch-", dir=self.parent))
         directory = Path(tempfile.mkdtemp(dir=self.root))
-        # First of all, so that it is removed as well if a later plugin refuses, or submitting raises. The worker of a
-        # call that was cancelled may be at work for another moment: what it writes meanwhile goes with the root.
+        # First of all, so that it is also removed if a later plugin refuses or submitting raises. The worker of a
+        # cancelled call may run for another moment: what it writes meanwhile is removed with the root.
         call.on_end(partial(shutil.rmtree, directory, ignore_errors=True))
         call.on_outcome(partial(self._look, call, directory))
         call.kwargs["scratch"] = directory
@@ -59,7 +59,7 @@ class Scratch(GivingPlugin):
             call.task.emit(self.SCRATCH_LEFT, call.future, left)
 
     def _remove_root(self):
-        """At the end of the run, when its workers have ended."""
+        """Runs at the end of the run, when its workers have exited."""
         if self.root is not None:
             shutil.rmtree(self.root)
             self.root = None
@@ -69,18 +69,18 @@ class Scratch(GivingPlugin):
 
 
 def sizes_in(directory):
-    """The bytes of each file, by name."""
+    """The size of each file in bytes, by name."""
     sizes = {}
     for path in sorted(directory.iterdir()):
         try:
             sizes[path.name] = path.stat().st_size
         except FileNotFoundError:
-            pass  # removed meanwhile, by the worker of a call that was cancelled
+            pass  # removed meanwhile by the worker of a cancelled call
     return sizes
 
 
 def simulate(how, *, scratch):
-    """Write a file, in a worker process, and end in one of four ways."""
+    """Write a file in a worker process, and end in one of four ways."""
     (scratch / f"{how}.log").write_text("step\n" * len(how))
     if how == "raise":
         raise ValueError("the simulation diverged")
@@ -113,7 +113,7 @@ def main():
     @simulation.on_exception
     def fail(future, error):
         print(f"{names[future]:6} has failed, {type(error).__name__}")
-        if names[future] == "crash":  # nothing else is going on any more
+        if names[future] == "crash":  # no other call is running any more
             for left in simulation.queue:
                 left.cancel()
 

@@ -1,4 +1,4 @@
-"""A service that computes in worker processes: one scheduler, which runs for as long as the server does.
+"""A service that computes in worker processes, with one scheduler that runs as long as the server.
 
 `pip install fastapi uvicorn`, then `uvicorn service:app`
 """
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 LOOK_FOR_CLIENT = 0.5
-"""Seconds between two looks at whether the client is still there."""
+"""Seconds between two checks whether the client is still connected."""
 
 
 def root(x: float, seconds: float) -> float:
-    """Something expensive; it is computed in a worker."""
+    """Something expensive, computed in a worker."""
     time.sleep(seconds)
     return math.sqrt(x)
 
@@ -35,7 +35,7 @@ roots = scheduler.task(root)
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Run the scheduler beside the server. What is pending at the end is cancelled, and its workers are ended."""
+    """Run the scheduler alongside the server. At the end, pending calls are cancelled and their workers are killed."""
     started = asyncio.Event()
     scheduler.on_start(started.set)
     run = asyncio.create_task(
@@ -44,7 +44,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     await started.wait()
     yield
     scheduler.stop()
-    await run  # raises what has ended the run, if it was an error
+    await run  # raises the error that ended the run, if any
 
 
 app = FastAPI(lifespan=lifespan)
@@ -52,10 +52,10 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/root")
 async def answer(request: Request, x: float, seconds: float = 0.0) -> dict[str, float]:
-    """Compute for one client."""
+    """Compute for one client and cancel if it disconnects."""
     try:
         future = roots.submit(x, seconds)
-    except SchedulerNotRunningError as error:  # it says why: the run may have ended by an error
+    except SchedulerNotRunningError as error:  # the message says why: an error may have ended the run
         raise HTTPException(503, str(error)) from error
     try:
         while not (await asyncio.wait([future], timeout=LOOK_FOR_CLIENT))[0]:
@@ -67,12 +67,12 @@ async def answer(request: Request, x: float, seconds: float = 0.0) -> dict[str, 
     except WorkerLostError as error:  # ours; the worker has been replaced
         raise HTTPException(500, str(error)) from error
     finally:
-        future.cancel()  # where the client has gone or the server ends; else it has ended, and nothing happens
+        future.cancel()  # if the client has gone or the server shuts down; a no-op if the future is done
 
 
 @app.get("/state")
 async def state() -> dict[str, Any]:
-    """How the scheduler is."""
+    """The scheduler's state."""
     counts = scheduler.event_counts
     return {
         "running": scheduler.running(),

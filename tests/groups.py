@@ -1,4 +1,4 @@
-"""Which tests one process has to run, one after the other, where two processes run the tests side by side."""
+"""Groups of tests that must run in one process, one after the other, when two processes run tests in parallel."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 MACHINE_WIDE = {"ray", "slurm"}
-"""Clusters of the contract tests of which a machine has one at a time; `test_clusters` starts them too."""
+"""Clusters of the contract tests that can run only once per machine; `test_clusters` starts them too."""
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
-    """Sends groups of tests to the processes of pytest-xdist, in the order in which they were collected.
+    """Sends groups of tests to the pytest-xdist workers in the order in which they were collected.
 
-    Not by marks and `--dist loadgroup`: xdist 3.8 puts their names where pytest 9.2 does not look.
+    Not by marks and `--dist loadgroup`: xdist 3.8 puts group names where pytest 9.2 does not look.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -25,10 +25,10 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no type
 
 
 def group_of(test: str) -> str:
-    """The tests of a file, which share its fixtures; in the contract those of an executor, which share its cluster.
+    """The group of a test: its file, which shares fixtures, or in the contract its executor, which shares a cluster.
 
     Args:
-        test: A test as pytest names it, such as `tests/contract/test_order.py::test_priorities[processes-2]`.
+        test: A test's pytest id, such as `tests/contract/test_order.py::test_priorities[processes-2]`.
     """
     file, _, name = test.partition("::")
     if file.endswith("test_clusters.py"):
@@ -43,7 +43,7 @@ def group_of(test: str) -> str:
 
 @cache
 def executors() -> Collection[str]:
-    """The names of the executors that are held to the contract."""
+    """The names of the executors in the contract tests."""
     from tests.contract.backends import BACKENDS
     from tests.contract.strangers import STRANGERS
 

@@ -1,4 +1,4 @@
-"""What a test can leave behind: threads, child processes, handlers of signals, file descriptors."""
+"""What a test can leave behind: threads, child processes, signal handlers, file descriptors."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Any
 import psutil
 
 PATIENCE = 30.0
-"""Seconds for which what is on its way out may stay: no test waits for them to pass, unless it has a leak."""
+"""Seconds that something ending may still exist; only tests with a leak wait this long."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 HELPERS = (
-    # They serve the interpreter until it ends, and nothing can end them before: module, attribute, pid, descriptors.
+    # They serve the interpreter until it exits, and cannot be stopped earlier: module, attribute, pid, descriptors.
     ("multiprocessing.resource_tracker", "_resource_tracker", "_pid", ("_fd",)),
     ("multiprocessing.forkserver", "_forkserver", "_forkserver_pid", ("_forkserver_alive_fd",)),
     ("joblib.externals.loky.backend.resource_tracker", "_resource_tracker", "_pid", ("_fd",)),
@@ -28,19 +28,19 @@ HELPERS = (
 )
 
 HELPER_THREADS = ("Dask-Offload", "Dask-Callback-Thread", "ThreadPoolExecutor-_parsl_internal")
-"""What the names of such threads begin with."""
+"""Name prefixes of such threads."""
 
 HELPER_PROCESSES = ("mpiexec", "hydra_pmi_proxy")
-"""What MPICH starts workers with, and takes note of the end of only when this process ends."""
+"""What MPICH starts workers with; it notices their exits only when this process exits."""
 
 LIBRARIES = ["/tmp/ray/session_"]
-"""What the targets of descriptors begin with that a library keeps: the log of Ray's driver, for one."""
+"""Prefixes of the targets of descriptors that a library keeps open, such as the log of Ray's driver."""
 
 CLOSURES = "/libffi.so."
-"""In the target of the descriptor that libffi keeps of itself once ctypes has made a function for C to call."""
+"""Part of the target of the descriptor that libffi keeps once ctypes has created a callback for C."""
 
 ENGINES: set[int] = set()
-"""Processes that several tests share; whatever these start and end is their own affair."""
+"""Processes that several tests share; what these start and end is not checked."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Holdings:
 
     Attributes:
         threads: Those that are alive.
-        children: Ids of all processes below this one.
-        handlers: What each of `SIGNALS` does.
+        children: Ids of all descendant processes.
+        handlers: The handler of each of `SIGNALS`.
         descriptors: Number and target of each open file descriptor.
     """
 
@@ -61,7 +61,7 @@ class Holdings:
 
     @classmethod
     def now(cls) -> Holdings:
-        """Look around."""
+        """Take an inventory."""
         pids, numbers = _helpers()
         return cls(
             threads=frozenset(t for t in threading.enumerate() if not t.name.startswith(HELPER_THREADS)),
@@ -71,7 +71,7 @@ class Holdings:
         )
 
     def beyond(self, before: Holdings) -> list[str]:
-        """What there is more than there was before, a line for each."""
+        """What exists now but not in `before`, one line each."""
         return [
             *(f"thread {thread.name}" for thread in self.threads - before.threads),
             *(f"process {pid}: {_command(pid)}" for pid in self.children - before.children),
@@ -85,7 +85,7 @@ class Holdings:
 
 
 def since(before: Holdings, *, patience: float = PATIENCE) -> list[str]:
-    """What is left over, after at most `patience` seconds; returns at once when there is nothing."""
+    """What is left over, after at most `patience` seconds; returns at once if nothing is."""
     left = Holdings.now().beyond(before)
     if not left:
         return left
@@ -99,7 +99,7 @@ def since(before: Holdings, *, patience: float = PATIENCE) -> list[str]:
 
 
 def restore_handlers(before: Holdings) -> None:
-    """Take leaked handlers away, so that one test's leak is not the next one's trouble."""
+    """Remove leaked handlers, so that one test's leak does not affect the next."""
     for signum, handler in zip(SIGNALS, before.handlers, strict=True):
         if signal.getsignal(signum) is not handler:
             signal.signal(signum, handler)
@@ -144,7 +144,7 @@ def _descriptors() -> set[tuple[int, str]]:
     for number in os.listdir(where):
         try:
             target = os.readlink(f"{where}/{number}") if sys.platform == "linux" else str(os.fstat(int(number)).st_ino)
-        except OSError:  # the one that listed them
+        except OSError:  # the descriptor used for listing
             continue
         if not target.startswith(tuple(LIBRARIES)) and CLOSURES not in target:
             found.add((int(number), target))

@@ -1,4 +1,4 @@
-"""The rows of the table: each is a function that measures and returns lines."""
+"""The rows of the table, each a function that measures and returns lines."""
 
 from __future__ import annotations
 
@@ -54,4 +54,4 @@ ROWS: dict[str, Callable[[Setting], list[Line]]] = {
     "soak": soak.measure,
     "simulation": simulation.measure,
 }
-"""A new row is one file here, one line above, and a workload where no existing one serves."""
+"""To add a row: one file here, one line above, and a new workload unless an existing one fits."""

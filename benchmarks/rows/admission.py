@@ -1,4 +1,4 @@
-"""How fast it is decided which of very many calls gets what is free, and calls that ask for something are computed."""
+"""How fast resources are granted among very many waiting calls, and how fast calls that request some are computed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.subjects import US
 from benchmarks.table import Better, Line
 
 WITH_RESOURCES = {US.name, "Dask", "Ray"}
-"""Tools whose calls ask for shares of resources, and for which there is a workload."""
+"""Tools whose calls can request shares of resources and that have a workload here."""
 
 
 def measure(setting: Setting) -> list[Line]:

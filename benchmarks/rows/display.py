@@ -1,4 +1,4 @@
-"""What the live display costs: no-op tasks through worker processes, shown and not shown."""
+"""What the live display costs: no-op tasks through worker processes, with and without the display."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _line(setting: Setting, in_flight: int) -> Line:
     )
     mean = math.prod(ratio.values) ** (1 / len(ratio.values))
     uncertainty = 2 * math.hypot(*error.values) / len(error.values)
-    told = uncertainty <= 1 - BOUND  # else the machine is too busy for what is looked for
+    told = uncertainty <= 1 - BOUND  # otherwise the machine is too noisy for the effect
     return Line(
         "display",
         f"no-op tasks/s with the live display, {in_flight:,} in flight",

@@ -1,4 +1,4 @@
-"""The event engine alone: an executor that is done at once, and two callbacks."""
+"""The event engine alone: an executor that completes every call at once, and two callbacks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TIMES_AMLTK = 4
 
 def measure(setting: Setting) -> list[Line]:
     tasks = setting.either(100_000, 20_000)
-    peers_tasks = tasks // 2  # a rate, so that they need not be as many
+    peers_tasks = tasks // 2  # a rate, so fewer tasks will do
     samples = interleave(
         {
             "bare": Case("event_engine", ("bare", "--tasks", tasks)),

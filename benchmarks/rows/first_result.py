@@ -1,4 +1,4 @@
-"""How long it takes until there is a first result."""
+"""The time to the first result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a run in which nothing happens wakes up now and then."""
+"""Whether an idle run wakes up."""
 
 from __future__ import annotations
 

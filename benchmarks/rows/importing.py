@@ -1,4 +1,4 @@
-"""What the import costs that users begin with: here, names of the package are imported when they are used."""
+"""What the import at the top of users' programs costs; here, the modules behind names are imported on first use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VERSUS = Versus("import", "ms for `from amltk.scheduling import Scheduler`, or t
 
 def measure(setting: Setting) -> list[Line]:
     cases = setting.on_all("importing")
-    interleave(cases, 1)  # compiles and caches
+    interleave(cases, 1)  # compiles and fills caches
     samples = interleave(cases, setting.either(7, 3))
     ours = samples.spread(US.name, "tool")
     first, *others = VERSUS.lines(samples, "tool")

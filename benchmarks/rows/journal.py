@@ -1,4 +1,4 @@
-"""What a run with a journal costs, next to one without and to Optuna's storages; and what a long one costs to read."""
+"""What a journal adds to a run, compared with Optuna's storages, and what reading a long one costs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REPLAYED = 50_000
 BYTES = 200
 MILLION = 1_000_000
 SECONDS = {"show": 3, "open": 20}
-"""The most that the design allows for a million recorded calls."""
+"""The maximum that the design allows for a million recorded calls."""
 
 STORAGES = {"journal-storage": "Optuna's JournalStorage, a file", "sqlite": "Optuna's RDB storage, sqlite"}
 

@@ -1,4 +1,4 @@
-"""How soon a callback is told of a call that has ended."""
+"""How soon the callback runs after a call has ended."""
 
 from __future__ import annotations
 

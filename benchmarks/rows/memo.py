@@ -1,4 +1,4 @@
-"""What it costs to keep results and to find them, next to joblib's cache."""
+"""What it costs to store and look up results, compared with joblib's cache."""
 
 from __future__ import annotations
 

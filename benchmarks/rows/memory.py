@@ -1,4 +1,4 @@
-"""The driver's memory for a pending task, over executors that compute nothing. (What tools take: row `pending`.)"""
+"""The driver's memory for a pending task, over executors that compute nothing. (For whole tools: row `pending`.)"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def measure(setting: Setting) -> list[Line]:
         samples = _over(executor, setting)
         if executor == "futures":
             lines += [_added(samples, "resident", "resident"), _added(samples, "allocated", "cross-check: allocated")]
-        bounded = executor == "slim-futures"  # the rest is the standard library's, which no scheduler can change
+        bounded = executor == "slim-futures"  # the rest belongs to the standard library, and no scheduler can change it
         lines += _total(samples, f"bytes a pending task, total over {what}", bounded=bounded)
     return lines
 
@@ -44,7 +44,7 @@ def _added(samples: Samples, key: str, how: str) -> Line:
     if samples.has("amltk"):
         theirs = samples.of_each(lambda of: of["amltk"][key] - of["bare"][key]).show()
         ratio = samples.of_each(lambda of: (of["ours"][key] - of["bare"][key]) / (of["amltk"][key] - of["bare"][key]))
-    known = added.median == added.median  # NaN where the C library does not tell
+    known = added.median == added.median  # NaN where the C library does not report it
     figure = f"bytes a pending task, added by the scheduler ({how})"
     holds = added.median <= BYTES if known else None
     return Line("memory", figure, f"<= {BYTES}", added.show(), AMLTK.name, theirs, ratio, Better.LESS, holds)

@@ -1,4 +1,4 @@
-"""Small and large arrays to a worker and back."""
+"""Small and large arrays, to a worker and back."""
 
 from __future__ import annotations
 

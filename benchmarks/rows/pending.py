@@ -1,4 +1,4 @@
-"""Whether a task costs more when a million others are pending, and what pending ones take of the driver's memory."""
+"""Whether a task costs more while a million others are pending, and how much driver memory pending tasks take."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MOST = {
     "Ray": 10_000,
     "Dask": 1_000,
 }
-"""How many can be pending before it takes minutes or all of the memory: 100,000 with the others."""
+"""How many can be pending before it takes minutes or all of the memory; 100,000 for the other tools."""
 
 SLOW = ("Parsl", "Dask", "Ray")
 
 MEMORY_AT = 10_000
-"""Fewer than this are lost in what else comes and goes."""
+"""Fewer than this are lost in the noise."""
 
 
 def measure(setting: Setting) -> list[Line]:
@@ -33,7 +33,7 @@ def measure(setting: Setting) -> list[Line]:
 
 
 def _engine(setting: Setting, sizes: tuple[int, ...]) -> list[Line]:
-    """Over an executor that computes nothing, in CPU time: the ratio to few pending is what has a bound."""
+    """Over an executor that computes nothing, in CPU time; the ratio to a small backlog has a bound."""
     tasks = setting.either(50_000, 20_000)
     cases = {
         f"{how} {size}": Case("pending_cost", (how, "--pending", size, "--tasks", tasks))
@@ -58,7 +58,7 @@ def _engine(setting: Setting, sizes: tuple[int, ...]) -> list[Line]:
 
 
 def _tools(setting: Setting, size: int) -> list[Line]:
-    """Through worker processes, in wall time."""
+    """Through worker processes, in wall-clock time."""
     cases = {
         name: setting.on_all("pool_pending", "--pending", size, "--calls", calls)[name]
         for name, calls in _calls(setting).items()

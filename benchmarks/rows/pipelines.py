@@ -1,4 +1,4 @@
-"""Calls whose arguments are futures of other calls: how many a second, in a chain, and into one."""
+"""Calls that take futures of other calls as arguments: calls per second in a chain and in a fan-in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.subjects import US
 from benchmarks.table import Better, Line
 
 WITH_FUTURES = {US.name, "Dask", "Ray"}
-"""Tools that take a future, or a reference, as an argument, and for which there is a workload."""
+"""Tools that accept a future, or a reference, as an argument and that have a workload here."""
 
 SHAPES = {"chain": "each needs the one before", "fan": "one needs all others"}
 

@@ -1,4 +1,4 @@
-"""Whether an end comes when it is asked for, and leaves no process behind."""
+"""Whether a run ends promptly when asked to and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.table import Better, Line
 MILLISECONDS = 100
 FIGURE, LEFT = "overrun_milliseconds", "left_behind"
 WITH_AN_END = ("loky", "Pebble", "mpire", "Dask", "Ray")
-"""Whom one can tell to end at once."""
+"""Tools that can be told to end at once."""
 
 
 def measure(setting: Setting) -> list[Line]:
@@ -32,7 +32,7 @@ def _sleeping(setting: Setting) -> list[Line]:
 
 
 def _with_children(setting: Setting) -> list[Line]:
-    """Of this package alone: AMLTK was seen to spin for minutes."""
+    """For this package alone: AMLTK was seen to spin for minutes."""
     cases = {"bare": Case("prompt_end", ("bare", "spawn")), US.name: Case("prompt_end", ("scheduler", "spawn"))}
     return _lines(interleave(cases, setting.either(5, 1)), "workers wait for children")
 

@@ -1,4 +1,4 @@
-"""What every row needs to know."""
+"""The parameters that every row needs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Setting:
-    """How thoroughly to measure, and against whom.
+    """How thoroughly to measure, and against which tools.
 
     Attributes:
-        quick: For a smoke test: few repeats, small sizes.
-        tools: Whom to compare with: those that are installed.
+        quick: For a smoke test: few repetitions, small sizes.
+        tools: The installed tools to compare with.
     """
 
     quick: bool
@@ -28,13 +28,13 @@ class Setting:
         return quick if self.quick else thorough
 
     def on_amltk(self, workload: str, *arguments: object) -> Case | None:
-        """The same workload on AMLTK; None where it is missing."""
+        """The same workload on AMLTK; None if it is missing."""
         return Case(workload, arguments, AMLTK.subject) if AMLTK in self.tools else None
 
     def on_all(self, workload: str, *arguments: object) -> Mapping[str, Case]:
-        """A workload of tools: on this package's own processes, and on each tool, by name."""
+        """A workload for tools: on this package's own processes and on each tool, by name."""
         return {tool.name: Case(workload, (tool.key, *arguments), tool.subject) for tool in (US, *self.tools)}
 
 
 NO_PEER = "NO PEER"
-"""What the table says in place of a peer's figure."""
+"""Shown in the table instead of a peer's figure."""

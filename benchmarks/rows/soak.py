@@ -1,4 +1,4 @@
-"""Whether anything grows while very many tasks are computed."""
+"""Whether memory or anything else grows over very many tasks."""
 
 from __future__ import annotations
 

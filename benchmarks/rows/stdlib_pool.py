@@ -1,4 +1,4 @@
-"""What a scheduler costs over a pool of the standard library that is given to it."""
+"""What a scheduler adds to a standard library pool that the user supplies."""
 
 from __future__ import annotations
 

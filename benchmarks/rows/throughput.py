@@ -1,4 +1,4 @@
-"""Calls through worker processes: how many a second, short and not so short, few and many in flight."""
+"""Calls per second through worker processes: short and longer ones, few and many in flight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether workers have something to do while calls are uneven, or callbacks block."""
+"""Whether workers stay busy when calls are uneven or callbacks block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One figure of this package next to the same of each tool: a line of the table for each."""
+"""One figure of this package compared with that of each tool, one line of the table per tool."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from benchmarks.table import Better, Line
 
 @dataclass(frozen=True)
 class Versus:
-    """A figure that tools are compared by.
+    """A figure by which tools are compared.
 
     Attributes:
         row: The row of the table.
-        figure: What the table says was measured.
-        better: Whether more of it is good, or less.
-        form: How one number is written.
-        scale: What the workload's number is multiplied with for that.
+        figure: The name of the measurement in the table.
+        better: Whether higher or lower is better.
+        form: How to format one number.
+        scale: Factor applied to the workload's number before formatting.
     """
 
     row: str
@@ -29,7 +29,7 @@ class Versus:
     scale: float = 1.0
 
     def lines(self, samples: Samples, key: str, *, times_stdlib: float | None = None) -> list[Line]:
-        """A line for each tool that was measured, or has failed, with a bound on the ratio to the standard library."""
+        """A line for each tool that was measured or has failed, with a bound on the ratio to the standard library."""
         return [
             self._line(samples, key, tool.name, times_stdlib if tool is STDLIB else None)
             for tool in TOOLS
@@ -55,7 +55,7 @@ class Versus:
 
 
 def beside_amltk(samples: Samples, key: str, ours: str, theirs: str) -> tuple[str, Spread | None]:
-    """AMLTK's figure and the ratio of ours to it, where two cases have measured the same on both."""
+    """AMLTK's figure and the ratio of ours to it, if two cases measured the same thing on both."""
     if theirs in samples.failures:
         return f"failed: {samples.failures[theirs]:.40}", None
     if not samples.has(theirs):

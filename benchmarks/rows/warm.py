@@ -1,4 +1,4 @@
-"""How soon calls begin that need a heavy module: the first one, and the next one when workers were killed."""
+"""How soon calls that need a heavy module start: the first one, and the next one after workers were killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parsl, Dask and Ray with two workers on this machine, each as the ways to drive scripts through it."""
+"""Parsl, Dask and Ray with two workers on this machine, each as ways to drive scripts through it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from _pools import WORKERS, Function, help_programs
 from _scripts import Script
 
 RAY_SETTINGS = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its way of saying: no cluster, listen on the loopback interface
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's way of saying: no cluster, listen on the loopback interface
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning of what a later version will do
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # otherwise Ray warns about what a later version will do
 }
 os.environ |= RAY_SETTINGS  # now, since Ray reads some of them when it is imported
 
 LARGE = 1_000_000
-"""Bytes from which Dask wants an argument to be sent beforehand."""
+"""Size in bytes from which Dask wants an argument to be scattered first."""
 
 
 def dask_cluster(**options: Any) -> Any:
@@ -48,10 +48,10 @@ def parsl(fn: Function) -> Iterator[Sequence[Drive]]:
         address="127.0.0.1",
         loopback_address="127.0.0.1",
         max_workers_per_node=WORKERS,
-        cores_per_worker=1e-3,  # so that there are as many, whatever the machine has
+        cores_per_worker=1e-3,  # so that the number of workers does not depend on the machine's cores
         encrypted=False,
         heartbeat_period=1,
-        heartbeat_threshold=5,  # seconds after which workers end that a program has left behind
+        heartbeat_threshold=5,  # seconds after which workers abandoned by their program exit
         provider=LocalProvider(),
     )
     with tempfile.TemporaryDirectory() as directory:
@@ -70,7 +70,7 @@ def dask(fn: Function) -> Iterator[Sequence[Drive]]:
             return client.submit(fn, argument, pure=False)
         (sent,) = client.scatter([argument], direct=True, hash=False)
         future = client.submit(fn, sent, pure=False)
-        future.add_done_callback(lambda _future, _kept=sent: None)  # Dask forgets what nobody has a reference to
+        future.add_done_callback(lambda _future, _kept=sent: None)  # Dask drops results that have no reference
         return future
 
     def as_they_complete(script: Script) -> None:

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from amltk.scheduling import Scheduler
 
 Told = Callable[[Any], object]
-"""Told of the end of a call: by its future or, by mpire, its result or exception."""
+"""Receives the end of a call: its future or, with mpire, its result or exception."""
 
 Send = Callable[[Iterable[Any], Told], object]
-"""Submits a call for each of the arguments, and has the end of each told."""
+"""Submits a call for each argument and has the end of each call reported."""
 
 Drive = Callable[[Script], None]
-"""Plays a script to its end."""
+"""Runs a script to its end."""
 
 
 def one_by_one(submit: Callable[[Any], Future[Any] | asyncio.Future[Any]]) -> Send:
-    """Of a function that submits one call and returns its future."""
+    """Make a `Send` from a function that submits one call and returns its future."""
 
     def send(arguments: Iterable[Any], told: Told) -> None:
         for argument in arguments:
@@ -35,15 +35,15 @@ def one_by_one(submit: Callable[[Any], Future[Any] | asyncio.Future[Any]]) -> Se
 
 
 def ways(send: Send) -> Sequence[Drive]:
-    """Both ways to drive a pool; which one is faster depends on the pool and on the load."""
+    """Both ways to drive a pool; which one is faster depends on the pool and the load."""
     return lambda script: in_callbacks(send, script), lambda script: on_main_thread(send, script)
 
 
 def in_callbacks(send: Send, script: Script) -> None:
-    """What the end of a call brings about is done on the thread that the tool calls back on."""
+    """React to the end of a call on the thread that the tool calls back on."""
     over = Event()
     errors: list[BaseException] = []
-    turn = Lock()  # a call that ends while it is submitted is told of on this thread
+    turn = Lock()  # a call that ends while being submitted calls back on this thread
 
     def on_end(told: Any) -> None:
         try:
@@ -63,7 +63,7 @@ def in_callbacks(send: Send, script: Script) -> None:
 
 
 def on_main_thread(send: Send, script: Script) -> None:
-    """Callbacks hand what they are told to the main thread, as a scheduler has to."""
+    """Callbacks hand over to the main thread, as they do in a scheduler."""
     ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
     unsent = next(script)
     while True:
@@ -75,7 +75,7 @@ def on_main_thread(send: Send, script: Script) -> None:
 
 
 def by_asyncio(pool: Executor, fn: Callable[[Any], Any]) -> Drive:
-    """By the callbacks of `loop.run_in_executor`: what asyncio itself has for that."""
+    """By the callbacks of `loop.run_in_executor`, asyncio's own interface for this."""
 
     async def play(script: Script) -> None:
         loop = asyncio.get_running_loop()
@@ -99,7 +99,7 @@ def by_asyncio(pool: Executor, fn: Callable[[Any], Any]) -> Drive:
 
 
 def by_events(make: Callable[[], Scheduler], fn: Callable[[Any], Any]) -> Drive:
-    """By a task and one callback for its results. Each script has a scheduler of its own."""
+    """By a task and one callback for its results. Each script gets its own scheduler."""
 
     def drive(script: Script) -> None:
         scheduler = make()

@@ -1,4 +1,4 @@
-"""Executors that compute nothing, so that what is measured is what drives them."""
+"""Executors that compute nothing, so that only the code driving them is measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class AtOnce(Executor):
-    """Every submission has ended when `submit` returns, with its first argument as the result."""
+    """Every submission is done when `submit` returns, with its first argument as the result."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -18,7 +18,7 @@ class AtOnce(Executor):
 
 
 class Conveyor(Executor):
-    """Keeps what is submitted, in order, until it is told to end the oldest."""
+    """Keeps submissions in order until told to complete the oldest one."""
 
     def __init__(self, make: Callable[[], Future[Any]] = Future) -> None:
         self.make = make
@@ -33,17 +33,17 @@ class Conveyor(Executor):
         self.pending.popleft().set_result(None)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End everything: what is measured is over."""
+        """Complete everything: the measurement is over."""
         while self.pending:
             self.pending.popleft().set_result(None)
 
 
 class SlimFuture(Future[Any]):
-    """As little as an executor's own future can be: no lock, no waiters, one callback. For one thread."""
+    """As small as an executor's own future can be: no lock, no waiters, one callback. For one thread."""
 
     __slots__ = ("_ended", "_told", "_value")
 
-    def __init__(self) -> None:  # without super(): that is what makes the others big
+    def __init__(self) -> None:  # without super(), whose attributes make other futures big
         self._ended = False
         self._value: Any = None
         self._told: Callable[[Future[Any]], object] | None = None

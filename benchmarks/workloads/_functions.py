@@ -1,4 +1,4 @@
-"""What workers compute: in a module, so that every tool sends its name and none its code."""
+"""The functions that workers compute. They are in a module so that every tool pickles them by name."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 
 def sleep(seconds: float) -> float:
-    """Nothing, for so long."""
+    """Sleep for this long."""
     if seconds:
         time.sleep(seconds)
     return seconds
 
 
 def sleep_until_when(seconds: float) -> int:
-    """Nothing, for so long; gives the end of it, by the clock that all processes of a machine share."""
+    """Sleep for this long; return the end time on the clock that all processes of a machine share."""
     if seconds:
         time.sleep(seconds)
     return time.monotonic_ns()
@@ -26,6 +26,6 @@ def echo(value: Any) -> Any:
 
 
 def wait_for(path: str) -> None:
-    """Nothing, until there is such a file; at once where there is no name."""
+    """Wait until this file exists; return at once if the path is empty."""
     while path and not Path(path).exists():
         time.sleep(0.01)

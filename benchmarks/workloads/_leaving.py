@@ -1,4 +1,4 @@
-"""The end of processes, and of a program whose calls never end."""
+"""Ending processes, and a program whose calls never end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Whether it runs no more. It may still be in the table of processes, until init takes note of its end."""
+    """Whether it has exited. It may still be in the process table until init reaps it."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -18,7 +18,7 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def leave() -> NoReturn:
-    """End now, with all that this process has started. Trackers of resources stay, clean up, and end by themselves."""
+    """Exit now, with everything this process started. Resource trackers stay, clean up, and exit on their own."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             if not any("resource_tracker" in word for word in process.cmdline()):

@@ -1,4 +1,4 @@
-"""How much memory this process has gained, by the operating system's count and, where glibc tells, the allocators'."""
+"""How much memory this process has gained, as counted by the operating system and, with glibc, by the allocators."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class MallocFigures(ctypes.Structure):
 
 
 def allocated() -> float:
-    """Bytes handed out by CPython's allocator and by glibc's, the arenas of the former left out; NaN without glibc."""
+    """Bytes handed out by CPython's and glibc's allocators, without the arenas of the former; NaN without glibc."""
     try:
         mallinfo2 = ctypes.CDLL(None).mallinfo2
     except (AttributeError, OSError):
         return float("nan")
     mallinfo2.restype = MallocFigures
     figures = mallinfo2()
-    with tempfile.TemporaryFile() as file:  # the interpreter prints its statistics to file descriptor 2 only
+    with tempfile.TemporaryFile() as file:  # the interpreter prints its statistics only to file descriptor 2
         kept = os.dup(2)
         os.dup2(file.fileno(), 2)
         try:
@@ -51,12 +51,12 @@ def allocated() -> float:
     small = re.search(r"# bytes in allocated blocks\s*=\s*([\d,]+)", text)
     if small is None:
         return float("nan")
-    # Arenas come from mmap, past glibc: its own count holds what is above 512 bytes (tables of big dicts) alone.
+    # Arenas come from mmap, not glibc, whose count covers only blocks above 512 bytes (tables of big dicts).
     return float(small[1].replace(",", "")) + float(figures.uordblks + figures.hblkhd)
 
 
 class Growth:
-    """What `per_task` more pending tasks cost."""
+    """What `per_task` additional pending tasks cost."""
 
     def __init__(self) -> None:
         gc.collect()

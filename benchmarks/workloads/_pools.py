@@ -1,4 +1,4 @@
-"""Pools of two worker processes on this machine, each as the ways to drive scripts through it."""
+"""Pools of two worker processes on this machine, each as ways to drive scripts through it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Function = Callable[[Any], Any]
 
 
 def help_programs() -> None:
-    """Have workers that are programs of their own find functions, and the programs themselves be found."""
+    """Let workers that are separate programs find functions, and let the programs themselves be found."""
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
 
@@ -91,7 +91,7 @@ def executorlib(fn: Function) -> Iterator[Sequence[Drive]]:
     from executorlib import SingleNodeExecutor
 
     help_programs()
-    # Else each call would have a process of its own, and dependencies would be looked for in its arguments.
+    # Otherwise each call would get its own process, and its arguments would be searched for dependencies.
     options = {"block_allocation": True, "disable_dependencies": True, "hostname_localhost": True}
     with SingleNodeExecutor(max_workers=WORKERS, **options) as pool:
         yield ways(one_by_one(lambda argument: pool.submit(fn, argument)))

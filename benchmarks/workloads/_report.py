@@ -1,4 +1,4 @@
-"""What every workload has in common. A workload is a script that runs in any environment that has an `amltk`."""
+"""What all workloads share. A workload is a script that runs in any environment that has an `amltk`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def report(**figures: Any) -> None:
-    """Print what was measured, and on what, as the last line of the output: this is what the runner reads."""
+    """Print the measurements and the version measured as the last line of output, which the runner reads."""
     try:
         installed = version("amltk")
     except PackageNotFoundError:  # on the path, but not installed

@@ -1,4 +1,4 @@
-"""A terminal that takes what is written to it, in a process of its own, as terminals do."""
+"""A terminal in a separate process that consumes what is written to it, as real ones do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINES, COLUMNS = 50, 120
 
 @contextmanager
 def standard_output_in_a_terminal() -> Iterator[None]:
-    """Have the standard output of this process go to a terminal for some time."""
+    """Connect this process's standard output to a terminal inside the block."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     os.environ["TERM"] = "xterm-256color"
@@ -30,4 +30,4 @@ def standard_output_in_a_terminal() -> Iterator[None]:
             finally:
                 sys.stdout.flush()
         sys.stdout = before
-        reader.wait()  # nobody writes any more
+        reader.wait()  # no writer is left

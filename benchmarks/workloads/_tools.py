@@ -1,4 +1,4 @@
-"""Who can compute a function in two worker processes."""
+"""The tools that can compute a function in two worker processes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from _drivers import Drive
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool, as its users have it.
+    """A tool as its users set it up.
 
     Attributes:
-        open: Makes its workers for a function, and gives the ways to drive scripts through them.
-        statement: What its users write at the top of a file.
+        open: Creates its workers for a function and returns the ways to drive scripts through them.
+        statement: The import statement its users write.
     """
 
     open: Callable[[_pools.Function], AbstractContextManager[Sequence[Drive]]]
@@ -39,4 +39,4 @@ TOOLS = {
     "dask": Tool(_clusters.dask, "from distributed import Client, LocalCluster"),
     "ray": Tool(_clusters.ray, "import ray"),
 }
-"""In any environment, `scheduler` is that of the `amltk` which is there."""
+"""In every environment, `scheduler` is that of the installed `amltk`."""

@@ -1,6 +1,6 @@
-"""How fast it is decided whose turn it is, with very many calls waiting; and whether all of them get their turn.
+"""How fast the next call is chosen among very many waiting ones, and whether every call gets its turn.
 
-No executor and no loop: calls that ask for GPUs, CPUs and memory, in virtual time.
+No executor and no loop: calls that request GPUs, CPUs and memory, in virtual time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What drawing a run costs: no-op tasks through two worker processes, counted after each redraw and after none.
+"""What drawing a run costs: no-op tasks through two worker processes, counted after each redraw and each skipped one.
 
-Whole runs, shown and not shown, differ by more from one to the next than drawing costs. So this is one run, in which
-every other redraw is left out: the times after two redraws in a row, of which one was made, are compared. Which of the
-two is left to chance, so that nothing else that comes and goes is in step with it.
+Whole runs with and without the display vary by more than drawing costs. So this is one run that skips every other
+redraw: the times after two consecutive redraws, one made and one skipped, are compared. Their order is random, so
+that nothing periodic is in step with it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from _terminal import standard_output_in_a_terminal
 from amltk.display.live import LiveDisplay
 from amltk.scheduling import Limiter, Scheduler
 
-WARM_UP = 8  # even: pairs begin after it
-"""Redraws before which nothing is counted."""
+WARM_UP = 8  # even: pairs start after it
+"""Redraws before counting starts."""
 
 TASKS = 10
-"""Tasks that the display shows, beside the one that is busy."""
+"""Tasks that the display shows besides the busy one."""
 
 
 def no_op(number: int) -> int:
@@ -33,10 +33,10 @@ def no_op(number: int) -> int:
 
 
 class Turns:
-    """Redraws that are made and left out in turns, and what was computed in the time after each.
+    """Alternately makes and skips redraws, and counts the calls computed after each.
 
     Attributes:
-        computed: So many calls have ended.
+        computed: The number of calls that have ended.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Turns:
         self._shares: list[float] = []
         self._turn = 0
         self._made = False
-        self._before = (0, 0.0, 0.0)  # calls, time, and seconds of drawing, at the last redraw
+        self._before = (0, 0.0, 0.0)  # calls, time, and seconds of drawing at the last redraw
 
     def refresh(self, display: LiveDisplay) -> None:
         now = time.perf_counter()
@@ -63,7 +63,7 @@ class Turns:
         self._before = (self.computed, now, time.perf_counter() - now)
 
     def figures(self) -> dict[str, float]:
-        """Rates with and without redraws, the ratio and its standard error, and the share of time spent drawing."""
+        """Rates with and without redraws, their ratio with its standard error, and the share of time spent drawing."""
         drawn, left_out = ([rate for made, rate in self._rates if made is wanted] for wanted in (True, False))
         ratios = [math.log(with_it / without) for with_it, without in zip(drawn, left_out, strict=False)]
         return {
@@ -76,7 +76,7 @@ class Turns:
 
 
 def in_pairs() -> Iterator[bool]:
-    """One of each in every two, in an order that is left to chance."""
+    """One made and one skipped redraw in every pair, in random order."""
     while True:
         first = random.random() < 0.5
         yield from (first, not first)

@@ -1,4 +1,4 @@
-"""Milliseconds that a tool takes to end while its two workers sleep, and the processes that it leaves behind."""
+"""Milliseconds a tool takes to end while its two workers sleep, and the processes it leaves behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from _report import report
 PENDING = 6
 LONG = 600.0
 UP = 2.0
-"""Seconds after which the workers are surely at it."""
+"""Seconds after which the workers are certainly busy."""
 
 End = Callable[[], Any]
 
@@ -84,7 +84,7 @@ def ray() -> End:
 
 
 TOOLS: dict[str, Callable[[], End]] = {"loky": loky, "pebble": pebble, "mpire": mpire, "dask": dask, "ray": ray}
-"""Those that have a way to end at once. The standard library's pool has none, nor has executorlib."""
+"""The tools that can end at once. The standard library's pool and executorlib cannot."""
 
 
 def main() -> None:

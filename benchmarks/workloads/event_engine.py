@@ -1,6 +1,6 @@
-"""Tasks a second over an executor that is done at once: what is left is the cost of the events themselves.
+"""Tasks per second over an executor that completes them at once: only the cost of the events remains.
 
-One thread does all of it, so the time is the process's own CPU time: other jobs of the machine are left out.
+One thread does all the work, so CPU time is measured: other jobs on the machine do not count.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def no_op(number: int) -> int:
 
 
 def bare(tasks: int) -> float:
-    """The machine's own speed: the same executor and the same number of callbacks, without any scheduler."""
+    """The machine's own speed: the same executor and number of callbacks, without a scheduler."""
     executor = AtOnce()
     ended: deque[Future[Any]] = deque()
     left = tasks

@@ -1,4 +1,4 @@
-"""Seconds from the making of a tool's workers to the callback of the first result, the tool being imported already."""
+"""Seconds from creating a tool's workers to the callback for the first result; the tool is already imported."""
 
 from __future__ import annotations
 

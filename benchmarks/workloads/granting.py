@@ -1,4 +1,4 @@
-"""Calls a second through worker processes where each asks for half of a resource of which there are two."""
+"""Calls per second through worker processes when each call requests half of a resource of two units."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often a run wakes up in which nothing happens, with worker processes that wait as well."""
+"""How often an idle run with idle worker processes wakes up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SETTLE = 0.3
 
 
 def count_selects() -> list[float]:
-    """Note when any loop that is made from now on comes out of its wait."""
+    """Record each wake-up of any loop created from now on."""
     wakeups: list[float] = []
     select = selectors.DefaultSelector.select
 

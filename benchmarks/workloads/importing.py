@@ -1,4 +1,4 @@
-"""Milliseconds that an interpreter takes to start and import something, and what that brings in."""
+"""Milliseconds an interpreter takes to start and import something, and the modules that loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a journal costs a call, and how fast recorded calls are told again: no-op tasks through two worker processes."""
+"""What a journal adds to a call, and how fast recorded calls are replayed: no-op tasks through two worker processes."""
 
 from __future__ import annotations
 

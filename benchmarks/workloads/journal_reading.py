@@ -1,4 +1,4 @@
-"""How long it takes to look at a journal of many calls, and how much memory its replay gains with each of them."""
+"""How long it takes to inspect a journal of many calls, and how much memory a replay gains per call."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write(folder: str, calls: int) -> None:
 
 
 def replay(folder: str) -> int:
-    """Read all that a replay does, and tell it to nobody. Returns by how many bytes the process has grown."""
+    """Read everything a replay reads and deliver none of it. Return by how many bytes the process has grown."""
     before = psutil.Process().memory_info().rss
     overview = Overview()
     with Writer(folder, survey=overview.survey) as writer:

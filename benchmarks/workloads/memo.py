@@ -1,7 +1,7 @@
-"""What it costs not to compute: calls a second that are kept and that are found, by `Memo` and by `joblib.Memory`.
+"""What it costs not to compute: calls per second stored and found by `Memo` and by `joblib.Memory`.
 
-Nothing is computed in processes: what is measured is the key, the file and the way to the callback. With an array of
-many megabytes it is the speed at which its content is looked at.
+Nothing runs in processes: the key, the file and the way to the callback are measured. For an array of many
+megabytes, the figure is the speed of hashing its content.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         compute = TOOLS[given.tool](folder)
-        compute([(-1, None)])  # what is loaded with the first call
+        compute([(-1, None)])  # what the first call loads
         calls = [(number, None) for number in range(given.calls)]
         kept, found = seconds(compute, calls), seconds(compute, calls)
         large = [(0, np.random.default_rng(0).random(given.megabytes * 125_000))]

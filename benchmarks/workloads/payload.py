@@ -1,4 +1,4 @@
-"""Seconds for an array to a worker process and back, one after the other."""
+"""Seconds to send an array to a worker process and back, one after the other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BYTES = {"1 kB": 1_000, "1 MB": 1_000_000, "100 MB": 100_000_000}
 
 
 class Clock:
-    """Takes the time between results, and looks whether they are what was sent."""
+    """Measures the time between results and checks that they equal what was sent."""
 
     def __init__(self, sent: Any) -> None:
         self.seconds: list[float] = []
@@ -27,7 +27,7 @@ class Clock:
 
     def note(self, boxed: list[Any]) -> None:
         now = time.perf_counter()
-        if self._before is not None:  # the first time is that of what is made once
+        if self._before is not None:  # the first interval includes one-time setup
             self.seconds.append(now - self._before)
         (back,) = boxed
         assert back.nbytes == self._sent.nbytes
@@ -40,7 +40,7 @@ def script(medians: dict[str, float]) -> Script:
     for size, rounds in ROUNDS.items():
         array = np.arange(BYTES[size] // 8, dtype=np.float64)
         clock = Clock(array)
-        boxed = [array]  # AMLTK 1.12.1 takes the truth value of arguments, and an array has none
+        boxed = [array]  # AMLTK 1.12.1 takes the truth value of arguments, which arrays do not have
         yield from flow(repeat(boxed, rounds + 1), 1, clock.note)
         medians[size] = sorted(clock.seconds)[rounds // 2]
 

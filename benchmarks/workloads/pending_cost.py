@@ -1,4 +1,4 @@
-"""Microseconds of CPU a task, one in and one out, while many others are pending. The garbage collector is left on."""
+"""CPU microseconds per task, one in and one out, while many others are pending. The garbage collector is left on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def no_op() -> None:
 
 
 class Window:
-    """Takes the time from the end of the warm-up to the last task."""
+    """Measures the time from the end of the warm-up to the last task."""
 
     def __init__(self, tasks: int) -> None:
         self.left = WARM_UP + tasks
@@ -45,7 +45,7 @@ class Window:
             gc_runs=self.gc.runs,
             microseconds_to_fill=filling * 1e6,
         )
-        os._exit(0)  # what is pending never ends, and taking it apart is not what is measured
+        os._exit(0)  # pending tasks never end, and tearing them down is not measured
 
 
 def bare(pending: int, window: Window) -> None:

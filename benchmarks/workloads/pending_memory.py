@@ -1,6 +1,6 @@
-"""Bytes of the driver's memory a pending task, by the operating system's count and, where glibc tells, the allocators'.
+"""Bytes of driver memory per pending task, as counted by the operating system and, with glibc, by the allocators.
 
-The figure is the growth over a first batch, so that what is there once (modules, the loop, the pool) is left out.
+The figure is the growth over a first batch, so that one-time costs (modules, the loop, the pool) are excluded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def sleep_long() -> None:
 
 
 def ignore(_future: Future[None]) -> None:
-    """A done-callback that is there already: it costs its place in the future's list."""
+    """An existing done-callback: it costs only its slot in the future's list."""
 
 
 def scheduled(executor: Executor, tasks: int) -> None:

@@ -1,4 +1,4 @@
-"""Calls a second where futures are arguments: a chain, each call of which needs the one before, and a fan into one."""
+"""Calls per second with futures as arguments: a chain, where each call needs the previous one, and a fan-in."""
 
 from __future__ import annotations
 

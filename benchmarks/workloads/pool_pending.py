@@ -1,6 +1,6 @@
-"""What a call costs, in microseconds, and takes of this process's memory, while many others are pending in a tool.
+"""Microseconds per call, and memory of this process per call, while many others are pending in a tool.
 
-The workers wait until all are pending. From then on each call that ends submits another.
+The workers wait until all calls are pending. From then on each call that ends submits another.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from _tools import TOOLS
 
 AT_ONCE = ""
 FIRST_BATCH = 256
-"""Pending calls before those whose memory is counted: what is there once is there by then."""
+"""Calls made pending before memory is counted, so that one-time costs are excluded."""
 
 
 def script(pending: int, calls: int) -> Script:

@@ -1,4 +1,4 @@
-"""Milliseconds by which `run(timeout=..., wait=False)` overruns, and the processes that it leaves behind."""
+"""Milliseconds by which `run(timeout=..., wait=False)` overruns, and the processes it leaves behind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sleep_long(mark: str) -> None:
 
 
 def spawn_and_wait(mark: str) -> None:
-    """Start a process of one's own, as compute often does, and wait for it."""
+    """Start a subprocess, as compute often does, and wait for it."""
     subprocess.run([sys.executable, "-c", "import time; time.sleep(600)", mark], check=True)
 
 
@@ -32,14 +32,14 @@ FUNCTIONS = {"sleep": sleep_long, "spawn": spawn_and_wait}
 
 
 def left_behind(mark: str) -> list[psutil.Process]:
-    """What has not ended of the descendants of this process, and of what they have started."""
+    """The descendants of this process, and what they started, that are still alive."""
     mine = psutil.Process().children(recursive=True)
     marked = [process for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or ())]
     return [process for process in {*mine, *marked} if not has_ended(process)]
 
 
 def bare(what: str, mark: str) -> float:
-    """The machine's own speed: kill as many such workers, with what they have started, and wait for their ends."""
+    """The machine's own speed: kill as many such workers, with their children, and wait for their exits."""
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=FUNCTIONS[what], args=(mark,)) for _ in range(WORKERS)]
     for worker in workers:

@@ -1,6 +1,6 @@
 """A rehearsal: tasks of given durations on thousands of virtual workers, through the real scheduler, in virtual time.
 
-One thread does all of it, so the time is the process's own CPU time: other jobs of the machine are left out.
+One thread does all the work, so CPU time is measured: other jobs on the machine do not count.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from amltk.scheduling import Scheduler
 from amltk.testing import SimulatedExecutor, run_in_virtual_time
 
 MEAN = 60.0
-"""Seconds a task, drawn from an exponential distribution."""
+"""Mean seconds per task, drawn from an exponential distribution."""
 
 
 def train(number: int) -> None:
-    """What would take a minute."""
+    """A function that would take a minute."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Very many tasks through one scheduler: what the parent and its workers gain while they go on."""
+"""Very many tasks through one scheduler: what the parent and its workers gain over time."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def main() -> None:
     def on_result(_future: Any, _result: int) -> None:
         nonlocal ended
         ended += 1
-        if ended == given.tasks // 10:  # everybody has warmed up
+        if ended == given.tasks // 10:  # all processes have warmed up
             before.update(look())
         elif ended == given.tasks - IN_FLIGHT:
             after.update(look())

@@ -1,4 +1,4 @@
-"""Calls a second through two worker processes, each call submitted because another one has ended."""
+"""Calls per second through two worker processes; each call that ends submits another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IN_FLIGHT = {"8": 8, "64": 64, "all": MOST}
 
 
 def script(duration: float, seconds: float, most: int, rates: dict[str, float]) -> Script:
-    """As many calls as take about so many seconds by this tool, first 8 in flight, then 64, then all of them."""
+    """As many calls as take about `seconds` with this tool, first 8 in flight, then 64, then all of them."""
     yield from flow(repeat(duration, WARM_UP), 8)
     began = time.perf_counter()
     yield from flow(repeat(duration, min(CALIBRATION, most)), 8)

@@ -1,6 +1,6 @@
-"""What it costs to have each trial of an Optuna study outlive the program: by a journal, and by Optuna's own storages.
+"""What it costs to make each trial of an Optuna study durable: with a journal, and with Optuna's own storages.
 
-Trials compute nothing, one after the other; the sampler draws at random.
+Trials compute nothing and run one after the other; the sampler draws at random.
 """
 
 from __future__ import annotations

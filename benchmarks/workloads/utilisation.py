@@ -1,4 +1,4 @@
-"""The share of their time that two workers are busy: with uneven calls, and with callbacks that block."""
+"""The share of time that two workers are busy, with uneven calls and with callbacks that block."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from _tools import TOOLS
 
 MEAN = 0.01
 SPREAD = 1.2
-"""Of the logarithms: one call of a hundred takes eight times the mean, or more."""
+"""Of the logarithms: one call in a hundred takes eight times the mean or more."""
 
 BLOCKED = 0.004
-"""Seconds that a callback blocks: for two workers' calls of `MEAN` seconds, four fifths of the time."""
+"""Seconds a callback blocks: four fifths of the mean time between the results of two workers."""
 
 
 def uneven(calls: int) -> list[float]:
-    """Log-normal durations, the same ones for everybody."""
+    """Log-normal durations, the same ones for every tool."""
     draw = random.Random(7).lognormvariate
     return [draw(math.log(MEAN) - SPREAD**2 / 2, SPREAD) for _ in range(calls)]
 

@@ -1,7 +1,7 @@
-"""How soon a call begins in a program that has imported a heavy module: the first one, and the next after a kill.
+"""How soon a call starts in a program that has imported a heavy module: the first one, and the next one after a kill.
 
-The program has the module as a global, and its function uses it, as users' programs do. All times are from the moment
-at which the call is submitted (the first one: at which the workers are asked for) to its beginning in the worker.
+As in users' programs, the module is a global that the function uses. All times run from the submission of the call
+(for the first one: from the request for workers) to its start in the worker.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DATA = [array.array("d", bytes(8_000_000)) for _ in range(20)]
 while time.process_time() < until:
     pass
 """
-"""A module like PyTorch: it takes 1.5 s of CPU to import, and has 160 MB."""
+"""A module like PyTorch: it takes 1.5 s of CPU to import and 160 MB of memory."""
 
 LIMIT_SECONDS = 0.2
 
@@ -36,7 +36,7 @@ module: Any = None
 
 
 def use(name: str) -> float:
-    """Begin, and need the module, which is a global here, but not where this script is only imported."""
+    """Start, and need the module, which is a global here, but not where this script is only imported."""
     began = time.time()
     assert (module or importlib.import_module(name)).__name__ == name
     return began
@@ -47,7 +47,7 @@ def hang() -> None:
 
 
 class Subject(Protocol):
-    """Two workers of a tool, of which one is busy for ever."""
+    """Two workers of a tool, one of which is permanently busy."""
 
     def first(self) -> float: ...
     def cancel(self) -> None: ...
@@ -83,7 +83,7 @@ class Ours:
 
 
 class Stdlib:
-    """The standard library's pool, which is broken when a worker is killed: another one takes its place."""
+    """The standard library's pool, which breaks when a worker is killed; another pool replaces it."""
 
     def __init__(self, method: str, name: str) -> None:
         self.name = name
@@ -184,7 +184,7 @@ LIBRARIES = {
     "loky": "loky",
     "pebble": "pebble",
 }
-"""What each tool is imported as: programs have done so long before their first call."""
+"""What each tool is imported as: programs do so long before their first call."""
 
 
 def _until(condition: Any) -> None:
@@ -194,7 +194,7 @@ def _until(condition: Any) -> None:
 
 @contextlib.contextmanager
 def importable(name: str) -> Iterator[None]:
-    """Make the module that is like PyTorch, if it is asked for."""
+    """Create the module that is like PyTorch, if requested."""
     with tempfile.TemporaryDirectory() as folder:
         if name == "heavy_module":
             Path(folder, f"{name}.py").write_text(HEAVY)

@@ -1,7 +1,7 @@
-"""Every executor that is held to the contract. A new back end is one more entry here.
+"""Every executor that must satisfy the contract. Add new back ends here.
 
-What is expected of an entry is read from the capabilities that the registry claims for its executor, in both
-directions: a claim that is not true fails a test, and so does an ability that is not claimed.
+Expectations come from the capabilities that the registry claims for the executor, in both directions: a false claim
+fails a test, and so does an ability that is not claimed.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ class ExecutorAdapter:
 
     Attributes:
         name: Shown as the parameter of the tests.
-        expression: What a user writes to make a scheduler; `workers` is a number.
+        expression: What a user writes to create a scheduler; `workers` is a number.
         preparation: The imports that the expression needs.
         kind: Its row in the registry.
-        given: The user brings the executor, so that it cannot be made anew for another run.
-        engine: What has to run before, a name in `engines.ENGINES`: a cluster that tests share.
-        modules: The modules of this suite that are run on it, where starting it takes so long that they cannot be all.
-            The rest is run on another entry, which has the same executor on a cluster that is shared.
-        can: What it can do, where the registry knows nothing of it.
+        given: The user supplies the executor, so it cannot be created again for another run.
+        engine: What must be running first, a name in `engines.ENGINES`: a cluster shared by tests.
+        modules: The test modules to run on it, if it starts too slowly to run them all. The others run on another entry
+            that has the same executor on a shared cluster.
+        can: Its capabilities, if the registry does not know them.
         needs: A module that is not installed everywhere.
-        warns: How a warning begins that it gives in passing.
-        lacks: The tests that it fails, by their names without parameters or with them, and why. One that "hangs" is not
-            run, one that it fails "sometimes" may pass.
+        warns: The beginning of a warning that it emits along the way.
+        lacks: The tests it fails, by name with or without parameters, and why. One that "hangs" is not run; one that
+            fails "sometimes" may pass.
     """
 
     name: str
@@ -60,12 +60,12 @@ class ExecutorAdapter:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the registry claims, or was measured."""
+        """The capabilities that the registry claims or that were measured."""
         return self.can or kind_named(self.kind).capabilities
 
     @property
     def is_installed(self) -> bool:
-        """Whether there is what it needs."""
+        """Whether everything it needs is installed."""
         return self.needs is None or importlib.util.find_spec(self.needs) is not None
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ DASK = "from tests.contract.engines import dask_address\nfrom amltk.scheduling i
 RAY = "from tests.contract.engines import RAY_CPUS\nfrom amltk.scheduling import Scheduler"
 
 OWN_CLUSTER = ("test_capabilities", "test_cancelling", "test_ending")
-"""What depends on whose the cluster is."""
+"""Capabilities that depend on who owns the cluster."""
 
 BACKENDS = (
     ExecutorAdapter("processes", "processes", "Scheduler.with_processes(workers)"),
@@ -114,7 +114,7 @@ BACKENDS = (
         "Scheduler.with_ray({'num_cpus': RAY_CPUS // (workers + 1)})",
         RAY,
         engine="ray",
-        needs="ray",  # which is the last to follow a new CPython
+        needs="ray",  # always the last to support a new CPython
     ),
     ExecutorAdapter("mpi", "mpi", "Scheduler.with_mpi(workers)", engine="mpi"),
 )

@@ -1,4 +1,4 @@
-"""What every test of the contract starts from."""
+"""What every test of the contract builds on."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what an entry does not name, or cannot be run on here, and mark what it is known to fail."""
+    """Deselect tests that an entry does not list or cannot run here, and mark those known to fail."""
     kept: list[pytest.Item] = []
     absent: set[ExecutorAdapter] = set()
     for item in items:
         entry = _entry(item)
         if entry is None or (entry.is_installed and _is_of(entry, item)):
             kept.append(item)
-        elif not entry.is_installed and entry not in absent:  # once is enough to say so
+        elif not entry.is_installed and entry not in absent:  # report it once
             absent.add(entry)
             kept.append(item)
         if entry is not None and entry.warns is not None:
@@ -58,7 +58,7 @@ def _known_failure(entry: ExecutorAdapter, item: pytest.Item) -> str | None:
 
 @pytest.fixture(params=(*BACKENDS, *STRANGERS), ids=str, scope="session")
 def backend(request: pytest.FixtureRequest) -> Iterator[ExecutorAdapter]:
-    """Each way to get a scheduler. Session-wide: the tests that share a cluster run together."""
+    """Each way to create a scheduler. Session-scoped: the tests that share a cluster run together."""
     entry: ExecutorAdapter = request.param
     if not entry.is_installed:
         pytest.skip(f"!!! NOT TESTED ON {entry}: {entry.needs} is not installed")
@@ -68,13 +68,13 @@ def backend(request: pytest.FixtureRequest) -> Iterator[ExecutorAdapter]:
 
 @pytest.fixture
 def capabilities(backend: ExecutorAdapter) -> Capabilities:
-    """What the registry claims for it."""
+    """The capabilities that the registry claims for it."""
     return backend.capabilities
 
 
 @pytest.fixture
 def make(backend: ExecutorAdapter) -> Iterator[Callable[..., Scheduler]]:
-    """Makes schedulers; afterwards the book of each must be closed: every submission had exactly one ending."""
+    """Creates schedulers and checks at the end that every submission had exactly one outcome."""
     recorders: list[tuple[Scheduler, EventRecorder]] = []
 
     def make(workers: int = 2) -> Scheduler:
@@ -95,13 +95,13 @@ def scheduler(make: Callable[..., Scheduler]) -> Scheduler:
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
-    """Where work stops until the test lets it go on; opened at the end of the test at the latest."""
+    """Blocks work until the test lets it continue; opened at the end of the test at the latest."""
     with Gate() as gate:
         yield gate
 
 
 def assert_book_is_closed(scheduler: Scheduler, recorder: EventRecorder) -> None:
-    """Hold what is true of every run, however it ends."""
+    """Assert the invariants of every run, however it ends."""
     counts = scheduler.event_counts
     endings = counts[scheduler.FUTURE_RESULT] + counts[scheduler.FUTURE_EXCEPTION] + counts[scheduler.FUTURE_CANCELLED]
     assert counts[scheduler.FUTURE_SUBMITTED] == endings

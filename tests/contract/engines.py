@@ -1,4 +1,4 @@
-"""Clusters that are somebody else's: they run before a scheduler is made, and stay after it."""
+"""External clusters: they run before a scheduler is created, and outlive it."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RAY_CPUS = 6
-"""What the shared Ray is told to have; so many that two schedulers find room for a call each."""
+"""The CPUs declared to the shared Ray: enough for two schedulers to have room for a call each."""
 
 WORKERS = (2, 3)
-"""How many workers the shared Dask clusters have: two schedulers always find room for a call each."""
+"""The number of workers of each shared Dask cluster: two schedulers always have room for a call each."""
 
 RAY_SETTINGS = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its way of saying: no cluster, listen on the loopback interface
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's way of saying: no cluster, listen on the loopback interface
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning of what a later version will do
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # otherwise Ray warns about what a later version will do
 }
 
 DASK_SETTINGS = {
-    # Else a LocalCluster gives up a worker that happens to be restarting 15 s after it was lost before.
+    # Otherwise a LocalCluster gives up on a worker that happens to be restarting 15 s after an earlier loss.
     "DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1 day",
 }
 
@@ -61,13 +61,13 @@ ray.shutdown()
 
 
 def dask_address(workers: int) -> str:
-    """The Dask scheduler that has so many workers, or one more."""
+    """The address of the Dask scheduler with this many workers, or one more."""
     return os.environ[f"AMLTK_TEST_DASK_{max(workers, min(WORKERS))}"]
 
 
 @contextmanager
 def server(source: str, argument: int, variable: str) -> Iterator[None]:
-    """Run a program that prints its address and ends when its input does; put the address into the environment."""
+    """Run a program that prints its address and exits when its input closes; put the address into the environment."""
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
@@ -104,7 +104,7 @@ def dask() -> Iterator[None]:
 
 @contextmanager
 def ray() -> Iterator[None]:
-    """A Ray of one node, that this process has joined: each time it joins, Ray keeps a descriptor until it ends."""
+    """A one-node Ray that this process has joined: each time a process joins, Ray keeps a descriptor until it exits."""
     os.environ.update(RAY_SETTINGS)
     import ray
 
@@ -114,7 +114,7 @@ def ray() -> Iterator[None]:
         scheduler = Scheduler.with_ray()
         scheduler.on_start(lambda: scheduler.submit(bytes, bytes(1 << 22)))  # opens what the first large value opens
         scheduler.run()
-        leaks.LIBRARIES.append("socket:")  # it connects to workers as they come
+        leaks.LIBRARIES.append("socket:")  # it connects to workers as they join
         yield
         leaks.LIBRARIES.remove("socket:")
         ray.shutdown()
@@ -123,7 +123,7 @@ def ray() -> Iterator[None]:
 
 @contextmanager
 def mpi() -> Iterator[None]:
-    """MPI, initialised: that opens descriptors which stay until this process ends."""
+    """MPI, initialised: this opens descriptors that stay open until this process exits."""
     scheduler = Scheduler.with_mpi(1)
     scheduler.on_start(lambda: scheduler.submit(abs, 1))
     scheduler.run()
@@ -132,7 +132,7 @@ def mpi() -> Iterator[None]:
 
 @contextmanager
 def slurm() -> Iterator[None]:
-    """A Slurm of one node."""
+    """A one-node Slurm."""
     why = slurm_helper.missing()
     if why is not None:
         pytest.skip(f"!!! NOT TESTED ON SLURM: {why}")

@@ -1,4 +1,4 @@
-"""Every plugin that is held to the contract, alone and beside each other one. A new plugin is one more entry here."""
+"""Every plugin that must satisfy the contract, alone and paired with each other one. Add new plugins here."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Entry:
 
     Attributes:
         name: Shown as the parameter of the tests.
-        make: Makes it, given a folder for whatever it writes; limits and the like are so wide that no call meets them.
-        check: Looks, after the run, whether it has done its work; given the task and what `make` was given.
-        impossible: Whether the plugin refuses an executor with these capabilities, by a ValueError.
-        takes_a_process: It has calls computed in a process of their own where the executor is in this one.
-        wraps: It wraps the function, and so works where that is computed; the others work in the driver only.
+        make: Creates it, given a folder for its files; limits and the like are too wide for any call to reach.
+        check: Checks after the run that it did its work, given the task and what `make` was given.
+        impossible: Whether the plugin rejects an executor with these capabilities with a ValueError.
+        takes_a_process: It runs calls in a separate process if the executor is in this one.
+        wraps: It wraps the function and so runs in the worker; the others run in the driver only.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Entry:
 def check_comm(task: Task[..., Any], _: Path) -> None:
     counts = task.event_counts
     assert counts[Comm.OPEN] == counts[Comm.CLOSE]
-    assert counts[Comm.MESSAGE] >= 3  # what was not cancelled
+    assert counts[Comm.MESSAGE] >= 3  # those that were not cancelled
 
 
 def check_retry(task: Task[..., Any], _: Path) -> None:
@@ -67,7 +67,7 @@ def check_queue(task: Task[..., Any], _: Path) -> None:
 def check_emissions(_: Task[..., Any], folder: Path) -> None:
     assert (
         len((folder / "emissions.csv").read_text().splitlines()) > 1
-    )  # a heading, and a line for each call that was computed
+    )  # a header, and a line for each call that was computed
 
 
 def check_written(task: Task[..., Any], _: Path) -> None:
@@ -91,7 +91,7 @@ def check_resources(task: Task[..., Any], _: Path) -> None:
 
 
 THERE_IS = {"gpu": ["0"], "licence": 2}
-"""The resources of the scheduler whose calls `Resources` lets wait."""
+"""The scheduler's resources that `Resources` makes calls wait for."""
 
 PLUGINS = (
     Entry("limiter", lambda _: Limiter(max_calls=1000)),
@@ -130,13 +130,13 @@ PLUGINS = (
 
 
 def cannot_talk(entries: tuple[Entry, ...], can: Capabilities) -> bool:
-    """Whether the comm of a call would have to leave the only thread that there is."""
+    """Whether a call's comm would have to leave the only thread."""
     return can.in_loop and any(e.name == "comm" for e in entries) and any(e.takes_a_process for e in entries)
 
 
 ALONE = [(entry,) for entry in PLUGINS]
 BESIDE_RESOURCES = {"queue", "retry", "comm", "limits", "memo"}
-"""Those that have a say in when a call begins, in its attempts, in where it is computed and when that is ended."""
+"""Plugins that affect when a call starts, its attempts, where it is computed, or when it is killed."""
 
 
 def _makes_sense(pair: tuple[Entry, Entry]) -> bool:
@@ -151,7 +151,7 @@ MEMBERS = ("processes", "threads", "sequential", "dask-client")
 
 
 def combinations_on(member: str) -> list[tuple[Entry, ...]]:
-    """Which plugins are tested on this executor: each alone, and the pairs for which the executor matters.
+    """The plugins to test on this executor: each one alone, and the pairs for which the executor matters.
 
     In the driver, a pair behaves the same on every executor, so one is enough: the pool of processes, where workers are
     lost as well. Two plugins that wrap the function nest where it is computed: in a worker process, in a thread or in

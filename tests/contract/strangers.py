@@ -1,8 +1,8 @@
-"""Executors of other libraries, as users give them to a scheduler that knows nothing about them.
+"""Executors of other libraries, given to a scheduler that knows nothing about them.
 
-What is expected of an entry is what was measured, in both directions; `lacks` names the tests of the contract that it
-fails, and why. The table in the guide says the same in words. Those that the lock does not install run where they are
-installed: `pip install executorlib ipyparallel parsl pebble`.
+Expectations are what was measured, in both directions; `lacks` names the contract tests that an entry fails, and why.
+The guide's table says the same in words. Libraries that are not in the lock file run where they are installed:
+`pip install executorlib ipyparallel parsl pebble`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 MODULES = ("test_outcomes", "test_ending", "test_cancelling", "test_capabilities")
-"""What matters to an executor that nothing is known about."""
+"""The capabilities relevant for an executor that is not in the registry."""
 
 _shared: dict[tuple[str, int], Any] = {}
 
@@ -35,7 +35,7 @@ _shared: dict[tuple[str, int], Any] = {}
 
 
 def dask_executor(workers: int) -> Executor:
-    """Dask's own executor, over the shared cluster with so many workers."""
+    """Dask's own executor, over the shared cluster with this many workers."""
     from distributed import Client
 
     key = ("dask", max(workers, min(engines.WORKERS)))
@@ -47,12 +47,12 @@ def dask_executor(workers: int) -> Executor:
 
 @contextmanager
 def dask_clients() -> Iterator[None]:
-    """The shared clusters, and a client of each: it has threads."""
+    """The shared clusters and a client of each, which has threads."""
     with engines.dask(), ExitStack() as stack:
         for workers in engines.WORKERS:
             dask_executor(workers).submit(abs, -1).result()
             stack.callback(_shared["dask", workers].close)
-        leaks.LIBRARIES.append("socket:")  # the clients connect to workers as these come
+        leaks.LIBRARIES.append("socket:")  # the clients connect to workers as they join
         yield
         leaks.LIBRARIES.remove("socket:")
     _shared.clear()
@@ -62,7 +62,7 @@ def dask_clients() -> Iterator[None]:
 
 
 def ipyparallel_executor(workers: int) -> Executor:
-    """That of ipyparallel, on so many engines of the shared cluster."""
+    """ipyparallel's executor, on this many engines of the shared cluster."""
     if ("ipyparallel", 0) not in _shared:
         import ipyparallel
 
@@ -87,7 +87,7 @@ def ipyparallel_cluster() -> Iterator[None]:
 
 
 def parsl_executor(workers: int) -> Executor:
-    """That of Parsl."""
+    """Parsl's executor."""
     from parsl.concurrent import ParslPoolExecutor
 
     key = ("parsl", workers)
@@ -113,12 +113,12 @@ def parsl_executor(workers: int) -> Executor:
 
 @contextmanager
 def parsl_kernel() -> Iterator[None]:
-    """Its kernels, which have the workers."""
+    """Parsl's kernels, which own the workers."""
     for workers in (1, *engines.WORKERS):
-        calls = [parsl_executor(workers).submit(abs, -1) for _ in range(30)]  # it has more and more threads
+        calls = [parsl_executor(workers).submit(abs, -1) for _ in range(30)]  # its number of threads keeps growing
         for call in calls:
             call.result()
-    kept = ("socket:", "anon_inode:")  # it opens more as it goes
+    kept = ("socket:", "anon_inode:")  # it opens more over time
     leaks.LIBRARIES.extend(kept)
     yield
     for target in kept:
@@ -131,7 +131,7 @@ def parsl_kernel() -> Iterator[None]:
 
 
 class PebbleExecutor(Executor):
-    """Pebble's pool with the names that an executor has."""
+    """Pebble's pool with the method names of an executor."""
 
     def __init__(self, workers: int) -> None:
         import pebble
@@ -139,11 +139,11 @@ class PebbleExecutor(Executor):
         self.pool: Any = pebble.ProcessPool(max_workers=workers)
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Its `schedule`, which takes keyword arguments such as `function` for its own."""
+        """Its `schedule`, which would take keyword arguments such as `function` as its own."""
         return self.pool.schedule(partial(fn, *args, **kwargs))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Its `stop` with `join`, which end what is running, or its `close`."""
+        """Its `stop` with `join`, which kills running calls, or its `close`."""
         if cancel_futures:
             self.pool.stop()
         else:
@@ -157,7 +157,7 @@ class PebbleExecutor(Executor):
 
 @contextmanager
 def loky() -> Iterator[None]:
-    """Nothing but a leak: after a crash loky keeps a pipe."""
+    """Only accounts for a leak: loky keeps a pipe open after a crash."""
     leaks.LIBRARIES.append("pipe:")
     yield
     leaks.LIBRARIES.remove("pipe:")
@@ -180,7 +180,7 @@ HELPERS = "from tests.contract.strangers import *\nfrom amltk.scheduling import 
 UNSEEN = "its futures do not tell that they run"
 
 BARE_NAMES = ("SystemExit", "GeneratorExit", "CancelledError", "StubbornError", "KeyboardInterrupt")
-"""What is no `Exception`, in the names of tests."""
+"""Exceptions outside `Exception`, in the names of tests."""
 
 
 def _of(test: str, why: str, *parameters: str) -> dict[str, str]:
@@ -244,7 +244,7 @@ STRANGERS = (
         given=True,
         engine="mpi",
         can=replace(UNKNOWN, remote=True, crash_ends_program=True),
-        modules=("test_cancelling", "test_capabilities"),  # its workers take long to start
+        modules=("test_cancelling", "test_capabilities"),  # its workers start slowly
     ),
     ExecutorAdapter(
         "given-pebble",
@@ -267,7 +267,7 @@ STRANGERS = (
         given=True,
         needs="executorlib",
         can=replace(UNKNOWN, isolates_crashes=True, closures=True),
-        modules=("test_outcomes", "test_capabilities"),  # cancelled calls that wait make it hang
+        modules=("test_outcomes", "test_capabilities"),  # cancelled calls that are waiting make it hang
         lacks={
             "test_where_and_when_work_is_done_is_told": "hangs for long: each call has a process of its own",
             "test_everything_callable_is_computed[class]": "`submit` itself raises, since `int` has no signature",

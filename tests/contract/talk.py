@@ -1,4 +1,4 @@
-"""What calls say in the tests of comms: importable, so that every executor can have it."""
+"""Functions for the comm tests: importable, so that every executor can run them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def count(n: int, *, comm: Comm) -> int:
-    """Say numbers."""
+    """Send numbers."""
     with comm.open("begin"):
         for i in range(n):
             comm.send(i)
@@ -22,13 +22,13 @@ def count(n: int, *, comm: Comm) -> int:
 
 
 def ask(*questions: Any, comm: Comm) -> list[Any]:
-    """Bring home the responses."""
+    """Return the responses."""
     with comm.open():
         return [comm.request(question) for question in questions]
 
 
 def ask_and_tell(question: Any, *, comm: Comm) -> str:
-    """What a request brings, or why not."""
+    """Return the response to a request, or the reason for its failure."""
     with comm.open():
         try:
             return str(comm.request(question))
@@ -37,7 +37,7 @@ def ask_and_tell(question: Any, *, comm: Comm) -> str:
 
 
 def listen(*, comm: Comm) -> list[Any]:
-    """Take what is sent until None is."""
+    """Receive until None arrives."""
     heard = []
     with comm.open():
         while (word := comm.receive()) is not None:
@@ -46,14 +46,14 @@ def listen(*, comm: Comm) -> list[Any]:
 
 
 def open_twice(*, comm: Comm) -> None:
-    """A comm may be opened again."""
+    """Open a comm again."""
     for n in range(2):
         with comm.open(n):
             comm.send(n)
 
 
 def leave_open(*, raises: bool, comm: Comm) -> None:
-    """End without closing it."""
+    """Return or raise without closing the comm."""
     comm.open()
     comm.send("last words")
     if raises:
@@ -61,14 +61,14 @@ def leave_open(*, raises: bool, comm: Comm) -> None:
 
 
 def say_nothing(*, comm: Comm) -> str:
-    """Have a comm, and no use for it."""
+    """Leave the comm unused."""
     with pytest.raises(CommError):
         comm.send(1)
     return "silent"
 
 
 def train(epochs: int, *, comm: Comm) -> int:
-    """Tell a score each epoch, and do as is said."""
+    """Send a score each epoch, and obey the response."""
     with comm.open():
         for epoch in range(epochs):
             if comm.request(epoch) == "stop":
@@ -77,16 +77,16 @@ def train(epochs: int, *, comm: Comm) -> int:
 
 
 def train_deaf(epochs: int, *, comm: Comm) -> int:
-    """Tell a score each epoch, and never listen."""
+    """Send a score each epoch, and never receive."""
     with comm.open():
         for epoch in range(epochs):
             comm.send(epoch)
-            comm.request()  # so that it is no faster than its callbacks
+            comm.request()  # so that it does not outrun its callbacks
     return epochs
 
 
 def wait_for_ever(*, comm: Comm) -> None:
-    """Go on until cancelled."""
+    """Run until cancelled."""
     with comm.open():
         comm.send("here")
         comm.receive()

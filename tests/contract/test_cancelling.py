@@ -1,4 +1,4 @@
-"""Whatever executor computes: a cancelled future ends at once and as cancelled, and frees its place."""
+"""On every executor, a cancelled future is done at once, counts as cancelled, and frees its slot."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from tests.helpers.gate import Gate
 
 AHEAD = 10
-"""More calls than any executor takes out of its queue before they can begin."""
+"""More calls than any executor dequeues before they can start."""
 
 
 def test_pending_work_never_starts(make: Callable[..., Scheduler], gate: Gate, tmp_path: Path) -> None:
-    """A future that is cancelled while it waits has its event while others run, and its function is never called."""
+    """A future that is cancelled while waiting has its event while others run, and its function is never called."""
     scheduler = make(workers=1)
     cancelled: list[Any] = []
 
@@ -55,7 +55,7 @@ def test_pending_work_never_starts(make: Callable[..., Scheduler], gate: Gate, t
 def test_running_work_is_ended_as_claimed(
     make: Callable[..., Scheduler], gate: Gate, capabilities: Capabilities
 ) -> None:
-    """Cancelling running work has one event at once; the work is killed where that is claimed, and else runs on."""
+    """Cancelling running work delivers one event at once; the work is killed if that is claimed, or else runs on."""
     scheduler = make(workers=1)
     recorder = EventRecorder(scheduler)
     futures: queue.Queue[asyncio.Future[Any]] = queue.Queue()
@@ -98,7 +98,7 @@ def test_a_cancellation_ends_the_run_as_the_policy_says(scheduler: Scheduler, po
 
 
 def test_a_cancelled_future_frees_its_place(scheduler: Scheduler) -> None:
-    """After the event the future is no longer pending: a task limited to one call at a time takes the next one."""
+    """After the event the future is no longer pending: a task limited to one call at a time can take the next one."""
     task = scheduler.task(work.double, plugins=Limiter(max_concurrent=1))
     results: list[int] = []
 
@@ -122,7 +122,7 @@ def test_a_cancelled_future_frees_its_place(scheduler: Scheduler) -> None:
 
 
 def test_what_has_ended_cannot_be_cancelled(scheduler: Scheduler) -> None:
-    """Cancelling a future that has its result changes nothing and says so."""
+    """Cancelling a future that already has its result changes nothing and returns False."""
     answers: list[bool] = []
     scheduler.on_start(lambda: scheduler.submit(work.double, 1))
     scheduler.on_future_done(lambda future: answers.append(future.cancel()))
@@ -131,7 +131,7 @@ def test_what_has_ended_cannot_be_cancelled(scheduler: Scheduler) -> None:
 
 
 def test_an_awaiting_callback_is_told(scheduler: Scheduler) -> None:
-    """An `async def` callback that awaits a future which is cancelled gets asyncio's own error."""
+    """An `async def` callback that awaits a future gets asyncio's own error when it is cancelled."""
     seen: list[str] = []
 
     @scheduler.on_start

@@ -1,4 +1,4 @@
-"""What the registry claims of an executor is true: neither more nor less than it can do."""
+"""The registry's claims about an executor are exact: it can do neither more nor less."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_row_of_the_registry_is_held_to_the_contract(kind: ExecutorSpec) -> None:
-    """No executor is without an entry in this suite, and each row with a factory is a method of `Scheduler`."""
+    """Every executor has an entry in this suite, and each registry row with a factory is a method of `Scheduler`."""
     assert kind.name in {backend.kind for backend in (*BACKENDS, *STRANGERS)}
     if kind.factory is not None:
         assert callable(getattr(Scheduler, f"with_{kind.name}"))
 
 
 def test_a_scheduler_knows_its_executor(backend: ExecutorAdapter, scheduler: Scheduler) -> None:
-    """The row of the registry is found, by the factory or by the class of what a user brings."""
+    """The registry row is found, by the factory or by the class of the user's executor."""
     assert scheduler.executor_kind.name == backend.kind
     scheduler.run()
 
 
 def test_where_work_is_done(scheduler: Scheduler, capabilities: Capabilities) -> None:
-    """Work is done in this process, and on the thread of the loop, exactly where that is claimed."""
+    """Work runs in this process, and on the loop's thread, exactly where that is claimed."""
     places: list[tuple[int, int]] = []
     scheduler.on_start(lambda: [scheduler.submit(work.where) for _ in range(10)])
     scheduler.on_future_result(lambda _, result: places.append(result))
@@ -53,7 +53,7 @@ def test_where_work_is_done(scheduler: Scheduler, capabilities: Capabilities) ->
 
 
 def test_where_and_when_work_is_done_is_told(scheduler: Scheduler, capabilities: Capabilities) -> None:
-    """The future tells the process that has computed it and its times, exactly where that is claimed."""
+    """The future knows its worker's process and its times, exactly where that is claimed."""
     told: list[tuple[Any, int]] = []
     scheduler.on_start(lambda: [scheduler.submit(work.where) for _ in range(10)])
     scheduler.on_future_result(lambda future, result: told.append((execution_info(future.work), result[0])))
@@ -72,7 +72,7 @@ def test_workers_work_at_the_same_time(make: Callable[..., Scheduler], gate: Gat
 
 
 def test_what_runs_is_counted_as_claimed(scheduler: Scheduler, gate: Gate, capabilities: Capabilities) -> None:
-    """While all workers are held up, as many calls of ten are told to run, and never more; or none, as claimed."""
+    """While all workers are blocked, as many calls count as running as there are workers, or None, as claimed."""
     workers = 1 if capabilities.in_loop else 2
     looks: list[Snapshot] = []
 
@@ -80,7 +80,7 @@ def test_what_runs_is_counted_as_claimed(scheduler: Scheduler, gate: Gate, capab
         looks.append(Snapshot.of(scheduler))
         if looks[-1].counts.running in (workers, None):
             gate.open()
-        else:  # word of it is on its way from another machine
+        else:  # the report may still be on its way from another machine
             scheduler.call_later(0.01, look)
 
     scheduler.on_start(lambda: [scheduler.submit(pass_gate, gate.address) for _ in range(10)])
@@ -95,7 +95,7 @@ def test_what_runs_is_counted_as_claimed(scheduler: Scheduler, gate: Gate, capab
 
 
 def test_running_work_is_killed_as_claimed(scheduler: Scheduler, gate: Gate, capabilities: Capabilities) -> None:
-    """After an end without waiting, running work is dead exactly where that is claimed."""
+    """After shutdown without waiting, running work is dead exactly where that is claimed."""
     scheduler.on_start(lambda: scheduler.submit(pass_gate, gate.address))
     gate.when_begun(1, lambda: (scheduler.stop(), gate.open() if capabilities.in_loop else None))
     scheduler.run(wait=False)
@@ -111,7 +111,7 @@ def test_running_work_is_killed_as_claimed(scheduler: Scheduler, gate: Gate, cap
 def test_a_crash_costs_as_much_as_claimed(
     backend: ExecutorAdapter, gate: Gate, capabilities: Capabilities, how: str
 ) -> None:
-    """A worker that dies costs its own work, or the executor, or the whole program: as claimed."""
+    """A worker that dies takes down its own work, or the executor, or the whole program, as claimed."""
     if capabilities.crash_ends_program:
         assert not capabilities.isolates_crashes
         code = crash_of_the_program(backend, how)
@@ -148,7 +148,7 @@ def test_a_crash_costs_as_much_as_claimed(
 
 
 def crash_of_the_program(backend: ExecutorAdapter, how: str) -> int:
-    """The exit code of a program whose work dies in its own process."""
+    """The exit code of a program whose work kills its own process."""
     return run_script(f"""
         {backend.preparation.replace(chr(10), "; ")}
         from tests.contract import work
@@ -160,7 +160,7 @@ def crash_of_the_program(backend: ExecutorAdapter, how: str) -> int:
 
 
 def test_objects_are_the_very_objects_as_claimed(scheduler: Scheduler, capabilities: Capabilities) -> None:
-    """An argument is the object itself exactly where work is claimed to be done in this process."""
+    """Arguments are passed by identity exactly where work is claimed to run in this process."""
     given: list[Any] = []
     seen: list[bool] = []
     scheduler.on_start(lambda: scheduler.submit(work.echo, given))
@@ -170,7 +170,7 @@ def test_objects_are_the_very_objects_as_claimed(scheduler: Scheduler, capabilit
 
 
 def test_the_thread_of_the_loop_is_the_callers(scheduler: Scheduler) -> None:
-    """`run` computes and calls on no thread of its own: callbacks are called on the thread that called it."""
+    """`run` uses no thread of its own: callbacks run on the thread that called it."""
     threads: list[int] = []
     scheduler.on_start(lambda: threads.append(threading.get_ident()))
     scheduler.run()
@@ -178,7 +178,7 @@ def test_the_thread_of_the_loop_is_the_callers(scheduler: Scheduler) -> None:
 
 
 def test_what_workers_declare_is_asked_for_as_claimed(scheduler: Scheduler, capabilities: Capabilities) -> None:
-    """A resource that nobody has is said to be missing at once: of the scheduler, or of all workers, as claimed."""
+    """A resource that no worker has is reported missing at once: from the scheduler or from all workers, as claimed."""
     task = scheduler.task(work.double, plugins=Resources(tpu=1))
     said: list[str] = []
 
@@ -188,7 +188,7 @@ def test_what_workers_declare_is_asked_for_as_claimed(scheduler: Scheduler, capa
             future = task.submit(1)
         except ResourceUnavailableError as error:
             said.append(str(error))
-        else:  # a worker that has it may come
+        else:  # a worker that has it may join
             said.append(scheduler.explain(future))
             future.cancel()
 

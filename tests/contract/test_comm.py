@@ -1,4 +1,4 @@
-"""Whatever executor computes: running calls and callbacks talk to each other."""
+"""On every executor, running calls and callbacks can talk to each other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def talking(scheduler: Scheduler) -> Make:
-    """Makes a task of a function with a comm, which is submitted at the start; also its outcomes and its events."""
+    """Makes a task of a function with a comm, submitted at the start; also returns its outcomes and its events."""
 
     def make(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         task = scheduler.task(function, plugins=Comm.Plugin())
@@ -41,7 +41,7 @@ def told(recorder: EventRecorder) -> list[str]:
 
 
 def test_the_whole_trace(scheduler: Scheduler, talking: Make) -> None:
-    """All that a call says is told in order, each exactly once, before its ending."""
+    """Everything that a call sends is delivered in order, exactly once, before the call's outcome."""
     task, _, recorder = talking(talk.count, 300)
     said: list[Any] = []
     for event in (Comm.OPEN, Comm.MESSAGE, Comm.CLOSE):
@@ -52,7 +52,7 @@ def test_the_whole_trace(scheduler: Scheduler, talking: Make) -> None:
 
 
 def test_a_message_knows_where_it_comes_from(scheduler: Scheduler, talking: Make) -> None:
-    """Its task, and the future that `submit` returned."""
+    """A message carries its task and the future that `submit` returned."""
     task, _, _ = talking(talk.count, 1)
     futures: list[Any] = []
     scheduler.on_future_submitted(futures.append)
@@ -63,7 +63,7 @@ def test_a_message_knows_where_it_comes_from(scheduler: Scheduler, talking: Make
 
 
 def test_requests_are_answered(scheduler: Scheduler, talking: Make) -> None:
-    """Each gets its own response, None included."""
+    """Each request gets its own response, None included."""
     task, outcomes, recorder = talking(talk.ask, 1, "two", None)
     task.on("comm-request")(lambda msg: msg.respond([msg.data]))
     scheduler.run()
@@ -72,7 +72,7 @@ def test_requests_are_answered(scheduler: Scheduler, talking: Make) -> None:
 
 
 def test_callbacks_send(scheduler: Scheduler, talking: Make) -> None:
-    """What they send arrives in order."""
+    """What callbacks send arrives in order."""
     task, outcomes, _ = talking(talk.listen)
     task.on("comm-open")(lambda msg: [msg.comm.send(word) for word in (*range(100), None)])
     scheduler.run()
@@ -80,7 +80,7 @@ def test_callbacks_send(scheduler: Scheduler, talking: Make) -> None:
 
 
 def test_it_can_be_opened_again(scheduler: Scheduler, talking: Make) -> None:
-    """Each opening has its events, in order."""
+    """Each time the comm is opened, its events come in order."""
     _, _, recorder = talking(talk.open_twice)
     scheduler.run()
     assert told(recorder)[1:-2] == ["comm-open", "comm-message", "comm-close"] * 2
@@ -88,7 +88,7 @@ def test_it_can_be_opened_again(scheduler: Scheduler, talking: Make) -> None:
 
 @pytest.mark.parametrize("raises", [False, True])
 def test_the_end_of_the_call_closes_it(scheduler: Scheduler, talking: Make, *, raises: bool) -> None:
-    """However the function ends, its comm is closed once, before the ending is told."""
+    """However the function ends, its comm is closed once, before the outcome is delivered."""
     _, _, recorder = talking(talk.leave_open, raises=raises)
     scheduler.run(on_exception="continue")
     ending = "exception" if raises else "result"
@@ -96,7 +96,7 @@ def test_the_end_of_the_call_closes_it(scheduler: Scheduler, talking: Make, *, r
 
 
 def test_a_call_may_say_nothing(scheduler: Scheduler, talking: Make) -> None:
-    """Then nothing is told; before it is opened it cannot be used."""
+    """A call that sends nothing delivers nothing; before it is opened, a comm cannot be used."""
     _, outcomes, recorder = talking(talk.say_nothing)
     scheduler.run()
     assert outcomes == ["silent"]
@@ -104,14 +104,14 @@ def test_a_call_may_say_nothing(scheduler: Scheduler, talking: Make) -> None:
 
 
 def test_a_request_that_nobody_hears(scheduler: Scheduler, talking: Make) -> None:
-    """It fails at once, and says why."""
+    """A request without a subscriber fails at once and says why."""
     _, outcomes, _ = talking(talk.ask_and_tell, "hello?")
     scheduler.run()
     assert "CloseRequestError: no callback is subscribed to @comm-request" in outcomes[0]
 
 
 def test_a_callback_that_raises(scheduler: Scheduler, talking: Make) -> None:
-    """The request fails and says why; the error ends the run, which comes to its end."""
+    """The request fails and says why; the error ends the run in order."""
     task, outcomes, _ = talking(talk.ask_and_tell, 0)
     task.on("comm-request")(lambda msg: msg.respond(1 // msg.data))
     with pytest.raises(ZeroDivisionError):
@@ -120,7 +120,7 @@ def test_a_callback_that_raises(scheduler: Scheduler, talking: Make) -> None:
 
 
 def test_a_reply_ends_a_trial_early(scheduler: Scheduler, talking: Make) -> None:
-    """The callback judges while the trial trains, and the trial ends when it is told to."""
+    """The callback judges while the trial trains, and the trial ends when told to."""
     task, outcomes, _ = talking(talk.train, 1000)
     task.on("comm-request")(lambda msg: msg.respond("stop" if msg.data == 3 else "go on"))
     scheduler.run()
@@ -128,19 +128,19 @@ def test_a_reply_ends_a_trial_early(scheduler: Scheduler, talking: Make) -> None
 
 
 def test_a_trial_that_does_not_listen_is_ended(scheduler: Scheduler, talking: Make) -> None:
-    """Where a callback closes the comm, the next thing that the call says raises in it."""
+    """If a callback closes the comm, the call's next use of it raises."""
     task, outcomes, recorder = talking(talk.train_deaf, 1000)
     task.on("comm-message")(lambda msg: msg.data == 3 and msg.comm.close("no hope"))
     task.on("comm-request")(lambda msg: msg.respond())
     scheduler.run(on_exception="continue")
     assert [type(outcome) for outcome in outcomes] == [Comm.CloseRequestError]
     assert str(outcomes[0]) == "no hope"
-    assert told(recorder).count("comm-message") in {4, 5}  # the next may have been on its way
+    assert told(recorder).count("comm-message") in {4, 5}  # the next message may have been on its way
     assert told(recorder)[-3:] == ["comm-close", "done", "exception"]
 
 
 def test_a_coroutine_answers(scheduler: Scheduler, talking: Make, capabilities: Capabilities) -> None:
-    """With what it has had computed; except where the call holds the loop, which is told to it at once."""
+    """A coroutine can answer with a result computed for it, except if the call blocks the loop, which fails at once."""
     task, outcomes, _ = talking(talk.ask_and_tell, -3)
 
     @task.on("comm-request")
@@ -154,7 +154,7 @@ def test_a_coroutine_answers(scheduler: Scheduler, talking: Make, capabilities: 
 
 
 def test_cancelling_a_call_closes_it(scheduler: Scheduler, talking: Make, capabilities: Capabilities) -> None:
-    """Its comm is closed once, before `@cancelled`; where the call goes on unseen, its next use of the comm ends it."""
+    """The comm is closed once, before `@cancelled`; if the call runs on unseen, its next use of the comm ends it."""
     task, outcomes, recorder = talking(talk.wait_for_ever)
     task.on("comm-message")(lambda msg: msg.future.cancel())
     assert scheduler.run(on_cancelled="continue").code is ExitState.Code.EXHAUSTED
@@ -165,7 +165,7 @@ def test_cancelling_a_call_closes_it(scheduler: Scheduler, talking: Make, capabi
 
 
 def test_two_calls_at_a_time(scheduler: Scheduler, talking: Make) -> None:
-    """Responses go where they belong."""
+    """Responses go to the call that asked."""
     task, outcomes, _ = talking(talk.ask, 1, 2, 3)
     scheduler.on_start(lambda: task.submit(10, 20, 30))
     task.on("comm-request")(lambda msg: msg.respond(-msg.data))

@@ -1,4 +1,4 @@
-"""Whatever executor computes: a future as an argument is computed first, and its result is passed."""
+"""On every executor, a future passed as an argument is computed first, and its result is passed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def test_a_chain_and_a_fan(scheduler: Scheduler, capabilities: Capabilities) -> None:
-    """Without callbacks."""
+    """Chains and fans of calls need no callbacks."""
     length = 30 if capabilities.remote else 1000
     last: list[Any] = []
 
@@ -31,7 +31,7 @@ def test_a_chain_and_a_fan(scheduler: Scheduler, capabilities: Capabilities) -> 
 
 
 def test_results_arrive_wherever_a_future_was(scheduler: Scheduler) -> None:
-    """As positional and keyword arguments, and in containers."""
+    """Futures are replaced as positional and keyword arguments, and in containers."""
     seen: list[Any] = []
 
     @scheduler.on_start
@@ -44,7 +44,7 @@ def test_results_arrive_wherever_a_future_was(scheduler: Scheduler) -> None:
 
 
 def test_what_needs_a_call_that_raises_is_not_computed(scheduler: Scheduler) -> None:
-    """Nor what needs that; the others are."""
+    """A call whose argument raised is not computed, nor are calls that depend on it; the others are."""
     futures: list[Any] = []
 
     @scheduler.on_start

@@ -1,6 +1,6 @@
-"""Whatever executor computes: a run ends in order, for the reason it gives, and leaves nothing behind.
+"""On every executor, a run ends in order, for the reason it reports, and leaves nothing behind.
 
-Threads, processes, handlers and file descriptors are counted around every test, by the fixture for all tests.
+A fixture of all tests counts threads, processes, handlers and file descriptors around each one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Code = ExitState.Code
 
 
 def children() -> frozenset[int]:
-    """The processes below this one, except for those that the tests share and those that serve it until it ends."""
+    """The child processes of this one, except shared ones and helpers that serve it until it exits."""
     return leaks.Holdings.now().children
 
 
@@ -37,13 +37,13 @@ def children() -> frozenset[int]:
 
 
 def test_exhausted(scheduler: Scheduler) -> None:
-    """A run with nothing left to do is exhausted."""
+    """A run with no work left is exhausted."""
     scheduler.on_start(lambda: scheduler.submit(work.double, 1))
     assert scheduler.run() == ExitState(Code.EXHAUSTED)
 
 
 def test_stopped(scheduler: Scheduler) -> None:
-    """A run that is stopped says so, and tells the message; the first stop counts."""
+    """A stopped run reports that and delivers the message; the first stop counts."""
     told: list[Any] = []
     scheduler.on_start(lambda: (scheduler.stop(stop_msg="first"), scheduler.stop(stop_msg="second")))
     scheduler.on_stop(lambda *args: told.append(args))
@@ -52,7 +52,7 @@ def test_stopped(scheduler: Scheduler) -> None:
 
 
 def test_timed_out(scheduler: Scheduler) -> None:
-    """A run whose time is up says so, however endlessly its callbacks submit."""
+    """A run that times out reports that, even if its callbacks never stop submitting."""
     scheduler.on_start(lambda: scheduler.submit(work.double, 1))
 
     @scheduler.on_future_done
@@ -65,7 +65,7 @@ def test_timed_out(scheduler: Scheduler) -> None:
 
 
 def test_failed(make: Callable[..., Scheduler]) -> None:
-    """The exception that ends a run is in the exit state, or raised: the policy decides, by type."""
+    """The exception that ends a run is in the exit state or raised; the policy decides by type."""
     for policy in ("end", {ValueError: "end"}, {KeyError: "raise", Exception: "end"}):
         scheduler = make()
         scheduler.on_start(lambda scheduler=scheduler: scheduler.submit(work.raise_it, ValueError("diverged")))
@@ -80,7 +80,7 @@ def test_failed(make: Callable[..., Scheduler]) -> None:
 
 
 def test_stopped_with_an_exception(scheduler: Scheduler) -> None:
-    """A stop with an exception is an end by that exception."""
+    """Stopping with an exception fails the run with it."""
     error = LookupError("no more data")
     scheduler.on_start(lambda: scheduler.stop(exception=error))
     assert scheduler.run(on_exception="end") == ExitState(Code.EXCEPTION, error)
@@ -90,7 +90,7 @@ def test_stopped_with_an_exception(scheduler: Scheduler) -> None:
 
 
 def stop_soon(scheduler: Scheduler) -> None:
-    """Have the run stopped from another thread, but not in the middle of the callback that submits."""
+    """Stop the run from another thread, but not in the middle of the callback that submits."""
     if scheduler.executor_kind.capabilities.in_loop:
         scheduler.stop()
     else:
@@ -105,26 +105,26 @@ def end_without_waiting(
     backlog: int = 0,
     **options: Any,
 ) -> ExitState:
-    """Run work that never ends by itself; have the end asked for once it runs; only what cannot be killed is let go."""
+    """Run work that never returns; end the run while it is running; only what cannot be killed is let go."""
     scheduler.on_start(lambda: scheduler.submit(pass_gate, gate.address))
     scheduler.on_start(lambda: [scheduler.submit(pass_gate, gate.address) for _ in range(backlog)])
 
     def when_begun() -> None:
         asked()
         if capabilities.in_loop:
-            gate.open()  # the loop itself is in there
+            gate.open()  # the loop itself is blocked there
 
     gate.when_begun(1, when_begun)
     state = scheduler.run(wait=False, **options)
     if capabilities.kills_running or capabilities.in_loop:
         gate.wait_gone()
     else:
-        assert gate.present == len(gate.pids) <= 2  # nobody who has come is gone
+        assert gate.present == len(gate.pids) <= 2  # every call that arrived is still there
     return state
 
 
 def test_a_stop_without_waiting(make: Callable[..., Scheduler], gate: Gate, capabilities: Capabilities) -> None:
-    """With `wait=False` a stop ends running work where that is possible, and is not held up by it anywhere."""
+    """With `wait=False` a stop ends running work where possible, and never waits for it."""
     before = children()
     scheduler = make()
     recorder = EventRecorder(scheduler)
@@ -134,7 +134,7 @@ def test_a_stop_without_waiting(make: Callable[..., Scheduler], gate: Gate, capa
     assert recorder.names[:4] == ["start", "future-submitted", "stop", "finishing"]
     assert recorder.names[-1] == "finished"
     if not capabilities.in_loop:
-        assert recorder.names[4:-1] == ["future-cancelled"]  # whether it was killed or is written off
+        assert recorder.names[4:-1] == ["future-cancelled"]  # whether it was killed or abandoned
 
 
 def test_a_timeout_without_waiting(scheduler: Scheduler, gate: Gate, capabilities: Capabilities) -> None:
@@ -152,7 +152,7 @@ def test_a_timeout_without_waiting(scheduler: Scheduler, gate: Gate, capabilitie
 def test_no_policy_applies_to_what_the_end_itself_cancels(
     make: Callable[..., Scheduler], gate: Gate, capabilities: Capabilities
 ) -> None:
-    """What the closing run kills and cancels does not turn a stop into an exception or a cancellation."""
+    """Calls that the closing run kills and cancels do not turn a stop into an exception or a cancellation."""
     scheduler = make()
     scheduler.on_start(lambda: [scheduler.submit(work.double, 1) for _ in range(100)])
     state = end_without_waiting(
@@ -165,7 +165,7 @@ def test_no_policy_applies_to_what_the_end_itself_cancels(
 
 
 def test_running_work_is_waited_for(scheduler: Scheduler, gate: Gate, capabilities: Capabilities) -> None:
-    """With `wait=True` running work completes after the stop while the loop goes on, and is told before `@finished`."""
+    """With `wait=True` running work completes after the stop while the loop runs, delivered before `@finished`."""
     recorder = EventRecorder(scheduler)
     scheduler.on_start(lambda: scheduler.submit(pass_gate, gate.address, "late"))
     gate.when_begun(1, lambda: (stop_soon(scheduler), gate.open() if capabilities.in_loop else None))
@@ -175,7 +175,7 @@ def test_running_work_is_waited_for(scheduler: Scheduler, gate: Gate, capabiliti
         scheduler.on_finishing(finishing.set)
         run = asyncio.create_task(scheduler.async_run())
         await finishing.wait()
-        for _ in range(100):  # the loop has its turns while the run waits
+        for _ in range(100):  # the loop turns while the run waits
             await asyncio.sleep(0)
         assert capabilities.in_loop or not run.done()
         gate.open()
@@ -189,7 +189,7 @@ def test_running_work_is_waited_for(scheduler: Scheduler, gate: Gate, capabiliti
 
 
 def test_the_backlog_is_computed_to_its_end(scheduler: Scheduler, gate: Gate) -> None:
-    """With `wait=True` everything that was accepted before the stop is computed, and told before the run returns."""
+    """With `wait=True` everything accepted before the stop is computed and delivered before the run returns."""
     results: list[int] = []
     scheduler.on_start(lambda: [scheduler.submit(work.double, n) for n in range(100)])
     scheduler.on_future_result(lambda *_: scheduler.stop(), max_calls=1)
@@ -205,7 +205,7 @@ def test_the_backlog_is_computed_to_its_end(scheduler: Scheduler, gate: Gate) ->
 
 
 def test_the_executor_is_shut_down(backend: ExecutorAdapter, make: Callable[..., Scheduler]) -> None:
-    """After a run its executor takes no more work, and its workers are gone."""
+    """After a run its executor accepts no more work, and its workers have exited."""
     scheduler = make()
     before = children()
     scheduler.on_start(lambda: scheduler.submit(work.double, 1))
@@ -237,7 +237,7 @@ def test_a_failing_start_leaves_nothing(make: Callable[..., Scheduler]) -> None:
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_a_cancelled_async_run_ends_in_order(make: Callable[..., Scheduler], gate: Gate, wait: bool) -> None:
-    """Cancelling the task that awaits a run ends the run in order and without waiting, and goes on afterwards."""
+    """Cancelling the task that awaits a run ends the run in order without waiting; the task can go on afterwards."""
     scheduler = make()
     recorder = EventRecorder(scheduler)
     in_loop = scheduler.executor_kind.capabilities.in_loop

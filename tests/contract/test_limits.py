@@ -1,4 +1,4 @@
-"""Whatever executor computes: a call that uses more than it may ends, with its processes, its event and its error."""
+"""On every executor, a call that exceeds a limit ends, with its processes, its event and its error."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def limited(scheduler: Scheduler, capabilities: Capabilities) -> Callable[..., list[Any]] | None:
-    """Computes one call within limits, and another one after it; what was told of the first, and its error.
+    """Computes one call within limits and then another; returns the events and the error of the first.
 
-    None on threads, which refuse limits.
+    None on threads, which reject limits.
     """
 
     def compute(limits: Limits, fn: Callable[..., Any], *args: Any) -> list[Any]:
@@ -47,7 +47,7 @@ def limited(scheduler: Scheduler, capabilities: Capabilities) -> Callable[..., l
 
 
 def test_wall_time(limited: Callable[..., list[Any]] | None, gate: Gate) -> None:
-    """A call that waits for too long is ended: its process is gone when that is told."""
+    """A call that sleeps too long is ended; its process is gone when the event is delivered."""
     if limited is None:
         return
     *told, error = limited(Limits(wall_time="1 s"), pass_gate, gate.address)
@@ -58,7 +58,7 @@ def test_wall_time(limited: Callable[..., list[Any]] | None, gate: Gate) -> None
 
 
 def test_cpu_time(limited: Callable[..., list[Any]] | None) -> None:
-    """A call that computes for too long is ended."""
+    """A call that computes too long is ended."""
     if limited is None:
         return
     *told, error = limited(Limits(cpu_time="200 ms"), work.burn)

@@ -1,4 +1,4 @@
-"""Whatever executor computes: events come in the same order."""
+"""On every executor, events come in the same order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CREATED = ["start", "future-submitted", "double:submitted"]
 
 
 def record(scheduler: Scheduler, *calls: Any) -> tuple[Any, EventRecorder]:
-    """A scheduler with a task and what is recorded of the two; the task is submitted once for each of `calls`."""
+    """A scheduler with a task, and a recorder of both; the task is submitted once for each item of `calls`."""
     task = scheduler.task(work.double)
     recorder = EventRecorder(scheduler, task)
     scheduler.on_start(lambda: [task.submit(call) for call in calls])
@@ -31,7 +31,7 @@ def record(scheduler: Scheduler, *calls: Any) -> tuple[Any, EventRecorder]:
 
 
 def test_one_result(scheduler: Scheduler) -> None:
-    """The whole trace of a run with one result: the scheduler's events of a future come before the task's."""
+    """The trace of a run with one result: the scheduler's events of a future come before the task's."""
     _, recorder = record(scheduler, 1)
     scheduler.run()
     assert recorder.names == [
@@ -42,7 +42,7 @@ def test_one_result(scheduler: Scheduler) -> None:
 
 
 def test_one_exception(scheduler: Scheduler) -> None:
-    """The whole trace of a run that is ended by an exception: `@empty` still says that nothing is pending."""
+    """The trace of a run ended by an exception: `@empty` still comes when nothing is pending."""
     _, recorder = record(scheduler, None)
     assert scheduler.run(on_exception="end").code is ExitState.Code.EXCEPTION
     assert recorder.names == [
@@ -53,7 +53,7 @@ def test_one_exception(scheduler: Scheduler) -> None:
 
 
 def test_one_exception_that_is_passed_over(scheduler: Scheduler) -> None:
-    """The whole trace of a run that goes on after an exception."""
+    """The trace of a run that continues after an exception."""
     _, recorder = record(scheduler, None)
     assert scheduler.run(on_exception="continue").code is ExitState.Code.EXHAUSTED
     assert recorder.names == [
@@ -64,7 +64,7 @@ def test_one_exception_that_is_passed_over(scheduler: Scheduler) -> None:
 
 
 def test_one_cancellation(scheduler: Scheduler) -> None:
-    """The whole trace of a run whose only future is cancelled before it can begin."""
+    """The trace of a run whose only future is cancelled before it can start."""
     task, recorder = record(scheduler)
 
     @scheduler.on_start
@@ -76,7 +76,7 @@ def test_one_cancellation(scheduler: Scheduler) -> None:
 
 
 def test_a_stop_with_work_pending(scheduler: Scheduler, gate: Gate) -> None:
-    """The end is announced at once, work that is pending then ends with its events, and `@finished` is the last."""
+    """The end is announced at once, pending work then ends with its events, and `@finished` is last."""
     task = scheduler.task(pass_gate)
     recorder = EventRecorder(scheduler, task)
     scheduler.on_start(lambda: task.submit(gate.address))
@@ -91,14 +91,14 @@ def test_a_stop_with_work_pending(scheduler: Scheduler, gate: Gate) -> None:
 
 
 def test_nothing_to_do(scheduler: Scheduler) -> None:
-    """The whole trace of a run without submissions."""
+    """The trace of a run without submissions."""
     _, recorder = record(scheduler)
     assert scheduler.run() == ExitState(ExitState.Code.EXHAUSTED)
     assert recorder.names == ["start", "empty", "finishing", "finished"]
 
 
 def test_the_events_of_each_of_many_futures_are_in_order(scheduler: Scheduler) -> None:
-    """However compute overlaps, each future has its six events in order, with nothing of another one between them."""
+    """However computations overlap, each future has its six events in order, with no events of another in between."""
     _, recorder = record(scheduler, *range(100))
     scheduler.run()
     by_future: dict[asyncio.Future[int], list[str]] = {}
@@ -113,7 +113,7 @@ def test_the_events_of_each_of_many_futures_are_in_order(scheduler: Scheduler) -
 
 
 def test_callbacks_are_called_on_one_thread_one_at_a_time(scheduler: Scheduler) -> None:
-    """Every callback is called on the thread that runs the loop, and never while another one is being called."""
+    """Callbacks run on the loop's thread, one at a time."""
     here = work.where()
     places: list[tuple[int, int]] = []
     depths: list[int] = []
@@ -138,7 +138,7 @@ def test_callbacks_are_called_on_one_thread_one_at_a_time(scheduler: Scheduler) 
 
 
 def test_a_callback_may_await_the_next_result(scheduler: Scheduler) -> None:
-    """An `async def` callback is part of the run: `@finished` comes when it has ended."""
+    """An `async def` callback is part of the run: `@finished` comes after it has ended."""
     recorder = EventRecorder(scheduler)
     seen: list[Any] = []
 
@@ -158,7 +158,7 @@ def test_a_callback_may_await_the_next_result(scheduler: Scheduler) -> None:
 
 
 def test_a_failing_callback_takes_no_event_away(scheduler: Scheduler) -> None:
-    """A callback of `@future-done` that raises starves neither those after it nor the events that follow."""
+    """A callback of `@future-done` that raises suppresses neither the callbacks after it nor the events that follow."""
     reached: list[str] = []
     _, recorder = record(scheduler, 1)
 
@@ -178,7 +178,7 @@ def test_a_failing_callback_takes_no_event_away(scheduler: Scheduler) -> None:
 
 
 def test_an_outcome_is_told_before_the_loop_itself_computes_the_next() -> None:
-    """Where compute is done on the loop's own thread, each outcome is told before the next call is made."""
+    """Where calls run on the loop's own thread, each outcome is delivered before the next call starts."""
     for backend in BACKENDS:
         if backend.capabilities.in_loop:
             scheduler = backend.make()
@@ -190,7 +190,7 @@ def test_an_outcome_is_told_before_the_loop_itself_computes_the_next() -> None:
 
 
 def test_a_stop_without_waiting_is_heeded_before_the_next_call(make: Callable[..., Scheduler]) -> None:
-    """A callback that stops the run after the first result has the calls that have not begun dropped."""
+    """If a callback stops the run after the first result, calls that have not started are dropped."""
     scheduler = make(workers=1)
     scheduler.on_start(lambda: [scheduler.submit(work.double, n) for n in range(100)])
     scheduler.on_future_result(lambda *_: scheduler.stop())

@@ -1,4 +1,4 @@
-"""Whatever executor computes: what goes in arrives, and what comes out is told as it is."""
+"""On every executor, arguments arrive unchanged, and outcomes are delivered unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 EXHAUSTED = ExitState(ExitState.Code.EXHAUSTED)
 
 AWKWARD_NAMES = (
-    # Names that executors, schedulers, decorators and libraries like to use for arguments of their own.
+    # Names that executors, schedulers, decorators and libraries tend to use for their own arguments.
     *("self", "cls", "fn", "func", "function", "f", "args", "kwargs", "callback", "event", "future", "task", "name"),
     *("key", "keys", "retries", "workers", "resources", "priority", "actor", "pure", "allow_other_workers"),
     *("timeout", "wait", "delay", "when", "every", "repeat", "max_calls", "hidden", "scheduler", "executor", "plugins"),
@@ -45,7 +45,7 @@ def compute(scheduler: Scheduler, fn: Callable[..., Any], /, *args: Any, **kwarg
 
 
 def failure(scheduler: Scheduler, fn: Callable[..., Any], /, *args: Any) -> BaseException:
-    """Run one call and one that works after it; return the exception of the first."""
+    """Run a failing call and then a working one; return the exception of the first."""
     results: list[Any] = []
     errors: list[BaseException] = []
     scheduler.on_start(lambda: scheduler.submit(fn, *args))
@@ -84,13 +84,13 @@ def test_a_result_arrives(scheduler: Scheduler) -> None:
     ids=["None", "False", "0", "empty", "tuple", "3MB", "exception", "NotImplemented", "Ellipsis", "surrogate"],
 )
 def test_every_value_makes_the_round_trip(scheduler: Scheduler, value: Any) -> None:
-    """Values that are false, large or easily mistaken for something else go in and come out."""
+    """Values that are falsy, large or easily mistaken for something else survive the round trip."""
     (arrived,), _ = compute(scheduler, work.echo, value)
     assert repr(arrived) == repr(value)
 
 
 def test_a_value_is_never_asked_anything(scheduler: Scheduler) -> None:
-    """A result like an array, which refuses to be compared, tested, measured and shown, is passed on as it is."""
+    """A result that, like an array, cannot be compared, tested, measured or shown is passed on untouched."""
     seen: list[type] = []
     task = scheduler.task(work.Unhelpful)
     scheduler.on_start(task.submit)
@@ -100,7 +100,7 @@ def test_a_value_is_never_asked_anything(scheduler: Scheduler) -> None:
 
 
 def test_equal_calls_are_separate_calls(scheduler: Scheduler) -> None:
-    """The same function with the same arguments is computed as often as it is submitted, each time with a future."""
+    """The same function with the same arguments is computed each time it is submitted, each with its own future."""
     futures: list[asyncio.Future[str]] = []
     tokens: list[str] = []
 
@@ -119,13 +119,13 @@ def test_equal_calls_are_separate_calls(scheduler: Scheduler) -> None:
 
 
 def test_keyword_arguments_of_any_name_arrive(scheduler: Scheduler) -> None:
-    """No layer takes a keyword argument of the function for one of its own."""
+    """No layer takes a keyword argument of the function as its own."""
     given = {name: n for n, name in enumerate(AWKWARD_NAMES)}
     assert compute(scheduler, work.echo, 1, **given) == ((1,), given)
 
 
 def test_keyword_arguments_of_any_name_arrive_through_a_task(scheduler: Scheduler) -> None:
-    """The same through a task with a plugin; callbacks of its events are told the arguments, with options or not."""
+    """Keyword arguments also pass through a task with a plugin; its callbacks get them, with and without options."""
     given = {name: n for n, name in enumerate(AWKWARD_NAMES)}
     task = scheduler.task(work.echo, plugins=Limiter(max_calls=1))
     told: list[Any] = []
@@ -149,7 +149,7 @@ def test_keyword_arguments_of_any_name_arrive_through_a_task(scheduler: Schedule
 
 
 def test_what_cannot_be_pickled_travels_or_fails_alone(scheduler: Scheduler, capabilities: Capabilities) -> None:
-    """An argument that cannot leave the process is an exception of that call, or arrives where nothing leaves."""
+    """An argument that cannot leave the process fails that call, or arrives if nothing leaves the process."""
     lock = work.make_lock()
     if capabilities.shares_objects:
         (arrived,), _ = compute(scheduler, work.echo, lock)
@@ -159,7 +159,7 @@ def test_what_cannot_be_pickled_travels_or_fails_alone(scheduler: Scheduler, cap
 
 
 def test_a_result_that_cannot_be_pickled_is_an_exception(scheduler: Scheduler, capabilities: Capabilities) -> None:
-    """A result that cannot leave its process is an exception of that call; the run and its workers go on."""
+    """A result that cannot leave its process fails that call; the run and its workers go on."""
     if capabilities.shares_objects:
         assert compute(scheduler, work.make_lock).acquire(blocking=False)
     else:
@@ -183,12 +183,12 @@ def test_a_result_that_cannot_be_pickled_is_an_exception(scheduler: Scheduler, c
     ids=["builtin", "class", "partial", "object", "bound method", "method of a builtin", "partial of partial"],
 )
 def test_everything_callable_is_computed(scheduler: Scheduler, fn: Any, args: tuple[Any, ...], result: Any) -> None:
-    """What is computed need not be a plain function of a module."""
+    """Any callable can be computed, not only a plain function of a module."""
     assert compute(scheduler, fn, *args) == result
 
 
 def test_closures_are_computed_as_claimed(scheduler: Scheduler, capabilities: Capabilities) -> None:
-    """A closure is computed exactly where the capabilities say so; elsewhere it is an exception of that call."""
+    """A closure is computed exactly where the capabilities say so; elsewhere it fails that call."""
     add_two = work.make_closure(2)
     if capabilities.closures:
         assert compute(scheduler, add_two, 3) == 5
@@ -197,7 +197,7 @@ def test_closures_are_computed_as_claimed(scheduler: Scheduler, capabilities: Ca
 
 
 def test_functions_of_the_main_program_are_computed(backend: ExecutorAdapter) -> None:
-    """A function, a class and an exception that the program itself defines can be used in compute."""
+    """A function, a class and an exception defined in the main program can be used in calls."""
     ended = run_script(f"""
         {backend.preparation.replace(chr(10), "; ")}
 
@@ -229,7 +229,7 @@ def test_functions_of_the_main_program_are_computed(backend: ExecutorAdapter) ->
 
 
 def test_an_exception_says_where_it_was_raised(scheduler: Scheduler) -> None:
-    """The exception of a call is told with the traceback of the place that raised it, in whatever process."""
+    """The exception of a call is delivered with the original traceback, whatever process raised it."""
     error = failure(scheduler, work.raise_it, work.FancyError("diverged", code=7))
     assert type(error) is work.FancyError
     assert str(error) == "diverged"
@@ -250,7 +250,7 @@ def test_an_exception_says_where_it_was_raised(scheduler: Scheduler) -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_every_exception_is_an_ordinary_event(scheduler: Scheduler, error: Exception) -> None:
-    """No type of exception means something else on its way through executors, futures and coroutines."""
+    """No exception type has a special meaning on its way through executors, futures and coroutines."""
     arrived = failure(scheduler, work.raise_it, error)
     assert type(arrived) is type(error)
     assert repr(arrived) == repr(error)
@@ -264,8 +264,7 @@ def test_every_exception_is_an_ordinary_event(scheduler: Scheduler, error: Excep
 def test_what_is_no_exception_is_an_ordinary_event(
     make: Callable[..., Scheduler], error: BaseException, capabilities: Capabilities
 ) -> None:
-    """What a call raises is its outcome, also what is no `Exception`; only a KeyboardInterrupt on the loop's thread is
-    Ctrl-C."""
+    """What a call raises is its outcome, even outside `Exception`, except a KeyboardInterrupt on the loop's thread."""
     scheduler = make()
     if capabilities.in_loop and isinstance(error, KeyboardInterrupt):
         scheduler.on_start(lambda: scheduler.submit(work.raise_it, error))
@@ -285,7 +284,7 @@ def test_what_is_no_exception_is_an_ordinary_event(
 
 
 def test_an_exception_that_cannot_be_pickled_is_an_event(scheduler: Scheduler, capabilities: Capabilities) -> None:
-    """An exception that holds a lock is told as it is, or as the failure to bring it here; the run goes on."""
+    """An exception that holds a lock is delivered as it is, or as the failure to transfer it; the run goes on."""
     error = failure(scheduler, work.raise_with_lock)
     if capabilities.shares_objects:
         assert type(error) is work.LockedError
@@ -307,7 +306,7 @@ def test_an_exception_that_cannot_be_unpickled_costs_what_a_crash_costs(
 
 
 def test_a_future_of_stop_iteration_can_be_awaited(scheduler: Scheduler) -> None:
-    """An `async def` callback that awaits a future whose compute raised `StopIteration` sees an error, and goes on."""
+    """An `async def` callback that awaits a future whose call raised `StopIteration` sees an error, and continues."""
     seen: list[BaseException] = []
 
     @scheduler.on_start
@@ -323,7 +322,7 @@ def test_a_future_of_stop_iteration_can_be_awaited(scheduler: Scheduler) -> None
 
 
 def test_stop_iteration_can_be_raised_by_the_run(make: Callable[..., Scheduler]) -> None:
-    """With `on_exception="raise"` it comes out of `run` itself, and out of `async_run` as Python allows."""
+    """With `on_exception="raise"` `run` raises the StopIteration itself, and `async_run` as far as Python allows."""
     scheduler = make()
     scheduler.on_start(lambda: scheduler.submit(work.raise_it, StopIteration(7)))
     with pytest.raises(StopIteration):

@@ -1,4 +1,4 @@
-"""Whatever executor computes: plugins, alone and in pairs, neither change what comes of calls nor each other's work."""
+"""On every executor, plugins, alone and in pairs, change neither the outcomes of calls nor each other's work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class NoteTaker(Plugin):
-    """Notes which calls it has seen begin and end; one goes before the plugins and one after them."""
+    """Records which calls it sees start and end; one is placed before the plugins and one after them."""
 
     def __init__(self, name: str, notes: list[tuple[str, Any, str]]) -> None:
         self.name = name
@@ -39,7 +39,7 @@ class NoteTaker(Plugin):
 
 
 def assert_paired(notes: list[tuple[str, Any, str]]) -> None:
-    """Hold that whatever was set up for a call was torn down once, the last first; a call that is kept begins twice."""
+    """Assert that every setup for a call has one teardown, in reverse order; a call that is held back starts twice."""
     set_up: dict[Any, list[str]] = defaultdict(list)
     for what, call, name in notes:
         if what == "begin":
@@ -67,7 +67,7 @@ def test_outcomes_with_plugins(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Results, exceptions, lost workers and cancellations are what they are without; each plugin does its work."""
+    """Results, exceptions, lost workers and cancellations are as without plugins; each plugin does its work."""
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     notes: list[tuple[str, Any, str]] = []
     plugins = [NoteTaker("outer", notes), *(entry.make(tmp_path) for entry in entries), NoteTaker("inner", notes)]
@@ -85,7 +85,7 @@ def test_outcomes_with_plugins(
             task.submit(act)
 
     @scheduler.on_empty(max_calls=1, when=lambda: capabilities.isolates_crashes)
-    def crash() -> None:  # when the others have ended: Dask loses outcomes that it has not fetched, too
+    def crash() -> None:  # after the others: Dask also loses outcomes that it has not fetched
         task.submit("die")
 
     @task.on_submitted

@@ -1,4 +1,4 @@
-"""Whatever executor computes: a plain loop takes calls as they end, and a block keeps the executor between runs."""
+"""On every executor, a plain loop receives calls as they end, and a `with` block keeps the executor between runs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ N = 12
 
 
 def test_a_plain_loop(scheduler: Scheduler) -> None:
-    """Each item is computed once, and told with its arguments."""
+    """Each item is computed once, and delivered with its arguments."""
     calls = list(scheduler.task(abs).map(range(-N, 0)).results())
     assert sorted(call.args[0] for call in calls) == list(range(-N, 0))
     assert all(call.result() == -call.args[0] for call in calls)
 
 
 def test_failures_are_outcomes(scheduler: Scheduler) -> None:
-    """In the order of the items, each call has its result or its exception."""
-    items = [(1, n % 2) for n in range(N)]  # every other one is a division by zero
+    """Each call yields its result or its exception, in the order of the items."""
+    items = [(1, n % 2) for n in range(N)]  # every other one divides by zero
     calls = list(scheduler.task(divmod).map(items, unpack="args").results(ordered=True, on_exception="continue"))
     assert [call.args for call in calls] == items
     assert [type(call.exception()) for call in calls] == [ZeroDivisionError, type(None)] * (N // 2)
 
 
 def test_runs_in_a_block(scheduler: Scheduler) -> None:
-    """Runs in a block have the same executor; one after a loop that was left may have a fresh one."""
+    """Runs in a block share the executor; one after an abandoned loop may have a fresh one."""
     with scheduler:
         task = scheduler.task(abs)
         executor = scheduler.executor
@@ -43,7 +43,7 @@ def test_runs_in_a_block(scheduler: Scheduler) -> None:
 
 
 def test_the_number_of_workers(scheduler: Scheduler, capabilities: Capabilities) -> None:
-    """It is known: two here, one where calls are made in the loop, and what there is in a cluster of others."""
+    """The number of workers is known: two here, one if calls run in the loop, the cluster's size if it is external."""
     least = 1 if capabilities.in_loop else 2
     with scheduler:
         n_workers = scheduler.n_workers

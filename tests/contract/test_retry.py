@@ -1,4 +1,4 @@
-"""Whatever executor computes: what failed, or was lost with its worker, is computed again behind the same future."""
+"""On every executor, a call that failed or lost its worker is computed again behind the same future."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENDED = ["done", "result"]
 
 
 def compute(scheduler: Scheduler, how: str, folder: Path) -> list[str]:
-    """Compute a call whose first attempts fail; what is told of its task."""
+    """Compute a call whose first attempts fail; return the events of its task."""
     task = scheduler.task(work.fail_at_first, plugins=Retry(ValueError, attempts=3, lost_workers=3, wait=0.01))
     recorder = EventRecorder(scheduler, task)
     futures: list[Any] = []
@@ -38,6 +38,6 @@ def test_what_raises_is_tried_again(scheduler: Scheduler, tmp_path: Path) -> Non
 def test_what_is_lost_is_tried_again(
     make: Callable[..., Scheduler], capabilities: Capabilities, tmp_path: Path
 ) -> None:
-    """Two workers that are killed cost two attempts, and the call has a result, where a crash costs a call only."""
+    """Two killed workers cost two attempts, and the call has a result, where a crash affects only its own call."""
     if capabilities.isolates_crashes:
         assert compute(make(), "die", tmp_path) == ["submitted", "retry", "retry", *ENDED]

@@ -1,4 +1,4 @@
-"""Whatever executor computes: a shared object is put once, and calls are given it in place of its handle."""
+"""On every executor, a shared object is put once, and calls get it in place of its handle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def test_calls_are_given_the_object(scheduler: Scheduler, capabilities: Capabilities) -> None:
-    """Wherever its handle is among the arguments; in each process it is one object, which cannot be changed there."""
+    """Handles are replaced anywhere in the arguments; each process has one object, which cannot be changed there."""
     array = filled(1)
     shared = scheduler.share(array)
     futures: list[Any] = []

@@ -1,4 +1,4 @@
-"""Whatever executor computes: submissions may come in chains, in bulk, from any thread and in any number of runs."""
+"""On every executor, submissions may come in chains, in bulk, from any thread and in any number of runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXHAUSTED = ExitState(ExitState.Code.EXHAUSTED)
 
 
 def in_thread(call: Callable[[], object]) -> threading.Thread:
-    """A thread that makes a call, started."""
+    """Start a thread that makes a call."""
     thread = threading.Thread(target=call, name="of-the-test")
     thread.start()
     return thread
@@ -38,7 +38,7 @@ def join(thread: threading.Thread) -> None:
 
 def test_a_long_chain_of_submissions(scheduler: Scheduler, capabilities: Capabilities) -> None:
     """A chain in which each result submits the next call neither recurses nor slows down."""
-    length = 500 if capabilities.remote else 10_000  # beyond what Python could recurse, where it would be recursion
+    length = 500 if capabilities.remote else 10_000  # beyond Python's recursion limit, if it recursed
     seen: list[int] = []
 
     @scheduler.on_start
@@ -56,7 +56,7 @@ def test_a_long_chain_of_submissions(scheduler: Scheduler, capabilities: Capabil
 
 
 def test_thousands_submitted_at_once(scheduler: Scheduler) -> None:
-    """A backlog far beyond the number of workers is computed to its end."""
+    """A backlog far larger than the number of workers is computed to its end."""
     results: list[int] = []
     scheduler.on_start(lambda: [scheduler.submit(abs, n) for n in range(3_000)])
     scheduler.on_future_result(lambda _, result: results.append(result))
@@ -65,7 +65,7 @@ def test_thousands_submitted_at_once(scheduler: Scheduler) -> None:
 
 
 def test_refilling_when_empty_works_every_time(scheduler: Scheduler) -> None:
-    """`@empty` comes each time that nothing is pending, and whatever its callback submits keeps the run going."""
+    """`@empty` comes each time nothing is pending, and whatever its callback submits keeps the run going."""
     results: list[int] = []
     scheduler.on_start(lambda: scheduler.submit(work.double, 0))
     scheduler.on_future_result(lambda _, result: results.append(result))
@@ -76,7 +76,7 @@ def test_refilling_when_empty_works_every_time(scheduler: Scheduler) -> None:
 
 
 def test_nothing_can_be_submitted_outside_of_a_run(scheduler: Scheduler) -> None:
-    """Before `@start` and from a stop on a submission is refused, with an error that names the remedy."""
+    """Submitting before `@start` or after a stop raises an error that names the remedy."""
     with pytest.raises(SchedulerNotRunningError, match="@start"):
         scheduler.submit(work.double, 1)
     refused: list[bool] = []
@@ -99,7 +99,7 @@ def test_nothing_can_be_submitted_outside_of_a_run(scheduler: Scheduler) -> None
 
 
 def test_five_runs_in_a_row(backend: ExecutorAdapter, scheduler: Scheduler) -> None:
-    """A scheduler of a factory runs again and again, each time with each callback once; a given executor is used up."""
+    """A factory's scheduler can run repeatedly, with each callback once per run; a given executor is used up."""
     results: list[int] = []
     scheduler.on_start(lambda: scheduler.submit(work.double, 21))
     scheduler.on_future_result(lambda _, result: results.append(result))
@@ -115,7 +115,7 @@ def test_five_runs_in_a_row(backend: ExecutorAdapter, scheduler: Scheduler) -> N
 
 
 def test_a_run_after_one_that_failed(backend: ExecutorAdapter, make: Callable[..., Scheduler]) -> None:
-    """What one run was told, and how it ended, says nothing about the next."""
+    """The events and exit state of one run do not affect the next."""
     scheduler = make()
     calls = iter([None, 1, 2])
     scheduler.on_start(lambda: scheduler.submit(work.double, next(calls)))
@@ -127,7 +127,7 @@ def test_a_run_after_one_that_failed(backend: ExecutorAdapter, make: Callable[..
 
 
 def test_a_second_run_may_wait_for_a_stop(backend: ExecutorAdapter, make: Callable[..., Scheduler]) -> None:
-    """`end_on_empty=False` is heeded in a second run as well: it lives until it is stopped."""
+    """`end_on_empty=False` also holds in a second run, which lasts until it is stopped."""
     scheduler = make()
     scheduler.on_start(lambda: scheduler.submit(work.double, 1))
     assert scheduler.run() == EXHAUSTED
@@ -144,7 +144,7 @@ def test_a_second_run_may_wait_for_a_stop(backend: ExecutorAdapter, make: Callab
 
 
 def test_one_run_at_a_time(scheduler: Scheduler) -> None:
-    """A second run of a running scheduler is refused, and does not harm the first."""
+    """A second run of a running scheduler is rejected and does not harm the first."""
     results: list[int] = []
 
     @scheduler.on_start
@@ -162,7 +162,7 @@ def test_one_run_at_a_time(scheduler: Scheduler) -> None:
 
 
 def test_a_submission_from_another_thread(scheduler: Scheduler) -> None:
-    """A thread may submit while the loop is idle; the outcome is told on the loop's thread."""
+    """A thread may submit while the loop is idle; the outcome is delivered on the loop's thread."""
     here = threading.get_ident()
     seen: list[tuple[int, int]] = []
     threads: list[threading.Thread] = []
@@ -179,7 +179,7 @@ def test_a_submission_from_another_thread(scheduler: Scheduler) -> None:
 
 
 def test_a_submission_from_a_thread_that_is_joined_in_a_callback(scheduler: Scheduler) -> None:
-    """A callback may wait for a thread that submits, stops timers and asks the scheduler: nothing dead-locks."""
+    """A callback may join a thread that submits, stops timers and queries the scheduler without a deadlock."""
     results: list[int] = []
     task = scheduler.task(work.double)
 
@@ -203,7 +203,7 @@ def test_a_submission_from_a_thread_that_is_joined_in_a_callback(scheduler: Sche
 
 
 def test_submissions_from_many_threads(scheduler: Scheduler) -> None:
-    """Threads that submit at the same time lose nothing, and nothing is computed twice."""
+    """Threads that submit concurrently lose nothing, and nothing is computed twice."""
     results: list[int] = []
     threads: list[threading.Thread] = []
 
@@ -226,7 +226,7 @@ def test_submissions_from_many_threads(scheduler: Scheduler) -> None:
 
 
 def test_a_stop_from_another_thread_is_noticed_at_once(scheduler: Scheduler) -> None:
-    """A stop from a thread ends an idle run by itself: no timeout, no further event is needed."""
+    """A stop from a thread ends an idle run at once, without a timeout or a further event."""
     threads: list[threading.Thread] = []
     scheduler.on_start(lambda: threads.append(in_thread(lambda: scheduler.stop(stop_msg="enough"))))
     messages: list[str] = []
@@ -237,7 +237,7 @@ def test_a_stop_from_another_thread_is_noticed_at_once(scheduler: Scheduler) -> 
 
 
 def test_a_run_in_another_thread(scheduler: Scheduler) -> None:
-    """A whole run may live in a thread that is not the main one."""
+    """A whole run may happen in a thread other than the main one."""
     states: list[ExitState] = []
     results: list[int] = []
     scheduler.on_start(lambda: scheduler.submit(work.double, 21))
@@ -251,7 +251,7 @@ def test_a_run_in_another_thread(scheduler: Scheduler) -> None:
 
 
 def test_two_schedulers_in_one_loop(make: Callable[..., Scheduler], gate: Gate) -> None:
-    """Two schedulers run at once in one loop and do not see each other's work; the loop is free for others."""
+    """Two schedulers run concurrently in one loop and do not see each other's work; the loop stays free for others."""
     one, other = make(1), make(1)
     results: dict[str, list[Any]] = {"one": [], "other": []}
     one.on_start(lambda: one.submit(pass_gate, gate.address, 1))
@@ -269,7 +269,7 @@ def test_two_schedulers_in_one_loop(make: Callable[..., Scheduler], gate: Gate) 
 
 
 def test_a_scheduler_inside_a_callback_of_another(make: Callable[..., Scheduler]) -> None:
-    """A callback may run another scheduler to its end; the outer run goes on afterwards."""
+    """A callback may run another scheduler to its end; the outer run continues afterwards."""
     outer, inner = make(1), make(1)
     results: list[Any] = []
     inner.on_start(lambda: inner.submit(work.double, 2))
@@ -281,7 +281,7 @@ def test_a_scheduler_inside_a_callback_of_another(make: Callable[..., Scheduler]
 
 
 def test_threads_with_a_scheduler_each(make: Callable[..., Scheduler]) -> None:
-    """Several threads may run a scheduler each at the same time."""
+    """Several threads may each run a scheduler at the same time."""
     schedulers = [make(1) for _ in range(3)]
     states: list[ExitState] = []
     for scheduler in schedulers:

@@ -1,4 +1,4 @@
-"""What is computed in the tests of the contract: importable, so that every executor can have it."""
+"""The functions computed in the contract tests: importable, so that every executor can run them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def call(fn: Any, *args: Any) -> Any:
 
 
 def token() -> str:
-    """Another one in each call."""
+    """Return a new token for each call."""
     return uuid.uuid4().hex
 
 
@@ -43,7 +43,7 @@ def where() -> tuple[int, int]:
 
 
 def die(how: str) -> NoReturn:
-    """Take the whole process down."""
+    """Kill the whole process."""
     if how == "exit":
         os._exit(3)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -51,7 +51,7 @@ def die(how: str) -> NoReturn:
 
 
 def play(act: str, *, comm: Any = None) -> str:
-    """Say something where there is somebody to hear it, then do what is asked for."""
+    """Send a message if there is a comm, then do what is asked."""
     if comm is not None:
         with comm.open():
             comm.send(act)
@@ -63,7 +63,7 @@ def play(act: str, *, comm: Any = None) -> str:
 
 
 def fail_at_first(how: str, folder: Path, times: int) -> int:
-    """Fail so many times, counted in a folder; then return how often that was."""
+    """Fail this many times, counted in a folder; then return how often it failed."""
     failed = len(list(folder.iterdir()))
     if failed < times:
         (folder / str(failed)).touch()
@@ -72,13 +72,13 @@ def fail_at_first(how: str, folder: Path, times: int) -> int:
 
 
 def burn() -> None:
-    """Use the CPU for ever."""
+    """Use the CPU until killed."""
     while True:
         pass
 
 
 def hoard() -> None:
-    """Take memory, a piece at a time, for ever."""
+    """Allocate memory piece by piece until killed."""
     held = []
     while True:
         held.append(b"x" * 20_000_000)
@@ -109,7 +109,7 @@ def raise_with_lock() -> NoReturn:
 
 
 class TwoPartError(Exception):
-    """An exception that can be pickled and not unpickled: a frequent mistake of libraries."""
+    """An exception that can be pickled but not unpickled: a common mistake of libraries."""
 
     def __init__(self, left: int, right: int) -> None:
         super().__init__(f"{left} and {right}")
@@ -120,7 +120,7 @@ def raise_two_part() -> NoReturn:
 
 
 class StubbornError(BaseException):
-    """An exception that is no `Exception`."""
+    """An exception that is not an `Exception`."""
 
 
 class FancyError(ValueError):
@@ -132,7 +132,7 @@ class FancyError(ValueError):
 
 
 class Unhelpful:
-    """A value that can be asked nothing, like an array of numpy."""
+    """A value that supports no operation, like a NumPy array."""
 
     def __eq__(self, other: object) -> bool:
         raise AssertionError("compared")
@@ -150,7 +150,7 @@ class Unhelpful:
 
 
 class Adder:
-    """An object that is a function, and has a method that is one."""
+    """A callable object that also has a method."""
 
     def __init__(self, y: int) -> None:
         self.y = y
@@ -163,7 +163,7 @@ class Adder:
 
 
 def look_at(*args: Any, **kwargs: Any) -> list[tuple[int, int, int, int, bool]]:
-    """Where each array among the arguments is, how large, its sum, and whether it can be changed."""
+    """The location, size and sum of each array among the arguments, and whether it is writeable."""
     found: list[Any] = []
     inner: list[Any] = [args, kwargs]
     while inner:

@@ -1,4 +1,4 @@
-"""Fixtures of the tests that count what things cost."""
+"""Fixtures for the tests that count costs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def at_most(record_property: Callable[[str, object], None]) -> Callable[..., None]:
-    """Hold a figure below a bound, and have it in the report: `pytest tests/costs -rP` shows all of them."""
+    """Assert an upper bound on a figure, and add it to the report: `pytest tests/costs -rP` shows all of them."""
 
     def check(what: str, figure: float, bound: float, details: object = "") -> None:
         record_property(what, figure)
@@ -27,11 +27,11 @@ def at_most(record_property: Callable[[str, object], None]) -> Callable[..., Non
 
 @pytest.fixture(autouse=True)
 def unchecked_locks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Count what users pay: the check of the locks' order is for tests."""
+    """Count what users pay: the check of the lock order is for tests only."""
     monkeypatch.setattr(lock_order, "check_order", False)
 
 
 @pytest.fixture
 def one_slice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a run handle what there is without a look at the clock: how often other tasks get a turn is chance."""
+    """Let a run handle all ready events without checking the clock: how often it yields to other tasks is random."""
     monkeypatch.setattr("amltk.scheduling._loop.inbox.MAX_SLICE_SECONDS", math.inf)

@@ -1,4 +1,4 @@
-"""Counts of what the interpreter does: the same on a slow machine, a fast one and a busy one."""
+"""Counts what the interpreter does: the same on a slow, a fast and a busy machine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     Meter = Callable[[], AbstractContextManager[Counter[str]]]
-    """Counts what happens on this thread while it is entered."""
+    """Counts what happens on this thread inside the block."""
 
 
 @contextmanager
 def calls() -> Iterator[Counter[str]]:
-    """Count this thread's calls by the names of functions, those of built-in ones included.
+    """Count this thread's calls by function name, including built-in functions.
 
-    What is written in C and calls something in C is not seen to do so.
+    Calls made by C code to C code are not seen.
     """
     counter: Counter[str] = Counter()
     with _no_garbage_collection():
@@ -34,7 +34,7 @@ def calls() -> Iterator[Counter[str]]:
 
 
 def count_calls(counter: Counter[str]) -> None:
-    """Count the calls of this thread in `counter` from now on."""
+    """Count this thread's calls in `counter` from now on."""
 
     def note(frame: Any, event: str, function: Any) -> None:
         if event == "call":
@@ -47,7 +47,7 @@ def count_calls(counter: Counter[str]) -> None:
 
 @contextmanager
 def instructions() -> Iterator[Counter[str]]:
-    """Count instructions of the byte code of the functions that are called meanwhile, by the names of functions."""
+    """Count the bytecode instructions of the functions called inside the block, by function name."""
     counter: Counter[str] = Counter()
 
     def note(frame: Any, event: str, _: Any) -> Any:
@@ -68,7 +68,7 @@ def instructions() -> Iterator[Counter[str]]:
 
 @contextmanager
 def most_bytes() -> Iterator[Counter[str]]:
-    """Tell how many bytes were allocated at a time, at most, of what was not there before."""
+    """Measure the peak number of bytes newly allocated inside the block."""
     counter: Counter[str] = Counter()
     with _no_garbage_collection():
         tracemalloc.start()
@@ -81,7 +81,7 @@ def most_bytes() -> Iterator[Counter[str]]:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """What it finalises is another test's, and when it runs is chance."""
+    """It would finalise another test's objects, at a random time."""
     gc.collect()
     gc.disable()
     try:
@@ -91,9 +91,9 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def per_task(meter: Meter, program: Callable[[int], object]) -> Cost:
-    """What each of many tasks costs: the difference between two runs of a program, so that fixed costs cancel out."""
+    """The cost of each of many tasks: the difference between two runs of a program, so that fixed costs cancel out."""
     tasks = 200
-    with meter():  # what is done once in a process
+    with meter():  # one-time work of the process
         program(1)
     with meter() as few:
         program(tasks)
@@ -103,12 +103,12 @@ def per_task(meter: Meter, program: Callable[[int], object]) -> Cost:
 
 
 class Cost(dict[str, float]):
-    """How often each function was called for one task, or how many instructions it took.
+    """How often each function was called per task, or how many instructions it took.
 
     Args:
-        many: What was counted for many tasks.
-        few: And for fewer.
-        tasks: By how many these differ.
+        many: The count for many tasks.
+        few: The count for fewer tasks.
+        tasks: The difference in the number of tasks.
     """
 
     def __init__(self, many: Counter[str], few: Counter[str], tasks: int) -> None:
@@ -116,7 +116,7 @@ class Cost(dict[str, float]):
 
     @property
     def total(self) -> float:
-        """All of them."""
+        """The sum over all functions."""
         return sum(self.values())
 
     def __str__(self) -> str:

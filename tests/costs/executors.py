@@ -1,4 +1,4 @@
-"""Executors that cost next to nothing themselves, so that what is counted is what drives them."""
+"""Executors that cost next to nothing themselves, so that only the code driving them is counted."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class Work(Future[Any]):
-    """As little as an executor's own future can be: no lock, no waiters, one callback."""
+    """As small as an executor's own future can be: no lock, no waiters, one callback."""
 
     __slots__ = ("ended", "told", "value")
 
-    def __init__(self) -> None:  # without super(): that is what makes the others big
+    def __init__(self) -> None:  # without super(), whose attributes make other futures big
         self.ended = False
         self.value: Any = None
         self.told: Callable[[Future[Any]], object] | None = None
@@ -47,7 +47,7 @@ class Work(Future[Any]):
 
 
 class AtOnce(Executor):
-    """Every call has ended when `submit` returns, with its first argument as the result."""
+    """Every call is done when `submit` returns, with its first argument as the result."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         work = Work()
@@ -56,10 +56,10 @@ class AtOnce(Executor):
 
 
 class Conveyor(Executor):
-    """Keeps what is submitted, in order, until it is told to end the oldest.
+    """Keeps submissions in order until told to complete the oldest one.
 
     Args:
-        works: What `submit` returns, one after the other; by default what is made then.
+        works: What `submit` returns, one after the other; created on demand by default.
     """
 
     def __init__(self, works: Iterable[Work] = ()) -> None:

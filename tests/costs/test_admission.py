@@ -1,4 +1,4 @@
-"""What it costs to decide which of the calls that wait gets what one has given back, whatever the machine."""
+"""What it costs to decide which waiting call gets the resources that another one returned, on any machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHAPES = 20
 
 
 def decide(decisions: int, *, waiting: int = 3000) -> None:
-    """One call ends, another one comes, and it is decided who is next: the program of the benchmark."""
+    """One call ends, another one arrives, and the next is chosen: the program of the benchmark."""
     pools = Pools({"gpu": [str(n) for n in range(8)], "cpu": 64, "memory": "512 GB"})
     gpu, cpu, memory = pools.named.values()
     gpus = (5_000, UNIT, 2 * UNIT, 0)
@@ -40,13 +40,13 @@ def decide(decisions: int, *, waiting: int = 3000) -> None:
 
 
 def test_instructions_of_a_decision(at_most: Callable[..., None]) -> None:
-    """With 3,000 calls of 20 shapes waiting for three pools, a decision takes 1,900 instructions of the byte code."""
+    """With 3,000 calls of 20 shapes waiting for three pools, a decision takes 1,900 bytecode instructions."""
     cost = per_task(instructions, decide)
     at_most("instructions per decision", cost.total, 1950, cost)
 
 
 def wait_for_a_licence(tasks: int) -> None:
-    """All are submitted, and wait until the run is stopped."""
+    """Submit all; they wait until the run is stopped."""
     scheduler = Scheduler(Conveyor(), resources={"licence": 1})
     task = scheduler.task(abs, plugins=Resources(licence=1))
 
@@ -60,6 +60,6 @@ def wait_for_a_licence(tasks: int) -> None:
 
 
 def test_a_call_that_waits_costs_the_same_however_many_do(at_most: Callable[..., None]) -> None:
-    """To submit it, to let it wait, and to cancel it takes 2,200 instructions: nothing is looked through."""
+    """Submitting a call, letting it wait and cancelling it takes 2,200 instructions: nothing is searched."""
     cost = per_task(instructions, wait_for_a_licence)
     at_most("instructions per waiting call", cost.total, 2350, cost)

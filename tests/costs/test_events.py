@@ -1,4 +1,4 @@
-"""What a task costs that computes nothing: calls and instructions of the scheduler alone, whatever the machine."""
+"""What a no-op task costs: the scheduler's own calls and instructions, on any machine."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ pytestmark = pytest.mark.usefixtures("one_slice")
 
 IN_FLIGHT = 8
 WINDOW = 20
-"""Tasks in which it is counted what one costs while many are pending."""
+"""Tasks over which the cost of one is counted while many are pending."""
 
 BOTH = pytest.mark.parametrize(("meter", "rounding"), [(calls, 0.5), (instructions, 5.0)])
-"""The end of a run takes a turn of the loop more or less: this is more than a task's share, and less than an event."""
+"""The end of a run takes one loop iteration more or less: this is more than a task's share and less than an event."""
 
 
 def no_op(number: int = 0) -> int:
@@ -33,7 +33,7 @@ def no_op(number: int = 0) -> int:
 
 
 def ways_to_submit(scheduler: Scheduler, how: str) -> tuple[Callable[[int], object], Any]:
-    """A function that submits, and what to subscribe to results with."""
+    """A function that submits, and one that subscribes to results."""
     if how == "scheduler":
         return partial(scheduler.submit, no_op), scheduler.on_future_result
     task = scheduler.task(no_op)
@@ -64,7 +64,7 @@ def in_flight(how: str, tasks: int, *, display: bool = False) -> None:
 
 
 def unheard(tasks: int, *, strangers: int = 0) -> None:
-    """Nobody wants to know; there may be events that never happen."""
+    """No subscribers; there may be events that never happen."""
     scheduler = Scheduler(AtOnce())
     task = scheduler.task(no_op)
     for emitter in (scheduler.emitter, task):
@@ -80,28 +80,28 @@ def unheard(tasks: int, *, strangers: int = 0) -> None:
 
 @pytest.mark.parametrize("how", ["scheduler", "task"])
 def test_calls_of_a_task(how: str, at_most: Callable[..., None]) -> None:
-    """A task and its two callbacks take 40 calls, those of the executor and of the callbacks included."""
+    """A task and its two callbacks take 40 calls, including those of the executor and the callbacks."""
     cost = per_task(calls, partial(in_flight, how))
     at_most(f"calls per task, {how}", cost.total, 42, cost)
 
 
 @pytest.mark.parametrize("how", ["scheduler", "task"])
 def test_instructions_of_a_task(how: str, at_most: Callable[..., None]) -> None:
-    """A task and its two callbacks take 630 instructions of the byte code, on the version that needs the most."""
+    """A task and its two callbacks take 630 bytecode instructions on the version that needs the most."""
     cost = per_task(instructions, partial(in_flight, how))
     at_most(f"instructions per task, {how}", cost.total, 680, cost)
 
 
 @pytest.mark.parametrize(("meter", "bound"), [(calls, 39), (instructions, 605)])
 def test_events_that_nobody_hears_are_only_counted(meter: Any, bound: float, at_most: Callable[..., None]) -> None:
-    """The six events of a task are queued for nobody: 38 calls and 580 instructions are all that it takes."""
+    """Without subscribers the six events of a task are not queued: 38 calls and 580 instructions are all it takes."""
     cost = per_task(meter, unheard)
     at_most(f"{meter.__name__} per unheard task", cost.total, bound, cost)
 
 
 @BOTH
 def test_events_that_do_not_happen_cost_nothing(meter: Any, rounding: float) -> None:
-    """A thousand further events of the scheduler and of the task, with nobody subscribed, make no difference."""
+    """A thousand further events of the scheduler and the task, without subscribers, make no difference."""
     without, with_them = per_task(meter, unheard), per_task(meter, partial(unheard, strangers=1000))
     assert with_them.total == pytest.approx(without.total, abs=rounding), str(with_them)
 
@@ -110,7 +110,7 @@ def test_events_that_do_not_happen_cost_nothing(meter: Any, rounding: float) -> 
 def test_a_display_costs_no_task_anything(
     meter: Any, rounding: float, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A display looks at a run now and then: what each task takes is the same with it."""
+    """A display samples a run now and then: the cost of each task is the same with it."""
     monkeypatch.setattr("amltk.display.live.LiveDisplay.stop", lambda display: display._observer.close())
     without, with_it = (per_task(meter, partial(in_flight, "task", display=shown)) for shown in (False, True))
     assert with_it.total == pytest.approx(without.total, abs=rounding), str(with_it)
@@ -119,7 +119,7 @@ def test_a_display_costs_no_task_anything(
 def test_redraws_do_not_depend_on_the_number_of_events(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A minute is drawn four times a second, with ten tasks and with ten thousand."""
+    """A minute of a run is drawn four times a second, whether with ten tasks or ten thousand."""
 
     def redraws(tasks: int) -> int:
         drawn: list[object] = []
@@ -164,22 +164,22 @@ def test_ends_told_by_another_thread_wake_the_loop_once() -> None:
 def test_a_task_costs_the_same_however_many_are_pending(
     meter: Any, slack: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One in and one out: with 10,000 others, as with 1,000, nothing is looked through, compared or copied."""
+    """One in and one out: with 10,000 pending as with 1,000, nothing is searched, compared or copied."""
 
     def equal(one: object, other: object) -> bool:
-        return one is other  # to be counted; else a search of a list is one step that nobody sees
+        return one is other  # a call that can be counted; otherwise a list search is a single invisible step
 
     for kind in (Future, Work):
         monkeypatch.setattr(kind, "__eq__", equal, raising=False)
     few, many = (
         one_in_one_out(1_000, meter),
         one_in_one_out(10_000, meter),
-    )  # with more a regression would take for ever
+    )  # with more, a regression would take far too long
     assert many == pytest.approx(few, abs=slack)
 
 
 def one_in_one_out(pending: int, meter: Any) -> int:
-    """What some tasks cost while so many others are pending."""
+    """The cost of some tasks while this many others are pending."""
     executor = Conveyor()
     scheduler = Scheduler(executor)
     task = scheduler.task(no_op)

@@ -1,4 +1,4 @@
-"""What an import brings in."""
+"""The modules that an import loads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.helpers.script import run_script
 
 
 def test_modules_that_are_loaded(at_most: Callable[..., None]) -> None:
-    """Before its first run a scheduler loads 39 modules of its own, and 4 of the standard library beside asyncio's."""
+    """Before its first run a scheduler loads 39 modules of its own, and 4 of the standard library beyond asyncio's."""
     ended = run_script("""
         import sys
         import asyncio, concurrent.futures.thread

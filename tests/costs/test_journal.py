@@ -1,4 +1,4 @@
-"""What a journal costs a call, and what it costs to read."""
+"""What a journal adds to a call, and what it costs to read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def write(writer: Writer, n: int) -> None:
-    """A submission and a result of each of many calls, written in turns of eight."""
+    """Write a submission and a result for each of many calls, in batches of eight."""
     for call in range(n):
         writer.add(Kind.SUBMISSION, {"task": "train", "arguments": "(0.123, layers=[64, 32])", "attempt": 0}, call=call)
         writer.add(Kind.RESULT, {"duration": 1.25, "host": "node", "pid": 12}, b"x" * 100, call=call)
@@ -29,7 +29,7 @@ def write(writer: Writer, n: int) -> None:
 
 
 def test_writing(tmp_path: Path, at_most: Callable[..., None]) -> None:
-    """A call whose submission and result are recorded takes few calls and instructions, and an eighth of a write."""
+    """Recording the submission and result of a call takes few calls and instructions, and an eighth of a write."""
     with Writer(tmp_path) as writer:
         cost = per_task(calls, lambda n: write(writer, n))
         at_most("calls for a recorded call", cost.total, 34, cost)
@@ -40,13 +40,13 @@ def test_writing(tmp_path: Path, at_most: Callable[..., None]) -> None:
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read so little at once that the journal of a thousand calls is several times larger."""
+    """Read such small chunks that the journal of a thousand calls is several times larger."""
     monkeypatch.setattr("amltk.journal.format.CHUNK", 1 << 16)
 
 
 @pytest.mark.usefixtures("small_chunks")
 def test_reading(tmp_path: Path, at_most: Callable[..., None]) -> None:
-    """A record that is read takes few instructions; those before it are not kept."""
+    """Reading a record takes few instructions; earlier records are not kept."""
     for n in (1000, 2000):
         with Writer(tmp_path / str(n)) as writer:
             write(writer, n)
@@ -68,7 +68,7 @@ def test_reading(tmp_path: Path, at_most: Callable[..., None]) -> None:
 
 
 def test_a_summary(tmp_path: Path, at_most: Callable[..., None]) -> None:
-    """`show` takes few instructions for each record, and decodes hardly any."""
+    """`show` takes few instructions per record, and decodes hardly any."""
     for n in (200, 400):
         with Writer(tmp_path / str(n)) as writer:
             for call in range(n):
@@ -82,12 +82,12 @@ def test_a_summary(tmp_path: Path, at_most: Callable[..., None]) -> None:
 
 
 def work(number: float) -> float:
-    """What is not computed."""
+    """A function that is not computed."""
     return number
 
 
 def search(folder: Path | None, n: int) -> None:
-    """A run of n calls, of which 64 are in flight, with a journal if there is a folder for it."""
+    """A run of n calls, 64 of them in flight, with a journal if a folder is given."""
     scheduler = Scheduler(AtOnce())
     task = scheduler.task(work)
     task.map(map(float, range(n)), in_flight=64)
@@ -96,7 +96,7 @@ def search(folder: Path | None, n: int) -> None:
 
 @pytest.mark.usefixtures("small_chunks", "one_slice")
 def test_a_run_with_a_journal(tmp_path: Path, at_most: Callable[..., None]) -> None:
-    """What a journal adds to the cost of a call, and what its replay does; of one of the past nothing is kept."""
+    """What a journal adds to the cost of a call, and what a replay costs; nothing of past calls is kept."""
     without = per_task(instructions, lambda n: search(None, n)).total
     folders = iter(tmp_path / str(n) for n in range(9))
     cost = per_task(instructions, lambda n: search(next(folders), n))
@@ -113,7 +113,7 @@ def test_a_run_with_a_journal(tmp_path: Path, at_most: Callable[..., None]) -> N
 
 
 def test_a_memo_reads_nothing_that_it_has_written(tmp_path: Path, at_most: Callable[..., None]) -> None:
-    """What a session keeps it knows: it goes through no record."""
+    """A session remembers what it has stored: it scans no records."""
     store = Store(tmp_path / "memo")
 
     def keep(n: int) -> None:

@@ -1,4 +1,4 @@
-"""What a pending task takes of the driver's memory, by the allocators' own count."""
+"""How much driver memory a pending task takes, by the allocators' own count."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def traced_bytes() -> int:
 
 
 def growth(submit: Callable[[int], object], meter: Callable[[], int]) -> float:
-    """What each of many pending tasks adds; the first ones bring what is there once."""
+    """What each of many pending tasks adds; the first ones include one-time costs."""
     for number in range(FIRST):
         submit(number)
     gc.collect()
@@ -46,7 +46,7 @@ def traced() -> Any:
 
 
 def in_a_run(executor: Any, meter: Callable[[], int], let_go: Callable[[], object]) -> float:
-    """The growth in a run; the executor ends what is pending when it is shut down."""
+    """The growth in a run; the executor completes pending calls when it is shut down."""
     scheduler = Scheduler(executor)
     task = scheduler.task(no_op)
     figures: list[float] = []
@@ -63,7 +63,7 @@ def in_a_run(executor: Any, meter: Callable[[], int], let_go: Callable[[], objec
 @pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize(("meter", "bound"), [(traced_bytes, 530), (sys.getallocatedblocks, 4.1)])
 def test_what_the_scheduler_adds(meter: Any, bound: float, at_most: Callable[..., None]) -> None:
-    """A pending task is a future, its arguments and its number: 430 to 500 bytes, the executor's future left out."""
+    """A pending task is a future, its arguments and its number: 430 to 500 bytes, without the executor's future."""
     executor = Conveyor([Work() for _ in range(FIRST + TASKS)])
     at_most(f"{meter.__name__} of the scheduler", in_a_run(executor, meter, executor.shutdown), bound)
 
@@ -71,7 +71,7 @@ def test_what_the_scheduler_adds(meter: Any, bound: float, at_most: Callable[...
 @pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize(("meter", "bound"), [(traced_bytes, 640), (sys.getallocatedblocks, 6.1)])
 def test_all_of_a_pending_task(meter: Any, bound: float, at_most: Callable[..., None]) -> None:
-    """With an executor's future as small as can be it is 530 to 600 bytes in six blocks, of the 700 allowed."""
+    """A pending task with the smallest executor future is 530 to 600 bytes in six blocks, of the 700 allowed."""
     executor = Conveyor()
     at_most(f"{meter.__name__} in all", in_a_run(executor, meter, executor.shutdown), bound)
 
@@ -79,7 +79,7 @@ def test_all_of_a_pending_task(meter: Any, bound: float, at_most: Callable[..., 
 @pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize(("meter", "bound"), [(traced_bytes, 1180), (sys.getallocatedblocks, 14)])
 def test_a_task_that_waits_for_a_worker(meter: Any, bound: float, at_most: Callable[..., None]) -> None:
-    """In a pool it is a call as well, which a worker is to be sent: 1,040 to 1,100 bytes in twelve blocks."""
-    with Gate() as gate:  # no worker is ready before it opens
+    """In a pool a pending task also has a call for a worker: 1,040 to 1,100 bytes in twelve blocks."""
+    with Gate() as gate:  # no worker is ready until it opens
         pool = ProcessPool(1, initializer=pass_gate, initargs=(gate.address,))
         at_most(f"{meter.__name__} with a pool", in_a_run(pool, meter, gate.open), bound)

@@ -1,4 +1,4 @@
-"""What a task costs on its way through a worker process: system calls, wake-ups and calls, here and there."""
+"""What a task costs on its way through a worker process: system calls, wake-ups and calls on both sides."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ SENDING = ("socket.send", "socket.sendall", "socket.sendmsg")
 RECEIVING = ("socket.recv", "socket.recv_into", "socket.recvmsg")
 
 SIZE = 32 << 20
-"""Bytes of what is large."""
+"""Size in bytes of a large value."""
 
 _counter: Counter[str] = Counter()
 
 
 def set_the_clock() -> None:
-    """Initialise a worker: by its clock no call takes any time, so that it always gets as many as can be at once."""
+    """Initialise a worker: on its clock calls take no time, so it is always sent the maximum number at once."""
     time.monotonic = lambda: 0.0
 
 
 def begin_to_count() -> None:
-    """Initialise a worker that counts its calls, too."""
+    """Initialise a worker that also counts its calls."""
     set_the_clock()
     count_calls(_counter)
 
 
 def counted() -> Counter[str]:
-    """What was called in this worker until now."""
+    """What this worker has called so far."""
     return Counter(_counter)
 
 
@@ -50,7 +50,7 @@ def no_op(number: int) -> int:
 
 
 class Array:
-    """What has a large buffer, as numpy's arrays do."""
+    """A value with a large buffer, like a NumPy array."""
 
     def __init__(self, data: Any) -> None:
         self.data = memoryview(data)
@@ -60,7 +60,7 @@ class Array:
 
 
 class Noted:
-    """A number that notes when it is pickled."""
+    """A number that records when it is pickled."""
 
     def __init__(self, number: int, pickled: list[int]) -> None:
         self.number = number
@@ -76,21 +76,21 @@ def echo(array: Array) -> Array:
 
 
 def trace() -> None:
-    """Have this worker note how much memory it takes."""
+    """Make this worker trace its memory use."""
     tracemalloc.start()
 
 
 def most_traced() -> int:
-    """How many bytes this worker had at a time since, at most."""
+    """The worker's peak memory in bytes since then."""
     return tracemalloc.get_traced_memory()[1]
 
 
 @pytest.fixture
 def only_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is given to the threads for slow pickling but what is pickled for the first time.
+    """Only values pickled for the first time go to the threads for slow pickling.
 
-    The pool's thread, which would step in for a loop that is held up, is made to leave it alone: else who does what
-    would depend on the time that a worker takes.
+    The pool's thread, which would take over from a blocked loop, is made to leave it alone; otherwise the division of
+    labour would depend on how long workers take.
     """
     monkeypatch.setattr("amltk.scheduling.executors.process_pool._engine.pool_thread.LOOP_IDLE_SECONDS", GUARD)
     monkeypatch.setattr("amltk.scheduling.executors.process_pool._engine.exchange.QUICK_SECONDS", GUARD)
@@ -99,9 +99,9 @@ def only_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def in_rounds(only_the_loop: None) -> Callable[[int], Counter[str]]:
-    """Counts the calls of the loop's thread while so many tasks at a time are computed, in rounds.
+    """Counts the calls of the loop's thread while this many tasks at a time are computed, in rounds.
 
-    While a round is computed, the loop is held up, so that it finds all outcomes at once.
+    During a round the loop is blocked, so that it finds all outcomes at once.
     """
 
     def run(in_flight: int) -> Counter[str]:
@@ -121,7 +121,7 @@ def _run_rounds(in_flight: int, gate: Gate) -> None:
     task.on_submitted(lambda future, _: works.append(future.work), max_calls=1)
 
     @scheduler.on_start
-    def begin() -> None:  # from which the pool learns how long calls take, and how long they take to pickle
+    def begin() -> None:  # teaches the pool how long calls take, and how long pickling them takes
         task.submit(0)
         last.submit(gate.address)
 
@@ -130,7 +130,7 @@ def _run_rounds(in_flight: int, gate: Gate) -> None:
         for number in range(in_flight - 1):
             task.submit(number)
         last.submit(gate.address)
-        asyncio.get_running_loop().call_soon(hold_up)  # when all was sent
+        asyncio.get_running_loop().call_soon(hold_up)  # after everything was sent
 
     def hold_up() -> None:
         gate.wait_begun(1 + scheduler.event_counts[scheduler.EMPTY])
@@ -140,9 +140,9 @@ def _run_rounds(in_flight: int, gate: Gate) -> None:
 
 
 def test_a_batch_is_sent_and_received_at_once(in_rounds: Any, at_most: Callable[..., None]) -> None:
-    """64 tasks at a time take the loop three messages to the worker, two from it and five wake-ups: not one a task.
+    """64 tasks at a time cost the loop three messages to the worker, two from it and five wake-ups: not one per task.
 
-    Each time that a worker has to wait for a CPU is one wake-up more.
+    Each time a worker has to wait for a CPU adds one wake-up.
     """
     counter = in_rounds(64)
     for what, names, bound in [
@@ -154,21 +154,21 @@ def test_a_batch_is_sent_and_received_at_once(in_rounds: Any, at_most: Callable[
 
 
 def test_calls_of_a_task_in_a_pool(in_rounds: Any, at_most: Callable[..., None]) -> None:
-    """From submission to its events a task takes the loop's thread 77 calls, pickling and the future included."""
+    """From submission to its events a task costs the loop's thread 77 calls, including pickling and the future."""
     cost = Cost(in_rounds(120), in_rounds(24), 96 * ROUNDS)
     at_most("calls per task in a pool", cost.total, 80, cost)
 
 
 @pytest.mark.usefixtures("only_the_loop")
 def test_calls_of_a_task_in_a_worker(at_most: Callable[..., None]) -> None:
-    """A worker receives a token and sends an outcome for each task; with all the rest that is 21 calls."""
+    """A worker receives a token and sends an outcome for each task; in total that is 21 calls."""
     scheduler = Scheduler.with_processes(1, initializer=begin_to_count)
     task, tell = scheduler.task(no_op), scheduler.task(counted)
     counters: list[Counter[str]] = []
     tell.on_result(lambda _, counter: counters.append(counter))
 
     @scheduler.on_start
-    def begin() -> None:  # what is pickled for the first time takes a way of its own
+    def begin() -> None:  # values pickled for the first time take a different path
         task.submit(0)
         tell.submit()
 
@@ -187,9 +187,9 @@ def test_calls_of_a_task_in_a_worker(at_most: Callable[..., None]) -> None:
 
 
 def test_submitting_to_a_busy_pool_sends_nothing(at_most: Callable[..., None]) -> None:
-    """While no worker has room, a thousand submissions wake nobody, and none is pickled but the first.
+    """While no worker has capacity, a thousand submissions wake no thread, and only the first one is pickled.
 
-    What that one needs is imported ahead of the workers.
+    The modules it needs are imported before the workers start.
     """
     counters: list[Counter[str]] = []
     pickled: list[int] = []
@@ -203,7 +203,7 @@ def test_submitting_to_a_busy_pool_sends_nothing(at_most: Callable[..., None]) -
                 for number in range(1000):
                     scheduler.submit(no_op, Noted(number, pickled))
             counters.append(counter)
-            await asyncio.sleep(0)  # the turn in which what has room is sent
+            await asyncio.sleep(0)  # the iteration in which calls are sent, as far as there is capacity
             await asyncio.sleep(0)
             early.extend(pickled)
             gate.open()
@@ -217,7 +217,7 @@ def test_submitting_to_a_busy_pool_sends_nothing(at_most: Callable[..., None]) -
 
 
 def test_a_large_buffer_is_not_copied(at_most: Callable[..., None]) -> None:
-    """There and back again, it is sent from where it lies: each side has what it received, and nothing else of it."""
+    """A large buffer is sent both ways from where it lies: each side holds what it received and no copy of it."""
     array = Array(bytearray(SIZE))
     with ProcessPool(1) as pool:
         pool.submit(trace).result()
@@ -230,7 +230,7 @@ def test_a_large_buffer_is_not_copied(at_most: Callable[..., None]) -> None:
 
 
 def test_an_idle_run_waits_for_something_to_happen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once all calls have ended, the loop and the pool's thread wait without a time-out: nothing wakes them."""
+    """Once all calls have ended, the loop and the pool's thread wait without a timeout: nothing wakes them."""
     waits: dict[str, float | None] = {}
     changed = threading.Condition()
     select = selectors.DefaultSelector.select

@@ -22,7 +22,7 @@ class Block(NamedTuple):
     Attributes:
         name: Its page and line.
         info: What follows the opening fence.
-        body: What is in it.
+        body: Its content.
         not_run: Whether the line above it says why it is not run.
     """
 

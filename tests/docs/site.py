@@ -1,4 +1,4 @@
-"""The built documentation, and a look at it in a browser."""
+"""The built documentation, viewed in a browser."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
 ADDRESS = "http://docs.invalid/"
-"""Nobody is asked: what is requested from there is read from the folder."""
+"""No server is contacted: requests to this address are answered from the folder."""
 
 USERS_PAGE = ROOT / "tests/data/scheduler.md"
 
 
 def builder() -> ModuleType:
-    """A fresh `docs/build.py`, which is a script and in no package."""
+    """A fresh `docs/build.py`, which is a script outside any package."""
     spec = importlib.util.spec_from_file_location("docs_build", ROOT / "docs/build.py")
     assert spec is not None
     assert spec.loader is not None
@@ -31,14 +31,14 @@ def builder() -> ModuleType:
 
 
 class SiteWindow(Window):
-    """A window that shows the site, and can reach nothing else."""
+    """A window that shows the site and has no access to anything else."""
 
     def __init__(self, browser: Browser, site: Path, **options: Any) -> None:
         self._site = site
         super().__init__(browser, **options)
 
     def visit(self, path: str) -> Page:
-        """Go to a page, until all that it refers to is there."""
+        """Go to a page and wait until everything it refers to is loaded."""
         self.page.goto(ADDRESS + path, wait_until="load")
         return self.page
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_layers_are_those_that_are_enforced() -> None:
-    """The picture of the layers is the list of import-linter, with `amltk.scheduling` unfolded in its place."""
+    """The diagram of the layers is import-linter's list, with `amltk.scheduling` expanded in its place."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = {contract["id"]: contract.get("layers", []) for contract in contracts}
     enforced: list[str] = []

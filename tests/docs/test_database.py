@@ -1,4 +1,4 @@
-"""The program of docs/guide/database.md, interrupted for real: what it has stored stays, and the next start resumes."""
+"""The program of docs/guide/database.md, really interrupted: stored outcomes stay, and the next start resumes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONG = "    import time; time.sleep(0.05)\n"
 
 
 def program(path: Path) -> str:
-    """The page's first block, without its hidden lines, with calls that take a while, on a database of the test's."""
+    """The page's first block, without its hidden lines, with slower calls, on a database of the test."""
     (block, *_) = (each for each in fences.blocks(fences.ROOT / "docs/guide/database.md") if "exec=" in each.info)
     shown = [line for line in block.body.splitlines(keepends=True) if "markdown-exec: hide" not in line]
     before, train, after = "".join(shown).partition("def train(config):\n")
@@ -30,7 +30,7 @@ def program(path: Path) -> str:
 
 
 def stored(path: Path) -> int:
-    """How many outcomes are in the database; none if there is no table yet."""
+    """The number of outcomes in the database; 0 if there is no table yet."""
     try:
         with closing(sqlite3.connect(path)) as database:
             return int(database.execute("SELECT COUNT(*) FROM trials").fetchone()[0])
@@ -40,7 +40,7 @@ def stored(path: Path) -> int:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_sweep_resumes(tmp_path: Path, signum: signal.Signals) -> None:
-    """Ctrl-C, a batch system's SIGTERM and `kill -9` cost no stored outcome, and the next start computes the rest."""
+    """Ctrl-C, a batch system's SIGTERM and `kill -9` lose no stored outcome, and the next start computes the rest."""
     path = tmp_path / "trials.db"
     with Script(program(path)) as script:
         deadline = time.monotonic() + GUARD

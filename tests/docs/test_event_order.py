@@ -1,4 +1,4 @@
-"""The table of docs/guide/events.md: every way in which a run can end, played through and compared."""
+"""The table of docs/guide/events.md: every way a run can end is run and compared."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Row = tuple[str, str]
 """The events, and what `run` returns or raises."""
 
 WAYS: dict[str, Callable[[], Row]] = {}
-"""The programs, by the words that the page calls them by."""
+"""The programs, by the page's names for them."""
 
 
 def way(title: str) -> Callable[[Callable[[], Row]], Callable[[], Row]]:
@@ -39,9 +39,9 @@ def compute() -> None:
 
 
 class Play:
-    """A run whose `@start` submits some calls, and in which things happen at a given time.
+    """A run whose `@start` submits some calls, and in which things happen at given times.
 
-    Time is virtual, so that nothing is waited for.
+    Time is virtual, so nothing waits.
     """
 
     def __init__(self, calls: int = 2, scheduler: Scheduler | None = None) -> None:
@@ -52,8 +52,8 @@ class Play:
             self.scheduler.on_start(repeat=calls)(lambda: self.scheduler.submit(compute))
 
     def at(self, second: float, call: Callable[..., Any], *args: Any) -> Play:
-        """Have `call(*args)` made at that second of the run."""
-        # A timer of the loop's own, since those of the scheduler are forgotten at the end of the run.
+        """Call `call(*args)` at that second of the run."""
+        # A timer of the loop, since the scheduler's timers are dropped at the end of the run.
         self.scheduler.on_start(lambda: asyncio.get_running_loop().call_later(second, call, *args))
         return self
 
@@ -222,10 +222,10 @@ def table() -> dict[str, Row]:
 
 @pytest.mark.parametrize("title", WAYS)
 def test_the_page_tells_the_events_of_each_way_in_which_a_run_ends(title: str) -> None:
-    """The table's row is what a recorder notes in a real run, and how that run ends."""
+    """The table's row is what a recorder sees in a real run, and how that run ends."""
     assert table()[title] == WAYS[title]()
 
 
 def test_the_page_tells_of_no_other_way() -> None:
-    """Every row of the table is played through here."""
+    """Every row of the table is run here."""
     assert list(table()) == list(WAYS)

@@ -1,4 +1,4 @@
-"""The pages of the documentation: `make site` runs what is on them, so everything has to be there to be run."""
+"""The documentation pages: `make site` runs their programs, so everything they need must be there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.docs import fences
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=page.name) for page in fences.PAGES])
 def test_every_program_is_run_by_the_build(page: Path) -> None:
-    """A Python block is executed and shown with what it prints, or the line above it says why it cannot be."""
+    """A Python block is executed and shown with its output, or the line above it says why it cannot be."""
     for block in fences.blocks(page):
         if block.info.startswith("python") and not block.not_run:
             assert 'exec="' in block.info, block.name
@@ -20,6 +20,6 @@ def test_every_program_is_run_by_the_build(page: Path) -> None:
 
 
 def test_no_output_is_made_up() -> None:
-    """What a program prints is never written by hand."""
+    """Program output is never written by hand."""
     blocks = [block for page in fences.PAGES for block in fences.blocks(page)]
     assert [block.name for block in blocks if 'title="output"' in block.info] == []

@@ -1,4 +1,4 @@
-"""README.md: what it shows of the project is what the project has."""
+"""README.md: what it shows of the project matches the project."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def demo_block() -> str:
 
 
 def test_the_demo_is_shown_as_it_is() -> None:
-    """The block that is called examples/demo.py is a part of that file, to the letter."""
+    """The block titled examples/demo.py is a verbatim part of that file."""
     assert len(demo_block().splitlines()) > 30
     assert demo_block() in DEMO.read_text()
 
 
 def programs() -> list[tuple[fences.Block, str | None]]:
-    """Every Python block that is to be run, and what it prints where README says so."""
+    """Every Python block to be run, and its output if README shows it."""
     here = fences.blocks(README)
     return [
         (block, following.body if following is not None and following.info == OUTPUT else None)
@@ -43,7 +43,7 @@ def programs() -> list[tuple[fences.Block, str | None]]:
 
 @pytest.mark.parametrize(("block", "output"), [pytest.param(*program, id=program[0].name) for program in programs()])
 def test_a_program_runs_and_prints_what_is_said(block: fences.Block, output: str | None) -> None:
-    """It ends well, with no warning and no process left, and prints the block that follows it, if that is an output."""
+    """The program succeeds without a warning or a leftover process, and prints the output block after it, if any."""
     ended = run_script(block.body, "-W", "error")
     assert (ended.code, ended.errors) == (0, "")
     if output is not None:
@@ -51,7 +51,7 @@ def test_a_program_runs_and_prints_what_is_said(block: fences.Block, output: str
 
 
 def test_the_two_commands_come_first() -> None:
-    """The first block has the two commands, and the Makefile has their targets."""
+    """The first block has the two commands, and both are Makefile targets."""
     commands = re.findall(r"^make (\w+)", fences.blocks(README)[0].body, re.MULTILINE)
     assert commands == ["demo", "test"]
     for command in commands:
@@ -59,7 +59,7 @@ def test_the_two_commands_come_first() -> None:
 
 
 def test_what_it_is_for_and_how_to_install_it_come_before_programs() -> None:
-    """A newcomer is told why, next to known tools, then how, and that the name on PyPI belongs to another package."""
+    """README says why, compared with known tools, then how, and that the name on PyPI belongs to another package."""
     before = README.read_text().partition("```python")[0]
     why, _, how = before.partition("\n## Install\n")
     assert re.findall(r"^- \*\*(\w+)\*\*", why, re.MULTILINE) == ["joblib", "Optuna", "Dask", "Ray", "Prefect"]
@@ -68,7 +68,7 @@ def test_what_it_is_for_and_how_to_install_it_come_before_programs() -> None:
 
 
 def test_every_event_is_named() -> None:
-    """The tables of events name all events of schedulers, tasks and plugins, and no other."""
+    """The tables of events list exactly the events of schedulers, tasks and plugins."""
     scheduler = Scheduler.with_sequential()
     pynisher = PynisherPlugin(walltime_limit=1)
     plugins = [Limiter(), Limits(wall_time=1), Retry(), Comm.Plugin(parameter_name="end"), pynisher, Tracker()]
@@ -78,7 +78,7 @@ def test_every_event_is_named() -> None:
 
 
 def test_every_extra_is_named() -> None:
-    """The extras that are shown are those of pyproject.toml, all of them."""
+    """The extras listed are exactly those of pyproject.toml."""
     extras = tomllib.loads((fences.ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     rows = re.findall(r"^\| (`.*?) \|", _section("Install"), re.MULTILINE)
     assert {name for row in rows for name in re.findall(r"`([a-z]+)`", row)} == set(extras)
@@ -86,7 +86,7 @@ def test_every_extra_is_named() -> None:
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)", README.read_text()))))
 def test_a_link_leads_somewhere(target: str) -> None:
-    """Links are files of the repository."""
+    """Links point to files in the repository."""
     assert (fences.ROOT / target).exists()
 
 

@@ -1,4 +1,4 @@
-"""The documentation as it is built: with the user's page in it, strictly, and looked at in a browser."""
+"""The built documentation: the user's page builds in strict mode, and all pages work in a browser."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Path]:
-    """The whole site with the user's page."""
+    """The whole site, including the user's page."""
     with tempfile.TemporaryDirectory(prefix="amltk-site-") as folder:
         builder().build(Path(folder), USERS_PAGE)
         yield Path(folder)
@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """The folder of a site of one empty page, in the place of the real one."""
+    """The folder of a site with one empty page, in place of the real one."""
     folder = tmp_path / "small"
     (folder / "docs").mkdir(parents=True)
     (folder / "docs/index.md").write_text("# Home\n")
@@ -65,7 +65,7 @@ def text_of(page: Path) -> str:
 
 
 def test_a_page_of_nothing_wrong_is_built(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The small site of the next tests is fine by itself."""
+    """The small site of the next tests builds without errors."""
     build(small, monkeypatch)
     assert "Home" in text_of(small / "site/index.html")
 
@@ -83,7 +83,7 @@ def test_a_page_of_nothing_wrong_is_built(small: Path, monkeypatch: pytest.Monke
     ],
 )
 def test_what_is_wrong_with_a_page_fails_the_build(wrong: str, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether a program fails or a link leads nowhere, the build does not end well."""
+    """A failing program or a broken link fails the build."""
     (small / "docs/index.md").write_text(f"# Home\n\n{wrong}")
     with pytest.raises(SystemExit) as ended:
         build(small, monkeypatch)
@@ -91,7 +91,7 @@ def test_what_is_wrong_with_a_page_fails_the_build(wrong: str, small: Path, monk
 
 
 def test_the_page_of_the_user_is_built_as_it_is(site: Path) -> None:
-    """Its programs have run, directives show docstrings, tabs are tabs, and references lead to the reference."""
+    """The page's programs have run, directives show docstrings, tabs are tabs, and references link to the reference."""
     page = site / "scheduler/index.html"
     shown, source = text_of(page), page.read_text()
     assert "Result: 2" in shown
@@ -105,7 +105,7 @@ def test_the_page_of_the_user_is_built_as_it_is(site: Path) -> None:
 
 
 def test_every_program_shows_an_output(site: Path) -> None:
-    """No page has an empty box below a program."""
+    """No program is followed by an empty box."""
     outputs = re.compile(r'<div class="result">(.*?)</div>', re.DOTALL)
     shown = {page: outputs.findall(page.read_text()) for page in site.rglob("*.html")}
     assert sum(map(len, shown.values())) > 30
@@ -115,7 +115,7 @@ def test_every_program_shows_an_output(site: Path) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 390])
 def test_every_page_fits_a_screen_and_asks_nobody(site: Path, browser: Browser, width: int, scheme: str) -> None:
-    """No page is wider than the screen, has an error on its console, or needs anything from elsewhere."""
+    """No page is wider than the screen, logs an error to the console, or needs anything from another server."""
     window = SiteWindow(browser, site, viewport={"width": width, "height": 900}, color_scheme=scheme)
     too_wide = []
     for page in sorted(site.rglob("index.html")):
@@ -130,7 +130,7 @@ def test_every_page_fits_a_screen_and_asks_nobody(site: Path, browser: Browser, 
 
 
 def test_the_search_finds_a_page(site: Path, browser: Browser) -> None:
-    """The search works without a server: it finds a method of the reference."""
+    """The search works without a server: it finds a method in the reference."""
     window = SiteWindow(browser, site, viewport={"width": 1440, "height": 900})
     page = window.visit("")
     page.get_by_placeholder("Search").click()
@@ -151,11 +151,11 @@ SOUGHT = {
     "joblib": "guide/other_tools",
     "Ctrl-C": "guide/database",
 }
-"""What people who come from elsewhere look for, and a page that tells of it."""
+"""Search terms of users of other tools, and a page that covers each."""
 
 
 def test_the_search_finds_what_newcomers_look_for(site: Path, browser: Browser) -> None:
-    """The words of other tools lead to the pages that say what is here in their place."""
+    """The terms of other tools lead to the pages about their counterparts here."""
     window = SiteWindow(browser, site, viewport={"width": 1440, "height": 900})
     for word, wanted in SOUGHT.items():
         page = window.visit("")
@@ -167,7 +167,7 @@ def test_the_search_finds_what_newcomers_look_for(site: Path, browser: Browser) 
 
 
 def test_one_can_read_on_from_page_to_page(site: Path) -> None:
-    """From the home page, the links to the next page lead through all of them, and those to the one before go back."""
+    """From the home page, the "next" links lead through all pages, and the "previous" links lead back."""
     link = re.compile(r'<a href="([^"]*)" class="md-footer__link md-footer__link--(prev|next)"')
     read = [site / "index.html"]
     while True:

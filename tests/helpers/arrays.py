@@ -1,4 +1,4 @@
-"""What has a large buffer, as numpy's arrays do, without numpy."""
+"""A value with a large buffer, like NumPy's arrays, without NumPy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MB = 1 << 20
 
 
 class Array:
-    """A writable buffer, which pickle keeps out of band."""
+    """A writable buffer that pickle keeps out of band."""
 
     def __init__(self, data: Any) -> None:
         self.data = memoryview(data)
@@ -24,10 +24,10 @@ class Array:
 
 
 def filled(number: int, size: int = 2 * MB) -> Array:
-    """An array whose bytes are all the same number."""
+    """An array whose bytes are all this number."""
     return Array(bytearray([number % 256]) * size)
 
 
 def is_filled(array: Array, number: int, size: int = 2 * MB) -> bool:
-    """Whether an array is what `filled` makes."""
+    """Whether an array equals what `filled` makes."""
     return array.data.tobytes() == bytes([number % 256]) * size

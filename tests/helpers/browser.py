@@ -24,13 +24,13 @@ OPTIONS = (
     "--disable-gpu",
     "--disable-sync",
     "--no-first-run",
-    "--no-sandbox",  # which root cannot have
+    "--no-sandbox",  # not available to root
 )
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Run it. Skips the test, with a reason that is seen, where there is none and none can be installed."""
+    """Start it. Skips the test with a visible reason if it is missing and cannot be installed."""
     why = debian.missing(["chromium"], ["chromium"])
     if why is not None:
         pytest.skip(f"!!! NOT TESTED IN A BROWSER: {why}")
@@ -44,7 +44,7 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def windows() -> Iterator[Callable[..., Window]]:
-    """Run it, and give what opens a window; in the end nothing may have gone wrong in any of them."""
+    """Start it and yield a function that opens a window; afterwards no window may have had a problem."""
     with chromium() as browser:
         opened: list[Window] = []
 
@@ -58,16 +58,16 @@ def windows() -> Iterator[Callable[..., Window]]:
 
 
 class Window:
-    """One page in a browser, which can reach nothing but files, and a server if one is given.
+    """One page in a browser that can access only files and, if given, a server.
 
     Args:
         browser: The browser.
-        server: How the addresses begin that it may ask for as well; None for none.
+        server: The start of the addresses it may also request; None for none.
         **options: Of Playwright's `new_context`: `viewport`, `color_scheme`, ...
 
     Attributes:
         page: Playwright's page.
-        problems: What went wrong in it: uncaught errors, messages of errors, requests for anything but a file.
+        problems: What went wrong in it: uncaught errors, error messages, requests for anything but a file.
     """
 
     def __init__(self, browser: Browser, *, server: str | None = None, **options: Any) -> None:
@@ -80,7 +80,7 @@ class Window:
         self.page.on("console", lambda said: self.problems.append(said.text) if said.type == "error" else None)
 
     def open(self, file: Path) -> Page:
-        """Load a file, until all that it refers to is there."""
+        """Load a file and wait until everything it refers to is loaded."""
         self.page.goto(file.as_uri(), wait_until="load")
         return self.page
 

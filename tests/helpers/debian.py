@@ -1,4 +1,4 @@
-"""Programs that tests need, from Debian's packages."""
+"""Installs programs that tests need from Debian's packages."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def missing(programs: Sequence[str], packages: Sequence[str]) -> str | None:
-    """Why these programs are not here, after an attempt to install them; None if they are.
+    """Why these programs are missing, after trying to install them; None if they are available.
 
     Args:
         programs: Their names.
-        packages: What has them.
+        packages: The packages that contain them.
     """
     if all(shutil.which(program) for program in programs):
         return None

@@ -1,4 +1,4 @@
-"""Whether what a program has let go of is freed at once, and does not wait for the garbage collector."""
+"""Checks that objects a program drops are freed at once, without waiting for the garbage collector."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
 
 
 class Thing:
-    """An argument or a result that can be referred to weakly."""
+    """An argument or a result that supports weak references."""
 
 
 class Kept(dict[str, list[weakref.ref[Any]]]):
-    """Weak references to what is to be freed, by what it is."""
+    """Weak references to the objects that should be freed, by kind."""
 
     def add(self, kind: str, *objects: Any) -> None:
-        """Follow these objects."""
+        """Track these objects."""
         self.setdefault(kind, []).extend(weakref.ref(obj) for obj in objects)
 
     @property
     def alive(self) -> dict[str, int]:
-        """How many of each kind are still there."""
+        """How many of each kind are still alive."""
         counts = {kind: sum(ref() is not None for ref in refs) for kind, refs in self.items()}
         return {kind: count for kind, count in counts.items() if count}
 
 
 @contextmanager
 def counting_references_only() -> Iterator[Kept]:
-    """Without the garbage collector: only what nobody refers to is freed."""
+    """Disable the garbage collector: only objects without references are freed."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -1,4 +1,4 @@
-"""A place where a test's work stops until the test lets it go on: what begins, runs and dies is seen, never guessed."""
+"""A gate that blocks a test's work until the test opens it: starts, runs and deaths are observed, never guessed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 GUARD = 180.0
-"""Seconds after which something that should have happened is taken for a failure; no test waits for it to pass."""
+"""Seconds to wait for something before it counts as a failure; no passing test waits this long."""
 
 
 def pass_gate(address: tuple[str, int], value: Any = None) -> Any:
-    """Work, in whatever process or thread: tell the gate who is there, wait until it opens, return `value`."""
+    """Work, in any process or thread: report to the gate, wait until it opens, return `value`."""
     with socket.create_connection(address, timeout=GUARD) as connection:
         connection.sendall(b"%d\n" % os.getpid())
         connection.recv(1)
@@ -24,11 +24,11 @@ def pass_gate(address: tuple[str, int], value: Any = None) -> Any:
 
 
 class Gate:
-    """Listens on the loopback interface, so that the end of a killed visitor is seen as the end of its connection.
+    """Listens on the loopback interface, so that the death of a visitor shows as the end of its connection.
 
     Attributes:
-        address: What `pass_gate` takes.
-        pids: The processes of the visitors, in the order in which they came.
+        address: The argument of `pass_gate`.
+        pids: The processes of the visitors, in the order of arrival.
     """
 
     def __init__(self) -> None:
@@ -57,28 +57,28 @@ class Gate:
             end.close()
 
     def open(self) -> None:
-        """Let everybody go on, those to come included."""
+        """Let all visitors pass, including later ones."""
         with self._changed:
             self._is_open = True
             for connection in self._present:
                 self._let_go(connection)
 
     def when_begun(self, n: int, call: Callable[[], object]) -> None:
-        """Have `call()` made on the gate's thread as soon as `n` visitors have come in all. Use it before they come."""
+        """Call `call()` on the gate's thread once `n` visitors have arrived in total. Use it before they arrive."""
         self._calls.append((n, call))
 
     def wait_begun(self, n: int = 1) -> list[int]:
-        """Wait until `n` visitors have come in all; return their processes."""
+        """Wait until `n` visitors have arrived in total; return their processes."""
         self._wait(lambda: len(self.pids) >= n, f"{n} begin")
         return self.pids[:n]
 
     def wait_gone(self) -> None:
-        """Wait until every visitor that came has gone on, or died."""
+        """Wait until every visitor that arrived has passed or died."""
         self._wait(lambda: not self._present, "all are gone")
 
     @property
     def present(self) -> int:
-        """How many are waiting here, alive."""
+        """How many live visitors are waiting."""
         with self._changed:
             return len(self._present)
 
@@ -97,7 +97,7 @@ class Gate:
         connection, _ = server.accept()
         line = connection.makefile("rb").readline()
         if not line.endswith(b"\n"):
-            connection.close()  # it died on the threshold
+            connection.close()  # it died on arrival
             return
         pid = int(line)
         with self._changed:

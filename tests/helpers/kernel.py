@@ -1,4 +1,4 @@
-"""A real Jupyter kernel, driven as a notebook's front end does it."""
+"""A real Jupyter kernel, driven as a notebook front end does."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Where Jupyter keeps its things."""
+    """Environment variables that point Jupyter to this folder."""
     names = ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR")
     return {name: str(folder / name.lower()) for name in names}
 
 
 @dataclass
 class Cell:
-    """What the execution of a cell has brought.
+    """The output of one executed cell.
 
     Attributes:
-        printed: What it printed, stderr included.
+        printed: Its output, including stderr.
         result: The text of its value; "" for None.
-        error: The name of the exception that came out of it, or None.
-        areas: The id of each area of output that it made for what it displays.
-        shown: What was displayed in these areas, one after the other: the id and the content by MIME type.
+        error: The name of the exception it raised, or None.
+        areas: The id of each output area it created.
+        shown: What was displayed in these areas, in order: the id and the content by MIME type.
     """
 
     printed: str = ""
@@ -45,7 +45,7 @@ class Cell:
     shown: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def note(self, kind: str, content: dict[str, Any]) -> None:
-        """Take in a message of the kernel."""
+        """Process a message from the kernel."""
         if kind == "stream":
             self.printed += content["text"]
         elif kind == "execute_result":
@@ -61,7 +61,7 @@ class Cell:
 
 
 class Kernel:
-    """A kernel, which is a process of its own, and a client of it.
+    """A kernel in a separate process, and a client for it.
 
     Args:
         folder: Where Jupyter keeps its files, and the kernel's working directory.
@@ -93,20 +93,20 @@ class Kernel:
         self._manager.cleanup_resources()
 
     def interrupt(self) -> None:
-        """What the button "Interrupt kernel" does."""
+        """What the "Interrupt kernel" button does."""
         self._manager.interrupt_kernel()
 
     def restart(self) -> None:
-        """What the button "Restart kernel" does when the kernel is busy."""
+        """What the "Restart kernel" button does when the kernel is busy."""
         self._manager.restart_kernel(now=True)
         self._client.wait_for_ready(timeout=GUARD)
 
     def execute(self, source: str) -> Cell:
-        """Execute a cell to its end; indentation that all of its lines share is taken off."""
+        """Execute a cell to its end; common indentation is removed."""
         return self.end(self.begin(source))
 
     def begin(self, source: str) -> str:
-        """Begin to execute a cell; `end` takes what this returns."""
+        """Start executing a cell; pass the return value to `end`."""
         return str(self._client.execute(textwrap.dedent(source)))
 
     def end(self, request: str) -> Cell:

@@ -1,4 +1,4 @@
-"""`amltk serve` in a process of its own."""
+"""`amltk serve` in a separate process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Answer(NamedTuple):
-    """What the server says to a request."""
+    """The server's response to a request."""
 
     status: int
     headers: dict[str, str]
@@ -30,10 +30,10 @@ class Answer(NamedTuple):
 
 
 class PageServer:
-    """A server that runs.
+    """A running server.
 
     Attributes:
-        link: The link that it has printed.
+        link: The link that it printed.
         pid: Its process.
     """
 
@@ -46,7 +46,7 @@ class PageServer:
         self.root: str = parts.path
 
     def ask(self, path: str = "", *, whole: bool = False, method: str = "GET", **headers: str) -> Answer:
-        """Ask for what is at a path behind the key; with `whole`, at exactly this path."""
+        """Request a path below the key; with `whole`, exactly this path."""
         connection = http.client.HTTPConnection(*self.address, timeout=60)
         try:
             given = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -59,7 +59,7 @@ class PageServer:
 
     @contextmanager
     def news(self) -> Iterator[Iterator[Any]]:
-        """What an open page is told, one after the other: the place of an experiment, and its overview."""
+        """The updates that an open page receives, in order: the location of an experiment, and its overview."""
         connection = http.client.HTTPConnection(*self.address, timeout=60)
         try:
             connection.request("GET", self.root + "api/events")
@@ -76,7 +76,7 @@ class PageServer:
 
 @contextmanager
 def page_server(*folders: Path, options: tuple[str, ...] = ()) -> Iterator[PageServer]:
-    """Run it; in the end Ctrl-C has to end it well."""
+    """Run it; at the end it must exit cleanly on Ctrl-C."""
     command = [sys.executable, "-m", "amltk", "serve", *map(str, folders), "--port", "0", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None

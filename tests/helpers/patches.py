@@ -1,4 +1,4 @@
-"""What notebooks do to asyncio, and what is not installed everywhere."""
+"""What notebooks do to asyncio, and packages that are not installed everywhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PATCHES = {
     "nest_asyncio": "import nest_asyncio; nest_asyncio.apply()",
     "nest_asyncio2": "import nest_asyncio2; nest_asyncio2.apply()",
 }
-"""Lines that patch asyncio, by the name of the package that they need."""
+"""Code that patches asyncio, by the name of the package it needs."""
 
 
 def needs(*modules: str) -> None:
@@ -23,7 +23,7 @@ def needs(*modules: str) -> None:
 
 
 def needs_patch(patch: str) -> None:
-    """Skip the test if asyncio cannot be patched so."""
+    """Skip the test if asyncio cannot be patched this way."""
     if patch == "nest_asyncio" and sys.version_info >= (3, 14):
         pytest.skip("nest_asyncio itself is broken on CPython 3.14; nest_asyncio2 is its successor")
     if patch != "nothing":

@@ -1,4 +1,4 @@
-"""A program of a user, run by a Python of its own: what happens to a whole process can only be seen from outside."""
+"""A user's program, run by its own Python: what happens to a whole process can only be observed from outside."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Ended(NamedTuple):
     """How a script ended.
 
     Attributes:
-        code: Its exit code; the negative number of the signal that ended it.
+        code: Its exit code; negative for the signal that killed it.
         lines: What it printed.
         errors: What it wrote to stderr.
     """
@@ -41,13 +41,13 @@ class Ended(NamedTuple):
 
 
 class Script:
-    """A running script, in a session of its own, like one that was started in a terminal.
+    """A running script, in its own session, as if started in a terminal.
 
     Args:
-        source: The program; indentation that all of its lines share is taken off.
-        *options: Options of the interpreter.
+        source: The program; common indentation is removed.
+        *options: Interpreter options.
         env: Environment variables to add.
-        path: What can be imported in addition to the standard library and what is installed.
+        path: Import paths in addition to the standard library and installed packages.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Script:
         self._folder.cleanup()
 
     def wait_for(self, *starts: str) -> None:
-        """Wait until it has printed, from now on, a line that begins with each of these, in whatever order."""
+        """Wait until it has printed, from now on, a line starting with each of these, in any order."""
         missing = list(starts)
         deadline = time.monotonic() + GUARD
         while missing:
@@ -101,7 +101,7 @@ class Script:
                 missing.remove(found)
 
     def send(self, signum: signal.Signals) -> None:
-        """Send a signal to the script's own process only."""
+        """Send a signal only to the script's own process."""
         self.process.send_signal(signum)
 
     def send_to_all(self, signum: signal.Signals) -> None:
@@ -109,7 +109,7 @@ class Script:
         os.killpg(self.pid, signum)
 
     def end(self) -> Ended:
-        """Wait until it has ended; every process that it started must have ended as well."""
+        """Wait until it has exited; every process that it started must have exited as well."""
         deadline = time.monotonic() + GUARD
         try:
             self.process.wait(GUARD)
@@ -122,24 +122,24 @@ class Script:
         return Ended(self.process.returncode, self.lines, self.errors())
 
     def session(self) -> list[psutil.Process]:
-        """The processes that it has started and that have not ended, without itself."""
+        """The live processes that it started, without itself."""
         found = []
         for pid in psutil.pids():
             try:
                 if pid != self.pid and os.getsid(pid) == self.pid:
                     process = psutil.Process(pid)
-                    if process.status() != psutil.STATUS_ZOMBIE:  # it has ended; nobody has asked how
+                    if process.status() != psutil.STATUS_ZOMBIE:  # it has exited but was not reaped
                         found.append(process)
             except (ProcessLookupError, psutil.NoSuchProcess):
                 pass
         return found
 
     def errors(self) -> str:
-        """What it has written to stderr."""
+        """Its stderr output."""
         return self._errors.read_text()
 
     def report(self) -> str:
-        """What it has written, for messages."""
+        """Its output, for messages."""
         while not self._incoming.empty():
             line = self._incoming.get()
             if line is None:

@@ -1,4 +1,4 @@
-"""A real Slurm of one node on the loopback interface, from Debian's packages."""
+"""A real one-node Slurm on the loopback interface, from Debian's packages."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ GPUS = """
 Name=gpu File=/dev/null
 Name=gpu File=/dev/zero
 """
-"""Slurm sets CUDA_VISIBLE_DEVICES for jobs that ask for some of them, and only wants them to be devices."""
+"""Slurm sets CUDA_VISIBLE_DEVICES for jobs that request some of these; it only needs them to be devices."""
 
 
 def missing() -> str | None:
-    """Why there can be no Slurm here, after an attempt to install it; None if there can."""
+    """Why Slurm is unavailable here, after trying to install it; None if it is available."""
     return debian.missing(PROGRAMS, PACKAGES)
 
 
@@ -83,7 +83,7 @@ def wait_until_empty() -> None:
 
 @contextmanager
 def slurm() -> Iterator[None]:
-    """Run it; `sbatch` and its like find it by the environment."""
+    """Run it; `sbatch` and the like find it through the environment."""
     with tempfile.TemporaryDirectory(prefix="amltk-slurm-") as name:
         folder = Path(name)
         for part in ("control", "node"):
@@ -129,7 +129,7 @@ def _state() -> str:
 
 
 def _stop(folder: Path) -> None:
-    """End the daemons, each by its own id."""
+    """Stop the daemons, each by its pid."""
     for name in ("slurmd", "slurmctld", "munged"):
         try:
             pid = int((folder / f"{name}.pid").read_text())
@@ -154,5 +154,5 @@ def _wait(condition: object, what: str) -> None:
         time.sleep(0.05)
 
 
-if __name__ == "__main__":  # for trying things by hand
+if __name__ == "__main__":  # for manual experiments
     sys.exit(missing())

@@ -1,4 +1,4 @@
-"""The package's own source, which several tests read: each module is parsed once."""
+"""The package's own source, read by several tests: each module is parsed once."""
 
 from __future__ import annotations
 

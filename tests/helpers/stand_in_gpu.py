@@ -1,4 +1,4 @@
-"""Stands for a library that uses GPUs: a process learns once, at its first use, which ones it has, and keeps them."""
+"""A stand-in for a library that uses GPUs: a process learns its devices on first use and keeps them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def devices(folder: str, *, shared: bool = False) -> tuple[str, ...]:
     """The devices that this process uses for the rest of its life.
 
     Args:
-        folder: Where a file stands for each device.
+        folder: Contains a file for each device.
         shared: Whether other processes may use them at the same time.
 
     Raises:

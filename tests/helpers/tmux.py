@@ -1,4 +1,4 @@
-"""A real terminal that remembers what has scrolled away: Debian's tmux, without a window."""
+"""A real terminal that remembers its scrollback: Debian's tmux, without a window."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ set -g status off
 
 
 class Tmux:
-    """One pane of a tmux server of its own.
+    """One pane of a separate tmux server.
 
-    Skips the test, with a reason that is seen, where there is no tmux and none can be installed.
+    Skips the test with a visible reason if tmux is missing and cannot be installed.
 
     Args:
         folder: For its files.
         width: Columns.
         height: Lines.
-        history: How many lines that have scrolled away it remembers, at most.
+        history: The maximum number of scrollback lines.
     """
 
     def __init__(self, folder: Path, *, width: int = 80, height: int = 24, history: int = 2000) -> None:
@@ -44,7 +44,7 @@ class Tmux:
         if why is not None:
             pytest.skip(f"!!! NOT TESTED IN TMUX: {why}")
         self._folder = folder
-        self._sockets = tempfile.TemporaryDirectory(prefix="amltk-")  # a short path: that of a socket has 107 bytes
+        self._sockets = tempfile.TemporaryDirectory(prefix="amltk-")  # a short path: a socket's is limited to 107 bytes
         self._size = ("-x", str(width), "-y", str(height))
         (folder / "tmux.conf").write_text(CONFIG.format(history=history))
 
@@ -56,7 +56,7 @@ class Tmux:
         self._sockets.cleanup()
 
     def start(self, source: str) -> None:
-        """Begin to run a program; indentation that all of its lines share is taken off."""
+        """Start a program; common indentation is removed."""
         program = self._folder / "program.py"
         program.write_text(textwrap.dedent(source))
         tell_end = shlex.join(["tmux", "wait-for", "-S", "ended"])
@@ -72,7 +72,7 @@ class Tmux:
         self._tell("wait-for", "ended")
 
     def lines(self) -> list[str]:
-        """All that it remembers and shows, from the first line to the last that is not empty."""
+        """All lines it remembers and shows, up to the last one that is not empty."""
         return self._tell("capture-pane", "-p", "-S", "-").rstrip("\n").split("\n")
 
     def _tell(self, *command: str, check: bool = True) -> str:

@@ -1,4 +1,4 @@
-"""What tests of pools have in common: work, and waiting for what another process does."""
+"""What pool tests share: work to submit, and waiting for another process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def kill_me() -> None:
 
 
 def wait_for(condition: Any) -> None:
-    """Wait until something is so, which is not a matter of time but of another process."""
+    """Wait until a condition holds that depends on another process, not on time."""
     give_up = time.monotonic() + GUARD
     while not condition():
         assert time.monotonic() < give_up, "it did not happen"

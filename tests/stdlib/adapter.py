@@ -1,6 +1,6 @@
-"""Has CPython's own tests of executors use `ProcessPool`: `python adapter.py test_wait` runs one of its modules.
+"""Runs CPython's own executor tests against `ProcessPool`: `python adapter.py test_wait` runs one of their modules.
 
-Prints a JSON object: how many tests ran, what failed and how, what was skipped and why.
+Prints a JSON object: how many tests ran, which failed and how, which were skipped and why.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from amltk.exceptions import PoolBrokenError, RemoteTraceback, WorkerLostError
 from amltk.scheduling.executors import ProcessPool
 
 EXCLUDED = {
-    # What speaks of the internals of ProcessPoolExecutor, or sets them up.
+    # Tests that use or set up the internals of ProcessPoolExecutor.
     "FailingInitializerTest.test_initializer": "waits for a message of its logger; here the error has the traceback",
     "test_processes_terminate": "counts processes while calls fail that were given a semaphore, which cannot travel",
     "test_saturation": "counts processes while calls fail that were given a semaphore, which cannot travel",
@@ -33,7 +33,7 @@ EXCLUDED = {
     "test_python_finalization_error": "replaces the function that starts its second thread; this pool has one",
     "test_max_tasks_per_child_defaults_to_spawn_context": "looks at its _mp_context; here the default serves",
     "test_max_workers_negative": "looks for other words in the message",
-    # What is promised otherwise: see the guide.
+    # Tests whose promises differ here: see the guide.
     "test_cancel_futures": "wants one to have begun right after it was submitted; here all are cancelled",
     "test_submit_after_interpreter_shutdown": "is to be refused; here what an atexit handler submits is computed",
     "test_killed_child": "a lost worker is to break the pool; here it costs one call",
@@ -46,7 +46,7 @@ EXCLUDED = {
 
 
 class Process:
-    """A worker as the tests know it."""
+    """A worker as the tests see it."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
@@ -57,7 +57,7 @@ class Process:
 
 
 class ProcessPoolExecutor(ProcessPool):
-    """`ProcessPool` under the standard library's name, with the one internal that tests of behaviour look at."""
+    """`ProcessPool` under the standard library's name, with the one internal attribute that behaviour tests use."""
 
     @property
     def _processes(self) -> dict[int, Process]:
@@ -65,8 +65,8 @@ class ProcessPoolExecutor(ProcessPool):
 
 
 def install() -> None:
-    """Put our pool in the place of the standard library's."""
-    # Typing has no word for a module that is changed.
+    """Replace the standard library's pool with ours."""
+    # Type checkers cannot express a patched module.
     for module in map(vars, (concurrent.futures, concurrent.futures.process)):
         module["ProcessPoolExecutor"] = ProcessPoolExecutor
         module["BrokenProcessPool"] = (PoolBrokenError, WorkerLostError)
@@ -74,7 +74,7 @@ def install() -> None:
 
 
 def install_in_scripts() -> None:
-    """The same in the scripts that tests run."""
+    """Do the same in the scripts that tests run."""
     helper: Any = importlib.import_module("test.support.script_helper")
     run = helper.assert_python_ok
     path = [str(Path(__file__).parent), *sys.path]
@@ -87,7 +87,7 @@ def install_in_scripts() -> None:
 
 
 def is_ours(test: unittest.TestCase) -> bool:
-    """Whether it is of the process pool, and of its behaviour."""
+    """Whether it tests the process pool and its behaviour."""
     name = f"{type(test).__name__}.{test._testMethodName}"
     return name.startswith("ProcessPool") and not any(name.endswith(excluded) for excluded in EXCLUDED)
 

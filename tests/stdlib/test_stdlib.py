@@ -1,6 +1,6 @@
-"""The standard library's tests of executors, where they speak of behaviour, hold for `ProcessPool`.
+"""The standard library's executor tests, as far as they test behaviour, pass for `ProcessPool`.
 
-Not every distribution of CPython has its tests. `.ci/run` runs this on each that the machine offers.
+Not every distribution of CPython includes its tests. `.ci/run` runs this with every CPython on the machine.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 LIMIT = 300.0
-"""Seconds after which a module counts as hanging."""
+"""Seconds after which a module counts as hung."""
 
 is_there = importlib.util.find_spec("test") and importlib.util.find_spec("test.test_concurrent_futures")
 
@@ -24,7 +24,7 @@ is_there = importlib.util.find_spec("test") and importlib.util.find_spec("test.t
     "module", ["test_process_pool", "test_shutdown", "test_wait", "test_as_completed", "test_deadlock", "test_init"]
 )
 def test_the_standard_librarys_own_tests(module: str, tmp_path: Path) -> None:
-    """What is left out, and why, stands in `adapter.py`."""
+    """`adapter.py` lists what is excluded, and why."""
     run = subprocess.run(
         [sys.executable, "-W", "ignore", Path(__file__).with_name("adapter.py"), module],
         capture_output=True,

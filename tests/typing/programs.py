@@ -1,7 +1,7 @@
-"""Have mypy and pyright look at the programs of README, documentation and examples, as strictly as users do.
+"""Run mypy and pyright over the programs of README, documentation and examples, as strictly as users do.
 
-Both are strict but for what such programs leave out, so that they are short: annotations of their own functions and
-containers. Nothing is run. `python tests/typing/programs.py` prints what is wrong, and ends with 1 then.
+Both are strict, except that short programs may omit annotations of their own functions and containers. Nothing is
+run. `python tests/typing/programs.py` prints the errors, and exits with 1 if there are any.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 MYPY = (
     "--strict", "--allow-untyped-defs", "--allow-incomplete-defs", "--allow-untyped-calls", "--allow-any-generics",
     "--allow-untyped-decorators", "--no-warn-unreachable", "--no-error-summary",
-    "--disable-error-code=var-annotated", "--disable-error-code=has-type",  # an empty list, without saying of what
+    "--disable-error-code=var-annotated", "--disable-error-code=has-type",  # an empty list without an element type
     "--disable-error-code=import-untyped",
 )  # fmt: skip
-"""Strict, but for annotations that are left out."""
+"""Strict, except for omitted annotations."""
 
 PYRIGHT = {
     "typeCheckingMode": "strict",
@@ -39,7 +39,7 @@ PYRIGHT = {
             "reportMissingModuleSource", "reportUnknownParameterType", "reportUnknownArgumentType",
             "reportUnknownVariableType", "reportUnknownMemberType", "reportUnknownLambdaType",
             "reportUntypedFunctionDecorator", "reportUntypedBaseClass", "reportUnusedFunction", "reportUnusedVariable",
-            # What the programs do among themselves, and what is none of this package's.
+            # Errors within the programs themselves, unrelated to this package.
             "reportPossiblyUnboundVariable", "reportConstantRedefinition", "reportPrivateUsage", "reportDeprecated",
         ],
         False,
@@ -47,7 +47,7 @@ PYRIGHT = {
 }  # fmt: skip
 
 AS_MEANT = (
-    # Where, what a checker says, and why it may.
+    # Where, a checker's message, and why it is accepted.
     ("", r'(parameter|argument) "mod"', "of a builtin that has several signatures, checkers take the first"),
     ("docs/guide/errors.md", r"'ignore'|\"ignore\"", "shows what is refused"),
     (
@@ -70,7 +70,7 @@ AS_MEANT = (
 
 
 def write_programs(folder: Path) -> dict[str, str]:
-    """Write each program into a file of its own; by the name of the file: where it comes from."""
+    """Write each program to its own file; return the origin of each by file name."""
     parts: dict[str, list[str]] = defaultdict(list)
     origin: dict[str, str] = {}
     for page in (README, *PAGES):
@@ -91,7 +91,7 @@ def write_programs(folder: Path) -> dict[str, str]:
 
 
 def of_mypy(folder: Path) -> list[tuple[str, int, str]]:
-    """What mypy says: file, line and message."""
+    """What mypy reports: file, line and message."""
     files = sorted(map(str, folder.glob("*.py")))
     command = [sys.executable, "-m", "mypy", *MYPY, "--cache-dir", str(ROOT / ".mypy_cache/programs"), *files]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -101,7 +101,7 @@ def of_mypy(folder: Path) -> list[tuple[str, int, str]]:
 
 
 def of_pyright(folder: Path) -> list[tuple[str, int, str]]:
-    """What pyright says, likewise."""
+    """What pyright reports, in the same form."""
     (folder / "pyrightconfig.json").write_text(json.dumps(PYRIGHT | {"extraPaths": [str(ROOT / "src")]}))
     pyright = Path(sys.executable).with_name("pyright")
     command: list[str | Path] = [pyright, "--outputjson", "--pythonpath", sys.executable, "--project", folder]
@@ -114,12 +114,12 @@ def of_pyright(folder: Path) -> list[tuple[str, int, str]]:
 
 
 def meant_by(program: str, message: str) -> set[tuple[str, str, str]]:
-    """The entries of `AS_MEANT` by which it may stay."""
+    """The entries of `AS_MEANT` that accept it."""
     return {entry for entry in AS_MEANT if program.startswith(entry[0]) and re.search(entry[1], message)}
 
 
 def check() -> int:
-    """Print what is wrong; how much that is."""
+    """Print the errors and return their number."""
     with tempfile.TemporaryDirectory(prefix="amltk-programs-") as temporary:
         folder = Path(temporary)
         origin = write_programs(folder)

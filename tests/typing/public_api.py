@@ -145,7 +145,7 @@ async def wait(future: Future[str], result: str) -> None:
     assert_type(await future, str)
 
 
-task.on_result(lambda future, result: len(future.label + result.upper()))  # a lambda knows what it takes
+task.on_result(lambda future, result: len(future.label + result.upper()))  # a lambda's parameters are inferred
 task.on_result(lambda future, result: len(result + 1))  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
 task.on_exception(every=2)(lambda future, error: (error.__cause__, future.number))
 
@@ -190,7 +190,7 @@ assert_type(scheduler.task(talk, plugins=[Limiter(), Comm.Plugin()]).submit(1), 
 
 
 def with_a_task(one: Task[[int], str], any_one: Task[..., Any]) -> None:
-    assert_type(one.submit(1), Future[str] | None)  # whatever plugins it has
+    assert_type(one.submit(1), Future[str] | None)  # whatever its plugins
 
 
 def square(n: int) -> str:

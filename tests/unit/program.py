@@ -1,4 +1,4 @@
-"""A small program over a scheduler whose compute is in the hands of the test."""
+"""A small program over a scheduler whose calls the test completes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STOPPED = ["stop", "finishing", "finished"]
 
 
 class ComputeError(Exception):
-    """What compute raises in these tests."""
+    """What calls raise in these tests."""
 
 
 class CallbackError(Exception):
@@ -33,20 +33,20 @@ class CallbackError(Exception):
 
 
 def work(*args: Any, **kwargs: Any) -> Any:
-    """What is computed, if it is computed at all."""
+    """The function of the calls, if it is called at all."""
     return args, kwargs
 
 
 class Program:
-    """A scheduler over a `ManualExecutor`, a task of it, and everything that happens to the two, in order.
+    """A scheduler over a `ManualExecutor`, one task, and a recording of all their events, in order.
 
-    After each run the books are checked: whatever a test is about, each submission has exactly one ending, `@start`
-    comes first, `@finished` comes last, and nothing is pending.
+    After each run its invariants are checked, whatever the test is about: each submission has exactly one outcome,
+    `@start` comes first, `@finished` comes last, and nothing is pending.
 
     Args:
         terminate: As in `Scheduler`.
         executor: Another executor.
-        plugins: Of the task.
+        plugins: The plugins of the task.
     """
 
     def __init__(
@@ -59,26 +59,26 @@ class Program:
 
     @property
     def trace(self) -> list[str]:
-        """The names of what was delivered."""
+        """The names of the delivered events."""
         return self.recorder.names
 
     def at(self, time: float, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Have something done so many seconds after `@start`."""
+        """Do something this many seconds after `@start`."""
         self.scheduler.on_start(lambda: self.scheduler.call_later(time, fn, *args, **kwargs), hidden=True)
 
     def submit(self, n: int = 1) -> None:
-        """Submit the task so many times in `@start`."""
+        """Submit the task this many times in `@start`."""
         self.scheduler.on_start(lambda: self.task.submit(), repeat=n)
 
     def run(self, **options: Any) -> ExitState:
-        """Run in virtual time, and check the books also when it raises."""
+        """Run in virtual time, and check the invariants even if it raises."""
         try:
             return run_in_virtual_time(self.scheduler.async_run(**options))
         finally:
             self.check_books()
 
     def check_books(self) -> None:
-        """Hold rule 4.2 of the design on what was recorded."""
+        """Assert rule 4.2 of the design on the recording."""
         names = self.trace
         assert names[0] == "start"
         assert names[-1] == "finished"
@@ -97,7 +97,7 @@ class Program:
 
     @property
     def own(self) -> list[str]:
-        """The names of the events of the task, in order, without the task's name."""
+        """The names of the task's events, in order, without the task's name."""
         return [record.event.name for record in self.recorder.records if record.source is self.task]
 
     def histories(self) -> dict[asyncio.Future[Any], list[str]]:
@@ -110,7 +110,7 @@ class Program:
 
 
 def assert_one_ending(history: list[str]) -> None:
-    """Hold that this is everything that may happen to one future: accepted, then exactly one ending."""
+    """Assert that this is everything that may happen to one future: acceptance, then exactly one outcome."""
     with_task = [SUBMITTED + ending for ending in (RESULT, EXCEPTION, CANCELLED)]
     without = [[name for name in names if name.startswith("future-")] for names in with_task]
     assert history in with_task + without

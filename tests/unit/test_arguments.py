@@ -1,4 +1,4 @@
-"""Numbers and durations as arguments: whatever is one is taken, everywhere, and refused in the same words elsewhere."""
+"""Numbers and durations as arguments: every valid form is accepted everywhere, and others get the same message."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from amltk.types import Requeue
 
 
 class Two:
-    """A whole number of another library."""
+    """An integer type of another library."""
 
     def __index__(self) -> int:
         return 2
@@ -124,14 +124,14 @@ WAYS = ["1 h", "3600", " 60min ", "3_600.0 S", "3.6e6 ms", "1.h", timedelta(hour
 
 @pytest.mark.parametrize("argument", COUNTS)
 def test_a_count_may_be_of_any_library(argument: str) -> None:
-    """What has `__index__` is a whole number."""
+    """Any object with `__index__` is an integer."""
     COUNTS[argument](Two())
 
 
 @pytest.mark.parametrize("value", [True, 2.0, "2", [2]])
 @pytest.mark.parametrize("argument", COUNTS)
 def test_what_is_no_count_is_refused_in_the_same_words(argument: str, value: Any) -> None:
-    """Bools, too; the message has the argument, the value and its type."""
+    """A value that is not a count, such as a bool, gets a message with the argument, the value and its type."""
     with pytest.raises(TypeError) as caught:
         COUNTS[argument](value)
     message = str(caught.value)
@@ -141,13 +141,13 @@ def test_what_is_no_count_is_refused_in_the_same_words(argument: str, value: Any
 
 @pytest.mark.parametrize("argument", NUMBERS)
 def test_a_number_may_be_of_any_library(argument: str) -> None:
-    """What is a `numbers.Real` is a number, and so is what has `__index__`."""
+    """A `numbers.Real` is a number, and so is any object with `__index__`."""
     NUMBERS[argument](Fraction(3, 2))
     NUMBERS[argument](Two())
 
 
 def test_numbers_are_kept_as_pythons_own() -> None:
-    """So that they are shown as such, and travel to workers that have no such library."""
+    """Numbers are kept as Python's own: they display as such, and can be sent to workers without that library."""
     limiter, retry = Limiter(max_calls=Two()), Retry(factor=Fraction(3, 2), lost_workers=Two(), seed=Two())  # type: ignore[arg-type]
     kept = (limiter.max_calls, retry.factor, retry.lost_workers, Limits(memory=Fraction(10**9)).limits.memory)  # type: ignore[arg-type]
     assert kept == (2, 1.5, 2, 10**9)
@@ -155,12 +155,12 @@ def test_numbers_are_kept_as_pythons_own() -> None:
 
 
 def test_seeds_of_other_libraries_are_as_good() -> None:
-    """The same waits come of the same number."""
+    """A seed of another library's number type gives the same waits."""
     assert Retry(seed=Two())._random.random() == Retry(seed=2)._random.random()  # type: ignore[arg-type]
 
 
 def test_a_size_of_an_executor_may_be_of_any_library() -> None:
-    """How many workers there are is known, whatever number its owner has given."""
+    """The number of workers is known, whatever number type the owner used."""
     with ThreadPoolExecutor(2) as executor:
         executor._max_workers = Two()  # type: ignore[attr-defined]
         assert workers_of(executor) == 2
@@ -169,13 +169,13 @@ def test_a_size_of_an_executor_may_be_of_any_library() -> None:
 @pytest.mark.parametrize("argument", DURATIONS)
 @pytest.mark.parametrize("value", ["1 h", timedelta(hours=1), Fraction(3600), Two()])
 def test_each_duration_takes_each_form(argument: str, value: Any) -> None:
-    """Seconds, a text with a unit, a timedelta: wherever there is a duration."""
+    """Seconds, a string with a unit or a timedelta: wherever there is a duration."""
     DURATIONS[argument](value)
 
 
 @pytest.mark.parametrize("value", WAYS)
 def test_an_hour_is_an_hour(value: Any) -> None:
-    """In all these ways it is the same number of seconds."""
+    """All these forms give the same number of seconds."""
     assert check_seconds("timeout", value) == 3600.0
     assert type(check_seconds("timeout", value)) is float
 
@@ -192,7 +192,7 @@ def test_a_run_ends_after_the_text() -> None:
 @pytest.mark.parametrize("argument", DURATIONS)
 @pytest.mark.parametrize("value", [-1, "-1 s", math.nan, math.inf, "1 parsec", "", "s", "1__0 s", timedelta(-1)])
 def test_what_is_no_duration_is_refused_in_the_same_words(argument: str, value: Any) -> None:
-    """The message has the argument, the value, the units and the other forms."""
+    """An invalid duration gets a message with the argument, the value, the units and the other forms."""
     with pytest.raises(ValueError, match="must be") as caught:
         DURATIONS[argument](value)
     message = str(caught.value)
@@ -202,7 +202,7 @@ def test_what_is_no_duration_is_refused_in_the_same_words(argument: str, value: 
 
 @pytest.mark.parametrize("value", [True, [1], object, b"1 s"])
 def test_what_cannot_be_one_is_a_type_error(value: Any) -> None:
-    """Neither a number, nor a text, nor a timedelta."""
+    """A value that is neither a number, nor a string, nor a timedelta is a TypeError."""
     with pytest.raises(TypeError, match=f"must be finite and 0 or more.*; not {type(value).__name__}"):
         check_seconds("timeout", value)
     with pytest.raises(TypeError, match=f"number of bytes.*; not {type(value).__name__}"):
@@ -210,7 +210,7 @@ def test_what_cannot_be_one_is_a_type_error(value: Any) -> None:
 
 
 def test_none_is_no_limit() -> None:
-    """And the message says so where it is allowed."""
+    """None means no limit, and the message says so where it is allowed."""
     assert check_optional_seconds("timeout", None) is None
     with pytest.raises(ValueError, match="or None for no limit"):
         check_optional_seconds("timeout", -1)
@@ -220,7 +220,7 @@ def test_none_is_no_limit() -> None:
 
 
 def test_a_number_that_is_too_large_is_refused() -> None:
-    """An int that no float can hold is not finite, a size of memory neither."""
+    """An int too large for a float is not finite, and neither is such a memory size."""
     for check in (partial(check_seconds, "timeout"), partial(check_optional_bytes, "memory")):
         with pytest.raises(ValueError, match="must be finite"):
             check(10**400)
@@ -229,7 +229,7 @@ def test_a_number_that_is_too_large_is_refused() -> None:
 
 
 def test_the_queue_monitor_checks_its_number() -> None:
-    """`n_workers` of its table is a count as others are."""
+    """`n_workers` of its table is a count like others."""
     monitor = QueueMonitor(scheduler())
     with pytest.raises(TypeError, match=r"n_workers=2.5: must be a whole number, at least 1, or None, not float"):
         monitor.df(n_workers=2.5)  # type: ignore[arg-type]

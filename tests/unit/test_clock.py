@@ -1,4 +1,4 @@
-"""Times of day whose differences are true durations, whoever sets the clock."""
+"""Times of day whose differences are true durations, even if the clock is set."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.helpers import sources
 
 HOUR = 3600.0
 MUCH = 60.0
-"""Seconds that no machine is busy for."""
+"""Seconds longer than any machine is busy."""
 
 
 @pytest.fixture
 def set_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
-    """Set the clock of this process by so many seconds from what it would be."""
+    """Set the clock of this process off by this many seconds."""
     monotonic = time.monotonic_ns
     real = time.time_ns() - monotonic()
 
@@ -34,14 +34,14 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], Non
         monkeypatch.setattr(time, "time_ns", time_ns)
         monkeypatch.setattr(time, "time", lambda: time_ns() / 1e9)
 
-    monkeypatch.setattr(_clock, "_ahead", _clock._ahead)  # given back at the end
+    monkeypatch.setattr(_clock, "_ahead", _clock._ahead)  # restored at the end
     monkeypatch.setattr(_clock, "_ahead_ns", _clock._ahead_ns)
     set_clock(0)
     return set_clock
 
 
 def test_it_tells_the_time_of_day() -> None:
-    """Where nobody has set the clock, it is what `time.time()` says."""
+    """If the clock was not set, it returns what `time.time()` returns."""
     _clock.hold("a test")
     _clock.release("a test")
     assert _clock.now() == pytest.approx(time.time(), abs=MUCH)
@@ -51,7 +51,7 @@ def test_it_tells_the_time_of_day() -> None:
 
 @pytest.mark.parametrize("by", [HOUR, -HOUR])
 def test_it_stays_while_a_run_holds_it(set_clock: Callable[[float], None], by: float) -> None:
-    """Who sets the clock changes nothing that is told during a run, nor what a run beside it is told."""
+    """Setting the clock changes no time reported during a run, or during a concurrent run."""
     before = _clock.now()
     _clock.hold("first")
     set_clock(by)
@@ -62,7 +62,7 @@ def test_it_stays_while_a_run_holds_it(set_clock: Callable[[float], None], by: f
 
 
 def test_it_follows_a_clock_that_has_gone_ahead_from_the_next_run_on(set_clock: Callable[[float], None]) -> None:
-    """A machine that has slept has another time of day; one that was set back does not bring moments twice."""
+    """After sleep a machine's time of day has advanced; setting it back does not repeat moments."""
     before = _clock.now()
     for by in (HOUR, -HOUR):
         set_clock(by)
@@ -73,7 +73,7 @@ def test_it_follows_a_clock_that_has_gone_ahead_from_the_next_run_on(set_clock: 
 
 @pytest.mark.parametrize("by", [HOUR, -HOUR])
 def test_who_sets_the_clock_changes_no_duration(set_clock: Callable[[float], None], by: float) -> None:
-    """A call in which the clock is set takes as long as it took: in the timeline and for the monitor of the queue."""
+    """If the clock is set during a call, its duration stays true in the timeline and the queue monitor."""
     scheduler = Scheduler(SequentialExecutor())
     timeline, monitor = Timeline(scheduler), QueueMonitor(scheduler)
     scheduler.on_start(lambda: [scheduler.submit(set_clock, by), scheduler.submit(int)])
@@ -101,13 +101,13 @@ def test_who_sets_the_clock_changes_no_duration(set_clock: Callable[[float], Non
 def test_of_a_clock_that_differs_only_durations_are_believed(
     began: float, ended: float | None, expected: tuple[float, float | None]
 ) -> None:
-    """What cannot have been between the submission and the arrival of the outcome ended when that arrived."""
+    """Times that cannot lie between submission and arrival of the outcome are shifted to end at the arrival."""
     told = ExecutionInfo("elsewhere", 1, None, began, ended).within(100.0, 110.0)
     assert (told.began, told.ended) == expected
 
 
 def test_nothing_else_reads_the_time_of_day() -> None:
-    """Durations come from the monotonic clock: `_clock` reads the time of day, and who compares processes' starts."""
+    """Durations use the monotonic clock: only `_clock` and the comparison of processes' starts read the time of day."""
     allowed = {"_clock.py", "processes.py"}
     readers = [
         f"{module}:{node.lineno}"

@@ -1,6 +1,6 @@
-"""The insides of CPython and cloudpickle that the package uses are what it takes them for, one test for each.
+"""The internals of CPython and cloudpickle that the package uses behave as expected, one test for each.
 
-A new version that changes one fails here, with the place to mend, before anything else fails for no visible reason.
+A new version that changes one fails here, with the place to fix, before anything else fails obscurely.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.helpers.script import run_script
 
 @contextlib.contextmanager
 def relying_on(what: str, *users: object) -> Iterator[None]:
-    """Name what has changed, the version that has changed it, and the functions that use it."""
+    """Report what has changed, the version that changed it, and the functions that use it."""
     try:
         yield
     except Exception as error:
@@ -43,7 +43,7 @@ def relying_on(what: str, *users: object) -> Iterator[None]:
 
 
 def lines_of(what: str, user: object, source: str, *options: str) -> list[str]:
-    """What a program prints that uses the function."""
+    """The output of a program that uses the function."""
     with relying_on(what, user):
         ended = run_script(source, *options)
         assert (ended.code, ended.errors) == (0, ""), ended
@@ -54,7 +54,7 @@ def lines_of(what: str, user: object, source: str, *options: str) -> list[str]:
 
 
 def test_the_running_loop_can_be_set_aside() -> None:
-    """Another loop can run within a callback of one, and the first one goes on afterwards with its task."""
+    """Another loop can run within a callback of one, and the first one then continues with its task."""
 
     async def main() -> str:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -79,7 +79,7 @@ def test_the_running_loop_can_be_set_aside() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has epoll")
 def test_descriptors_of_a_loop_can_be_renewed() -> None:
-    """The loop has descriptors of its own afterwards, and can be woken by another thread."""
+    """The loop then has its own descriptors, and another thread can wake it."""
     with relying_on("the selector or the self-pipe of asyncio's loops", _compat.renew_descriptors):
         loop: Any = asyncio.new_event_loop()
         before = {loop._selector._selector, loop._ssock, loop._csock}
@@ -96,7 +96,7 @@ def test_descriptors_of_a_loop_can_be_renewed() -> None:
 
 
 def test_states_of_a_future() -> None:
-    """They are what a future has in `_state`."""
+    """The states of a future are the values of its `_state`."""
     with relying_on("the states of concurrent.futures.Future", "PENDING, RUNNING, FINISHED, CANCELLED"):
         future, cancelled = concurrent.futures.Future[None](), concurrent.futures.Future[None]()
         states = [future._state]
@@ -113,7 +113,7 @@ def test_states_of_a_future() -> None:
 
 
 def test_a_future_of_ours_notifies_as_one_of_the_standard_library() -> None:
-    """Its condition, its waiters and its callbacks are used by the base class, `wait` and `as_completed`."""
+    """The base class, `wait` and `as_completed` use the condition, waiters and callbacks of our futures."""
     with relying_on("the attributes of concurrent.futures.Future", "LightFuture and PoolFuture use them too"):
         assert vars(LightFuture()).keys() == vars(concurrent.futures.Future()).keys()
         future, called = LightFuture[int](), list[object]()
@@ -129,7 +129,7 @@ def test_a_future_of_ours_notifies_as_one_of_the_standard_library() -> None:
 
 
 def test_what_a_pool_of_threads_says() -> None:
-    """How many threads it may have, and whether its initializer has failed."""
+    """A thread pool has a maximum number of threads, and knows whether its initializer has failed."""
     with relying_on("ThreadPoolExecutor._max_workers or _broken", _compat.max_workers, _compat.is_broken):
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
             assert _compat.max_workers(pool) == 3
@@ -141,7 +141,7 @@ def test_what_a_pool_of_threads_says() -> None:
 
 
 def test_what_a_pool_of_processes_says() -> None:
-    """Its pending calls, its workers, and the thread that notices their ends."""
+    """A process pool has pending calls, workers, and a thread that notices their exits."""
     users = (_compat.pending_items, _compat.processes_of, _compat.manager_of)
     with relying_on("ProcessPoolExecutor._pending_work_items, _processes or _executor_manager_thread", *users):
         context = multiprocessing.get_context("spawn")
@@ -158,7 +158,7 @@ def test_what_a_pool_of_processes_says() -> None:
 
 
 def test_other_executors_say_nothing() -> None:
-    """An executor of a user has none of these attributes."""
+    """A user's executor has none of these attributes."""
     executor = concurrent.futures.Executor()
     assert _compat.max_workers(executor) is None
     assert _compat.is_broken(executor)
@@ -172,7 +172,7 @@ def test_other_executors_say_nothing() -> None:
 
 @pytest.mark.parametrize("make", [threading.RLock, threading.Condition])
 def test_a_lock_knows_whether_this_thread_holds_it(make: Any) -> None:
-    """That another thread holds it does not count."""
+    """A lock knows whether this thread holds it; another thread's ownership does not count."""
     with relying_on("RLock._is_owned", _compat.is_owned):
         lock = make()
         with lock:
@@ -183,7 +183,7 @@ def test_a_lock_knows_whether_this_thread_holds_it(make: Any) -> None:
 
 
 def test_a_daemon_can_become_the_main_thread() -> None:
-    """Threads inherit whether they are daemons."""
+    """A daemon thread can become the main thread: threads inherit the daemon flag."""
     with relying_on("Thread._daemonic", _compat.become_main):
         thread = threading.Thread(daemon=True)
         _compat.become_main(thread)
@@ -194,7 +194,7 @@ def test_a_daemon_can_become_the_main_thread() -> None:
 
 
 def test_the_end_of_a_program_can_be_run_step_by_step() -> None:
-    """Threads are awaited, then finalizers and exit functions run; the interpreter's end repeats none of them."""
+    """Threads are joined, then finalizers and exit functions run; interpreter shutdown repeats none of them."""
     source = """
         import atexit, threading, weakref
         from amltk import _compat
@@ -219,7 +219,7 @@ def test_the_end_of_a_program_can_be_run_step_by_step() -> None:
 
 
 def test_a_copy_ends_without_what_its_parent_registered() -> None:
-    """Only what it has registered itself runs at its end; it has no child processes."""
+    """Only a forked process's own registrations run at its exit; it has no child processes."""
     source = """
         import atexit, os, weakref
         from multiprocessing import util
@@ -257,7 +257,7 @@ def test_a_copy_ends_without_what_its_parent_registered() -> None:
 
 
 def test_types_of_files() -> None:
-    """They are bases of all files, and of those without a buffer; the classes of `io` are only registered for them."""
+    """The file types are bases of all files and of unbuffered ones; the classes of `io` are only registered as such."""
     with relying_on("_io._IOBase or _RawIOBase", _compat.file_types):
         file, raw = _compat.file_types()
         assert all(issubclass(kind, file) for kind in (io.FileIO, io.BufferedWriter, io.TextIOWrapper, io.BytesIO))
@@ -269,14 +269,14 @@ def test_types_of_files() -> None:
 
 
 def test_settings_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether it is a daemon is looked up in them."""
+    """The process settings determine whether this process is a daemon."""
     with relying_on("BaseProcess._config", _compat.process_settings):
         monkeypatch.setitem(_compat.process_settings(), "daemon", True)
         assert multiprocessing.current_process().daemon
 
 
 def test_how_objects_are_pickled_for_a_process_that_is_started() -> None:
-    """What was registered with `ForkingPickler`, by `multiprocessing` itself too."""
+    """Spawning uses the reductions registered with `ForkingPickler`, including those of `multiprocessing` itself."""
     with relying_on("ForkingPickler._extra_reducers", _compat.spawning_reducer):
         reduce = _compat.spawning_reducer(heap.Arena)
         assert reduce is not None
@@ -285,7 +285,7 @@ def test_how_objects_are_pickled_for_a_process_that_is_started() -> None:
 
 
 def test_locks_that_only_a_fork_can_have() -> None:
-    """Those of the fork context: others have a name, by which any process finds them."""
+    """Only locks of the fork context are limited to forks: others have a name, by which any process can find them."""
     source = """
         import threading
         from multiprocessing import get_context
@@ -299,7 +299,7 @@ def test_locks_that_only_a_fork_can_have() -> None:
 
 
 def test_the_resource_tracker_can_be_another_ones() -> None:
-    """With the descriptor set, none is started; lines go there, and those that only probe are known as such."""
+    """With its descriptor set, no resource tracker is started; lines go there, and probes are recognised as such."""
     source = """
         import os
         from multiprocessing import resource_tracker
@@ -327,7 +327,7 @@ def test_the_resource_tracker_can_be_another_ones() -> None:
 
 
 def test_a_copy_keeps_the_descriptor_if_it_is_not_set() -> None:
-    """From CPython 3.14 on, `multiprocessing` closes the one that is set in every copy of a process."""
+    """From CPython 3.14 on, `multiprocessing` closes the set descriptor in every forked process."""
     source = """
         import os
         from multiprocessing import resource_tracker
@@ -352,7 +352,7 @@ def test_a_copy_keeps_the_descriptor_if_it_is_not_set() -> None:
 
 
 def test_flags_of_the_interpreter() -> None:
-    """They are options that a fresh interpreter takes, and that make it like this one."""
+    """The interpreter's flags are options that make a fresh interpreter behave like this one."""
     source = "from amltk import _compat; print(*_compat.interpreter_flags())"
     what = "subprocess._args_from_interpreter_flags"
     (line,) = lines_of(what, _compat.interpreter_flags, source, "-O", "-Wignore")
@@ -374,16 +374,16 @@ def test_source_of_what_was_typed() -> None:
 
 
 class Base:
-    """Something with all that classes have."""
+    """A class with all the usual parts."""
 
     __slots__ = ("__weakref__", "x")
 
     class Inner:
-        """Its name has a dot."""
+        """Its qualified name has a dot."""
 
 
 def test_how_cloudpickle_takes_classes_apart() -> None:
-    """Into what makes it, its attributes, and what sets them."""
+    """cloudpickle reduces a class to its factory, its attributes, and the function that sets them."""
     with relying_on("cloudpickle's _dynamic_class_reduce", _compat.reduce_class_by_value):
         _, made, (attributes, slots), setter, is_plain = _compat.reduce_class_by_value(Base)
         assert (slots, is_plain, setter.__name__) == ({}, True, "_class_setstate")
@@ -395,13 +395,13 @@ def test_how_cloudpickle_takes_classes_apart() -> None:
 
 
 def test_how_cloudpickle_takes_nameless_classes_apart() -> None:
-    """Those of the interpreter that cannot be imported are looked up by an instance."""
+    """The interpreter's own classes that cannot be imported are looked up through an instance."""
     with relying_on("cloudpickle's _class_reduce", _compat.reduce_nameless_class):
         assert _compat.reduce_nameless_class(type(None)) == (type, (None,))
 
 
 def test_what_cloudpickle_has_reducers_for() -> None:
-    """They are functions that take the object."""
+    """cloudpickle's reducers are functions that take the object."""
     with relying_on("cloudpickle's Pickler._dispatch_table", _compat.cloudpickle_reducers):
         make, arguments = _compat.cloudpickle_reducers()[property](property(len))[:2]
         assert make(*arguments).fget is len
@@ -413,7 +413,7 @@ DOCUMENTED = {"sys": {"_current_frames", "_getframe", "_xoptions"}, "os": {"_exi
 
 
 def uses_of_insides(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """The lines of a module that use a private name of a module outside of the package, and that module's name."""
+    """The lines of a module that use a private name of a module outside the package, and that module's name."""
     modules: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -433,7 +433,7 @@ def uses_of_insides(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def test_nothing_else_reaches_into_other_packages() -> None:
-    """All private names of CPython and of libraries are used in `amltk._compat` only."""
+    """All private names of CPython and of libraries are used only in `amltk._compat`."""
     found = [
         f"{module}:{line}: {name}"
         for module, tree in sources.trees().items()

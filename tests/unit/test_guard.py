@@ -1,4 +1,4 @@
-"""What keeps programs from starting themselves without end."""
+"""The guard against programs that start themselves recursively."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from amltk.scheduling.executors import ProcessPool
 
 
 def test_a_run_that_is_too_deep_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight levels below the program neither a scheduler runs nor a pool computes; the error says what to set."""
+    """Eight levels below the program neither a scheduler nor a pool runs; the error says what to set."""
     monkeypatch.setenv("AMLTK_DEPTH", "8")
     with pytest.raises(NestingError, match=r"8 levels .*At most 8 .*AMLTK_MAX_DEPTH"):
         Scheduler.with_sequential().run()
@@ -20,7 +20,7 @@ def test_a_run_that_is_too_deep_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_how_deep_runs_may_be_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment says how deep runs may be, more or less than eight levels."""
+    """An environment variable sets the maximum depth, above or below eight levels."""
     monkeypatch.setenv("AMLTK_DEPTH", "8")
     monkeypatch.setenv("AMLTK_MAX_DEPTH", "9")
     Scheduler.with_sequential().run()
@@ -30,14 +30,14 @@ def test_how_deep_runs_may_be_can_be_set(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_limit_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A value that says nothing is an error that shows it."""
+    """An invalid value raises an error that shows it."""
     monkeypatch.setenv("AMLTK_MAX_DEPTH", "deep")
     with pytest.raises(ValueError, match="AMLTK_MAX_DEPTH is 'deep'"):
         _guard.check("anything")
 
 
 def test_depth_grows_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker notes in its environment that it is one level deeper than its parent."""
+    """A worker records in its environment that it is one level deeper than its parent."""
     monkeypatch.delenv("AMLTK_DEPTH", raising=False)
     _guard.go_deeper()
     _guard.go_deeper()
@@ -45,7 +45,7 @@ def test_depth_grows_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_modules_that_are_imported_because_of_the_loading_count() -> None:
-    """Code that a module runs is refused while it is loaded; what loads it, and what is not a module, is not."""
+    """Code run by a module while it is loaded is rejected; the loader, and code outside modules, is not."""
     loading = _guard.Loading()
     with loading:
         assert loading.module() is None

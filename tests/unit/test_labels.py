@@ -1,4 +1,4 @@
-"""What a call is called: short, on one line, whatever its arguments are."""
+"""The label of a call: short and on one line, whatever its arguments."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Hostile:
 
 
 class Array:
-    """As NumPy's and PyTorch's arrays are, as far as a label looks at them."""
+    """Like NumPy's and PyTorch's arrays, as far as labels are concerned."""
 
     def __init__(self, *shape: int, dtype: str | None = "float64") -> None:
         self.shape = shape
@@ -70,7 +70,7 @@ class Array:
     ],
 )
 def test_calls(args: tuple[Any, ...], kwargs: dict[str, Any], label: str | None) -> None:
-    """A call is written as in Python, as long as it is short; else by kinds and sizes."""
+    """A call is written as in Python if it is short, and otherwise by types and sizes."""
     written = call_label("train", args, kwargs)
     assert len(written) <= LONGEST
     assert label is None or written == label
@@ -78,7 +78,7 @@ def test_calls(args: tuple[Any, ...], kwargs: dict[str, Any], label: str | None)
 
 
 def test_what_does_not_fit_is_not_looked_at() -> None:
-    """Of a thousand arguments only those are shown, and asked for their repr, that there is room for."""
+    """Of a thousand arguments only those that fit are shown and have their repr computed."""
     asked: Counter[str] = Counter()
 
     class Shown:
@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_not_looked_at() -> None:
 
 @given(st.recursive(st.none() | st.floats() | st.text() | st.binary() | st.integers(), st.lists))
 def test_any_value_is_told_on_one_short_line(value: Any) -> None:
-    """Whatever it is, there are few characters, and all of them can be printed."""
+    """A label is short and printable, whatever the value."""
     text = value_in_short(value)
     assert 0 < len(text) <= LONGEST_VALUE
     assert text.isprintable()

@@ -1,4 +1,4 @@
-"""The check for leaks itself: it sees what it is there for, and waits only when it has to."""
+"""The leak check itself: it finds leaks, and waits only if necessary."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_thread(before: leaks.Holdings) -> None:
 
 
 def test_thread_that_is_ending(before: leaks.Holdings) -> None:
-    """A thread that ends by itself shortly after the test is no leak."""
+    """A thread that ends on its own shortly after the test is not a leak."""
     thread = threading.Thread(target=time.sleep, args=(0.02,))
     thread.start()
     assert leaks.since(before) == []
 
 
 def test_descriptor(before: leaks.Holdings) -> None:
-    """Both ends of a pipe that nobody closed are named."""
+    """Both ends of an unclosed pipe are named."""
     ends = os.pipe()
     left = leaks.since(before, patience=0)
     for end in ends:
@@ -50,7 +50,7 @@ def test_descriptor(before: leaks.Holdings) -> None:
 
 
 def test_handler(before: leaks.Holdings) -> None:
-    """A handler that was not restored is named, and can be taken away."""
+    """A handler that was not restored is named, and can be removed."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     left = leaks.since(before, patience=0)
     leaks.restore_handlers(before)
@@ -60,7 +60,7 @@ def test_handler(before: leaks.Holdings) -> None:
 
 
 def test_child(before: leaks.Holdings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process below this one is named by its command."""
+    """A child process is named by its command."""
     monkeypatch.setattr(leaks, "_descendants", lambda _pid: {os.getpid()})
     left = leaks.since(before, patience=0)
     assert len(left) == 1

@@ -1,4 +1,4 @@
-"""How modules of the package log: through a logger of their own, at no cost when nobody listens."""
+"""How modules log: each through its own logger, at no cost if logging is off."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[ast.Call, str]]:
-    """The calls in a module that log, or ask for a logger, each with the name that is called."""
+    """The calls in a module that log or get a logger, each with the called name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             owner = node.func.value
@@ -28,7 +28,7 @@ def calls(tree: ast.AST) -> Iterator[tuple[ast.Call, str]]:
 
 
 def test_every_module_logs_through_its_own_logger() -> None:
-    """That is `_log`, named like the module; messages are literals, so that nothing is formatted when it is off."""
+    """Each logger is `_log`, named like its module; messages are literals, so disabled logging formats nothing."""
     found = [
         (f"{module}:{call.lineno}", call, called)
         for module, tree in sources.trees().items()
@@ -37,7 +37,7 @@ def test_every_module_logs_through_its_own_logger() -> None:
     assert found
     for where, call, called in found:
         if called == "logging.getLogger" and isinstance(call.args[0], ast.Constant):
-            assert "uvicorn" in call.args[0].value, where  # the server's own, which is turned down at its end
+            assert "uvicorn" in call.args[0].value, where  # the server's own logger, turned down at its end
         elif called.startswith("logging."):
             assert ast.unparse(call) == "logging.getLogger(__name__)", where
         else:
@@ -49,7 +49,7 @@ def test_every_module_logs_through_its_own_logger() -> None:
 
 
 def test_nothing_is_both_logged_and_raised_again() -> None:
-    """Whoever handles an exception either reports it or lets it go on."""
+    """Code that handles an exception either reports it or lets it propagate."""
     for module, tree in sources.trees().items():
         for handler in ast.walk(tree):
             if isinstance(handler, ast.ExceptHandler) and any(calls(handler)):
@@ -58,7 +58,7 @@ def test_nothing_is_both_logged_and_raised_again() -> None:
 
 
 def run(n: int, **options: Any) -> None:
-    """Compute that many calls, each second one of which fails."""
+    """Compute this many calls; every second one fails."""
     scheduler = Scheduler.with_sequential()
     task = scheduler.task(divide)
     scheduler.on_start(lambda: [task.submit(1, i % 2) for i in range(n)])
@@ -71,7 +71,7 @@ def divide(a: int, b: int) -> float:
 
 
 def test_what_is_logged_of_a_run(caplog: pytest.LogCaptureFixture) -> None:
-    """The life of the executor and of the run, whatever the number of calls, their outcomes and the level."""
+    """The log covers the life of the executor and of the run, whatever the number of calls, outcomes and level."""
     for level in (logging.INFO, logging.DEBUG):
         for n in (1, 1000):
             caplog.clear()
@@ -88,7 +88,7 @@ def test_what_is_logged_of_a_run(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_the_reason_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The message of `stop` is in the log, and so is that nothing was waited for."""
+    """The message of `stop` is logged, and so is that nothing was waited for."""
     scheduler = Scheduler.with_sequential()
     scheduler.on_start(lambda: scheduler.stop(stop_msg="enough"))
     with caplog.at_level(logging.INFO, logger="amltk"):
@@ -101,10 +101,10 @@ def test_the_reason_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_what_is_shown_is_up_to_the_program() -> None:
-    """Neither a handler nor a level is set by the package.
+    """The package sets neither a handler nor a level.
 
-    Not even one that does nothing: it would take from programs that set up no logging the warnings and errors that
-    Python shows then, and an exception of a callback may be told nowhere else.
+    Not even a NullHandler: in programs that do not configure logging, it would suppress the warnings and errors that
+    Python shows by default, and an exception of a callback may not be reported anywhere else.
     """
     logger = logging.getLogger("amltk")
     assert (logger.handlers, logger.level, logger.propagate) == ([], logging.NOTSET, True)

@@ -1,4 +1,4 @@
-"""Loaded by the programs of tests at their start: processes that share a pipe print whole lines, each in one write."""
+"""Loaded by test programs at startup: processes that share a pipe print whole lines, each in one write."""
 
 import sys
 

@@ -40,7 +40,7 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_show(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """How it stands, in lines that say one thing each."""
+    """`show` prints the state of an experiment, one fact per line."""
     assert main(["show", "search"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "search: finished, EXHAUSTED"
@@ -60,7 +60,7 @@ def test_show(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_show_what_runs(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A running one is told by its process; one that was killed by what comes next."""
+    """A running experiment is shown with its process; a killed one with the next step."""
     with Writer(search):
         assert main(["show", "search"]) == 0
         assert "search: running, process " in capsys.readouterr().out
@@ -75,7 +75,7 @@ def test_show_what_runs(search: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_calls(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A table of one line for each call, however many its texts have."""
+    """`calls` prints one line per call, however many lines its texts have."""
     assert main(["calls", "search", "--failed", "--sort", "duration"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
@@ -96,7 +96,7 @@ def test_calls(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_order(search: Path, capsys: pytest.CaptureFixture[str], options: list[str], numbers: list[int]) -> None:
-    """Calls come in the order of a column, those that have nothing there last; as JSON and as CSV as well."""
+    """Calls are sorted by a column, those without a value last; in JSON and CSV too."""
     assert main(["calls", "search", *options, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [call["number"] for call in told] == numbers
@@ -108,7 +108,7 @@ def test_order(search: Path, capsys: pytest.CaptureFixture[str], options: list[s
 
 
 def test_export(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Calls become a file; an ending that is none of ours is told."""
+    """`export` writes calls to a file; an unknown suffix is an error."""
     assert main(["export", "search", "out.csv"]) == 0
     assert capsys.readouterr().out == "out.csv: 10 calls\n"
     assert len((search.parent / "out.csv").read_text().splitlines()) > 10
@@ -117,7 +117,7 @@ def test_export(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_care(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Damage is told, repaired, and told no more; going back is possible."""
+    """Damage is reported, repaired, and no longer reported; rewinding is possible."""
     assert main(["verify", "search"]) == 0
     assert capsys.readouterr().out == "search: 22 whole records; sound\n"
     assert main(["repair", "search"]) == 0
@@ -146,7 +146,7 @@ def test_care(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [[], ["show"], ["rewind", "x"], ["rewind", "x", "--to", "1", "--to-call", "2"], ["calls", "x", "--sort", "y"]],
 )
 def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """They exit with 2, as everywhere."""
+    """Invalid arguments exit with 2, as is usual."""
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
@@ -154,7 +154,7 @@ def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str
 
 
 def test_as_a_module_into_a_closed_pipe(search: Path) -> None:
-    """`python -m amltk` is the same command, and says nothing when its reader has gone, as `| head` does."""
+    """`python -m amltk` is the same command, and is silent when its reader has gone, as with `| head`."""
     command = [sys.executable, "-W", "error", "-m", "amltk", "calls", str(search)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -168,6 +168,6 @@ def test_as_a_module_into_a_closed_pipe(search: Path) -> None:
     [(0.0123, "12.3 ms"), (1, "1 s"), (59.9, "59.9 s"), (90, "1.5 min"), (7200, "2 h"), (2e5, "2.31 d")],
 )
 def test_durations(duration: float, text: str) -> None:
-    """A duration has the unit that gives it few digits."""
+    """A duration is shown in the unit that needs the fewest digits."""
     assert seconds(duration) == text
     assert moment(SECONDS) == "2026-09-10 03:52:25 UTC"

@@ -11,8 +11,8 @@ import amltk.display
 
 @pytest.fixture
 def no_rich(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make `import rich` fail, as where it is not installed."""
-    monkeypatch.setattr(amltk, "display", amltk.display)  # so that the attribute, too, is what it was afterwards
+    """Make `import rich` fail, as if it were not installed."""
+    monkeypatch.setattr(amltk, "display", amltk.display)  # so that the attribute, too, is restored afterwards
     for name in list(sys.modules):
         if name.partition(".")[0] == "rich" or name.startswith("amltk.display"):
             monkeypatch.delitem(sys.modules, name)

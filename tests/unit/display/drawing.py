@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def console(*, terminal: bool = False, width: int = 80, **options: Any) -> Console:
-    """A console of its own, which the environment has no say in."""
+    """A console that ignores the environment."""
     return Console(
         file=io.StringIO(),
         width=width,
@@ -28,18 +28,18 @@ def console(*, terminal: bool = False, width: int = 80, **options: Any) -> Conso
 
 
 def written(to: Console) -> str:
-    """What was written to a console of this kind."""
+    """The text written to such a console."""
     assert isinstance(to.file, io.StringIO)
     return to.file.getvalue()
 
 
 def picture(renderable: RenderableType, *, width: int = 80) -> str:
-    """What something looks like."""
+    """The rendered text of a renderable."""
     to = console(width=width)
     to.print(renderable)
     return written(to)
 
 
 def lines(renderable: RenderableType, *, width: int = 80) -> list[str]:
-    """The same line by line, without the frame around it and the branches of trees at its side."""
+    """The same line by line, without the surrounding frame and the branches of trees."""
     return [line.strip("│╭╮╰╯ ") for line in picture(renderable, width=width).splitlines()]

@@ -15,7 +15,7 @@ from amltk.scheduling import Scheduler
 
 
 def test_html_is_one_element_with_inline_styles() -> None:
-    """HTML can be put into any page: one well-formed `pre`, with styles of its own and no class."""
+    """HTML can be embedded in any page: one well-formed `pre` with inline styles and no class."""
     html = export.to_html(Scheduler.with_sequential(), fontsize="small", title="A <title>")
     root = ET.fromstring(html)
     assert root.tag == "pre"
@@ -27,13 +27,13 @@ def test_html_is_one_element_with_inline_styles() -> None:
 
 
 def test_html_escapes_what_is_drawn() -> None:
-    """Angle brackets and braces of users' text are text."""
+    """Angle brackets and braces in users' text stay text."""
     root = ET.fromstring(export.to_html(Text("<b>{x}&amp;")))
     assert "".join(root.itertext()).strip() == "<b>{x}&amp;"
 
 
 def test_html_takes_the_colour_of_the_page() -> None:
-    """Plain text has no colour of its own, so that it is readable on light and dark pages."""
+    """Plain text has no colour, so that it is readable on light and dark pages."""
     assert "color:" not in export.to_html(Text("plain")).partition("color:inherit")[2]
 
 
@@ -50,13 +50,13 @@ def contrast(one: tuple[int, ...], other: tuple[int, ...]) -> float:
 
 @pytest.mark.parametrize("background", [(255, 255, 255), (30, 33, 41)])
 def test_colours_are_readable_on_light_and_dark_pages(background: tuple[int, ...]) -> None:
-    """Each colour has a contrast of 3:1 at least, on white and on the dark pages of mkdocs-material."""
+    """Each colour has a contrast of at least 3:1 on white and on the dark pages of mkdocs-material."""
     for colour in theme.COLOURS:
         assert contrast(colour, background) >= 3
 
 
 def test_svg_stands_by_itself() -> None:
-    """SVG is well-formed, as wide as its text, and fetches nothing from the network."""
+    """SVG is well-formed, as wide as its text, and loads nothing from the network."""
     svg = export.to_svg(Scheduler.with_sequential(), fontsize="14px", title="A <title>")
     root = ET.fromstring(svg)
     assert root.attrib["style"] == "font-size:14px"
@@ -68,7 +68,7 @@ def test_svg_stands_by_itself() -> None:
 
 @pytest.mark.parametrize("width", [40, 80])
 def test_width(width: int) -> None:
-    """What could be as wide as anything is as wide as was asked for."""
+    """Renderables of flexible width get the requested width."""
     root = ET.fromstring(export.to_html(Panel("x"), width=width))
     assert {len(line) for line in "".join(root.itertext()).strip().splitlines()} == {width}
 
@@ -82,7 +82,7 @@ def test_the_environment_has_no_say(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_svg_is_as_wide_as_what_is_drawn() -> None:
-    """A picture of little text is small, and one of nothing is no error."""
+    """A picture of little text is small, and an empty one is not an error."""
     widths = [
         float(ET.fromstring(export.to_svg(Text(text)))[0].attrib["viewBox"].split()[2])
         for text in ("", "x" * 40, "x" * 80)
@@ -91,6 +91,6 @@ def test_svg_is_as_wide_as_what_is_drawn() -> None:
 
 
 def test_without_rich_the_error_is_the_pip_line(no_rich: None) -> None:
-    """Printing a picture into a page without rich raises an error that says what to install."""
+    """Exporting a picture without rich raises an error that says what to install."""
     with pytest.raises(MissingExtraError, match=r"pip install 'amltk\[rich\]'"):
         doc_print(print, "x")

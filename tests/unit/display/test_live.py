@@ -1,4 +1,4 @@
-"""Showing a run while it goes on."""
+"""Displaying a run while it runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HIDE_CURSOR = "\x1b[?25l"
 
 @pytest.fixture(autouse=True)
 def terminal_is_restored() -> Iterator[None]:
-    """Hold, after each test, that standard streams are what they were and that no region is left open."""
+    """Assert after each test that the standard streams are restored and that no region is left open."""
     before = sys.stdout, sys.stderr
     yield
     assert (sys.stdout, sys.stderr) == before
@@ -40,7 +40,7 @@ def terminal_is_restored() -> Iterator[None]:
 
 
 class Broken:
-    """Something that cannot be drawn, from a certain time on."""
+    """A renderable that fails from a certain time on."""
 
     def __init__(self, after: int = 0) -> None:
         self.after = after
@@ -53,7 +53,7 @@ class Broken:
 
 
 def a_scheduler(n: int = 3) -> tuple[Scheduler, ManualExecutor]:
-    """A scheduler whose `@start` submits a task so many times."""
+    """A scheduler whose `@start` submits a task this many times."""
     executor = ManualExecutor()
     scheduler = Scheduler(executor)
     task = scheduler.task(len)
@@ -68,7 +68,7 @@ def run_with(scheduler: Scheduler, display: LiveDisplay, monkeypatch: pytest.Mon
 
 
 def test_in_a_terminal_a_region_is_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a terminal the cursor is hidden, each picture replaces the one before, and at the end all is given back."""
+    """In a terminal the cursor is hidden, each picture replaces the previous one, and at the end all is restored."""
     scheduler, executor = a_scheduler()
     to = console(terminal=True)
     scheduler.on_start(lambda: scheduler.call_later(1.1, lambda: [executor.finish(n) for n in range(3)]))
@@ -76,7 +76,7 @@ def test_in_a_terminal_a_region_is_redrawn(monkeypatch: pytest.MonkeyPatch) -> N
     text = written(to)
     assert text.startswith(HIDE_CURSOR)
     assert text.endswith(SHOW_CURSOR)
-    # At the start, four times in 1.1 s, and twice at the end: the last one takes the empty line above it.
+    # At the start, four times in 1.1 s, and twice at the end: the last one uses the empty line above it.
     assert text.count("─ Scheduler · ManualExecutor ─") == 7
     assert "starting   0:00 elapsed" in text
     assert "3 pending · 0 running · 0 done" in text
@@ -87,7 +87,7 @@ def test_in_a_terminal_a_region_is_redrawn(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_callbacks_print_goes_above_the_region(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`print` in a callback is seen in whole, and the picture is below it again."""
+    """`print` in a callback is shown completely, with the picture below it again."""
     scheduler, executor = a_scheduler(1)
     to = console(terminal=True)
     for name in ("stdout", "stderr"):
@@ -107,7 +107,7 @@ def test_what_callbacks_print_goes_above_the_region(monkeypatch: pytest.MonkeyPa
 
 
 def test_in_a_pipe_there_are_lines_without_control_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no terminal, a line comes soon, then every ten seconds and at the end, without control codes."""
+    """Without a terminal, a line comes soon, then every ten seconds and at the end, without control codes."""
     scheduler, executor = a_scheduler()
     to = console()
     clock = scheduler_clock()
@@ -124,7 +124,7 @@ def test_in_a_pipe_there_are_lines_without_control_codes(monkeypatch: pytest.Mon
 
 
 def test_lines_are_made_when_they_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two lines a run is not even looked at."""
+    """Between two lines the run is not even sampled."""
     looks: list[int] = []
     take = Snapshot.of
     monkeypatch.setattr(Snapshot, "of", lambda scheduler: looks.append(1) or take(scheduler))
@@ -135,7 +135,7 @@ def test_lines_are_made_when_they_are_due(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def scheduler_clock() -> Callable[[], float]:
-    """The clock of the loop that runs, which may be a virtual one; 0 before there is one."""
+    """The clock of the running loop, which may be virtual; 0 before there is a loop."""
 
     def now() -> float:
         try:
@@ -148,7 +148,7 @@ def scheduler_clock() -> Callable[[], float]:
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_each_way_of_ending_is_drawn(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that times out is shown with its reason and with what was cancelled."""
+    """A run that times out is shown with its reason and its cancelled calls."""
     scheduler, _ = a_scheduler()
     to = console(terminal=terminal)
     run_with(scheduler, LiveDisplay(scheduler, timeout=1, console=to), monkeypatch, timeout=1, wait=False)
@@ -162,7 +162,7 @@ def test_each_way_of_ending_is_drawn(terminal: bool, monkeypatch: pytest.MonkeyP
 def test_a_display_that_raises_ends_by_itself(
     after: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A renderable that cannot be drawn, from whenever on, costs the display, which gives the terminal back at once."""
+    """A renderable that fails, at whatever time, stops only the display, which restores the terminal at once."""
     scheduler, executor = a_scheduler()
     streams = sys.stdout, sys.stderr
     to = console(terminal=True)
@@ -184,7 +184,7 @@ def test_a_display_that_raises_ends_by_itself(
 
 
 def test_the_terminal_is_given_back_when_the_end_cannot_be_drawn() -> None:
-    """A renderable that raises in the last picture does not keep cursor and streams."""
+    """A renderable that raises in the last picture does not prevent restoring the cursor and the streams."""
     scheduler, _ = a_scheduler()
     to = console(terminal=True)
     display = LiveDisplay(scheduler, [Broken(after=1)], console=to)
@@ -195,7 +195,7 @@ def test_the_terminal_is_given_back_when_the_end_cannot_be_drawn() -> None:
 
 
 def test_a_second_display_on_the_same_terminal_takes_lines() -> None:
-    """Two runs at once on one terminal do not overwrite one another: the second one tells lines above the first."""
+    """Two runs on one terminal do not overwrite each other: the second one prints lines above the first."""
     to = console(terminal=True)
     first = LiveDisplay(Scheduler.with_sequential(), console=to)
     second = LiveDisplay(Scheduler.with_sequential(), console=to)
@@ -209,7 +209,7 @@ def test_a_second_display_on_the_same_terminal_takes_lines() -> None:
 
 
 def test_in_a_forked_worker_print_goes_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that is forked during a run does not draw the region: its streams are the ones from before."""
+    """A worker forked during a run does not draw the region: it has the original streams."""
     streams = sys.stdout, sys.stderr
     for stream in streams:
         monkeypatch.setattr(stream, "isatty", lambda: True)
@@ -218,7 +218,7 @@ def test_in_a_forked_worker_print_goes_to_the_terminal(monkeypatch: pytest.Monke
     redirected = sys.stdout, sys.stderr
     open_in_parent = list(TerminalScreen._all_open)
     assert redirected != streams
-    TerminalScreen.forget_all()  # what happens in the child
+    TerminalScreen.forget_all()  # as happens in the child
     assert (sys.stdout, sys.stderr) == streams
     TerminalScreen._all_open.extend(open_in_parent)
     sys.stdout, sys.stderr = redirected
@@ -229,15 +229,15 @@ class TestWhereItIsShown:
     """The choice of a screen."""
 
     def test_a_terminal(self) -> None:
-        """What is a terminal gets a region."""
+        """A terminal gets a region."""
         assert isinstance(screen_for(console(terminal=True)), TerminalScreen)
 
     def test_no_terminal(self) -> None:
-        """What is none gets lines."""
+        """Anything else gets lines."""
         assert isinstance(screen_for(console()), LineScreen)
 
     def test_a_notebook(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What shows HTML gets an output that is replaced."""
+        """A front end that shows HTML gets an output that is replaced."""
         to = console()
         to.is_jupyter = True
         assert isinstance(screen_for(to), NotebookScreen)
@@ -246,7 +246,7 @@ class TestWhereItIsShown:
     def test_colours_that_are_forced_do_not_make_a_terminal(
         self, isatty: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A pipe stays a pipe where `FORCE_COLOR` is set, as many CI systems do."""
+        """A pipe stays a pipe when `FORCE_COLOR` is set, as many CI systems do."""
         own = console(terminal=True)
         monkeypatch.setattr(own.file, "isatty", lambda: isatty)
         monkeypatch.setattr(rich, "_console", own)
@@ -254,7 +254,7 @@ class TestWhereItIsShown:
         assert isinstance(screen_for(None), TerminalScreen if isatty else LineScreen)
 
     def test_a_closed_stream(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A stream that is closed is no terminal, and no error."""
+        """A closed stream is neither a terminal nor an error."""
         own = console(terminal=True)
         own.file.close()
         monkeypatch.setattr(rich, "_console", own)
@@ -264,7 +264,7 @@ class TestWhereItIsShown:
     def test_output_that_goes_elsewhere(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Where the standard output is no terminal, what is shown goes to the standard error stream, lines as well."""
+        """If standard output is not a terminal, the display goes to standard error, as do lines."""
         monkeypatch.setattr(rich, "_console", console())
         for isatty, screen in [(False, LineScreen), (True, TerminalScreen)]:
             monkeypatch.setattr(sys.stderr, "isatty", lambda isatty=isatty: isatty)
@@ -279,7 +279,7 @@ class TestWhereItIsShown:
             assert ("amltk: starting" in err, "Scheduler" in err) == (not isatty, isatty)
 
     def test_a_terminal_that_cannot_show_the_signs(self) -> None:
-        """A terminal that knows ASCII only gets lines."""
+        """A terminal limited to ASCII gets lines."""
 
         class Ascii(io.StringIO):
             encoding = "ascii"
@@ -290,7 +290,7 @@ class TestWhereItIsShown:
 
 
 class Handle:
-    """What IPython gives for an output that can be replaced."""
+    """A stand-in for IPython's handle of a replaceable output."""
 
     def __init__(self, shown: list[str]) -> None:
         self.shown = shown
@@ -301,7 +301,7 @@ class Handle:
 
 
 def test_in_a_notebook_one_output_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a notebook the first picture is displayed as HTML, and each later one takes its place."""
+    """In a notebook the first picture is displayed as HTML, and later ones replace it."""
     display_module = pytest.importorskip("IPython.display")
     shown: list[str] = []
 
@@ -323,7 +323,7 @@ def test_in_a_notebook_one_output_is_replaced(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_display_that_fails_in_a_notebook_stops_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Closing without a last picture shows nothing more, on every screen."""
+    """Closing without a last picture shows nothing more, on any screen."""
     to: Console = console()
     for screen in (NotebookScreen(), LineScreen(to), TerminalScreen(to)):
         screen.close(None)

@@ -1,4 +1,4 @@
-"""One picture of a run."""
+"""A picture of a run."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def progress(**changes: Any) -> Progress:
 
 
 def drawn(*, width: int = 80, height: int = ANY_HEIGHT, below: tuple[str, ...] = (), **changes: Any) -> list[str]:
-    """The lines of a picture, without the frame at their sides."""
+    """The lines of a picture, without the frame at the sides."""
     frame = Frame(progress(**changes), "processes · 2 workers", below)
     return lines(frame.picture(width, height), width=width)
 
 
 def many_tasks(n: int, *notes: str) -> tuple[TaskProgress, ...]:
-    """Tasks of which only the last one runs and the last but one waits."""
+    """Tasks of which only the last one is running and the last but one waits."""
     counts = [Counts(0, 0, 0, 0, 0)] * (n - 2) + [Counts(1, 0, 0, 0, 0), Counts(1, 1, 0, 0, 0)]
     return tuple(TaskProgress(f"task_{i}", c, notes) for i, c in enumerate(counts))
 
 
 @pytest.mark.parametrize(("n", "text"), [(0, ""), (1, " · 1 callback error"), (1200, " · 1,200 callback errors")])
 def test_errors_of_callbacks_are_told_where_there_are_any(n: int, text: str) -> None:
-    """They are no state of a call, and nobody looks for them where there are none."""
+    """Callback errors are not a call state, and are shown only if there are any."""
     legend = next(line for line in drawn(width=100, callback_exceptions=n) if "cancelled" in line)
     assert legend.rstrip().endswith(f"0 cancelled{text}")
     (line,) = Frame(progress(callback_exceptions=n), "", ()).lines(after=20)
@@ -61,7 +61,7 @@ def test_errors_of_callbacks_are_told_where_there_are_any(n: int, text: str) -> 
 
 
 def test_the_picture() -> None:
-    """A picture tells state, rate, how far it is, counts, tasks with their plugins, running calls and last failures."""
+    """A picture shows state, rate, progress, counts, tasks with their plugins, running calls and recent failures."""
     assert drawn() == [
         "─ Scheduler · processes · 2 workers ──────────────────────────────────────────",
         "running   0:12 elapsed · 92.5/s",
@@ -85,14 +85,14 @@ def test_the_picture() -> None:
 
 
 def test_what_there_is_nothing_to_tell_of_takes_no_room() -> None:
-    """A run without tasks, running calls, failures, timeout and an end in sight is four lines and a frame."""
+    """A run without tasks, running calls, failures, timeout or estimate takes four lines and a frame."""
     short = drawn(tasks=(), calls=(), failures=(), timeout=None, total=None, to_go=None)
     assert len(short) == 5
     assert short[2].endswith("━  1,120 submitted")
 
 
 def test_an_executor_that_does_not_tell_what_runs() -> None:
-    """Where it is not known what runs, pending and running are told as one number, for the run and for each task."""
+    """If running calls are unknown, pending and running are shown as one number, for the run and for each task."""
     told = drawn(
         counts=Counts(8, None, 1110, 2, 0), tasks=(TaskProgress("train", Counts(8, None, 1, 0, 0), ()),), calls=()
     )
@@ -103,13 +103,13 @@ def test_an_executor_that_does_not_tell_what_runs() -> None:
 
 
 def test_the_timeout_is_told_while_the_run_is_active() -> None:
-    """An ending run does not go for its timeout any more."""
+    """A run that is ending no longer shows its timeout."""
     assert "to the timeout" in "\n".join(drawn())
     assert "to the timeout" not in "\n".join(drawn(active=False, state="finishing"))
 
 
 def test_users_text_is_cut_and_no_markup() -> None:
-    """Names, notes, places and errors keep to one line, as they are."""
+    """Names, notes, places and errors are shown verbatim on one line."""
     told = drawn(
         tasks=(TaskProgress("[red]" + "t" * 100, Counts(0, 0, 0, 0, 0), ("[bold]\x1b[2J" + "n" * 100,)),),
         calls=(CallProgress("[red]" + "c" * 100, "[on red]\x1b" + "w" * 100, 1.0),),
@@ -126,22 +126,22 @@ def test_users_text_is_cut_and_no_markup() -> None:
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 300])
 def test_every_width_has_one_line_for_each_thing(width: int) -> None:
-    """On a narrow screen lines are cut, not wrapped; on a wide one the panel does not grow without end."""
+    """Lines are cut, not wrapped, on a narrow screen; on a wide one the panel does not grow without limit."""
     told = picture(Frame(progress(), "processes", []).picture(width, ANY_HEIGHT), width=width).splitlines()
-    legend = len(told) - 17  # the counts are the only thing that goes on in a further line
+    legend = len(told) - 17  # only the counts continue on another line
     assert 1 <= legend <= 5
     assert {len(line) for line in told} == {min(width, 100)}
 
 
 def test_on_a_narrow_screen_no_count_is_lost() -> None:
-    """The counts go on in a second line where they do not fit into one."""
+    """The counts continue on a second line if they do not fit into one."""
     told = drawn(width=44)
     assert told[4:6] == ["6 pending · 2 running · 1,110 done", "2 failed · 0 cancelled"]
 
 
 @pytest.mark.parametrize(("width", "last"), [(58, "failed"), (44, "running"), (30, "pending"), (12, "task")])
 def test_on_a_narrow_screen_no_number_of_a_task_is_cut(width: int, last: str) -> None:
-    """Columns that do not fit are left out as a whole: a part of a number would be another number."""
+    """Columns that do not fit are omitted entirely: a truncated number would be a different number."""
     told = drawn(width=width, height=100)
     heading = next(n for n, line in enumerate(told) if line.startswith("task"))
     assert told[heading].split()[-1] == last
@@ -149,7 +149,7 @@ def test_on_a_narrow_screen_no_number_of_a_task_is_cut(width: int, last: str) ->
 
 
 def test_after_the_run_the_tasks_with_failures_are_told_first() -> None:
-    """Of many tasks that are over, those are shown that had failures, then those that were used at all."""
+    """Of many finished tasks, those with failures are shown first, then those that were used at all."""
     unused, used, bad = (Counts(0, 0, *ended) for ended in [(0, 0, 0), (5, 0, 0), (4, 1, 0)])
     tasks = [TaskProgress(f"task_{n}", counts, ()) for n, counts in enumerate([unused, used, used, bad])]
     told = drawn(height=10, tasks=tuple(tasks), calls=(), failures=())
@@ -160,7 +160,7 @@ def test_after_the_run_the_tasks_with_failures_are_told_first() -> None:
 @pytest.mark.parametrize("n_calls", [0, 1, 200])
 @pytest.mark.parametrize("n_tasks", [2, 30])
 def test_no_picture_is_higher_than_its_screen(height: int, n_calls: int, n_tasks: int) -> None:
-    """With 30 tasks, 200 workers, failures and two lines of the user's own, all of it fits into any height."""
+    """With 30 tasks, 200 workers, failures and two user lines, everything fits into any height."""
     told = drawn(
         height=height,
         tasks=many_tasks(n_tasks, "limiter"),
@@ -173,7 +173,7 @@ def test_no_picture_is_higher_than_its_screen(height: int, n_calls: int, n_tasks
 
 
 def test_a_list_that_is_not_complete_says_so() -> None:
-    """In 24 lines, of 30 tasks those are shown that have running and pending calls, and the numbers beside are told."""
+    """With 24 lines, the tasks with running and pending calls are shown, and the number of the others is stated."""
     told = drawn(
         height=24,
         tasks=many_tasks(30),
@@ -190,7 +190,7 @@ def test_a_list_that_is_not_complete_says_so() -> None:
 
 
 def test_in_little_room_the_lines_between_go_first() -> None:
-    """In a low terminal there is an entry of each list, with its heading, and no empty line."""
+    """A low terminal shows an entry of each list, with its heading, and no empty lines."""
     told = drawn(height=12, tasks=many_tasks(5))
     assert [line.split("  ")[0] for line in told[5:-1]] == [
         "1 of 5 tasks",
@@ -203,14 +203,14 @@ def test_in_little_room_the_lines_between_go_first() -> None:
 
 
 def test_users_renderables_are_below() -> None:
-    """What the user added is drawn below the panel, which is as high as what is left."""
+    """The user's renderable is drawn below the panel, which gets the remaining height."""
     high = "\n".join(f"mine {n}" for n in range(30))
     told = drawn(height=24, below=(high,))
     assert told[LEAST_HEIGHT:] == high.splitlines()
 
 
 def test_the_lines_for_logs() -> None:
-    """In a log the same is told in one line of ASCII, and one for each failure that is new."""
+    """A log gets the same in one line of ASCII, and one line per new failure."""
     frame = Frame(progress(), "processes · 2 workers", [])
     line = (
         "amltk: running, 0:12 elapsed, 6 pending, 2 running, 1110 done, 2 failed, 0 cancelled, 92.5/s,"
@@ -235,7 +235,7 @@ def test_the_lines_for_logs() -> None:
     ],
 )
 def test_shares_of_the_bar(parts: list[float], cells: list[int]) -> None:
-    """The bar is divided in proportion, and a single failure among a billion is seen."""
+    """The bar is divided in proportion, and a single failure among a billion is visible."""
     assert shares(parts, 10) == cells
 
 
@@ -250,5 +250,5 @@ def test_shares_of_the_bar(parts: list[float], cells: list[int]) -> None:
     ],
 )
 def test_shares_of_the_height(wanted: list[int], room: int, given: list[int]) -> None:
-    """Who wants little gets it; what is left is divided evenly."""
+    """Small requests are met; what is left is divided evenly."""
     assert fit(wanted, room) == given

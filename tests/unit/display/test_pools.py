@@ -1,4 +1,4 @@
-"""What a picture of a run says of resources, and of calls that wait."""
+"""What a picture of a run shows of resources and waiting calls."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def headline(width: int, **changes: Any) -> list[str]:
 
 
 def test_the_headline_has_the_pools_where_there_is_room() -> None:
-    """On a narrow screen they go on below it, and none is cut."""
+    """On a narrow screen the pools continue below the headline, and none is cut."""
     whole = "running   0:12 elapsed · 92.5/s"
     assert headline(100)[0] == whole
     assert headline(100, pools=POOLS[:1], waits=WAITS)[0] == f"{whole} · gpu 2/2 · {WAITS}"
@@ -49,13 +49,13 @@ def test_the_headline_has_the_pools_where_there_is_room() -> None:
 
 
 def test_lines_of_text_have_them_too() -> None:
-    """Where there is no terminal."""
+    """Pools are also shown in lines of text, without a terminal."""
     (line,) = Frame(progress(pools=POOLS, waits=WAITS), "threads", ()).lines(after=20)
     assert f"92.5/s, gpu 2/2, memory 8 GB/60 GB, {WAITS}" in line
 
 
 def test_how_it_is_put() -> None:
-    """Amounts as users write them, and only what calls wait for."""
+    """Amounts are shown as users write them, and only those that calls wait for."""
     assert wording.pool(PoolUse("gpu", 0.5, 2)) == "gpu 0.5/2"
     assert wording.pool(PoolUse("memory", 8e9, 60e9)) == "memory 8 GB/60 GB"
     assert wording.waits(Waits()) == ""
@@ -65,7 +65,7 @@ def test_how_it_is_put() -> None:
 
 
 def test_a_run_is_seen_so() -> None:
-    """Two calls have the GPUs, three wait for one, and two for the result of another; before and after: nothing."""
+    """Two calls hold the GPUs, three wait for one, and two for the result of another; before and after: nothing."""
     scheduler = Scheduler(ManualExecutor(), resources={"gpu": ["0", "1"], "licence": 3})
     train = scheduler.task(abs, plugins=Resources(gpu=1))
     score = scheduler.task(abs)

@@ -1,4 +1,4 @@
-"""How a run goes: one snapshot after the other."""
+"""The progress of a run: a sequence of snapshots."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Clock:
 
 
 class Program:
-    """A scheduler whose compute is in the hands of the test, and who observes it."""
+    """A scheduler whose calls the test completes, with an observer."""
 
     def __init__(self, *, timeout: float | None = None, **task_options: Any) -> None:
         self.clock = Clock()
@@ -45,19 +45,19 @@ class Program:
         self.seen: list[Progress] = []
 
     def at(self, time: float, *steps: Callable[[], object]) -> None:
-        """Do something so many seconds after `@start`, and observe right after that."""
+        """Do something this many seconds after `@start`, and observe right after it."""
 
         def do() -> None:
             self.clock.now = 100 + time
             for step in steps:
                 step()
             if self.scheduler.running():
-                self.scheduler.call_later(0, self.observe)  # what the steps have brought about was delivered by then
+                self.scheduler.call_later(0, self.observe)  # everything that the steps caused was delivered by then
 
         self.scheduler.on_start(lambda: self.scheduler.call_later(time, do))
 
     def observe(self) -> None:
-        """Look now."""
+        """Take a snapshot now."""
         self.seen.append(self.observer.observe())
 
     def run(self, **options: Any) -> None:
@@ -71,7 +71,7 @@ class Program:
 
 
 def test_counts_begin_anew_with_each_run() -> None:
-    """A second run of the same scheduler is not shown with the counts and the events of the first."""
+    """A second run of the same scheduler does not show the counts and events of the first."""
     scheduler = Scheduler.with_sequential()
     task = scheduler.task(work, plugins=Limiter(max_concurrent=1))
     scheduler.on_start(lambda: [task.submit() for _ in range(3)])
@@ -84,7 +84,7 @@ def test_counts_begin_anew_with_each_run() -> None:
 
 
 def test_the_state_is_told_with_its_reason() -> None:
-    """A run is starting, running, finishing and finished, and from the timeout on that is told too."""
+    """A run is starting, running, finishing and finished, and once it has timed out it shows that too."""
     p = Program(timeout=2)
     p.observe()
     p.scheduler.on_start(p.task.submit)
@@ -96,7 +96,7 @@ def test_the_state_is_told_with_its_reason() -> None:
 
 
 def test_a_stopped_run_is_told_from_one_that_ran_out() -> None:
-    """`stop` is told as the reason; a run with nothing left to do has finished."""
+    """`stop` is shown as the reason; a run with no work left has finished."""
     stopped, ran_out = Program(), Program()
     stopped.at(1, stopped.scheduler.stop)
     stopped.run(end_on_empty=False)
@@ -106,7 +106,7 @@ def test_a_stopped_run_is_told_from_one_that_ran_out() -> None:
 
 
 def test_times() -> None:
-    """The time since the start and the timeout are told."""
+    """The elapsed time and the timeout are shown."""
     p = Program(timeout=10)
     p.at(4)
     p.at(6, p.scheduler.stop)
@@ -115,7 +115,7 @@ def test_times() -> None:
 
 
 def test_what_runs_where_and_for_how_long() -> None:
-    """Running calls are listed, the one that was begun first in front; what waits is not."""
+    """Running calls are listed, the earliest first; waiting ones are not."""
     p = Program()
     p.scheduler.on_start(lambda: [p.task.submit() for _ in range(3)])
     p.at(1)
@@ -129,7 +129,7 @@ def test_what_runs_where_and_for_how_long() -> None:
 
 
 def test_how_long_a_call_runs_is_the_worker_s_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the worker says when it began, that counts, though it is looked at later; never less than nothing."""
+    """The start time that the worker reports counts, even if observed late; never less than zero."""
     p = Program()
 
     def begin() -> None:
@@ -147,7 +147,7 @@ def test_how_long_a_call_runs_is_the_worker_s_word(monkeypatch: pytest.MonkeyPat
 
 
 def test_plugins_and_their_events_are_noted() -> None:
-    """A task's notes are the states of its plugins, and how often events beyond the usual ones happened."""
+    """A task's notes are the states of its plugins, and the counts of events beyond the usual ones."""
     p = Program(plugins=Limiter(max_calls=2))
     p.task.add_event(Event("never"))
     p.scheduler.on_start(lambda: [p.task.submit() for _ in range(5)])
@@ -157,7 +157,7 @@ def test_plugins_and_their_events_are_noted() -> None:
 
 
 def test_the_last_failures_are_told() -> None:
-    """Of the errors of compute the last few are told, the latest in front, with the task or function and the time."""
+    """The last few exceptions of calls are shown, latest first, with the task or function and the time."""
     p = Program()
     p.scheduler.on_start(lambda: [p.task.submit() for _ in range(7)])
     p.scheduler.on_start(lambda: p.scheduler.submit(work))
@@ -174,7 +174,7 @@ def test_the_last_failures_are_told() -> None:
 
 
 def test_errors_of_callbacks_are_counted_by_run() -> None:
-    """Errors of callbacks are told beside failures of calls, those of this run alone."""
+    """Callback errors are shown beside failed calls, only those of this run."""
     p = Program()
     p.task.on_result(lambda *_: 1 / 0)
     p.scheduler.on_start(lambda: [p.task.submit() for _ in range(3)])
@@ -187,7 +187,7 @@ def test_errors_of_callbacks_are_counted_by_run() -> None:
 
 
 def test_a_task_made_during_the_run_is_shown() -> None:
-    """A task that is made by a callback appears, with all that it has done."""
+    """A task created by a callback appears with all its counts."""
     p = Program()
 
     def make() -> None:
@@ -201,7 +201,7 @@ def test_a_task_made_during_the_run_is_shown() -> None:
 
 
 def test_the_total_is_known_where_all_submissions_are_limited() -> None:
-    """With `max_calls` on all tasks that are used there is a total; one submission beside them, and there is none."""
+    """With `max_calls` on all used tasks there is a total; one direct submission removes it."""
     p = Program(plugins=Limiter(max_calls=10))
     other = p.scheduler.task(work, plugins=Limiter(max_calls=5))
     p.scheduler.on_start(lambda: [task.submit() for task in (p.task, other) for _ in range(4)])
@@ -214,7 +214,7 @@ def test_the_total_is_known_where_all_submissions_are_limited() -> None:
 
 
 def test_a_total_counts_from_the_beginning_of_the_run() -> None:
-    """What a limited task has done in an earlier run is left out of the total of a later one."""
+    """The total excludes what a limited task did in an earlier run."""
     scheduler = Scheduler(ManualExecutor(), terminate=False)
     task = scheduler.task(work, plugins=Limiter(max_calls=10))
     scheduler.on_start(lambda: [task.submit() for _ in range(4)])
@@ -228,7 +228,7 @@ def test_a_total_counts_from_the_beginning_of_the_run() -> None:
 
 
 def test_an_ending_run_goes_for_what_is_left() -> None:
-    """Once nothing more is accepted, the total is what was submitted, and the time to go is that of what is pending."""
+    """Once no more calls are accepted, the total is what was submitted, and the remaining time is for pending calls."""
     p = Program(plugins=Limiter(max_calls=100))
     p.scheduler.on_start(lambda: [p.task.submit() for _ in range(4)])
     p.at(2, lambda: [p.executor.finish(n) for n in range(2)])
@@ -240,7 +240,7 @@ def test_an_ending_run_goes_for_what_is_left() -> None:
 
 
 def test_after_the_run_nothing_is_subscribed() -> None:
-    """An observer ends its own subscription, and closing it twice is harmless."""
+    """An observer cancels its own subscription, and closing it twice is harmless."""
     p = Program()
     p.run()
     p.observer.close()

@@ -33,7 +33,7 @@ class Tty(io.StringIO):
 
 @contextmanager
 def region_on(to: Console, *, stdout: TextIO | None = None) -> Iterator[Region]:
-    """A region that is open while the standard streams are terminals; afterwards they must be the same."""
+    """A region that is open while the standard streams are terminals; afterwards the streams must be restored."""
     before = sys.stdout, sys.stderr
     own = sys.stdout, sys.stderr = stdout or Tty(), Tty()
     try:
@@ -50,7 +50,7 @@ CODE = re.compile(r"\x1b(?:\[\??(\d*)([A-Za-z])|([78]))|(.)", re.DOTALL)
 
 
 def screen(text: str, *, width: int = 40) -> list[str]:
-    """What a terminal shows that is sent this: it knows lines, moves up and down, erasing a line, and nothing else."""
+    """The screen of a terminal after this output; it knows lines, moving up and down, and erasing a line, no more."""
     lines, row, saved = [""], 0, 0
     for number, code, cursor, character in CODE.findall(text):
         if cursor == "7":
@@ -61,13 +61,13 @@ def screen(text: str, *, width: int = 40) -> list[str]:
             row -= int(number)
             assert row >= 0, "it moved above its beginning"
         elif code == "B":
-            row = min(row + 1, len(lines) - 1)  # there is nothing below to be erased
+            row = min(row + 1, len(lines) - 1)  # nothing below needs to be erased
         elif code == "K":
             lines[row] = ""
         elif character == "\n":
             row += 1
             lines += [""] * (row == len(lines))
-        elif character != "\r":  # which erasing follows, always
+        elif character != "\r":  # always followed by erasing
             lines[row] += character
     while len(lines) > row + 1 and not lines[-1]:
         lines.pop()
@@ -95,7 +95,7 @@ def test_a_picture_replaces_the_one_before(to: Console) -> None:
 
 
 def test_what_is_printed_goes_above(to: Console) -> None:
-    """Lines on both streams, what rich prints there, and parts of lines once they are whole, are above the picture."""
+    """Lines on both streams, rich's output, and partial lines once complete, appear above the picture."""
     with region_on(to) as region:
         region.draw(Text("picture\nof two lines"))
         print("[b]a line[/b]")  # noqa: T201 - what callbacks do
@@ -109,7 +109,7 @@ def test_what_is_printed_goes_above(to: Console) -> None:
 
 
 def test_what_is_flushed_is_seen_at_once(to: Console) -> None:
-    """A prompt that is no whole line is on a line of its own as soon as it is flushed, and at the end at the latest."""
+    """A prompt that is not a whole line gets its own line as soon as it is flushed, at the latest at the end."""
     with region_on(to) as region:
         region.draw(Text("picture"))
         print("prompt> ", end="", flush=True)  # noqa: T201
@@ -119,7 +119,7 @@ def test_what_is_flushed_is_seen_at_once(to: Console) -> None:
 
 
 def test_what_is_logged_goes_above(to: Console) -> None:
-    """A handler that a program made before the run logs above the picture, and afterwards where it did before."""
+    """A handler created before the run logs above the picture, and afterwards where it did before."""
     log = logging.getLogger("program.of.a.user")
     log.addHandler(handler := logging.StreamHandler(stream := Tty()))
     with region_on(to, stdout=stream) as region:
@@ -132,7 +132,7 @@ def test_what_is_logged_goes_above(to: Console) -> None:
 
 
 def test_what_is_printed_late_leaves_the_picture(to: Console) -> None:
-    """What has kept the stream of a run prints below its last picture, and takes no line of it."""
+    """Code that kept a run's stream prints below its last picture, and erases no line of it."""
     with region_on(to) as region:
         kept = sys.stdout
         region.draw(Text("picture\nof two lines"))
@@ -141,7 +141,7 @@ def test_what_is_printed_late_leaves_the_picture(to: Console) -> None:
 
 
 def test_what_others_write_is_kept(to: Console) -> None:
-    """What a process writes to the terminal itself is above the next picture, and leaves nothing of the one before."""
+    """What a process writes directly to the terminal stays above the next picture, and no old picture remains."""
     with region_on(to) as region:
         region.draw(Text("picture\nof two lines"))
         to.file.write("from a worker\n")
@@ -152,7 +152,7 @@ def test_what_others_write_is_kept(to: Console) -> None:
 
 
 def test_printing_draws_nothing(to: Console) -> None:
-    """However much is printed, the picture is drawn no more often than that is asked for."""
+    """However much is printed, the picture is drawn only when requested."""
     drawn: list[int] = []
 
     class Counted:
@@ -169,14 +169,14 @@ def test_printing_draws_nothing(to: Console) -> None:
 
 
 def test_a_picture_that_is_too_high_is_cut(to: Console) -> None:
-    """More lines than a terminal has, with the empty one, could not be erased again: they are left out."""
+    """Lines beyond the terminal's height, minus the empty one, could not be erased again: they are omitted."""
     with region_on(to) as region:
         region.draw(Text("\n".join(map(str, range(100)))))
     assert screen(written(to)) == [*map(str, range(to.height - 1)), ""]
 
 
 def test_a_stream_that_is_no_terminal_is_left_alone(to: Console) -> None:
-    """What a program prints into a file or a pipe stays there, though a display is shown elsewhere."""
+    """A program's output to a file or a pipe stays there, even if a display is shown elsewhere."""
     file = io.StringIO()
     with region_on(to, stdout=file):
         print("result")  # noqa: T201
@@ -186,7 +186,7 @@ def test_a_stream_that_is_no_terminal_is_left_alone(to: Console) -> None:
 
 
 def test_threads_print_whole_lines(to: Console) -> None:
-    """Lines of several threads are each above the picture, which is there once at the end."""
+    """Lines of several threads appear whole above the picture, which is there once at the end."""
     with region_on(to) as region:
         region.draw(Text("picture\nof two lines"))
         threads = [
@@ -202,7 +202,7 @@ def test_threads_print_whole_lines(to: Console) -> None:
 
 
 def test_colours_are_those_of_the_terminal() -> None:
-    """A picture has the colours that its terminal knows, and none where the user wants none."""
+    """A picture uses the terminal's colours, and none if the user wants none."""
     for color_system, no_color, codes in [("standard", False, "31"), (None, False, ""), ("truecolor", True, "")]:
         out = io.StringIO()
         to = Console(file=out, force_terminal=True, color_system=color_system, no_color=no_color, _environ={})
@@ -212,7 +212,7 @@ def test_colours_are_those_of_the_terminal() -> None:
 
 
 def test_the_streams_answer_as_before(to: Console) -> None:
-    """While a region is open the standard streams are still terminals, with the encoding that they had."""
+    """While a region is open the standard streams are still terminals, with their encoding."""
     stream = Tty()
     stream.mode = "w"  # type: ignore[attr-defined]
     with region_on(to, stdout=stream):

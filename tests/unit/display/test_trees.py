@@ -1,4 +1,4 @@
-"""What schedulers and tasks look like."""
+"""Tree views of schedulers and tasks."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def a_run() -> Scheduler:
 
 
 def test_a_scheduler_after_a_run() -> None:
-    """The tree tells executor, state, queue, each event with its count, the callbacks, and the tasks with theirs."""
+    """The tree shows executor, state, queue, each event with its count, the callbacks, and the tasks with theirs."""
     assert picture(a_run()) == PICTURE
 
 
 def test_a_task_is_drawn_by_itself() -> None:
-    """A task has a tree of its own, the same as the one in its scheduler's."""
+    """A task's own tree is the same as the one within its scheduler's."""
     scheduler = a_run()
     assert "\n".join(lines(scheduler.tasks[0])) in "\n".join(lines(scheduler))
 
@@ -104,7 +104,7 @@ def test_the_state_follows_the_run() -> None:
 
 
 def test_hidden_callbacks_are_left_out() -> None:
-    """What subscribed with `hidden=True`, as a recorder does, is not drawn."""
+    """Subscriptions with `hidden=True`, such as a recorder's, are not drawn."""
     scheduler = Scheduler.with_sequential()
     EventRecorder(scheduler)
     scheduler.on_start(train, hidden=True)
@@ -116,7 +116,7 @@ def test_hidden_callbacks_are_left_out() -> None:
 
 
 def test_names_of_users_are_no_markup() -> None:
-    """Brackets, control characters and emoji codes in names of events, plugins and functions stay what they are."""
+    """Brackets, control characters and emoji codes in names of events, plugins and functions stay literal."""
 
     class Odd(Plugin):
         name = "[bold]:smile:"
@@ -139,7 +139,7 @@ def test_names_of_users_are_no_markup() -> None:
 
 
 def test_long_names_do_not_break_the_lines() -> None:
-    """At 80 columns each thing keeps to one line, however long its name is."""
+    """At 80 columns each item keeps to one line, however long its name is."""
 
     def function() -> None: ...
 
@@ -152,7 +152,7 @@ def test_long_names_do_not_break_the_lines() -> None:
 
 
 def test_drawing_does_not_go_through_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With 10,000 pending futures a tree is drawn without a look at any of them."""
+    """With 10,000 pending futures a tree is drawn without touching any of them."""
     scheduler = Scheduler(ManualExecutor())
     task = scheduler.task(train)
     drawn: list[list[str]] = []
@@ -180,7 +180,7 @@ def test_without_rich_the_error_is_the_pip_line(no_rich: None) -> None:
 
 
 def test_display_without_rich_is_refused_before_the_run(no_rich: None) -> None:
-    """A run that is to be shown without rich does not begin."""
+    """A run to be displayed does not start without rich."""
     scheduler = Scheduler.with_sequential()
     with pytest.raises(MissingExtraError, match=r"pip install 'amltk\[rich\]'"):
         scheduler.run(display=True)
@@ -188,7 +188,7 @@ def test_display_without_rich_is_refused_before_the_run(no_rich: None) -> None:
 
 
 def test_importing_the_scheduler_does_not_import_rich(no_rich: None) -> None:
-    """What does not draw works without rich."""
+    """Everything but drawing works without rich."""
     scheduler = Scheduler.with_sequential()
     scheduler.run(display=False)
     assert scheduler.event_counts[scheduler.FINISHED] == 1

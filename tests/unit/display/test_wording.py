@@ -1,4 +1,4 @@
-"""How things are put into words."""
+"""Text for parameters, names, errors, executors, durations and rates."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Study:
 
 
 def test_parameters_are_names_without_annotations_and_with_a_sign_for_defaults() -> None:
-    """A signature in short tells names, kinds and which parameters have defaults, and nothing longer."""
+    """A short signature shows names, kinds and which parameters have defaults, nothing else."""
     assert wording.parameters(on_trial) == "(future, result=…, *rest, seed=…, **options)"
 
 
 def test_parameters_that_are_bound_already_are_left_out() -> None:
-    """A method is shown without its instance, a partial without what it binds by position."""
+    """A method is shown without its instance, a partial without its bound positional arguments."""
     assert wording.parameters(Study().tell) == "(future)"
     assert wording.parameters(partial(on_trial, None, 1)) == "(*rest, seed=…, **options)"
 
@@ -50,12 +50,12 @@ def test_parameters_that_python_cannot_tell() -> None:
     ],
 )
 def test_names_are_those_that_users_know(function: Any, name: str) -> None:
-    """Functions, methods, partials and objects that can be called have a short name without an address."""
+    """Functions, methods, partials and callable objects have a short name without an address."""
     assert wording.function_name(function) == name
 
 
 def test_a_local_function_is_shown_by_its_own_name() -> None:
-    """The name of a function does not tell in which function it was defined."""
+    """A function's name does not include the function in which it was defined."""
 
     def local() -> None: ...
 
@@ -63,30 +63,30 @@ def test_a_local_function_is_shown_by_its_own_name() -> None:
 
 
 def test_async_functions_are_told_apart() -> None:
-    """An `async def` is shown as one, also where it is a method or in a partial."""
+    """An `async def` is shown as one, also as a method or in a partial."""
     assert wording.definition(on_trial) == "def"
     assert wording.definition(Study().ask) == "async def"
     assert wording.definition(partial(Study.ask, Study())) == "async def"
 
 
 def test_what_a_terminal_would_act_upon_is_shown_as_an_escape() -> None:
-    """Control characters of users' text never reach the terminal."""
+    """Control characters in users' text never reach the terminal."""
     assert wording.printable("a\x1b[2Jb\nc\u202e") == r"a\x1b[2Jb\nc\u202e"
 
 
 def test_long_text_is_cut() -> None:
-    """A text of any length takes a bounded time to show."""
+    """Showing a text takes bounded time, whatever its length."""
     assert len(wording.printable("x" * 10**6)) == wording.LONGEST + 1
 
 
 def test_errors_are_told_on_one_line() -> None:
-    """Of an error the type and the first line are told, and that there is more."""
+    """An error is shown with its type and first line, and a mark if there is more."""
     assert wording.error_in_short(ValueError("loss is nan\nat step 3")) == "ValueError: loss is nan …"
     assert wording.error_in_short(KeyboardInterrupt()) == "KeyboardInterrupt"
 
 
 def test_executors_are_told_by_kind_and_size() -> None:
-    """An executor is told by its kind and its number of workers, where there is one; another one by its class."""
+    """An executor is shown by its kind and, if known, its number of workers; an unknown one by its class."""
 
     class Cluster(Executor): ...
 
@@ -108,5 +108,5 @@ def test_durations(seconds: float, text: str) -> None:
     ("per_second", "text"), [(0, "0/s"), (12345.67, "12,345.7/s"), (0.5, "30.0/min"), (1 / 600, "6.0/h")]
 )
 def test_rates_have_the_unit_that_makes_them_readable(per_second: float, text: str) -> None:
-    """A rate is told a second, a minute or an hour, so that slow runs do not show zeros."""
+    """A rate is shown per second, minute or hour, so that slow runs do not show zeros."""
     assert wording.rate(per_second) == text

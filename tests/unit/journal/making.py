@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from amltk.journal.format import Record
 
 LARGE = bytes(range(256)) * (MAX_INLINE // 256) + b"!"
-"""A value that gets a file of its own."""
+"""A value large enough to get its own file."""
 
 
 def write(folder: Path, calls: int = 6, *, value: bytes = b"value") -> list[Record]:
-    """A journal of some calls that have returned; its records."""
+    """A journal of some calls that have returned; returns its records."""
     with Writer(folder) as writer:
         for call in range(calls):
             writer.add(Kind.SUBMISSION, {"task": "train", "arguments": f"(depth={call})"}, call=call)
@@ -29,7 +29,7 @@ def write(folder: Path, calls: int = 6, *, value: bytes = b"value") -> list[Reco
 
 
 def told(folder: Path) -> list[tuple[int, int, int | None, float, dict[str, object], bytes | None]]:
-    """All that the records of a journal say."""
+    """The content of all records of a journal."""
     reader = Reader(folder)
     return [
         (record.number, record.kind, record.call, record.time, record.head, reader.value(record))

@@ -1,4 +1,4 @@
-"""What a journal says of the calls of an experiment."""
+"""What a journal records about the calls of an experiment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TEXT = "2026-09-10T03:52:25.250000+00:00"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A session with a call of each state; the last one was begun twice."""
+    """A session with a call in each state; the last one was started twice."""
     with Writer(tmp_path / "search") as writer:
         writer.add(Kind.SESSION, {"host": "here"}, at=TIME)
         for call in range(5):
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_calls(folder: Path) -> None:
-    """Each call is as its records tell; one that is begun once more has no end."""
+    """Each call matches its records; one that was started again has no end."""
     ran = {"began": TIME + 7, "duration": 1.5, "host": "node", "pid": 12}
     assert amltk.journal.open(folder).calls() == [
         Call(0, "train", "(depth=0)", "result", submitted=TIME, ended=TIME + 10, result=0.5, **ran),
@@ -68,7 +68,7 @@ def test_calls(folder: Path) -> None:
 
 
 def test_values_stay_pickles(folder: Path) -> None:
-    """A value is the bytes that came from the worker, and none is loaded by anything here."""
+    """A value is the bytes from the worker, and is never unpickled here."""
     history = amltk.journal.open(folder)
     assert [history.value(0), history.value(1), history.value(2)] == [pickle.dumps(0.5), LARGE, None]
     for number in (3, 4, 99):
@@ -80,7 +80,7 @@ def test_values_stay_pickles(folder: Path) -> None:
 
 
 def test_it_follows(folder: Path) -> None:
-    """Asked again, it knows what was written meanwhile."""
+    """A history read again includes the records written since."""
     history = amltk.journal.open(folder)
     with Writer(folder) as writer:
         writer.add(Kind.RESULT, {"number": 3}, call=4)
@@ -91,7 +91,7 @@ def test_it_follows(folder: Path) -> None:
 
 
 def test_a_summary(folder: Path) -> None:
-    """Counts, errors, the extremes of the numbers, and some calls: the same as the calls themselves tell."""
+    """Counts, errors, the extremes of the numbers, and some calls: all as computed from the calls themselves."""
     history = amltk.journal.open(folder)
     summary, calls = history.summary(), history.calls()
     assert (summary.state, summary.sessions, summary.began, summary.latest) == ("interrupted", 1, TIME, TIME + 15)
@@ -123,7 +123,7 @@ def test_a_summary(folder: Path) -> None:
     ],
 )
 def test_how_it_stands(tmp_path: Path, records: list[Kind], state: str) -> None:
-    """The last session says how an experiment stands that no process has."""
+    """The last session determines the state of an experiment without a running process."""
     with Writer(tmp_path) as writer:
         for kind in records:
             writer.add(kind, {"code": "EXHAUSTED"})
@@ -133,7 +133,7 @@ def test_how_it_stands(tmp_path: Path, records: list[Kind], state: str) -> None:
 
 
 def test_damage_is_told(folder: Path) -> None:
-    """What cannot be read is no history."""
+    """Unreadable data is an error, not a history."""
     log = bytearray(Folder(folder).log.read_bytes())
     log[200] ^= 1
     Folder(folder).log.write_bytes(log)
@@ -145,7 +145,7 @@ def test_damage_is_told(folder: Path) -> None:
 
 
 def test_csv(folder: Path, tmp_path: Path) -> None:
-    """A line of names and one of each call, with times that say where they are, in a file that replaces another one."""
+    """A header and a line per call, with times that include their time zone, in a file that replaces an old one."""
     file = tmp_path / "out.csv"
     file.write_text("old")
     export(amltk.journal.open(folder).calls(), file)
@@ -160,7 +160,7 @@ def test_csv(folder: Path, tmp_path: Path) -> None:
 
 
 def test_sqlite(folder: Path, tmp_path: Path) -> None:
-    """A table of numbers, times and texts, also of texts that are none and numbers of any size."""
+    """A table of numbers, times and texts, including invalid texts and numbers of any size."""
     with Writer(folder) as writer:
         writer.add(Kind.SUBMISSION, {"task": "t", "arguments": "('\udcff',)"}, call=5)
         writer.add(Kind.RESULT, {"number": 10**400}, call=5)
@@ -175,7 +175,7 @@ def test_sqlite(folder: Path, tmp_path: Path) -> None:
 
 
 def test_other_files(folder: Path, tmp_path: Path) -> None:
-    """Another ending is refused; a file that cannot be written leaves nothing."""
+    """An unknown suffix is rejected; a file that cannot be written leaves nothing behind."""
     calls = amltk.journal.open(folder).calls()
     with pytest.raises(ValueError, match=r"must end with \.csv, \.sqlite, \.parquet"):
         export(calls, tmp_path / "out.xls")
@@ -189,7 +189,7 @@ def test_other_files(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("library", "extra"), [("pandas", "monitor"), ("pyarrow", "parquet")])
 def test_missing_libraries(folder: Path, monkeypatch: pytest.MonkeyPatch, library: str, extra: str) -> None:
-    """The message names what is missing and the extra that brings it."""
+    """The message names the missing library and the extra that installs it."""
     for module in ("frame", "parquet"):
         monkeypatch.delitem(sys.modules, f"amltk.journal.history.{module}", raising=False)
     monkeypatch.setitem(sys.modules, library, None)

@@ -1,6 +1,6 @@
-"""Journals that earlier versions have written are read as they were.
+"""Journals written by earlier versions are read correctly.
 
-`python -m tests.unit.journal.test_journals_of_old` adds one of a new version of the format to `tests/data`.
+`python -m tests.unit.journal.test_journals_of_old` adds one in a new version of the format to `tests/data`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def make(folder: Path) -> None:
 
 @pytest.mark.parametrize("version", sorted(path.name for path in DATA.glob("journal-*")))
 def test_every_version_is_read(version: str, tmp_path: Path) -> None:
-    """All records of a journal of each version say what was written, and it can be gone on with."""
+    """All records of a journal of each version are read as written, and it can be continued."""
     folder = tmp_path / version
     shutil.copytree(DATA / version, folder)
     expected = [(n + 1, kind, call, TIME + n / 4, head, value) for n, (kind, head, value, call) in enumerate(ENTRIES)]
@@ -81,7 +81,7 @@ def test_there_is_one_of_this_version() -> None:
 
 
 def test_the_bytes_are_those_that_the_page_shows(tmp_path: Path) -> None:
-    """What this version writes is, byte by byte, what docs/reference/journal-folder.md says."""
+    """The bytes that this version writes are exactly those in docs/reference/journal-folder.md."""
     make(tmp_path)
     log = (tmp_path / "journal.log").read_bytes()
     assert log.startswith(b"\xbdAMJ")

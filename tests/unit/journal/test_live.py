@@ -1,4 +1,4 @@
-"""A journal that is followed while it grows: what is known then is what a reader of the whole would know."""
+"""Following a journal while it grows yields the same as reading all of it afterwards."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ steps = st.lists(
 
 
 def known(follower: Follower) -> Any:
-    """Everything that a page would show."""
+    """Everything that a page shows."""
     assert follower.table is not None
     told = facts.overview(follower, "search")
     calls = [facts.call(follower, row["number"]) for row in follower.table.rows(Query(limit=1000, descending=False))]
@@ -58,7 +58,7 @@ def known(follower: Follower) -> Any:
 
 
 def from_scratch(folder: Path) -> Any:
-    """The same, of a reader who comes when all is written."""
+    """The same for a reader that starts after everything is written."""
     follower = Follower(folder, table=True)
     follower.finish()
     told = known(follower)
@@ -69,7 +69,7 @@ def from_scratch(folder: Path) -> Any:
 @given(steps)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_what_is_known_does_not_depend_on_when_one_looks(steps: list[Any]) -> None:
-    """Read in pieces while it is written, or at once: the same."""
+    """Reading in pieces during writing and reading all at once give the same result."""
     with tempfile.TemporaryDirectory() as folder:
         follower = Follower(folder, table=True)
         with Writer(folder) as writer:
@@ -100,7 +100,7 @@ def test_what_is_known_does_not_depend_on_when_one_looks(steps: list[Any]) -> No
 
 
 def write(folder: Path, calls: range, *, fail: bool = False) -> None:
-    """Some calls that have ended."""
+    """Write some calls that have ended."""
     with Writer(folder) as writer:
         if not calls.start:
             writer.add(Kind.SESSION, {"program": ["search.py"], "host": "node", "pid": 1}, at=1000.0)
@@ -116,7 +116,7 @@ def write(folder: Path, calls: range, *, fail: bool = False) -> None:
 
 
 def test_an_incomplete_record_at_the_end_is_left_until_it_is_whole(tmp_path: Path) -> None:
-    """What a program is just writing is no damage, and is read when it is there."""
+    """A record that is still being written is not damage, and is read once it is complete."""
     write(tmp_path / "search", range(5))
     log = tmp_path / "search" / "journal.log"
     whole = log.read_bytes()
@@ -130,7 +130,7 @@ def test_an_incomplete_record_at_the_end_is_left_until_it_is_whole(tmp_path: Pat
 
 
 def test_a_journal_that_was_cut_is_read_anew(tmp_path: Path) -> None:
-    """After `amltk rewind`, even if as much was written again, nothing of what was cut off is shown."""
+    """After `amltk rewind`, even if as much was written again, nothing that was cut off is shown."""
     folder = tmp_path / "search"
     write(folder, range(6), fail=True)
     follower = Follower(folder, table=True)
@@ -144,7 +144,7 @@ def test_a_journal_that_was_cut_is_read_anew(tmp_path: Path) -> None:
 
 
 def test_a_journal_that_was_removed_or_replaced(tmp_path: Path) -> None:
-    """What was read stays while there is no journal; another one takes its place when it is there."""
+    """What was read stays while the journal is missing; a new journal replaces it once it exists."""
     folder = tmp_path / "search"
     follower = Follower(folder)
     follower.finish()
@@ -165,7 +165,7 @@ def test_a_journal_that_was_removed_or_replaced(tmp_path: Path) -> None:
 
 
 def test_damage_is_reported_and_what_precedes_it_stays(tmp_path: Path) -> None:
-    """The error of the reader, with its remedy."""
+    """The reader's error, with its remedy, is reported."""
     folder = tmp_path / "search"
     write(folder, range(4))
     log = folder / "journal.log"
@@ -179,7 +179,7 @@ def test_damage_is_reported_and_what_precedes_it_stays(tmp_path: Path) -> None:
 
 
 def test_forgotten_failures_are_pending_again(tmp_path: Path) -> None:
-    """As `amltk retry` leaves them."""
+    """Failures that `amltk retry` has reset are pending again."""
     folder = tmp_path / "search"
     write(folder, range(7), fail=True)
     follower = Follower(folder, table=True)
@@ -194,7 +194,7 @@ def test_forgotten_failures_are_pending_again(tmp_path: Path) -> None:
 
 
 def test_failures_of_one_kind_are_counted_together(tmp_path: Path) -> None:
-    """The same error raised in the same place is one kind."""
+    """The same error raised in the same place counts as one kind."""
     write(tmp_path / "search", range(9), fail=True)
     follower = Follower(tmp_path / "search")
     follower.finish()
@@ -203,7 +203,7 @@ def test_failures_of_one_kind_are_counted_together(tmp_path: Path) -> None:
 
 
 def test_a_call_takes_few_bytes(tmp_path: Path) -> None:
-    """However many there are, a terminal can show them: texts stay in the log."""
+    """A terminal can show any number of calls: texts stay in the log."""
     folder = tmp_path / "search"
     write(folder, range(30_000))
     tracemalloc.start()
@@ -224,7 +224,7 @@ def test_a_call_takes_few_bytes(tmp_path: Path) -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 1e5), st.floats(0, 1e4)), min_size=1, max_size=50))
 def test_buckets_keep_the_sum(spans: list[tuple[float, float]]) -> None:
-    """However often they become longer, they have all the seconds, and there are never too many."""
+    """However often the buckets are widened, they keep the sum of seconds, and their number is bounded."""
     buckets = Buckets()
     buckets.add("first", 1000.0)
     for begin, seconds in spans:
@@ -235,7 +235,7 @@ def test_buckets_keep_the_sum(spans: list[tuple[float, float]]) -> None:
 
 
 def test_a_series_keeps_few_points_and_all_that_matters() -> None:
-    """The best and the last one are known of millions; an improvement in each of them is no problem either."""
+    """The best and the last point of millions are kept, even if each is an improvement."""
     series = Series()
     for n in range(10 * MOST_POINTS):
         series.take(Point(float(n), -float(n), n))
@@ -251,14 +251,14 @@ def test_a_series_keeps_few_points_and_all_that_matters() -> None:
     ["", "[]", "{", '{"running": 5, "total": -1, "workers": true}', '{"running": [5, {"call": "x"}]}', "[" * 100_000],
 )
 def test_a_status_that_is_nonsense_is_none(text: str, tmp_path: Path) -> None:
-    """The file may be anything: nothing fails, and nothing of it is believed."""
+    """Whatever the file contains, reading it neither fails nor returns any of it."""
     folder = Folder(tmp_path)
     folder.status.write_text(text)
     assert read_status(folder) == Status()
 
 
 def test_a_status_is_what_was_written(tmp_path: Path) -> None:
-    """With the calls in their order."""
+    """The calls of a status keep their order."""
     folder = Folder(tmp_path)
     running = [{"call": 3, "began": 10.5, "host": "node", "pid": 7}, {"call": 4}]
     write_status(folder, {"time": 12.0, "pid": 1, "running": running, "more": 2, "total": 9, "workers": 4})
@@ -282,7 +282,7 @@ def test_a_status_is_what_was_written(tmp_path: Path) -> None:
     ],
 )
 def test_a_search_takes_every_character_as_it_is(search: str, found: int, tmp_path: Path) -> None:
-    """Words in any order, of which all must occur; a number also finds the call of that number."""
+    """All words must occur, in any order; a number also finds the call with that number."""
     with Writer(tmp_path / "search") as writer:
         for call, arguments in enumerate(["(share='100%')", "(name='a_b')", "(name='axb')", "(2, 'why!')"]):
             writer.add(Kind.SUBMISSION, {"task": "train", "arguments": arguments}, call=call)
@@ -296,7 +296,7 @@ def test_a_search_takes_every_character_as_it_is(search: str, found: int, tmp_pa
 
 
 def test_sorting_puts_calls_without_a_value_last(tmp_path: Path) -> None:
-    """In both directions; and a column that is none is refused."""
+    """Calls without a value come last in both directions; an unknown column is rejected."""
     write(tmp_path / "search", range(3))
     with Writer(tmp_path / "search") as writer:
         writer.add(Kind.SUBMISSION, {"task": "train"}, call=3)
@@ -312,7 +312,7 @@ def test_sorting_puts_calls_without_a_value_last(tmp_path: Path) -> None:
 
 
 def test_it_is_said_how_much_has_been_read(tmp_path: Path) -> None:
-    """Until the end is reached nothing is known about the state; an incomplete record at the end is the end, too."""
+    """The state is unknown until the end is reached; an incomplete record at the end counts as the end."""
     folder = tmp_path / "search"
     write(folder, range(50))
     log = folder / "journal.log"

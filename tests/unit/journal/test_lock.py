@@ -1,4 +1,4 @@
-"""Who has a journal, on file systems with locks and without."""
+"""Ownership of a journal, on file systems with and without locks."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 ME = Owner.me()
 GONE = ME._replace(started=ME.started - 1)
-"""A process that had this one's pid before it."""
+"""An earlier process with this process's pid."""
 
 
 def test_the_owner_is_told_while_it_lives(tmp_path: Path) -> None:
-    """The file says who has the lock; nobody has it before and after, though the file stays."""
+    """The file names the lock's owner; before and after there is none, although the file stays."""
     path = tmp_path / "lock"
     assert owner_of(path) is None
     lock = Lock(path)
@@ -43,7 +43,7 @@ def test_the_owner_is_told_while_it_lives(tmp_path: Path) -> None:
     ],
 )
 def test_pids_are_used_again(owner: Owner, alive: bool | None) -> None:
-    """A pid counts together with the time of its start and the boot; of other machines nothing is known."""
+    """A pid counts only with its start time and boot id; the state of other machines is unknown."""
     assert Owner.from_text(owner.to_text()) == owner
     assert owner.is_alive() is alive
 
@@ -52,7 +52,7 @@ def test_pids_are_used_again(owner: Owner, alive: bool | None) -> None:
     "text", ["", "{", "[]", '{"host": "a"}', "\0\0", '{"host": 1, "pid": "x", "boot": 1, "started": 1}']
 )
 def test_what_a_killed_process_left(tmp_path: Path, text: str) -> None:
-    """Whatever the file says, nobody who is gone keeps others out."""
+    """Whatever the file says, a dead owner locks out no other process."""
     path = tmp_path / "lock"
     for left in (text, GONE.to_text(), ME._replace(host="elsewhere").to_text()):
         path.write_text(left)
@@ -62,7 +62,7 @@ def test_what_a_killed_process_left(tmp_path: Path, text: str) -> None:
 
 
 def test_a_lock_file_that_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who locks a file that somebody removes at that moment locks the one that is there then."""
+    """A lock taken on a file that is removed at that moment is taken on the file that replaces it."""
     path, real = tmp_path / "lock", fcntl.flock
     removals = [path.unlink]
 
@@ -78,7 +78,7 @@ def test_a_lock_file_that_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 class TestWithoutLocks:
-    """File systems that have no locks: what the file says decides."""
+    """File systems without locks: the content of the file decides."""
 
     @pytest.fixture(autouse=True, params=[errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
     def without_locks(self, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
@@ -88,14 +88,14 @@ class TestWithoutLocks:
         monkeypatch.setattr(fcntl, "flock", flock)
 
     def test_the_dead_are_known(self, tmp_path: Path) -> None:
-        """A process of this machine that is gone keeps nobody out."""
+        """A dead process of this machine does not lock out others."""
         path = tmp_path / "lock"
         for left in (GONE, ME._replace(boot="another")):
             path.write_text(left.to_text())
             Lock(path).release()
 
     def test_the_living_are_refused(self, tmp_path: Path) -> None:
-        """A process that lives, or is on another machine, is named, with the remedy."""
+        """A process that is alive, or on another machine, is named, with the remedy."""
         path = tmp_path / "lock"
         far = ME._replace(host="far", pid=7)
         parent = Owner(ME.host, os.getppid(), ME.boot, _start(os.getppid()))

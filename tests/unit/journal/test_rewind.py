@@ -1,4 +1,4 @@
-"""Going back to an earlier moment of an experiment."""
+"""Rewinding an experiment to an earlier point."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def test_to_a_record_and_to_a_call(tmp_path: Path) -> None:
-    """Later records and values are put aside, each time in a folder of their own; numbers go on from there."""
+    """Later records and values are moved aside, to a new folder each time; numbering continues from there."""
     write(tmp_path, 6, value=LARGE)
     whole, log = told(tmp_path), Folder(tmp_path).log
     before = log.read_bytes()
@@ -36,7 +36,7 @@ def test_to_a_record_and_to_a_call(tmp_path: Path) -> None:
 
 
 def test_places_of_calls(tmp_path: Path) -> None:
-    """What a call kept in its place is not found by the other one that gets its number."""
+    """Files in a call's folder are not visible to the next call with the same number."""
     write(tmp_path, 6)
     folder = Folder(tmp_path)
     for call in (0, 2, 3, 5):
@@ -46,13 +46,13 @@ def test_places_of_calls(tmp_path: Path) -> None:
     assert cut.aside is not None
     assert sorted(path.name for path in folder.calls.iterdir()) == ["0", "2", "notes"]
     assert (cut.aside / "calls" / "5" / "checkpoint").read_text() == "5"
-    rewind(tmp_path, to=6)  # the submission of call 2 stays, without its end
+    rewind(tmp_path, to=6)  # the submission of call 2 stays, without its outcome
     assert sorted(path.name for path in folder.calls.iterdir()) == ["0", "2", "notes"]
 
 
 @pytest.mark.parametrize("options", [{}, {"to": 3, "call": 1}])
 def test_one_of_two(tmp_path: Path, options: dict[str, int]) -> None:
-    """It goes to a record or to a call."""
+    """A rewind needs exactly one of a record and a call."""
     write(tmp_path)
     with pytest.raises(ValueError, match="give one of to= and call="):
         rewind(tmp_path, **options)
@@ -60,7 +60,7 @@ def test_one_of_two(tmp_path: Path, options: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("options", [{"to": 13}, {"to": 0}, {"to": -1}, {"call": 6}, {"call": -1}])
 def test_to_nowhere(tmp_path: Path, options: dict[str, int]) -> None:
-    """A number that is not there changes nothing."""
+    """A number that does not exist changes nothing."""
     write(tmp_path)
     whole = told(tmp_path)
     with pytest.raises(ValueError, match=r"has no such (record|call)"):
@@ -69,7 +69,7 @@ def test_to_nowhere(tmp_path: Path, options: dict[str, int]) -> None:
 
 
 def test_not_while_it_is_used(tmp_path: Path) -> None:
-    """A journal that a process uses is neither rewound nor repaired."""
+    """A journal in use by a process is neither rewound nor repaired."""
     write(tmp_path)
     with Writer(tmp_path):
         for use in (repair, lambda folder: rewind(folder, to=3)):
@@ -79,7 +79,7 @@ def test_not_while_it_is_used(tmp_path: Path) -> None:
 
 
 def test_before_and_behind_damage(tmp_path: Path) -> None:
-    """One can go back to what precedes damage, not to what is behind it."""
+    """It is possible to rewind to a point before damage, but not to one after it."""
     records = write(tmp_path)
     log = bytearray(Folder(tmp_path).log.read_bytes())
     log[records[6].offset + 30] ^= 1
@@ -91,7 +91,7 @@ def test_before_and_behind_damage(tmp_path: Path) -> None:
 
 
 def test_nothing_is_made_where_there_is_no_journal(tmp_path: Path) -> None:
-    """A wrong path is told, and left as it was."""
+    """A wrong path is reported and left unchanged."""
     for use in (verify, repair, lambda folder: rewind(folder, to=3)):
         with pytest.raises(JournalError, match="there is no journal in"):
             use(tmp_path / "wrong")
@@ -101,7 +101,7 @@ def test_nothing_is_made_where_there_is_no_journal(tmp_path: Path) -> None:
 
 
 def test_a_damaged_first_record_is_made_anew(tmp_path: Path) -> None:
-    """It says no more than the version, so nothing else is lost; what it was is put aside."""
+    """A damaged first record is rewritten: it contains only the version, and the old one is moved aside."""
     records = write(tmp_path)
     whole = told(tmp_path)
     for at in range(0, records[0].end, 5):

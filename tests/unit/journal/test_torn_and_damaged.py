@@ -1,4 +1,4 @@
-"""A torn end costs its last record; damage is refused. Nothing is ever read that was not written."""
+"""A torn end loses only its last record; damage is rejected. Nothing is ever read that was not written."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.unit.journal.making import LARGE, told, write
 
 @pytest.fixture
 def without_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here is about the disk, which takes its time."""
+    """Skip syncs: these tests are not about the disk, which is slow."""
     for name in ("fsync", "fdatasync"):
         monkeypatch.setattr(os, name, lambda _: None)
 
 
 @pytest.mark.usefixtures("without_syncs")
 def test_cut_at_every_byte_of_the_last_ten_records(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What is whole is read, the rest is told; a writer cuts it off, says so, and goes on."""
+    """Whole records are read and the rest is reported; a writer cuts it off, logs that, and continues."""
     records = write(tmp_path)
     whole, log, before = told(tmp_path), Folder(tmp_path).log, Folder(tmp_path).log.read_bytes()
     for size in range(records[-10].offset, len(before)):
@@ -43,7 +43,7 @@ def test_cut_at_every_byte_of_the_last_ten_records(tmp_path: Path, caplog: pytes
         assert (findings.sound, findings.torn, findings.end.number) == (True, torn, len(kept))
 
         if torn > 2 and size % 5:
-            continue  # a writer finds the end as a reader does
+            continue  # a writer finds the end just as a reader does
         caplog.clear()
         with Writer(tmp_path) as writer:
             assert writer.cut == torn
@@ -54,7 +54,7 @@ def test_cut_at_every_byte_of_the_last_ten_records(tmp_path: Path, caplog: pytes
 
 @pytest.mark.usefixtures("without_syncs")
 def test_cut_within_the_first_record(tmp_path: Path) -> None:
-    """A process that was killed while it made a journal leaves one that has no records, and can be used."""
+    """A process killed while creating a journal leaves one that has no records and is usable."""
     records = write(tmp_path, 0)
     before = Folder(tmp_path).log.read_bytes()
     for size in range(records[0].end):
@@ -75,7 +75,7 @@ def journal() -> bytes:
 
 @given(data=st.data())
 def test_flipped_bits(journal: bytes, data: st.DataObject) -> None:
-    """Whatever bits of one record are flipped: it is named, unless it is the last one, which counts as torn."""
+    """A record with flipped bits is named, unless it is the last one, which counts as torn."""
     with tempfile.TemporaryDirectory() as folder:
         Folder(folder).log.write_bytes(journal)
         records = list(Reader(folder).records())
@@ -110,7 +110,7 @@ def test_flipped_bits(journal: bytes, data: st.DataObject) -> None:
 
 @given(data=st.data())
 def test_repair_after_any_damage(journal: bytes, data: st.DataObject) -> None:
-    """After any bytes were overwritten, lost or added, repair leaves a prefix of the records, and the rest aside."""
+    """After bytes were overwritten, lost or added, repair keeps a prefix of the records and moves the rest aside."""
     with tempfile.TemporaryDirectory() as folder:
         where = Folder(folder)
         where.make().log.write_bytes(journal)
@@ -138,14 +138,14 @@ def test_repair_after_any_damage(journal: bytes, data: st.DataObject) -> None:
 
 
 def test_a_block_of_zeros_before_whole_records(journal: bytes, tmp_path: Path) -> None:
-    """What a loss of power leaves, where the system writes blocks in another order, is damage."""
+    """A power loss, on a system that reorders block writes, leaves damage."""
     Folder(tmp_path).log.write_bytes(journal[:400] + bytes(100) + journal[500:])
     with pytest.raises(JournalDamagedError):
         list(Reader(tmp_path).records())
 
 
 def test_two_writers_have_written(tmp_path: Path, journal: bytes) -> None:
-    """A record that is there twice is damage, also at the end: nobody knows which one was told."""
+    """A duplicate record is damage, even at the end: it is unknown which one was delivered."""
     Folder(tmp_path).log.write_bytes(journal)
     records = list(Reader(tmp_path).records())
     Folder(tmp_path).log.write_bytes(journal + journal[records[-1].offset :])
@@ -155,7 +155,7 @@ def test_two_writers_have_written(tmp_path: Path, journal: bytes) -> None:
 
 
 def test_a_torn_value_that_is_a_journal(tmp_path: Path) -> None:
-    """Whole records within the value of a torn one are not taken for records: of this journal, or of another one."""
+    """Whole records within the value of a torn one are not taken for records, whether of this journal or another."""
     write(tmp_path / "other", 3)
     records = write(tmp_path / "own", 1)
     own, other = Folder(tmp_path / "own").log, Folder(tmp_path / "other").log
@@ -169,7 +169,7 @@ def test_a_torn_value_that_is_a_journal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("harm", ["missing", "shorter", "changed"])
 def test_the_file_of_a_value(tmp_path: Path, harm: str) -> None:
-    """A value's file that is missing or changed is told by whoever reads it; repair cuts from its record on."""
+    """Reading a missing or changed value file reports it; repair cuts from its record on."""
     records = write(tmp_path, 2, value=LARGE)
     record = records[2]
     file = Folder(tmp_path).value(record.number)
@@ -195,7 +195,7 @@ def test_the_file_of_a_value(tmp_path: Path, harm: str) -> None:
 
 
 def test_a_sound_journal_is_left_alone(tmp_path: Path) -> None:
-    """Repairing a journal that has nothing changes nothing."""
+    """Repairing a sound journal changes nothing."""
     write(tmp_path)
     before = Folder(tmp_path).log.read_bytes()
     cut = repair(tmp_path)
@@ -205,7 +205,7 @@ def test_a_sound_journal_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_what_is_no_journal(tmp_path: Path) -> None:
-    """A file that is none, a folder without one and a folder that is not there are told apart from damage."""
+    """A file that is not a journal, a folder without one and a missing folder are distinguished from damage."""
     with pytest.raises(JournalError, match=r"there is no journal in .*missing"):
         list(Reader(tmp_path / "missing").records())
     Folder(tmp_path).log.write_text("something else\n" * 100)

@@ -1,4 +1,4 @@
-"""What a writer guarantees, and what it says when it cannot keep it."""
+"""What a writer guarantees, and what it reports when it cannot."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    """Numbers, kinds, calls, times, heads of any text and values of any size come back as they were."""
+    """Numbers, kinds, calls, times, heads of any text and values of any size survive the round trip."""
     head = {
         "text": 'quotes ", a \udcff that is no text, 日本',
         "list": [1, None, True, 2.5, -1e300],
@@ -50,7 +50,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_modes(tmp_path: Path) -> None:
-    """Nobody but its owner can read a journal; a folder that was there keeps its mode."""
+    """Only its owner can read a journal; an existing folder keeps its mode."""
     write(tmp_path / "new", 1, value=LARGE)
     folder = Folder(tmp_path / "new")
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in [folder.path, *folder.path.rglob("*")]}
@@ -63,7 +63,7 @@ def test_modes(tmp_path: Path) -> None:
 
 
 def test_a_flush_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many records were added, one write puts them into the log; with sync="machine" one sync follows."""
+    """However many records were added, one write appends them to the log; with sync="machine" one sync follows."""
     calls: list[str] = []
     for name in ("write", "fsync", "fdatasync"):
         real = getattr(os, name)
@@ -84,7 +84,7 @@ def test_a_flush_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_value_is_on_the_disk_before_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file of a value, and its name, are synced before the record that names it is written."""
+    """The file of a value and its directory entry are synced before the record that names it is written."""
     calls: list[tuple[str, str]] = []
 
     def noting(name: str) -> Any:
@@ -108,7 +108,7 @@ def test_a_value_is_on_the_disk_before_its_record(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("room", range(0, 550, 23))
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    """Whole records of what was being written stay, the rest is cut off, and written by a flush when there is room."""
+    """Whole records of a partial write stay, the rest is cut off, and a flush writes it once there is space."""
     real = os.write
 
     def write_some(descriptor: int, data: Any) -> int:
@@ -140,7 +140,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int)
 
 
 def test_a_full_disk_for_a_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A value that has no room leaves neither a record nor a piece of a file; later it is written."""
+    """A value without disk space leaves neither a record nor part of a file; it is written later."""
 
     def write_nothing(*_: Any) -> int:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
@@ -157,7 +157,7 @@ def test_a_full_disk_for_a_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_failed_sync_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the system could not sync, it is not known what is on the disk: nothing is written any more."""
+    """After a failed sync the content of the disk is unknown: nothing more is written."""
 
     def fail(_: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -179,7 +179,7 @@ def test_a_failed_sync_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("after", [0, 50, 10**6])
 def test_an_exception_in_the_midst_of_a_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """When a signal's handler raises before a flush knows what was written, all of it is there later, once."""
+    """If a signal handler raises before a flush knows what was written, all of it is there later, exactly once."""
     real = os.write
 
     def interrupted(descriptor: int, data: Any) -> int:
@@ -198,7 +198,7 @@ def test_an_exception_in_the_midst_of_a_write(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_exception_anywhere(tmp_path: Path) -> None:
-    """Wherever a signal's handler raises, what was added is there later: once, in order, with its value."""
+    """Wherever a signal handler raises, what was added is there later: once, in order, with its value."""
 
     def work(writer: Writer, added: list[int], first: int) -> None:
         for n in range(first, first + 3):
@@ -225,7 +225,7 @@ def test_an_exception_anywhere(tmp_path: Path) -> None:
 
 
 def close_files_in(folder: Path) -> None:
-    """Close what stays open where the exception comes between a file's opening and the line that sees to its end."""
+    """Close files left open if the exception comes between opening a file and the line that ensures its closing."""
     for name in os.listdir("/proc/self/fd"):
         link = f"/proc/self/fd/{name}"
         if os.path.islink(link) and os.readlink(link).startswith(f"{folder}/"):
@@ -233,7 +233,7 @@ def close_files_in(folder: Path) -> None:
 
 
 def raises_at_line(at: int, work: Callable[[], object]) -> bool:
-    """Raise `KeyboardInterrupt` before this one of the journal's lines that are run; whether there were that many."""
+    """Raise `KeyboardInterrupt` before the journal's line number `at` to run; whether that many lines ran."""
     lines = 0
 
     def trace(frame: Any, event: str, _: Any) -> Any:
@@ -256,7 +256,7 @@ def raises_at_line(at: int, work: Callable[[], object]) -> bool:
 
 
 def test_somebody_else_writes(tmp_path: Path) -> None:
-    """Where locks are of no use, as on some network file systems, a writer notices another one before it writes."""
+    """Where locks do not work, as on some network file systems, a writer notices another writer before it writes."""
     with Writer(tmp_path) as writer:
         with Folder(tmp_path).log.open("ab") as other:
             other.write(b"something")
@@ -274,7 +274,7 @@ def test_somebody_else_writes(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A writer stays with its folder when that is renamed, and when the program changes its directory."""
+    """A writer stays with its folder when that is renamed or the program changes its working directory."""
     monkeypatch.chdir(tmp_path)
     with Writer("before") as writer:
         os.rename("before", "after")
@@ -286,7 +286,7 @@ def test_a_folder_that_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_newer_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A greater major version is refused, with the version that wrote it; a greater minor one is read."""
+    """A newer major version is rejected, naming the version that wrote it; a newer minor one is read."""
     monkeypatch.setattr("amltk.journal.writer.VERSION", (1, 7))
     with Writer(tmp_path / "minor") as writer:
         writer.add(200, {"unknown": True}, b"value", call=3)
@@ -302,7 +302,7 @@ def test_a_newer_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_cannot_be_in_a_head(tmp_path: Path) -> None:
-    """What JSON has nothing for and what is too large is refused, and leaves nothing behind."""
+    """A head that JSON cannot represent or that is too large is rejected, and leaves nothing behind."""
     with Writer(tmp_path) as writer:
         with pytest.raises(TypeError, match="not JSON serializable"):
             writer.add(Kind.NOTE, {"x": object()})
@@ -313,7 +313,7 @@ def test_what_cannot_be_in_a_head(tmp_path: Path) -> None:
 
 
 def test_a_head_needs_no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The head is the same where Python has no encoder in C."""
+    """The head is the same if Python lacks the C encoder."""
     head = {"a": [1.5, None, "ä", {"b": float("nan")}]}
     fast = journal_format._encoder()(head)
     monkeypatch.setattr("json.encoder.c_make_encoder", None)
@@ -321,14 +321,14 @@ def test_a_head_needs_no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bad_sync(tmp_path: Path) -> None:
-    """Another value of sync says what is allowed, and makes no folder."""
+    """An invalid `sync` raises an error that lists the valid values, and creates no folder."""
     with pytest.raises(ValueError, match='sync=\'disk\': must be "process" or "machine"'):
         Writer(tmp_path / "new", sync="disk")  # type: ignore[arg-type]
     assert not (tmp_path / "new").exists()
 
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
-    """A file where the folder or one of its files should be is told."""
+    """A file in place of the folder, or a folder in place of a file, is reported."""
     (tmp_path / "file").touch()
     with pytest.raises(JournalError, match="is a file: give a folder"):
         Writer(tmp_path / "file")
@@ -340,7 +340,7 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
 
 
 def test_closing_twice(tmp_path: Path) -> None:
-    """A second close does nothing; what is added after the first one cannot be written."""
+    """A second close does nothing; records added after the first one cannot be written."""
     writer = Writer(tmp_path)
     writer.close()
     writer.close()
@@ -350,7 +350,7 @@ def test_closing_twice(tmp_path: Path) -> None:
 
 
 def test_one_process_opens_it_twice(tmp_path: Path) -> None:
-    """The second one is refused, and the first one goes on."""
+    """The second writer is rejected, and the first one continues."""
     with Writer(tmp_path) as writer:
         with pytest.raises(JournalLockedError, match="is in use by this process") as caught:
             Writer(tmp_path)
@@ -360,7 +360,7 @@ def test_one_process_opens_it_twice(tmp_path: Path) -> None:
 
 
 def test_following(tmp_path: Path) -> None:
-    """A reader goes on where it was; the end of a record that is just being written is left for the next time."""
+    """A reader continues where it stopped; a record still being written is left for the next time."""
     log = Folder(tmp_path).log
     with Writer(tmp_path) as writer:
         reader = Reader(tmp_path)
@@ -384,7 +384,7 @@ def test_following(tmp_path: Path) -> None:
 
 
 def test_a_reader_stays_before_damage(tmp_path: Path) -> None:
-    """Reading once more goes on where the damage was: over a network file system a later look may be a better one."""
+    """Reading again resumes at the damage: over a network file system a later attempt may succeed."""
     records = write(tmp_path)
     log, whole = Folder(tmp_path).log, Folder(tmp_path).log.read_bytes()
     spoilt = bytearray(whole)
@@ -399,7 +399,7 @@ def test_a_reader_stays_before_damage(tmp_path: Path) -> None:
 
 
 def test_times_are_now(tmp_path: Path) -> None:
-    """A record that is given no time has that of its adding."""
+    """A record without an explicit time gets the time at which it was added."""
     before = time.time()
     write(tmp_path, 1)
     assert all(abs(entry[3] - before) < 3600 for entry in told(tmp_path))

@@ -1,4 +1,4 @@
-"""What cannot work is an error at the call, which says what is wrong and what is allowed."""
+"""Invalid input raises at the call, with what is wrong and what is allowed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make() -> Scheduler:
 
 @pytest.mark.parametrize("fn", [coroutine_function, partial(coroutine_function, 1)])
 def test_an_async_function_is_nothing_to_compute(fn: Any) -> None:
-    """No executor can await: without the error, the outcome would be a coroutine that nobody awaits."""
+    """An async function is rejected: no executor can await, and its coroutine would never be awaited."""
     for use in (make().submit, make().task):
         with pytest.raises(TypeError, match="must be a plain function, not an `async def`"):
             use(fn)
@@ -39,7 +39,7 @@ def test_an_async_function_is_nothing_to_compute(fn: Any) -> None:
 
 @pytest.mark.parametrize("use", [Scheduler.submit, Scheduler.task])
 def test_what_is_computed_can_be_called(use: Any) -> None:
-    """A number is nothing to compute."""
+    """A number or another non-callable cannot be computed."""
     with pytest.raises(TypeError, match="=3: must be callable"):
         use(make(), 3)
 
@@ -61,7 +61,7 @@ def test_what_is_computed_can_be_called(use: Any) -> None:
     ],
 )
 def test_options_of_a_subscription(options: Any, error: type[Exception], text: str) -> None:
-    """They are checked where they are given, before there is a function to decorate."""
+    """Options of a subscription are validated immediately, before there is a function to decorate."""
     scheduler = make()
     for subscribe in (scheduler.on_start, partial(scheduler.emitter.on, "start")):
         with pytest.raises(error, match=text):
@@ -72,7 +72,7 @@ def test_options_of_a_subscription(options: Any, error: type[Exception], text: s
 
 
 def test_a_misspelt_event_lists_those_that_there_are() -> None:
-    """On the scheduler and on a task, as an attribute and as a name."""
+    """A misspelt event lists the known ones, on the scheduler and on a task, as an attribute and as a name."""
     scheduler = make()
     task = scheduler.task(double)
     with pytest.raises(AttributeError, match=r"'Scheduler' object has no attribute 'on_strat'; its events are"):
@@ -106,7 +106,7 @@ def test_a_misspelt_event_lists_those_that_there_are() -> None:
     ],
 )
 def test_options_of_a_run(options: Any, error: type[Exception], text: str) -> None:
-    """They are checked before anything is started; the scheduler can run afterwards."""
+    """Options of a run are validated before anything starts; the scheduler can run afterwards."""
     scheduler = make()
     with pytest.raises(error, match=text):
         scheduler.run(**options)
@@ -114,7 +114,7 @@ def test_options_of_a_run(options: Any, error: type[Exception], text: str) -> No
 
 
 def test_an_executor_and_its_termination() -> None:
-    """What is no executor is refused, and the message says what makes one."""
+    """An object that is not an executor is rejected, and the message says what makes one."""
     with pytest.raises(TypeError, match=r"executor=2: must be a concurrent.futures.Executor, not int; Scheduler.with_"):
         Scheduler(2)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="terminate='no': must be True, False or a function"):
@@ -130,13 +130,13 @@ def test_an_executor_and_its_termination() -> None:
     ],
 )
 def test_before_the_run(use: Callable[[Scheduler], Any]) -> None:
-    """Before @start nothing is taken, and the message names @start."""
+    """Before @start nothing is accepted, and the message names @start."""
     with pytest.raises(SchedulerNotRunningError, match="the scheduler is not running; do it in a callback of @start"):
         use(make())
 
 
 def test_a_second_run_at_once() -> None:
-    """The same scheduler does not run twice at the same time."""
+    """The same scheduler cannot run twice at the same time."""
     scheduler = Scheduler.with_sequential()
     scheduler.on_start(scheduler.run)
     with pytest.raises(SchedulerRunningError, match=r"already running; call stop\(\) first, or use another Scheduler"):
@@ -144,7 +144,7 @@ def test_a_second_run_at_once() -> None:
 
 
 def test_a_result_that_is_not_there_yet() -> None:
-    """The message says where it will be."""
+    """The error for a missing result says where the result will be."""
     scheduler = Scheduler.with_sequential()
     scheduler.on_start(lambda: scheduler.submit(double, 1).result())
     with pytest.raises(
@@ -154,7 +154,7 @@ def test_a_result_that_is_not_there_yet() -> None:
 
 
 def test_html_of_schedulers_and_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A notebook shows the tree; without rich it shows the repr, as for any other object."""
+    """A notebook shows the tree, or without rich the repr, as for any other object."""
     scheduler = Scheduler.with_sequential()
     task = scheduler.task(double)
     assert "@future-result" in (scheduler._repr_html_() or "")

@@ -39,14 +39,14 @@ def fail(*_: Any) -> Any:
 
 
 def simulate(start: Callable[[Scheduler], Any], **options: Any) -> ExitState:
-    """Run what the callback of `@start` submits, each call in a second."""
+    """Run what the `@start` callback submits, a second per call."""
     scheduler = Scheduler(SimulatedExecutor(4, duration=1, outcome=operator.call))
     scheduler.on_start(lambda: start(scheduler))
     return run_in_virtual_time(scheduler.async_run(**{"display": False, "on_exception": "continue"} | options))
 
 
 class Manual:
-    """A run whose calls end when the test says so."""
+    """A run whose calls the test completes."""
 
     def __init__(self) -> None:
         self.executor = ManualExecutor()
@@ -56,7 +56,7 @@ class Manual:
         self.recorder = EventRecorder(self.scheduler, self.first, self.second)
 
     def run(self, *steps: Callable[[], Any], **options: Any) -> ExitState:
-        """Make these steps, the first in `@start`, each when nothing happens any more."""
+        """Run these steps, the first in `@start`, each when nothing is left to happen."""
         self.scheduler.on_start(steps[0])
         for number, step in enumerate(steps[1:], 1):
             self.scheduler.on_start(lambda number=number, step=step: self.scheduler.call_later(number, step))
@@ -65,7 +65,7 @@ class Manual:
 
     @property
     def given(self) -> list[Any]:
-        """The arguments that the executor was given."""
+        """The arguments that the executor got."""
         return [submission.args for submission in self.executor.submissions]
 
 
@@ -73,7 +73,7 @@ class Manual:
 
 
 def test_the_result_takes_the_place_of_the_future() -> None:
-    """By position, by name, and in nested lists, tuples and dicts; what has no future in it stays the same object."""
+    """Results replace futures by position, by name, and in nested containers; other arguments stay the same object."""
     got: list[Any] = []
     plain = [1, 2]
 
@@ -89,14 +89,14 @@ def test_the_result_takes_the_place_of_the_future() -> None:
 
 
 def test_a_container_with_a_future_is_copied_and_the_one_given_stays_as_it_is() -> None:
-    """The program may go on to use it."""
+    """A container with a future is copied; the original stays unchanged, and the program may continue to use it."""
     given: list[Any] = []
     simulate(lambda scheduler: (given.append(scheduler.submit(inc, 1)), scheduler.submit(len, given)))
     assert not isinstance(given[0], int)
 
 
 def test_the_same_future_twice_in_one_call() -> None:
-    """It is waited for once, and passed twice."""
+    """A future used twice in one call is waited for once, and passed twice."""
     got: list[Any] = []
 
     def start(scheduler: Scheduler) -> None:
@@ -109,7 +109,7 @@ def test_the_same_future_twice_in_one_call() -> None:
 
 
 def test_none_of_the_executors_calls_begins_before_its_arguments_are_there() -> None:
-    """A diamond: the executor is given each call when the ones before it have ended."""
+    """A diamond: the executor gets each call when the calls it depends on have ended."""
     run = Manual()
     futures: list[Any] = []
 
@@ -131,7 +131,7 @@ def test_none_of_the_executors_calls_begins_before_its_arguments_are_there() -> 
 
 
 def test_the_submission_is_announced_at_once_with_what_was_given() -> None:
-    """`@submitted` comes at the submission, though the executor has the call later; nothing comes twice."""
+    """`@submitted` comes at the submission, although the executor gets the call later; nothing comes twice."""
     run = Manual()
     dependent: list[Any] = []
     seen: list[Any] = []
@@ -155,7 +155,7 @@ def test_the_submission_is_announced_at_once_with_what_was_given() -> None:
 
 
 def test_a_future_that_has_a_result_is_passed_at_once() -> None:
-    """In the same order as other submissions; also within the callback that is told of the result."""
+    """A future that has a result is passed at once, in submission order, also within the callback for its result."""
     run = Manual()
 
     @run.first.on_result
@@ -171,7 +171,7 @@ def test_a_future_that_has_a_result_is_passed_at_once() -> None:
 
 @pytest.mark.parametrize("how", ["chain", "fan", "ladder of diamonds", "many arguments"])
 def test_ten_thousand(how: str) -> None:
-    """No recursion, and one step for each argument; so too when the last future is dropped, or shown."""
+    """There is no recursion, and one step per argument, even if the last future is dropped or shown."""
     n = 10_000
     last: list[Any] = []
 
@@ -198,7 +198,7 @@ def test_ten_thousand(how: str) -> None:
 
 
 def test_a_fan_out_of_ten_thousand_and_its_failure() -> None:
-    """One call that ten thousand wait for: they begin, and fail, in the order of their submission."""
+    """One call that ten thousand depend on: they start, and fail, in the order of submission."""
     for fn, ending in ((inc, "result"), (fail, "exception")):
         scheduler = Scheduler(SimulatedExecutor(1, outcome=operator.call))
         first, second = scheduler.task(fn), scheduler.task(same)
@@ -219,7 +219,7 @@ def _fan_out(first: Any, second: Any) -> None:
 
 
 def test_what_waits_for_a_failed_call_is_not_computed() -> None:
-    """It ends with a `DependencyError`, and so does what waits for that; `__cause__` is the error where it began."""
+    """A call that depends on a failed one gets a `DependencyError`, and so on; `__cause__` is the original error."""
     run = Manual()
     futures: list[Any] = []
 
@@ -246,7 +246,7 @@ def test_what_waits_for_a_failed_call_is_not_computed() -> None:
 
 
 def test_what_waits_for_a_cancelled_call_is_not_computed() -> None:
-    """Its cause says so. The call is told first."""
+    """A call that depends on a cancelled one fails with that cause, after the cancelled call is delivered."""
     run = Manual()
     futures: list[Any] = []
 
@@ -261,7 +261,7 @@ def test_what_waits_for_a_cancelled_call_is_not_computed() -> None:
 
 
 def test_a_call_fails_at_the_first_of_its_arguments_that_does() -> None:
-    """It does not wait for the others, whose later failures it does not hear of."""
+    """A call fails with the first of its arguments that fails, without waiting for the others."""
     run = Manual()
     ended: list[Any] = []
 
@@ -281,7 +281,7 @@ def test_a_call_fails_at_the_first_of_its_arguments_that_does() -> None:
 
 
 def test_a_future_that_has_failed_already_fails_the_call_by_an_event() -> None:
-    """`submit` does not raise."""
+    """A future that has already failed fails the call by an event: `submit` does not raise."""
     run = Manual()
     got: list[Any] = []
     run.first.on_exception(lambda future, error: got.append(run.second.submit(future)))
@@ -306,7 +306,7 @@ def test_a_future_that_has_failed_already_fails_the_call_by_an_event() -> None:
     ],
 )
 def test_the_policy_has_been_applied_to_the_error_where_it_began(on_exception: Any, expected: ExitState.Code) -> None:
-    """What follows from it is told, and does not end the run, unless a mapping names it."""
+    """Failures that follow from it are delivered, and do not end the run unless a mapping names them."""
     state = simulate(
         lambda scheduler: scheduler.submit(inc, scheduler.submit(fail).as_argument()), on_exception=on_exception
     )
@@ -315,7 +315,7 @@ def test_the_policy_has_been_applied_to_the_error_where_it_began(on_exception: A
 
 
 def test_the_run_raises_the_error_where_it_began() -> None:
-    """And what waits has its ending."""
+    """The run raises the original error, and the waiting call has its outcome."""
     futures: list[Any] = []
 
     def start(scheduler: Scheduler) -> None:
@@ -327,7 +327,7 @@ def test_the_run_raises_the_error_where_it_began() -> None:
 
 
 def test_an_error_that_the_function_raises_is_its_own() -> None:
-    """A `DependencyError` out of the function itself is an outcome like any other: the policy applies."""
+    """A `DependencyError` raised by the function itself is an outcome like any other: the policy applies."""
 
     def nested(_: int) -> None:
         raise DependencyError("of another scheduler")
@@ -343,7 +343,7 @@ def test_an_error_that_the_function_raises_is_its_own() -> None:
 
 
 def test_a_waiting_call_that_is_cancelled_never_reaches_the_executor() -> None:
-    """What it waited for goes on; what waits for it fails."""
+    """A cancelled waiting call never reaches the executor; the call it depends on continues, its dependents fail."""
     run = Manual()
     futures: list[Any] = []
 
@@ -361,7 +361,7 @@ def test_a_waiting_call_that_is_cancelled_never_reaches_the_executor() -> None:
 
 
 def test_a_callback_of_the_result_cancels_what_waits_for_it() -> None:
-    """It is not handed over."""
+    """A call that a callback cancels when its dependency is done does not reach the executor."""
     run = Manual()
     futures: list[Any] = []
 
@@ -377,7 +377,7 @@ def test_a_callback_of_the_result_cancels_what_waits_for_it() -> None:
 
 
 def test_cancelled_by_the_submission_event() -> None:
-    """Also if everything it needs is there."""
+    """A call may be cancelled in its submission event, even if everything it depends on is done."""
     run = Manual()
     run.first.on_result(lambda future, _: run.second.submit(future))
     run.second.on_submitted(lambda future, *_: future.cancel())
@@ -387,7 +387,7 @@ def test_cancelled_by_the_submission_event() -> None:
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_stop_while_thousands_wait(wait: bool) -> None:
-    """With `wait` they are computed; without, each ends once, as cancelled."""
+    """After a stop, waiting calls are computed with `wait`; without, each ends once, as cancelled."""
     run = Manual()
     chain: list[Any] = []
 
@@ -415,7 +415,7 @@ def _done(result: Any) -> Any:
 
 
 def test_stop_with_wait_computes_what_waits() -> None:
-    """It was accepted: the run ends when it has ended."""
+    """A stop with `wait` computes waiting calls: they were accepted, so the run ends after them."""
     results: list[Any] = []
 
     def start(scheduler: Scheduler) -> None:
@@ -430,7 +430,7 @@ def test_stop_with_wait_computes_what_waits() -> None:
 
 
 def test_timeout_without_waiting() -> None:
-    """What waits ends as cancelled, not as failed."""
+    """At a timeout without waiting, waiting calls end as cancelled, not as failed."""
     futures: list[Any] = []
 
     def start(scheduler: Scheduler) -> None:
@@ -444,7 +444,7 @@ def test_timeout_without_waiting() -> None:
 
 
 def test_an_executor_that_refuses_the_dependent_call() -> None:
-    """Its error is the outcome, since the submission was accepted before."""
+    """If the executor rejects a dependent call, its error is the outcome, since the submission was accepted before."""
     run = Manual()
     futures: list[Any] = []
 
@@ -461,7 +461,7 @@ def test_an_executor_that_refuses_the_dependent_call() -> None:
 
 
 def test_an_executor_that_is_broken() -> None:
-    """The run ends as it does for any other call, and all that waits has an ending."""
+    """If the executor breaks, the run ends as for any other call, and all waiting calls have an outcome."""
     run = Manual()
     futures: list[Any] = []
 
@@ -480,7 +480,7 @@ def test_an_executor_that_is_broken() -> None:
 
 
 def test_a_future_of_another_scheduler() -> None:
-    """An error says so, while both are running and when the other one is over."""
+    """A future of another scheduler is an error, both while that is running and after it has ended."""
     other: list[Any] = []
     simulate(lambda scheduler: other.append(scheduler.submit(inc, 1)))
     errors: list[Any] = []
@@ -504,7 +504,7 @@ def test_a_future_of_another_scheduler() -> None:
 
 
 def test_a_future_of_an_earlier_run() -> None:
-    """It is not the same run, though it is the same scheduler."""
+    """A future of an earlier run is an error, even if the scheduler is the same."""
     scheduler = Scheduler.with_sequential()
     futures: list[Any] = []
     scheduler.on_start(lambda: futures.append(scheduler.submit(inc, *(futures or [1]))))
@@ -527,7 +527,7 @@ async def _forever() -> None:
     ],
 )
 def test_a_future_of_another_library(make: Callable[[], Any]) -> None:
-    """The error names its type, and what to do."""
+    """A future of another library is an error that names its type and the remedy."""
     made: list[Any] = []
 
     def start(scheduler: Scheduler) -> None:
@@ -542,7 +542,7 @@ def test_a_future_of_another_library(make: Callable[[], Any]) -> None:
 
 
 def test_a_future_in_a_set() -> None:
-    """Results need not be hashable."""
+    """A future in a set is an error, since results need not be hashable."""
 
     def start(scheduler: Scheduler) -> None:
         one = scheduler.submit(inc, 1)
@@ -554,7 +554,7 @@ def test_a_future_in_a_set() -> None:
 
 
 def test_a_list_that_contains_itself() -> None:
-    """It is passed as it is, unless there is a future in it."""
+    """A list that contains itself is passed unchanged unless it contains a future."""
     got: list[Any] = []
 
     def start(scheduler: Scheduler) -> None:
@@ -570,7 +570,7 @@ def test_a_list_that_contains_itself() -> None:
 
 
 def test_the_iterable_of_a_map_is_not_a_future() -> None:
-    """Its items may be futures, but how many there are cannot be known before its end."""
+    """A map's iterable cannot be a future, since its length would be unknown until the future is done."""
 
     def start(scheduler: Scheduler) -> None:
         task = scheduler.task(same)
@@ -595,7 +595,7 @@ def test_a_map_over_futures() -> None:
 
 
 def test_another_attempt_is_given_the_same_results() -> None:
-    """A `Retry` repeats the call with the values, and what it waits for is not repeated."""
+    """A retry repeats the call with the same values, and does not repeat what it depends on."""
     attempts: list[Any] = []
 
     def flaky(value: Any, *, more: Any) -> Any:
@@ -616,7 +616,7 @@ def test_another_attempt_is_given_the_same_results() -> None:
 
 
 def test_a_retried_dependency_is_waited_for() -> None:
-    """Until its last attempt."""
+    """A retried dependency is waited for until its last attempt."""
     attempts: list[int] = []
 
     def flaky() -> int:
@@ -636,7 +636,7 @@ def test_a_retried_dependency_is_waited_for() -> None:
 
 
 def test_a_dependency_error_is_not_retried() -> None:
-    """It would be the same."""
+    """A dependency error is not retried, since the result would be the same."""
     scheduler = Scheduler(SimulatedExecutor(1, outcome=operator.call))
     first, second = scheduler.task(fail), scheduler.task(same, plugins=Retry(attempts=3))
     recorder = EventRecorder(scheduler, second)
@@ -647,7 +647,7 @@ def test_a_dependency_error_is_not_retried() -> None:
 
 
 def test_a_waiting_call_counts_with_a_limiter() -> None:
-    """From its submission on, as any call that has not ended; one that is kept is submitted later, with its futures."""
+    """With a limiter, a waiting call counts from its submission; a kept one is submitted later, with its futures."""
     scheduler = Scheduler(SimulatedExecutor(4, duration=1, outcome=operator.call))
     first, second = scheduler.task(inc), scheduler.task(same, plugins=Limiter(max_concurrent=1, on_limit="queue"))
     results: list[Any] = []
@@ -660,7 +660,7 @@ def test_a_waiting_call_counts_with_a_limiter() -> None:
 
 
 def test_a_plugin_sees_the_call_at_its_submission_and_its_teardown_runs_once() -> None:
-    """Also where the call is never computed."""
+    """A plugin sees a call at its submission, and its teardown runs once, even if the call is never computed."""
     from amltk.scheduling import Plugin
 
     ends: list[Any] = []
@@ -681,7 +681,7 @@ def test_a_plugin_sees_the_call_at_its_submission_and_its_teardown_runs_once() -
 
 
 def test_async_callbacks() -> None:
-    """They await dependent calls like others."""
+    """Async callbacks await dependent calls like other calls."""
     got: list[Any] = []
 
     async def start(scheduler: Scheduler) -> None:
@@ -694,7 +694,7 @@ def test_async_callbacks() -> None:
 
 
 def test_other_threads() -> None:
-    """They submit chains, and errors are raised in them."""
+    """Other threads can submit chains, and errors are raised in them."""
     scheduler = Scheduler.with_threads(2)
     got: list[Any] = []
 
@@ -703,7 +703,7 @@ def test_other_threads() -> None:
         for _ in range(500):
             one = scheduler.submit(inc, one.as_argument())
         got.append(one)
-        scheduler.submit(inc, one.as_argument()).cancel()  # ends before that which it waits for
+        scheduler.submit(inc, one.as_argument()).cancel()  # ends before the call it depends on
         with pytest.raises(TypeError, match="no future of this scheduler"):
             scheduler.submit(same, concurrent.futures.Future())
 
@@ -719,7 +719,7 @@ def test_other_threads() -> None:
 
 
 def test_the_sequential_executor() -> None:
-    """It computes each call from the loop."""
+    """The sequential executor computes each call from the loop."""
     scheduler = Scheduler.with_sequential()
     last: list[Any] = []
 
@@ -735,7 +735,7 @@ def test_the_sequential_executor() -> None:
 
 
 def test_results_of_a_map_over_futures() -> None:
-    """A plain loop has the calls, with the futures that they were given."""
+    """A plain loop yields the calls, with the futures they were given."""
     scheduler = Scheduler(SimulatedExecutor(4, duration=1, outcome=operator.call))
     first, second = scheduler.task(inc), scheduler.task(same)
 
@@ -754,7 +754,7 @@ class Large:
 
 
 def test_a_chain_keeps_no_results_but_the_last_ones() -> None:
-    """Of `state = step.submit(state)` the future that is left keeps its own result, and that of its argument."""
+    """After `state = step.submit(state)` the remaining future keeps its own result and that of its argument."""
     alive: weakref.WeakSet[Large] = weakref.WeakSet()
     most = 0
 
@@ -784,7 +784,7 @@ def test_a_chain_keeps_no_results_but_the_last_ones() -> None:
 
 
 def test_futures_that_the_program_keeps_stay_in_the_arguments() -> None:
-    """Each one's are the very futures that it was given."""
+    """Futures kept by the program stay in the arguments of the calls they were given to."""
     chain: list[Any] = []
 
     def start(scheduler: Scheduler) -> None:
@@ -817,7 +817,7 @@ def test_a_dependency_that_nothing_keeps_is_shown_by_its_name() -> None:
 
 
 def test_why_a_call_waits() -> None:
-    """In words, until it is handed over."""
+    """The reason for waiting is given in words until the call is passed to the executor."""
     run = Manual()
     told: list[str | None] = []
 

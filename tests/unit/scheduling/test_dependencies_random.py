@@ -1,4 +1,4 @@
-"""Random graphs of calls, some of which fail or are cancelled: each ends once, and begins after what it needs."""
+"""Random graphs of calls, some failing or cancelled: each ends once, and starts after its dependencies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENDS = ["future-result", "future-exception", "future-cancelled"]
 
 node = st.fixed_dictionaries(
     {
-        "needs": st.lists(st.integers(0, 30), max_size=4),  # of those before it, by how far back they are
+        "needs": st.lists(st.integers(0, 30), max_size=4),  # earlier calls, by distance
         "nested": st.booleans(),
         "seconds": st.integers(0, 3),
         "fails": st.integers(0, 9).map(lambda n: n == 0),
@@ -33,14 +33,14 @@ cancellation = st.tuples(st.integers(0, 8), st.integers(0, 30))  # when, and whi
 
 @pytest.fixture(autouse=True, scope="module")
 def one_slice() -> Iterator[None]:
-    """Let a run handle what there is without a look at the clock: it decides in which order timers of one time come."""
+    """Let a run handle all ready events without checking the clock, which would decide the order of timers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("amltk.scheduling._loop.inbox.MAX_SLICE_SECONDS", math.inf)
         yield
 
 
 class Graph:
-    """Runs a graph, and notes what happens."""
+    """Runs a graph and records what happens."""
 
     def __init__(self, nodes: list[dict[str, Any]], cancellations: list[tuple[int, int]]) -> None:
         self.nodes = nodes
@@ -69,7 +69,7 @@ class Graph:
         return number
 
     def needs(self, number: int) -> list[int]:
-        """The numbers of the calls whose results a call needs."""
+        """The numbers of the calls that a call depends on."""
         return [number - 1 - back for back in self.nodes[number]["needs"] if back < number]
 
     def submit_until_late(self) -> None:
@@ -97,7 +97,7 @@ class Graph:
 
 
 def check_ends(graph: Graph) -> None:
-    """Each call was submitted once, and ended once, in the order of its dependencies."""
+    """Each call was submitted once and ended once, in dependency order."""
     submitted = [number for event, number in graph.events if event == "future-submitted"]
     assert submitted == list(range(len(graph.futures)))
     ended = [number for event, number in graph.events if event in ENDS]
@@ -115,7 +115,7 @@ def check_ends(graph: Graph) -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.lists(node, max_size=30), st.lists(cancellation, max_size=5))
 def test_every_call_ends_once_and_begins_after_what_it_needs(nodes: Any, cancellations: Any) -> None:
-    """And it fails if anything that it needs does, without being computed; twice the same program, twice the same."""
+    """A call whose dependency fails is not computed and fails; running the program twice gives the same."""
     graph = Graph(nodes, cancellations)
     graph.run()
     assert len(graph.futures) == len(nodes)
@@ -139,7 +139,7 @@ def test_every_call_ends_once_and_begins_after_what_it_needs(nodes: Any, cancell
 @settings(deadline=None, max_examples=40)
 @given(st.lists(node, max_size=30), st.integers(0, 6), st.booleans())
 def test_every_call_ends_once_however_the_run_ends(nodes: Any, seconds: int, wait: bool) -> None:
-    """Stopped at any time, with and without waiting."""
+    """Every call ends once if the run is stopped at any time, with and without waiting."""
     graph = Graph(nodes, [])
     graph.scheduler.on_start(lambda: graph.scheduler.call_later(seconds + 0.5, graph.scheduler.stop))
     graph.run(wait=wait)
@@ -149,7 +149,7 @@ def test_every_call_ends_once_however_the_run_ends(nodes: Any, seconds: int, wai
 @settings(deadline=None, max_examples=25)
 @given(st.lists(node, max_size=20))
 def test_every_call_ends_once_if_the_first_error_ends_the_run(nodes: Any) -> None:
-    """Which it does by default."""
+    """Every call ends once if the first error ends the run, as is the default."""
     graph = Graph(nodes, [])
     if any(node["fails"] for node in nodes):
         with pytest.raises(ValueError, match=r"^\d+\n"):

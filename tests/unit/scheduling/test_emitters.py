@@ -1,4 +1,4 @@
-"""Emitters and events of one's own, used as other packages' pages show them."""
+"""Custom emitters and events, used as in other packages' documentation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEST: Event[[int, str]] = Event("test")
 
 
 def test_an_event_needs_no_announcement() -> None:
-    """Whoever has the object may subscribe to it and emit it, in whatever order, on any emitter."""
+    """An event can be subscribed to and emitted in any order, on any emitter."""
     emitter = Emitter("mine")
     seen: list[Any] = []
     subscribe = emitter.subscriber(TEST)
@@ -33,7 +33,7 @@ def test_an_event_needs_no_announcement() -> None:
 
 
 def test_a_name_that_is_not_known_stays_an_error() -> None:
-    """A name may be misspelt: it has to be that of an event that is known."""
+    """A name may be misspelt: it must belong to a known event."""
     emitter = Emitter("mine")
     for use in (emitter.on, emitter.as_event, emitter.subscriptions):
         with pytest.raises(EventNotKnownError, match="mine has no event 'tset'"):
@@ -42,7 +42,7 @@ def test_a_name_that_is_not_known_stays_an_error() -> None:
 
 
 def test_events_of_a_scheduler_can_be_named() -> None:
-    """As those of a task can."""
+    """Events of a scheduler can be named, like those of a task."""
     scheduler = Scheduler.with_sequential()
     seen: list[Any] = []
     scheduler.on("future-result", every=2)(lambda future, result: seen.append(result))
@@ -58,7 +58,7 @@ def test_events_of_a_scheduler_can_be_named() -> None:
 
 
 def test_tasks_and_schedulers_emit_events_of_the_user() -> None:
-    """During a run an event of one's own is told like any other."""
+    """During a run a custom event is delivered like any other."""
     scheduler = Scheduler.with_sequential()
     task = scheduler.task(abs)
     seen: list[Any] = []
@@ -71,7 +71,7 @@ def test_tasks_and_schedulers_emit_events_of_the_user() -> None:
 
 
 def test_options_can_be_given_once_for_several_callbacks() -> None:
-    """A subscriber with options is one too; an option that is given again takes the place of the former one."""
+    """A subscriber with options is one too; an option given again overrides the earlier one."""
     emitter = Emitter("mine")
     seen: list[str] = []
     twice = emitter.on(TEST, max_calls=2, hidden=True)
@@ -87,7 +87,7 @@ def test_options_can_be_given_once_for_several_callbacks() -> None:
 
 
 def test_references_are_unique() -> None:
-    """A reference tells the name, is the same each time, and is that of one emitter only."""
+    """A reference contains the name, is the same each time, and belongs to one emitter only."""
     scheduler = Scheduler.with_sequential()
     tasks = [scheduler.task(abs) for _ in range(2)]
     references = {scheduler.unique_ref, *(task.unique_ref for task in tasks)}

@@ -1,4 +1,4 @@
-"""What listens to a scheduler can stop listening: schedulers, views and plugins are ended as they are begun."""
+"""Everything that subscribes to a scheduler can unsubscribe: schedulers, views and plugins."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Code = ExitState.Code
 
 
 def subscribed(scheduler: Scheduler, *tasks: Any) -> int:
-    """How many callbacks there are, hidden ones included."""
+    """The number of callbacks, hidden ones included."""
     emitters = (scheduler.emitter, *tasks)
     return sum(len(emitter.subscriptions(event)) for emitter in emitters for event in emitter.events)
 
@@ -36,7 +36,7 @@ def no_op(*_: Any) -> None:
 
 
 def test_closing_shuts_the_executor_down_once() -> None:
-    """A scheduler that is never run gives back what its executor has; closing it again changes nothing."""
+    """A scheduler that is never run releases its executor's resources; closing it again changes nothing."""
     executor = ManualExecutor()
     scheduler = Scheduler(executor)
     scheduler.close()
@@ -47,7 +47,7 @@ def test_closing_shuts_the_executor_down_once() -> None:
 
 
 def test_closing_leaves_an_executor_open_that_is_to_stay_open() -> None:
-    """With `terminate=False` the executor is the user's own affair."""
+    """With `terminate=False` the executor is the user's responsibility."""
     executor = ManualExecutor()
     scheduler = Scheduler(executor, terminate=False)
     scheduler.close()
@@ -56,17 +56,17 @@ def test_closing_leaves_an_executor_open_that_is_to_stay_open() -> None:
 
 
 def test_a_closed_scheduler_of_a_factory_can_run_again() -> None:
-    """It has a fresh executor then, as after any run."""
+    """A closed scheduler of a factory can run again, with a fresh executor as after any run."""
     scheduler = Scheduler.with_threads(1)
     first = scheduler.executor
     scheduler.close()
     assert scheduler.run().code is Code.EXHAUSTED
     assert scheduler.executor is not first
-    scheduler.close()  # the run has seen to it
+    scheduler.close()  # the run has already done it
 
 
 def test_closing_in_a_block_ends_the_block_early() -> None:
-    """A later run of the block has an executor of its own, and nothing is shut down twice."""
+    """A later run in the block has its own executor, and nothing is shut down twice."""
     with Scheduler.with_threads(1) as scheduler:
         scheduler.run()
         first = scheduler.executor
@@ -76,7 +76,7 @@ def test_closing_in_a_block_ends_the_block_early() -> None:
 
 
 def test_closing_in_a_callback_ends_the_run() -> None:
-    """It is not waited for, since it would wait for the callback."""
+    """Closing in a callback ends the run without waiting for it, which would wait for the callback."""
     program = Program()
     program.at(1, program.scheduler.close)
     assert program.run(end_on_empty=False).code is Code.STOPPED
@@ -88,7 +88,7 @@ def test_closing_in_a_callback_ends_the_run() -> None:
 
 @pytest.mark.parametrize("view", [Timeline, QueueMonitor])
 def test_a_closed_view_listens_no_more(view: Callable[[Scheduler], Any]) -> None:
-    """Nothing of it is left in the scheduler; closing it again changes nothing."""
+    """No subscription is left in the scheduler; closing it again changes nothing."""
     scheduler = Scheduler.with_sequential()
     before = subscribed(scheduler)
     with view(scheduler) as made:
@@ -100,7 +100,7 @@ def test_a_closed_view_listens_no_more(view: Callable[[Scheduler], Any]) -> None
 
 
 def test_a_closed_timeline_keeps_what_it_has_recorded() -> None:
-    """What ends later is left out, and so is what has not ended."""
+    """Calls that end later are left out, and so are unfinished ones."""
     program = Program()
     timeline = Timeline(program.scheduler)
     program.submit(2)
@@ -112,7 +112,7 @@ def test_a_closed_timeline_keeps_what_it_has_recorded() -> None:
 
 
 def test_a_closed_monitor_has_an_empty_queue() -> None:
-    """What has not ended leaves the queue when the monitor is closed."""
+    """Unfinished calls leave the queue when the monitor is closed."""
     pytest.importorskip("pandas")
     program = Program()
     monitor = QueueMonitor(program.scheduler)
@@ -129,7 +129,7 @@ def test_a_closed_monitor_has_an_empty_queue() -> None:
 
 
 class Notes(Tracker):
-    """Writes into a list."""
+    """Writes to a list."""
 
     name = "notes"
 
@@ -160,7 +160,7 @@ PLUGINS: dict[str, Callable[[], Plugin]] = {
 
 @pytest.mark.parametrize("name", PLUGINS)
 def test_a_detached_plugin_listens_no_more(name: str) -> None:
-    """Its subscriptions are ended, it is asked no more, and it may be attached again."""
+    """A detached plugin's subscriptions are cancelled, its hooks are no longer called, and it may be attached again."""
     scheduler = Scheduler.with_sequential()
     task = scheduler.task(with_comm)
     before = subscribed(scheduler, task)
@@ -177,14 +177,14 @@ def test_a_detached_plugin_listens_no_more(name: str) -> None:
 
 
 def test_what_is_no_plugin_of_the_task_cannot_be_detached() -> None:
-    """The error names those that are."""
+    """Detaching a plugin that is not attached raises an error that names the attached ones."""
     task = Scheduler.with_sequential().task(no_op, plugins=Retry())
     with pytest.raises(ValueError, match=r"is not a plugin of .*its plugins are: retry"):
         task.detach_plugin(Limiter(max_calls=1))
 
 
 def test_a_limiter_that_is_detached_keeps_nothing_back() -> None:
-    """What it has kept is submitted at once, in order."""
+    """When a limiter is detached, the calls it has kept are submitted at once, in order."""
     limiter = Limiter(max_concurrent=1, on_limit="queue")
     program = Program(plugins=limiter)
     program.scheduler.on_start(lambda: [program.task.submit(n) for n in range(3)] and None, max_calls=1)
@@ -196,7 +196,7 @@ def test_a_limiter_that_is_detached_keeps_nothing_back() -> None:
 
 
 def test_a_limiter_that_is_detached_between_two_runs_keeps_nothing_back() -> None:
-    """What it has kept is submitted in the next run."""
+    """When a limiter is detached between two runs, the calls it has kept are submitted in the next run."""
     limiter = Limiter(max_concurrent=1, on_limit="queue")
     program = Program(terminate=False, plugins=limiter)
     program.scheduler.on_start(lambda: [program.task.submit(n) for n in range(3)] and None, max_calls=1)
@@ -210,7 +210,7 @@ def test_a_limiter_that_is_detached_between_two_runs_keeps_nothing_back() -> Non
 
 
 def test_calls_of_a_detached_plugin_are_followed_to_their_end() -> None:
-    """A call that waits for another attempt has it, or is given up with the run."""
+    """A call waiting for a retry gets it, or is given up with the run."""
     retry = Retry(wait=5, jitter=0)
     program = Program(plugins=retry)
     program.submit()
@@ -223,7 +223,7 @@ def test_calls_of_a_detached_plugin_are_followed_to_their_end() -> None:
 
 
 def test_a_tracker_that_is_detached_during_a_run_is_closed_at_its_end() -> None:
-    """What it has opened is given back, and its last subscription ends with that."""
+    """A tracker detached during a run is closed at its end, and its last subscription is then cancelled."""
     tracker = Notes()
     program = Program(plugins=tracker)
     before = subscribed(program.scheduler) - 1

@@ -1,4 +1,4 @@
-"""What a plugin gets to know of the delivery of an event."""
+"""What a plugin learns about the delivery of an event."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HAPPENED: Event[[int], Any] = Event("happened")
 
 
 class Note:
-    """A follower that notes what it is told."""
+    """A listener that records its notifications."""
 
     def __init__(self, notes: list[Any]) -> None:
         self.notes = notes
@@ -34,7 +34,7 @@ class Note:
 
 
 def heard(task: Any, number: int, follower: Note) -> Heard:
-    """A message of a call of the task, as `Comm` makes them."""
+    """A message of a call of the task, as created by `Comm`."""
     return Heard(
         future=None,
         kind="message",
@@ -49,7 +49,7 @@ def heard(task: Any, number: int, follower: Note) -> Heard:
 
 
 def follow(*callbacks: Callable[[int], Any], at_once: bool = False) -> list[Any]:
-    """Deliver an event in a call of a SequentialExecutor; what is noted."""
+    """Deliver an event in a call of a SequentialExecutor; return what was recorded."""
     scheduler = Scheduler.with_sequential()
     task = scheduler.task(lambda: deliver())
     task.add_event(HAPPENED)
@@ -77,13 +77,13 @@ async def wait(_: int) -> None:
 
 @pytest.mark.parametrize("callbacks", [(), (lambda x: x,)])
 def test_a_delivery_is_told(callbacks: Any) -> None:
-    """With subscribers or without; at once where compute on the loop's thread asks for that."""
+    """A delivery is reported with or without subscribers, and at once if compute on the loop's thread asks for it."""
     assert follow(*callbacks) == ["returned", "told"]
     assert follow(*callbacks, at_once=True) == ["told", "returned"]
 
 
 def test_what_callbacks_raise_and_await() -> None:
-    """An error is told when it is raised; a coroutine when it begins, so that its end can be awaited."""
+    """An error is reported when it is raised; a coroutine when it starts, so that its end can be awaited."""
     assert follow(fail, wait, fail, at_once=True) == [
         *("ValueError('failed')", "begun", "ValueError('failed')", "told"),
         *("returned", "ended"),
@@ -91,7 +91,7 @@ def test_what_callbacks_raise_and_await() -> None:
 
 
 def test_what_happened_before_is_told_before() -> None:
-    """What compute on the loop's thread has told at once comes after all that was under way."""
+    """An event that compute on the loop's thread delivers at once comes after all events already under way."""
     scheduler = Scheduler.with_sequential()
     task = scheduler.task(lambda: deliver())
     task.add_event(HAPPENED)

@@ -1,4 +1,4 @@
-"""What a call was is freed when it is over, by counting references alone: results may be large, and many."""
+"""A finished call is freed by reference counting alone: results may be large and numerous."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CALLS = 5
 
 
 class ComputeError(Exception):
-    """What compute raises in these tests."""
+    """What calls raise in these tests."""
 
 
 def compute(thing: Thing, how: str, *, comm: Any = None) -> Thing:
@@ -34,7 +34,7 @@ def compute(thing: Thing, how: str, *, comm: Any = None) -> Thing:
 
 
 class DeliveryListener(Plugin):
-    """What refers to the call in every way that a plugin has."""
+    """Refers to the call in every way a plugin can."""
 
     def prepare(self, call: Any) -> bool:
         call.on_end(lambda: call)
@@ -66,7 +66,7 @@ WATCHED: tuple[Callable[[Scheduler], object], ...] = (Timeline, QueueMonitor)
 
 
 def follow_calls(scheduler: Scheduler, plugins: list[Plugin], how: str, kept: Kept) -> dict[str, int]:
-    """Run calls of a task, and tell what is left of them while the run still goes on."""
+    """Run calls of a task, and report what is left of them while the run continues."""
     task = scheduler.task(compute, plugins=plugins)
     task.on_result(lambda _, result: kept.add("result", result))
     task.on_exception(lambda _, error: kept.add("exception", error))
@@ -83,7 +83,7 @@ def follow_calls(scheduler: Scheduler, plugins: list[Plugin], how: str, kept: Ke
 
     def look(looks: int = 100) -> None:
         if scheduler.empty():
-            looks -= 1  # the executor may come upon what was cancelled a little later
+            looks -= 1  # the executor may notice a cancelled call a little later
         if looks and (kept.alive or not scheduler.empty()):
             scheduler.call_later(0, look, looks)
         else:
@@ -103,7 +103,7 @@ def follow_calls(scheduler: Scheduler, plugins: list[Plugin], how: str, kept: Ke
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("plugins", PLUGINS)
 def test_nothing_of_a_call_is_left_whatever_plugins_it_has(plugins: str, how: str) -> None:
-    """Argument, result, exception and future go with the last event, while the run goes on."""
+    """Argument, result, exception and future are freed with the last event, while the run continues."""
     with counting_references_only() as kept:
         assert follow_calls(Scheduler.with_sequential(), PLUGINS[plugins](), how, kept) == {}
         assert kept["argument"]
@@ -112,7 +112,7 @@ def test_nothing_of_a_call_is_left_whatever_plugins_it_has(plugins: str, how: st
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("plugins", ["none", "retry"])
 def test_nothing_of_a_call_is_left_where_views_follow_it(plugins: str, how: str) -> None:
-    """A timeline and a monitor of the queue keep what they have noted, and nothing of the calls."""
+    """A timeline and a queue monitor keep what they recorded, and nothing of the calls."""
     with counting_references_only() as kept:
         scheduler = Scheduler.with_sequential()
         views = [view(scheduler) for view in WATCHED]
@@ -121,7 +121,7 @@ def test_nothing_of_a_call_is_left_where_views_follow_it(plugins: str, how: str)
 
 
 def test_a_call_that_is_kept_has_its_future() -> None:
-    """Who keeps the call itself, as plugins may, finds its future and what it was given."""
+    """Code that keeps the call itself, as plugins may, finds its future and its arguments."""
     calls: list[Any] = []
 
     class Keeper(Plugin):
@@ -141,7 +141,7 @@ def test_a_call_that_is_kept_has_its_future() -> None:
 
 @pytest.mark.parametrize("in_a_run", [True, False])
 def test_what_the_sequential_executor_raises_does_not_keep_its_future(in_a_run: bool) -> None:
-    """The frames of the traceback are the call's, and those around it have let go of it."""
+    """The frames of the traceback belong to the call, and the surrounding ones have dropped it."""
     executor = SequentialExecutor()
     steps: list[Any] = []
     with counting_references_only() as kept:
@@ -160,7 +160,7 @@ def test_what_the_sequential_executor_raises_does_not_keep_its_future(in_a_run: 
 
 
 def test_an_outcome_that_is_asked_for_and_raises_does_not_keep_its_future() -> None:
-    """`future.result()` raises what has no frame with the future in it."""
+    """`future.result()` raises without a frame that contains the future."""
     with counting_references_only() as kept:
         scheduler = Scheduler.with_sequential()
 
@@ -195,7 +195,7 @@ def run_in_a_loop(scheduler: Scheduler) -> None:
 
 @pytest.mark.parametrize("run", [run_plainly, run_in_a_loop])
 def test_an_exception_that_ends_the_run_is_freed_by_who_catches_it(run: Callable[[Scheduler], None]) -> None:
-    """What a run raises has no frame in its traceback that refers to it."""
+    """An exception raised by a run has no frame in its traceback that refers to it."""
     with counting_references_only() as kept:
         scheduler = Scheduler.with_sequential()
         scheduler.on_future_exception(lambda _, error: kept.add("exception", error))
@@ -215,7 +215,7 @@ def test_an_exception_that_ends_the_run_is_freed_by_who_catches_it(run: Callable
 
 
 def test_an_exception_that_ends_a_loop_over_results_is_freed_by_who_catches_it() -> None:
-    """Also where it comes out of the loop over the results of a map."""
+    """An exception that ends a loop over results is freed by the code that catches it."""
     with counting_references_only() as kept:
         scheduler = Scheduler.with_sequential()
         task = scheduler.task(compute)
@@ -231,7 +231,7 @@ def test_an_exception_that_ends_a_loop_over_results_is_freed_by_who_catches_it()
 
 
 def test_a_cancellation_of_a_run_is_freed_by_who_catches_it() -> None:
-    """The task that awaits a run is cancelled, and what that raises has no frame that keeps anything."""
+    """When the task that awaits a run is cancelled, the exception's frames keep nothing alive."""
     tasks: list[asyncio.Task[None]] = []
     with counting_references_only() as kept:
 
@@ -255,7 +255,7 @@ def test_a_cancellation_of_a_run_is_freed_by_who_catches_it() -> None:
 
 @pytest.mark.parametrize("raised_in", ["the call", "the callback"])
 def test_a_coroutine_of_a_callback_that_raises_is_freed(raised_in: str) -> None:
-    """What a coroutine of a callback raises keeps neither its task nor what it has awaited."""
+    """An exception from a callback's coroutine keeps neither its task nor what it awaited."""
     with counting_references_only() as kept:
         scheduler = Scheduler.with_sequential()
 

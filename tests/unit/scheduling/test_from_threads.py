@@ -1,4 +1,4 @@
-"""What may be called from any thread: subscribing loses nothing, and a run may end while it is asked for."""
+"""Thread-safe operations: subscribing loses nothing, and a run may end while it is queried."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ THREADS, TIMES = 4, 300
 
 @pytest.fixture
 def hasty_threads() -> Iterator[None]:
-    """Threads take turns as often as they can."""
+    """Threads switch as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -28,7 +28,7 @@ def hasty_threads() -> Iterator[None]:
 
 
 def in_threads(work: Callable[[], None]) -> None:
-    """Have several threads do the same at once."""
+    """Run the same function in several threads at once."""
     barrier = threading.Barrier(THREADS)
     errors: list[BaseException] = []
 
@@ -50,7 +50,7 @@ def in_threads(work: Callable[[], None]) -> None:
 
 @pytest.mark.usefixtures("hasty_threads")
 def test_no_subscription_is_lost() -> None:
-    """Each of those that several threads make at once is there."""
+    """All subscriptions made concurrently by several threads are there."""
     emitter, event = Emitter(), Event[[], Any]("happened")
     in_threads(lambda: [emitter.register(event, lambda: None) for _ in range(TIMES)] and None)
     assert len(emitter.subscriptions(event)) == THREADS * TIMES
@@ -59,7 +59,7 @@ def test_no_subscription_is_lost() -> None:
 
 @pytest.mark.usefixtures("hasty_threads")
 def test_no_end_of_a_subscription_is_lost() -> None:
-    """None is left when several threads have ended all of theirs."""
+    """No subscription is left when several threads have cancelled all of theirs."""
     emitter, event = Emitter(), Event[[], Any]("happened")
 
     def come_and_go() -> None:
@@ -72,7 +72,7 @@ def test_no_end_of_a_subscription_is_lost() -> None:
 
 @pytest.mark.usefixtures("hasty_threads")
 def test_events_may_be_made_known_while_they_are_counted() -> None:
-    """Neither the counts nor the list of events stumble over a new one."""
+    """Neither the counts nor the list of events fail because of a new event."""
     emitter = Emitter()
     numbers = iter(range(THREADS * TIMES))
 
@@ -87,9 +87,9 @@ def test_events_may_be_made_known_while_they_are_counted() -> None:
 
 
 class Fleeting(Scheduler):
-    """A scheduler whose run ends, on another thread as it were, whenever somebody has looked at it once."""
+    """A scheduler whose run ends, as if on another thread, after it was queried once."""
 
-    looks: Any = None  # the answers to be given
+    looks: Any = None  # the answers to return
     kept: Any = None
 
     @property
@@ -122,7 +122,7 @@ ASKED: dict[str, Callable[[Scheduler], object]] = {
 @pytest.mark.parametrize("seen", [0, 1])
 @pytest.mark.parametrize("asked", ASKED)
 def test_a_run_may_end_while_it_is_asked_for(asked: str, seen: int) -> None:
-    """Whoever has seen the run goes on with it; whoever has not is told that there is none, never by a defect."""
+    """Code that has seen the run proceeds with it; other code learns that there is none, and nothing crashes."""
     scheduler = Fleeting(ManualExecutor())
 
     @scheduler.on_start

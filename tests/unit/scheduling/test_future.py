@@ -1,4 +1,4 @@
-"""What a future tells of its call, and where that is told."""
+"""What a future knows about its call, and where that is shown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def train(*args: Any, **kwargs: Any) -> None:
 
 
 class ChangeAll(Plugin):
-    """Has other arguments computed than those that were submitted."""
+    """Replaces all arguments of a call."""
 
     name = "change"
 
@@ -31,7 +31,7 @@ class ChangeAll(Plugin):
 
 @pytest.mark.parametrize("plugins", [(), (Limiter(max_concurrent=5), ChangeAll())], ids=["plain", "plugins"])
 def test_a_future_knows_its_call(plugins: Any) -> None:
-    """Its arguments are those that were submitted, in each event and afterwards, whatever plugins make of them."""
+    """A future's arguments are those submitted, in each event and afterwards, whatever plugins make of them."""
     program = Program(plugins=plugins)
     seen: list[Any] = []
     program.task.on_result(lambda future, _: seen.append((future.args, future.kwargs, future.label)))
@@ -43,7 +43,7 @@ def test_a_future_knows_its_call(plugins: Any) -> None:
 
 
 def test_numbers_go_on_over_all_runs() -> None:
-    """Accepted submissions are numbered from 0 on, with a task or without; what is refused has none, and takes none."""
+    """Accepted submissions are numbered from 0, with or without a task; rejected ones take no number."""
     scheduler = Scheduler.with_sequential()
     task = scheduler.task(train)
     futures: list[Any] = []
@@ -59,7 +59,7 @@ def test_no_keyword_arguments() -> None:
     program = Program()
     program.submit()
     program.at(1, program.executor.finish, 0)
-    program.scheduler.on_future_done(lambda future: future.kwargs.update(x=1))  # of nobody's concern
+    program.scheduler.on_future_done(lambda future: future.kwargs.update(x=1))  # does not affect others
     seen: list[Any] = []
     program.task.on_done(lambda future: seen.append((future.args, future.kwargs)))
     program.run()
@@ -76,7 +76,7 @@ def test_no_keyword_arguments() -> None:
     ids=["result", "exception", "cancelled"],
 )
 def test_repr(ends: Callable[[Any], Any], shown: str) -> None:
-    """A future is shown with its number, its call and how far it is."""
+    """A future's repr has its number, its call and its state."""
     program = Program()
     seen: list[str] = []
 
@@ -92,7 +92,7 @@ def test_repr(ends: Callable[[Any], Any], shown: str) -> None:
 
 
 def test_errors_tell_the_call() -> None:
-    """What compute raises has a note that says which call raised it, and so does the message of @stop."""
+    """An exception of a call has a note that names the call, and so does the message of @stop."""
     program = Program()
     program.scheduler.on_start(lambda: program.task.submit("mnist", lr=0.1))
     program.at(1, program.executor.fail, 0, ValueError("diverged"))
@@ -105,7 +105,7 @@ def test_errors_tell_the_call() -> None:
 
 
 def test_a_result_that_is_asked_for_too_early() -> None:
-    """The error names the call."""
+    """Asking for a result too early raises an error that names the call."""
     program = Program()
     program.scheduler.on_start(lambda: program.task.submit(7).result())
     with pytest.raises(Exception, match=r"the call work\(7\) has not ended"):
@@ -113,7 +113,7 @@ def test_a_result_that_is_asked_for_too_early() -> None:
 
 
 def test_the_display_tells_the_calls() -> None:
-    """Running calls and failures are shown with their arguments, which are asked for their repr once."""
+    """Running calls and failures are shown with their arguments, whose repr is computed once."""
     asked: list[str] = []
 
     class Config:
@@ -141,11 +141,11 @@ def test_the_display_tells_the_calls() -> None:
     observer.close()
     call = "work(Config(lr=0.1))"
     assert seen == [([call], []), ([call], []), ([], [call]), ([], [call])]
-    assert len(asked) <= 2  # the second time by the policy's note, if there is one
+    assert len(asked) <= 2  # the second time for the policy's note, if there is one
 
 
 def test_arguments_are_let_go_with_the_future() -> None:
-    """After its end a call's arguments are kept by the user's future alone, without help of the garbage collector."""
+    """After the call's end only the user's future keeps its arguments, without help from the garbage collector."""
 
     class Argument:
         pass

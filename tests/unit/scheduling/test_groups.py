@@ -1,4 +1,4 @@
-"""An exception group is a type of its own, as for `except`: what is in it is not looked at."""
+"""An exception group is matched by its own type, as with `except`: its members do not count."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(error: BaseException, plugins: Any = (), **options: Any) -> tuple[Any, S
 
 
 def test_a_group_of_value_errors_is_no_value_error() -> None:
-    """It is raised, as whatever matches no type, and keeps its members."""
+    """A group of ValueErrors does not match `ValueError`: it is raised, and keeps its members."""
     with pytest.raises(ExceptionGroup) as caught:
         run(GROUP, on_exception={ValueError: "continue"})
     assert caught.value is GROUP
@@ -46,20 +46,20 @@ def test_a_group_of_value_errors_is_no_value_error() -> None:
     ],
 )
 def test_a_group_is_matched_by_its_own_type(policy: Any, code: str) -> None:
-    """`ExceptionGroup` and what is above it match, in the order in which they are given."""
+    """`ExceptionGroup` and its base classes match, in the order given."""
     state, _, _ = run(GROUP, on_exception=policy)
     assert state.code.name == code
     assert state.exceptions == 1
 
 
 def test_a_group_with_more_than_exceptions_is_an_outcome_too() -> None:
-    """`BaseExceptionGroup` is its type: `Exception` does not match it, nor does `ExceptionGroup`."""
+    """A group with more than `Exception` members matches `BaseExceptionGroup`, not `ExceptionGroup`."""
     state, _, _ = run(INTERRUPTED, on_exception={ExceptionGroup: "end", BaseExceptionGroup: "continue"})
     assert state.code.name == "EXHAUSTED"
 
 
 @pytest.mark.parametrize(("on", "attempts"), [(ValueError, 1), (ExceptionGroup, 3), ((KeyError, ExceptionGroup), 3)])
 def test_retry_does_as_the_policies_do(on: Any, attempts: int) -> None:
-    """A call is tried again for the group's type, not for what is in it."""
+    """A call is retried for the group's type, not for its members."""
     _, _, made = run(GROUP, plugins=Retry(on, wait=0), on_exception="continue")
     assert made == attempts

@@ -1,4 +1,4 @@
-"""What users' objects and executors may do to a run, and how it ends in order all the same."""
+"""What users' objects and executors may do to a run, and how it still ends in order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Code = ExitState.Code
 
 
 class BadReprError(Exception):
-    """Cannot be shown, and takes no notes."""
+    """Its repr fails, and it accepts no notes."""
 
     def __repr__(self) -> str:
         raise BadReprError
@@ -48,7 +48,7 @@ class BadReprError(Exception):
     ],
 )
 def test_an_error_of_a_callback_that_cannot_be_shown(event: str, trace: list[str]) -> None:
-    """It is told as any other: nobody is starved, no event is lost, and it is raised."""
+    """A callback error that cannot be shown is delivered like any other: all callbacks run, and it is raised."""
     program = Program()
     later: list[str] = []
 
@@ -60,23 +60,23 @@ def test_an_error_of_a_callback_that_cannot_be_shown(event: str, trace: list[str
     program.submit()
     program.at(0, program.executor.finish, 0)
     with pytest.raises(BadReprError):
-        program.scheduler.run()  # asyncio.run, as in virtual time, cannot put back its handler after such an error
+        program.scheduler.run()  # asyncio.run, as in virtual time, cannot restore its handler after such an error
     assert later == [event]
     assert program.trace == trace
 
 
 def test_an_error_of_compute_that_cannot_be_shown() -> None:
-    """It is the outcome of its future and is raised."""
+    """An exception of a call that cannot be shown is the outcome of its future and is raised."""
     program = Program()
     program.submit()
     program.at(0, program.executor.fail, 0, BadReprError())
     with pytest.raises(BadReprError):
-        program.scheduler.run()  # asyncio.run, as in virtual time, cannot put back its handler after such an error
+        program.scheduler.run()  # asyncio.run, as in virtual time, cannot restore its handler after such an error
     assert program.trace == ["start", *SUBMITTED, *EXCEPTION, "empty", *STOPPED]
 
 
 def test_the_name_of_a_callback_is_short() -> None:
-    """What a partial binds may be large, and what an object says of itself may raise."""
+    """A partial's bound arguments may be large, and an object's repr may raise."""
 
     class Callback:
         def __call__(self) -> None: ...
@@ -89,7 +89,7 @@ def test_the_name_of_a_callback_is_short() -> None:
 
 
 class Broken(Work[Any]):
-    """An executor's future that raises when it is asked for `what`."""
+    """An executor's future that raises when asked for `what`."""
 
     def __init__(self, what: str) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class Broken(Work[Any]):
 
 
 class BrokenExecutorFutures(ManualExecutor):
-    """Gives such futures."""
+    """Returns such futures."""
 
     def __init__(self, what: str) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class BrokenExecutorFutures(ManualExecutor):
 
 @pytest.mark.parametrize("what", ["exception", "result"])
 def test_an_executor_that_cannot_tell_an_outcome(what: str) -> None:
-    """What it raises when it is asked is the outcome, and goes by the policy."""
+    """If an executor's future raises when asked for its outcome, that exception is the outcome."""
     program = Program(executor=BrokenExecutorFutures(what))
     program.submit()
     program.at(0, program.executor.finish, 0)
@@ -125,7 +125,7 @@ def test_an_executor_that_cannot_tell_an_outcome(what: str) -> None:
 
 
 def test_an_executor_that_takes_no_callbacks() -> None:
-    """The submission was accepted, so it ends: with what was raised."""
+    """If an executor's future takes no callbacks, the submission was accepted, and its outcome is the exception."""
     program = Program(executor=BrokenExecutorFutures("add_done_callback"))
     program.submit()
     assert program.run(on_exception="continue") == ExitState(Code.EXHAUSTED)
@@ -134,7 +134,7 @@ def test_an_executor_that_takes_no_callbacks() -> None:
 
 @pytest.mark.parametrize("by", ["user", "run"])
 def test_an_executor_that_cannot_cancel(by: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The future is cancelled all the same, and the log says what went wrong."""
+    """If the executor cannot cancel, the future is still cancelled, and the log says what went wrong."""
     program = Program(executor=BrokenExecutorFutures("cancel"))
     program.submit()
     if by == "user":
@@ -150,7 +150,7 @@ def test_an_executor_that_cannot_cancel(by: str, caplog: pytest.LogCaptureFixtur
 
 @pytest.mark.parametrize("from_thread", [False, True])
 def test_an_executor_that_returns_no_future(*, from_thread: bool) -> None:
-    """The error says who returned what; nothing is pending afterwards."""
+    """An executor that returns no future raises an error that names it; nothing is pending afterwards."""
     executor: Any = ManualExecutor()
     executor.submit = lambda *_: None
     scheduler = Scheduler(executor)
@@ -173,7 +173,7 @@ def test_an_executor_that_returns_no_future(*, from_thread: bool) -> None:
 
 
 def test_async_callbacks_of_an_abandoned_run_go_to_their_first_wait(caplog: pytest.LogCaptureFixture) -> None:
-    """They cannot hold up `run(wait=False)`; those of @finished are awaited to their end."""
+    """Async callbacks cannot delay `run(wait=False)`; those of @finished are awaited to their end."""
     program = Program()
     program.submit()
     steps: list[str] = []
@@ -195,7 +195,7 @@ def test_async_callbacks_of_an_abandoned_run_go_to_their_first_wait(caplog: pyte
 
 
 def test_a_coroutine_of_a_timer_ends_before_finished() -> None:
-    """Also one that begins while the executor is being shut down."""
+    """A timer's coroutine ends before @finished, even one that starts while the executor is being shut down."""
     steps: list[str] = []
     closing = threading.Event()
 
@@ -221,7 +221,7 @@ def test_a_coroutine_of_a_timer_ends_before_finished() -> None:
 
 
 def test_a_sequential_executor_serves_one_run_at_a_time() -> None:
-    """It has one thread: a second run is refused, and the first one goes on."""
+    """A sequential executor has one thread: a second run is rejected, and the first one continues."""
     executor = SequentialExecutor()
     first, second = Scheduler(executor, terminate=False), Scheduler(executor, terminate=False)
     errors: list[BaseException] = []
@@ -240,7 +240,7 @@ def test_a_sequential_executor_serves_one_run_at_a_time() -> None:
 
 
 def test_a_timer_that_another_thread_cancels_at_the_last_moment() -> None:
-    """`cancelled()` is true, so the call is not made, although the loop had it in hand already."""
+    """A timer cancelled by another thread is not called, even if the loop had already picked it up."""
     program = Program()
     called: list[int] = []
 
@@ -259,7 +259,7 @@ def test_a_timer_that_another_thread_cancels_at_the_last_moment() -> None:
 
 
 def test_two_threads_cannot_run_one_scheduler() -> None:
-    """Also while the executor is being made for the second run."""
+    """Two threads cannot run one scheduler, even while the executor is being created for the second run."""
     making, go_on = threading.Event(), threading.Event()
     scheduler = Scheduler.with_sequential()
     scheduler.run()
@@ -283,7 +283,7 @@ def test_two_threads_cannot_run_one_scheduler() -> None:
 
 
 def test_a_callback_that_emits_its_own_event_without_end() -> None:
-    """Who insists, by a second cancellation, ends it."""
+    """A callback that emits its own event endlessly ends with a second cancellation."""
     program = Program()
     ping: Event[[], Any] = Event("ping")
     program.scheduler.emitter.add_event(ping)
@@ -311,7 +311,7 @@ def test_a_callback_that_emits_its_own_event_without_end() -> None:
 
 
 def test_max_calls_holds_for_an_event_within_itself() -> None:
-    """A callback that has had its last call is not called by a delivery that is under way."""
+    """A callback that has used its last call is not called by a delivery already under way."""
     emitter = Emitter("plain")
     event: Event[[], Any] = Event("it")
     emitter.add_event(event)
@@ -330,7 +330,7 @@ def test_max_calls_holds_for_an_event_within_itself() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_repeated_coroutines_after_one_that_raises(caplog: pytest.LogCaptureFixture) -> None:
-    """The rest of the repeats is left out, and none is left without having been awaited."""
+    """The remaining repeats are skipped, and no coroutine is left unawaited."""
     program = Program()
     begun: list[int] = []
 
@@ -345,7 +345,7 @@ def test_repeated_coroutines_after_one_that_raises(caplog: pytest.LogCaptureFixt
 
 
 def test_the_outcome_of_a_future_is_not_the_users_to_say() -> None:
-    """Otherwise it could end without an event."""
+    """Users cannot set the outcome of a future, which could otherwise end without an event."""
     program = Program()
     program.submit()
 
@@ -364,7 +364,7 @@ def test_the_outcome_of_a_future_is_not_the_users_to_say() -> None:
 
 
 def test_a_run_that_never_began_uses_nothing_up() -> None:
-    """Whoever cancels it before its first step can run it again."""
+    """A run cancelled before its first step can be run again."""
     executor = ManualExecutor()
     scheduler = Scheduler(executor)
 
@@ -382,7 +382,7 @@ def test_a_run_that_never_began_uses_nothing_up() -> None:
 
 
 def test_a_signal_between_two_steps_of_the_inbox() -> None:
-    """What its handler raises is handed on as a crash, and everything else is handled."""
+    """An exception from a signal handler in the inbox is passed on as a crash, and everything else is handled."""
 
     async def main() -> None:
         handled: list[Any] = []
@@ -414,7 +414,7 @@ def test_a_signal_between_two_steps_of_the_inbox() -> None:
 
 
 def test_signal_handlers_that_users_set_during_a_run_stay() -> None:
-    """The end of a run puts back what is its own only."""
+    """Signal handlers set by users during a run stay: the end of a run restores only its own."""
     scheduler = Scheduler.with_sequential()
     before = signal.getsignal(signal.SIGTERM)
 
@@ -429,7 +429,7 @@ def test_signal_handlers_that_users_set_during_a_run_stay() -> None:
 
 
 def test_a_loops_own_signal_handlers_go_on_after_a_run() -> None:
-    """`loop.add_signal_handler` in a callback needs the wake-up descriptor that it has set."""
+    """A loop's own signal handlers still work after a run, which keeps the wake-up descriptor they need."""
 
     async def main() -> None:
         scheduler = Scheduler.with_sequential()

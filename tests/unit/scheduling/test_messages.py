@@ -1,4 +1,4 @@
-"""What is written out of habit, or by mistake, is answered by what to write."""
+"""Common mistakes and habits get an error that says what to write."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ MISTAKES: list[tuple[Callable[[Any], object], str]] = [
 
 @pytest.mark.parametrize(("mistake", "message"), MISTAKES, ids=[message for _, message in MISTAKES])
 def test_mistakes(mistake: Callable[[Any], object], message: str) -> None:
-    """Each is a TypeError that says what to write, before anything is started."""
+    """Each raises a TypeError that says what to write, before anything starts."""
     with pytest.raises(TypeError, match=message):
         mistake(Scheduler.with_sequential())
 
 
 def test_a_function_with_explained_options_stays_what_it_is() -> None:
-    """Its name, its signature and what it takes are the same; what it passes on is not looked at."""
+    """A function with explained options keeps its name, signature and parameters; what it passes on is not examined."""
 
     @explains_options(b="a")
     def function(a: int = 0, **options: int) -> tuple[int, dict[str, int]]:
@@ -69,7 +69,7 @@ def test_a_function_with_explained_options_stays_what_it_is() -> None:
 
 
 def test_a_future_in_an_object() -> None:
-    """It cannot be sent to a worker: the error says which call it is of, where it is, and what to do instead."""
+    """A future in an object cannot be sent to a worker: the error names its call, its location and the remedy."""
     scheduler = Scheduler(ProcessPool(1))
     scheduler.on_start(lambda: scheduler.submit(work, SimpleNamespace(model=scheduler.submit(work, 7))))
     what = r"args\[0\]\.model.*the future of work\(7\) cannot be sent .* pass it as an argument of its own"

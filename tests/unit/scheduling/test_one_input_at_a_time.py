@@ -1,7 +1,7 @@
-"""The next input is taken when everything that the last one caused was told: order is a function of the inputs' order.
+"""The next input is handled when everything the last one caused was delivered: only the inputs' order matters.
 
-Each program is run twice. Its inputs come one after the other, with all the time in the world between them; and then
-all at once, as they do from a fast executor. It must make no difference.
+Each program runs twice: with its inputs one after the other, with plenty of time between them, and with all of them
+at once, as from a fast executor. It must make no difference.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 NEWS: Event[[str], Any] = Event("news")
 
 AT_FIRST = 4
-"""Submissions of `@start`; callbacks make more."""
+"""The number of submissions in `@start`; callbacks make more."""
 
 
 class Play:
-    """A program whose callbacks note what they are told, and do what they are made to do."""
+    """A program whose callbacks record their events, and behave as configured."""
 
     def __init__(self, behaviours: list[Behaviour]) -> None:
         self.program = Program()
@@ -62,7 +62,7 @@ class Play:
         self.notes.append(f"{what} {self.futures.index(future) if future in self.futures else 'new'}")
 
     def end(self, n: int, outcome: str) -> None:
-        """Give an input: the end of the n-th of what is pending."""
+        """Give an input: complete the n-th pending call."""
         executor = self.program.executor
         pending = executor.pending
         if pending:
@@ -90,7 +90,7 @@ def submits(play: Play) -> None:
 
 
 def emits(play: Play) -> None:
-    """Events that are caused by events."""
+    """Events emitted by callbacks of events."""
     play.task.on_result(lambda future, _: play.scheduler.emitter.emit(NEWS, f"of {play.futures.index(future)}"))
     play.scheduler.emitter.on("news", max_calls=3)(lambda text: play.scheduler.emitter.emit(NEWS, f"again {text}"))
 
@@ -107,7 +107,7 @@ def waits_for_turns(play: Play) -> None:
 
 
 def awaits(play: Play) -> None:
-    """A coroutine that awaits what it has submitted, directly and through tasks of its own."""
+    """A coroutine that awaits what it submitted, directly and through its own tasks."""
 
     @play.scheduler.on_start
     async def follow() -> None:
@@ -120,7 +120,7 @@ def awaits(play: Play) -> None:
 
 
 def wakes(play: Play) -> None:
-    """A plain callback that lets a coroutine go on, which has a task of its own."""
+    """A plain callback that resumes a coroutine, which has its own task."""
     news: asyncio.Queue[str] = asyncio.Queue()
     play.task.on_done(lambda future: news.put_nowait(f"{play.futures.index(future)}"))
 
@@ -132,18 +132,18 @@ def wakes(play: Play) -> None:
 
 
 def cancels(play: Play) -> None:
-    """A callback that cancels what is pending."""
+    """A callback that cancels pending calls."""
 
     @play.task.on_exception(max_calls=2)
     def cancel(future: Any, _: Any) -> None:
         others = [other for other in play.scheduler.queue if other is not future]
         if others:
-            others[-1].cancel()  # none that has an outcome already, which a burst would not know
+            others[-1].cancel()  # none that already has an outcome, which a burst would not know
             play.notes.append("has cancelled")
 
 
 def waits_for_room(play: Play) -> None:
-    """A coroutine that submits whenever there is room."""
+    """A coroutine that submits whenever there is capacity."""
 
     @play.scheduler.on_start
     async def produce() -> None:
@@ -157,9 +157,9 @@ BEHAVIOURS = [submits, emits, waits_for_turns, awaits, wakes, cancels, waits_for
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS, ids=lambda behaviour: behaviour.__name__)
 def test_a_burst_is_told_as_single_inputs_are(behaviour: Behaviour) -> None:
-    """What one kind of callback is told and does comes in the same order, however fast the inputs come."""
+    """One kind of callback sees and does the same in the same order, however fast the inputs arrive."""
     inputs = [(0, "result"), (1, "exception"), (0, "result"), (0, "result"), (1, "result"), (0, "exception")]
-    first = inputs[:AT_FIRST]  # later ones are not there yet when all come at once
+    first = inputs[:AT_FIRST]  # later ones do not exist yet when all come at once
     apart = Play([behaviour]).run(first, at_once=False)
     assert Play([behaviour]).run(first, at_once=True) == apart
 
@@ -172,15 +172,15 @@ def test_a_burst_is_told_as_single_inputs_are(behaviour: Behaviour) -> None:
 def test_any_program_is_told_bursts_as_single_inputs(
     behaviours: list[Behaviour], inputs: list[tuple[int, str]]
 ) -> None:
-    """The same for callbacks of several kinds together."""
+    """Several kinds of callbacks together also see bursts as single inputs."""
     if cancels in behaviours:
-        inputs = inputs[:2]  # what is cancelled meanwhile cannot end any more, which a burst cannot know
+        inputs = inputs[:2]  # calls cancelled meanwhile can no longer end, which a burst cannot know
     apart = Play(behaviours).run(inputs, at_once=False)
     assert Play(behaviours).run(inputs, at_once=True) == apart
 
 
 def test_timers_are_inputs() -> None:
-    """Timers that are due together are called one at a time, each when all that the one before has caused was told."""
+    """Timers due together are called one at a time, each after everything caused by the previous one was delivered."""
     program = Program()
     notes: list[str] = []
     program.scheduler.emitter.add_event(NEWS)
@@ -201,7 +201,7 @@ def test_timers_are_inputs() -> None:
 
 
 def test_a_timer_that_is_cancelled_by_the_one_before_it_is_not_called() -> None:
-    """Even if both are due at the same time."""
+    """A timer cancelled by the one before it is not called, even if both are due at the same time."""
     program = Program()
     called: list[str] = []
 
@@ -216,7 +216,7 @@ def test_a_timer_that_is_cancelled_by_the_one_before_it_is_not_called() -> None:
 
 
 def test_a_cancellation_by_a_callback_is_told_before_the_next_outcome() -> None:
-    """It is caused by the callback, and no input."""
+    """A cancellation by a callback is caused by it, not an input, and is delivered before the next outcome."""
     program = Program()
     program.submit(3)
     program.task.on_result(lambda *_: program.task.queue[-1].cancel(), max_calls=1)
@@ -227,7 +227,7 @@ def test_a_cancellation_by_a_callback_is_told_before_the_next_outcome() -> None:
 
 
 def test_a_coroutine_that_is_always_ready_keeps_nothing_waiting() -> None:
-    """One that asks for its next turn without end is given some before each input, and not all."""
+    """A coroutine that never stops yielding gets some iterations before each input, but not all."""
     scheduler = Scheduler.with_threads(1)
     scheduler.on_start(lambda: [scheduler.submit(abs, n) for n in range(50)])
 
@@ -241,7 +241,7 @@ def test_a_coroutine_that_is_always_ready_keeps_nothing_waiting() -> None:
 
 
 def test_what_other_threads_ask_for_is_an_input() -> None:
-    """A submission of another thread is told after what was caused before, and in the order of that thread."""
+    """Another thread's submission is delivered after everything caused earlier, and in that thread's order."""
     scheduler = Scheduler.with_sequential()
     scheduler.emitter.add_event(NEWS)
     notes: list[str] = []
@@ -262,12 +262,12 @@ def test_what_other_threads_ask_for_is_an_input() -> None:
     scheduler.on_future_submitted(lambda _: notes.append("submitted"))
     scheduler.on_stop(lambda *_: notes.append("stop"))
     scheduler.run(end_on_empty=False)
-    # The end was asked for while the callback emitted: what it emits then comes in its turn.
+    # The end was requested while the callback emitted: what it emits then comes in its turn.
     assert notes == ["before", "submitted", "stop", "after, but caused"]
 
 
 def test_turns() -> None:
-    """No turn without coroutines; one while there are any; as many as a chain takes after an awaited future's end."""
+    """No iteration without coroutines, one while there are any, and enough for a chain after an awaited future ends."""
 
     async def main() -> None:
         turns = Turns()

@@ -1,4 +1,4 @@
-"""What happens in which order on every path from `@start` to `@finished`, asserted whole."""
+"""The order of events on every path from `@start` to `@finished`, asserted in full."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ def program() -> Program:
     return Program()
 
 
-# ------------------------------------------------------------------------------------------------------ nothing left to
-# do
+# --------------------------------------------------------------------------------------------------- nothing left to do
 
 
 def test_exhausted(program: Program) -> None:
@@ -73,7 +72,7 @@ def test_nothing_submitted(program: Program) -> None:
 
 
 def test_endings_come_in_the_order_in_which_compute_ended(program: Program) -> None:
-    """Of two submissions the one that ends first has its events first; each ending is told without a break."""
+    """Of two submissions, the first to end has its events first; the events of each are contiguous."""
     program.submit(2)
     program.at(1, program.executor.finish, 1)
     program.at(2, program.executor.fail, 0, ComputeError())
@@ -82,7 +81,7 @@ def test_endings_come_in_the_order_in_which_compute_ended(program: Program) -> N
 
 
 def test_submission_without_a_task(program: Program) -> None:
-    """`scheduler.submit` gives the scheduler's events and none of a task."""
+    """`scheduler.submit` emits the scheduler's events and no task's."""
     program.scheduler.on_start(lambda: program.scheduler.submit(work))
     program.at(1, program.executor.finish, 0)
     program.run()
@@ -90,7 +89,7 @@ def test_submission_without_a_task(program: Program) -> None:
 
 
 def test_refilled_in_empty(program: Program) -> None:
-    """What `@empty` submits goes on as if it had been there before, and `@empty` comes again when it has ended."""
+    """What `@empty` submits runs as usual, and `@empty` comes again when it has ended."""
     program.submit()
     program.scheduler.on_empty(lambda: program.task.submit(), max_calls=1)
     program.at(1, program.executor.finish, 0)
@@ -100,7 +99,7 @@ def test_refilled_in_empty(program: Program) -> None:
 
 
 def test_submitted_by_the_last_result(program: Program) -> None:
-    """A callback that answers the last result with another submission keeps the run from being empty."""
+    """A callback that reacts to the last result with another submission keeps the run from being empty."""
     program.submit()
     program.task.on_result(lambda *_: program.task.submit(), max_calls=1)
     program.at(1, program.executor.finish, 0)
@@ -110,7 +109,7 @@ def test_submitted_by_the_last_result(program: Program) -> None:
 
 
 def test_empty_again_and_again_without_an_end(program: Program) -> None:
-    """With `end_on_empty=False` an empty run goes on: until the timeout here."""
+    """With `end_on_empty=False` an empty run continues, here until the timeout."""
     program.at(1, lambda: program.task.submit())
     program.at(2, program.executor.finish, 0)
     assert program.run(end_on_empty=False, timeout=10) == ExitState(Code.TIMEOUT)
@@ -121,14 +120,14 @@ def test_empty_again_and_again_without_an_end(program: Program) -> None:
 
 
 def test_stop_in_start(program: Program) -> None:
-    """A run that is stopped in `@start` is not called empty."""
+    """A run stopped in `@start` has no `@empty`."""
     program.scheduler.on_start(program.scheduler.stop)
     assert program.run() == ExitState(Code.STOPPED)
     assert program.trace == ["start", *STOPPED]
 
 
 def test_stop_in_start_after_a_submission(program: Program) -> None:
-    """What `@start` submitted before it stopped is accepted, and seen to its end."""
+    """What `@start` submitted before it stopped is accepted and completed."""
     program.submit()
     program.at(1, program.executor.finish, 0)
     program.scheduler.on_start(program.scheduler.stop)
@@ -137,7 +136,7 @@ def test_stop_in_start_after_a_submission(program: Program) -> None:
 
 
 def test_stop_in_the_last_result(program: Program) -> None:
-    """`@empty` belongs to the ending that made the run empty, though a callback of that ending stopped the run."""
+    """`@empty` follows the outcome that made the run empty, even if a callback of that outcome stopped the run."""
     program.submit()
     program.scheduler.on_future_result(program.scheduler.stop)
     program.at(1, program.executor.finish, 0)
@@ -146,14 +145,14 @@ def test_stop_in_the_last_result(program: Program) -> None:
 
 
 def test_stop_in_empty(program: Program) -> None:
-    """A stop in `@empty` is the reason of the end, not the exhaustion that would have come next."""
+    """A stop in `@empty` is the reason for the end, not the exhaustion that would have come next."""
     program.scheduler.on_empty(program.scheduler.stop)
     assert program.run() == ExitState(Code.STOPPED)
     assert program.trace == ["start", "empty", *STOPPED]
 
 
 def test_stop_with_pending_work(program: Program) -> None:
-    """With `wait=True` what is pending is computed after `@finishing`, and `@empty` does not come any more."""
+    """With `wait=True` pending calls are computed after `@finishing`, and `@empty` does not come again."""
     program.submit(2)
     program.at(1, program.scheduler.stop)
     program.at(2, program.executor.finish, 0)
@@ -164,7 +163,7 @@ def test_stop_with_pending_work(program: Program) -> None:
 
 
 def test_stop_without_waiting(program: Program) -> None:
-    """With `wait=False` what has not begun is cancelled, in the order of submission."""
+    """With `wait=False` calls that have not started are cancelled, in the order of submission."""
     program.submit(2)
     program.at(1, program.scheduler.stop)
     assert program.run(wait=False) == ExitState(Code.STOPPED)
@@ -173,7 +172,7 @@ def test_stop_without_waiting(program: Program) -> None:
 
 
 def test_stop_comes_after_what_happened_before_it(program: Program) -> None:
-    """What had ended when the stop was asked for has its events first."""
+    """Calls that had ended when the stop was requested have their events first."""
 
     def both_end() -> None:
         program.executor.finish(0)
@@ -187,7 +186,7 @@ def test_stop_comes_after_what_happened_before_it(program: Program) -> None:
 
 
 def test_stop_twice(program: Program) -> None:
-    """The first stop counts; another one adds no event."""
+    """The first stop counts; a second one adds no event."""
     program.scheduler.on_start(lambda: program.scheduler.stop(stop_msg="first"))
     program.scheduler.on_start(lambda: program.scheduler.stop(stop_msg="second"))
     program.scheduler.on_finishing(program.scheduler.stop)
@@ -197,7 +196,7 @@ def test_stop_twice(program: Program) -> None:
 
 
 def test_stop_message(program: Program) -> None:
-    """Without a message `@stop` says what was called."""
+    """Without a message `@stop` has what `stop` was called with."""
     program.scheduler.on_start(program.scheduler.stop)
     program.run()
     assert program.recorder.records[1].args == ("stop() was called", None)
@@ -218,7 +217,7 @@ def test_stop_with_an_exception(program: Program, reaction: Any) -> None:
 
 
 def test_stop_with_an_exception_that_is_mapped(program: Program) -> None:
-    """A mapping decides about the exception given to `stop` as about any other."""
+    """A mapping handles the exception given to `stop` like any other."""
     error = ComputeError("enough")
     program.scheduler.on_start(lambda: program.scheduler.stop(exception=error))
     assert program.run(on_exception={ComputeError: "end"}) == ExitState(Code.EXCEPTION, error)
@@ -228,7 +227,7 @@ def test_stop_with_an_exception_that_is_mapped(program: Program) -> None:
 
 
 def test_timeout_with_wait(program: Program) -> None:
-    """At the timeout a run with `wait=True` lets pending work end."""
+    """At the timeout a run with `wait=True` lets pending calls finish."""
     program.submit()
     program.at(7, program.executor.finish, 0)
     assert program.run(timeout=5) == ExitState(Code.TIMEOUT)
@@ -237,12 +236,12 @@ def test_timeout_with_wait(program: Program) -> None:
 
 @pytest.mark.parametrize("terminate", [True, False])
 def test_timeout_without_wait(terminate: bool) -> None:
-    """At the timeout with `wait=False` what waits is cancelled and what runs is written off as cancelled."""
+    """At the timeout with `wait=False` waiting calls are cancelled and running ones are abandoned as cancelled."""
     program = Program(terminate=terminate)
     program.submit(2)
     program.at(1, program.executor.start, 0)
     assert program.run(timeout=5, wait=False) == ExitState(Code.TIMEOUT)
-    # The one that had not begun ends first: the other one ends with the executor.
+    # The one that had not started ends first: the other one ends with the executor.
     assert program.trace == [
         *["start", *SUBMITTED, *SUBMITTED, "timeout", "finishing"],
         *[*CANCELLED, *CANCELLED, "finished"],
@@ -253,7 +252,7 @@ def test_timeout_without_wait(terminate: bool) -> None:
 
 
 def test_timeout_without_wait_on_an_executor_that_fails_what_it_kills() -> None:
-    """Where a killed worker shows as an exception, its call is told as cancelled: the run has ended it."""
+    """If a killed worker shows as an exception, its call is delivered as cancelled: the run ended it."""
 
     def kill(executor: Any) -> None:
         executor.fail(0, ComputeError("killed"))
@@ -266,13 +265,13 @@ def test_timeout_without_wait_on_an_executor_that_fails_what_it_kills() -> None:
 
 
 def test_timeout_of_zero(program: Program) -> None:
-    """A timeout of 0 seconds still gives `@start` its turn."""
+    """With a timeout of 0 seconds `@start` is still delivered."""
     assert program.run(timeout=0, end_on_empty=False) == ExitState(Code.TIMEOUT)
     assert program.trace == ["start", "empty", "timeout", *ENDED]
 
 
 def test_timeout_noticed_by_a_callback(program: Program) -> None:
-    """When `running()` says that the time is up, the run ends for that reason, not as exhausted a moment later."""
+    """If `running()` notices the timeout, the run ends for that reason, not as exhausted a moment later."""
     states: list[bool] = []
     program.scheduler.on_start(lambda: states.append(program.scheduler.running()))
     assert program.run(timeout=0) == ExitState(Code.TIMEOUT)
@@ -281,7 +280,7 @@ def test_timeout_noticed_by_a_callback(program: Program) -> None:
 
 
 def test_timeout_while_draining(program: Program) -> None:
-    """A timeout that comes after another reason to end changes nothing."""
+    """A timeout after another reason to end changes nothing."""
     program.submit()
     program.at(1, program.scheduler.stop)
     program.at(9, program.executor.finish, 0)
@@ -289,12 +288,11 @@ def test_timeout_while_draining(program: Program) -> None:
     assert program.trace == ["start", *SUBMITTED, "stop", "finishing", *RESULT, "finished"]
 
 
-# ------------------------------------------------------------------------------------------------------------ errors of
-# compute
+# ---------------------------------------------------------------------------------------------------- errors of compute
 
 
 def test_compute_raises_and_the_policy_is_raise(program: Program) -> None:
-    """The exception of compute is told, ends the run, and is raised as it is."""
+    """The exception of a call is delivered, ends the run, and is raised unchanged."""
     error = ComputeError("diverged")
     program.submit()
     program.at(1, program.executor.fail, 0, error)
@@ -306,7 +304,7 @@ def test_compute_raises_and_the_policy_is_raise(program: Program) -> None:
 
 
 def test_compute_raises_and_the_policy_is_end(program: Program) -> None:
-    """The exception of compute is told, ends the run, and is in the exit state."""
+    """The exception of a call is delivered, ends the run, and is in the exit state."""
     error = ComputeError("diverged")
     program.submit()
     program.at(1, program.executor.fail, 0, error)
@@ -315,7 +313,7 @@ def test_compute_raises_and_the_policy_is_end(program: Program) -> None:
 
 
 def test_compute_raises_and_the_policy_is_continue(program: Program) -> None:
-    """The exception of compute is told, and the run goes on."""
+    """The exception of a call is delivered, and the run continues."""
     program.submit(2)
     program.at(1, program.executor.fail, 0, ComputeError())
     program.at(2, program.executor.finish, 1)
@@ -325,7 +323,7 @@ def test_compute_raises_and_the_policy_is_continue(program: Program) -> None:
 
 @pytest.mark.parametrize("reaction", ["raise", "end"])
 def test_compute_raises_with_other_work_pending(program: Program, reaction: Any) -> None:
-    """With `wait=True` the other work is seen to its end after the exception; a second exception is not kept."""
+    """With `wait=True` the other calls complete after the exception; a second exception is not kept."""
     first = ComputeError("first")
     program.submit(3)
     program.at(1, program.executor.fail, 0, first)
@@ -343,7 +341,7 @@ def test_compute_raises_with_other_work_pending(program: Program, reaction: Any)
 
 
 def test_compute_raises_without_waiting(program: Program) -> None:
-    """With `wait=False` the other work is cancelled."""
+    """With `wait=False` the other calls are cancelled."""
     program.submit(2)
     program.at(1, program.executor.fail, 0, ComputeError())
     with pytest.raises(ComputeError):
@@ -370,7 +368,7 @@ MAPPINGS = [
 def test_compute_raises_and_the_policy_is_a_mapping(
     program: Program, mapping: Any, error: Exception, ends: str | None
 ) -> None:
-    """The types are tried in order with isinstance; what matches none is raised."""
+    """The types are tried in order with isinstance; an exception that matches none is raised."""
     program.submit()
     program.at(1, program.executor.fail, 0, error)
     if ends == "raise":
@@ -387,7 +385,7 @@ def test_compute_raises_and_the_policy_is_a_mapping(
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), GeneratorExit()], ids=repr)
 @pytest.mark.parametrize("reaction", [*REACTIONS, {Exception: "continue"}], ids=str)
 def test_compute_raises_what_is_no_exception(program: Program, reaction: Any, error: BaseException) -> None:
-    """KeyboardInterrupt and SystemExit that come from compute are outcomes like any other, for the policy to judge."""
+    """KeyboardInterrupt and SystemExit raised by a call are outcomes like any other, subject to the policy."""
     program.submit(2)
     program.at(1, program.executor.fail, 0, error)
     program.at(2, program.executor.finish, 1)
@@ -405,7 +403,7 @@ def test_compute_raises_what_is_no_exception(program: Program, reaction: Any, er
 
 
 def test_a_raising_policy_wins_over_one_that_ends(program: Program) -> None:
-    """Where one exception ends the run and a later one is to be raised, the later one is raised."""
+    """If one exception ends the run and the policy for a later one is to raise, the later one is raised."""
     program.submit(2)
     program.at(1, program.executor.fail, 0, ValueError("ends"))
     program.at(2, program.executor.fail, 1, ComputeError("raises"))
@@ -413,15 +411,13 @@ def test_a_raising_policy_wins_over_one_that_ends(program: Program) -> None:
         program.run(on_exception={ValueError: "end"})
 
 
-# ------------------------------------------------------------------------------------------
-# cancellations
+# -------------------------------------------------------------------------------------------------------- cancellations
 
 
 @pytest.mark.parametrize("reaction", REACTIONS)
 @pytest.mark.parametrize("started", [False, True], ids=["waiting", "started"])
 def test_future_cancelled_by_the_user(program: Program, reaction: Any, started: bool) -> None:
-    """A future that somebody cancels has one ending, whatever its compute does; `on_cancelled` decides about the
-    run."""
+    """A future cancelled by the user has one outcome, whatever its call does; the policy is `on_cancelled`."""
     program.submit()
     if started:
         program.at(0, program.executor.start, 0)
@@ -442,7 +438,7 @@ def test_future_cancelled_by_the_user(program: Program, reaction: Any, started: 
 
 
 def test_future_cancelled_right_after_its_submission(program: Program) -> None:
-    """A future that is cancelled before its `@future-submitted` was delivered still has it first."""
+    """A future cancelled before its `@future-submitted` was delivered still has that event first."""
 
     @program.scheduler.on_start
     def submit_and_cancel() -> None:
@@ -455,7 +451,7 @@ def test_future_cancelled_right_after_its_submission(program: Program) -> None:
 
 
 def test_future_cancelled_after_its_compute_ended(program: Program) -> None:
-    """Until its events are delivered, a future can be cancelled; the result that was on its way is dropped."""
+    """Until its events are delivered, a future can be cancelled; the result on its way is dropped."""
 
     def finish_and_cancel() -> None:
         future = program.task.queue[0]
@@ -469,7 +465,7 @@ def test_future_cancelled_after_its_compute_ended(program: Program) -> None:
 
 
 def test_future_cancelled_by_the_executor(program: Program) -> None:
-    """A future that the executor cancels by itself is one that somebody cancelled."""
+    """A future that the executor cancels counts as cancelled by the user."""
     program.submit()
     program.at(1, lambda: program.executor.submissions[0].future.cancel())
     with pytest.raises(FutureCancelledError):
@@ -478,8 +474,7 @@ def test_future_cancelled_by_the_executor(program: Program) -> None:
 
 
 def test_future_cancelled_while_draining(program: Program) -> None:
-    """A cancellation after the stop, with `wait=True`, is the user's too: the first reason stays, the error is
-    raised."""
+    """A cancellation after the stop, with `wait=True`, is raised as the user's; the first reason stays."""
     program.submit()
     program.at(1, program.scheduler.stop)
     program.at(2, lambda: program.task.queue[0].cancel())
@@ -494,7 +489,7 @@ def test_future_cancelled_while_draining(program: Program) -> None:
 @pytest.mark.parametrize("wait", [True, False])
 @pytest.mark.parametrize("reaction", [*REACTIONS, {Exception: "continue"}], ids=str)
 def test_executor_breaks(program: Program, reaction: Any, wait: bool) -> None:
-    """An executor that breaks fails what is pending and ends the run, whatever the policies say."""
+    """An executor that breaks fails all pending calls and ends the run, whatever the policies."""
     program.submit(2)
     program.at(1, program.executor.start, 0)
     program.at(2, program.executor.break_down, "out of memory")
@@ -506,7 +501,7 @@ def test_executor_breaks(program: Program, reaction: Any, wait: bool) -> None:
 
 @pytest.mark.parametrize("reaction", REACTIONS)
 def test_executor_is_found_broken_by_a_submission(program: Program, reaction: Any) -> None:
-    """A submission that finds the executor broken is not accepted, and ends the run, whatever the policies say."""
+    """A submission that finds the executor broken is rejected and ends the run, whatever the policies."""
     program.scheduler.on_start(program.executor.break_down)
     program.submit()
     with pytest.raises(ExecutorBrokenError, match="computes nothing more: the test broke it"):
@@ -515,7 +510,7 @@ def test_executor_is_found_broken_by_a_submission(program: Program, reaction: An
 
 
 def test_resubmitting_on_a_broken_executor_ends(program: Program) -> None:
-    """Callbacks that answer each exception with another submission do not spin on a broken executor."""
+    """Callbacks that react to each exception with another submission do not spin on a broken executor."""
     program.submit()
     program.task.on_exception(lambda *_: program.scheduler.running() and program.task.submit())
     program.at(1, program.executor.break_down)
@@ -528,7 +523,7 @@ def test_resubmitting_on_a_broken_executor_ends(program: Program) -> None:
 
 
 def test_async_run_is_cancelled(program: Program) -> None:
-    """A cancelled `async_run` ends in order, without waiting for compute, before the cancellation goes on."""
+    """A cancelled `async_run` ends in order, without waiting for calls, before the cancellation propagates."""
     program.submit(2)
     program.at(1, program.executor.start, 0)
 
@@ -543,7 +538,7 @@ def test_async_run_is_cancelled(program: Program) -> None:
 
 
 def test_async_run_is_cancelled_as_a_task(program: Program) -> None:
-    """The task that awaits `async_run` ends as cancelled, also when it is cancelled while the run is ending."""
+    """The task that awaits `async_run` ends as cancelled, even if it is cancelled while the run is ending."""
     program.submit()
 
     async def main() -> asyncio.Task[Any]:
@@ -559,7 +554,7 @@ def test_async_run_is_cancelled_as_a_task(program: Program) -> None:
 
 
 def test_async_run_that_is_ending_is_cancelled(program: Program) -> None:
-    """A cancellation while a stopped run waits for compute ends the waiting, not the order."""
+    """Cancelling a stopped run that waits for calls ends the waiting, but keeps the order."""
     program.submit()
     program.at(1, program.scheduler.stop)
 
@@ -573,7 +568,7 @@ def test_async_run_that_is_ending_is_cancelled(program: Program) -> None:
 
 
 def test_ctrl_c_in_a_callback(program: Program) -> None:
-    """Ctrl-C while a callback is called raises there; the run ends in order and KeyboardInterrupt surfaces."""
+    """Ctrl-C during a callback raises there; the run ends in order and KeyboardInterrupt propagates."""
     reached: list[str] = []
 
     def callback() -> None:
@@ -590,7 +585,7 @@ def test_ctrl_c_in_a_callback(program: Program) -> None:
 
 
 def test_ctrl_c_between_callbacks(program: Program) -> None:
-    """Ctrl-C while the loop waits ends the run in order, before whatever else has come in."""
+    """Ctrl-C while the loop waits ends the run in order, before anything else that has arrived."""
     program.submit()
     program.scheduler.on_start(
         lambda: asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT),
@@ -603,7 +598,7 @@ def test_ctrl_c_between_callbacks(program: Program) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=repr)
 def test_raised_right_through_the_loop(program: Program, error: BaseException) -> None:
-    """What a handler of the user's own raises through the loop is held until the run has ended in order."""
+    """An exception from the user's own signal handler in the loop is held until the run has ended in order."""
 
     def raise_it() -> None:
         raise error
@@ -618,7 +613,7 @@ def test_raised_right_through_the_loop(program: Program, error: BaseException) -
 
 @pytest.mark.parametrize("second", ["in a callback", "between callbacks"])
 def test_second_ctrl_c_does_not_wait_for_the_executor(second: str) -> None:
-    """Ctrl-C while the executor takes its time to be killed is heard: the run ends without it."""
+    """Ctrl-C while the executor is slow to be killed takes effect: the run ends without it."""
     go_on = threading.Event()
 
     def kill(_executor: Any) -> None:
@@ -641,8 +636,7 @@ def test_second_ctrl_c_does_not_wait_for_the_executor(second: str) -> None:
     program.check_books()
 
 
-# ------------------------------------------------------------------------------------------------------------ the plain
-# run()
+# ------------------------------------------------------------------------------------------------------ the plain run()
 
 
 def test_run_in_real_time(program: Program) -> None:
@@ -654,7 +648,7 @@ def test_run_in_real_time(program: Program) -> None:
 
 
 def test_sequential_run() -> None:
-    """The sequential executor computes after `submit` has returned: its events have the order of any other's."""
+    """The sequential executor computes after `submit` has returned: its events come in the usual order."""
     scheduler = Scheduler.with_sequential()
     task = scheduler.task(work)
     recorder = EventRecorder(scheduler, task)
@@ -664,7 +658,7 @@ def test_sequential_run() -> None:
 
 
 def test_sequential_run_that_is_stopped_without_waiting() -> None:
-    """From the moment of the stop the sequential executor makes no further call; what waits is cancelled."""
+    """After the stop the sequential executor makes no further call; waiting calls are cancelled."""
     scheduler = Scheduler.with_sequential()
     called: list[int] = []
 

@@ -1,4 +1,4 @@
-"""What an error of a callback does, for the callbacks of every event: the order of all events, asserted whole."""
+"""The effect of a callback's error, for callbacks of every event: the order of all events, asserted in full."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ def timed_out(program: Program) -> None:
 
 
 class Case(NamedTuple):
-    """The callback of one event, in a run in which that event happens."""
+    """A callback of one event, in a run in which that event occurs."""
 
     event: str
     happens: Callable[[Program], None]
     code: Code
     """How the run ends if no callback raises."""
     trace: list[str]
-    """What happens if no callback raises."""
+    """The events if no callback raises."""
     ended: list[str]
-    """What happens if the callback raises and that ends the run."""
+    """The events if the callback raises and that ends the run."""
     abandoned: list[str]
-    """What happens if the callback raises something that is no Exception."""
+    """The events if the callback raises something that is not an Exception."""
 
     def __str__(self) -> str:
         return self.event
@@ -96,7 +96,7 @@ CASES = [
         Case(event, one_cancelled, Code.EXHAUSTED, WITHOUT, AT_THE_CANCELLATION, AT_THE_CANCELLATION)
         for event in ("future-cancelled", "work:cancelled")
     ),
-    # Here the run is ending already, for another reason: no event is added.
+    # Here the run is already ending for another reason: no event is added.
     Case("stop", stopped, Code.STOPPED, DRAINED, DRAINED, DROPPED),
     Case("timeout", timed_out, Code.TIMEOUT, DRAINED_AT_TIMEOUT, DRAINED_AT_TIMEOUT, DROPPED_AT_TIMEOUT),
     Case("finishing", one_result, Code.EXHAUSTED, EXHAUSTED, EXHAUSTED, EXHAUSTED),
@@ -105,7 +105,7 @@ CASES = [
 
 
 def test_every_event_has_a_case() -> None:
-    """The cases are about every event of a scheduler and of a task, but for one that calls without resources lack."""
+    """The cases cover every event of a scheduler and of a task, except one that needs resources."""
     program = Program()
     known = {event.name for event in program.scheduler.emitter.events}
     known |= {f"work:{event.name}" for event in program.task.events} - {"work:waiting"}
@@ -113,7 +113,7 @@ def test_every_event_has_a_case() -> None:
 
 
 def raising(program: Program, event: str, error: BaseException, *, in_coroutine: bool) -> list[str]:
-    """Subscribe a callback that raises, and one after it that notes that it was called."""
+    """Subscribe a callback that raises, and then one that records its call."""
 
     def fail(*_: Any) -> None:
         raise error
@@ -137,7 +137,7 @@ def errors_logged(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 @pytest.mark.parametrize("reaction", REACTIONS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_callback_raises(case: Case, reaction: Any, in_coroutine: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """The callbacks after it are called, then the policy decides; the error is raised, reported or logged, once."""
+    """The remaining callbacks run, then the policy decides; the error is raised, reported or logged, once."""
     error = CallbackError("broken")
     program = Program()
     program.submit()
@@ -177,7 +177,7 @@ def test_callback_raises(case: Case, reaction: Any, in_coroutine: bool, caplog: 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=repr)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_callback_asks_to_end_the_program(case: Case, error: BaseException) -> None:
-    """KeyboardInterrupt and SystemExit end the run whatever the policy says, and nothing is waited for."""
+    """KeyboardInterrupt and SystemExit end the run whatever the policy, without waiting."""
     program = Program()
     program.submit()
     case.happens(program)
@@ -196,7 +196,7 @@ def test_callback_asks_to_end_the_program(case: Case, error: BaseException) -> N
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=repr)
 def test_coroutine_asks_to_end_the_program(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
-    """What asyncio lets through a task of a callback is held until the run has ended in order."""
+    """An exception that asyncio lets propagate from a callback's task is held until the run has ended in order."""
     program = Program()
     program.submit()
     raising(program, "start", error, in_coroutine=True)
@@ -210,7 +210,7 @@ def test_coroutine_asks_to_end_the_program(error: BaseException, caplog: pytest.
 @pytest.mark.parametrize("in_coroutine", [False, True], ids=["def", "async def"])
 @pytest.mark.parametrize("reaction", REACTIONS)
 def test_call_later_raises(reaction: Any, in_coroutine: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """What a call made later raises is an error of a callback as well."""
+    """An exception from a call made by `call_later` is a callback's error as well."""
     error = CallbackError("broken")
 
     def fail() -> None:
@@ -236,7 +236,7 @@ def test_call_later_raises(reaction: Any, in_coroutine: bool, caplog: pytest.Log
 
 
 def test_callback_is_asked_when_to_be_called_and_raises() -> None:
-    """An error of `when=` is one of its callback."""
+    """An error of `when=` counts as one of its callback."""
 
     def when() -> bool:
         raise CallbackError("when")
@@ -249,7 +249,7 @@ def test_callback_is_asked_when_to_be_called_and_raises() -> None:
 
 
 def test_second_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Only one exception can be raised: an error of another callback is logged, so that it is not lost."""
+    """Only one exception can be raised: another callback's error is logged, so that it is not lost."""
     program = Program()
     raising(program, "start", CallbackError("first"), in_coroutine=False)
     raising(program, "finishing", CallbackError("second"), in_coroutine=False)
@@ -260,7 +260,7 @@ def test_second_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_second_stop_with_an_exception_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The exception of a stop that comes too late is logged, so that it is not lost."""
+    """The exception of a late stop is logged, so that it is not lost."""
     program = Program()
     program.scheduler.on_start(lambda: program.scheduler.stop(exception=CallbackError("first")))
     program.scheduler.on_stop(lambda *_: program.scheduler.stop(exception=CallbackError("second")))
@@ -272,7 +272,7 @@ def test_second_stop_with_an_exception_is_logged(caplog: pytest.LogCaptureFixtur
 
 
 def test_error_given_to_stop_and_raised(caplog: pytest.LogCaptureFixture) -> None:
-    """A callback may give its error to `stop` and raise it: it is one error, reported once."""
+    """A callback may pass its error to `stop` and raise it: it is one error, reported once."""
 
     def fail() -> None:
         error = CallbackError("broken")
@@ -289,7 +289,7 @@ def test_error_given_to_stop_and_raised(caplog: pytest.LogCaptureFixture) -> Non
 @pytest.mark.parametrize("wait", [True, False])
 @pytest.mark.parametrize("reaction", REACTIONS)
 def test_termination_raises(reaction: Any, wait: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """An error in ending the executor is subject to the policy; every submission has its ending all the same."""
+    """An error while terminating the executor is subject to the policy; every submission still has its outcome."""
     error = CallbackError("cannot be ended")
 
     def fail(*_: Any, **__: Any) -> None:

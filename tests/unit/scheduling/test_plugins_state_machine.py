@@ -1,8 +1,8 @@
 """What plugins may rely on and what they promise, in every interleaving.
 
-A task with Retry, a Limiter that keeps what exceeds, another one that waits for a second task, and plugins whose hooks
-refuse and raise, in any order. Hypothesis makes programs out of what users and executors do to it, one turn of the loop
-at a time; an hour's wait before an attempt takes none.
+A task with Retry, a Limiter that keeps calls beyond the limit, another one that waits for a second task, and plugins
+whose hooks reject and raise, in any order. Hypothesis generates programs from the actions of users and executors, one
+loop iteration at a time; an hour's wait before a retry takes no real time.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ mishaps = st.dictionaries(
 
 
 class Mischief(Plugin):
-    """Refuses some submissions, raises in its hooks for others, and notes what it gets to see.
+    """Rejects some submissions, raises in its hooks for others, and records what it sees.
 
     Args:
-        mishaps: What goes wrong with which submission, by its first argument.
-        name: Of the plugin.
+        mishaps: What goes wrong with each submission, by its first argument.
+        name: The plugin's name.
     """
 
     def __init__(self, mishaps: dict[int, str], name: str) -> None:
@@ -53,7 +53,7 @@ class Mischief(Plugin):
         self.prepared: list[int] = []
         self.let_pass: list[int] = []
         self.ended: list[str] = []
-        self.open: dict[Call, list[str]] = {}  # the teardowns that are still to be called, in order
+        self.open: dict[Call, list[str]] = {}  # the teardowns still to run, in order
 
     def prepare(self, call: Call) -> bool:
         n = call.given[0][0]
@@ -96,7 +96,7 @@ class Mischief(Plugin):
 
 
 class LifeOfPlugins(RuleBasedStateMachine):
-    """One run, whose loop moves only when a step says so."""
+    """One run, whose loop advances only in steps."""
 
     @initialize(
         order=st.permutations(range(4)),
@@ -166,7 +166,7 @@ class LifeOfPlugins(RuleBasedStateMachine):
         self.left_at_empty.append(self.scheduler.n_running + kept)
 
     def note_attempt(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """No attempt but the first is begun after an end was asked for."""
+        """No retry starts after the end was requested."""
         if fn is not abs:
             assert self.scheduler.running() or self.begun[args[0]] == 0
             assert self.task.n_running <= (self.limiter.max_concurrent or 0)
@@ -252,7 +252,7 @@ class LifeOfPlugins(RuleBasedStateMachine):
 
     @invariant()
     def books_agree(self) -> None:
-        """The limit is kept, the order is kept, and every submission is somewhere, once."""
+        """The limit and the order hold, and every submission is in exactly one place."""
         pending_calls = self.run.pending_calls
         assert (
             pending_calls.accepted
@@ -270,11 +270,11 @@ class LifeOfPlugins(RuleBasedStateMachine):
         assert not gone & set(kept)
         passed = set(self.last.let_pass)
         assert not passed & set(kept)
-        if not self.broken:  # an executor that is broken refuses what was kept, and that is the end
+        if not self.broken:  # a broken executor rejects kept calls for good
             assert {*kept, *gone, *passed} >= set(self.offered) - self.undelivered()
 
     def undelivered(self) -> set[int]:
-        """What was dropped, perhaps, while the event that says so is on its way."""
+        """Calls that may have been dropped while the event for it is on its way."""
         return set(self.offered) if len(self.run._inbox) else set()
 
     def teardown(self) -> None:
@@ -297,7 +297,7 @@ class LifeOfPlugins(RuleBasedStateMachine):
         assert self.retry._waiting == {}
 
     async def see_it_end(self) -> None:
-        """Stop; what is computed has to be finished where it is waited for, and nothing else may take any time."""
+        """Stop; calls that the run waits for must be completed, and nothing else may take any time."""
         self.scheduler.stop()
         for _ in range(100):
             before = self.loop.time()

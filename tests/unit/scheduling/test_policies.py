@@ -1,4 +1,4 @@
-"""Errors of calls and errors of callbacks are judged apart, and counted apart."""
+"""Errors of calls and errors of callbacks have separate policies and separate counts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def fail(*_: Any) -> None:
 
 @pytest.mark.parametrize("policy", ["raise", "end", "continue", {Exception: "continue"}], ids=str)
 def test_a_policy_for_calls_lets_no_callback_fail_unseen(policy: Any) -> None:
-    """Whatever `on_exception` says, an error of a callback is raised, unless its own policy says otherwise."""
+    """Whatever `on_exception` says, an error of a callback is raised unless its own policy says otherwise."""
     program = Program()
     program.submit(3)
     program.task.on_result(fail)
@@ -40,7 +40,7 @@ def test_a_policy_for_calls_lets_no_callback_fail_unseen(policy: Any) -> None:
 
 @pytest.mark.parametrize("policy", ["raise", "end", {CallbackError: "raise"}], ids=str)
 def test_a_policy_for_callbacks_says_nothing_of_calls(policy: Any) -> None:
-    """Whatever `on_callback_exception` says, an error of a call is for `on_exception` to judge."""
+    """Whatever `on_callback_exception` says, `on_exception` decides about an error of a call."""
     program = Program()
     program.submit(2)
     program.at(1, program.executor.fail, 0, CallbackError("a call raises the same type"))
@@ -50,7 +50,7 @@ def test_a_policy_for_callbacks_says_nothing_of_calls(policy: Any) -> None:
 
 
 def test_both_are_counted() -> None:
-    """The exit state tells how many calls failed and how often a callback raised; so does a snapshot, over all runs."""
+    """The exit state counts failed calls and callback errors of the run; a snapshot counts them over all runs."""
     program = Program(terminate=False)
     program.submit(3)
     program.task.on_done(fail)
@@ -67,7 +67,7 @@ def test_both_are_counted() -> None:
 
 
 def test_an_exit_state_shows_what_was_counted() -> None:
-    """Counts are shown where there are any, and do not make states different."""
+    """Counts are shown if not zero, and do not make states different."""
     state = ExitState(Code.EXHAUSTED, None, exceptions=2)
     assert state == ExitState(Code.EXHAUSTED)
     assert repr(state) == "ExitState(code=<Code.EXHAUSTED: 3>, exception=None, exceptions=2, callback_exceptions=0)"
@@ -80,7 +80,7 @@ def test_an_exit_state_shows_what_was_counted() -> None:
 @pytest.mark.parametrize("error", NO_EXCEPTIONS, ids=repr)
 @pytest.mark.parametrize("how", ["await", "result"])
 def test_an_outcome_that_a_callback_raises_again_is_an_error_of_the_callback(how: str, error: BaseException) -> None:
-    """A callback that takes the result of a call which has raised SystemExit does not ask for the program's end."""
+    """A callback that re-raises a call's SystemExit does not request the end of the program."""
     program = Program()
     program.submit(2)
     if how == "await":
@@ -102,7 +102,7 @@ def test_an_outcome_that_a_callback_raises_again_is_an_error_of_the_callback(how
 
 
 def test_a_cancelled_future_that_a_callback_awaits_is_no_error() -> None:
-    """It has an event and a policy of its own, as opposed to a call that has raised `CancelledError`."""
+    """A cancelled future awaited by a callback is not an error: it has its own event and policy."""
     program = Program()
     program.submit()
 
@@ -117,7 +117,7 @@ def test_a_cancelled_future_that_a_callback_awaits_is_no_error() -> None:
 
 @pytest.mark.parametrize("error", NO_EXCEPTIONS, ids=repr)
 def test_other_calls_go_on_after_a_call_that_raises_what_is_no_exception(error: BaseException) -> None:
-    """With "end" and "raise" it is waited for what is pending, as after any other exception of a call."""
+    """With "end" and "raise" the run waits for pending calls, as after any other exception of a call."""
     program = Program()
     program.submit(2)
     program.at(1, program.executor.fail, 0, error)
@@ -129,7 +129,7 @@ def test_other_calls_go_on_after_a_call_that_raises_what_is_no_exception(error: 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, BaseException])
 @pytest.mark.parametrize("option", ["on_exception", "on_callback_exception"])
 def test_what_ends_the_program_is_no_key(option: str, kind: type[BaseException]) -> None:
-    """A mapping that could be taken to keep Ctrl-C from ending the run is refused, and the message names the option."""
+    """A mapping that seems to keep Ctrl-C from ending the run is rejected, and the message names the option."""
     options: Any = {option: {kind: "continue"}}
     with pytest.raises(ValueError, match=f"{option}: {kind.__name__} cannot be a key"):
         Scheduler.with_sequential().run(**options)
@@ -137,7 +137,7 @@ def test_what_ends_the_program_is_no_key(option: str, kind: type[BaseException])
 
 @pytest.mark.parametrize("kind", [GeneratorExit, asyncio.CancelledError])
 def test_other_types_that_are_no_exceptions_are_keys(kind: type[BaseException]) -> None:
-    """A call can raise them, so a mapping can speak of them."""
+    """Other types outside `Exception` may be keys of a mapping, since a call can raise them."""
     program = Program()
     program.submit()
     program.at(1, program.executor.fail, 0, kind())
@@ -149,7 +149,7 @@ def test_other_types_that_are_no_exceptions_are_keys(kind: type[BaseException]) 
 
 @pytest.mark.parametrize("error", [BrokenExecutor("killed"), SystemExit(143), ValueError("interrupted")], ids=repr)
 def test_what_a_strategy_ends_is_told_as_cancelled(error: BaseException) -> None:
-    """However an executor tells of what the user's strategy has ended, it is no failure of the call."""
+    """However an executor reports a call that the user's strategy has killed, it does not count as failed."""
     program = Program(terminate=lambda executor: executor.fail(0, error))
     program.submit()
     program.at(1, program.executor.start, 0)
@@ -161,7 +161,7 @@ def test_what_a_strategy_ends_is_told_as_cancelled(error: BaseException) -> None
 
 @pytest.mark.parametrize("end", ["stop", "timeout"])
 def test_what_has_ended_before_is_told_as_what_it_is(end: str) -> None:
-    """A failure and a result that have come when the end is asked for, but were not told yet, are no cancellations."""
+    """A failure and a result that precede the request to end, but are undelivered, are not cancellations."""
     program = Program(terminate=lambda executor: executor.fail(3, ComputeError("killed")))
     program.submit(4)
 
@@ -183,7 +183,7 @@ def test_what_has_ended_before_is_told_as_what_it_is(end: str) -> None:
 
 
 def test_a_result_that_comes_while_the_executor_ends_is_a_result() -> None:
-    """What was computed is not thrown away because the run was about to end it."""
+    """A result is not thrown away because the run was about to kill its call."""
     program = Program(terminate=lambda executor: executor.finish(0, 7))
     program.submit()
     program.at(1, program.executor.start, 0)
@@ -223,7 +223,7 @@ def end_by_stop(scheduler: Scheduler) -> None:
 def test_a_submission_after_a_run_says_how_that_has_ended(
     use: Callable[[Scheduler], Any], end: Callable[[Scheduler], None], text: str
 ) -> None:
-    """A service whose run has ended by an error answers requests with that error, not with "call run()"."""
+    """A service whose run ended with an error answers requests with that error, not with "call run()"."""
     scheduler = Scheduler.with_sequential()
     with pytest.raises(SchedulerNotRunningError, match=r"is not running; do it in a callback of @start"):
         use(scheduler)
@@ -233,7 +233,7 @@ def test_a_submission_after_a_run_says_how_that_has_ended(
 
 
 def test_a_submission_during_the_end_says_why_the_run_ends() -> None:
-    """The same while the run is ending."""
+    """A submission while the run is ending raises an error with the reason for the end."""
     errors: list[Exception] = []
     scheduler = Scheduler.with_sequential()
 

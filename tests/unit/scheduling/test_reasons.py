@@ -1,4 +1,4 @@
-"""Why a run has ended, in the words of whoever ended it."""
+"""The reason why a run ended, in the words of the code that ended it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(scheduler: Scheduler, **options: Any) -> ExitState:
 
 @pytest.mark.parametrize("stop", STOPS)
 def test_the_reason_is_kept(stop: Callable[[Scheduler], object], caplog: pytest.LogCaptureFixture) -> None:
-    """The state, its repr, `@stop`, the log and the display tell it, however it was given."""
+    """The state, its repr, `@stop`, the log and the display show it, however it was passed."""
     scheduler = Scheduler(ManualExecutor())
     messages: list[str] = []
     observer = Observer(scheduler, None, lambda: 0.0)
@@ -50,7 +50,7 @@ def test_the_reason_is_kept(stop: Callable[[Scheduler], object], caplog: pytest.
     "args", [(), (object(),), (object(), "a result"), (object(), "a text", "more"), (None,), (b"",)]
 )
 def test_what_a_callback_is_called_with_is_no_reason(args: tuple[Any, ...]) -> None:
-    """`stop` as a callback of any event has no reason to tell; `@stop` says what has happened."""
+    """`stop` as a callback of any event has no reason; `@stop` says what happened."""
     scheduler = Scheduler(ManualExecutor())
     messages: list[str] = []
     scheduler.on_start(lambda: scheduler.stop(*args, lr=0.1))
@@ -62,7 +62,7 @@ def test_what_a_callback_is_called_with_is_no_reason(args: tuple[Any, ...]) -> N
 
 
 def test_who_submits_too_late_is_told_the_reason() -> None:
-    """The error names it."""
+    """The error of a submission after the end contains the reason."""
     scheduler = Scheduler(ManualExecutor())
     scheduler.on_start(lambda: scheduler.stop("good enough"))
     scheduler.on_finishing(lambda: scheduler.submit(print))
@@ -71,7 +71,7 @@ def test_who_submits_too_late_is_told_the_reason() -> None:
 
 
 def test_the_first_reason_counts() -> None:
-    """A later one changes nothing, and an exception has its own."""
+    """The first reason counts; an exception has its own."""
     scheduler = Scheduler(ManualExecutor())
     scheduler.on_start(lambda: [scheduler.stop("first"), scheduler.stop("second")])
     assert run(scheduler).reason == "first"
@@ -84,7 +84,7 @@ def test_the_first_reason_counts() -> None:
 
 
 def test_a_reason_of_many_lines_is_shown_on_one() -> None:
-    """The display has one line for it, with nothing in it that a terminal acts upon."""
+    """The display shows it on one line, without terminal control characters."""
     scheduler = Scheduler(ManualExecutor())
     observer = Observer(scheduler, None, lambda: 0.0)
     observer.open()

@@ -1,4 +1,4 @@
-"""How often a run is drawn."""
+"""How often a run is redrawn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Loop:
-    """A loop on which time passes when something takes it."""
+    """A loop on which time passes only when something takes time."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -26,7 +26,7 @@ class Loop:
         self.calls.append((seconds, call))
 
     def wait(self) -> float:
-        """Let the time pass until the next call, and make it; how long that was."""
+        """Advance to the next call and make it; return how long that took."""
         ((seconds, call),) = self.calls
         self.calls.clear()
         self.now += seconds
@@ -35,7 +35,7 @@ class Loop:
 
 
 class View:
-    """A view that takes its time."""
+    """A view that is slow to draw."""
 
     def __init__(self, loop: Loop, *seconds: float) -> None:
         self.loop = loop
@@ -52,7 +52,7 @@ class View:
 
 
 def waits(*seconds: float) -> list[float]:
-    """How long it waits between pictures that take so long to draw."""
+    """The waits between pictures that take this long to draw."""
     loop: Any = Loop()
     watch = DisplayRefresher(loop, View(loop, *seconds))
     watch.start()
@@ -60,12 +60,12 @@ def waits(*seconds: float) -> list[float]:
 
 
 def test_pictures_that_are_quickly_drawn_come_at_a_fixed_rate() -> None:
-    """A few times a second is the most, however little a picture takes."""
+    """The rate is limited to a few times per second, however fast a picture is drawn."""
     assert waits(0, 0, 0.001, 0.001) == [MIN_REFRESH_SECONDS] * 3
 
 
 def test_what_takes_long_to_draw_is_drawn_less_often() -> None:
-    """Drawing takes a small share of the time, however much a picture takes; the first one does not count."""
+    """Drawing takes a small share of the time, however slow a picture is; the first one does not count."""
     assert waits(1, 0.1, 0.01, 0) == pytest.approx(
         [MIN_REFRESH_SECONDS, 0.1 / MAX_DRAWING_SHARE, 0.01 / MAX_DRAWING_SHARE]
     )
@@ -73,5 +73,5 @@ def test_what_takes_long_to_draw_is_drawn_less_often() -> None:
 
 
 def test_a_redraw_that_was_held_up_does_not_stop_the_display() -> None:
-    """On a busy machine a single redraw may take long: the next one comes as soon as ever."""
+    """On a busy machine a single redraw may be slow: the next one comes as soon as usual."""
     assert waits(0, 0.001, 0.15, 0.001, 0.001, 0.2, 0.3, 0.001) == [MIN_REFRESH_SECONDS] * 7

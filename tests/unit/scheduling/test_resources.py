@@ -1,4 +1,4 @@
-"""What plugins share for the length of a run."""
+"""What plugins share during a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from amltk.scheduling._run.run import Run
 
 
 class Thing:
-    """Notes when it is closed."""
+    """Records when it is closed."""
 
     def __init__(self, closed: list[Thing]) -> None:
         self.closed = closed
@@ -21,7 +21,7 @@ class Thing:
 
 
 def test_a_thing_is_made_once_and_closed_once() -> None:
-    """Who asks for the same gets the same; all are closed, the last one first, and no more are made then."""
+    """The same key returns the same object; all are closed, the last one first, and no more are created then."""
     shared, closed = RunResources(), []
     first = shared.get("a", lambda: Thing(closed))
     second = shared.get("b", lambda: Thing(closed))
@@ -34,7 +34,7 @@ def test_a_thing_is_made_once_and_closed_once() -> None:
 
 
 def test_what_cannot_be_made_is_tried_again() -> None:
-    """A maker that raises leaves nothing behind."""
+    """A factory that raises leaves nothing behind."""
     shared, closed = RunResources(), []
     with pytest.raises(ZeroDivisionError):
         shared.get("a", lambda: Thing(1 // 0))  # type: ignore[arg-type]
@@ -44,7 +44,7 @@ def test_what_cannot_be_made_is_tried_again() -> None:
 
 
 def test_a_run_closes_what_is_shared() -> None:
-    """It is there until `@finished` was told, is closed then, and the next run has things of its own."""
+    """Objects exist until `@finished` was delivered, then are closed; the next run has its own."""
     scheduler = Scheduler.with_sequential()
     closed: list[Thing] = []
     made: list[Thing] = []
@@ -66,7 +66,7 @@ def test_a_run_closes_what_is_shared() -> None:
 
 
 def test_an_error_in_closing_ends_in_the_run() -> None:
-    """What a thing raises when it is closed comes out of the run, after everything else was closed."""
+    """An exception in closing propagates from the run, after everything else was closed."""
     scheduler = Scheduler.with_sequential()
     closed: list[Thing] = []
 

@@ -1,4 +1,4 @@
-"""The calls of a map as they end, for a plain loop: which are given, when and in which order, and how the run ends."""
+"""A map's calls as they end, in a plain loop: which are yielded, when and in which order, and how the run ends."""
 
 # ruff: noqa: PERF401 - loops are what this is about
 
@@ -26,7 +26,7 @@ Code = ExitState.Code
 
 
 class Odd(Exception):
-    """What `even` raises."""
+    """Raised by `even`."""
 
 
 def double(x: int) -> int:
@@ -49,7 +49,7 @@ def scheduler() -> Scheduler:
 
 
 def test_a_plain_loop(scheduler: Scheduler) -> None:
-    """The loop gives each call when it has ended, and the run is over after it."""
+    """The loop yields each call when it has ended, and the run is over after the loop."""
     task = scheduler.task(double)
     results = task.map(range(5)).results()
     assert results.state is None
@@ -60,7 +60,7 @@ def test_a_plain_loop(scheduler: Scheduler) -> None:
 
 
 def test_in_the_order_of_items() -> None:
-    """With `ordered` what has ended early waits for its turn; else calls come as they end."""
+    """With `ordered` a call that ended early waits for its turn; otherwise calls come as they end."""
 
     def calls(*, ordered: bool) -> list[Any]:
         scheduler = Scheduler(SimulatedExecutor(3, lambda fn, x: float(x)))
@@ -77,7 +77,7 @@ def test_in_the_order_of_items() -> None:
 
 @pytest.mark.parametrize("ordered", [False, True])
 def test_items_are_taken_as_the_body_is_done(scheduler: Scheduler, ordered: bool) -> None:
-    """No more are taken than may be in flight, counting those that the body is not done with: the source is lazy."""
+    """At most `in_flight` items are taken ahead of the body: the source is consumed lazily."""
     taken: list[int] = []
 
     def source() -> Iterator[int]:
@@ -94,7 +94,7 @@ def test_items_are_taken_as_the_body_is_done(scheduler: Scheduler, ordered: bool
 
 
 def test_items_may_depend_on_what_the_body_makes_of_outcomes(scheduler: Scheduler) -> None:
-    """One in flight: the next item is drawn when the body has seen the outcome of the one before."""
+    """With one in flight, the next item is drawn when the body has seen the outcome of the previous one."""
     known = [1]
 
     def doubling() -> Iterator[int]:
@@ -108,7 +108,7 @@ def test_items_may_depend_on_what_the_body_makes_of_outcomes(scheduler: Schedule
 
 @pytest.mark.parametrize("ordered", [False, True])
 def test_exceptions_are_raised_in_their_place(scheduler: Scheduler, ordered: bool) -> None:
-    """By default the loop raises what a call has raised, after the calls before it, and the run is over."""
+    """By default the loop raises a call's exception, after the calls before it, and the run is over."""
     recorder = EventRecorder(scheduler)
     seen: list[int] = []
     with pytest.raises(Odd) as info:  # noqa: PT012 - a loop
@@ -121,7 +121,7 @@ def test_exceptions_are_raised_in_their_place(scheduler: Scheduler, ordered: boo
 
 
 def test_exceptions_as_outcomes(scheduler: Scheduler) -> None:
-    """With "continue" a call that has failed is given like any other; a mapping decides by type."""
+    """With "continue" a failed call is yielded like any other; a mapping decides by type."""
     task = scheduler.task(even)
     calls = list(task.map(range(4)).results(on_exception="continue"))
     assert [call.exception() is None for call in calls] == [True, False, True, False]
@@ -131,7 +131,7 @@ def test_exceptions_as_outcomes(scheduler: Scheduler) -> None:
 
 
 def test_an_exception_that_ends_the_run(scheduler: Scheduler) -> None:
-    """With "end" the call is given, the loop ends, and the state tells why."""
+    """With "end" the call is yielded, the loop ends, and the state has the reason."""
     results = scheduler.task(even).map(range(9), in_flight=1).results(on_exception="end")
     assert args_of(results) == [0, 1]
     assert results.state is not None
@@ -165,7 +165,7 @@ def test_a_loop_that_is_left(scheduler: Scheduler, how: str) -> None:
 def test_what_callbacks_raise_at_the_end_of_a_loop_that_is_left(
     scheduler: Scheduler, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It cannot be raised any more: it is logged."""
+    """Exceptions of callbacks at the end of an abandoned loop can no longer be raised, and are logged."""
 
     @scheduler.on_finished
     def fail() -> None:
@@ -177,7 +177,7 @@ def test_what_callbacks_raise_at_the_end_of_a_loop_that_is_left(
 
 
 def test_a_loop_that_the_garbage_collector_finds_on_another_thread(scheduler: Scheduler) -> None:
-    """Its run ends on a thread of its own, and the scheduler can run again."""
+    """A loop found by the garbage collector ends its run on a separate thread, and the scheduler can run again."""
     task = scheduler.task(double)
     calls = [iter(task.map(itertools.count()).results())]
     next(calls[0])
@@ -191,7 +191,7 @@ def test_a_loop_that_the_garbage_collector_finds_on_another_thread(scheduler: Sc
 
 
 def test_loops_in_loops(scheduler: Scheduler) -> None:
-    """A loop in the body of another one has the same run go on; when it is left, the outer one goes on."""
+    """A loop in the body of another one continues the same run; when it is left, the outer one continues."""
     recorder = EventRecorder(scheduler)
     outer, inner = scheduler.task(double), scheduler.task(even)
     seen: list[Any] = []
@@ -204,7 +204,7 @@ def test_loops_in_loops(scheduler: Scheduler) -> None:
 
 
 def test_the_body_may_submit(scheduler: Scheduler) -> None:
-    """The run does not end while the body is at the last call, nor before what the body has submitted has."""
+    """The run does not end while the body handles the last call, nor before the body's submissions have ended."""
     task, more = scheduler.task(double), scheduler.task(even)
     results: list[int] = []
     empties: list[int] = []
@@ -218,7 +218,7 @@ def test_the_body_may_submit(scheduler: Scheduler) -> None:
 
 
 def test_stop_in_the_body(scheduler: Scheduler) -> None:
-    """What was accepted is computed and given; then the loop ends."""
+    """Accepted calls are computed and yielded; then the loop ends."""
     results = scheduler.task(double).map(itertools.count(), in_flight=3).results()
     seen: list[int] = []
     for call in results:
@@ -229,7 +229,7 @@ def test_stop_in_the_body(scheduler: Scheduler) -> None:
 
 
 def test_a_loop_in_a_run_that_is_ending(scheduler: Scheduler) -> None:
-    """Nothing is computed any more, which is an error and not an empty loop."""
+    """Nothing is computed any more, which is an error rather than an empty loop."""
     task = scheduler.task(double)
     with pytest.raises(SchedulerNotRunningError, match="the run is ending"):  # noqa: PT012 - a loop
         for _ in task.map(range(9), in_flight=1).results():
@@ -238,7 +238,7 @@ def test_a_loop_in_a_run_that_is_ending(scheduler: Scheduler) -> None:
 
 
 def test_a_timeout() -> None:
-    """The loop ends when the time is up; what the end of the run cancels is not given."""
+    """The loop ends at the timeout; calls cancelled by the end of the run are not yielded."""
     scheduler = Scheduler(SimulatedExecutor(1, lambda *_: 1.0))
     results = scheduler.task(double).map(range(100), in_flight=5).results(timeout=3.5, wait=False)
 
@@ -251,7 +251,7 @@ def test_a_timeout() -> None:
 
 @pytest.mark.parametrize("reaction", ["raise", "continue"])
 def test_cancelled_calls(reaction: Any) -> None:
-    """A call that the user cancels is given or raised, as `on_cancelled` says."""
+    """A call cancelled by the user is yielded or raised, according to `on_cancelled`."""
     scheduler = Scheduler(SimulatedExecutor(1, lambda *_: 1.0))
     task = scheduler.task(double)
     task.on_submitted(lambda future, x: x == 2 and scheduler.call_later(0, future.cancel))
@@ -270,7 +270,7 @@ def test_cancelled_calls(reaction: Any) -> None:
 @pytest.mark.parametrize("on_limit", ["drop", "queue"])
 @pytest.mark.parametrize("ordered", [False, True])
 def test_what_plugins_hold_back(scheduler: Scheduler, on_limit: Any, ordered: bool) -> None:
-    """What is never computed is not given, and holds nothing up."""
+    """A call that is never computed is not yielded, and does not block the others."""
     task = scheduler.task(double, plugins=Limiter(max_calls=3, on_limit="drop"))
     assert args_of(task.map(range(9), in_flight=2).results(ordered=ordered)) == [0, 1, 2]
     other = scheduler.task(double, plugins=Limiter(max_concurrent=2, on_limit=on_limit))
@@ -278,7 +278,7 @@ def test_what_plugins_hold_back(scheduler: Scheduler, on_limit: Any, ordered: bo
 
 
 def test_an_iterable_that_raises(scheduler: Scheduler) -> None:
-    """The loop raises it, or goes on with what there is, as `on_callback_exception` says."""
+    """The loop raises the exception, or continues with the items so far, according to `on_callback_exception`."""
 
     def source() -> Iterator[int]:
         yield from range(3)
@@ -294,7 +294,7 @@ def test_an_iterable_that_raises(scheduler: Scheduler) -> None:
 
 
 def test_once_and_in_time(scheduler: Scheduler) -> None:
-    """A second loop over the same results, and one that comes after the calls have ended, are errors."""
+    """A second loop over the same results, and one that starts after the calls have ended, are errors."""
     task = scheduler.task(double)
     results = task.map(range(3)).results()
     list(results)
@@ -308,12 +308,12 @@ def test_once_and_in_time(scheduler: Scheduler) -> None:
 
 
 def test_nothing_to_go_through(scheduler: Scheduler) -> None:
-    """No items make no calls, and a run that ends."""
+    """Without items there are no calls, and the run ends."""
     assert list(scheduler.task(double).map([]).results()) == []
 
 
 def test_results_are_let_go(scheduler: Scheduler) -> None:
-    """What the body does not keep is gone when the next call is given, without help of the garbage collector."""
+    """Results that the body does not keep are freed at the next call, without help from the garbage collector."""
 
     class Result:
         pass
@@ -340,12 +340,11 @@ def test_results_are_let_go(scheduler: Scheduler) -> None:
     assert len(alive) == 6
 
 
-# ------------------------------------------------------------------------------------------
-# in running loops
+# ----------------------------------------------------------------------------------------------------- in running loops
 
 
 def test_in_a_coroutine(scheduler: Scheduler) -> None:
-    """`async for` and `await` work where a loop runs, and other tasks go on while the body waits."""
+    """`async for` and `await` work in a running loop, and other tasks run while the body waits."""
 
     async def program() -> None:
         task = scheduler.task(double)
@@ -362,7 +361,7 @@ def test_in_a_coroutine(scheduler: Scheduler) -> None:
 
 
 def test_a_plain_loop_in_a_coroutine(scheduler: Scheduler) -> None:
-    """As in the cell of a notebook: the loop that is running waits during a step, and is the running one in between."""
+    """As in a notebook cell, the running loop waits during a step, and is the running one in between."""
 
     async def program() -> None:
         loop = asyncio.get_running_loop()
@@ -378,7 +377,7 @@ def test_a_plain_loop_in_a_coroutine(scheduler: Scheduler) -> None:
 
 @pytest.mark.parametrize("how", ["aclosing", "break", "cancel"])
 def test_an_async_loop_that_is_left(scheduler: Scheduler, how: str) -> None:
-    """The run ends in order: before `aclosing` goes on, soon after a `break`, and before a cancellation goes on."""
+    """The run ends in order: before `aclosing` returns, soon after a `break`, and before a cancellation propagates."""
     task = scheduler.task(double)
 
     async def leave() -> None:
@@ -404,7 +403,7 @@ def test_an_async_loop_that_is_left(scheduler: Scheduler, how: str) -> None:
 
 
 def test_several_loops_at_once(scheduler: Scheduler) -> None:
-    """The first one begins the run, the others join it."""
+    """The first of several loops starts the run, and the others join it."""
     one, other = scheduler.task(double), scheduler.task(even)
 
     async def program() -> None:
@@ -417,7 +416,7 @@ def test_several_loops_at_once(scheduler: Scheduler) -> None:
 
 
 def test_in_a_run_that_goes_on_already(scheduler: Scheduler) -> None:
-    """An `async for` in a callback, or beside a run in the background, joins it; the run goes on afterwards."""
+    """An `async for` in a callback, or beside a background run, joins it; the run continues afterwards."""
     task = scheduler.task(double)
     seen: list[Any] = []
 
@@ -439,7 +438,7 @@ def test_in_a_run_that_goes_on_already(scheduler: Scheduler) -> None:
 
 
 def test_a_plain_loop_that_would_hold_up_its_own_run(scheduler: Scheduler) -> None:
-    """In a callback, and in the loop of a run in the background, it is an error that says what to write."""
+    """A plain loop in a callback, or in the loop of a background run, is an error that says what to write."""
     task = scheduler.task(double)
     scheduler.on_start(lambda: list(task.map(range(3)).results()))
     with pytest.raises(SchedulerRunningError, match="async for"):
@@ -447,7 +446,7 @@ def test_a_plain_loop_that_would_hold_up_its_own_run(scheduler: Scheduler) -> No
 
 
 def test_a_plain_loop_beside_a_run_in_another_thread() -> None:
-    """It waits for what comes of that run, which goes on afterwards."""
+    """A plain loop beside a run in another thread waits for results of that run, which continues afterwards."""
     scheduler = Scheduler.with_threads(2)
     task = scheduler.task(double)
     began = threading.Event()
@@ -466,7 +465,7 @@ def test_a_plain_loop_beside_a_run_in_another_thread() -> None:
 
 
 def test_a_slow_body_holds_no_call_up() -> None:
-    """While the body is at work threads compute what they were given."""
+    """While the body is busy, threads compute their calls."""
     scheduler = Scheduler.with_threads(1)
     ended: list[int] = []
     for _ in scheduler.task(ended.append).map(range(4), in_flight=4).results():
@@ -476,12 +475,11 @@ def test_a_slow_body_holds_no_call_up() -> None:
         assert len(ended) == 4
 
 
-# ------------------------------------------------------------------------------------------
-# items
+# ---------------------------------------------------------------------------------------------------------------- items
 
 
 def test_items_that_hold_all_arguments(scheduler: Scheduler) -> None:
-    """A dict gives keyword arguments, a tuple gives arguments; what does not fit is an error that shows the item."""
+    """A dict gives keyword arguments, a tuple gives arguments; an invalid item is an error that shows it."""
 
     def label(*args: Any, **kwargs: Any) -> Any:
         return args, kwargs
@@ -502,7 +500,7 @@ def test_items_that_hold_all_arguments(scheduler: Scheduler) -> None:
 
 
 def test_what_has_no_results_says_what_to_write(scheduler: Scheduler) -> None:
-    """`list(task.map(...))` and `list(scheduler.run())` show the line that was meant."""
+    """`list(task.map(...))` and `list(scheduler.run())` raise an error that shows the intended line."""
     for iterable in (scheduler.task(double).map([]), scheduler.run()):
         with pytest.raises(TypeError, match=r"for call in task.map\(...\).results\(\):"):
             list(iterable)

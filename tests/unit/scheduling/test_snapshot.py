@@ -1,4 +1,4 @@
-"""What a scheduler is doing at one moment."""
+"""The state of a scheduler at one moment."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def work(*args: Any) -> Any:
 
 
 class Program:
-    """A scheduler whose compute is in the hands of the test, and of which snapshots are taken."""
+    """A scheduler whose calls the test completes, and of which snapshots are taken."""
 
     def __init__(self, **task_options: Any) -> None:
         self.executor = ManualExecutor()
@@ -32,7 +32,7 @@ class Program:
         self.seen: list[Snapshot] = []
 
     def at(self, seconds: float, *steps: Callable[[], object]) -> None:
-        """Take the steps so many seconds after `@start`, and a snapshot once what they bring about was delivered."""
+        """Take the steps this many seconds after `@start`, and a snapshot once their effects were delivered."""
 
         def take() -> None:
             for step in steps:
@@ -54,7 +54,7 @@ class Program:
 
 
 def test_each_submission_is_counted_in_one_state() -> None:
-    """What is pending, running, done, failed and cancelled is counted, for the scheduler and the task, and adds up."""
+    """Pending, running, done, failed and cancelled calls are counted, for the scheduler and the task, and add up."""
     p = Program()
     p.scheduler.on_start(lambda: [p.task.submit() for _ in range(6)])
     p.at(1, lambda: p.executor.start(0), lambda: p.executor.start(1))
@@ -75,7 +75,7 @@ def test_each_submission_is_counted_in_one_state() -> None:
 
 
 def test_submissions_without_a_task_count_for_the_scheduler_only() -> None:
-    """What was submitted to the scheduler itself is in its counts, and runs under the name of its function."""
+    """Direct submissions are in the scheduler's counts, and run under the name of their function."""
     p = Program()
     p.scheduler.on_start(lambda: p.scheduler.submit(work))
     p.at(1, lambda: p.executor.start(0))
@@ -87,7 +87,7 @@ def test_submissions_without_a_task_count_for_the_scheduler_only() -> None:
 
 
 def test_a_snapshot_does_not_change() -> None:
-    """What happens afterwards is in the next snapshot, and not in this one."""
+    """Later events are in the next snapshot, not in this one."""
     p = Program(plugins=Limiter(max_calls=5))
     p.scheduler.on_start(p.task.submit)
     p.at(1, p.task.submit)
@@ -102,7 +102,7 @@ def test_a_snapshot_does_not_change() -> None:
 
 
 def test_counts_are_over_all_runs_and_can_be_told_apart() -> None:
-    """A second run adds to the counts; `since` leaves out what had ended before."""
+    """A second run adds to the counts; `since` subtracts what had ended before."""
     scheduler = Scheduler.with_sequential()
     task = scheduler.task(work)
     scheduler.on_start(task.submit)
@@ -127,7 +127,7 @@ def test_counts_are_over_all_runs_and_can_be_told_apart() -> None:
 def test_running_calls_tell_what_their_executor_knows(
     told: ExecutionInfo | None, where: str, since: float | None
 ) -> None:
-    """A running call has the name of its task, and its place and beginning as far as its executor's future says."""
+    """A running call has the name of its task, and its place and start as far as the executor's future knows them."""
     p = Program()
     p.task.name = "training"
     p.scheduler.on_start(lambda: [p.task.submit() for _ in range(2)])
@@ -144,7 +144,7 @@ def test_running_calls_tell_what_their_executor_knows(
 
 
 def test_the_number_of_submissions_to_come() -> None:
-    """A task whose limiter sets `max_calls` has a total: what was submitted and what is still let pass."""
+    """A task whose limiter sets `max_calls` has a total: the calls submitted plus the calls still allowed."""
     p = Program(plugins=[Limiter(max_calls=7), Limiter(max_concurrent=9)])
     p.scheduler.on_start(lambda: [p.task.submit() for _ in range(3)])
     p.at(1, lambda: p.executor.finish(0))
@@ -155,7 +155,7 @@ def test_the_number_of_submissions_to_come() -> None:
 
 
 def test_items_of_a_map_are_to_come() -> None:
-    """The total of a task counts the items of `Task.map` that were not taken, while there are any in flight."""
+    """The total of a task counts the remaining items of `Task.map`, while any are in flight."""
     p = Program()
     p.scheduler.on_start(lambda: [p.task.submit(-1), p.task.map(range(5), in_flight=2)])
     p.at(1)
@@ -167,7 +167,7 @@ def test_items_of_a_map_are_to_come() -> None:
 
 
 def test_a_map_without_an_end_has_no_total() -> None:
-    """Where an iterable does not tell how many items it has, the total is known once it has ended, and not before."""
+    """If an iterable's length is unknown, the total is known only once it has ended."""
     p = Program()
     p.scheduler.on_start(lambda: p.task.map(iter(range(3)), in_flight=2))
     p.at(1)
@@ -179,7 +179,7 @@ def test_a_map_without_an_end_has_no_total() -> None:
 
 
 def test_a_limit_below_the_items_of_a_map_counts() -> None:
-    """Of what a map has and what a limiter lets pass, the smaller number is the one to come."""
+    """The smaller of a map's remaining items and a limiter's remaining calls is what is still to come."""
     p = Program(plugins=Limiter(max_calls=4))
     p.scheduler.on_start(lambda: p.task.map(range(9), in_flight=2))
     p.at(1)
@@ -199,7 +199,7 @@ def test_what_a_plugin_keeps_of_a_map_is_to_come() -> None:
 
 
 def test_events_of_plugins_are_counted() -> None:
-    """A task tells how often events have happened that not every task has."""
+    """A task counts events that not every task has."""
     p = Program(plugins=Limiter(max_calls=1))
     p.scheduler.on_start(lambda: [p.task.submit() for _ in range(4)])
     p.run(timeout=1)
@@ -207,7 +207,7 @@ def test_events_of_plugins_are_counted() -> None:
 
 
 def test_an_executor_that_does_not_tell() -> None:
-    """Where it is not known what runs, that is said: the number is None, for the scheduler and its tasks, and not 0."""
+    """If running calls are unknown, their number is None, not 0, for the scheduler and its tasks."""
     p = Program()
     capabilities = replace(p.scheduler.executor_kind.capabilities, tells_running=False)
     p.scheduler._kind = replace(p.scheduler.executor_kind, capabilities=capabilities)
@@ -221,7 +221,7 @@ def test_an_executor_that_does_not_tell() -> None:
 
 
 def test_a_call_that_was_cancelled_and_runs_on_is_not_counted() -> None:
-    """What an executor cannot cancel has ended for the user: it is cancelled, and not running."""
+    """A call that the executor cannot cancel counts as cancelled, not as running."""
     p = Program()
     p.scheduler.on_start(lambda: [p.task.submit() for _ in range(2)])
     p.at(1, lambda: p.executor.start(0), lambda: p.task.queue[0].cancel())
@@ -231,7 +231,7 @@ def test_a_call_that_was_cancelled_and_runs_on_is_not_counted() -> None:
 
 
 def test_a_snapshot_asks_a_fixed_number_of_futures() -> None:
-    """With 10,000 pending submissions no more futures are asked than the bound says, and no number is made up."""
+    """With 10,000 pending submissions only a bounded number of futures is asked, and no number is made up."""
     p = Program()
     asked: list[int] = []
 

@@ -1,8 +1,8 @@
 """Rule 4.2 of the design in every interleaving: submitted = results + exceptions + cancelled, each exactly once.
 
-Hypothesis makes programs out of steps: what users do, what executors do, what callbacks do, and turns of the event loop
-in between, one iteration at a time. So a stop may come between two endings that are on their way, a cancellation
-before an event is delivered, a submission from another thread while the run ends.
+Hypothesis generates programs from steps: actions of users, executors and callbacks, and single iterations of the event
+loop in between. So a stop may come between two outcomes on their way, a cancellation before an event is delivered, or
+a submission from another thread while the run ends.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from amltk.scheduling._run.run import Run
 
 MANY = 30
-"""Callbacks submit no more from here on, so that every program ends."""
+"""Callbacks stop submitting from here on, so that every program ends."""
 
 EVENTS = [
     *("start", "finishing", "finished", "stop", "timeout", "empty"),
@@ -40,7 +40,7 @@ EVENTS = [
     *("work:submitted", "work:done", "work:result", "work:exception", "work:cancelled"),
 ]
 
-# Hypothesis explores best what is likely: most programs must live for a while and submit something.
+# Hypothesis best explores what is likely: most programs must live for a while and submit something.
 reactions = st.sampled_from(["continue", "continue", "end", "raise"])
 policies = reactions | st.dictionaries(st.sampled_from([ComputeError, CallbackError, Exception]), reactions, min_size=1)
 seldom = st.sampled_from([*[False] * 6, True])
@@ -60,7 +60,7 @@ answers = st.dictionaries(
 
 
 class JoinedThread(threading.Thread):
-    """A thread that is done when `start` returns: the same steps always give the same interleaving."""
+    """A thread that has finished when `start` returns: the same steps always give the same interleaving."""
 
     def start(self) -> None:
         super().start()
@@ -68,12 +68,12 @@ class JoinedThread(threading.Thread):
 
 
 def call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call it here."""
+    """Call it on this thread."""
     return fn(*args, **kwargs)
 
 
 def elsewhere(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call it on another thread, which is done when this returns."""
+    """Call it on another thread, which has finished when this returns."""
     outcome: Work[Any] = Work()
 
     def work() -> None:
@@ -87,11 +87,11 @@ def elsewhere(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 TURNS = 8
-"""Of the loop, after which what happened at one moment was told."""
+"""Loop iterations after which everything from one moment was delivered."""
 
 
 class LifeOfARun(RuleBasedStateMachine):
-    """One run, whose loop moves only when a step says so."""
+    """One run, whose loop advances only in steps."""
 
     run: Run
 
@@ -112,7 +112,7 @@ class LifeOfARun(RuleBasedStateMachine):
         self.wait = options["wait"]
         self.patches = ExitStack()
         self.patches.enter_context(mock.patch.object(threading, "Thread", JoinedThread))
-        # A turn of the loop delivers one thing or all, whatever the speed of this machine.
+        # A loop iteration delivers one event or all, whatever the speed of this machine.
         self.patches.enter_context(mock.patch.object(inbox, "MAX_SLICE_SECONDS", 0 if at_once == 1 else at_once))
         terminators = {"fails what runs": self.fail_what_runs, "raises": self.raise_in_callback}
         self.program = program = Program(terminate=terminators.get(terminate, terminate))
@@ -123,7 +123,7 @@ class LifeOfARun(RuleBasedStateMachine):
         self.broken = False
         self.pending_at_empty: list[int] = []
         self.scheduler.on_empty(lambda: self.pending_at_empty.append(self.scheduler.n_running))
-        self.outcomes: dict[int, Any] = {}  # what the executor brought, by the number of the submission
+        self.outcomes: dict[int, Any] = {}  # the executor's outcomes, by submission number
         for name, (answer, times) in answers.items():
             emitter: Any = self.task if name.startswith("work:") else self.scheduler.emitter
             emitter.register(name.removeprefix("work:"), self.answer(answer, times))
@@ -139,7 +139,7 @@ class LifeOfARun(RuleBasedStateMachine):
 
     @rule(on_thread=places)
     def submit(self, on_thread: bool) -> None:
-        """Submissions are refused exactly when the scheduler is not running."""
+        """Submissions are rejected exactly when the scheduler is not running."""
         if on_thread:
             elsewhere(self.submit, on_thread=False)
             return
@@ -254,14 +254,14 @@ class LifeOfARun(RuleBasedStateMachine):
 
     @rule(n=st.integers(1, 3))
     def turn(self, n: int) -> None:
-        """Let the loop do what is ready, `n` times."""
+        """Let the loop run `n` iterations."""
         for _ in range(n):
             self.loop.call_soon(self.loop.stop)
             self.loop.run_forever()
 
     @rule(seconds=moments)
     def pass_time(self, seconds: float) -> None:
-        """A second, and a few turns for what happens at its end, are enough for everything to be told."""
+        """A second, and a few iterations at its end, are enough for everything to be delivered."""
         self.loop.run_until_complete(asyncio.sleep(seconds))
         if seconds:
             for _ in range(TURNS):
@@ -273,7 +273,7 @@ class LifeOfARun(RuleBasedStateMachine):
 
     @invariant()
     def books_agree(self) -> None:
-        """After every step the pending calls's numbers add up, and are those of the events that were delivered."""
+        """After every step the counts of the pending calls add up, and match the delivered events."""
         pending_calls = self.run.pending_calls
         assert pending_calls.accepted == len(self.accepted)
         assert (
@@ -290,7 +290,7 @@ class LifeOfARun(RuleBasedStateMachine):
 
     @invariant()
     def order_is_kept(self) -> None:
-        """So far everything has come in the order that is promised."""
+        """So far all events came in the promised order."""
         names = self.program.trace
         assert names[:1] in (["start"], [])
         assert "finished" not in names[:-1]
@@ -323,7 +323,7 @@ class LifeOfARun(RuleBasedStateMachine):
         self.check_end()
 
     async def see_it_end(self) -> None:
-        """Stop; whatever is pending ends by itself, or is waited for and has to be finished."""
+        """Stop; pending calls end on their own, or the run waits for them and they must be completed."""
         self.scheduler.stop()
         await asyncio.wait([self.main], timeout=2)
         for _ in range(100):
@@ -337,7 +337,7 @@ class LifeOfARun(RuleBasedStateMachine):
         raise HangError("the run does not end")
 
     def check_outcome(self, future: asyncio.Future[Any]) -> None:
-        """A future holds what its events said, and that is what the executor brought."""
+        """A future holds the outcome of its events, which is the executor's outcome."""
         assert future.done()
         history = self.program.histories()[future]
         (told,) = [r for r in self.program.recorder.records if r.args[:1] == (future,) and r.name == history[3]] or [
@@ -354,7 +354,7 @@ class LifeOfARun(RuleBasedStateMachine):
             assert future.result() in self.outcomes.values()
 
     def check_end(self) -> None:
-        """The run ended for a reason that there was; a broken executor is always an error."""
+        """The run ended for a reason that really occurred; a broken executor is always an error."""
         if self.main.cancelled():
             return
         error = self.main.exception()

@@ -1,4 +1,4 @@
-"""Loops, interpreters and executors of other kinds than most programs have."""
+"""Unusual loops, interpreters and executors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from amltk.scheduling.executors.registry import kind_of
 
 
 def story(*, eager: bool) -> list[str]:
-    """What plain callbacks and coroutines note of a run, in order."""
+    """What plain callbacks and coroutines record of a run, in order."""
     notes: list[str] = []
 
     async def main() -> None:
@@ -66,18 +66,18 @@ def story(*, eager: bool) -> list[str]:
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in CPython 3.12")
 def test_eager_tasks_change_no_order() -> None:
-    """A coroutine begins after the delivery that it belongs to, whatever makes the loop's tasks."""
+    """Eager tasks change no order: a coroutine starts after the delivery that it belongs to."""
     assert story(eager=True) == story(eager=False)
 
 
 def test_a_coroutine_begins_after_the_delivery() -> None:
-    """Plain callbacks of the same event come first."""
+    """A coroutine starts after the plain callbacks of the same event."""
     assert story(eager=False)[:3] == ["second", "2 submitted", "first begins"]
 
 
 @pytest.mark.parametrize("whose", ["asyncio", "uvloop.loop", "uvicorn.server"])
 def test_handlers_that_only_take_note_tear_nothing(whose: str) -> None:
-    """The loop's thread may do the traffic of a pool beside them; beside those of users it may not."""
+    """The loop's thread may handle a pool's I/O beside them, but not beside users' handlers."""
 
     def handle(*_: Any) -> None:
         pass
@@ -105,7 +105,7 @@ def test_handlers_that_only_take_note_tear_nothing(whose: str) -> None:
 
 @pytest.fixture
 def another_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the standard library refuses beside the main interpreter, from CPython 3.12 on."""
+    """What the standard library rejects outside the main interpreter, from CPython 3.12 on."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise ValueError("signal only works in main thread of the main interpreter")
@@ -125,7 +125,7 @@ def another_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("another_interpreter")
 @pytest.mark.parametrize("wait", [True, False])
 def test_a_run_where_signals_cannot_be_handled(wait: bool) -> None:
-    """Neither handlers nor daemon threads are needed for a run, and for the end of its executor."""
+    """Neither signal handlers nor daemon threads are needed for a run or for shutting down its executor."""
     scheduler = Scheduler.with_threads(1)
     scheduler.on_start(lambda: scheduler.submit(int) and None)
     results: list[int] = []
@@ -148,7 +148,7 @@ for scheduler in (Scheduler.with_sequential(), Scheduler.with_threads(1)):
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="the module for interpreters is new in CPython 3.14")
 def test_a_run_in_another_interpreter() -> None:
-    """The real thing."""
+    """A run works in a real subinterpreter."""
     from concurrent import interpreters  # type: ignore[attr-defined]
 
     other = interpreters.create()
@@ -161,11 +161,11 @@ def test_a_run_in_another_interpreter() -> None:
 # ----------------------------------------------------------------------------------------------------------- executors
 
 Interpreters = type("InterpreterPoolExecutor", (ThreadPoolExecutor,), {"__module__": "concurrent.futures.interpreter"})
-"""As the standard library's, from CPython 3.14 on, which is derived from its pool of threads."""
+"""Like the standard library's, from CPython 3.14 on, a subclass of its thread pool."""
 
 
 def test_a_pool_of_interpreters_is_no_pool_of_threads() -> None:
-    """What it computes is pickled, and cannot be cancelled once it runs."""
+    """Calls of an interpreter pool are pickled, and cannot be cancelled once they run."""
     with Interpreters(1) as pool:
         kind = kind_of(pool)
         assert kind.name == "interpreter-pool-executor"

@@ -1,4 +1,4 @@
-"""Task.map and Scheduler.wait_for_capacity: work is taken as it is needed."""
+"""Task.map and Scheduler.wait_for_capacity: items are taken as needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Code = ExitState.Code
 
 
 def finish_all(program: Program) -> None:
-    """Have every call end as soon as it is submitted, with its first argument as its result."""
+    """Complete every call as soon as it is submitted, with its first argument as the result."""
     submit = program.executor.submit
 
     def submit_and_finish(fn: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -34,7 +34,7 @@ def arguments(program: Program) -> list[Any]:
 
 
 def test_takes_the_next_item_when_one_has_ended() -> None:
-    """Never more than `in_flight` are pending, items are taken lazily, and all are computed."""
+    """At most `in_flight` calls are pending, items are taken lazily, and all are computed."""
     program = Program()
     taken: list[int] = []
 
@@ -58,7 +58,7 @@ def test_takes_the_next_item_when_one_has_ended() -> None:
 
 
 def test_several_iterables_side_by_side() -> None:
-    """Each call takes an argument of each; the shortest decides, and is the total where the lengths are known."""
+    """Each call takes one argument from each; the shortest decides, and is the total if the lengths are known."""
     program = Program()
     finish_all(program)
     task_map = program.task.map([1, 2, 3], "ab", in_flight=10)
@@ -70,7 +70,7 @@ def test_several_iterables_side_by_side() -> None:
 
 
 def test_items_may_depend_on_outcomes() -> None:
-    """The next item is taken after the callbacks of the ending that makes room for it."""
+    """The next item is taken after the callbacks of the outcome that makes room for it."""
     program = Program()
     finish_all(program)
     results: list[int] = [1]
@@ -103,7 +103,7 @@ def test_failures_and_cancellations_make_room() -> None:
 
 @pytest.mark.parametrize("how", ["stop", "cancel"])
 def test_no_further_item_after_the_end(how: str) -> None:
-    """When the run is about to end, or the map is cancelled, nothing more is taken; what is pending goes on."""
+    """When the run is about to end, or the map is cancelled, no more items are taken; pending calls continue."""
     program = Program()
     task_map = program.task.map(iter(range(100)), in_flight=2)
     program.at(1, program.scheduler.stop if how == "stop" else task_map.cancel)
@@ -118,7 +118,7 @@ def test_no_further_item_after_the_end(how: str) -> None:
 
 
 def test_an_iterable_that_raises() -> None:
-    """Its error goes to the policy like a callback's, and it is not asked again."""
+    """The error of an iterable goes to the policy like a callback's, and it is not iterated further."""
     program = Program()
     finish_all(program)
 
@@ -133,7 +133,7 @@ def test_an_iterable_that_raises() -> None:
 
 
 def test_with_a_limiter_that_keeps() -> None:
-    """What a Limiter keeps counts as in flight, so that it never keeps more than that."""
+    """Calls that a Limiter keeps count as in flight, so it never keeps more than that."""
     limiter = Limiter(max_concurrent=2, on_limit="queue")
     program = Program(plugins=limiter)
     kept: list[int] = []
@@ -148,7 +148,7 @@ def test_with_a_limiter_that_keeps() -> None:
 
 
 def test_what_a_limiter_refuses_is_tried_again() -> None:
-    """An item that a plugin refuses is the next one when there is room."""
+    """An item that a plugin rejects is the next one when there is room."""
     program = Program(plugins=Limiter(max_concurrent=2))
     task_map = program.task.map(range(6), in_flight=4)
     for n in range(6):
@@ -159,7 +159,7 @@ def test_what_a_limiter_refuses_is_tried_again() -> None:
 
 
 def test_what_waits_for_another_task() -> None:
-    """A map whose every item is refused goes on when nothing else is pending any more."""
+    """A map whose items are all rejected continues when no other call is pending."""
     program = Program()
     finish_all(program)
     other = program.scheduler.task(abs, plugins=Limiter(not_while_running=program.task))
@@ -170,7 +170,7 @@ def test_what_waits_for_another_task() -> None:
 
 
 def test_a_plugin_that_refuses_for_ever_does_not_keep_the_run() -> None:
-    """The run ends, with the item not submitted."""
+    """If a plugin always rejects an item, the run ends without submitting it."""
 
     class Never(Plugin):
         def pre_submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -183,7 +183,7 @@ def test_a_plugin_that_refuses_for_ever_does_not_keep_the_run() -> None:
 
 
 def test_many_maps_leave_nothing_behind() -> None:
-    """Maps that are over are forgotten, and so are their subscriptions."""
+    """Finished maps are forgotten, and so are their subscriptions."""
     program = Program(terminate=False)
     program.executor.shutdown = lambda **_: None
     finish_all(program)
@@ -197,7 +197,7 @@ def test_many_maps_leave_nothing_behind() -> None:
 
 
 def test_from_another_thread() -> None:
-    """A map that is made in another thread submits its first items there, and the others as usual."""
+    """A map created in another thread submits its first items there, and the others as usual."""
     scheduler = Scheduler.with_threads(2)
     task = scheduler.task(lambda x: x)
     results: list[int] = []
@@ -220,7 +220,7 @@ def test_from_another_thread() -> None:
     ],
 )
 def test_bad_arguments(iterables: Any, options: Any, error: type[Exception]) -> None:
-    """What cannot be mapped is an error at once."""
+    """Invalid arguments of `map` raise at once."""
     with pytest.raises(error):
         Program().task.map(*iterables, **options)
 
@@ -249,7 +249,7 @@ def test_room_waits_until_fewer_are_pending() -> None:
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_room_ends_with_the_run(wait: bool) -> None:
-    """Who waits for room when the run ends is told that there will be none."""
+    """A producer waiting for capacity when the run ends gets False."""
     program = Program()
     answers: list[bool] = []
 
@@ -264,7 +264,7 @@ def test_room_ends_with_the_run(wait: bool) -> None:
 
 
 def test_bad_room() -> None:
-    """At least one must be allowed."""
+    """`wait_for_capacity` needs a limit of at least one."""
     program = Program()
 
     @program.scheduler.on_start

@@ -1,4 +1,4 @@
-"""What is there for type checkers is harmless when a program runs."""
+"""Constructs for type checkers do no harm at run time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from amltk.testing import ManualExecutor
 
 
 def test_a_task_takes_two_parameters_or_three() -> None:
-    """As `Event` does: what it submits to is the third, and has a default."""
+    """`Task` has three type parameters, like `Event`: the third, which it submits to, has a default."""
     assert Task[[int], str].__origin__ is Task  # type: ignore[attr-defined]
     assert Task[[int], str, Any].__origin__ is Task  # type: ignore[attr-defined]
 
@@ -28,13 +28,13 @@ def test_a_task_takes_two_parameters_or_three() -> None:
     ],
 )
 def test_plugins_say_what_they_do(plugin: Plugin, kind: type[Plugin]) -> None:
-    """Each is a `Plugin`, of one of the three kinds."""
+    """Each bundled plugin is a `Plugin` of one of the three kinds."""
     assert isinstance(plugin, Plugin)
     assert [k for k in (PassingPlugin, HoldingPlugin, GivingPlugin) if isinstance(plugin, k)] == [kind]
 
 
 def test_a_subscriber_is_small_and_returns_the_function() -> None:
-    """What it is to type checkers gives it no dictionary; stacked decorators return the very function."""
+    """A subscriber has no `__dict__`, and stacked decorators return the function itself."""
     scheduler = Scheduler(ManualExecutor())
 
     def launch(*_: object) -> None: ...

@@ -1,4 +1,4 @@
-"""SimulatedExecutor.from_journal: a recorded run, played to other callbacks."""
+"""SimulatedExecutor.from_journal: a recorded run, replayed to other callbacks."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def seconds(fn: Any, x: Any, **_: Any) -> float:
 
 
 def record(folder: Path, values: Sequence[Any], n_workers: int = 2, **kwargs: Any) -> None:
-    """A run that trains with these values, which take minutes."""
+    """Record a run that trains with these values, which takes minutes."""
     run(SimulatedExecutor(n_workers, seconds, outcome=operator.call), values, journal=folder, **kwargs)
 
 
 def run(
     executor: SimulatedExecutor, values: Sequence[Any], *, plugins: Any = (), journal: Any = None, **kwargs: Any
 ) -> list[Any]:
-    """Train with these values; what was told, and when."""
+    """Train with these values; return what was delivered, and when."""
     scheduler = Scheduler(executor)
     task = scheduler.task(train, plugins=plugins)
     told: list[Any] = []
@@ -56,7 +56,7 @@ def run(
 
 
 def test_a_recorded_run_is_played(tmp_path: Path) -> None:
-    """Each call takes as long as it did, and ends as it did, in whatever order it is submitted."""
+    """Each call takes as long and ends as recorded, in whatever order the calls are submitted."""
     record(tmp_path, [1, 2, 3, 4, 5])
     executor = SimulatedExecutor.from_journal(tmp_path)
     assert executor.n_workers == 2
@@ -70,7 +70,7 @@ def test_a_recorded_run_is_played(tmp_path: Path) -> None:
 
 
 def test_keywords_and_objects(tmp_path: Path) -> None:
-    """Keyword arguments count, and so do objects of which only a pickle is known."""
+    """Keyword arguments count, and so do objects known only by their pickle."""
     record(tmp_path, [1, Model(2)], rate=2.0)
     executor = SimulatedExecutor.from_journal(tmp_path)
     told = run(executor, [Model(2), 1], rate=2.0)
@@ -81,7 +81,7 @@ def test_keywords_and_objects(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("value", "why"), [(7, "it was not submitted"), (2, "its call 1 was cancelled")])
 def test_what_has_no_outcome_is_refused(tmp_path: Path, value: int, why: str) -> None:
-    """A call without a recorded outcome is an error of its submission, whatever on_exception says."""
+    """A call without a recorded outcome is an error at submission, whatever on_exception says."""
     executor = SimulatedExecutor(2, seconds, outcome=operator.call)
     scheduler = Scheduler(executor)
     task = scheduler.task(train)
@@ -101,7 +101,7 @@ def test_what_has_not_ended_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_has_no_outcome_may_have_a_default(tmp_path: Path) -> None:
-    """duration= and outcome= are for the calls without one, and for no other."""
+    """duration= and outcome= apply only to calls without a recorded outcome."""
     record(tmp_path, [1])
     executor = SimulatedExecutor.from_journal(tmp_path, 1, "2 min", outcome=lambda fn, x: x * 10)
     assert run(executor, [1, 7]) == [(1, -1.0, 60.0), (7, 70, 180.0)]
@@ -112,7 +112,7 @@ def test_what_has_no_outcome_may_have_a_default(tmp_path: Path) -> None:
 
 
 def test_equal_calls_have_their_outcomes_in_order(tmp_path: Path) -> None:
-    """The attempts of a call are calls; when all outcomes are taken, the last one comes again."""
+    """Each attempt counts as a call; when all outcomes are used, the last one repeats."""
     results = iter([ValueError("first"), 10, 20])
 
     def outcome(fn: Any, x: Any) -> Any:
@@ -127,14 +127,14 @@ def test_equal_calls_have_their_outcomes_in_order(tmp_path: Path) -> None:
 
 
 def test_plugins_of_the_other_program(tmp_path: Path) -> None:
-    """A function that plugins have wrapped is found by its own name."""
+    """A function wrapped by plugins is found by its own name."""
     record(tmp_path, [1, 2])
     told = run(SimulatedExecutor.from_journal(tmp_path), [2], plugins=Limits(wall_time=100))
     assert told == [(2, -2.0, 120.0)]
 
 
 def test_random_numbers_of_the_recorded_run(tmp_path: Path) -> None:
-    """The seed of the recorded run makes scheduler.random draw the same numbers."""
+    """The seed of the recorded run makes scheduler.random return the same numbers."""
 
     def search(executor: SimulatedExecutor, seed: int | None, journal: Path | None) -> list[float]:
         scheduler = Scheduler(executor)
@@ -160,7 +160,7 @@ def send(number: int, comm: Any) -> int:
 
 
 def test_messages_are_not_left_out_silently(tmp_path: Path) -> None:
-    """Calls that have sent messages are refused, unless it is said how long they take and what they return."""
+    """Calls that sent messages are rejected unless their duration and outcome are given."""
     scheduler = Scheduler.with_sequential()
     task = scheduler.task(send, plugins=Comm.Plugin())
     scheduler.on_start(lambda: task.submit(1))

@@ -1,4 +1,4 @@
-"""SimulatedExecutor: what is computed when, and on which worker, in virtual time."""
+"""SimulatedExecutor: when and on which worker calls run, in virtual time."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Code = ExitState.Code
 
 
 def seconds(fn: Any, number: float, *_: Any) -> float:
-    """The duration of calls that are given it."""
+    """The duration of calls that get it as an argument."""
     return number
 
 
 def wait(number: float) -> float:
-    """What is pretended to be computed."""
+    """The function that calls pretend to compute."""
     return number * 10
 
 
@@ -41,7 +41,7 @@ def run(executor: SimulatedExecutor, launch: Callable[[Scheduler], object], **op
 
 
 def submit_all(durations: Sequence[float], futures: list[Any] | None = None) -> Callable[[Scheduler], None]:
-    """Submits calls of these durations at once."""
+    """Return a function that submits calls of these durations at once."""
 
     def launch(scheduler: Scheduler) -> None:
         for duration in durations:
@@ -53,7 +53,7 @@ def submit_all(durations: Sequence[float], futures: list[Any] | None = None) -> 
 
 
 def test_a_schedule_by_hand() -> None:
-    """Two workers take calls in the order of submission: each is begun by the worker that is free first."""
+    """Two workers take calls in the order of submission: the first free worker starts the next one."""
     executor = SimulatedExecutor(2, seconds)
     works: list[Any] = []
     run(executor, submit_all([3, 1, 4, 1, 5], works))
@@ -70,7 +70,7 @@ def test_a_schedule_by_hand() -> None:
 
 @given(st.lists(st.integers(0, 50), max_size=30), st.integers(1, 5))
 def test_against_list_scheduling(durations: list[int], n_workers: int) -> None:
-    """Makespan and every time are those of list scheduling: the next call goes to whoever is free first."""
+    """Makespan and all times are those of list scheduling: the next call goes to the first free worker."""
     free_at = [0] * n_workers
     expected = []
     for duration in durations:
@@ -87,7 +87,7 @@ def test_against_list_scheduling(durations: list[int], n_workers: int) -> None:
 
 
 def test_a_constant_duration_and_no_outcome() -> None:
-    """By default a call takes a second, and its result is None: the function is not called."""
+    """By default a call takes a second and returns None: the function is not called."""
     executor = SimulatedExecutor(1)
     results: list[Any] = []
 
@@ -100,7 +100,7 @@ def test_a_constant_duration_and_no_outcome() -> None:
 
 
 def test_outcomes_are_made_when_calls_end() -> None:
-    """`outcome` is asked at the end of a call, and what it returns is the result; `operator.call` computes it."""
+    """`outcome` is called at the end of a call, and returns its result; `operator.call` computes it."""
     executor = SimulatedExecutor(2, seconds, outcome=operator.call)
     told: list[Any] = []
 
@@ -113,7 +113,7 @@ def test_outcomes_are_made_when_calls_end() -> None:
 
 
 def test_failures() -> None:
-    """What `outcome` raises comes when the call has taken its time, what `duration` raises at once; workers go on."""
+    """An exception from `outcome` comes at the end of the call, one from `duration` at once; workers continue."""
 
     def duration(fn: Any, number: float) -> float:
         if number < 0:
@@ -140,13 +140,13 @@ def test_failures() -> None:
 
 @pytest.mark.parametrize("duration", [-1, float("inf"), float("nan"), None, "soon"])
 def test_a_bad_duration_of_a_call(duration: Any) -> None:
-    """What is no duration is the call's exception, and names the value."""
+    """An invalid duration is the call's exception, and names the value."""
     with pytest.raises((TypeError, ValueError), match=r"duration=.*must be finite"):
         run(SimulatedExecutor(1, lambda fn, number: duration), submit_all([1]))
 
 
 def test_cancelling_frees_the_worker() -> None:
-    """A running call that is cancelled leaves its worker to the next at once; a waiting one never begins."""
+    """Cancelling a running call frees its worker at once; a cancelled waiting one never starts."""
     executor = SimulatedExecutor(1, seconds)
     works: list[Any] = []
 
@@ -157,7 +157,7 @@ def test_cancelling_frees_the_worker() -> None:
         scheduler.call_later(10, running.cancel)
         scheduler.call_later(10, waiting.cancel)
 
-    # The first to be cancelled lets the second begin, which is then cancelled while it runs.
+    # Cancelling the first call lets the second one start, which is then cancelled while it runs.
     scheduler = run(executor, launch, on_cancelled="continue")
     assert [(work.began, work.ended, work.cancelled()) for work in works] == [
         (0, 10, True),
@@ -169,7 +169,7 @@ def test_cancelling_frees_the_worker() -> None:
 
 
 def test_cancelling_what_waits() -> None:
-    """What is cancelled before its turn takes no worker, and counts for nothing."""
+    """A call cancelled before its turn takes no worker and does not count."""
     executor = SimulatedExecutor(1, seconds)
     works: list[Any] = []
 
@@ -189,7 +189,7 @@ def test_cancelling_what_waits() -> None:
 
 @pytest.mark.parametrize(("wait", "ends", "n_results"), [(True, 3600 * 3, 4), (False, 3600 * 1.5, 2)])
 def test_a_timeout_in_virtual_time(wait: bool, ends: float, n_results: int) -> None:
-    """The time is up in virtual time; then what was accepted goes on, or is cancelled, running calls too."""
+    """The run times out in virtual time; then accepted calls continue or are cancelled, including running ones."""
     executor = SimulatedExecutor(2, seconds)
     submit = submit_all([3600, 3600, 5400, 7200])
     scheduler = run(executor, submit, timeout=5400, wait=wait)
@@ -200,7 +200,7 @@ def test_a_timeout_in_virtual_time(wait: bool, ends: float, n_results: int) -> N
 
 
 def test_a_chain_through_map() -> None:
-    """Items are submitted as earlier ones end, in order, and no worker idles while there are items."""
+    """Items are submitted in order as earlier ones end, and no worker idles while there are items."""
     executor = SimulatedExecutor(3, 2.0)
     scheduler = Scheduler(executor)
     task = scheduler.task(wait)
@@ -214,7 +214,7 @@ def test_a_chain_through_map() -> None:
 
 
 def test_a_timeline_of_a_simulation() -> None:
-    """A timeline knows the virtual workers and their times."""
+    """A timeline shows the virtual workers and their times."""
     executor = SimulatedExecutor(2, seconds)
     scheduler = Scheduler(executor)
     timeline = Timeline(scheduler)
@@ -231,7 +231,7 @@ def test_a_timeline_of_a_simulation() -> None:
 
 
 def test_without_a_scheduler() -> None:
-    """It is an executor as any other for code that runs in virtual time; what comes after `shutdown` is refused."""
+    """Without a scheduler it works like any executor in virtual time; after `shutdown` it rejects submissions."""
     executor = SimulatedExecutor(1, seconds, outcome=operator.call)
 
     async def program() -> list[Any]:
@@ -251,13 +251,13 @@ def test_without_a_scheduler() -> None:
 
 
 def test_nothing_was_submitted() -> None:
-    """No time has passed, and nobody was busy."""
+    """Without submissions no time has passed, and no worker was busy."""
     executor = SimulatedExecutor(3)
     assert (executor.makespan, executor.utilisation, executor.n_ended) == (0, 0, 0)
 
 
 def test_real_time_is_refused() -> None:
-    """A run in real time would take as long as the experiment, so it is an error that names the way out."""
+    """Real time is rejected, since a run would take as long as the experiment; the error names the remedy."""
     scheduler = Scheduler(SimulatedExecutor(1))
     scheduler.on_start(lambda: scheduler.submit(wait, 1))
     with pytest.raises(RuntimeError, match=r"use run_in_virtual_time\(scheduler.async_run\(...\)\)"):
@@ -267,7 +267,7 @@ def test_real_time_is_refused() -> None:
 
 
 def test_a_second_loop_is_refused() -> None:
-    """Times of two runs do not add up to one makespan."""
+    """A second loop is rejected, since the times of two runs do not add up to one makespan."""
     executor = SimulatedExecutor(1)
 
     async def submit() -> Future[float]:
@@ -288,6 +288,6 @@ def test_a_second_loop_is_refused() -> None:
     ],
 )
 def test_bad_arguments(arguments: tuple[Any, ...], error: type[Exception], says: str) -> None:
-    """What is wrong is said at once, with the value."""
+    """Invalid arguments raise at once, with the value."""
     with pytest.raises(error, match=says):
         SimulatedExecutor(*arguments)

@@ -1,4 +1,4 @@
-"""Whose turn it is, in virtual time."""
+"""Which call is granted its resources next, in virtual time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def units_free(pool: Pool, units: int) -> bool:
 
 
 class Watched(Choice):
-    """Tells before each grant whose turn it is."""
+    """Reports before each grant which call is next."""
 
     world: World
 
@@ -105,7 +105,7 @@ STEPS = st.lists(
 @given(STEPS)
 @settings(max_examples=60, deadline=None)
 def test_never_more_than_there_is_and_all_end(steps: list[tuple[str, int, int, int, int]]) -> None:
-    """Whatever is submitted, ends, is cancelled and moved: nothing is granted twice, and all get their turn."""
+    """Whatever is submitted, ended, cancelled or moved: nothing is granted twice, and every call gets its turn."""
     pools = Pools({"gpu": ["0", "1"], "cpu": 4})
     gpu, cpu = pools.named.values()
     world = World(pools)
@@ -134,7 +134,7 @@ def test_never_more_than_there_is_and_all_end(steps: list[tuple[str, int, int, i
 
 
 def test_priority_then_order() -> None:
-    """Of what fits, the highest priority comes first, and of equal ones the earliest."""
+    """Among calls that fit, the highest priority comes first, and among equals the earliest."""
     pools = Pools({"cpu": 1})
     (cpu,) = pools.named.values()
     world = World(pools)
@@ -149,7 +149,7 @@ def test_priority_then_order() -> None:
 
 
 def test_a_large_call_is_overtaken_64_times_and_no_more() -> None:
-    """A call of both GPUs waits while calls of one keep coming, and then gets its turn."""
+    """A call that needs both GPUs waits while calls for one keep arriving, and then gets its turn."""
     pools = Pools({"gpu": ["0", "1"], "cpu": 100})
     gpu, cpu = pools.named.values()
     world = World(pools)
@@ -160,7 +160,7 @@ def test_a_large_call_is_overtaken_64_times_and_no_more() -> None:
     overtaking = 0
     while large in world.waiting:
         world.submit(((gpu, UNIT),))
-        assert world.submit(((cpu, UNIT),)) in world.go_on()  # takes nothing of what it waits for
+        assert world.submit(((cpu, UNIT),)) in world.go_on()  # takes nothing that it waits for
         oldest = next(number for number in world.running if world.running[number].shape.needs[0][0] is gpu)
         world.end(oldest)
         overtaking += len([n for n in world.go_on() if n != large])
@@ -170,7 +170,7 @@ def test_a_large_call_is_overtaken_64_times_and_no_more() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_nobody_is_overtaken_too_often(seed: int) -> None:
-    """With random calls of many shapes and priorities, no call is overtaken by more than 64 that take what it lacks."""
+    """With random calls of many shapes and priorities, at most 64 calls that take what a call lacks overtake it."""
     chance = random.Random(seed)
     pools = Pools({"gpu": ["0", "1", "2"], "cpu": 8, "licence": 2})
     gpu, cpu, licence = pools.named.values()
@@ -201,7 +201,7 @@ def test_nobody_is_overtaken_too_often(seed: int) -> None:
 
 
 def test_gpus_are_busy_and_large_calls_do_not_starve() -> None:
-    """4 GPUs, 16 CPUs, 1000 seconds of calls of four shapes: at least 75 % busy, no call of two GPUs waits 200 s."""
+    """4 GPUs, 16 CPUs, 1000 seconds of calls of four shapes: at least 75 % busy, no call for two GPUs waits 200 s."""
     chance = random.Random(1)
     pools = Pools({"gpu": ["0", "1", "2", "3"], "cpu": 16})
     gpu, cpu = pools.named.values()
@@ -238,7 +238,7 @@ def test_gpus_are_busy_and_large_calls_do_not_starve() -> None:
 
 
 def test_a_call_without_time_is_passed_over() -> None:
-    """What needs more time than is left does not begin, and holds nobody up."""
+    """A call that needs more time than is left does not start, and blocks no other call."""
     pools = Pools({"cpu": 1})
     (cpu,) = pools.named.values()
     world = World(pools)
@@ -252,7 +252,7 @@ def test_a_call_without_time_is_passed_over() -> None:
 
 
 def test_a_place_of_an_earlier_attempt_is_in_nobodys_way() -> None:
-    """A call that was moved, granted and tried again has two places with one number for a while."""
+    """A leftover entry of an earlier attempt, with the same number, does not block a retried call."""
     pools = Pools({"cpu": 1})
     (cpu,) = pools.named.values()
     choice = Choice(pools, lambda: math.inf)

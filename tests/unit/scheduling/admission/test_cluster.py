@@ -1,4 +1,4 @@
-"""What the workers of a cluster declare: pools that grow and shrink, and what no worker can ever grant."""
+"""Resources that a cluster's workers declare: pools that grow and shrink, and requests no worker can ever grant."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Workers:
-    """An executor whose workers declare things."""
+    """An executor whose workers declare resources."""
 
     place = "the test"
     remedy = "bring more"
@@ -50,7 +50,7 @@ def needs(pools: Pools, **amounts: float) -> dict[str, int]:
 
 
 def test_a_pool_has_what_all_workers_declare_together() -> None:
-    """It grows and shrinks with them, and what is granted stays granted."""
+    """A pool grows and shrinks with the workers, and what is granted stays granted."""
     workers = Workers({"gpu": 2, "cpu": 4}, {"gpu": 1})
     pools = pools_of(workers)
     assert needs(pools, gpu=2, cpu=4) == {"gpu": 2 * UNIT, "cpu": 4 * UNIT}
@@ -76,14 +76,14 @@ def test_a_pool_has_what_all_workers_declare_together() -> None:
     ],
 )
 def test_what_no_worker_can_grant_is_refused(amounts: dict[str, float], said: str) -> None:
-    """One call is computed by one worker, so the sum of all counts for nothing; the error says how to have more."""
+    """One worker computes a call, so the sum over workers is irrelevant; the error says how to get more."""
     pools = pools_of(Workers({"gpu": 2}, {"gpu": 1, "cpu": 8}))
     with pytest.raises(ResourceUnavailableError, match=said):
         needs(pools, **amounts)
 
 
 def test_without_any_worker_calls_wait_for_one() -> None:
-    """Whatever they ask for: nobody knows what the first worker will have."""
+    """Without a worker, calls wait whatever they request: the first worker's resources are unknown."""
     workers = Workers()
     pools = pools_of(workers)
     assert needs(pools, gpu=1) == {"gpu": UNIT}
@@ -95,7 +95,7 @@ def test_without_any_worker_calls_wait_for_one() -> None:
 
 
 def test_an_open_cluster_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    """It may start a worker of another kind for a call; if it does not, a line in the log says why the call waits."""
+    """An open cluster may start another kind of worker for a call; otherwise a log line says why the call waits."""
     pools = pools_of(Workers({"cpu": 8}, is_open=True))
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
@@ -106,7 +106,7 @@ def test_an_open_cluster_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_what_the_user_has_given_counts_as_well() -> None:
-    """The scheduler's own pool is asked first, and a worker must have the amount nevertheless."""
+    """The scheduler's own pool is asked first, and a worker must still have the amount."""
     pools = pools_of(Workers({"cpu": 4}), {"cpu": 2, "licence": 1})
     assert pools.named.keys() == {"cpu", "licence"}
     assert [pool for pool, _ in Demand({"cpu": 2, "licence": 1}).needs(pools, Call())] == list(pools.named.values())

@@ -31,7 +31,7 @@ def sleep_long() -> None:
 
 
 class Scene:
-    """A scheduler on an executor that a test ends calls of, with a pool of two devices."""
+    """A scheduler with a pool of two devices, on an executor whose calls the test completes."""
 
     def __init__(self, **resources: Any) -> None:
         self.executor = ManualExecutor()
@@ -42,7 +42,7 @@ class Scene:
         return [submission.args[0] for submission in self.executor.submissions]
 
     def run(self, *steps: Any, **options: Any) -> ExitState:
-        """Run with steps, between which everything that happens is delivered."""
+        """Run with steps; everything that happens is delivered between them."""
         remaining = list(steps)
 
         def take() -> None:
@@ -60,7 +60,7 @@ class Scene:
 
 
 def test_calls_wait_until_what_they_need_is_free() -> None:
-    """Two of one device begin; the third when the first has ended; it is told why, and explained."""
+    """Two calls for one device start, the third when the first has ended; its waiting has an event and a reason."""
     scene = Scene()
     task = scene.scheduler.task(work, plugins=Resources(gpu=1))
     reasons: list[str] = []
@@ -90,7 +90,7 @@ def test_calls_wait_until_what_they_need_is_free() -> None:
 
 
 def test_a_waiting_call_can_be_cancelled_and_never_reaches_the_executor() -> None:
-    """Its end comes at once, and what was kept for it goes to others."""
+    """A waiting call is cancelled at once, and what was reserved for it goes to others."""
     scene = Scene()
     task = scene.scheduler.task(work, plugins=Resources(gpu=2))
     cancelled: list[Future[Any]] = []
@@ -115,7 +115,7 @@ def test_a_waiting_call_can_be_cancelled_and_never_reaches_the_executor() -> Non
 
 
 def test_what_can_never_be_granted_is_an_error_of_submit() -> None:
-    """Nothing is accepted, and the next call is."""
+    """A request that can never be granted raises in `submit`, which then accepts nothing."""
     scene = Scene(gpu=["0", "1"], memory="4 GB")
     much = scene.scheduler.task(work, plugins=Resources(gpu=3))
     odd = scene.scheduler.task(work, plugins=Resources(gpu=1.5))
@@ -139,7 +139,7 @@ def run_out_of_memory(_: int) -> None:
 
 
 def test_each_attempt_asks_anew() -> None:
-    """An amount may grow with the attempts; one that no pool has is what the call ends with."""
+    """An amount may grow with the attempts; if no pool has it, the call fails."""
     scheduler = Scheduler.with_sequential(resources={"memory": 10})
     asked: list[tuple[int, int]] = []
 
@@ -162,7 +162,7 @@ def test_each_attempt_asks_anew() -> None:
 
 
 def test_a_lost_worker_gives_back_what_its_call_had() -> None:
-    """Another call begins, and the attempt after the lost one asks anew."""
+    """Another call starts, and the attempt after the lost one makes a new request."""
     scene = Scene(gpu=["0"])
     task = scene.scheduler.task(work, plugins=[Resources(gpu=1), Retry(lost_workers=1)])
     results: list[int] = []
@@ -186,7 +186,7 @@ def test_a_lost_worker_gives_back_what_its_call_had() -> None:
 
 
 class Raising(Executor):
-    """Refuses every second call."""
+    """Rejects every second call."""
 
     def __init__(self) -> None:
         self.calls: list[Work[Any]] = []
@@ -201,7 +201,7 @@ class Raising(Executor):
 
 
 def test_an_executor_that_raises_costs_one_call_and_no_device() -> None:
-    """What it raises goes to the submitter, or is the outcome of a call that has waited."""
+    """The executor's exception goes to the submitter, or is the outcome of a call that has waited."""
     executor = Raising()
     scheduler = Scheduler(executor, resources={"gpu": ["0", "1"]})
     task = scheduler.task(work, plugins=Resources(gpu=1))
@@ -226,7 +226,7 @@ def test_an_executor_that_raises_costs_one_call_and_no_device() -> None:
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_a_stop_while_calls_wait_brings_each_to_its_end(*, wait: bool) -> None:
-    """They are computed if the run waits for what was accepted, else cancelled."""
+    """After a stop, waiting calls are computed if the run waits for accepted calls, and otherwise cancelled."""
     scene = Scene(gpu=["0"])
     task = scene.scheduler.task(work, plugins=Resources(gpu=1))
     ends: list[str] = []
@@ -255,7 +255,7 @@ def test_a_stop_while_calls_wait_brings_each_to_its_end(*, wait: bool) -> None:
 
 
 def test_calls_may_be_submitted_from_another_thread_and_by_callbacks() -> None:
-    """They wait like any other."""
+    """Calls submitted from another thread or by callbacks wait like any other call."""
     scheduler = Scheduler.with_threads(4, resources={"licence": 1})
     task = scheduler.task(told, plugins=Resources(licence=1))
     results: list[Any] = []
@@ -278,7 +278,7 @@ def test_calls_may_be_submitted_from_another_thread_and_by_callbacks() -> None:
 
 
 def test_shares_and_lists_are_told_to_the_function() -> None:
-    """`granted` has ids where the pool has, else amounts."""
+    """`granted` holds ids if the pool has ids, and amounts otherwise."""
     scheduler = Scheduler.with_sequential(resources={"gpu": ["a", "b"], "memory": "1 GB"})
     share = scheduler.task(told, plugins=Resources(gpu=0.5, memory="1 kB"))
     both = scheduler.task(told, plugins=Resources(gpu=2))
@@ -299,7 +299,7 @@ def test_shares_and_lists_are_told_to_the_function() -> None:
 
 
 def test_priority_decides_who_gets_the_worker() -> None:
-    """Of calls that wait, also of tasks without a priority, the highest comes first; it can be changed."""
+    """Among waiting calls, including tasks without a priority, the highest comes first; it can be changed."""
     scheduler = Scheduler.with_sequential()
     low = scheduler.task(work)
     high = scheduler.task(work, priority=10)
@@ -323,7 +323,7 @@ def test_priority_decides_who_gets_the_worker() -> None:
 
 
 def test_limiter_and_map_work_with_it() -> None:
-    """What a limiter lets pass waits for resources as well; a map keeps its number in flight."""
+    """Calls that pass a limiter still wait for resources; a map keeps its number of calls in flight."""
     scheduler = Scheduler.with_threads(4, resources={"licence": 2})
     task = scheduler.task(told, plugins=[Limiter(max_concurrent=3, on_limit="queue"), Resources(licence=1)])
     results: list[Any] = []
@@ -334,7 +334,7 @@ def test_limiter_and_map_work_with_it() -> None:
 
 
 def test_what_needs_more_time_than_is_left_does_not_begin() -> None:
-    """The run ends by its timeout when nothing else is to be done; no policy applies."""
+    """The run ends with its timeout when nothing else is left to do; no policy applies."""
     scene = Scene(licence=1)
     task = scene.scheduler.task(work, plugins=Resources(needs_time="20 min"))
     cancelled: list[Future[Any]] = []
@@ -346,7 +346,7 @@ def test_what_needs_more_time_than_is_left_does_not_begin() -> None:
 
 
 def test_a_journal_tells_it_again_without_waiting(tmp_path: Path) -> None:
-    """In the replay nothing is granted; the calls that have no outcome wait for their resources afterwards."""
+    """A replay grants nothing; afterwards, calls without an outcome wait for their resources."""
 
     def session(*, fails: bool) -> list[int]:
         scheduler = Scheduler.with_sequential(resources={"gpu": ["0"]})
@@ -379,7 +379,7 @@ def test_a_journal_tells_it_again_without_waiting(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [{}, {"gpu": -1}, {"enforce": True, "gpu": 1}, {"gpu": 1, "needs_time": -1}])
 def test_wrong_requests_are_refused_at_once(wrong: dict[str, Any]) -> None:
-    """A plugin that asks for nothing, or for what is none, is an error where it is made."""
+    """A plugin with an empty or invalid request raises where it is created."""
     with pytest.raises(ValueError, match=r"Resources|gpu=|enforce=|needs_time="):
         Resources(**wrong)
 
@@ -393,7 +393,7 @@ def test_threads_cannot_be_held_to_their_memory() -> None:
 
 
 def test_what_an_earlier_run_has_left_running_still_has_its_resources() -> None:
-    """A call of the next run waits for it, and begins when it ends."""
+    """A call of the next run waits for an earlier run's running call, and starts when that ends."""
     go_on = threading.Event()
     begun = threading.Event()
     seen: list[bool] = []
@@ -430,7 +430,7 @@ def test_what_an_earlier_run_has_left_running_still_has_its_resources() -> None:
 
 
 def test_limits_hold_for_calls_that_wait_for_their_turn() -> None:
-    """A priority takes no other plugin's work away."""
+    """A priority does not bypass other plugins."""
     scheduler = Scheduler.with_processes(1)
     limited = scheduler.task(sleep_long, plugins=Limits(wall_time=0.2), priority=1)
     errors: list[BaseException] = []
@@ -441,7 +441,7 @@ def test_limits_hold_for_calls_that_wait_for_their_turn() -> None:
 
 
 class Inline(Executor):
-    """Computes within `submit`."""
+    """Computes inside `submit`."""
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Work[Any]:
         done: Work[Any] = Work()
@@ -450,7 +450,7 @@ class Inline(Executor):
 
 
 def test_calls_that_submit_within_submit_all_end() -> None:
-    """An executor that computes within `submit` comes back to the run in the middle of a submission."""
+    """An executor that computes inside `submit` re-enters the run in the middle of a submission."""
     scheduler = Scheduler(Inline(), resources={"licence": 1})
 
     def nest(depth: int) -> int:

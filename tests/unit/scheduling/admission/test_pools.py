@@ -1,4 +1,4 @@
-"""What can be granted: amounts, pools, the GPUs of a machine."""
+"""What can be granted: amounts, pools, and the GPUs of a machine."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ def test_amounts_are_exact(given: float | str, units: int) -> None:
 
 @pytest.mark.parametrize("wrong", [-1, -0.5, math.nan, math.inf, "much", "4 parsec", 0.00001])
 def test_wrong_amounts_are_refused(wrong: float | str) -> None:
-    """An amount that is none is an error that shows it."""
+    """An invalid amount raises an error that shows it."""
     with pytest.raises(ValueError, match="licence="):
         units_of("licence", wrong)
 
 
 @pytest.mark.parametrize("wrong", [None, [1], True, b"1"])
 def test_other_types_are_refused(wrong: object) -> None:
-    """An amount is a number or a text."""
+    """An amount is a number or a string."""
     with pytest.raises(TypeError, match="licence="):
         units_of("licence", wrong)
 
 
 def test_amounts_are_shown_as_given() -> None:
-    """Texts of amounts are short."""
+    """Amounts have a short text form."""
     shown = [amount_text(units_of("x", given)) for given in (0.5, 16, "60 GB", "1.5 MB")]
     assert shown == ["0.5", "16", "60 GB", "1.5 MB"]
 
 
 def test_a_share_is_packed_tight() -> None:
-    """A share comes from the fullest device that has room, so that whole ones stay free."""
+    """A share comes from the fullest device with room, so that whole devices stay free."""
     pool = IndexedPool("gpu", ("0", "1", "2"))
     assert [pool.take(5000), pool.take(3000), pool.take(5000), pool.take(UNIT)] == [("0",), ("0",), ("1",), ("2",)]
     assert (pool.free, pool.level) == (0, 5000)
@@ -61,7 +61,7 @@ def test_a_share_is_packed_tight() -> None:
 @pytest.mark.parametrize("units", [2000, 5000, 8000, UNIT, 2 * UNIT])
 @pytest.mark.parametrize("taken", [(), (5000,), (5000, 9000), (UNIT, 3000)])
 def test_what_is_left_after_a_grant_is_foreseen(after: int, units: int, taken: tuple[int, ...]) -> None:
-    """`level_after` says what taking would show."""
+    """`level_after` predicts the state after taking."""
     pool = IndexedPool("gpu", ("0", "1", "2"))
     for one in taken:
         pool.take(one)
@@ -76,7 +76,7 @@ def test_what_is_left_after_a_grant_is_foreseen(after: int, units: int, taken: t
 
 
 def test_what_can_never_be_granted_says_why() -> None:
-    """A pool knows what it has in all, and that a share is of one."""
+    """A pool knows its total, and that a share is part of one device."""
     assert "0, 1" in IndexedPool("gpu", ("0", "1")).why_never(3 * UNIT)
     assert "whole" in IndexedPool("gpu", ("0", "1")).why_never(15000)
     assert "60 GB" in SumPool("memory", units_of("x", "60 GB")).why_never(units_of("x", "61 GB"))
@@ -84,7 +84,7 @@ def test_what_can_never_be_granted_says_why() -> None:
 
 
 def test_a_grant_is_given_back_once() -> None:
-    """However often it is given back."""
+    """A grant is given back only once, however often that is requested."""
     pools = Pools({"gpu": ["0", "1"], "cpu": 4})
     grant = pools.grant([(pools.named["gpu"], UNIT), (pools.named["cpu"], 2 * UNIT)])
     assert [pool.used for pool in pools.named.values()] == [UNIT, 2 * UNIT]
@@ -99,7 +99,7 @@ def test_a_grant_is_given_back_once() -> None:
     [{"gpu": "all"}, {"gpu": ["0", "0"]}, {"gpu": -1}, {"licence": "many"}, {"a b": 1}, [1], {"gpu": ["0,1"]}],
 )
 def test_wrong_pools_are_refused(wrong: object) -> None:
-    """What is given as resources is checked at once."""
+    """Resources are validated at once."""
     with pytest.raises((TypeError, ValueError), match="resources"):
         Pools(wrong)  # type: ignore[arg-type]
 
@@ -116,17 +116,17 @@ def test_wrong_pools_are_refused(wrong: object) -> None:
     ],
 )
 def test_gpus_are_those_that_the_program_may_use(environ: dict[str, str], ids: tuple[str, ...]) -> None:
-    """The environment counts, else what nvidia-smi lists; UUIDs and MIG ids are kept."""
+    """The environment decides, or else nvidia-smi's list; UUIDs and MIG ids are kept."""
     assert find_gpus(environ, lambda: LISTED) == ids
 
 
 def test_a_machine_without_gpus_has_none() -> None:
-    """Where nvidia-smi lists nothing, nothing is found."""
+    """A machine whose nvidia-smi lists nothing has no GPUs."""
     assert find_gpus({}, lambda: "") == ()
 
 
 def test_variables_name_the_devices_of_a_process() -> None:
-    """CUDA's order is fixed with them; none of them hides all; ROCm has its own variable."""
+    """The variables also fix CUDA's order; no devices means all are hidden; ROCm has its own variable."""
     assert variables_for(["0", "2"], {}) == {"CUDA_VISIBLE_DEVICES": "0,2", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     assert variables_for([], {})["CUDA_VISIBLE_DEVICES"] == ""
     assert variables_for(["1"], {"ROCR_VISIBLE_DEVICES": "0,1"}) == {"ROCR_VISIBLE_DEVICES": "1"}

@@ -1,4 +1,4 @@
-"""Very many random requests in virtual time; AMLTK_TEST_REQUESTS=2000000 tries two million, some of them in a run."""
+"""Very many random requests in virtual time; AMLTK_TEST_REQUESTS=2000000 runs two million, some of them in a run."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ REQUESTS = max(1500, MANY // 100)
 IN_FLIGHT = 150
 THERE_IS = {"card": 4, "cpu": 16, "memory": 64, "licence": 2}
 PATIENCE = 600.0
-"""Virtual seconds within which each call must get its turn: several times what all in flight take together."""
+"""Virtual seconds within which each call must be granted: several times what all calls in flight take together."""
 
 
 class Refused(Exception):
-    """What a call raises now and then."""
+    """Raised by some calls."""
 
 
 class Counted(Grant):
-    """Counts what is granted, and what is given back."""
+    """Counts what is granted and what is given back."""
 
     made = returned = 0
 
@@ -52,7 +52,7 @@ class Counted(Grant):
 
 
 class Auditor(SimulatedExecutor):
-    """Adds up, independently of the pools, what the calls have been told that they may use."""
+    """Adds up, independently of the pools, what calls were granted."""
 
     def __init__(self, chance: random.Random) -> None:
         super().__init__(40, self.begin, outcome=self.end)
@@ -94,7 +94,7 @@ def half(*_: Any) -> None: ...
 
 
 def make_tasks(scheduler: Scheduler) -> list[Task[..., Any]]:
-    """Of many shapes: whole cards and shares, amounts that grow with the attempts, priorities."""
+    """Tasks of many shapes: whole cards and shares, amounts that grow with the attempts, priorities."""
     requests: list[dict[str, Any]] = [
         {"card": 1, "cpu": 2},
         {"card": 2, "cpu": 1, "memory": 8},
@@ -113,17 +113,17 @@ def make_tasks(scheduler: Scheduler) -> list[Task[..., Any]]:
 
 
 def assert_nothing_is_used(pools: Pools, used: Counter[str]) -> None:
-    """By what was added up, and by the pools."""
+    """Assert it by the sums, and by the pools."""
     pools.collect()
     assert not any(pool.used for pool in pools.named.values())
     assert not any(used.values())
 
 
 def test_random_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never more is granted than there is, nothing starves, each call ends once, and each grant is given back once.
+    """Grants never exceed the total, nothing starves, each call ends once, and each grant is given back once.
 
-    Calls fail and are tried again, are cancelled while they wait and while they run, need the results of others,
-    and change their priority.
+    Calls fail and are retried, are cancelled while waiting and while running, depend on others, and change their
+    priority.
     """
     monkeypatch.setattr(choice, "Grant", Counted)
     monkeypatch.setattr(Counted, "made", 0)
@@ -149,7 +149,7 @@ def test_random_requests(monkeypatch: pytest.MonkeyPatch) -> None:
             moved, priority = chance.choice(pending), chance.choice([-1, 0, 1])
             moved.set_priority(priority)
             if priority < 0:
-                ready_at.pop(moved.args[0], None)  # it may wait for as long as others come
+                ready_at.pop(moved.args[0], None)  # it may wait as long as others arrive
 
     def note_end(future: Future[Any], outcome: str) -> None:
         counts[outcome] += 1
@@ -176,7 +176,7 @@ def test_random_requests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Request:
-    """One request of the simulation without a run."""
+    """One request in the simulation without a run."""
 
     def __init__(self, number: int, kind: int, priority: float) -> None:
         self.number = number
@@ -189,7 +189,7 @@ class Request:
 
 
 class Simulation:
-    """Requests that arrive as others end: some fail and ask for more, are cancelled, or need others first."""
+    """Requests that arrive as others end: some fail and request more, are cancelled, or depend on others."""
 
     def __init__(self, requests: int) -> None:
         self.requests = requests
@@ -234,7 +234,7 @@ class Simulation:
         self.choice.add(request.waiting, self.needs(request), 0.0, (-request.priority, request.number))
 
     def disturb(self) -> None:
-        """Cancel a call that waits or runs, or change its priority."""
+        """Cancel a call that is waiting or running, or change its priority."""
         request, what = self.chance.choice(self.open), self.chance.random()
         if request.waiting is None or what > 0.06:
             return
@@ -242,7 +242,7 @@ class Simulation:
             if self.choice.discard(request.waiting):
                 self.end(request, "cancelled")
             else:
-                request.attempt = 3  # it runs: its end is the end of its work, and it is not tried again
+                request.attempt = 3  # it is running: it ends when its work does, and is not retried
         else:
             self.choice.move(request.waiting, self.chance.choice([-1, 0, 1]))
             request.ready_at = None
@@ -257,7 +257,7 @@ class Simulation:
             heapq.heappush(self.ends, (self.now + self.chance.expovariate(1), request.number, request))
 
     def account(self, waiting: Waiting, sign: int) -> None:
-        """Add up what is used, independently of the pools."""
+        """Add up what is in use, independently of the pools."""
         assert waiting.grant is not None
         for pool, units, ids in waiting.grant.taken:
             assert len(ids) == (max(1, units // UNIT) if isinstance(pool, IndexedPool) else 0)
@@ -301,7 +301,7 @@ class Simulation:
 
 
 def test_random_choices() -> None:
-    """The same without a run, which is fast enough for millions."""
+    """Random requests without a run satisfy the same rules, and are fast enough for millions."""
     simulation = Simulation(MANY)
     simulation.run()
     counts = simulation.counts

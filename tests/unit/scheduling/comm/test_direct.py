@@ -1,4 +1,4 @@
-"""A comm on the run's own thread, as calls of a SequentialExecutor have it: no process, no socket."""
+"""A comm on the run's own thread, as calls of a SequentialExecutor use it: no process, no socket."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def told(recorder: EventRecorder) -> list[str]:
 
 
 def test_the_whole_trace() -> None:
-    """What a call says is told while it runs, in order, before its ending."""
+    """What a call sends is delivered while it runs, in order, before its outcome."""
     at: list[Any] = []
 
     def speak(*, comm: Comm) -> str:
@@ -59,7 +59,7 @@ def test_the_whole_trace() -> None:
 
 
 def test_what_was_submitted_is_told_before_what_the_call_says() -> None:
-    """Also where a callback that awaits has submitted it, so that the call begins before its event was delivered."""
+    """A submission is delivered before the call's messages, even if an awaiting callback submitted it."""
 
     def speak(*, comm: Comm) -> None:
         with comm.open():
@@ -95,7 +95,7 @@ def test_a_request_is_answered_by_the_very_object() -> None:
 
 
 def test_what_callbacks_send_is_received() -> None:
-    """In order; and when nothing is there nothing can come, so that waiting is an error at once."""
+    """Messages arrive in order; with none left none can come, so waiting raises at once."""
 
     def listen(*, comm: Comm) -> list[Any]:
         with comm.open():
@@ -116,7 +116,7 @@ def test_what_callbacks_send_is_received() -> None:
 
 
 def ask(*, comm: Comm) -> str:
-    """Tell why a request was not answered."""
+    """Return the reason why a request was not answered."""
     with comm.open():
         try:
             comm.request()
@@ -126,7 +126,7 @@ def ask(*, comm: Comm) -> str:
 
 
 def test_a_request_that_nobody_hears() -> None:
-    """Without a subscription, a recorder's aside, the request says so at once."""
+    """Without a subscription (a recorder's does not count), the request fails at once."""
     scheduler, task, recorder = make(ask)
     results: list[str] = []
     task.on_result(lambda _, result: results.append(result))
@@ -137,7 +137,7 @@ def test_a_request_that_nobody_hears() -> None:
 
 @pytest.mark.parametrize("policy", ["continue", "end"])
 def test_a_callback_that_raises(policy: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """The request says so, the error goes to the policy of the run, and other callbacks are called all the same."""
+    """The request fails, the error goes to the run's policy, and the other callbacks still run."""
     scheduler, task, _ = make(ask)
     results: list[str] = []
 
@@ -154,9 +154,9 @@ def test_a_callback_that_raises(policy: Any, caplog: pytest.LogCaptureFixture) -
 
 
 def test_a_request_that_is_answered_too_late() -> None:
-    """A coroutine cannot go on while the call holds its thread: the request fails at once and names the reason.
+    """An async answer cannot arrive while the call blocks the thread: the request fails at once and says why.
 
-    It goes on before the outcome of the call is told.
+    The coroutine continues before the outcome of the call is delivered.
     """
     scheduler, task, _ = make(ask)
     results: list[str] = []
@@ -174,7 +174,7 @@ def test_a_request_that_is_answered_too_late() -> None:
 
 
 def test_a_second_response_is_an_error() -> None:
-    """The first one counts."""
+    """A second response raises; the first one counts."""
 
     def hear(*, comm: Comm) -> Any:
         with comm.open():
@@ -200,7 +200,7 @@ def test_a_second_response_is_an_error() -> None:
 
 
 def test_a_callback_can_end_the_call() -> None:
-    """After `msg.comm.close()` the next thing that the call says raises; what was sent before can be received."""
+    """After `msg.comm.close()` the call's next send raises; what was sent before can be received."""
 
     def train(*, comm: Comm) -> Any:
         with comm.open():
@@ -227,7 +227,7 @@ def test_a_callback_can_end_the_call() -> None:
 
 
 def test_nothing_reaches_a_call_that_has_ended() -> None:
-    """Saying something to it is not an error, since nobody can know: it returns False."""
+    """Sending to an ended call is not an error, since the sender cannot know: it returns False."""
     conversations: list[Any] = []
 
     def speak(*, comm: Comm) -> None:
@@ -242,7 +242,7 @@ def test_nothing_reaches_a_call_that_has_ended() -> None:
 
 
 def test_misuse_in_the_call() -> None:
-    """A comm is used between its opening and its closing, and opened once at a time."""
+    """A comm can be used only between opening and closing, and opened only once at a time."""
 
     def misuse(*, comm: Comm) -> Comm:
         for uttering in (lambda: comm.send(1), comm.request, comm.receive, comm.poll, comm.__enter__):
@@ -269,7 +269,7 @@ def test_misuse_in_the_call() -> None:
 
 
 def test_only_the_thread_of_the_call_can_use_it() -> None:
-    """A thread that the call has started could not be answered."""
+    """A thread started by the call cannot use the comm, since it could not be answered."""
 
     def delegate(*, comm: Comm) -> None:
         with comm.open():
@@ -291,7 +291,7 @@ def test_only_the_thread_of_the_call_can_use_it() -> None:
 
 
 def test_it_cannot_leave_the_thread() -> None:
-    """Where something would compute the call in another process, the error says what to do."""
+    """If the comm would leave its thread, the error says what to do."""
 
     def send_it_away(*, comm: Comm) -> None:
         with pytest.raises(TypeError, match=r"SequentialExecutor cannot leave its thread.*with_processes"):
@@ -302,7 +302,7 @@ def test_it_cannot_leave_the_thread() -> None:
 
 
 def test_bad_input_of_the_plugin() -> None:
-    """What is wrong with its arguments is told at once, and what is allowed."""
+    """Invalid arguments raise at once, and the error lists what is allowed."""
     with pytest.raises(ValueError, match="must be the name of a parameter"):
         Comm.Plugin("not a name")
     with pytest.raises(TypeError, match="interface=1: must be a string"):
@@ -314,7 +314,7 @@ def test_bad_input_of_the_plugin() -> None:
 
 
 def test_the_function_must_take_the_comm() -> None:
-    """One that does not is refused with the plugin; one that takes any keyword, or hides what it takes, is not."""
+    """A function without `comm` is rejected with the plugin, unless it takes any keyword or hides its signature."""
     scheduler = Scheduler.with_sequential()
     with pytest.raises(ValueError, match="must take a keyword argument 'comm'"):
         scheduler.task(lambda x: x, plugins=Comm.Plugin())
@@ -328,7 +328,7 @@ def test_the_function_must_take_the_comm() -> None:
 
 
 def test_the_comm_is_not_to_be_submitted() -> None:
-    """It would be ambiguous which one the function gets."""
+    """Submitting a comm is an error: it would be ambiguous which one the function gets."""
     scheduler, task, _ = make(lambda *, comm: None, calls=0)
     scheduler.on_start(lambda: task.submit(comm=1))
     with pytest.raises(ValueError, match="do not submit it"):
@@ -336,7 +336,7 @@ def test_the_comm_is_not_to_be_submitted() -> None:
 
 
 def test_the_status_tells_how_many_are_open() -> None:
-    """Displays show it."""
+    """The number of open comms is part of the status that displays show."""
 
     def speak(*, comm: Comm) -> None:
         with comm.open():
@@ -351,7 +351,7 @@ def test_the_status_tells_how_many_are_open() -> None:
 
 
 def test_ctrl_c_reaches_compute_after_a_message() -> None:
-    """Telling a message in the middle of a call does not make the run believe that no code of the user is at work."""
+    """Sending a message in the middle of a call does not make the run believe that no user code is running."""
     at_work: list[bool] = []
 
     def speak(*, comm: Comm) -> None:
@@ -364,7 +364,7 @@ def test_ctrl_c_reaches_compute_after_a_message() -> None:
 
 
 def test_a_message_shows_itself() -> None:
-    """With its kind and data, whatever the data's own repr does."""
+    """A message's repr shows its kind and data, even if the data's own repr fails."""
 
     class Shy:
         def __repr__(self) -> str:
@@ -383,11 +383,11 @@ def test_a_message_shows_itself() -> None:
 
 
 def test_a_fork_cannot_open_it() -> None:
-    """What a fork says would be heard by nobody: it is refused."""
+    """A fork cannot open the comm, since its messages would reach no one."""
 
     def fork_and_open(*, comm: Comm) -> int:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside other tests' threads, since 3.12
+            warnings.simplefilter("ignore", DeprecationWarning)  # about a fork beside other tests' threads, since 3.12
             child = os.fork()
         if not child:
             try:

@@ -30,7 +30,7 @@ def works(states: str) -> list[Work]:
 
 
 def found(states: str | Sequence[Work], *, workers: int | None = None, **claims: bool) -> list[int] | None:
-    """Which of the calls are found to run, by their numbers."""
+    """The numbers of the calls found to be running."""
     executor: Any = Executor()
     if workers is not None:
         executor._max_workers = workers
@@ -45,32 +45,32 @@ def found(states: str | Sequence[Work], *, workers: int | None = None, **claims:
     [("", []), ("pppp", []), ("rrpp", [0, 1]), ("drdrp", [1, 3]), ("rr" + "p" * 10_000, [0, 1])],
 )
 def test_calls_that_are_begun_in_order_are_found_at_the_front(states: str, running: list[int]) -> None:
-    """Where calls are begun in order, those that run are the oldest ones that have not ended."""
+    """If calls start in order, the running ones are the oldest that have not ended."""
     assert found(states, workers=2, in_order=True) == running
 
 
 def test_what_lies_ready_for_workers_does_not_run() -> None:
-    """A pool that says of more calls than it has workers that they run is believed for as many as can be."""
+    """If a pool reports more running calls than it has workers, only as many as there are workers count."""
     assert found("drrrrrp", workers=2, in_order=True) == [1, 2]
 
 
 def test_without_a_number_of_workers_the_first_that_waits_is_the_end() -> None:
-    """Where nobody says how many workers there are, what runs is found up to the first call that does not."""
+    """If the number of workers is unknown, running calls are searched up to the first one that is not running."""
     assert found("rrr" + "p" * 10_000, in_order=True) == [0, 1, 2]
 
 
 def test_of_an_unknown_executor_all_calls_are_asked() -> None:
-    """An executor that may begin calls in any order is asked about all of them, and none is missed."""
+    """For an executor that may start calls in any order, all calls are asked, and none is missed."""
     assert found("prpdrp") == [1, 4]
 
 
 def test_of_too_many_calls_of_an_unknown_executor_nothing_is_told() -> None:
-    """Where only some of the calls could be asked, there is no number rather than one that may be too small."""
+    """If only some of the calls could be asked, there is no number rather than one that may be too small."""
     assert found("r" + "p" * MAX_LOOKED_AT) is None
 
 
 def test_an_executor_that_lists_what_runs_is_asked_for_that() -> None:
-    """Where the executor has a list, no call is looked at."""
+    """If the executor lists its running calls, no call is inspected."""
     executor: Any = Executor()
     executor.running_calls = lambda: ["this"]
     capabilities = Capabilities(kills_running=False, isolates_crashes=False, remote=False, lists_running=True)
@@ -78,5 +78,5 @@ def test_an_executor_that_lists_what_runs_is_asked_for_that() -> None:
 
 
 def test_an_executor_that_does_not_tell_is_not_asked() -> None:
-    """Where nobody says what runs, there is no number, whatever the futures say."""
+    """If running calls are unknown, there is no number, whatever the futures say."""
     assert found("rr", tells_running=False) is None

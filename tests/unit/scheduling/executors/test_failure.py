@@ -1,4 +1,4 @@
-"""Exceptions come back as themselves: with their type, arguments, attributes, causes, members and notes."""
+"""Exceptions survive the way back intact: type, arguments, attributes, causes, members and notes."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Missing(FileNotFoundError):
 
 
 class Both(HTTPFailed, OSError):
-    """Its state in C is that of the second base."""
+    """Its C state is that of the second base."""
 
 
 @dataclass(frozen=True)
@@ -161,12 +161,12 @@ def state(error: BaseException) -> Any:
     ids=lambda error: type(error).__name__,
 )
 def test_an_exception_comes_back_as_itself(error: BaseException) -> None:
-    """It has its type, its arguments and its attributes."""
+    """An exception keeps its type, its arguments and its attributes."""
     assert state(there_and_back(error)) == state(error)
 
 
 def test_nothing_that_a_class_does_at_birth_is_done_again() -> None:
-    """`__init__` is not called, there or here."""
+    """`__init__` is not called again, in the worker or in the driver."""
     error = HTTPFailed("http://x", status=503)
     made = HTTPFailed.made
     assert str(there_and_back(error)) == "http://x answered 503"
@@ -194,7 +194,7 @@ def test_nothing_that_a_class_does_at_birth_is_done_again() -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_what_c_and_slots_keep_of_an_exception_comes_back(error: BaseException, names: tuple[str, ...]) -> None:
-    """Fields that are in no `__dict__`, and the text that is made of them."""
+    """Fields outside `__dict__` survive, and the text made from them."""
     back = there_and_back(error)
     assert type(back) is type(error)
     assert [getattr(back, name) for name in names] == [getattr(error, name) for name in names]
@@ -203,7 +203,7 @@ def test_what_c_and_slots_keep_of_an_exception_comes_back(error: BaseException, 
 
 
 def test_causes_and_contexts_come_back() -> None:
-    """The whole chain, and last of all the worker's traceback."""
+    """The whole chain of causes and contexts arrives, ending with the worker's traceback."""
     error, cause, root = Slotted(1), HTTPFailed("http://x", status=1), KeyError("first")
     cause.__cause__, error.__cause__, error.__context__ = root, cause, Slotted(2)
     back = there_and_back(error)
@@ -219,7 +219,7 @@ def test_causes_and_contexts_come_back() -> None:
 
 @pytest.mark.parametrize("suppress", [True, False])
 def test_from_none_stays(suppress: bool) -> None:
-    """Whether the context is shown is as it was; the cause is the worker's traceback."""
+    """Suppression of the context is preserved; the cause is the worker's traceback."""
     error = ValueError()
     error.__context__, error.__suppress_context__ = KeyError("context"), suppress
     back = there_and_back(error)
@@ -229,7 +229,7 @@ def test_from_none_stays(suppress: bool) -> None:
 
 
 def test_a_circle_of_causes_comes_back() -> None:
-    """Exceptions that refer to one another, from attributes too, travel once."""
+    """Exceptions that refer to each other, including through attributes, are sent once."""
     one, two = HTTPFailed("one", status=1), ValueError("two")
     one.__cause__, two.__cause__ = two, one
     one.others = [two, one]  # type: ignore[attr-defined]
@@ -239,7 +239,7 @@ def test_a_circle_of_causes_comes_back() -> None:
 
 
 def test_a_long_chain_comes_back() -> None:
-    """Longer than the interpreter lets calls be nested."""
+    """A chain longer than the recursion limit arrives."""
     error: BaseException = HTTPFailed("last", status=0)
     for n in range(5000):
         above = HTTPFailed("x", status=n)
@@ -252,7 +252,7 @@ def test_a_long_chain_comes_back() -> None:
 
 
 def test_groups_come_back() -> None:
-    """Groups in groups, of exceptions and of classes of one's own; a member may refer to its group."""
+    """Groups may contain groups and custom classes; a member may refer to its group."""
     member = HTTPFailed("http://x", status=503)
     inner = Failures("inner", [member, ValueError(1)], where="here")
     group = ExceptionGroup("outer", [inner, KeyError(2)])
@@ -271,7 +271,7 @@ def test_groups_come_back() -> None:
 
 
 def test_an_exception_in_an_attribute_or_argument_comes_back() -> None:
-    """Also one whose `__init__` takes something else."""
+    """An exception in an attribute or an argument arrives, even if its `__init__` takes other arguments."""
     error = RuntimeError("failed", HTTPFailed("http://x", status=3))
     error.original = HTTPFailed("http://y", status=4)  # type: ignore[attr-defined]
     back = there_and_back(error)
@@ -280,14 +280,14 @@ def test_an_exception_in_an_attribute_or_argument_comes_back() -> None:
 
 
 def test_notes_come_back() -> None:
-    """Those that there were, of classes with a `__reduce__` too, and then one that says where it was raised."""
+    """Existing notes are kept, even for classes with `__reduce__`, followed by one that says where it was raised."""
     for error in (HTTPFailed("http://x", status=1), KeepsReduce(1, 2)):
         error.add_note("first")
         assert there_and_back(error).__notes__ == ["first", "raised by a test"]
 
 
 def test_what_cannot_travel_is_left_out_and_noted() -> None:
-    """An attribute, an argument or a field that cannot be pickled costs only itself."""
+    """An attribute, an argument or a field that cannot be pickled loses only itself."""
     error = HTTPFailed("http://x", status=5)
     error.lock = threading.Lock()  # type: ignore[attr-defined]
     error.args = ("text", threading.Lock())
@@ -316,7 +316,7 @@ def fail_here() -> None:
 
 
 def test_attributes_that_cannot_be_unpickled_cost_only_themselves() -> None:
-    """The type and the text stay."""
+    """If attributes cannot be unpickled, the type and the text stay."""
     error = HTTPFailed("http://x", status=5)
     error.only_there = OnlyThere()  # type: ignore[attr-defined]
     back = there_and_back(error)
@@ -326,7 +326,7 @@ def test_attributes_that_cannot_be_unpickled_cost_only_themselves() -> None:
 
 
 def test_a_class_that_is_not_here_is_described() -> None:
-    """Where the class cannot travel, a `RemoteError` has its name, its text, the reason, and the traceback."""
+    """If the class cannot be sent, a `RemoteError` has its name, its text, the reason, and the traceback."""
     lock = threading.Lock()
 
     class Local(Exception):
@@ -344,7 +344,7 @@ def test_a_class_that_is_not_here_is_described() -> None:
 
 
 def test_a_local_class_is_the_same_class() -> None:
-    """So `except` and policies know it."""
+    """A local class stays the same class, so `except` and policies recognise it."""
 
     class Local(Exception):
         def __init__(self, *, code: int) -> None:
@@ -356,13 +356,13 @@ def test_a_local_class_is_the_same_class() -> None:
 
 
 def test_a_registered_reduction_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `copyreg` has for a class is used, as pickle would."""
+    """What `copyreg` registers for a class is used, as pickle does."""
     monkeypatch.setitem(copyreg.dispatch_table, Slotted, lambda error: (Slotted, (error.code + 1,)))
     assert there_and_back(Slotted(1)).code == 2
 
 
 def test_what_is_registered_for_every_exception_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As tblib does where Dask is imported: it would lose what slots and C keep, and go round in circles."""
+    """A reduction for every exception, as tblib's when Dask is imported, is ignored: it would lose state."""
 
     def reduce_any(error: BaseException) -> Any:
         return type(error), error.args, {"cause": error.__cause__}
@@ -374,7 +374,7 @@ def test_what_is_registered_for_every_exception_does_not_count(monkeypatch: pyte
 
 
 def test_a_stand_in_has_name_text_and_traceback() -> None:
-    """For what is told as the reason of another error."""
+    """A stand-in, used as the reason of another error, has the name, text and traceback."""
     failure = failure_of(StrangeText("x"))
     error = stand_in(failure)
     assert "StrangeText: <its __str__ raised RuntimeError('no text')>" in str(error)
@@ -383,14 +383,14 @@ def test_a_stand_in_has_name_text_and_traceback() -> None:
 
 
 def test_an_exception_that_lets_nobody_change_it_comes_back() -> None:
-    """A frozen one gets its cause and its note all the same."""
+    """A frozen exception still gets its cause and its note."""
     back = there_and_back(Frozen(3))
     assert back == Frozen(3)
     assert isinstance(back.__cause__, RemoteTraceback)
 
 
 def test_what_an_exception_is_made_of_may_be_shared() -> None:
-    """An object that two attributes have is one afterwards."""
+    """An object shared by two attributes is still shared afterwards."""
     error = HTTPFailed("http://x", status=1)
     error.one = error.two = partial(pow, 2)  # type: ignore[attr-defined]
     back = there_and_back(error)

@@ -1,4 +1,4 @@
-"""A future that is as light as it can be, and otherwise that of the standard library."""
+"""A future that is as light as possible, and otherwise equals that of the standard library."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from amltk.scheduling.executors.light_future import LightFuture
 
 
 def test_it_has_what_the_standard_library_gives_a_future() -> None:
-    """It makes the attributes itself: another version of Python may have others."""
+    """A light future has the attributes of the standard library's, which may differ in another version of Python."""
     light, heavy = vars(LightFuture()), vars(Future())
     del light["_condition"], heavy["_condition"]
     assert light == heavy
 
 
 def test_outcomes_are_those_of_a_future() -> None:
-    """Results, exceptions and cancellations are what they are elsewhere, and come once."""
+    """Results, exceptions and cancellations behave as usual, and are set once."""
     good, bad, dropped = LightFuture[int](), LightFuture[int](), LightFuture[int]()
     error = ValueError("bad")
     good.set_result(1)
@@ -40,7 +40,7 @@ def test_outcomes_are_those_of_a_future() -> None:
 
 
 def test_an_exception_that_was_raised_is_let_go_with_its_future() -> None:
-    """They are no cycle, which would keep all that the traceback knows until the garbage collector finds it."""
+    """A raised exception and its future form no cycle, which would keep the traceback until garbage collection."""
     future, error = LightFuture[int](), ValueError("bad")
     is_there = weakref.ref(future)
     future.set_exception(error)
@@ -56,7 +56,7 @@ def test_an_exception_that_was_raised_is_let_go_with_its_future() -> None:
 
 
 def test_who_waits_is_woken() -> None:
-    """Every thread that waits gets the outcome; one that waits in vain is told so."""
+    """Every waiting thread gets the outcome; one that waits in vain times out."""
     future = LightFuture[int]()
     with pytest.raises(TimeoutError):
         future.result(timeout=0)
@@ -71,7 +71,7 @@ def test_who_waits_is_woken() -> None:
 
 
 def test_the_functions_of_the_module_take_it() -> None:
-    """`wait` and `as_completed` know it as one of theirs."""
+    """`wait` and `as_completed` accept a light future."""
     futures = [LightFuture[int]() for _ in range(3)]
     ender = threading.Thread(target=lambda: [future.set_result(n) for n, future in enumerate(futures)])
     ender.start()

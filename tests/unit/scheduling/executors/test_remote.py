@@ -1,4 +1,4 @@
-"""The book of an executor over a library: every call has one outcome, whatever the library and other threads do."""
+"""The dispatcher of a library's executor: every call has one outcome, whatever the library and other threads do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Library(RemoteExecutor):
-    """A library that computes when the test says so."""
+    """A library that computes when the test tells it to."""
 
     def __init__(self, *, kills: bool = False) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Library(RemoteExecutor):
 
 
 def test_a_call_travels_by_value_and_brings_its_outcome() -> None:
-    """A closure is computed from its parcel alone; what it raises arrives with its traceback."""
+    """A closure is computed from its payload alone; its exception arrives with the traceback."""
     library = Library()
     y = 2
     good = library.submit(lambda x: x + y, 40)
@@ -60,7 +60,7 @@ def test_a_call_travels_by_value_and_brings_its_outcome() -> None:
 
 
 def test_what_cannot_be_pickled_fails_its_future_only() -> None:
-    """A lock as an argument is the future's exception; the executor goes on and can be shut down."""
+    """A lock as an argument fails the future; the executor continues and can be shut down."""
     library = Library()
     error = library.submit(abs, threading.Lock()).exception(0)
     assert isinstance(error, TypeError)
@@ -71,7 +71,7 @@ def test_what_cannot_be_pickled_fails_its_future_only() -> None:
 
 @pytest.mark.parametrize("error", [OSError("full"), KeyboardInterrupt()], ids=repr)
 def test_a_call_that_cannot_be_sent_is_not_in_the_book(error: BaseException) -> None:
-    """What the library raises is raised by `submit`, and a shutdown does not wait for the call."""
+    """`submit` raises what the library raises, and a shutdown does not wait for the call."""
     library = Library()
 
     def refuse(_: Any) -> None:
@@ -84,7 +84,7 @@ def test_a_call_that_cannot_be_sent_is_not_in_the_book(error: BaseException) -> 
 
 
 def test_a_call_that_is_cancelled_while_it_is_sent_is_taken_back() -> None:
-    """A cancellation that comes before the library has the call reaches the library afterwards."""
+    """A cancellation that precedes the library's acceptance reaches the library afterwards."""
     library = Library()
     library.on_send = lambda call: call.cancel()
     call = library.submit(abs, 1)
@@ -94,7 +94,7 @@ def test_a_call_that_is_cancelled_while_it_is_sent_is_taken_back() -> None:
 
 
 def test_the_first_outcome_counts() -> None:
-    """Nothing changes a call that has its outcome: no second outcome, no cancellation, no news that it began."""
+    """Nothing changes a call that is done: no second outcome, cancellation, or report that it started."""
     library = Library()
     call = library.submit(abs, -1)
     library.compute_next()
@@ -107,7 +107,7 @@ def test_the_first_outcome_counts() -> None:
 
 
 def test_a_running_call_is_cancelled_only_if_the_library_ends_it() -> None:
-    """`cancel` of a running call is refused where the library refuses."""
+    """`cancel` of a running call returns False if the library cannot end it."""
     library = Library()
     call = library.submit(abs, -1)
     call.begin()
@@ -120,7 +120,7 @@ def test_a_running_call_is_cancelled_only_if_the_library_ends_it() -> None:
 
 @pytest.mark.parametrize("kills", [True, False])
 def test_the_end_without_waiting(kills: bool) -> None:
-    """What has not begun is cancelled; what runs is lost where the library kills it, and else goes on unseen."""
+    """Waiting calls are cancelled; running ones are lost if the library kills them, or else run on unseen."""
     library = Library(kills=kills)
     running, waiting = library.submit(abs, 1), library.submit(abs, 2)
     library.sent[0][0].begin()

@@ -1,4 +1,4 @@
-"""How many calls executors compute at a time, and how many a map has in flight because of that."""
+"""How many calls executors compute at a time, and how many a map therefore keeps in flight."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class Named(Executor):
     ],
 )
 def test_workers_of_executors(executor: Any, workers: int | None) -> None:
-    """The number is that of the executor, under whichever name it has it; where there is none it is not known."""
+    """The number is the executor's, whatever the attribute's name; without one it is unknown."""
     assert workers_of(executor) == workers
 
 
 @pytest.mark.parametrize(("factory", "workers"), [("with_processes", 7), ("with_threads", 7)])
 def test_workers_of_schedulers(factory: str, workers: int) -> None:
-    """Schedulers know the workers that they were made with."""
+    """Schedulers know the number of workers they were created with."""
     assert getattr(Scheduler, factory)(workers).n_workers == workers
     assert Scheduler.with_sequential().n_workers == 1
 
 
 def test_a_map_follows_a_cluster_that_changes() -> None:
-    """By default twice as many are in flight as there are workers by now, more or fewer."""
+    """By default a map keeps twice as many calls in flight as there are workers at the moment."""
     program = Program()
     cluster: Any = program.executor
     cluster.n_workers = 1
@@ -65,7 +65,7 @@ def test_a_map_follows_a_cluster_that_changes() -> None:
 
 
 def test_workers_that_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then the CPUs of this machine are what a map goes by."""
+    """If the number of workers is unknown, a map uses the number of CPUs of this machine."""
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     program = Program()
     program.task.map(range(100))

@@ -1,4 +1,4 @@
-"""What cannot travel is named: which object it is, and where in the call."""
+"""The error for an object that cannot be pickled says which object it is, and where in the call."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LOCK = threading.Lock()
 
 
 class LendsNothing(Probing):
-    """As where a library takes calls to the workers."""
+    """As if a library sent the calls to the workers."""
 
     def lend(self, descriptor: int) -> Any:
         return refuse(descriptor)
@@ -41,16 +41,16 @@ def pool_pickler(file: io.BytesIO) -> Any:
 
 
 def without_reason(told: BaseException) -> str:
-    """The message without the words of the pickler, which differ."""
+    """The message without the pickler's words, which differ."""
     return re.sub(r"\(.*\);", "", str(told))
 
 
 def take(*_: Any, **__: Any) -> None:
-    """A function that can be pickled, whatever libraries have put in the place of builtins."""
+    """A function that can be pickled, even if libraries have replaced builtins."""
 
 
 def explained(fn: Any, *args: Any, **kwargs: Any) -> BaseException:
-    """What is told of a call that cannot be pickled."""
+    """The error for a call that cannot be pickled."""
     with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever it is
         make_pickler(io.BytesIO()).dump((fn, args, kwargs))
     told, alike = (explain_call(caught.value, fn, args, kwargs, make) for make in (make_pickler, pool_pickler))
@@ -107,7 +107,7 @@ Pair = collections.namedtuple("Pair", "left right")
     ],
 )
 def test_the_place_is_told_as_one_would_write_it(args: Any, kwargs: dict[str, Any], place: str) -> None:
-    """Through containers, attributes, slots, fields, partials and bound methods."""
+    """The place goes through containers, attributes, slots, fields, partials and bound methods."""
     error = explained(take, *args, **kwargs)
     assert type(error) is TypeError
     assert str(error).startswith(f"cannot send {place}")
@@ -125,7 +125,7 @@ def make(held: Any) -> Any:
 
 
 def test_variables_of_closures_and_globals_are_told() -> None:
-    """With the function that uses them: of closures, of lambdas, of functions that these use, of default values."""
+    """The error names the function that uses them: closures, lambdas, functions they use, and default values."""
     assert "variable held in the closure of make.<locals>.run, a _thread.lock" in str(explained(make(LOCK)))
     assert "variable held._lock in the closure of make.<locals>.run" in str(explained(make(Model())))
     assert "variable held in the closure of make.<locals>.run" in str(explained(take, make(make(LOCK))))
@@ -163,7 +163,7 @@ def test_variables_of_closures_and_globals_are_told() -> None:
     ],
 )
 def test_the_remedy_is_told(tmp_path: Path, make_it: Any, remedy: str) -> None:
-    """For files, generators, and what `multiprocessing` shares."""
+    """Files, generators, and what `multiprocessing` shares each have a remedy."""
     (tmp_path / "file").touch()
     obj = make_it(tmp_path)
     try:
@@ -176,7 +176,7 @@ def test_the_remedy_is_told(tmp_path: Path, make_it: Any, remedy: str) -> None:
 
 
 def test_a_future_of_a_loop_is_told() -> None:
-    """What asyncio holds cannot travel."""
+    """asyncio's objects cannot leave their process."""
     loop = asyncio.new_event_loop()
     try:
         assert "args[0].model, a _asyncio.Future" in str(explained(take, Holder(loop.create_future())))
@@ -195,7 +195,7 @@ class CannotBeMade:
 
 
 def test_what_an_object_says_itself_stays_what_it_is() -> None:
-    """With a note that names it; a `TypeError` is one more way to say that there is no way."""
+    """The object's own error gets a note that names the object; a `TypeError` is replaced by our error."""
     error = explained(take, [SaysNo()])
     assert repr(error) == "ValueError('not this one')"
     assert "cannot send args[0][0], a " in error.__notes__[-1]
@@ -207,7 +207,7 @@ def test_what_an_object_says_itself_stays_what_it_is() -> None:
 
 
 def test_circles_and_depth_are_no_matter() -> None:
-    """What refers to itself is looked at once; what is nested too deeply is told as such."""
+    """Objects that refer to themselves are visited once; too deep nesting is reported as such."""
     circle: list[Any] = []
     circle += [circle, {"again": circle}, Holder(circle)]
     assert find([("x", circle)], make_pickler) is None
@@ -224,12 +224,12 @@ def test_circles_and_depth_are_no_matter() -> None:
 
 
 def test_the_nearest_one_is_told() -> None:
-    """The shortest way to something that cannot be pickled, whatever comes first."""
+    """The shortest path to an object that cannot be pickled is reported, whatever comes first."""
     assert "args[1]," in str(explained(take, [[[[LOCK]]]], LOCK))
 
 
 def test_a_result_is_told_alike() -> None:
-    """On the way back the place begins with `result`."""
+    """The error for a result is similar, with a place that starts with `result`."""
     result = {"model": Model()}
     error = explain_result(TypeError("x"), result, make_pickler)
     assert str(error).startswith("cannot send result['model']._lock, a _thread.lock, back from its worker process")

@@ -1,4 +1,4 @@
-"""Messages of running calls, in runs with a journal: recorded, and told again without the calls."""
+"""Messages of running calls in runs with a journal: recorded, and replayed without the calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMPUTED: list[int] = []
 
 
 def train(number: int, comm: Any) -> float:
-    """Tell each epoch's score, and end early if a callback says so."""
+    """Send each epoch's score, and return early if a callback says so."""
     COMPUTED.append(number)
     score = 0.0
     with comm.open(number):
@@ -34,7 +34,7 @@ def train(number: int, comm: Any) -> float:
 
 
 class Halving:
-    """Successive halving by `Comm`: a trial goes on while it is among the better half of its rung."""
+    """Successive halving by `Comm`: a trial continues while it is in the better half of its rung."""
 
     def __init__(self, scheduler: Scheduler, folder: Path, *, trials: int = 8, retry: bool = False) -> None:
         self.scheduler = scheduler
@@ -98,7 +98,7 @@ MAKERS: dict[str, Callable[[], Scheduler]] = {
 @pytest.mark.parametrize("retry", [False, True])
 @pytest.mark.parametrize("kind", MAKERS)
 def test_halving_survives_crashes(kind: str, retry: bool) -> None:
-    """Killed after any record, and started again, callbacks know the same as their journal tells; no score is lost."""
+    """Killed after any record and restarted, callbacks see what the journal recorded; no score is lost."""
 
     def program(folder: Path) -> list[Any]:
         told = Halving(MAKERS[kind](), folder, trials=5, retry=retry).run()
@@ -115,7 +115,7 @@ def test_halving_survives_crashes(kind: str, retry: bool) -> None:
 
 
 def test_a_finished_journal_computes_nothing(folder: Path) -> None:
-    """All messages are told again, in their order, without the calls."""
+    """A finished journal replays all messages in order, without the calls."""
     told = Halving(Scheduler.with_threads(3), folder).run()
     COMPUTED.clear()
     assert Halving(Scheduler.with_threads(3), folder).run() == told
@@ -123,7 +123,7 @@ def test_a_finished_journal_computes_nothing(folder: Path) -> None:
 
 
 def test_a_call_that_was_lost_sends_again(folder: Path) -> None:
-    """Its comm is closed, and its new attempt opens it again and sends all of its messages again."""
+    """The comm of a lost call is closed, and the next attempt opens it again and resends all messages."""
     Halving(Scheduler.with_sequential(), folder, trials=1).run()
     log = folder / "journal.log"
     second = [record.end for record in Reader(folder).records() if record.kind == Kind.MESSAGE][1]
@@ -139,7 +139,7 @@ def test_a_call_that_was_lost_sends_again(folder: Path) -> None:
 
 
 def test_a_call_that_is_cancelled(folder: Path) -> None:
-    """A callback of a message cancels the call."""
+    """A message callback may cancel the call."""
 
     def program(folder: Path) -> list[Any]:
         halving = Halving(Scheduler.with_threads(2), folder, trials=3)
@@ -151,7 +151,7 @@ def test_a_call_that_is_cancelled(folder: Path) -> None:
 
 
 def test_an_answer_of_a_coroutine(folder: Path) -> None:
-    """An `async def` callback answers once another call has ended."""
+    """An `async def` callback may answer after another call has ended."""
 
     def ask(comm: Any) -> Any:
         with comm.open():
@@ -176,7 +176,7 @@ def test_an_answer_of_a_coroutine(folder: Path) -> None:
 
 
 def test_a_task_without_its_comm(folder: Path) -> None:
-    """Messages that no plugin of the task could have received are an error."""
+    """Recorded messages that no plugin of the task could have received are an error."""
     Halving(Scheduler.with_sequential(), folder, trials=2).run()
     scheduler = Scheduler.with_sequential()
     task = scheduler.task(lambda number: number, plugins=())
@@ -187,7 +187,7 @@ def test_a_task_without_its_comm(folder: Path) -> None:
 
 
 def test_two_comms_of_one_call(folder: Path) -> None:
-    """Each message is told by the comm that it came over."""
+    """Each message is delivered by the comm that received it."""
 
     def talk(first: Any, second: Any) -> Any:
         with first.open("first"), second.open("second"):
@@ -211,7 +211,7 @@ def test_two_comms_of_one_call(folder: Path) -> None:
 
 
 def test_a_run_that_is_suspended_while_calls_talk(folder: Path) -> None:
-    """What calls say because they are killed is not recorded: the next session computes them again."""
+    """What calls send because they are killed is not recorded: the next session computes them again."""
 
     def run(*, stop_at: int) -> list[Any]:
         halving = Halving(Scheduler.with_threads(2), folder, trials=3)

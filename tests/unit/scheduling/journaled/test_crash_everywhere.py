@@ -1,4 +1,4 @@
-"""Random programs are killed after each record that they write, and go on: in virtual time, without processes."""
+"""Random programs are killed after each record they write, and restarted: in virtual time, without processes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 AT_FIRST = 3
 LEFT = 5
-"""Submissions of @start, and how many callbacks add."""
+"""The number of submissions in @start, and of those added by callbacks."""
 
 
 class ComputeError(Exception):
-    """What compute raises here."""
+    """What calls raise here."""
 
 
 def compute(number: int, seconds: float, outcome: str) -> int:
@@ -34,7 +34,7 @@ def compute(number: int, seconds: float, outcome: str) -> int:
 
 
 class Play:
-    """A program whose callbacks note what they are told, and act as they are made to: by what they were told so far."""
+    """A program whose callbacks record their events and act on the history of those events."""
 
     def __init__(self, calls: list[tuple[float, str]], acts: list[str], folder: Path, *, retry: bool) -> None:
         self.calls, self.acts, self.folder = calls, acts, folder
@@ -70,7 +70,7 @@ class Play:
             self.submit()
 
     def next_number(self) -> int:
-        """That of the next future: the first argument of each call is its number."""
+        """The number of the next future: the first argument of each call is its number."""
         self.submitted += 1
         return self.submitted - 1
 
@@ -139,7 +139,7 @@ class Play:
 
 
 class AsyncPlay(Play):
-    """The same with a callback that waits for other calls."""
+    """The same with a callback that awaits other calls."""
 
     def begin(self) -> None:
         super().begin()
@@ -156,7 +156,7 @@ class AsyncPlay(Play):
 
 
 def returned(folder: Path) -> set[int]:
-    """The numbers of the calls that the journal knows to have returned."""
+    """The numbers of the calls that have returned according to the journal."""
     if not (folder / "journal.log").exists() or not (folder / "journal.log").stat().st_size:
         return set()
     return {call.number for call in amltk.journal.open(folder).calls() if call.state == "result"}
@@ -197,7 +197,7 @@ ACTS = st.lists(
 def test_any_program(
     calls: list[tuple[float, str]], acts: list[str], retry: bool, waits: bool, timeout: float | None
 ) -> None:
-    """Whatever callbacks do, they come to know the same, and what has an outcome is not computed again."""
+    """Whatever callbacks do, they see the same events, and a call with a recorded outcome is not computed again."""
     kind = AsyncPlay if waits else Play
 
     def program(folder: Path) -> Any:

@@ -1,4 +1,4 @@
-"""A run with a journal that does not wait at its end: what it cuts off is computed by a program that goes further."""
+"""A run with a journal that does not wait at its end: a program that continues computes what was cut off."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ N_CALLS = 5
 
 
 class Search:
-    """Calls of one second each, two at a time, at whose end the run does not wait."""
+    """Calls of one second each, two at a time; the run does not wait at its end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -56,7 +56,7 @@ CUT_OFF = [("result", 0), ("result", 1), *(("cancelled", number) for number in (
 
 
 def test_the_same_again(tmp_path: Path) -> None:
-    """The journal is finished: it tells the same, ends in the same state, computes nothing and is not written to."""
+    """A finished journal replays the same, ends in the same state, computes nothing and is not written to."""
     first = Search(tmp_path)
     assert first.run(timeout=1.5) == ExitState(Code.TIMEOUT)
     log = (tmp_path / "journal.log").read_bytes()
@@ -70,7 +70,7 @@ def test_the_same_again(tmp_path: Path) -> None:
 
 
 def test_a_longer_timeout(tmp_path: Path) -> None:
-    """What was cut off is computed, under the same numbers, and nothing else is."""
+    """The calls that were cut off are computed, under the same numbers, and nothing else is."""
     Search(tmp_path).run(timeout=1.5)
     second = Search(tmp_path)
     assert second.run(timeout=100) == ExitState(Code.EXHAUSTED)
@@ -83,7 +83,7 @@ def test_a_longer_timeout(tmp_path: Path) -> None:
 
 
 def test_it_waits_after_all(tmp_path: Path) -> None:
-    """The program that is started again with wait=True computes what was cut off, since its end waits for that."""
+    """Restarted with wait=True, the program computes what was cut off, since its end waits for that."""
     Search(tmp_path).run(timeout=1.5)
     second = Search(tmp_path)
     assert second.run(timeout=1.5, wait=True) == ExitState(Code.TIMEOUT)
@@ -92,7 +92,7 @@ def test_it_waits_after_all(tmp_path: Path) -> None:
 
 
 def test_it_waits_no_more(tmp_path: Path) -> None:
-    """What an earlier session has waited for is told, though this one would not have waited."""
+    """Outcomes that an earlier session waited for are delivered, although this one would not have waited."""
     Search(tmp_path).run(timeout=1.5, wait=True)
     second = Search(tmp_path)
     assert second.run(timeout=1.5) == ExitState(Code.TIMEOUT)
@@ -101,7 +101,7 @@ def test_it_waits_no_more(tmp_path: Path) -> None:
 
 
 def test_killed_at_the_end(tmp_path: Path) -> None:
-    """Killed between the request for the end and the end, it computes nothing when it is started again."""
+    """Killed between the request to end and the end, it computes nothing when restarted."""
     Search(tmp_path).run(timeout=1.5)
     found = [record for record in Reader(tmp_path).records() if record.kind == Kind.STOP]
     with open(tmp_path / "journal.log", "r+b") as log:
@@ -114,7 +114,7 @@ def test_killed_at_the_end(tmp_path: Path) -> None:
 
 
 def test_stopped_by_a_callback(tmp_path: Path) -> None:
-    """The same for a search that has what it wants, and for one that goes on after all."""
+    """Cut-off calls are handled the same way after a stop by a callback, and computed if the search then continues."""
 
     def search(enough: int) -> Search:
         made = Search(tmp_path)
@@ -132,7 +132,7 @@ def test_stopped_by_a_callback(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wait", [False, True])
 def test_crashed_everywhere(wait: bool) -> None:
-    """Such a program survives a crash at each of its inputs."""
+    """A program that cuts off calls survives a crash after each of its inputs."""
 
     def program(folder: Path) -> list[tuple[str, int]]:
         search = Search(folder)

@@ -1,4 +1,4 @@
-"""Futures as arguments in a run with a journal: they are recorded by the numbers of their calls."""
+"""Futures as arguments in a run with a journal: they are recorded by their call numbers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fail(*_: Any) -> int:
 
 
 class Pipeline:
-    """Chains, a fan, a failure with what follows from it, a cancellation, another attempt."""
+    """Chains, a fan, a failure and its consequences, a cancellation, a retry."""
 
     def __init__(self, folder: Path, *, width: int = 3) -> None:
         self.folder, self.width = folder, width
@@ -75,7 +75,7 @@ class Pipeline:
 
 
 def test_it_survives_a_crash_at_any_moment(tmp_path: Path) -> None:
-    """Started again after any record, it comes to know the same, and computes what has no recorded outcome."""
+    """Restarted after any record, it sees the same events and computes calls without a recorded outcome."""
     notes = crash_everywhere(lambda folder: Pipeline(folder).run())
     assert (6, 11) in notes
     others = sorted(what for _, what in notes if isinstance(what, str))
@@ -83,7 +83,7 @@ def test_it_survives_a_crash_at_any_moment(tmp_path: Path) -> None:
 
 
 def test_the_replay_computes_nothing(tmp_path: Path) -> None:
-    """And tells the same."""
+    """A replay delivers the same events and computes nothing."""
     first = Pipeline(tmp_path / "journal")
     notes = first.run()
     again = Pipeline(tmp_path / "journal")
@@ -92,7 +92,7 @@ def test_the_replay_computes_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_recorded(tmp_path: Path) -> None:
-    """A reference in the place of each future; and an exception for what was not computed."""
+    """Each future is recorded as a reference, and a call that was not computed as an exception."""
     Pipeline(tmp_path / "journal").run()
     reader = Reader(tmp_path / "journal")
     records = list(reader.records())
@@ -112,7 +112,7 @@ def test_what_is_recorded(tmp_path: Path) -> None:
 
 
 def test_another_future_is_something_else(tmp_path: Path) -> None:
-    """A replay compares which call an argument is of."""
+    """A replay compares which call an argument refers to."""
 
     class Other(Pipeline):
         def submit(self) -> None:
@@ -127,7 +127,7 @@ def test_another_future_is_something_else(tmp_path: Path) -> None:
 
 
 def test_a_branch_does_not_take_results_of_calls_with_futures(tmp_path: Path) -> None:
-    """Numbers need not be those of the same calls there."""
+    """A branch takes no results of calls with futures, whose numbers need not refer to the same calls there."""
 
     class Branching(Pipeline):
         def submit(self) -> None:
@@ -140,7 +140,7 @@ def test_a_branch_does_not_take_results_of_calls_with_futures(tmp_path: Path) ->
 
 
 def test_results_are_loaded_for_what_is_computed_after_a_restart(tmp_path: Path) -> None:
-    """The run is cut off when a call has its arguments, and computes it from the recorded results."""
+    """The run is cut off when a call has its arguments; the restart computes it from the recorded results."""
     first = Pipeline(tmp_path / "journal")
     first.scheduler.on_start(lambda: first.scheduler.call_later(2.5, _interrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -157,7 +157,7 @@ def _interrupt() -> None:
 
 
 class Graph:
-    """Random calls, each of which needs some of the earlier ones; some fail, some are cancelled when the first ends."""
+    """Random calls that depend on earlier ones; some fail, some are cancelled when the first one ends."""
 
     def __init__(self, folder: Path, calls: list[tuple[list[int], int, bool]], cancelled: list[int]) -> None:
         self.folder, self.calls, self.cancelled = folder, calls, cancelled
@@ -207,5 +207,5 @@ call = st.tuples(st.lists(st.integers(0, 9), max_size=3), st.integers(0, 2), st.
 @settings(deadline=None, max_examples=15)
 @given(st.lists(call, min_size=1, max_size=10), st.lists(st.integers(0, 4), max_size=3))
 def test_random_graphs_survive_a_crash_at_any_moment(calls: Any, cancelled: list[int]) -> None:
-    """With failures, cancellations, and what follows from them."""
+    """Random graphs with failures, cancellations and their consequences survive a crash at any point."""
     crash_everywhere(lambda folder: Graph(folder, calls, cancelled).run())

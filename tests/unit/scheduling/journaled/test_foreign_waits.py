@@ -1,4 +1,4 @@
-"""What `async def` callbacks await by `once`: it is done once, and told again with its value."""
+"""What `async def` callbacks await through `once` runs once, and its value is replayed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ FETCHED: list[int] = []
 
 
 class FetchError(Exception):
-    """What a server answers now and then."""
+    """Raised by the server now and then."""
 
 
 async def fetch(number: int) -> int:
-    """Ask a server, which takes a while and answers something else each time."""
+    """Query a server that takes a while and answers differently each time."""
     await asyncio.sleep(1.5)
     FETCHED.append(number)
     if number % 4 == 3:
@@ -30,7 +30,7 @@ async def fetch(number: int) -> int:
 
 
 def program(folder: Path | None) -> list[Any]:
-    """Two callbacks that ask a server between calls; what it answers decides what they submit."""
+    """Two callbacks that query a server between calls; its answers decide what they submit."""
     scheduler = Scheduler(SimulatedExecutor(2, duration=lambda fn, x: 1.0 + x % 3, outcome=operator.call))
     task = scheduler.task(operator.neg)
     told: list[Any] = []
@@ -57,7 +57,7 @@ def nothing_fetched() -> None:
 
 
 def test_it_survives_crashes() -> None:
-    """Wherever the program is killed, callbacks get the same answers; what has ended is not asked for again."""
+    """Wherever the program is killed, callbacks get the same answers; finished queries are not repeated."""
     told = crash_everywhere(program)
     assert len([what for what in told if isinstance(what, str)]) == 2
     FETCHED.clear()
@@ -66,7 +66,7 @@ def test_it_survives_crashes() -> None:
 
 
 def test_nothing_is_asked_again(tmp_path: Path) -> None:
-    """A finished journal has all answers."""
+    """A finished journal contains all answers."""
     told = program(tmp_path / "journal")
     asked = len(FETCHED)
     assert program(tmp_path / "journal") == told
@@ -74,7 +74,7 @@ def test_nothing_is_asked_again(tmp_path: Path) -> None:
 
 
 def test_save_and_load(tmp_path: Path) -> None:
-    """What cannot be pickled is recorded as the program says."""
+    """A value that cannot be pickled is recorded by the program's own functions."""
 
     def run(*, save: bool) -> Any:
         scheduler = Scheduler.with_sequential()
@@ -114,7 +114,7 @@ def test_what_cannot_be_pickled(tmp_path: Path) -> None:
 
 
 def test_another_function(tmp_path: Path) -> None:
-    """A callback that awaits another function than before is an error."""
+    """A callback that awaits a different function than before is an error."""
 
     async def other(number: int) -> int:
         await asyncio.sleep(0)
@@ -136,7 +136,7 @@ def test_another_function(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_interrupted(tmp_path: Path) -> None:
-    """What is awaited when the run is interrupted is cancelled, and begins again in the next session."""
+    """What is awaited when the run is interrupted is cancelled, and starts again in the next session."""
 
     def run(*, stop: bool) -> list[Any]:
         scheduler = Scheduler(SimulatedExecutor(2))

@@ -1,4 +1,4 @@
-"""What other threads, and other tasks of the loop, ask a run with a journal for: it is recorded, and done once."""
+"""Requests from other threads and other tasks of the loop, in a run with a journal, are recorded and done once."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ NEWS: Event[[Any], Any] = Event("news")
 
 
 class Server:
-    """A scheduler whose callbacks note what they are told; `ask` is called by another thread when the run begins.
+    """A scheduler whose callbacks record their events; another thread calls `ask` when the run starts.
 
-    At a replay that is before anything recorded is told, unless `when` is "after": then it is a minute later.
+    In a replay that is before anything recorded is delivered, unless `when` is "after": then it is a minute later.
     """
 
     def __init__(self, folder: Path, ask: Callable[[Server], None], *, when: str = "before") -> None:
@@ -86,7 +86,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("ask", [submit_three, emit_and_submit])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_it_survives_crashes(ask: Callable[[Server], None], when: str) -> None:
-    """Wherever the program is killed, and whenever its thread asks again, callbacks come to know the same."""
+    """Wherever the program is killed, and whenever its thread asks again, callbacks see the same events."""
 
     def program(folder: Path) -> list[Any]:
         server = Server(folder, ask, when=when)
@@ -99,7 +99,7 @@ def test_it_survives_crashes(ask: Callable[[Server], None], when: str) -> None:
 
 
 def test_equal_calls_are_the_same_one_after_another(folder: Path) -> None:
-    """What a thread submits again has the future of the record; what it submits in addition is new."""
+    """A thread's repeated submissions get the recorded futures; additional ones are new."""
     Server(folder, submit_three).run()
 
     def submit_four(server: Server) -> None:
@@ -118,7 +118,7 @@ def test_equal_calls_are_the_same_one_after_another(folder: Path) -> None:
 
 
 def test_a_thread_that_asks_again_late(folder: Path) -> None:
-    """A thread that asks again long after the replay gets the futures of the record."""
+    """A thread that asks again long after the replay gets the recorded futures."""
     Server(folder, emit_and_submit).run()
     again = Server(folder, emit_and_submit, when="after")
     assert again.run(end_on_empty=False, timeout=60).code is ExitState.Code.TIMEOUT
@@ -128,7 +128,7 @@ def test_a_thread_that_asks_again_late(folder: Path) -> None:
 
 
 def test_a_thread_that_does_not_ask_again(folder: Path) -> None:
-    """What was submitted is computed, even if no thread asks for it any more."""
+    """What was submitted is computed, even if no thread asks for it again."""
     Server(folder, submit_three).run()
     log = folder / "journal.log"
     with open(log, "r+b") as file:
@@ -140,7 +140,7 @@ def test_a_thread_that_does_not_ask_again(folder: Path) -> None:
 
 
 def test_a_call_that_is_cancelled_at_once(folder: Path) -> None:
-    """A thread that submits a call and cancels it: the two are told again."""
+    """A thread's submission and cancellation of a call are both replayed."""
 
     def ask(server: Server) -> None:
         server.task.submit(1)
@@ -156,7 +156,7 @@ def test_a_call_that_is_cancelled_at_once(folder: Path) -> None:
 
 
 def test_a_task_of_the_same_loop(folder: Path) -> None:
-    """Code of the loop that is no callback submits like another thread, and is asked again at a replay."""
+    """Code of the loop that is not a callback submits like another thread, and is asked again in a replay."""
 
     def program(folder: Path) -> Any:
         server = Server(folder, lambda server: None)
@@ -179,7 +179,7 @@ def test_a_task_of_the_same_loop(folder: Path) -> None:
 
 
 def test_namesakes(folder: Path) -> None:
-    """Of tasks of the same name each gets its own calls."""
+    """Tasks with the same name each get their own calls."""
 
     def program(folder: Path) -> Any:
         scheduler = Scheduler(SimulatedExecutor(2, duration=lambda fn, x: 1.0, outcome=operator.call))
@@ -210,7 +210,7 @@ def test_a_task_that_is_not_there_any_more(folder: Path) -> None:
 
 
 def test_what_is_refused(folder: Path) -> None:
-    """Functions that are to be called, and submissions that plugins take part in, say what to do instead."""
+    """The errors for plain functions, and for submissions that involve plugins, say what to do instead."""
     server = Server(folder, submit_three)
     limited = server.scheduler.task(operator.neg, plugins=Limiter(max_calls=1))
     errors: list[str] = []

@@ -1,4 +1,4 @@
-"""Heads that are put together without JSON's encoder are the JSON that it would write."""
+"""Heads composed without JSON's encoder equal those that it would write."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ numbers = st.floats() | st.none()
 
 @given(texts, st.integers(0, 2**40), texts)
 def test_submissions(task: str, by: int, arguments: str) -> None:
-    """Whatever is in the texts, the head is that of JSON's encoder."""
+    """Whatever the texts contain, the head equals that of JSON's encoder."""
     heads = SubmissionHeads()
     head = heads.head(task, by, arguments)
     assert head == encode_head({"task": task, "by": by, "arguments": arguments})
@@ -34,7 +34,7 @@ def test_submissions(task: str, by: int, arguments: str) -> None:
 
 @given(texts, texts, st.integers(0, 20), st.integers(0, 20), texts)
 def test_a_begin_is_of_one_task_and_input(task: str, other: str, by: int, by_other: int, arguments: str) -> None:
-    """No head begins like that of another task, or of another input."""
+    """No head starts like that of another task or another input."""
     heads = SubmissionHeads()
     is_same = (task, by) == (other, by_other)
     assert heads.head(task, by, arguments).startswith(heads.begin(other, by_other)) == is_same
@@ -42,7 +42,7 @@ def test_a_begin_is_of_one_task_and_input(task: str, other: str, by: int, by_oth
 
 @given(numbers, numbers, st.none() | texts, st.none() | st.integers(0, 2**30), numbers)
 def test_outcomes(began: float | None, ended: float | None, host: str | None, pid: int | None, number: Any) -> None:
-    """So is that of an outcome, also of infinite numbers and where not everything is known."""
+    """The head of an outcome equals JSON's, including infinite numbers and missing information."""
     info = ExecutionInfo(host, pid, None, began, ended)
     said = json.loads(outcome_head(info, number))
     expected = {"began": began, "host": host, "pid": pid, "number": number}
@@ -57,7 +57,7 @@ def test_outcomes(began: float | None, ended: float | None, host: str | None, pi
 
 @pytest.mark.parametrize("began", [5, 5.0])
 def test_times_of_other_executors(began: Any) -> None:
-    """An executor may have whole numbers of seconds."""
+    """An executor may report whole seconds."""
     assert json.loads(outcome_head(ExecutionInfo("node", 7, None, began, 7.5), 1.0)) == {
         "began": 5,
         "duration": 2.5,
@@ -68,7 +68,7 @@ def test_times_of_other_executors(began: Any) -> None:
 
 
 def test_a_submission_is_compared_byte_by_byte(tmp_path: Path) -> None:
-    """What differs in its number, its task, its input or its arguments is not the recorded one."""
+    """A submission that differs in number, task, input or arguments is not the recorded one."""
     journal = RunJournal(Journal(tmp_path))
     journal.add_submission("train", 3, b"value", (1,), {}, more={})
     journal.flush()

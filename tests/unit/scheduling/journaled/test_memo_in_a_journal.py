@@ -1,4 +1,4 @@
-"""Memo in a run with a journal: what was kept decides once, and a replay tells the same whatever is kept by then."""
+"""Memo in a run with a journal: a memo lookup is decided once, and a replay is the same whatever is stored by then."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def _new_session(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Search:
-    """A program whose task doubles numbers, each in its second; it notes what it is told."""
+    """A program whose task doubles numbers, a second each; it records its events."""
 
     def __init__(self, memo: Path, *, broken: Any = (), plugins: Any = (), **options: Any) -> None:
-        store._stores.clear()  # each is a session of its own
+        store._stores.clear()  # each one is a separate session
         self.broken = broken
         self.memo = Memo(memo, **options)
         self.computed: list[int] = []
@@ -64,7 +64,7 @@ def double(number: int) -> list[int]:
 
 
 def test_kept_shared_and_computed(tmp_path: Path) -> None:
-    """All are told again in their order, with the same counts, and nothing is computed."""
+    """Stored, shared and computed calls are replayed in order, with the same counts, and nothing is computed."""
     memo, journal = tmp_path / "memo", tmp_path / "journal"
     Search(memo).run(None, 1, 2)
     first = Search(memo).run(journal, 1, 3, 2, 3, 4, 1)
@@ -80,7 +80,7 @@ def test_kept_shared_and_computed(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_by_now_changes_no_replay(tmp_path: Path) -> None:
-    """Calls that were computed are told as such, though another program has kept their results meanwhile."""
+    """Calls that were computed are replayed as such, although another program has stored their results meanwhile."""
     memo, journal = tmp_path / "memo", tmp_path / "journal"
     first = Search(tmp_path / "empty").run(journal, 3, 1, 1)
     Search(memo).run(None, 1, 3)
@@ -89,7 +89,7 @@ def test_what_is_kept_by_now_changes_no_replay(tmp_path: Path) -> None:
 
 
 def test_a_replay_keeps_what_is_missing(tmp_path: Path) -> None:
-    """A result that was recorded, and not kept when the process was killed, is kept at the replay."""
+    """A result that was recorded but not stored when the process was killed is stored during the replay."""
     memo, journal = tmp_path / "memo", tmp_path / "journal"
     Search(memo).run(journal, 1, 2)
     shutil.rmtree(memo)
@@ -99,7 +99,7 @@ def test_a_replay_keeps_what_is_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_gone", [False, True])
 def test_killed_before_a_kept_result_was_told(tmp_path: Path, is_gone: bool) -> None:
-    """A call that was to be answered is answered by the next session; computed, if the result is not there any more."""
+    """A call about to be answered is answered by the next session, or computed if the result is gone."""
     memo, journal = tmp_path / "memo", tmp_path / "journal"
     Search(memo).run(None, 1, 2)
     Search(memo).run(journal, 1, 2, 1)
@@ -115,7 +115,7 @@ def test_killed_before_a_kept_result_was_told(tmp_path: Path, is_gone: bool) -> 
 
 @pytest.mark.parametrize("errors", [False, True])
 def test_errors_with_retries(tmp_path: Path, errors: bool) -> None:
-    """Kept errors are not retried, computed ones are: at a replay as well."""
+    """Stored errors are not retried, computed ones are, in a replay too."""
     memo, journal = tmp_path / "memo", tmp_path / "journal"
 
     def search() -> Search:
@@ -129,7 +129,7 @@ def test_errors_with_retries(tmp_path: Path, errors: bool) -> None:
 
 
 def test_the_next_one_is_computed(tmp_path: Path) -> None:
-    """Where the computation was cancelled, that of the call which shared it is in the journal."""
+    """If the computation was cancelled, that of a call sharing it is in the journal."""
     memo, journal = tmp_path / "memo", tmp_path / "journal"
     first = Search(memo).run(journal, 3, 3, 1, cancel=0)
     assert first.told == [(0, "cancelled"), (2, [2]), (1, [6])]
@@ -145,7 +145,7 @@ def test_the_next_one_is_computed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_every_crash(tmp_path: Path, seed: int) -> None:
-    """A program with equal calls, failing ones and cancellations survives a crash at any moment."""
+    """A program with equal calls, failing ones and cancellations survives a crash at any point."""
     draw = random.Random(seed)
     numbers = [draw.randrange(1, 5) for _ in range(8)]
     Search(tmp_path / "memo").run(None, 1)

@@ -1,4 +1,4 @@
-"""An executor refuses a submission in a run with a journal: callbacks are told the same at a restart."""
+"""If an executor rejects a submission in a run with a journal, callbacks see the same after a restart."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Code = ExitState.Code
 
 
 class Busy(SimulatedExecutor):
-    """Refuses its n-th submissions, as a server does that is overloaded."""
+    """Rejects its n-th submissions, like an overloaded server."""
 
     def __init__(self, refused: Iterable[int] = (), outcome: Callable[..., Any] = abs) -> None:
         super().__init__(2, outcome=outcome)
@@ -34,7 +34,7 @@ class Busy(SimulatedExecutor):
 
 
 def search(folder: Path, executor: Busy, n: int = 6, plugins: Any = ()) -> list[Any]:
-    """A program that submits one call after the other, and another one where one was refused."""
+    """A program that submits one call after the other, and another one after a rejection."""
     scheduler = Scheduler(executor)
     task = scheduler.task(abs, plugins=plugins)
     notes: list[Any] = []
@@ -62,7 +62,7 @@ def compute(fn: Callable[..., Any], number: int) -> Any:
 
 
 def test_the_same_is_refused_again(tmp_path: Path) -> None:
-    """A callback gets the same exception at the same place, without the executor."""
+    """A callback gets the same exception at the same point, without the executor."""
     executor = Busy({2, 4, 5}, compute)
     told = search(tmp_path, executor)
     assert told[:2] == [(1, "submission 2 is one too many"), (0, 0)]
@@ -73,7 +73,7 @@ def test_the_same_is_refused_again(tmp_path: Path) -> None:
 
 
 def test_it_survives_crashes() -> None:
-    """A program to which that happens survives a crash at each of its inputs, also if nothing is refused then."""
+    """A program with rejections survives a crash after each of its inputs, even if nothing is rejected then."""
 
     def program(folder: Path) -> list[Any]:
         is_new = not folder.exists()
@@ -84,7 +84,7 @@ def test_it_survives_crashes() -> None:
 
 
 def test_what_was_accepted_before(tmp_path: Path) -> None:
-    """An attempt that the executor refuses ends the call with this exception, which is told again."""
+    """A retry that the executor rejects ends the call with this exception, which is replayed."""
 
     def fail(fn: Callable[..., Any], number: int) -> Any:
         if number == 0:
@@ -102,7 +102,7 @@ def test_what_was_accepted_before(tmp_path: Path) -> None:
 
 
 def test_something_else_is_submitted(tmp_path: Path) -> None:
-    """The error says that the recorded submission was refused."""
+    """The error says that the recorded submission was rejected."""
     search(tmp_path, Busy({1}, compute))
     scheduler = Scheduler(Busy(outcome=compute))
     task = scheduler.task(abs)

@@ -1,4 +1,4 @@
-"""What a run with a journal does when its program is started again, and what it refuses."""
+"""What a run with a journal does when its program is restarted, and what it rejects."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def double(number: Any) -> Any:
 
 
 class Search:
-    """A scheduler whose task doubles numbers, each call in a second; its callbacks note what they are told."""
+    """A scheduler whose task doubles numbers, a second per call; its callbacks record their events."""
 
     def __init__(self, folder: Path, *, seconds: Any = 1.0, fn: Callable[..., Any] = double, plugins: Any = ()) -> None:
         self.folder = folder
@@ -67,7 +67,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def cut_behind(folder: Path, kind: Kind, n: int = 1) -> None:
-    """Leave of a journal what a process has left that was killed after the n-th record of this kind."""
+    """Truncate a journal as if its process had been killed after the n-th record of this kind."""
     found = [record for record in Reader(folder).records() if record.kind == kind]
     with open(folder / "journal.log", "r+b") as log:
         log.truncate(found[n - 1].end)
@@ -82,7 +82,7 @@ def kinds(folder: Path) -> list[str]:
 
 
 def test_a_finished_journal(folder: Path) -> None:
-    """A finished journal tells the same, ends in the same state, computes nothing and is not written to."""
+    """A finished journal replays the same, ends in the same state, computes nothing and is not written to."""
     first = Search(folder).submit_all(1, 2, 3)
     state = first.run()
     log = log_of(folder)
@@ -94,7 +94,7 @@ def test_a_finished_journal(folder: Path) -> None:
 
 
 def test_what_has_no_outcome_is_computed_again(folder: Path) -> None:
-    """A call that was begun and has no outcome is computed again, under its number, as its second attempt."""
+    """A call that started but has no outcome is computed again, under its number, as its second attempt."""
     Search(folder).submit_all(1, 2, 3).run()
     cut_behind(folder, Kind.RESULT, 2)
     second = Search(folder).submit_all(1, 2, 3)
@@ -111,12 +111,12 @@ def test_what_has_no_outcome_is_computed_again(folder: Path) -> None:
 
 @pytest.mark.parametrize("given", [(1, 5, 3), (1,), (1, 2, 3, 4), ()])
 def test_something_else_is_an_error(folder: Path, given: tuple[int, ...]) -> None:
-    """The first difference is an error that shows both calls, before anything is computed."""
+    """The first difference raises an error that shows both calls, before anything is computed."""
     Search(folder).submit_all(1, 2, 3).run()
     cut_behind(folder, Kind.RESULT, 2)
     log = log_of(folder)
     second = Search(folder).submit_all(*given)
-    if len(given) == 4:  # it goes further
+    if len(given) == 4:  # it continues further
         second.run(on_callback_exception="continue")
         assert second.computed == [(3,), (4,)]
         return
@@ -130,7 +130,7 @@ def test_something_else_is_an_error(folder: Path, given: tuple[int, ...]) -> Non
 
 
 def test_equal_arguments_are_equal(folder: Path) -> None:
-    """Arguments whose pickles differ but which are equal are the same."""
+    """Arguments that are equal but pickle differently count as the same."""
     text = str(bytearray(b"ab"), "ascii")
     Search(folder, fn=len).submit_all([text, text], {"x": 1.5, "y": (text, text)}).run()
     other = str(bytearray(b"ab"), "ascii")
@@ -169,7 +169,7 @@ def chain(search: Search, until: int, *, stop: bool = False) -> Search:
 
 @pytest.mark.parametrize("stop", [False, True])
 def test_a_program_goes_further(folder: Path, stop: bool) -> None:
-    """A program that was changed to go further goes on where it ended, and again."""
+    """A program that was changed to continue further does so from where it ended, repeatedly."""
     for n, until in enumerate([3, 5, 8]):
         search = chain(Search(folder), until, stop=stop)
         assert search.run().code == (Code.STOPPED if stop else Code.EXHAUSTED)
@@ -183,7 +183,7 @@ def test_a_program_goes_further(folder: Path, stop: bool) -> None:
 
 
 def test_the_timeout_counts_time_alive(folder: Path) -> None:
-    """The timeout counts the time of all sessions; a longer one goes further."""
+    """The timeout counts the time of all sessions; with a longer one the run continues further."""
     assert chain(Search(folder), 100).run(timeout=3.5).code is Code.TIMEOUT
     cut_behind(folder, Kind.RESULT, 2)
     second = chain(Search(folder), 100)
@@ -195,7 +195,7 @@ def test_the_timeout_counts_time_alive(folder: Path) -> None:
 
 
 def test_a_callback_that_notices_the_timeout(folder: Path) -> None:
-    """That a callback noticed the end of the time is told again at the same question."""
+    """A callback that noticed the timeout notices it again at the same check."""
 
     def search() -> Search:
         made = Search(folder)
@@ -218,7 +218,7 @@ def test_a_callback_that_notices_the_timeout(folder: Path) -> None:
 
 
 def test_a_killed_program_has_used_its_time(folder: Path) -> None:
-    """A program that is killed after an hour in which nothing happened has used that hour of its timeout."""
+    """A program killed after an idle hour has used that hour of its timeout."""
     first = Search(folder, seconds=3600).submit_all(1)
     assert first.run(timeout=5000).code is Code.EXHAUSTED
     beats = kinds(folder).count("ALIVE")
@@ -230,19 +230,19 @@ def test_a_killed_program_has_used_its_time(folder: Path) -> None:
 
 
 def test_a_busy_run_needs_no_other_records(folder: Path) -> None:
-    """While things happen, their records tell the time."""
+    """A busy run writes no ALIVE records: those of events carry the time."""
     Search(folder, seconds=20).submit_all(*range(40)).run()
     assert "ALIVE" not in kinds(folder)
 
 
 def test_an_idle_run_is_not_woken(folder: Path) -> None:
-    """Without pending calls nothing is recorded."""
+    """An idle run without pending calls records nothing."""
     assert Search(folder).run(timeout=5000, end_on_empty=False).code is Code.TIMEOUT
     assert "ALIVE" not in kinds(folder)
 
 
 def test_the_end_of_a_batch_job_suspends(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run is suspended some time before the end of the job, and the next job goes on."""
+    """The run is suspended some time before the job ends, and the next job continues."""
     monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 1000))
     journal = Journal(folder, suspend_before="10 min")
     first = Search(folder, seconds=300).submit_all(1, 2, 3, 4)
@@ -260,7 +260,7 @@ def test_the_end_of_a_batch_job_suspends(folder: Path, monkeypatch: pytest.Monke
 
 
 def test_what_reads_the_world_warns(folder: Path) -> None:
-    """A callback that asks for what differs each time is warned once, by name; code outside of callbacks is not."""
+    """A callback that reads something that varies is warned about once, by name; code outside callbacks is not."""
     search = Search(folder).submit_all(1, 2, 3)
 
     def look(*_: Any) -> None:
@@ -276,7 +276,7 @@ def test_what_reads_the_world_warns(folder: Path) -> None:
 
 
 def test_timers_run_on(folder: Path) -> None:
-    """A timer that has fired is told again; one that has not runs on for what was left of it."""
+    """A timer that has fired is replayed; another one continues with its remaining time."""
 
     def search() -> Search:
         made = Search(folder, seconds=lambda fn, number: 1 + number / 100).submit_all(1, 2, 3, 4)
@@ -297,7 +297,7 @@ def test_timers_run_on(folder: Path) -> None:
 
 
 def test_what_differs_each_time(folder: Path) -> None:
-    """`random`, `now` and `once` give the same in each session."""
+    """`random`, `now` and `once` return the same in each session."""
     made: list[object] = []
 
     def search() -> Search:
@@ -321,7 +321,7 @@ def test_what_differs_each_time(folder: Path) -> None:
 
 
 def test_without_a_journal() -> None:
-    """All of it works in a run without a journal."""
+    """Random numbers, times and `once` also work in a run without a journal."""
     scheduler = Scheduler.with_sequential()
     told: list[Any] = []
     scheduler.on_start(lambda: told.append(scheduler.once(double, 4, save=str)))
@@ -332,7 +332,7 @@ def test_without_a_journal() -> None:
 
 
 def test_callbacks_that_leave_replays_out(folder: Path) -> None:
-    """`replay=False` leaves out what an earlier session has told; it may be combined with other options."""
+    """`replay=False` skips events of earlier sessions; it can be combined with other options."""
     for expected in ([0, 1, 2], [2]):
         search = Search(folder).submit_all(1, 2, 3)
         told: list[int] = []
@@ -343,7 +343,7 @@ def test_callbacks_that_leave_replays_out(folder: Path) -> None:
 
 
 def test_outcomes_of_every_kind(folder: Path) -> None:
-    """Large values, exceptions with causes and notes, and cancellations are told as they were."""
+    """Large values, exceptions with causes and notes, and cancellations are replayed unchanged."""
 
     def fail(number: int) -> Any:
         if number == 0:
@@ -371,7 +371,7 @@ def test_outcomes_of_every_kind(folder: Path) -> None:
 
 @pytest.mark.parametrize("end", ["interrupt", "exit", "cancel"])
 def test_an_interrupted_run_is_suspended(folder: Path, end: str) -> None:
-    """What ends the session from outside is no input: the next session computes what was running."""
+    """What ends the session from outside is not an input: the next session computes what was running."""
 
     def search() -> Search:
         return Search(folder).submit_all(1, 2, 3, 4)
@@ -406,7 +406,7 @@ def test_an_interrupted_run_is_suspended(folder: Path, end: str) -> None:
 
 
 def test_an_error_that_is_mended(folder: Path) -> None:
-    """A callback that raised ends the run; the mended program goes on from there."""
+    """A callback that raised ends the run; the fixed program continues from there."""
     first = Search(folder).submit_all(1, 2, 3)
     first.task.on_result(lambda *_: 1 / 0)
     for search in (first, Search(folder).submit_all(1, 2, 3)):
@@ -435,7 +435,7 @@ def test_a_recorded_failure_ends_the_run_again(folder: Path) -> None:
 
 
 def test_stop_and_cancel_from_another_thread(folder: Path) -> None:
-    """What another thread asks for is an input: it is told again at its place, whether the thread asks again or not."""
+    """Another thread's request is an input: it is replayed at its place, whether the thread repeats it or not."""
 
     def search(*, thread: bool) -> Search:
         made = chain(Search(folder), 50)
@@ -464,7 +464,7 @@ def test_stop_and_cancel_from_another_thread(folder: Path) -> None:
 
 
 def test_coroutines_replay(folder: Path) -> None:
-    """An `async def` callback that waits for calls goes on where it did."""
+    """An `async def` callback that awaits calls continues where it did."""
 
     def search() -> Search:
         made = Search(folder)
@@ -494,7 +494,7 @@ def test_coroutines_replay(folder: Path) -> None:
 
 
 def test_what_cannot_be_replayed_is_refused_at_the_start(folder: Path) -> None:
-    """A plugin that says so is refused before anything is written."""
+    """A plugin that does not support replay is rejected before anything is written."""
     plugin = Plugin()
     plugin.replayable = False
     with pytest.raises(JournalUnsupportedError, match="plugin"):
@@ -504,7 +504,7 @@ def test_what_cannot_be_replayed_is_refused_at_the_start(folder: Path) -> None:
 
 @pytest.mark.parametrize("what", ["sleep", "future", "task", "spin", "timeout", "wait_for"])
 def test_coroutines_that_wait_for_other_things(folder: Path, what: str) -> None:
-    """A callback that waits for what is not recorded ends the run, with an error that names both."""
+    """A callback that awaits something not recorded ends the run with an error that names both."""
     search = Search(folder).submit_all(1)
 
     @search.scheduler.on_start
@@ -529,7 +529,7 @@ def test_coroutines_that_wait_for_other_things(folder: Path, what: str) -> None:
 
 
 def test_what_cannot_be_pickled(folder: Path) -> None:
-    """Arguments that cannot be pickled are refused at the submission, results end the run; nothing recorded is lost."""
+    """Unpicklable arguments are rejected at submission, unpicklable results end the run; nothing recorded is lost."""
     search = Search(folder)
     search.scheduler.on_start(lambda: search.task.submit(threading.Lock()))
     with pytest.raises(JournalError, match="submitted, double"):
@@ -545,7 +545,7 @@ def test_what_cannot_be_pickled(folder: Path) -> None:
 
 
 def test_a_journal_that_is_in_use(folder: Path) -> None:
-    """Another process's journal is refused, and the scheduler can run afterwards."""
+    """A journal in use by another process is rejected, and the scheduler can run afterwards."""
     with Writer(folder), pytest.raises(JournalLockedError):
         Search(folder).submit_all(1).run()
     search = Search(folder).submit_all(1)
@@ -554,7 +554,7 @@ def test_a_journal_that_is_in_use(folder: Path) -> None:
 
 
 def test_a_disk_that_is_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A record that cannot be written ends the run with the error; what was written is whole, and goes on."""
+    """A record that cannot be written ends the run with the error; what was written is intact and can be continued."""
     search = Search(folder).submit_all(1, 2, 3)
     flush, left = Writer.flush, [6]
 
@@ -574,7 +574,7 @@ def test_a_disk_that_is_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_options() -> None:
-    """A journal's options are checked when it is made."""
+    """A journal's options are checked when it is created."""
     for options in ({"sync": "never"}, {"on_mismatch": "ignore"}):
         with pytest.raises(ValueError, match="must be"):
             Journal("search", **options)
@@ -589,7 +589,7 @@ def test_options() -> None:
 
 
 def test_a_limiter_replays(folder: Path) -> None:
-    """A plugin that keeps calls does so again."""
+    """A plugin that holds calls back does so again."""
 
     def search() -> Search:
         return Search(folder, plugins=Limiter(max_concurrent=1, on_limit="queue")).submit_all(*range(5))
@@ -604,7 +604,7 @@ def test_a_limiter_replays(folder: Path) -> None:
 
 
 def test_a_broken_executor_suspends(folder: Path) -> None:
-    """What fails since the executor is broken is computed in the next session."""
+    """Calls that fail because the executor is broken are computed in the next session."""
     executor = ManualExecutor()
     scheduler = Scheduler(executor)
     scheduler.on_start(lambda: scheduler.submit(double, 1), repeat=3)
@@ -616,7 +616,7 @@ def test_a_broken_executor_suspends(folder: Path) -> None:
 
 
 def test_a_mended_timeout_that_was_noticed(folder: Path) -> None:
-    """A callback that has noticed the end of the time goes on if there is more time now."""
+    """A callback that noticed the timeout continues if there is more time now."""
 
     def search() -> Search:
         made = Search(folder)
@@ -639,7 +639,7 @@ def test_a_mended_timeout_that_was_noticed(folder: Path) -> None:
 
 
 def test_exceptions_of_the_program_itself(folder: Path) -> None:
-    """A recorded exception is of the program's own class, as that of `__main__` is, so that `Retry` knows it."""
+    """A recorded exception has the program's own class, as in `__main__`, so that `Retry` recognises it."""
     main = sys.modules["__main__"]
     own = type("OwnError", (Exception,), {"__module__": "__main__"})
 

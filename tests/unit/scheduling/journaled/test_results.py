@@ -1,4 +1,4 @@
-"""Loops over results, in runs with a journal: the body is told the same calls again, and does the same."""
+"""Loops over results in runs with a journal: the body gets the same calls again, and does the same."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def square(x: float) -> float:
 
 
 class Search:
-    """A search in a plain loop: what it proposes depends on what the body was told before."""
+    """A search in a plain loop: its proposals depend on what the body has seen."""
 
     def __init__(
         self, folder: Path, *, trials: int = 8, in_flight: int = 3, ordered: bool = False, every: int = 3
@@ -73,7 +73,7 @@ def test_a_loop_survives_crashes(in_flight: int, ordered: bool) -> None:
 
 
 def test_a_finished_loop_computes_nothing(folder: Path) -> None:
-    """Started again, a loop yields what was recorded; with more items it goes on."""
+    """When restarted, a loop yields what was recorded; with more items it continues."""
     told = Search(folder, every=100).loop()
     COMPUTED.clear()
     again = Search(folder, every=100)
@@ -86,7 +86,7 @@ def test_a_finished_loop_computes_nothing(folder: Path) -> None:
 
 
 def test_a_loop_that_is_left(folder: Path) -> None:
-    """A `break` suspends the run: the next session leaves the loop at the same place, or goes on behind it."""
+    """A `break` suspends the run: the next session leaves the loop at the same place, or continues after it."""
     told = Search(folder).loop(leave_at=4)
     COMPUTED.clear()
     assert Search(folder).loop(leave_at=4) == told
@@ -97,14 +97,14 @@ def test_a_loop_that_is_left(folder: Path) -> None:
 
 
 def test_a_body_that_does_something_else(folder: Path) -> None:
-    """The body is compared with the record, as callbacks are."""
+    """The body is checked against the record, as callbacks are."""
     Search(folder).loop()
     with pytest.raises(JournalMismatchError, match="neg"):
         Search(folder, every=4).loop()
 
 
 def test_threads_and_processes() -> None:
-    """Outcomes that come in bursts are taken one by one, so that the body is at the same place each time."""
+    """Outcomes that arrive in bursts are handled one by one, so that the body is at the same place each time."""
 
     def program(folder: Path) -> list[Any]:
         scheduler = Scheduler.with_threads(3)
@@ -141,7 +141,7 @@ def test_a_loop_within_a_loop(folder: Path) -> None:
 
 
 def test_what_is_refused(folder: Path) -> None:
-    """Loops whose body has no place among the inputs are refused, and so is a journal for a run that exists."""
+    """Loops whose body has no place among the inputs are rejected, and so is a journal for an existing run."""
     scheduler = Scheduler.with_threads(2)
     task = scheduler.task(operator.neg)
 

@@ -1,4 +1,4 @@
-"""Failures that `amltk retry` has forgotten: what the next session does."""
+"""What the next session does with failures that `amltk retry` has reset."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Code = ExitState.Code
 
 
 class Search:
-    """A program that doubles numbers, two at a time, and that notes what it is told."""
+    """A program that doubles numbers, two at a time, and records its events."""
 
     def __init__(self, folder: Path, *, broken: dict[int, type[Exception]] | None = None, plugins: Any = ()) -> None:
         self.folder = folder
@@ -52,7 +52,7 @@ class Search:
         return self
 
     def each(self, n: int) -> Search:
-        """Have two in flight, as long as there are some."""
+        """Keep two in flight until none are left."""
         self.task.map(range(n), in_flight=2)
         self.run()
         return self
@@ -63,7 +63,7 @@ def double(number: int) -> int:
 
 
 def test_failures_are_computed_again(tmp_path: Path) -> None:
-    """Only what had failed is computed, as the next attempt; the other outcomes come in their order."""
+    """Only failed calls are computed, as the next attempt; the other outcomes come in order."""
     first = Search(tmp_path, broken={1: OSError, 3: WorkerLostError}).all(0, 1, 2, 3, 4)
     log = (tmp_path / "journal.log").read_bytes()
     assert retry(tmp_path).calls == [1, 3]
@@ -78,7 +78,7 @@ def test_failures_are_computed_again(tmp_path: Path) -> None:
 
 
 def test_the_end_that_a_failure_was(tmp_path: Path) -> None:
-    """A run that a failure has ended goes on when it is forgotten."""
+    """A run that a failure ended continues when the failure is reset."""
     first = Search(tmp_path, broken={1: OSError})
     with pytest.raises(OSError, match="broken"):
         first.all(0, 1, 2, on_exception="raise")
@@ -91,7 +91,7 @@ def test_the_end_that_a_failure_was(tmp_path: Path) -> None:
 
 
 def test_a_failure_again(tmp_path: Path) -> None:
-    """What fails again can be forgotten again."""
+    """A call that fails again can be reset again."""
     for attempt in (1, 2, 3):
         search = Search(tmp_path, broken={1: OSError}).all(0, 1)
         assert search.told[-1] == (1, OSError, attempt)
@@ -100,7 +100,7 @@ def test_a_failure_again(tmp_path: Path) -> None:
 
 
 def test_answered_failures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where callbacks had answered a failure, they do something else, which is said; equal calls have their results."""
+    """If callbacks had reacted to a failure, they act differently, with a warning; equal calls have their results."""
     Search(tmp_path, broken={1: OSError, 4: OSError}).each(9)
     done = retry(tmp_path)
     assert (done.calls, done.answered) == ([1, 4], [1, 4])
@@ -114,7 +114,7 @@ def test_answered_failures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_something_else_before_a_forgotten_failure(tmp_path: Path) -> None:
-    """A program that does something else before the failure is refused as ever; and later, when all was computed."""
+    """A program that deviates before the failure is rejected as usual, and also later, when all was computed."""
     Search(tmp_path, broken={1: OSError}).all(0, 1)
     retry(tmp_path)
     with pytest.raises(JournalMismatchError):
@@ -125,7 +125,7 @@ def test_something_else_before_a_forgotten_failure(tmp_path: Path) -> None:
 
 
 def test_retries_of_a_plugin(tmp_path: Path) -> None:
-    """Of a call with attempts of its own, the last failure is forgotten; what a later attempt has mended stays."""
+    """If a plugin retried a call, its last failure is reset; a failure fixed by a later attempt stays."""
     plugins = [Retry(attempts=2, wait=1, jitter=0)]
     first = Search(tmp_path, broken={1: OSError}, plugins=plugins).all(0, 1)
     assert first.told == [(0, 0, 1), (1, OSError, 2)]
@@ -135,7 +135,7 @@ def test_retries_of_a_plugin(tmp_path: Path) -> None:
 
 
 def test_timers_that_answered(tmp_path: Path) -> None:
-    """A timer that the answer to a failure has set is not taken for another one: that fires when it is due."""
+    """A timer set in reaction to a failure is not mistaken for another one, which fires when due."""
 
     def program(*, broken: bool) -> list[Any]:
         search = Search(tmp_path, broken={1: OSError} if broken else {})
@@ -157,7 +157,7 @@ def test_timers_that_answered(tmp_path: Path) -> None:
 
 
 def test_every_crash_of_a_session_that_retries(tmp_path: Path) -> None:
-    """The session that computes forgotten failures is gone on with after a crash at any moment."""
+    """The session that computes reset failures can be continued after a crash at any point."""
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     Search(whole, broken={1: OSError, 4: OSError}).each(7)
     retry(whole)
@@ -174,7 +174,7 @@ def test_every_crash_of_a_session_that_retries(tmp_path: Path) -> None:
 
 
 def test_some_calls(tmp_path: Path) -> None:
-    """Calls can be named; one that has not failed is an error, and nothing is forgotten then."""
+    """Calls can be named; naming one that has not failed is an error, and nothing is reset then."""
     Search(tmp_path, broken={1: OSError, 3: OSError}).all(0, 1, 2, 3)
     with pytest.raises(ValueError, match=r"call 2 of the journal .* has not failed"):
         retry(tmp_path, [1, 2])
@@ -185,7 +185,7 @@ def test_some_calls(tmp_path: Path) -> None:
 
 
 def test_what_the_command_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`retry` says what it has done; `show` and `calls` tell such calls as pending."""
+    """`retry` reports what it did; `show` and `calls` show such calls as pending."""
     folder = str(tmp_path)
     Search(tmp_path, broken={1: OSError, 4: OSError}).each(7)
     assert main(["retry", folder, "--failed"]) == 0

@@ -1,4 +1,4 @@
-"""Background: order, failures, and a thread that goes away."""
+"""Background: order, failures, and shutdown of its thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from amltk.scheduling.plugins._support.background import Background
 
 
 def test_one_after_the_other_in_another_thread() -> None:
-    """What was put is called in that order, in one thread of the given name."""
+    """Functions run in order, in one thread with the given name."""
     background = Background("writer")
     free = threading.Event()
     background.put(free.wait)
@@ -23,7 +23,7 @@ def test_one_after_the_other_in_another_thread() -> None:
 
 
 def test_the_next_is_called_although_one_raises() -> None:
-    """What raises has it in its future, and the next one is called."""
+    """If a function raises, its future has the exception, and the next function runs."""
     background = Background("writer")
     bad, good = background.put(divmod, 1, 0), background.put(divmod, 7, 2)
     assert good.result() == (3, 1)
@@ -32,7 +32,7 @@ def test_the_next_is_called_although_one_raises() -> None:
 
 
 def test_what_was_dropped_is_not_called() -> None:
-    """What has begun is ended, what has not is forgotten; and it takes more afterwards."""
+    """A running function completes, waiting ones are dropped; more can be added afterwards."""
     background = Background("writer")
     begun, free = threading.Event(), threading.Event()
     first = background.put(lambda: (begun.set(), free.wait()))

@@ -1,4 +1,4 @@
-"""Plugins against each other, against the end of a run, and against what they are not to do."""
+"""Plugins against each other, against the end of a run, and against misuse."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Code = ExitState.Code
 
 
 class Reviewer(Plugin):
-    """Has one function asked about the outcomes of all calls."""
+    """Registers one function as the outcome hook of all calls."""
 
     def __init__(self, review: Any) -> None:
         self.review = review
@@ -64,7 +64,7 @@ def queueing(name: str, **limits: Any) -> Limiter:
 
 
 def test_two_limiters_that_keep() -> None:
-    """What one of them lets go and the other one keeps has its old place in the order there, and is lost nowhere."""
+    """A call that one limiter releases and the other one keeps retains its place in the order, and none is lost."""
     program = Program()
     one, two = program.scheduler.task(abs), program.scheduler.task(abs)
     program.task.attach_plugin(queueing("first", not_while_running=one))
@@ -83,7 +83,7 @@ def test_two_limiters_that_keep() -> None:
 
 
 def test_one_that_raises_for_what_was_kept() -> None:
-    """A kept submission that a later plugin raises for is reported, and those behind it are submitted."""
+    """If a later plugin raises for a kept submission, the error is reported, and those behind it are submitted."""
     program = Program(plugins=[queueing("queue", max_concurrent=1), raising_for(1, 2)])
     program.scheduler.on_start(lambda: [program.task.submit(n) for n in range(4)])
     program.at(1, program.executor.finish, 0)
@@ -93,7 +93,7 @@ def test_one_that_raises_for_what_was_kept() -> None:
 
 
 def test_a_teardown_that_raises_for_what_is_kept() -> None:
-    """The submitter of a call that is kept gets no error, or would submit it twice: `on_exception` decides."""
+    """The submitter of a kept call gets no error, since it would submit it twice; `on_exception` decides."""
 
     class Raising(Plugin):
         name = "raising"
@@ -119,7 +119,7 @@ def test_a_teardown_that_raises_for_what_is_kept() -> None:
 
 
 def test_the_end_is_asked_for_while_kept_calls_are_submitted() -> None:
-    """A kept submission that a plugin ends the run for stays kept, and nothing is raised."""
+    """If a plugin stops the run during a kept submission, that submission stays kept, and nothing is raised."""
     program = Program()
     limiter = queueing("queue", max_concurrent=1)
 
@@ -139,7 +139,7 @@ def test_the_end_is_asked_for_while_kept_calls_are_submitted() -> None:
 
 
 def test_map_whose_iterable_stops_the_run() -> None:
-    """An iterable may stop the scheduler: the run ends as stopped, and what it yields then is not submitted."""
+    """An iterable may stop the scheduler: the run ends as stopped, and what it yields afterwards is not submitted."""
     program = Program()
 
     def source() -> Iterator[int]:
@@ -166,7 +166,7 @@ def test_map_goes_on_after_items_that_a_plugin_raises_for() -> None:
 
 
 def test_map_over_what_is_kept_and_then_refused() -> None:
-    """An item that a limiter kept and a later plugin refused takes no room any more."""
+    """An item that a limiter kept and a later plugin rejected no longer takes up room."""
 
     class NoZero(Plugin):
         def pre_submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -185,7 +185,7 @@ def test_map_over_what_is_kept_and_then_refused() -> None:
 
 @pytest.mark.parametrize("answer", [True, 1.5, "later", Program])
 def test_a_review_that_returns_nonsense(answer: Any) -> None:
-    """It is an error that says what is allowed, and the call has its ending."""
+    """An invalid return value of a review raises an error that lists what is allowed, and the call has its outcome."""
     program = Program(plugins=Reviewer(lambda *_: answer))
     program.submit()
     program.at(1, program.executor.finish, 0)
@@ -195,7 +195,7 @@ def test_a_review_that_returns_nonsense(answer: Any) -> None:
 
 
 def test_a_review_that_returns_a_future_of_another_loop() -> None:
-    """The same."""
+    """A hook that returns a future of another loop raises as well."""
     loop = VirtualTimeLoop()
     program = Program(plugins=Reviewer(lambda *_: loop.create_future()))
     program.submit()
@@ -208,7 +208,7 @@ def test_a_review_that_returns_a_future_of_another_loop() -> None:
 
 @pytest.mark.parametrize("how", ["cancel", "stop"])
 def test_a_hold_that_does_not_let_go(how: str) -> None:
-    """A future that cannot be cancelled holds up neither a cancellation nor the end of the run."""
+    """A future that cannot be cancelled blocks neither a cancellation nor the end of the run."""
     program = Program(plugins=Reviewer(lambda *_: Stubborn(loop=asyncio.get_running_loop())))
     futures: list[Any] = []
     program.scheduler.on_start(lambda: futures.append(program.task.submit()))
@@ -219,7 +219,7 @@ def test_a_hold_that_does_not_let_go(how: str) -> None:
 
 
 def test_cancelled_in_a_review() -> None:
-    """A call that a plugin cancels in its review ends at once, whatever others wait for."""
+    """A call that a plugin cancels in its outcome hook ends at once, whatever others wait for."""
 
     def cancel(call: Call, _outcome: Outcome) -> None:
         assert call.future is not None
@@ -235,18 +235,18 @@ def test_cancelled_in_a_review() -> None:
 
 
 def test_no_attempt_when_the_end_comes_in_the_same_moment() -> None:
-    """An end that is asked for between the end of the wait and the next attempt is respected."""
+    """A stop between the end of the wait and the next attempt is respected."""
     program = Program(plugins=Retry(wait=5, max_wait=5, jitter=0))
     program.submit()
     program.at(1, program.executor.fail, 0, ComputeError())
-    # Made later than the timer of the attempt, for the same moment.
+    # Created after the timer of the attempt, for the same moment.
     program.at(2, lambda: asyncio.get_running_loop().call_at(6, program.scheduler.stop))
     program.run(on_exception="continue")
     assert len(program.executor.submissions) == 1
 
 
 def test_a_timer_that_is_due_in_the_moment_of_the_end() -> None:
-    """The wait for an attempt may end in the very turn of the loop in which the run does, without a complaint."""
+    """The wait for an attempt may end in the same loop iteration as the run, without an error."""
     program = Program(plugins=Retry(wait=5, max_wait=5, jitter=0))
     program.submit()
     complaints: list[Any] = []
@@ -255,7 +255,7 @@ def test_a_timer_that_is_due_in_the_moment_of_the_end() -> None:
     def prepare() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: complaints.append(context))
-        loop.call_at(6, program.scheduler.stop)  # before the timer of the attempt, which is made later
+        loop.call_at(6, program.scheduler.stop)  # before the timer of the attempt, which is created later
 
     program.at(1, program.executor.fail, 0, ComputeError())
     program.run(on_exception="continue")
@@ -264,7 +264,7 @@ def test_a_timer_that_is_due_in_the_moment_of_the_end() -> None:
 
 
 def test_retry_that_serves_tasks_of_two_schedulers() -> None:
-    """The end of one scheduler's run gives up no attempt of the other's."""
+    """The end of one scheduler's run does not give up any retries of the other."""
     retry = Retry(wait=60, max_wait=60, jitter=0)
     first, second = Program(plugins=retry), Program(plugins=retry)
     for program in (first, second):
@@ -284,7 +284,7 @@ def test_retry_that_serves_tasks_of_two_schedulers() -> None:
 
 
 def test_very_many_attempts() -> None:
-    """Waits stay at their longest however often a call fails."""
+    """Waits stay at their maximum however often a call fails."""
     program = Program(plugins=Retry(attempts=1100, factor=2, max_wait=1))
     submit = program.executor.submit
 
@@ -300,7 +300,7 @@ def test_very_many_attempts() -> None:
 
 
 def test_limited_function_is_named_like_its_function() -> None:
-    """Also that of a partial; and the function's own attributes do not travel twice."""
+    """A limited function has the name of its function, even a partial, and sends its attributes only once."""
     limited = LimitedFunction(partial(work, 1), CallLimits(wall_time=1))
     assert limited.__qualname__ == "work"
     copy = pickle.loads(pickle.dumps(limited))
@@ -308,7 +308,7 @@ def test_limited_function_is_named_like_its_function() -> None:
 
 
 def test_room_for_several_producers() -> None:
-    """Producers that wait for room never make more pending together, and all are told of the end."""
+    """Producers waiting for capacity never exceed it together, and all notice the end."""
     program = Program()
     answers: list[bool] = []
     most: list[int] = []
@@ -332,7 +332,7 @@ def test_room_for_several_producers() -> None:
 
 
 def test_room_in_finishing() -> None:
-    """Who asks for room when the end was told gets an answer at once."""
+    """A request for capacity after the end was announced is answered at once."""
     scheduler = Scheduler.with_sequential()
     answers: list[bool] = []
 

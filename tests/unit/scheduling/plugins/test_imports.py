@@ -1,4 +1,4 @@
-"""ImportWatch: to be told when something was imported."""
+"""ImportWatch: a callback after something was imported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A package whose import imports others, one that fails, and one that is a namespace."""
+    """A package whose import imports others, one that fails, and a namespace package."""
     for name, text in {
         "watched/__init__.py": "import watched.inner, watched_beside\nloader = __loader__, __spec__.loader",
         "watched/inner.py": "",
@@ -43,7 +43,7 @@ def loaded() -> list[str]:
 
 @pytest.mark.usefixtures("modules")
 def test_told_once_for_all_that_was_imported() -> None:
-    """It is told when the outermost import has ended, and not where the module was there already."""
+    """The callback runs when the outermost import has ended, but not if the module was already loaded."""
     told: list[list[str]] = []
     finders = list(sys.meta_path)
     with ImportWatch(lambda: told.append(loaded())):
@@ -63,7 +63,7 @@ def test_told_once_for_all_that_was_imported() -> None:
 
 @pytest.mark.usefixtures("modules")
 def test_no_trace_is_left() -> None:
-    """A module has its own loader, already while it is executed."""
+    """A module has its own loader, even while it is executing."""
     with ImportWatch(lambda: None), ImportWatch(lambda: None):
         watched = importlib.import_module("watched")
     for loader in (watched.__loader__, watched.__spec__.loader, *watched.loader):
@@ -72,7 +72,7 @@ def test_no_trace_is_left() -> None:
 
 @pytest.mark.usefixtures("modules")
 def test_an_import_that_fails() -> None:
-    """It is told all the same, since other modules were imported; what does not exist is not found."""
+    """The callback also runs after a failing import, which may have imported others, but not for a missing module."""
     told: list[list[str]] = []
     with ImportWatch(lambda: told.append(loaded())):
         with pytest.raises(ZeroDivisionError):
@@ -85,7 +85,7 @@ def test_an_import_that_fails() -> None:
 
 @pytest.mark.usefixtures("modules")
 def test_imports_of_other_threads() -> None:
-    """What another thread imports is told in that thread."""
+    """The callback runs in the importing thread."""
     told: list[int] = []
     with ImportWatch(lambda: told.append(threading.get_ident())):
         thread = threading.Thread(target=importlib.import_module, args=("watched",))

@@ -1,4 +1,4 @@
-"""What is equal has one key, and what is not has another one."""
+"""Equal values have the same key, and different values have different keys."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Config:
 
 
 def shape_of(value: Any) -> Any:
-    """The value, with the types of all its parts, and what is equal in Python although it is not the same apart."""
+    """The value with the types of all its parts, to distinguish values that are equal in Python but not the same."""
     if isinstance(value, dict):
         return "dict", {key: shape_of(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -65,7 +65,7 @@ def shape_of(value: Any) -> Any:
 
 @given(VALUES, VALUES)
 def test_equal_values_only(one: Any, other: Any) -> None:
-    """Two values have the same digest if they are equal and of the same types, and else not."""
+    """Two values have the same digest exactly if they are equal and of the same types."""
     assert (digest(one) == digest(other)) == (shape_of(one) == shape_of(other))
 
 
@@ -80,7 +80,7 @@ def test_equal_values_only(one: Any, other: Any) -> None:
     ],
 )
 def test_same(one: Any, same: Any) -> None:
-    """The order of dicts and sets does not matter, and all NaN are one."""
+    """The order of dicts and sets does not matter, and all NaNs are equal."""
     assert digest(one) == digest(same)
 
 
@@ -97,13 +97,13 @@ DIFFERENT = [
 
 
 def test_different() -> None:
-    """Values of different types or content have different digests, and each has the same one a second time."""
+    """Values of different types or content have different digests, and the digest of each is stable."""
     assert len({digest(value) for value in DIFFERENT}) == len(DIFFERENT)
     assert [digest(value) for value in DIFFERENT] == [digest(value) for value in DIFFERENT]
 
 
 def test_the_same_in_every_process() -> None:
-    """A digest does not depend on the seed of hashes, or on anything else of a process."""
+    """A digest does not depend on the hash seed or anything else of a process."""
     program = f"from {digest.__module__} import digest\nprint(digest([{{'a', 'b', 'c'}}, 1.5]).hex())"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     told = set()
@@ -115,13 +115,13 @@ def test_the_same_in_every_process() -> None:
 
 @pytest.mark.parametrize("value", [object(), lambda: 1, [object()], {"a": iter([])}, Exception()])
 def test_what_has_no_digest(value: Any) -> None:
-    """What is not known is refused, wherever it is."""
+    """Unsupported values are rejected, wherever they are."""
     with pytest.raises(UnkeyedError):
         digest(value)
 
 
 def test_what_contains_itself() -> None:
-    """A list that contains itself is refused."""
+    """A list that contains itself is rejected."""
     loop: list[Any] = []
     loop.append(loop)
     with pytest.raises(UnkeyedError, match="contains itself"):
@@ -139,7 +139,7 @@ def key_of(function: Any, *args: Any, **kwargs: Any) -> bytes:
 
 
 def test_how_arguments_are_passed() -> None:
-    """Equal arguments are equal, by position, by name or by default; those that are ignored are not looked at."""
+    """Equal arguments are equal by position, by name or by default; ignored ones are not examined."""
     same = {
         key_of(train, 1),
         key_of(train, 1, 2),
@@ -156,7 +156,7 @@ def test_how_arguments_are_passed() -> None:
 
 
 def test_what_a_function_has_captured() -> None:
-    """Captured variables and the object of a method are looked at, at each call."""
+    """Captured variables and a method's object are examined at each call."""
 
     def make(scale: Any) -> Any:
         return lambda x: x * scale
@@ -170,7 +170,7 @@ def test_what_a_function_has_captured() -> None:
 
 
 def test_lambdas_differ() -> None:
-    """Functions without a name are told apart by their code."""
+    """Lambdas are distinguished by their code."""
     assert key_of(lambda x: x + 1, 1) != key_of(lambda x: x + 2, 1)
 
 
@@ -183,7 +183,7 @@ def test_what_cannot_be_keyed_is_named() -> None:
 
 
 def test_a_key_of_the_users() -> None:
-    """`key=` gets the arguments as they were passed, and what it returns is the key."""
+    """`key=` gets the arguments as passed, and its return value is the key."""
     keys = FunctionKeys(train, (), lambda x, **_: {"x": x}, "Memo")
     assert keys.key((1,), {"y": object()}) == keys.key((1,), {}) != keys.key((2,), {})
     with pytest.raises(TypeError, match="what key= returned"):
@@ -191,7 +191,7 @@ def test_a_key_of_the_users() -> None:
 
 
 def test_ignore_is_checked() -> None:
-    """A text, something else than texts, and a name that no parameter has are refused."""
+    """A string, non-string entries, and a name that is not a parameter are rejected."""
 
     def plain(x: int) -> None: ...
 
@@ -204,7 +204,7 @@ def test_ignore_is_checked() -> None:
 
 
 def test_layout_is_no_edit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Comments, layout and docstrings are no part of a function's code; what it does is."""
+    """Comments, layout and docstrings are not part of a function's code; its behaviour is."""
 
     def of(source: str) -> bytes | None:
         monkeypatch.setattr(inspect, "getsource", lambda _: source)

@@ -1,4 +1,4 @@
-"""Arrays and data frames are equal by their content and types, however they lie in memory."""
+"""Arrays and data frames are equal by content and types, whatever their memory layout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pd = pytest.importorskip("pandas")
     ],
 )
 def test_same(one: Any, same: Any) -> None:
-    """It does not matter how an array lies in memory, nor how a frame was made."""
+    """Neither an array's memory layout nor how a frame was built matters."""
     assert digest(one) == digest(same)
 
 
@@ -43,14 +43,14 @@ DIFFERENT = [
 
 
 def test_different() -> None:
-    """Values of different types, shapes or content have different digests, and each has the same one a second time."""
+    """Values of different types, shapes or content have different digests, and the digest of each is stable."""
     assert len({digest(value) for value in DIFFERENT}) == len(DIFFERENT)
     assert [digest(value) for value in DIFFERENT] == [digest(value) for value in DIFFERENT]
 
 
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 def test_what_has_no_digest() -> None:
-    """Subclasses that may have more in them, and objects in arrays that are not known, are refused."""
+    """Subclasses that may hold more, and unsupported objects in arrays, are rejected."""
 
     class Frame(pd.DataFrame):  # type: ignore[misc]
         pass

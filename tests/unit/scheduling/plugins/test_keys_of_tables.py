@@ -1,4 +1,4 @@
-"""Tables of PyArrow are equal by their content, however it is cut into pieces."""
+"""PyArrow tables are equal by content, however they are chunked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TABLE = pa.table({"a": [1, 2, 3], "b": ["x", None, "z"]})
 
 
 def test_same() -> None:
-    """Neither pieces nor metadata nor an offset into a larger table matter."""
+    """Neither chunks nor metadata nor an offset into a larger table matter."""
     same = [
         pa.concat_tables([TABLE.slice(0, 1), TABLE.slice(1)]),
         TABLE.replace_schema_metadata({"from": "elsewhere"}),
@@ -23,7 +23,7 @@ def test_same() -> None:
 
 
 def test_different() -> None:
-    """Other rows, columns, names, types and kinds of objects are others."""
+    """Other rows, columns, names, types and kinds of objects give different digests."""
     batch = TABLE.to_batches()[0]
     values = [
         TABLE,

@@ -1,4 +1,4 @@
-"""Limiter(on_limit="queue"): what exceeds is kept and submitted in order."""
+"""Limiter(on_limit="queue"): calls beyond the limit are kept and submitted in order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def queueing(**limits: Any) -> Limiter:
 
 
 def submitted(program: Program) -> list[Any]:
-    """The first argument of each call that the executor was given, in order."""
+    """The first argument of each call that the executor got, in order."""
     return [submission.args[0] for submission in program.executor.submissions]
 
 
@@ -29,7 +29,7 @@ def submit_at_start(program: Program, n: int) -> list[Any]:
 
 
 def test_what_exceeds_is_submitted_in_order() -> None:
-    """Never more than allowed are pending; everything is computed, in the order of its submission."""
+    """Never more than allowed are pending; everything is computed in the order of submission."""
     limiter = queueing(max_concurrent=2)
     program = Program(plugins=limiter)
     returned = submit_at_start(program, 6)
@@ -47,7 +47,7 @@ def test_what_exceeds_is_submitted_in_order() -> None:
 
 
 def test_nothing_overtakes() -> None:
-    """What a callback submits while something is kept goes behind it, even where it would find room."""
+    """A call submitted by a callback while others are kept goes behind them, even if it would fit."""
     program = Program(plugins=queueing(max_concurrent=1))
     program.task.on_done(lambda _: program.task.submit("late"), max_calls=1)
     submit_at_start(program, 3)
@@ -58,7 +58,7 @@ def test_nothing_overtakes() -> None:
 
 
 def test_waits_for_other_tasks() -> None:
-    """What is held back by another task is submitted when that has nothing pending, before @empty."""
+    """A call blocked by another task is submitted when that task has nothing pending, before @empty."""
     program = Program()
     limiter = queueing(not_while_running=program.task)
     other = program.scheduler.task(work, plugins=limiter)
@@ -74,7 +74,7 @@ def test_waits_for_other_tasks() -> None:
 
 
 def test_calls_beyond_all_are_dropped() -> None:
-    """What `max_calls` has no room for is not kept: the event says so at once."""
+    """Calls beyond `max_calls` are not kept: the event comes at once."""
     limiter = queueing(max_calls=3, max_concurrent=1)
     program = Program(plugins=limiter)
     submit_at_start(program, 5)
@@ -87,7 +87,7 @@ def test_calls_beyond_all_are_dropped() -> None:
 
 
 def test_kept_for_the_next_run() -> None:
-    """What was kept when a run ended is submitted first in the next one."""
+    """Calls kept at the end of a run are submitted first in the next one."""
     limiter = queueing(max_concurrent=1)
     program = Program(plugins=limiter, terminate=False)
     program.executor.shutdown = lambda **_: None
@@ -103,7 +103,7 @@ def test_kept_for_the_next_run() -> None:
 
 
 def test_a_later_plugin_that_refuses_what_was_kept() -> None:
-    """It is dropped then, and what comes after it goes on; refused calls do not count."""
+    """A kept call that a later plugin rejects is dropped, and those behind it proceed; rejected calls do not count."""
 
     class NoOnes(Plugin):
         def pre_submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -120,7 +120,7 @@ def test_a_later_plugin_that_refuses_what_was_kept() -> None:
 
 
 def test_from_other_threads() -> None:
-    """Submissions from several threads keep the limit, and none is lost."""
+    """Submissions from several threads respect the limit, and none is lost."""
     scheduler = Scheduler.with_threads(4)
     task = scheduler.task(lambda x: x, plugins=queueing(max_concurrent=3))
     results: list[int] = []
@@ -143,6 +143,6 @@ def test_from_other_threads() -> None:
 
 
 def test_bad_on_limit() -> None:
-    """What is allowed is said."""
+    """An invalid `on_limit` raises an error that says what is allowed."""
     with pytest.raises(ValueError, match=r"on_limit='keep': must be 'drop' or 'queue'"):
         Limiter(max_calls=1, on_limit="keep")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Limits: units, who enforces them, and what is told."""
+"""Limits: units, enforcement, and events."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.unit.program import Program
     ],
 )
 def test_units(given: dict[str, Any], limit: str, expected: float) -> None:
-    """Numbers are seconds and bytes; strings have a unit, in whatever case."""
+    """Numbers are seconds and bytes; strings have a unit, in either case."""
     assert getattr(Limits(**given).limits, limit) == expected
 
 
@@ -48,21 +48,21 @@ def test_units(given: dict[str, Any], limit: str, expected: float) -> None:
     ],
 )
 def test_bad_limits(given: dict[str, Any], error: type[Exception], says: str) -> None:
-    """What is wrong is said at once, with the value and the units that there are."""
+    """Invalid limits raise at once, with the value and the valid units."""
     with pytest.raises(error) as caught:
         Limits(**given)
     assert says in str(caught.value)
 
 
 def test_threads_are_refused() -> None:
-    """Threads cannot be ended: that is said when the task is made, with the way out."""
+    """Threads cannot be killed: creating the task raises an error that names the remedy."""
     scheduler = Scheduler.with_threads(1)
     with pytest.raises(ValueError, match=r"cannot end a thread. Use Scheduler.with_processes"):
         scheduler.task(abs, plugins=Limits(wall_time=1))
 
 
 def test_a_pool_enforces_them_itself() -> None:
-    """On processes the function goes to the pool as it is, with its limits."""
+    """On processes the function goes to the pool unchanged, with its limits."""
     scheduler = Scheduler.with_processes(1)
     calls: list[Any] = []
     scheduler.executor.submit_limited = lambda *call: calls.append(call)  # type: ignore[attr-defined]
@@ -83,7 +83,7 @@ def test_a_pool_enforces_them_itself() -> None:
     ],
 )
 def test_each_limit_has_its_event(error: Exception, event: Any) -> None:
-    """The event comes before the ending, with the future and the error, and no other one does."""
+    """A limit's event comes before the outcome, with the future and the error, and no other limit's event comes."""
     program = Program(plugins=Limits(wall_time=1, cpu_time=1, memory="1 GB"))
     program.submit()
     program.at(1, program.executor.fail, 0, error)

@@ -1,4 +1,4 @@
-"""Memo: equal calls are computed once, and each has its own ending."""
+"""Memo: equal calls are computed once, and each has its own outcome."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def train(x: Any, y: int = 2, device: str = "cpu") -> Any:
 
 @pytest.fixture(autouse=True)
 def _new_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a test makes is of a session of its own."""
+    """Everything a test creates belongs to its own session."""
     monkeypatch.setattr(store, "_stores", {})
 
 
 class Session:
-    """A session of a program with one task, whose calls the test ends."""
+    """A session of a program with one task, whose calls the test completes."""
 
     def __init__(self, *plugins: Plugin, function: Any = train) -> None:
         self.executor = ManualExecutor()
@@ -52,14 +52,14 @@ class Session:
         return self
 
     def once_submitted(self, n: int, end: Callable[[], object]) -> None:
-        """Call `end` as soon as the executor has the computation of this number."""
+        """Call `end` as soon as the executor has the computation with this number."""
         if len(self.executor.submissions) > n:
             end()
         else:
             self.scheduler.call_later(0, self.once_submitted, n, end)
 
     def told(self) -> list[str]:
-        """The endings that were told, in their order."""
+        """The delivered outcomes, in order."""
         return [
             r.event.name
             for r in self.recorder.records
@@ -67,17 +67,17 @@ class Session:
         ]
 
     def computed(self) -> list[Any]:
-        """The first arguments of what the executor was given."""
+        """The first arguments of the calls that the executor got."""
         return [submission.args[0] for submission in self.executor.submissions]
 
 
 def next_session() -> None:
-    """Forget what this process knows of any folder."""
+    """Forget what this process has cached of any folder."""
     store._stores.clear()
 
 
 def test_computed_once(tmp_path: Path) -> None:
-    """Of three equal calls one is computed; each has its events, and a result of its own."""
+    """Of three equal calls one is computed; each has its events and its own result."""
     memo = Memo(tmp_path / "memo")
     session = Session(memo)
     session.run(1, 1, 1, then=lambda: session.executor.compute(0))
@@ -91,7 +91,7 @@ def test_computed_once(tmp_path: Path) -> None:
 
 
 def test_kept_for_the_next_session(tmp_path: Path) -> None:
-    """What was computed is not computed again, neither in this session nor in the next one."""
+    """What was computed is not computed again, in this session or the next."""
     first = Session(Memo(tmp_path / "memo"))
     first.run(1, then=lambda: first.executor.compute(0))
     for _ in range(2):
@@ -105,7 +105,7 @@ def test_kept_for_the_next_session(tmp_path: Path) -> None:
 
 
 def test_kept_before_anybody_is_told(tmp_path: Path) -> None:
-    """When a callback of a result runs, another session finds the result."""
+    """When a result callback runs, another session can find the result."""
     memo = Memo(tmp_path / "memo")
     session = Session(memo)
     found = []
@@ -120,7 +120,7 @@ def test_kept_before_anybody_is_told(tmp_path: Path) -> None:
 
 
 def test_a_large_result(tmp_path: Path) -> None:
-    """A result of megabytes is kept like any other."""
+    """A result of several megabytes is stored like any other."""
     large = b"x" * 3_000_000
     first = Session(Memo(tmp_path / "memo"))
     first.run(1, then=lambda: first.executor.finish(0, large))
@@ -130,7 +130,7 @@ def test_a_large_result(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["raise", "lose", "cancel"])
 def test_the_next_one_is_computed(tmp_path: Path, how: str) -> None:
-    """If the computed one fails, is lost or is cancelled, the next of the equal calls is computed for all of them."""
+    """If the computed call fails, is lost or is cancelled, the next of the equal calls is computed for all of them."""
     memo = Memo(tmp_path / "memo")
     session = Session(memo)
 
@@ -149,7 +149,7 @@ def test_the_next_one_is_computed(tmp_path: Path, how: str) -> None:
 
 
 def test_a_sharer_that_is_cancelled(tmp_path: Path) -> None:
-    """To cancel a call that shares a computation ends that call only."""
+    """Cancelling a call that shares a computation ends only that call."""
     session = Session(Memo(tmp_path / "memo"))
 
     def cancel() -> None:
@@ -163,7 +163,7 @@ def test_a_sharer_that_is_cancelled(tmp_path: Path) -> None:
 
 
 def test_errors_are_kept_if_wanted(tmp_path: Path) -> None:
-    """With `errors=True` an exception is shared and kept, with its message, its class and a traceback."""
+    """With `errors=True` an exception is shared and stored, with its message, its class and a traceback."""
     error = ValueError("too deep")
     first = Session(Memo(tmp_path / "memo", errors=True))
     first.run(1, 1, then=lambda: first.executor.fail(0, error))
@@ -184,7 +184,7 @@ def test_errors_are_kept_if_wanted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [WorkerLostError(), MemoryLimitError(), KeyboardInterrupt()])
 def test_errors_that_are_never_kept(tmp_path: Path, error: BaseException) -> None:
-    """Lost workers, reached limits and interrupts are not of the function, and are not kept."""
+    """Lost workers, exceeded limits and interrupts are not the function's outcome, and are not stored."""
     first = Session(Memo(tmp_path / "memo", errors=True))
     first.run(1, then=lambda: first.executor.fail(0, error))
     second = Session(Memo(tmp_path / "memo", errors=True))
@@ -193,7 +193,7 @@ def test_errors_that_are_never_kept(tmp_path: Path, error: BaseException) -> Non
 
 
 def test_attempts_are_of_the_computation(tmp_path: Path) -> None:
-    """A call that is tried again is one computation, which the others wait for."""
+    """A retried call is one computation, which the others wait for."""
     session = Session(Retry(wait=0), Memo(tmp_path / "memo"))
 
     @session.task.on(Retry.RETRY)
@@ -206,7 +206,7 @@ def test_attempts_are_of_the_computation(tmp_path: Path) -> None:
 
 
 class Picky(Plugin):
-    """Is not content with a result at first."""
+    """Rejects a result at first."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -223,7 +223,7 @@ class Picky(Plugin):
 
 
 def test_a_result_that_is_not_the_outcome(tmp_path: Path) -> None:
-    """If another plugin rejects a result and the call fails then, nothing is kept."""
+    """If another plugin rejects a result and the call then fails, nothing is stored."""
     session = Session(Picky(), Memo(tmp_path / "memo"))
 
     def ends() -> None:
@@ -240,7 +240,7 @@ def test_a_result_that_is_not_the_outcome(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("memo_first", [True, False])
 def test_beside_a_limiter(tmp_path: Path, memo_first: bool) -> None:
-    """Calls that a limiter keeps end as well, in whatever order the plugins are; equal ones are computed once."""
+    """Calls that a limiter keeps end too, in either order of the plugins; equal ones are computed once."""
     memo = Memo(tmp_path / "memo")
     limiter = Limiter(max_concurrent=1, on_limit="queue")
     session = Session(*([memo, limiter] if memo_first else [limiter, memo]))
@@ -257,7 +257,7 @@ def test_beside_a_limiter(tmp_path: Path, memo_first: bool) -> None:
 
 
 def test_a_refused_call_is_not_counted(tmp_path: Path) -> None:
-    """What a later plugin drops is no computation that others wait for."""
+    """A call dropped by a later plugin is not a computation that others wait for."""
     memo = Memo(tmp_path / "memo")
     session = Session(memo, Limiter(max_calls=1))
     session.run(1, 2, 1, then=lambda: session.executor.compute(0))
@@ -267,7 +267,7 @@ def test_a_refused_call_is_not_counted(tmp_path: Path) -> None:
 
 
 def test_a_map(tmp_path: Path) -> None:
-    """A map with equal items has a result for each."""
+    """A map with equal items has a result for each of them."""
     calls = []
     scheduler = Scheduler.with_sequential()
 
@@ -282,7 +282,7 @@ def test_a_map(tmp_path: Path) -> None:
 
 
 def test_what_tells_calls_apart(tmp_path: Path) -> None:
-    """The version does, the device does not, nor how an argument is passed."""
+    """The version does; the device and how an argument is passed do not."""
     executor = ManualExecutor()
     scheduler = Scheduler(executor, terminate=False)
     one, two = (scheduler.task(train, plugins=Memo(tmp_path / "memo", version=version)) for version in (1, "two"))
@@ -301,7 +301,7 @@ def test_what_tells_calls_apart(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_told_apart(tmp_path: Path) -> None:
-    """A submission with an argument of unknown content is refused, and nothing else is disturbed."""
+    """A submission with an argument that cannot be keyed is rejected, and nothing else is affected."""
     session = Session(Memo(tmp_path / "memo"))
     refused = []
 
@@ -319,7 +319,7 @@ def test_what_cannot_be_told_apart(tmp_path: Path) -> None:
 
 
 def test_results_that_cannot_be_pickled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Such a result is shared and not kept, which is said once."""
+    """A result that cannot be pickled is shared but not stored, with a single warning."""
     session = Session(Memo(tmp_path / "memo"))
     generator = (n for n in range(3))
     with caplog.at_level(logging.WARNING):
@@ -329,7 +329,7 @@ def test_results_that_cannot_be_pickled(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 def test_edited_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A function that was edited has the results that were kept, with one warning, until the version is changed."""
+    """An edited function gets the stored results, with one warning, until the version is changed."""
     first = Session(Memo(tmp_path / "memo"))
     first.run(1, then=lambda: first.executor.compute(0))
     next_session()
@@ -349,7 +349,7 @@ def test_edited_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_comm(tmp_path: Path) -> None:
-    """A task with a comm cannot have a memo, in whatever order they are given."""
+    """A task with a comm cannot have a memo, in either order."""
 
     def talk(x: int, *, comm: Any) -> None: ...
 
@@ -367,7 +367,7 @@ def test_no_comm(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["torn", "cut", "nonsense", "gone"])
 def test_damaged_folders(tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
-    """What is torn, damaged or gone is computed again; nothing fails."""
+    """A torn, damaged or missing result is computed again; nothing fails."""
     first = Session(Memo(tmp_path / "memo"))
     first.run(1, 2, then=lambda: [first.executor.compute(n) for n in (0, 1)])
     next_session()
@@ -391,7 +391,7 @@ def test_damaged_folders(tmp_path: Path, how: str, caplog: pytest.LogCaptureFixt
 
 
 def test_a_class_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A result that cannot be loaded any more is computed again."""
+    """A result that can no longer be loaded is computed again."""
     result = Gone()
     first = Session(Memo(tmp_path / "memo"))
     first.run(1, then=lambda: first.executor.finish(0, result))
@@ -403,11 +403,11 @@ def test_a_class_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 class Gone:
-    """A class that will not be there."""
+    """A class that will be missing."""
 
 
 def test_bad_arguments(tmp_path: Path) -> None:
-    """What is not allowed is refused where it is made, with what is allowed."""
+    """Invalid arguments raise at construction, with what is allowed."""
     for options in ({"key": 1}, {"version": 1.5}, {"version": True}, {"errors": 1}, {"ignore": "device"}):
         with pytest.raises(TypeError, match="must be"):
             Memo(tmp_path / "memo", **options)

@@ -22,8 +22,8 @@ from amltk.scheduling import plugins
     ],
 )
 def test_the_pip_command_is_told(monkeypatch: pytest.MonkeyPatch, library: str, extra: str, make: Any) -> None:
-    """Without its library a plugin cannot be made, and says how to install it."""
-    monkeypatch.setitem(sys.modules, library, None)  # as Python marks what cannot be imported
+    """Without its library a plugin cannot be created; the error says how to install it."""
+    monkeypatch.setitem(sys.modules, library, None)  # as Python marks modules that cannot be imported
     with pytest.raises(MissingExtraError) as caught:
         make()
     assert str(caught.value) == f"this needs '{library}': pip install 'amltk[{extra}]'"

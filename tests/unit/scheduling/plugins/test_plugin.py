@@ -1,4 +1,4 @@
-"""What every plugin can rely on: it is asked in order, and what it sets up is torn down exactly once, in reverse."""
+"""What every plugin can rely on: hooks run in order, and each setup is torn down exactly once, in reverse."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEEN: Event[[str], Any] = Event("seen")
 
 
 class Observer(Plugin):
-    """Notes what happens to it."""
+    """Records its hook calls."""
 
     def __init__(self, name: str, notes: list[str], *, refuses: bool = False) -> None:
         self.name = name
@@ -51,7 +51,7 @@ REVIEWED = ["review b", "review a"]
 
 @pytest.mark.parametrize("ending", ["finish", "fail"])
 def test_setup_and_teardown_are_paired(ending: str) -> None:
-    """A call that ends is reviewed and torn down by the last plugin first; what reviews tell is told before."""
+    """A finished call is reviewed and torn down by the last plugin first; events from reviews come first."""
     notes: list[str] = []
     program = Program(plugins=pair(notes))
     program.submit()
@@ -64,7 +64,7 @@ def test_setup_and_teardown_are_paired(ending: str) -> None:
 
 
 def test_teardown_where_a_later_plugin_refuses() -> None:
-    """The plugins that had let it pass are torn down at once, and nothing was submitted."""
+    """The plugins that had accepted the call are torn down at once, and nothing was submitted."""
     notes: list[str] = []
     program = Program(plugins=pair(notes, refuses=True))
     program.scheduler.on_start(lambda: notes.append(str(program.task.submit())))
@@ -74,7 +74,7 @@ def test_teardown_where_a_later_plugin_refuses() -> None:
 
 
 def test_teardown_where_submitting_raises() -> None:
-    """An executor that takes nothing leaves nothing set up."""
+    """If the executor raises at submission, all setups are torn down."""
     notes: list[str] = []
     executor = ManualExecutor()
     scheduler = Scheduler(executor, terminate=False)
@@ -87,7 +87,7 @@ def test_teardown_where_submitting_raises() -> None:
 
 
 def test_teardown_where_a_later_plugin_raises() -> None:
-    """What a plugin raises when it is asked reaches the submitter, once the others are torn down."""
+    """An exception from a plugin's hook reaches the submitter after the others are torn down."""
 
     class Broken(Plugin):
         def prepare(self, call: Any) -> bool:
@@ -103,7 +103,7 @@ def test_teardown_where_a_later_plugin_raises() -> None:
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_teardown_where_the_call_is_cancelled(wait: bool) -> None:
-    """A call that is cancelled, by the user or by the end of the run, is torn down like any other."""
+    """A call cancelled by the user or by the end of the run is torn down like any other."""
     notes: list[str] = []
     program = Program(plugins=pair(notes))
     futures: list[Any] = []
@@ -116,7 +116,7 @@ def test_teardown_where_the_call_is_cancelled(wait: bool) -> None:
 
 
 def test_a_teardown_that_raises_keeps_no_other_from_being_done() -> None:
-    """Its error goes to the policy, and the other teardowns of the call are done."""
+    """The error of a teardown goes to the policy, and the call's other teardowns run."""
 
     class Untidy(Plugin):
         def prepare(self, call: Any) -> bool:
@@ -137,7 +137,7 @@ def test_a_teardown_that_raises_keeps_no_other_from_being_done() -> None:
 
 
 def test_a_review_that_raises_keeps_no_other_from_being_asked() -> None:
-    """Its error goes to the policy, and the call has the ending that it had."""
+    """The error of a review goes to the policy, and the call keeps its outcome."""
 
     class Confused(Observer):
         def review(self, call: Any, outcome: Any) -> Any:
@@ -154,7 +154,7 @@ def test_a_review_that_raises_keeps_no_other_from_being_asked() -> None:
 
 
 class Holder(Plugin):
-    """Holds endings back."""
+    """Holds outcomes back."""
 
     def __init__(self) -> None:
         self.holds: list[asyncio.Future[bool]] = []
@@ -169,7 +169,7 @@ class Holder(Plugin):
 
 
 def test_an_ending_is_held_back() -> None:
-    """Nothing is told, and the run is not empty, until all plugins that hold an ending let it go."""
+    """Nothing is delivered, and the run is not empty, until all plugins that hold an outcome release it."""
     holders = [Holder(), Holder()]
     program = Program(plugins=holders)
     program.submit()
@@ -177,13 +177,13 @@ def test_an_ending_is_held_back() -> None:
     program.at(2, lambda: holders[0].holds[0].set_result(False))
     program.at(3, lambda: program.recorder.records.clear())
     program.at(4, lambda: holders[1].holds[0].set_result(False))
-    with pytest.raises(AssertionError):  # the book was cleared in between
+    with pytest.raises(AssertionError):  # the recording was cleared in between
         program.run()
     assert program.trace == [*RESULT, "empty", "finishing", "finished"]
 
 
 def test_another_attempt() -> None:
-    """A hold that ends with True has the call computed again: the same future, submitted once, one ending."""
+    """A hold that ends with True has the call computed again: the same future, one submission, one outcome."""
     holder = Holder()
     program = Program(plugins=holder)
     program.submit()
@@ -198,7 +198,7 @@ def test_another_attempt() -> None:
 
 @pytest.mark.parametrize("how", ["cancel", "timeout", "interrupt"])
 def test_what_is_held_back_ends_with_the_run(how: str) -> None:
-    """A held ending is told when the user cancels the call, or when the run ends without waiting."""
+    """A held outcome is delivered when the user cancels the call or the run ends without waiting."""
     holder = Holder()
     program = Program(plugins=holder)
     futures: list[Any] = []
@@ -218,7 +218,7 @@ def test_what_is_held_back_ends_with_the_run(how: str) -> None:
 
 
 def test_events_of_a_plugin() -> None:
-    """They are the task's: in its list, counted, and subscribed to by name, by Event and with options."""
+    """A plugin's events belong to the task: listed, counted, and subscribed to by name, by Event and with options."""
     notes: list[str] = []
     program = Program(plugins=Observer("a", notes))
     task = program.task
@@ -234,7 +234,7 @@ def test_events_of_a_plugin() -> None:
 
 
 def test_callbacks_are_told_what_was_submitted() -> None:
-    """What a plugin makes of the arguments goes to the executor; @submitted tells what the user gave."""
+    """The executor gets the arguments as changed by plugins; @submitted has those the user gave."""
 
     class Add(Plugin):
         def pre_submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:

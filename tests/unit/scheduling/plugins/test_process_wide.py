@@ -1,4 +1,4 @@
-"""ProcessWide: settings of a process under calls that overlap in its threads."""
+"""ProcessWide: process-wide settings under calls that overlap in its threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Setting:
-    """A setting of a process, and how it was changed."""
+    """A process-wide setting and its changes."""
 
     def __init__(self) -> None:
         self.value: Any = "found"
@@ -23,7 +23,7 @@ class Setting:
 
     @contextmanager
     def set(self, value: Any) -> Iterator[None]:
-        """Change it, and put back what was found."""
+        """Change it, and restore the previous value."""
         found, self.value = self.value, value
         self.changes.append(value)
         try:
@@ -33,7 +33,7 @@ class Setting:
 
 
 def test_overlapping_ones_put_back_what_was_found_first() -> None:
-    """However two that overlap are left, the setting is in the end what it was before the first."""
+    """In whatever order two overlapping settings exit, the setting ends as it was before the first."""
     setting, shared = Setting(), ProcessWide()
     first, second = (shared.hold(partial(setting.set, value), value) for value in ("a", "b"))
     first.__enter__()
@@ -46,7 +46,7 @@ def test_overlapping_ones_put_back_what_was_found_first() -> None:
 
 
 def test_equal_ones_are_entered_once() -> None:
-    """Of equal ones only the first changes something; once nobody needs it, it is entered anew."""
+    """Of equal settings only the first makes a change; once all have exited, the next one enters again."""
     setting, shared = Setting(), ProcessWide()
     for _ in range(2):
         with shared.hold(partial(setting.set, "a"), "a"), shared.hold(partial(setting.set, "a"), "a"):
@@ -56,7 +56,7 @@ def test_equal_ones_are_entered_once() -> None:
 
 
 def test_it_is_left_when_the_call_raises() -> None:
-    """What the call raises passes, and the setting is put back."""
+    """An exception in the call propagates, and the setting is restored."""
     setting, shared = Setting(), ProcessWide()
     with pytest.raises(ZeroDivisionError), shared.hold(partial(setting.set, "a"), "a"):
         raise ZeroDivisionError
@@ -64,7 +64,7 @@ def test_it_is_left_when_the_call_raises() -> None:
 
 
 def test_one_that_cannot_be_entered_counts_for_nobody() -> None:
-    """Where entering raises, the call fails with that, and later ones are not kept waiting for it."""
+    """If entering raises, the call fails with that exception, and later ones do not wait for it."""
     setting, shared = Setting(), ProcessWide()
     with pytest.raises(ZeroDivisionError), shared.hold(lambda: 1 / 0, "bad"):  # type: ignore[arg-type, return-value]
         pass

@@ -1,4 +1,4 @@
-"""What trackers are told of arguments, results and exceptions."""
+"""What trackers get of arguments, results and exceptions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from amltk.scheduling.plugins.trackers.record import (
 
 
 class Rude:
-    """Whatever is asked of it raises."""
+    """Raises on any access."""
 
     def __repr__(self) -> str:
         raise RuntimeError("no")
@@ -33,7 +33,7 @@ class RudeError(Exception):
 
 
 def train(config: Any, *layers: int, rate: float = 0.1, **options: Any) -> None:
-    """A function of every kind of parameter."""
+    """A function with every kind of parameter."""
 
 
 @pytest.mark.parametrize(
@@ -45,16 +45,16 @@ def train(config: Any, *layers: int, rate: float = 0.1, **options: Any) -> None:
         (({},), {}, {"config": "{}", "rate": 0.1}),
         (({1: "x"},), {}, {"config.1": "x", "rate": 0.1}),
         (({"a": {"b": {"c": {"d": 1}}}},), {}, {"config.a.b.c": "{'d': 1}", "rate": 0.1}),
-        ((), {"x": 1}, {"x": 1}),  # not what the function takes; the call itself will say so
+        ((), {"x": 1}, {"x": 1}),  # not what the function takes; the call itself will raise
     ],
 )
 def test_arguments_by_name(args: Any, kwargs: Any, expected: Any) -> None:
-    """Arguments have their parameters' names, defaults included; mappings give an entry each."""
+    """Arguments have their parameters' names, including defaults; mappings give one entry per key."""
     assert parameters(train, args, kwargs) == expected
 
 
 def test_arguments_of_a_function_without_a_signature() -> None:
-    """Where Python knows no names, the arguments are numbered."""
+    """If Python knows no names, the arguments are numbered."""
     assert parameters(max, (1, 2), {"key": "k"}) == {"args.0": 1, "args.1": 2, "key": "k"}
 
 
@@ -73,7 +73,7 @@ def test_arguments_of_a_function_without_a_signature() -> None:
     ],
 )
 def test_scalars(value: Any, expected: Any) -> None:
-    """Numbers that fit, texts, bools and None stay; everything else is told by its repr."""
+    """Numbers that fit, strings, bools and None are kept; everything else is recorded by its repr."""
     assert scalar(value) == expected
     assert type(scalar(value)) is type(expected)
 
@@ -100,24 +100,24 @@ def test_texts_are_short(value: Any) -> None:
     ],
 )
 def test_metrics(result: Any, expected: Any) -> None:
-    """A result that is a number is one metric, a mapping has one of each number, and anything else none."""
+    """A numeric result is one metric, a mapping gives one per number, and anything else gives none."""
     assert metrics(result) == expected
 
 
 def test_numbers_that_are_not_finite_stay() -> None:
-    """Trackers know what to do with nan."""
+    """Trackers can handle NaN."""
     assert math.isnan(metrics({"loss": math.nan})["loss"])
 
 
 def test_texts_of_exceptions() -> None:
-    """Type and text, bounded, also where the text raises."""
+    """Type and text, bounded, even if the text raises."""
     assert exception_text(ValueError("bad rate")) == "ValueError: bad rate"
     assert exception_text(RudeError()) == "RudeError: its str() raises RuntimeError"
     assert len(exception_text(ValueError("x" * 10_000))) == MAX_TEXT_LENGTH
 
 
 def test_seconds() -> None:
-    """The parts of the time are told only where it is known when a worker has begun."""
+    """The parts of the time are recorded only if the start in the worker is known."""
     assert Record("t", {}, 10.0, None, 14.0, "result").seconds == {"seconds.total": 4.0}
     assert Record("t", {}, 10.0, 11.0, 14.0, "result").seconds == {
         "seconds.total": 4.0,

@@ -1,4 +1,4 @@
-"""Retry: further attempts behind one future and one ending."""
+"""Retry: further attempts behind one future and one outcome."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Code = ExitState.Code
 
 
 def failing(program: Program, *errors: BaseException, result: Any = None) -> list[float]:
-    """Have each attempt fail with the next of these errors as soon as it is made, then succeed; when each is made."""
+    """Make each attempt fail at once with the next of these errors, then succeed; return the time of each attempt."""
     times: list[float] = []
     left = iter(errors)
     submit = program.executor.submit
@@ -38,7 +38,7 @@ def failing(program: Program, *errors: BaseException, result: Any = None) -> lis
 
 
 def test_one_future_and_one_ending() -> None:
-    """A call that fails twice and then succeeds has the result as its only ending."""
+    """A call that fails twice and then succeeds has the result as its only outcome."""
     program = Program(plugins=Retry(attempts=3))
     failing(program, ComputeError("first"), ComputeError("second"), result="third")
     assert program.run() == ExitState(Code.EXHAUSTED)
@@ -53,7 +53,7 @@ def test_one_future_and_one_ending() -> None:
 
 
 def test_gives_up() -> None:
-    """When the attempts are used up, @gave-up says so before the last failure is told."""
+    """When the attempts are used up, @gave-up comes before the last failure is delivered."""
     errors = [ComputeError(str(n)) for n in range(3)]
     program = Program(plugins=Retry(attempts=3))
     failing(program, *errors)
@@ -65,7 +65,7 @@ def test_gives_up() -> None:
 
 
 def test_waits_grow_up_to_a_bound() -> None:
-    """Each wait is the factor times the one before, up to the longest."""
+    """Each wait is the factor times the previous one, up to the maximum."""
     program = Program(plugins=Retry(attempts=6, wait=1, factor=3, max_wait=10, jitter=0))
     times = failing(program, *(ComputeError() for _ in range(5)))
     program.run()
@@ -89,7 +89,7 @@ def test_jitter() -> None:
 
 
 def test_only_what_it_is_for() -> None:
-    """An error of another type is told at once."""
+    """An error of another type is not retried but delivered at once."""
     program = Program(plugins=Retry(on=(OSError, KeyError)))
     times = failing(program, ValueError("no"))
     with pytest.raises(ValueError, match="no"):
@@ -99,7 +99,7 @@ def test_only_what_it_is_for() -> None:
 
 
 def test_lost_workers_are_counted_apart_and_tried_again_at_once() -> None:
-    """A call survives as many lost workers as it may, without a wait, beside its own failures."""
+    """A call survives its allowed number of lost workers, without a wait, in addition to its own failures."""
     program = Program(plugins=Retry(on=ComputeError, attempts=2, lost_workers=2, wait=50, jitter=0))
     times = failing(program, WorkerLostError(), ComputeError(), WorkerLostError(), result=1)
     program.run()
@@ -121,7 +121,7 @@ def test_lost_workers_may_be_told_at_once() -> None:
 
 
 def test_a_broken_executor_is_not_asked_again() -> None:
-    """The run ends, whatever else Retry would do."""
+    """After a broken executor the run ends, whatever Retry would otherwise do."""
     program = Program(plugins=Retry(attempts=5))
     program.submit()
     program.at(1, program.executor.break_down)
@@ -131,7 +131,7 @@ def test_a_broken_executor_is_not_asked_again() -> None:
 
 
 def test_a_broken_executor_that_is_met_by_an_attempt() -> None:
-    """An attempt that the executor does not take any more ends the call and the run."""
+    """An attempt that a broken executor rejects ends the call and the run."""
     program = Program(plugins=Retry(attempts=5, wait=2, jitter=0))
     program.submit()
     program.at(1, program.executor.fail, 0, ComputeError())
@@ -146,7 +146,7 @@ def test_a_broken_executor_that_is_met_by_an_attempt() -> None:
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_the_end_of_a_run_does_not_wait_for_an_attempt(wait: bool) -> None:
-    """A call that waits for its next attempt when the time is up ends with its last failure, at once."""
+    """A call waiting for its next attempt at the timeout ends at once with its last failure."""
     program = Program(plugins=Retry(attempts=3, wait=3600, max_wait=3600))
     program.submit()
     program.at(1, program.executor.fail, 0, ComputeError("only one"))
@@ -160,7 +160,7 @@ def test_the_end_of_a_run_does_not_wait_for_an_attempt(wait: bool) -> None:
 
 
 def test_no_attempt_after_stop() -> None:
-    """What fails after the end was asked for is not tried again, although the run waits for it."""
+    """A call that fails after a stop is not retried, although the run waits for it."""
     program = Program(plugins=Retry(attempts=3))
     program.submit()
     program.at(1, program.scheduler.stop)
@@ -171,7 +171,7 @@ def test_no_attempt_after_stop() -> None:
 
 @pytest.mark.parametrize("when", [2, 4])
 def test_cancelled_between_and_in_attempts(when: float) -> None:
-    """A call can be cancelled while it waits for its next attempt, and while that is computed: one ending."""
+    """A call can be cancelled while it waits for its next attempt and while that is running: one outcome."""
     program = Program(plugins=Retry(attempts=3, wait=2, jitter=0))
     futures: list[Any] = []
     program.scheduler.on_start(lambda: futures.append(program.task.submit()))
@@ -183,7 +183,7 @@ def test_cancelled_between_and_in_attempts(when: float) -> None:
 
 
 def test_one_plugin_for_several_tasks() -> None:
-    """Each task tells its own attempts."""
+    """Each task delivers its own attempts."""
     retry = Retry(attempts=2, wait=0)
     program = Program(plugins=retry)
     other = program.scheduler.task(abs, plugins=retry)
@@ -211,7 +211,7 @@ def test_one_plugin_for_several_tasks() -> None:
     ],
 )
 def test_bad_arguments(options: dict[str, Any], error: type[Exception], says: str) -> None:
-    """What is wrong is said at once, with the value and what is allowed."""
+    """Invalid arguments raise at once, with the value and what is allowed."""
     with pytest.raises(error) as caught:
         Retry(**options)
     assert says in str(caught.value)

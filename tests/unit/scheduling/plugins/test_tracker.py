@@ -1,4 +1,4 @@
-"""Tracker: which calls it is told of, in which order and thread, and what its failures do."""
+"""Tracker: which calls it records, in which order and thread, and what its failures do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Notes(Tracker):
-    """Keeps what it is told, and fails where it is told to."""
+    """Keeps its records, and fails in a given step."""
 
     name = "notes"
 
@@ -40,7 +40,7 @@ class Notes(Tracker):
         self.note("close")
 
     def note(self, step: str) -> None:
-        """Note a step."""
+        """Record a step."""
         self.steps.append(step)
         self.threads.add(threading.current_thread())
         if step == self.fails:
@@ -48,7 +48,7 @@ class Notes(Tracker):
 
 
 def three_endings(tracker: Tracker) -> Program:
-    """A result, an exception and a cancellation, a second after the other."""
+    """A result, an exception and a cancellation, one second apart."""
     program = Program(plugins=tracker)
     futures: list[Any] = []
     program.scheduler.on_start(lambda: futures.extend(program.task.submit({"rate": n}) for n in range(3)))
@@ -59,7 +59,7 @@ def three_endings(tracker: Tracker) -> Program:
 
 
 def test_one_record_of_each_call() -> None:
-    """Each call gives one record when it has ended, with its arguments and what has come of it."""
+    """Each call gives one record when it has ended, with its arguments and its outcome."""
     tracker = Notes()
     three_endings(tracker).run(on_exception="continue", on_cancelled="continue")
     assert tracker.steps == ["open", "write", "write", "write", "close"]
@@ -73,7 +73,7 @@ def test_one_record_of_each_call() -> None:
 
 
 def test_the_loop_does_not_wait_for_it() -> None:
-    """All steps are made in other threads than the loop's, which end with the run."""
+    """All steps run in other threads than the loop's; these threads end with the run."""
     tracker = Notes()
     three_endings(tracker).run(on_exception="continue", on_cancelled="continue")
     assert threading.main_thread() not in tracker.threads
@@ -82,7 +82,7 @@ def test_the_loop_does_not_wait_for_it() -> None:
 
 
 def test_nothing_is_opened_for_nothing() -> None:
-    """A run without a call of the task writes nothing and opens nothing."""
+    """A run without calls of the task writes nothing and opens nothing."""
     tracker = Notes()
     program = Program(plugins=tracker)
     program.at(1, lambda: None)
@@ -91,7 +91,7 @@ def test_nothing_is_opened_for_nothing() -> None:
 
 
 def test_arguments_are_those_of_the_submission() -> None:
-    """What is done to an argument after the submission is not told."""
+    """Changes to an argument after the submission are not recorded."""
     tracker = Notes()
     program = Program(plugins=tracker)
     config = {"rate": 0.1}
@@ -103,7 +103,7 @@ def test_arguments_are_those_of_the_submission() -> None:
 
 
 def test_the_times_of_the_worker() -> None:
-    """Where the executor tells when a worker has begun and ended the call, these are the record's times."""
+    """If the executor reports when a worker started and finished the call, the record has these times."""
     tracker = Notes()
     program = Program(plugins=tracker)
     program.submit(2)
@@ -128,7 +128,7 @@ def test_the_times_of_the_worker() -> None:
 def test_a_failure_is_told_once_and_is_not_the_runs(
     fails: str, steps: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first failure is logged and is an event; nothing more is written, and the run is what it would have been."""
+    """The first failure is logged and is an event; nothing more is written, and the run is not affected."""
     tracker = Notes(fails)
     program = three_endings(tracker)
     told: list[Exception] = []
@@ -143,7 +143,7 @@ def test_a_failure_is_told_once_and_is_not_the_runs(
 
 
 def test_the_next_run_tries_again(caplog: pytest.LogCaptureFixture) -> None:
-    """A failure is forgotten at the end of its run."""
+    """A failure is cleared at the end of its run."""
     tracker = Notes("write")
     program = Program(plugins=tracker, terminate=False)
     ended = iter(range(4))
@@ -158,13 +158,13 @@ def test_the_next_run_tries_again(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_failure_to_close_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """What `close` raises is not the run's concern either."""
+    """What `close` raises does not affect the run either."""
     three_endings(Notes("close")).run(on_exception="continue", on_cancelled="continue")
     assert [record.getMessage() for record in caplog.records] == ["notes failed to close"]
 
 
 def test_several_tasks_of_one_scheduler() -> None:
-    """One tracker may be told of several tasks, and closes once; another scheduler needs another tracker."""
+    """One tracker may serve several tasks, and closes once; another scheduler needs another tracker."""
     tracker = Notes()
     program = Program(plugins=tracker)
     other = program.scheduler.task(abs, plugins=tracker)

@@ -1,4 +1,4 @@
-"""WarningFilter: where its filter holds, and what it refuses."""
+"""WarningFilter: where its filter applies, and what it rejects."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from amltk.testing import ManualExecutor, run_in_virtual_time
 
 
 def warn() -> str:
-    """Warn of two kinds."""
+    """Emit two kinds of warnings."""
     warnings.warn("of the future", FutureWarning, stacklevel=1)
     warnings.warn("of the user", UserWarning, stacklevel=1)
     return "warned"
 
 
 def computed(*plugins: WarningFilter) -> list[Any]:
-    """The result of a call of `warn`, and the kinds of the warnings that it gave."""
+    """The result of a call of `warn`, and the kinds of the warnings it emitted."""
     executor = ManualExecutor()
     scheduler = Scheduler(executor)
     task = scheduler.task(warn, plugins=plugins)
@@ -37,21 +37,21 @@ def computed(*plugins: WarningFilter) -> list[Any]:
 
 
 def test_the_filter_holds_within_the_call() -> None:
-    """What the filter ignores is not given; everything else is, and afterwards the filters are as before."""
+    """Ignored warnings are not emitted; all others are, and afterwards the filters are as before."""
     assert computed() == ["warned", FutureWarning, UserWarning]
     assert computed(WarningFilter("ignore", category=FutureWarning)) == ["warned", UserWarning]
     assert computed(WarningFilter("ignore", "of the")) == ["warned"]
 
 
 def test_two_filters() -> None:
-    """A second filter of another name holds beside the first, which goes before it."""
+    """A second filter with another name applies in addition to the first, and takes precedence."""
     second = WarningFilter("ignore")
     second.name = "second"
     assert computed(WarningFilter("always", category=UserWarning), second) == ["warned", UserWarning]
 
 
 def test_a_warning_can_fail_a_call() -> None:
-    """With "error" the warning is what the call raises, and leaves no filter behind."""
+    """With "error" the call raises the warning, and no filter remains."""
     plugin = WarningFilter("error", category=FutureWarning)
     submission = plugin.pre_submit(warn)
     assert submission is not None
@@ -62,7 +62,7 @@ def test_a_warning_can_fail_a_call() -> None:
 
 
 def test_the_filter_travels() -> None:
-    """What is sent to a worker filters there as here."""
+    """A pickled filter works in a worker as it does here."""
     submission = WarningFilter("ignore").pre_submit(warn)
     assert submission is not None
     assert pickle.loads(pickle.dumps(submission[0]))() == "warned"
@@ -70,11 +70,11 @@ def test_the_filter_travels() -> None:
 
 @pytest.mark.parametrize("args", [("shout",), ("ignore", 3)])
 def test_a_wrong_filter_is_refused_at_once(args: Any) -> None:
-    """What Python takes no filter from raises where the plugin is made, not in a worker."""
+    """Arguments that Python does not accept as a filter raise where the plugin is created, not in a worker."""
     with pytest.raises((ValueError, TypeError)):
         WarningFilter(*args)
 
 
 def test_its_status_is_the_filter() -> None:
-    """Displays show what is filtered, as it was written."""
+    """Displays show the filter as it was written."""
     assert WarningFilter("ignore", lineno=3).status() == "'ignore', lineno=3"

@@ -1,4 +1,4 @@
-"""What a `Wrapper` is called and how it travels."""
+"""The name of a `Wrapper`, and how it is pickled."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOG: list[str] = []
 
 @contextmanager
 def noting(name: str) -> Iterator[None]:
-    """Note when it is entered and left."""
+    """Record entering and leaving."""
     LOG.append(f"enter {name}")
     try:
         yield
@@ -32,13 +32,13 @@ def noting(name: str) -> Iterator[None]:
 
 
 def double(x: int) -> int:
-    """Two times x."""
+    """Return two times x."""
     LOG.append("call")
     return 2 * x
 
 
 class Model:
-    """An object that can be called, whose attributes are named as the wrapper's are."""
+    """A callable object with the same attribute names as the wrapper."""
 
     def __init__(self) -> None:
         self.function = "mine"
@@ -64,13 +64,13 @@ def clear_log() -> None:
 
 
 def test_the_call_is_within_the_context_manager() -> None:
-    """Each call is within a context manager of its own; the outer wrapper's is entered first and left last."""
+    """Each call has its own context manager; the outer wrapper's is entered first and left last."""
     assert nested(double)(3) == 6
     assert LOG == ["enter outer", "enter inner", "call", "leave inner", "leave outer"]
 
 
 def test_what_the_function_raises_passes_the_context_manager() -> None:
-    """The context manager is left also when the function raises."""
+    """The context manager is also left if the function raises."""
     with pytest.raises(ZeroDivisionError):
         Wrapper(divmod, partial(noting, "it"))(1, 0)
     assert LOG == ["enter it", "leave it"]
@@ -89,7 +89,7 @@ NAMES = {
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shape", [lambda f: f, lambda f: partial(f, 1), lambda f: partial(partial(f, 1), 2)])
 def test_it_is_named_like_the_function(name: str, shape: Any) -> None:
-    """Messages name the user's function, however it can be called, also a partial's and within two wrappers."""
+    """Messages name the user's function, whatever kind of callable it is, even in a partial or two wrappers."""
     function = shape(NAMES[name])
     assert callback_name(Wrapper(function, partial(noting, "it"))) == callback_name(function) == name
     assert callback_name(nested(function)) == name
@@ -98,14 +98,14 @@ def test_it_is_named_like_the_function(name: str, shape: Any) -> None:
 
 @pytest.mark.parametrize("function", [double, Model(), partial(double), lambda x: 2 * x])
 def test_it_travels(function: Any) -> None:
-    """It comes out of a pickle as it went in, with its name, and works."""
+    """A wrapped function survives pickling with its name, and works."""
     there = pickle.loads(cloudpickle.dumps(nested(function)))
     assert there(3) == 6
     assert callback_name(there) == callback_name(nested(pickle.loads(cloudpickle.dumps(function))))
 
 
 def test_it_is_small_in_a_pickle() -> None:
-    """A wrapped function of the user's program is sent once a worker, and is named by its number in each call."""
+    """A wrapped function of the user's program is sent once per worker, and referred to by number in each call."""
     ballast = "x" * 10_000
     definitions = Definitions()
     pickler = CallPickler(definitions)

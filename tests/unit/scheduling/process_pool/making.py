@@ -1,4 +1,4 @@
-"""Calls of the process pool, without any process."""
+"""Calls of the process pool, without processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from amltk.scheduling.executors.process_pool.future import PoolFuture
 
 
 class NoOwner:
-    """Stands for the engine; tests do what it does."""
+    """Stands in for the engine, whose work the tests do."""
 
     def cancel(self, call: PoolFuture) -> bool:
         raise NotImplementedError
@@ -16,7 +16,7 @@ class NoOwner:
 
 
 def make_call(key: int) -> PoolFuture:
-    """A call that is packed."""
+    """A packed call."""
     call = PoolFuture(NoOwner(), print, (), {})
     call.key = key
     call.payload = (1, b"", [], [])

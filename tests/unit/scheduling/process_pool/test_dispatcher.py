@@ -1,4 +1,4 @@
-"""The dispatcher-keeping of the process pool, without any process."""
+"""The process pool's dispatcher, without processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.unit.scheduling.process_pool.making import make_call
 
 
 class Worker:
-    """A worker that takes a token when it is told to."""
+    """A worker that takes a token when told to."""
 
     def __init__(self, slot: WorkerSlot) -> None:
         self.slot = slot
@@ -34,7 +34,7 @@ class Worker:
         self.at: PoolFuture | None = None
 
     def take(self) -> PoolFuture | None:
-        """Take a token, leave out what it is not for, and begin."""
+        """Take a token, skip calls that it is not for, and start."""
         if self.at is not None or not self.tokens:
             return None
         generation = self.tokens.popleft()
@@ -45,7 +45,7 @@ class Worker:
 
 
 class Bookkeeping(RuleBasedStateMachine):
-    """Workers that begin, end and die whenever they like, calls that are added, cancelled and shared."""
+    """Workers that start, finish and die at any time, and calls that are added, cancelled and shared."""
 
     @initialize(workers=st.integers(1, 4), most=st.sampled_from([None, 1, 3]))
     def open(self, workers: int, most: int | None) -> None:
@@ -118,7 +118,7 @@ class Bookkeeping(RuleBasedStateMachine):
     @precondition(lambda self: self.workers)
     @rule(which=st.integers(0, 3))
     def die(self, which: int) -> None:
-        """A worker that dies loses the call that it was at, and nothing else."""
+        """A worker that dies loses only the call it was running."""
         worker = self.pick(which)
         self.take_back(worker)
         lost = self.dispatcher.remove_slot(worker.slot)
@@ -168,12 +168,12 @@ TestBookkeeping = Bookkeeping.TestCase
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(1, 4), st.booleans())
 def test_long_calls_occupy_all_workers(mix: list[bool], workers: int, one_is_up: bool) -> None:
-    """Whatever the mix of long and short calls: if N long ones can run, N workers are at long ones in the end.
+    """Whatever the mix of long and short calls: if N long ones can run, N workers end up running long ones.
 
-    This holds as well if a single worker was enough until then, which gets them all at first.
+    This also holds if a single worker was enough until then and got them all at first.
     """
     dispatcher = Dispatcher(workers, None)
-    dispatcher.expected = 1e-6  # as after many short calls: they travel in batches
+    dispatcher.expected = 1e-6  # as after many short calls: they are sent in batches
     calls = [make_call(n) for n in range(len(mix))]
     is_long = {call.key: long for call, long in zip(calls, mix, strict=True)}
     dispatcher.queue.extend(calls)
@@ -197,21 +197,21 @@ def test_long_calls_occupy_all_workers(mix: list[bool], workers: int, one_is_up:
 
 
 def start(dispatcher: Dispatcher, crew: dict[int, Worker]) -> None:
-    """Have one worker more."""
+    """Add a worker."""
     slot = dispatcher.add_slot()
     slot.ready = True
     crew[slot.number] = Worker(slot)
 
 
 def hand_out(dispatcher: Dispatcher, crew: dict[int, Worker]) -> None:
-    """Send what is assigned."""
+    """Send the assigned calls."""
     for slot, sent in dispatcher.assign():
         crew[slot.number].received.extend((slot.generation, call) for call in sent)
         crew[slot.number].tokens.extend([slot.generation] * len(sent))
 
 
 def work(dispatcher: Dispatcher, worker: Worker, is_long: dict[int, bool]) -> bool:
-    """Have the worker go on until it is at a long call; whether it began anything."""
+    """Let the worker continue until it runs a long call; return whether it started anything."""
     moved = False
     while worker.at is None and worker.take() is not None:
         moved = True
@@ -232,7 +232,7 @@ def work(dispatcher: Dispatcher, worker: Worker, is_long: dict[int, bool]) -> bo
     ],
 )
 def test_a_second_worker_is_woken_for_what_is_worth_it(seconds: float, shares: list[int]) -> None:
-    """Calls that are done before another worker would be awake go to one; others are spread at once."""
+    """Calls that finish before another worker would be awake go to one worker; others are spread at once."""
     dispatcher = Dispatcher(2, None)
     dispatcher.expected = seconds
     dispatcher.queue.extend(make_call(n) for n in range(6))
@@ -251,7 +251,7 @@ def test_a_second_worker_is_woken_for_what_is_worth_it(seconds: float, shares: l
     ],
 )
 def test_it_is_urgent_to_send_when_a_worker_has_little_left(seconds: float, ended: int, urgent: bool) -> None:
-    """Outcomes can be told before calls are sent as long as workers have half of what they had in advance."""
+    """Outcomes can be delivered before calls are sent, as long as workers have half of their prefetched calls."""
     dispatcher = Dispatcher(1, None)
     dispatcher.expected = seconds
     dispatcher.queue.extend(make_call(n) for n in range(9))
@@ -266,7 +266,7 @@ def test_it_is_urgent_to_send_when_a_worker_has_little_left(seconds: float, ende
 
 
 def test_a_stream_of_short_calls_does_not_hide_a_long_one() -> None:
-    """What waits behind the oldest call is shared first, however many newer ones another worker has."""
+    """Calls queued behind the oldest call are shared first, however many newer ones another worker has."""
     dispatcher = Dispatcher(3, None)
     dispatcher.expected = 1e-6
     slots = [dispatcher.add_slot() for _ in range(3)]
@@ -282,7 +282,7 @@ def test_a_stream_of_short_calls_does_not_hide_a_long_one() -> None:
 
 
 def test_a_limited_call_is_alone_with_its_worker() -> None:
-    """Nothing is sent behind a call that may be killed."""
+    """No call is sent behind one that may be killed."""
     dispatcher = Dispatcher(1, None)
     calls: list[Any] = [make_call(n) for n in range(3)]
     calls[1].limits = object()
@@ -299,7 +299,7 @@ def test_a_limited_call_is_alone_with_its_worker() -> None:
 
 
 def test_the_first_worker_with_devices_is_started_when_it_is_known_what_its_call_needs() -> None:
-    """Not before the call is packed, which shows the modules that are to be imported ahead."""
+    """The first worker with devices starts once the call is packed, which shows the modules to import first."""
     dispatcher = Dispatcher(2, None)
     call = make_call(1)
     call.binding = Binding((("CUDA_VISIBLE_DEVICES", "0"),), ("0",), is_shared=False)

@@ -1,4 +1,4 @@
-"""The variables by which libraries are told how many threads they use."""
+"""The environment variables that tell libraries how many threads to use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from amltk.scheduling.executors.process_pool._child.library_threads import ACCEL
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine of eight CPUs where nobody has said anything."""
+    """A machine with eight CPUs and none of the variables set."""
     monkeypatch.setattr(library_threads, "usable_cpus", lambda: 8)
     for name in (OPENMP, ACCELERATE, *library_threads.OWN.values()):
         monkeypatch.delenv(name, raising=False)
@@ -18,12 +18,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("workers", "threads"), [(1, "8"), (2, "4"), (3, "2"), (8, "1"), (100, "1")])
 def test_the_workers_share_the_cpus(workers: int, threads: str) -> None:
-    """Each worker has its part of the CPUs, and at least one."""
+    """Each worker gets its share of the CPUs, and at least one."""
     assert thread_environment(workers) == {OPENMP: threads, ACCELERATE: threads}
 
 
 def test_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that is set stays as it is; one that is empty asks for the library's own choice."""
+    """A variable that is set is left alone; an empty one leaves the choice to the library."""
     for value in ("3", ""):
         monkeypatch.setenv(OPENMP, value)
         assert OPENMP not in thread_environment(2)

@@ -1,4 +1,4 @@
-"""How the futures of the process pool are told, without any process."""
+"""How the process pool's futures are resolved, without processes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tests.unit.scheduling.process_pool.making import make_call
 
 
 def test_all_are_told_however_many_callbacks_raise() -> None:
-    """What gets through the futures is raised when every one of them has ended, the first before the others."""
-    calls = [make_call(n) for n in range(2000)]  # more than frames fit on the stack
+    """What callbacks raise through the futures is raised when every future is done, the first one first."""
+    calls = [make_call(n) for n in range(2000)]  # more than fit on the stack
 
     def leave(code: int) -> None:
         raise SystemExit(code)

@@ -20,7 +20,7 @@ from amltk.scheduling.executors.process_pool._state.protocol import (
 
 
 class Stream:
-    """Gives bytes in pieces of given sizes, as a socket does."""
+    """Returns bytes in pieces of given sizes, as a socket does."""
 
     def __init__(self, data: bytes, sizes: list[int]) -> None:
         self.data = data
@@ -62,12 +62,12 @@ frames = st.builds(
 
 @given(st.lists(frames, max_size=5), st.lists(st.integers(1, 2 * CHUNK_BYTES), max_size=30))
 def test_frames_arrive_whole_and_in_order(sent: list[Frame], sizes: list[int]) -> None:
-    """Small and large ones, with and without buffers, however the stream is cut."""
+    """Small and large frames, with and without buffers, survive any split of the stream."""
     assert transfer(sent, sizes) == [plain(frame) for frame in sent]
 
 
 def test_what_is_no_frame_is_noticed() -> None:
-    """Bytes of somebody else are an error that shows them, and no frame."""
+    """Foreign bytes raise an error that shows them, and are not a frame."""
     decoder = Decoder()
     stream: Any = Stream(b"hello " * 20, [])
     decoder.receive(stream)
@@ -79,7 +79,7 @@ def test_what_is_no_frame_is_noticed() -> None:
     "garbage", [b"hello " * 20, HEADER.pack(MARK, 9, 0, 0, 1, 0, 1, 64, 0.0, 0.0) + (65).to_bytes(8, "little")]
 )
 def test_what_came_before_it_counts(garbage: bytes) -> None:
-    """Whole frames are given, and the error comes after them: be it at once or in a table of lengths."""
+    """Whole frames are returned first, and the error comes after them, whether at once or in a table of lengths."""
     decoder = Decoder()
     stream: Any = Stream(b"".join(bytes(piece) for piece in encode(*Frame(9, 1))) + garbage, [])
     decoder.receive(stream)

@@ -1,4 +1,4 @@
-"""How single objects are taken apart."""
+"""How individual objects are reduced for pickling."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from amltk.scheduling.executors.process_pool._pickling.reducers import reduce_cl
 
 
 class Base:
-    """Something with all that classes have."""
+    """A class with all the usual parts."""
 
     __slots__ = ("__weakref__", "x")
 
     class Inner:
-        """Its name has a dot."""
+        """Its qualified name has a dot."""
 
 
 def there_and_back(obj: Any) -> Any:
-    """Unpickle what was pickled by value, in this process."""
+    """Pickle by value and unpickle in this process."""
     file = io.BytesIO()
     ByValue(file, None, set()).dump(obj)
     return pickle.loads(file.getvalue())
@@ -39,13 +39,13 @@ def local_function() -> Any:
 
 
 def test_a_class_keeps_its_qualified_name() -> None:
-    """Otherwise its instances would not be found under its name where they come back."""
+    """A class keeps its qualified name; otherwise its instances could not be found by name when they come back."""
     _, (_, _, _, namespace, *_), *_ = reduce_class(Base.Inner)
     assert namespace["__qualname__"] == "Base.Inner"
 
 
 def test_code_keeps_its_file_and_lines() -> None:
-    """cloudpickle 3.1.3 and later forget them."""
+    """Code keeps its file and line numbers, which cloudpickle 3.1.3 and later lose."""
     function = local_function()
     back = there_and_back(function)
     assert back is not function
@@ -55,13 +55,13 @@ def test_code_keeps_its_file_and_lines() -> None:
 
 
 def test_lines_of_a_file_that_is_there_do_not_travel() -> None:
-    """A worker reads them itself."""
+    """The source of an existing file is not sent: a worker reads it itself."""
     assert source_of(local_function().__code__) is None
 
 
 @pytest.mark.parametrize("maxsize", [None, 2])
 def test_a_cache_of_a_local_function(maxsize: int | None) -> None:
-    """It is made again, empty, with its size and its attributes."""
+    """A local cached function is created again, empty, with its size and its attributes."""
     cached = functools.lru_cache(maxsize=maxsize, typed=True)(local_function())
     cached.note = "kept"  # type: ignore[attr-defined]
     cached(1)
@@ -71,7 +71,7 @@ def test_a_cache_of_a_local_function(maxsize: int | None) -> None:
 
 
 def test_a_local_dispatcher() -> None:
-    """It is made again with all that was registered."""
+    """A local dispatcher is created again with all its registrations."""
     dispatcher = functools.singledispatch(local_function())
     dispatcher.register(str, str.upper)
     back = there_and_back(dispatcher)
@@ -79,7 +79,7 @@ def test_a_local_dispatcher() -> None:
 
 
 def test_local_type_parameters() -> None:
-    """They keep their bounds and their module."""
+    """Local type parameters keep their bounds and their module."""
     parameter = typing.TypeVar("parameter", bound=int)
     back = there_and_back(parameter)
     assert (back.__bound__, back.__module__) == (int, __name__)
@@ -88,7 +88,7 @@ def test_local_type_parameters() -> None:
 
 
 def test_weak_dictionaries() -> None:
-    """Their values travel, and go where nobody else has them."""
+    """The values of a weak dictionary are sent, and dropped if nothing else references them."""
     key = Base()
     key_there, weak = there_and_back((key, weakref.WeakKeyDictionary({key: 1})))
     assert dict(weak) == {key_there: 1}

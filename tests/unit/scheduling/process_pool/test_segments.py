@@ -1,4 +1,4 @@
-"""Which segments of shared memory are taken, kept and given up."""
+"""Which shared memory segments are reused, kept and freed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAGE = PAGE_BYTES
 
 
 def test_a_kept_segment_is_taken_again() -> None:
-    """The smallest one that is large enough, and no new one."""
+    """The smallest sufficient segment is reused instead of creating a new one."""
     table = SegmentTable(limit=100 * PAGE, most_kept=100 * PAGE, most=10)
     taken = [table.take(size * PAGE) for size in (3, 1, 2)]
     numbers = [one.number for one in taken if one is not None and one.is_new]
@@ -25,7 +25,7 @@ def test_a_kept_segment_is_taken_again() -> None:
 
 
 def test_a_far_too_large_one_is_taken_only_if_there_is_no_room() -> None:
-    """So that a small buffer does not keep a large segment from a large one."""
+    """A far too large segment is used only if there is no room, so that large buffers can have it."""
     table = SegmentTable(limit=20 * PAGE, most_kept=20 * PAGE, most=10)
     large = table.take((MOST_WASTE + 1) * PAGE)
     assert large is not None
@@ -41,7 +41,7 @@ def test_a_far_too_large_one_is_taken_only_if_there_is_no_room() -> None:
 
 
 def test_kept_segments_make_room_for_others() -> None:
-    """Those that were kept longest are given up first; those that are held never are."""
+    """The ones kept longest are freed first; segments in use never are."""
     table = SegmentTable(limit=10 * PAGE, most_kept=10 * PAGE, most=10)
     first, second, held = (table.take(3 * PAGE) for _ in range(3))
     assert first is not None
@@ -56,7 +56,7 @@ def test_kept_segments_make_room_for_others() -> None:
 
 
 def test_a_spoilt_segment_is_given_up() -> None:
-    """When the last one has dropped it, whoever has spoilt it."""
+    """A spoilt segment is freed when its last holder drops it, whoever marked it."""
     table = SegmentTable(limit=10 * PAGE, most_kept=10 * PAGE, most=10)
     taken = table.take(PAGE)
     assert taken is not None
@@ -67,7 +67,7 @@ def test_a_spoilt_segment_is_given_up() -> None:
 
 
 class AnyUse(RuleBasedStateMachine):
-    """However segments are taken, held and dropped, each is given up once, and the limits hold."""
+    """However segments are taken, held and dropped, each is freed once, and the limits hold."""
 
     held: Bundle[Any] = Bundle("held")
 
@@ -75,7 +75,7 @@ class AnyUse(RuleBasedStateMachine):
     def begin(self, limit: int, most_kept: int, most: int) -> None:
         self.limit, self.most_kept, self.most = limit * PAGE, most_kept * PAGE, most
         self.table = SegmentTable(self.limit, self.most_kept, self.most)
-        self.sizes: dict[int, int] = {}  # of those that there are
+        self.sizes: dict[int, int] = {}  # of the existing segments
         self.holders: dict[int, int] = {}
         self.spoilt: set[int] = set()
 

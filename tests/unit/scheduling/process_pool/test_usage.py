@@ -1,4 +1,4 @@
-"""What a call is said to use, of made-up processes."""
+"""The resource usage attributed to a call, with simulated processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BEGAN = 1000.0
 
 
 class System:
-    """A system's processes: they start, use CPU, end, and are waited for or not."""
+    """A system's processes: they start, use CPU, end, and are reaped or not."""
 
     def __init__(self) -> None:
         self.now = BEGAN
@@ -42,7 +42,7 @@ class System:
         self.set(pid, own=self.processes[pid].own + seconds)
 
     def end(self, pid: int, *, waited_for: bool = True) -> None:
-        """It ends; its parent learns what it has used, and init gets its children."""
+        """End a process; its parent accounts for its usage, and init adopts its children."""
         gone = self.processes.pop(pid)
         if waited_for:
             self.set(gone.parent, reaped=self.processes[gone.parent].reaped + gone.cpu)
@@ -53,7 +53,7 @@ class System:
         return family_of(self.processes, WORKER, ())
 
     def begin(self) -> Usage:
-        """A call begins now."""
+        """Start a call now."""
         self.now += 1
         return Usage(WORKER, self.family(), self.now)
 
@@ -69,7 +69,7 @@ def system() -> System:
 
 
 def test_what_was_used_before_is_not_counted(system: System) -> None:
-    """Neither the worker's CPU of earlier calls, nor that of programs that these ran, nor that of kept processes."""
+    """The worker's CPU of earlier calls, of programs they ran, and of surviving processes does not count."""
     kept, ended = system.start(WORKER), system.start(WORKER)
     for pid in (WORKER, kept, ended):
         system.burn(pid, 10)
@@ -82,7 +82,7 @@ def test_what_was_used_before_is_not_counted(system: System) -> None:
 
 
 def test_what_the_call_has_started_counts(system: System) -> None:
-    """A child counts while it runs and when it was waited for, though nobody has looked in between."""
+    """A child counts while it runs and once it is reaped, even if never sampled in between."""
     usage = system.begin()
     child = system.start(WORKER)
     grandchild = system.start(child)
@@ -99,17 +99,17 @@ def test_what_the_call_has_started_counts(system: System) -> None:
 
 
 def test_a_kept_process_that_is_waited_for_now(system: System) -> None:
-    """What an earlier call's process had used comes to the worker when it is waited for, and is not the call's."""
+    """When an earlier call's process is reaped, its usage moves to the worker, but does not count for this call."""
     kept = system.start(WORKER)
     system.burn(kept, 10)
     usage = system.begin()
-    system.end(kept)  # before anybody has looked
+    system.end(kept)  # before any sample
     assert system.used(usage) == 0
 
 
 @pytest.mark.parametrize("waited_for", [True, False])
 def test_what_has_ended_counts_once(system: System, waited_for: bool) -> None:
-    """It stays counted whether its parent waits for it or, as where SIGCHLD is ignored, nobody does."""
+    """An ended process stays counted once, whether its parent reaps it or, if SIGCHLD is ignored, no process does."""
     usage = system.begin()
     for expected in (1, 2, 3):
         child = system.start(WORKER)
@@ -120,7 +120,7 @@ def test_what_has_ended_counts_once(system: System, waited_for: bool) -> None:
 
 
 def test_a_torn_look(system: System) -> None:
-    """A child that ends between the look at its parent and the one at itself is not counted twice afterwards."""
+    """A child that ends between the samples of its parent and of itself is not counted twice afterwards."""
     usage = system.begin()
     child = system.start(WORKER)
     system.burn(child, 5)
@@ -135,7 +135,7 @@ def test_a_torn_look(system: System) -> None:
 
 
 def test_a_child_whose_parent_has_ended(system: System) -> None:
-    """An orphan counts on, for what it uses in this call only, and stays counted when init waits for it."""
+    """An orphan still counts, only for its usage in this call, and stays counted when init reaps it."""
     parent = system.start(WORKER, leads=True)
     orphan = system.start(parent)
     system.burn(orphan, 10)
@@ -151,7 +151,7 @@ def test_a_child_whose_parent_has_ended(system: System) -> None:
 
 
 def test_an_orphan_that_was_never_seen_with_its_parent(system: System) -> None:
-    """It is known by the worker's process group; one from an earlier call counts from when it is seen."""
+    """An orphan is identified by the worker's process group; one from an earlier call counts from its first sample."""
     old_parent = system.start(WORKER)
     old = system.start(old_parent)
     system.burn(old, 10)
@@ -167,7 +167,7 @@ def test_an_orphan_that_was_never_seen_with_its_parent(system: System) -> None:
 
 
 def test_a_pid_that_is_used_again(system: System) -> None:
-    """Another process with the pid of one that has ended is another process."""
+    """A new process with the pid of a dead one is a different process."""
     kept = system.start(WORKER)
     system.burn(kept, 10)
     usage = system.begin()
@@ -179,7 +179,7 @@ def test_a_pid_that_is_used_again(system: System) -> None:
 
 
 def test_others_are_not_concerned(system: System) -> None:
-    """What the process that starts workers, other workers and strangers use is not the call's."""
+    """The usage of the process that starts workers, of other workers and of strangers is not the call's."""
     usage = system.begin()
     other = system.start(POOL, leads=True)
     for pid in (POOL, STRANGER, other):
@@ -188,7 +188,7 @@ def test_others_are_not_concerned(system: System) -> None:
 
 
 def test_a_worker_that_says_nothing(system: System) -> None:
-    """What is found at the first look counts as used before."""
+    """Usage found in the first sample counts as earlier usage."""
     system.burn(WORKER, 10)
     kept = system.start(WORKER)
     system.burn(kept, 10)
@@ -200,7 +200,7 @@ def test_a_worker_that_says_nothing(system: System) -> None:
 
 
 def test_a_worker_that_is_gone(system: System) -> None:
-    """A look at a worker that has just ended finds nothing wrong."""
+    """Sampling a worker that has just exited is not an error."""
     usage = system.begin()
     system.end(WORKER)
     assert system.used(usage) == 0
@@ -208,12 +208,12 @@ def test_a_worker_that_is_gone(system: System) -> None:
 
 
 class Accounts(RuleBasedStateMachine):
-    """Processes start, burn and end, and calls begin, in any order; the account is always right."""
+    """Processes start, burn CPU and end, and calls start, in any order; the account is always right."""
 
     @initialize()
     def boot(self) -> None:
         self.system = System()
-        self.total = 0.0  # of the family, since the call began
+        self.total = 0.0  # of the family, since the call started
         self.family = {WORKER}
         self.usage = self.system.begin()
 
@@ -237,7 +237,7 @@ class Accounts(RuleBasedStateMachine):
     @precondition(lambda self: len(self.family) > 1)
     def end(self, number: int, waited_for: bool) -> None:
         pid = self.one(number, but=WORKER)
-        self.usage.look(self.system.processes)  # what nobody has seen hides as much that nobody has waited for
+        self.usage.look(self.system.processes)  # unsampled usage could hide an equal amount that was never reaped
         self.system.end(pid, waited_for=waited_for)
         self.family.discard(pid)
 
@@ -263,7 +263,7 @@ MB = 1_000_000
 
 
 def memory(system: System, limit: int, **footprints: tuple[int, int]) -> int:
-    """What the family takes in MB; footprints by pid, of others what is resident."""
+    """The family's memory in MB; footprints by pid, or else the resident size."""
     usage = system.begin()
     usage.look(system.processes)
     by_pid = {int(name[1:]): Footprint(its * MB, common * MB) for name, (its, common) in footprints.items()}
@@ -279,7 +279,7 @@ def give(system: System, pid: int, resident: int, virtual: int) -> None:
 
 
 def test_what_is_within_the_limit_is_not_looked_at_closely(system: System) -> None:
-    """The sum of what is resident will do where it is no excess."""
+    """The sum of resident sizes is enough if it is below the limit."""
     give(system, WORKER, 300, 1000)
     give(system, system.start(WORKER), 100, 500)
     usage = system.begin()
@@ -288,7 +288,7 @@ def test_what_is_within_the_limit_is_not_looked_at_closely(system: System) -> No
 
 
 def test_shared_memory_counts_once(system: System) -> None:
-    """Readers of the same pages are no excess, whether the system divides them or only tells what is private."""
+    """Sharing pages is not an excess, whether the system divides them or reports only private ones."""
     give(system, WORKER, 200, 1000)
     for number in range(4):
         give(system, system.start(WORKER), 190 + number, 1000)
@@ -300,7 +300,7 @@ def test_shared_memory_counts_once(system: System) -> None:
 
 
 def test_an_excess_by_children(system: System) -> None:
-    """Children with memory of their own are an excess together."""
+    """Children with private memory may exceed the limit together."""
     give(system, WORKER, 100, 1000)
     for number in range(4):
         give(system, system.start(WORKER), 200 + number, 1000)
@@ -308,7 +308,7 @@ def test_an_excess_by_children(system: System) -> None:
 
 
 def test_a_program_that_is_about_to_start(system: System) -> None:
-    """A child that still uses the memory of its parent itself takes none, however often it is counted."""
+    """A child that still shares its parent's memory takes none, however often it is counted."""
     give(system, WORKER, 300, 1000)
     for _ in range(3):
         give(system, system.start(WORKER), 300, 1000)
@@ -316,7 +316,7 @@ def test_a_program_that_is_about_to_start(system: System) -> None:
 
 
 def test_looking_closely_ends_early(system: System) -> None:
-    """As soon as it can be no excess any more nothing else is looked at, since that takes time."""
+    """No more processes are examined once an excess is impossible, since that takes time."""
     give(system, WORKER, 400, 1000)
     for number in range(3):
         give(system, system.start(WORKER), 390 + number, 999)

@@ -1,4 +1,4 @@
-"""A history is exact while it is short, keeps every mean when it is long, and never grows beyond its bound."""
+"""A history is exact while short, keeps every mean when long, and never exceeds its bound."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def history(changes: Sequence[tuple[int, int, int]], most: int = 8) -> History:
 
 
 def integral(made: History, until: int) -> list[float]:
-    """The sum of each number over time."""
+    """The integral of each number over time."""
     steps = [(time, values) for time, values in made.steps() if time < until]
     ends = [time for time, _ in [*steps, (until, [])]][1:]
     return [sum(values[n] * (end - time) for (time, values), end in zip(steps, ends, strict=True)) for n in range(2)]
 
 
 def test_few_changes_are_exact() -> None:
-    """Changes come in any order; the steps are in order of time, with the values that hold from then on."""
+    """Changes come in any order; the steps are sorted by time, with the values that hold from then on."""
     made = history([(5, 0, 2), (3, 1, 1), (9, 0, -1), (5, 1, 4)])
     assert made.span == 1
     assert list(made.steps()) == [(3, [0, 1]), (5, [2, 5]), (9, [1, 5])]
 
 
 def test_a_copy_is_independent() -> None:
-    """What is changed in a copy is not changed in the original."""
+    """Changing a copy does not change the original."""
     made = history([(5, 0, 2)])
     made.copy().change(5, 0, 1)
     assert list(made.steps()) == [(5, [2, 0])]
@@ -46,7 +46,7 @@ def test_a_copy_is_independent() -> None:
 
 @given(Changes)
 def test_memory_is_bounded(changes: list[tuple[int, int, int]]) -> None:
-    """However many changes there are, at most so many spans are kept, each giving at most two steps."""
+    """However many changes there are, the number of spans is bounded, and each gives at most two steps."""
     made = history(changes)
     assert len(made._changes) <= 8
     assert len(list(made.steps())) <= 16
@@ -54,7 +54,7 @@ def test_memory_is_bounded(changes: list[tuple[int, int, int]]) -> None:
 
 @given(Changes)
 def test_sums_over_time_stay_exact(changes: list[tuple[int, int, int]]) -> None:
-    """Joining moments to spans changes neither the sums over time nor the final values."""
+    """Merging moments into spans changes neither the integrals nor the final values."""
     coarse, exact = history(changes), history(changes, most=10_000)
     assert exact.span == 1
     until = 100_000
@@ -65,14 +65,14 @@ def test_sums_over_time_stay_exact(changes: list[tuple[int, int, int]]) -> None:
 
 @given(Changes)
 def test_spans_are_no_longer_than_needed(changes: list[tuple[int, int, int]]) -> None:
-    """Spans of half the length would be more than half of those that may be kept."""
+    """Spans of half the length would exceed half of the allowed number."""
     made = history(changes)
     times = [time for time, _, _ in changes]
     assert made.span == 1 or max(times) - min(times) + made.span > 8 // 4 * made.span
 
 
 def test_the_span_grows_with_the_time_only() -> None:
-    """Many changes within the same time do not make it coarser."""
+    """Many changes within the same time do not make the history coarser."""
     made = History(1, 8)
     for n in range(1000):
         made.change(n % 16, 0, 1)

@@ -1,4 +1,4 @@
-"""What a queue monitor records, with an executor and a clock that do what the test says."""
+"""What a queue monitor records, with an executor and a clock controlled by the test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECOND = 10**9
 
 
 class Clock:
-    """Seconds since the epoch, as the test sets them."""
+    """Seconds since the epoch, as set by the test."""
 
     def __init__(self) -> None:
         self.seconds = 100.0
@@ -37,7 +37,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Program:
-    """A scheduler that is watched; each step is made a second after the one before."""
+    """A monitored scheduler; each step comes a second after the previous one."""
 
     def __init__(self, clock: Clock, *steps: Callable[[], object], plugins: Any = ()) -> None:
         self.clock = clock
@@ -67,12 +67,12 @@ class Program:
 
 
 def levels(steps: list[tuple[float, list[float]]], at: float) -> list[float]:
-    """The numbers at some time."""
+    """The numbers at a given time."""
     return [values for time, values in steps if time <= at][-1]
 
 
 def test_calls_wait_run_and_end(clock: Clock) -> None:
-    """The queue, what runs by the worker's times, and what has finished but was not told yet."""
+    """The monitor records the queue, running calls by the worker's times, and finished calls not yet delivered."""
     program = Program(
         clock,
         lambda: program.submit(3),
@@ -98,7 +98,7 @@ def test_calls_wait_run_and_end(clock: Clock) -> None:
 
 
 def test_what_is_cancelled_is_in_the_queue_until_it_is_told(clock: Clock) -> None:
-    """A cancellation by the executor counts as cancelled from then until its event."""
+    """A cancellation by the executor counts as cancelled until its event."""
     program = Program(clock, lambda: program.submit())
 
     def cancel() -> None:
@@ -114,7 +114,7 @@ def test_what_is_cancelled_is_in_the_queue_until_it_is_told(clock: Clock) -> Non
 
 
 def test_clocks_of_other_machines_do_no_harm(clock: Clock) -> None:
-    """Nothing ran before it was submitted or later than it was told, whatever a worker says."""
+    """No call runs before its submission or after its delivery, whatever a worker reports."""
     program = Program(
         clock,
         lambda: program.submit(3),
@@ -131,7 +131,7 @@ def test_clocks_of_other_machines_do_no_harm(clock: Clock) -> None:
 
 
 def test_each_attempt_runs(clock: Clock) -> None:
-    """A call that is tried again is one in the queue all the time, and runs twice."""
+    """A retried call is one call in the queue throughout, and runs twice."""
     program = Program(
         clock,
         lambda: program.submit(),
@@ -144,7 +144,7 @@ def test_each_attempt_runs(clock: Clock) -> None:
 
 
 def test_calls_from_before_the_monitor_are_left_out() -> None:
-    """A monitor that is made in the middle of a run counts what is submitted from then on."""
+    """A monitor created in the middle of a run counts what is submitted from then on."""
     executor = ManualExecutor()
     scheduler = Scheduler(executor)
     monitors: list[QueueMonitor] = []
@@ -160,6 +160,6 @@ def test_calls_from_before_the_monitor_are_left_out() -> None:
 
 @pytest.mark.parametrize("wrong", [0, -3, 2.5, "2"])
 def test_n_workers_is_checked(wrong: Any) -> None:
-    """What is no count is an error that names it, before pandas is needed."""
+    """A value that is not a count raises an error that names it, before pandas is needed."""
     with pytest.raises((TypeError, ValueError), match="n_workers"):
         QueueMonitor(Scheduler(ManualExecutor())).df(n_workers=wrong)

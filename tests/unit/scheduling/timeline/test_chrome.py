@@ -1,4 +1,4 @@
-"""The trace is what Perfetto and Chrome read: metadata (M), complete slices (X), counters (C)."""
+"""The trace is in the format of Perfetto and Chrome: metadata (M), complete slices (X), counters (C)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def events(kind: str) -> list[dict[str, Any]]:
 
 
 def test_a_slice_for_each_record_that_began() -> None:
-    """Times are microseconds from the first submission; arguments and outcome go with the slice."""
+    """Times are microseconds from the first submission; the slice includes arguments and outcome."""
     slices = events("X")
     assert len(slices) == 4
     assert all({"name", "cat", "ph", "ts", "dur", "pid", "tid"} <= set(event) for event in slices)
@@ -36,7 +36,7 @@ def test_a_slice_for_each_record_that_began() -> None:
 
 
 def test_processes_of_two_hosts_are_two_processes() -> None:
-    """The same number on two machines is not taken for one process; each has a name, as has each lane."""
+    """Equal pids on two machines are different processes; each process has a name, as has each lane."""
     assert {7, 8} < {event["pid"] for event in events("X")}
     slices, names = events("X"), events("M")
     assert len({event["pid"] for event in slices}) == 4
@@ -47,7 +47,7 @@ def test_processes_of_two_hosts_are_two_processes() -> None:
 
 
 def test_the_counter_tells_how_many_ran() -> None:
-    """It rises and falls with the slices, and ends at none."""
+    """The counter rises and falls with the slices, and ends at zero."""
     assert [(event["ts"], event["args"]["calls"]) for event in events("C")] == [
         (1000.0, 2),
         (2000.0, 2),
@@ -58,7 +58,7 @@ def test_the_counter_tells_how_many_ran() -> None:
 
 
 def test_the_file_is_strict_json(tmp_path: Path) -> None:
-    """No NaN, and it is the same as what `trace` gives; nothing recorded is a trace as well."""
+    """The file contains no NaN and equals what `trace` returns; an empty recording is a valid trace as well."""
     chrome.write(RECORDS, tmp_path / "trace.json")
     assert json.loads((tmp_path / "trace.json").read_text(), parse_constant=str.upper) == json.loads(
         json.dumps(chrome.trace(RECORDS))

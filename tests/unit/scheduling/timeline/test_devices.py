@@ -1,4 +1,4 @@
-"""Which call had which device, and which one needed the result of which: recorded, in lanes, and in exports."""
+"""Devices of calls and dependencies between calls: recorded, in lanes, and in exports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def fail_once(call: Any, seen: list[int]) -> Any:
 
 
 def test_a_run_is_recorded_with_devices_and_needs() -> None:
-    """Each attempt has the devices of its own grant; needs are numbers of calls."""
+    """Each attempt has the devices of its own grant; dependencies are call numbers."""
     scheduler = Scheduler.with_sequential(resources={"gpu": ["0", "1"], "memory": 10})
     plugins = [Resources(gpu=2, memory=5), Retry(on=OSError, attempts=2, wait=0)]
     first, second = scheduler.task(fail_once, plugins=plugins), scheduler.task(lambda value: value)
@@ -37,7 +37,7 @@ def test_a_run_is_recorded_with_devices_and_needs() -> None:
 
 
 def test_what_a_worker_has_lent_is_recorded() -> None:
-    """It alone knows, on clusters whose workers declare GPUs."""
+    """On clusters whose workers declare GPUs, only the worker knows its devices."""
     executor = ManualExecutor()
     scheduler = Scheduler(executor)
     timeline = Timeline(scheduler)
@@ -63,7 +63,7 @@ RECORDS = [
 
 
 def test_a_device_is_a_lane() -> None:
-    """In the order of numbers; where calls share it, as many as overlap."""
+    """Lanes are sorted by number; a shared device has as many as calls overlap."""
     assert [(lane.name, len(lane.records)) for lane in device_lanes(RECORDS)] == [
         ("gpu 9", 1),
         ("gpu 10", 3),
@@ -75,12 +75,12 @@ def test_a_device_is_a_lane() -> None:
 
 
 def test_links_go_from_the_last_attempt_to_the_first() -> None:
-    """What is not there has no link."""
+    """A missing call has no link."""
     assert list(links(RECORDS[:4])) == [(0, 1), (2, 3)]
 
 
 def test_the_trace_has_devices_and_flows() -> None:
-    """Each flow begins within the slice of what was needed, and ends where the other begins; both are of workers."""
+    """Each flow starts within the slice of the dependency and ends where the dependent starts; both are in workers."""
     events = chrome.trace(RECORDS)["traceEvents"]
     names = {event["args"]["name"]: event["pid"] for event in events if event["name"] == "process_name"}
     slices = [event for event in events if event["ph"] == "X"]

@@ -1,4 +1,4 @@
-"""What a missing library means for what needs it: one line that says how to get it."""
+"""A missing library raises a one-line error that says how to install it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CASES: dict[str, tuple[Callable[[Scheduler], Any], str, str]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_message_is_the_pip_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It names what is missing and the extra that brings it."""
+    """The message names the missing library and the extra that installs it."""
     use, library, extra = CASES[name]
     for module in [loaded for loaded in sys.modules if loaded.endswith((".frame", ".spans"))]:
         monkeypatch.delitem(sys.modules, module)

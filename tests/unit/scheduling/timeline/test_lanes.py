@@ -1,4 +1,4 @@
-"""Each worker has a lane; what is not known of workers is spread so that nothing overlaps."""
+"""Each worker has a lane; calls of unknown workers are spread so that none overlap."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.unit.scheduling.timeline.making import record
 
 
 def test_a_worker_is_a_lane() -> None:
-    """Records are sorted by worker and time, workers by their first record; what never began is in none."""
+    """Records are sorted by worker and time, workers by their first record; calls that never started are in no lane."""
     drawn = lanes([record(5, 6, 1), record(1, 2, 2), record(3, 4, 1), record(None, None, 1)])
     assert [(lane.name, [r.began for r in lane.records]) for lane in drawn] == [
         ("pid 2", [record(1, 2).began]),
@@ -21,7 +21,7 @@ def test_a_worker_is_a_lane() -> None:
 
 
 def test_names_say_as_much_as_is_needed() -> None:
-    """The host only where there are several, the thread only where a process has several."""
+    """A lane's name has the host only if there are several, and the thread only if a process has several."""
     two_hosts = lanes([record(1, 2), record(1, 2, host="other"), record(1, 2, 3, host=None)])
     assert [lane.name for lane in two_hosts] == ["?, pid 3", "node, pid 1", "other, pid 1"]
     threads = lanes([record(1, 2, thread="a"), record(1, 2, thread="b")])
@@ -31,7 +31,7 @@ def test_names_say_as_much_as_is_needed() -> None:
 
 
 def test_lanes_of_unknown_workers_say_so() -> None:
-    """They come last, are not known, and are as many as overlap."""
+    """Lanes of unknown workers come last, are marked unknown, and are as many as calls overlap."""
     drawn = lanes([record(0, 4, None), record(1, 2, None), record(2, 3, None), record(0, 1)])
     assert [(lane.name, lane.known, len(lane.records)) for lane in drawn] == [
         ("pid 1", True, 1),
@@ -42,7 +42,7 @@ def test_lanes_of_unknown_workers_say_so() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 10))))
 def test_nothing_overlaps_and_no_lane_is_too_much(times: list[tuple[int, int]]) -> None:
-    """In no lane does a record begin before the one before it has ended; there are as many as overlap at most."""
+    """In no lane does a record start before the previous one has ended; there are at most as many lanes as overlaps."""
     records = [record(began, began + length, None) for began, length in times]
     spread = apart(records)
     for lane in spread:
@@ -54,5 +54,5 @@ def test_nothing_overlaps_and_no_lane_is_too_much(times: list[tuple[int, int]]) 
 
 
 def test_what_has_not_ended_keeps_its_lane() -> None:
-    """A running call is followed by nothing."""
+    """No call follows a running call."""
     assert list(map(len, apart([record(0, None, None), record(100, 101, None)]))) == [1, 1]

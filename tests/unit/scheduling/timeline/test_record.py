@@ -1,4 +1,4 @@
-"""Arguments and errors are shown in little space and time, whatever they are."""
+"""Arguments and errors take little space and time to show, whatever they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from amltk.scheduling.timeline.record import MAX_TEXT_LENGTH, arguments_of, erro
 
 
 class Costly(list[Any]):
-    """Counts how much of it is looked at."""
+    """Counts how many of its items are accessed."""
 
     seen = 0
 
@@ -23,7 +23,7 @@ class Strange:
         raise RuntimeError
 
 
-class array:  # what reprlib takes for the standard library's, by its name, before CPython 3.12
+class array:  # reprlib takes it for the standard library's, by its name, before CPython 3.12
     pass
 
 
@@ -33,7 +33,7 @@ class Unprintable(Exception):
 
 
 def test_arguments_are_written_as_in_a_call() -> None:
-    """Positional ones, then those by name."""
+    """Positional arguments come first, then those by name."""
     assert (
         arguments_of((1, "a", None), {"rate": 0.5, "deep": {"x": [1, 2]}})
         == "1, 'a', None, rate=0.5, deep={'x': [1, 2]}"
@@ -42,7 +42,7 @@ def test_arguments_are_written_as_in_a_call() -> None:
 
 
 def test_long_arguments_are_shortened() -> None:
-    """Neither one long value nor many make a record long."""
+    """Neither one long value nor many values make a record long."""
     assert len(arguments_of(("x" * 10**6,), {})) < 50
     assert len(arguments_of(tuple(range(10**5)), {})) <= MAX_TEXT_LENGTH
     assert len(arguments_of((), {f"name_{n}": "x" * 30 for n in range(20)})) <= MAX_TEXT_LENGTH
@@ -51,19 +51,19 @@ def test_long_arguments_are_shortened() -> None:
 
 
 def test_a_large_container_is_not_looked_through() -> None:
-    """Only the part that is shown is looked at."""
+    """Only the part that is shown is accessed."""
     arguments_of(([Costly(range(10**5))],), {})
     assert Costly.seen < 100
 
 
 def test_objects_that_cannot_be_shown_are_named() -> None:
-    """A `repr` that raises, and a class named like a built-in one, do no harm."""
+    """A failing `repr` and a class named like a built-in one do no harm."""
     assert "Strange" in arguments_of((Strange(),), {})
     assert arguments_of((array(),), {}).startswith("<tests.")
 
 
 def test_errors_are_told_on_one_line() -> None:
-    """Type and message, shortened; a `str` that raises does no harm."""
+    """Type and message are shown, shortened; a failing `str` does no harm."""
     assert error_of(None) == ""
     assert error_of(ValueError("a\n  b")) == "ValueError: a b"
     assert len(error_of(ValueError("x" * 10**6))) <= MAX_TEXT_LENGTH

@@ -1,4 +1,4 @@
-"""What a timeline records of a run, with an executor that does what the test says."""
+"""What a timeline records of a run, with an executor controlled by the test."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def train(rate: float = 0.0, **options: Any) -> float:
 
 
 class Program:
-    """A scheduler with a timeline; the steps are made one by one, each when a call was submitted."""
+    """A scheduler with a timeline; the steps run one by one, each after a submission."""
 
     def __init__(self, *steps: Callable[[], object], plugins: Any = (), **options: Any) -> None:
         self.executor = ManualExecutor()
@@ -36,7 +36,7 @@ class Program:
         self.scheduler.observers.append(lambda future, *_: next(self._steps, lambda: None)())
 
     def told(self, n: int, began: float | None, ended: float | None, pid: int | None = 7) -> None:
-        """Have the executor tell where and when a call was computed."""
+        """Make the executor report where and when a call was computed."""
         self.executor.submissions[n].future.execution_info = ExecutionInfo("node", pid, None, began, ended)  # type: ignore[attr-defined]
 
     def run(self, **options: Any) -> list[Record]:
@@ -45,7 +45,7 @@ class Program:
 
 
 def test_a_record_tells_what_the_worker_tells() -> None:
-    """Function, arguments, outcome, worker and its own times are in the record of a call."""
+    """The record of a call has function, arguments, outcome, worker and the worker's own times."""
     program = Program()
     program.scheduler.on_start(lambda: program.task.submit(0.1, layers=[3, 4]))
     program.scheduler.on_future_submitted(lambda _: (program.told(0, 100.0, 104.5), program.executor.finish(0)))
@@ -57,7 +57,7 @@ def test_a_record_tells_what_the_worker_tells() -> None:
 
 
 def test_calls_without_a_task_are_recorded_too() -> None:
-    """`Scheduler.submit` is recorded as `Task.submit` is, with its arguments."""
+    """`Scheduler.submit` is recorded like `Task.submit`, with its arguments."""
     program = Program()
     program.scheduler.on_start(lambda: program.scheduler.submit(train, 2, rate="x" * 500))
     program.scheduler.on_future_submitted(lambda _: program.executor.fail(0, ValueError("no\nnumber")))
@@ -69,7 +69,7 @@ def test_calls_without_a_task_are_recorded_too() -> None:
 
 
 def test_an_executor_that_tells_nothing_gives_what_the_program_saw() -> None:
-    """Without a word of the executor a bar goes from the submission to the end, and says that it is a guess."""
+    """Without the executor's times a bar goes from the submission to the end, and is marked as a guess."""
     program = Program()
     program.scheduler.on_start(lambda: program.task.submit())
     program.scheduler.on_future_submitted(lambda _: program.executor.finish(0))
@@ -82,7 +82,7 @@ def test_an_executor_that_tells_nothing_gives_what_the_program_saw() -> None:
 
 @pytest.mark.parametrize("tells", [True, False])
 def test_what_never_began_has_no_times(tells: bool) -> None:
-    """A call that is cancelled while it waits is recorded without a beginning."""
+    """A call cancelled while waiting is recorded without a start."""
     program = Program()
     program.scheduler.on_start(lambda: program.task.submit())
 
@@ -97,7 +97,7 @@ def test_what_never_began_has_no_times(tells: bool) -> None:
 
 
 def test_what_is_lost_with_its_worker_ends_when_the_program_hears_of_it() -> None:
-    """A call that began and whose end no worker could tell has an end all the same."""
+    """A call that started and whose worker could not report its end still has an end."""
     program = Program()
     program.scheduler.on_start(lambda: program.task.submit())
     program.scheduler.on_future_submitted(lambda _: (program.told(0, 100.0, None), program.executor.fail(0, OSError())))
@@ -109,7 +109,7 @@ def test_what_is_lost_with_its_worker_ends_when_the_program_hears_of_it() -> Non
 
 @pytest.mark.parametrize("ended", [None, 5e9 - 1])
 def test_nothing_ends_before_it_begins(ended: float | None) -> None:
-    """Where the clock of a worker's machine is ahead of this one, or was set back, no record has a negative time."""
+    """If a worker's clock is ahead of this one, or was set back, no record has a negative duration."""
     program = Program()
     program.scheduler.on_start(lambda: program.task.submit())
     program.scheduler.on_future_submitted(lambda _: (program.told(0, 5e9, ended), program.executor.fail(0, OSError())))
@@ -118,7 +118,7 @@ def test_nothing_ends_before_it_begins(ended: float | None) -> None:
 
 
 def test_each_attempt_of_a_retried_call_is_a_record() -> None:
-    """Attempts that were repeated are told apart from the last one, which has the outcome of the call."""
+    """Repeated attempts are distinguished from the last one, which has the outcome of the call."""
     program = Program(plugins=Retry(attempts=3, wait=0, jitter=0))
     program.scheduler.on_start(lambda: program.task.submit(5))
 
@@ -141,7 +141,7 @@ def test_each_attempt_of_a_retried_call_is_a_record() -> None:
 
 
 def test_a_retried_call_that_is_given_up_has_failed() -> None:
-    """The last attempt has the outcome of the call, an exception included."""
+    """The last attempt has the outcome of the call, even if it is an exception."""
     program = Program(plugins=Retry(attempts=2, wait=0, jitter=0))
     program.scheduler.on_start(lambda: program.task.submit())
     program.scheduler.observers.append(lambda *_: program.executor.fail(-1, ValueError()))
@@ -149,7 +149,7 @@ def test_a_retried_call_that_is_given_up_has_failed() -> None:
 
 
 def test_a_call_that_is_cancelled_between_two_attempts_is_cancelled() -> None:
-    """The attempt before the cancellation is the last one, and tells the outcome of the call."""
+    """The attempt before the cancellation is the last one, and has the outcome of the call."""
     program = Program(plugins=Retry(attempts=2, wait=60, jitter=0))
     futures: list[Any] = []
     program.scheduler.on_start(lambda: futures.append(program.task.submit()))
@@ -168,7 +168,7 @@ def test_plugins_that_hold_nothing_back_change_nothing() -> None:
 
 
 def test_what_has_not_ended_is_told_as_such() -> None:
-    """During a run the records hold what is running or waits as well."""
+    """During a run the records include running and waiting calls as well."""
     program = Program()
     seen: list[Record] = []
     program.scheduler.on_start(lambda: (program.task.submit(1), program.task.submit(2)))
@@ -188,7 +188,7 @@ def test_what_has_not_ended_is_told_as_such() -> None:
 
 
 def test_pictures_during_a_run_go_up_to_now() -> None:
-    """A call that has been running since it was submitted has a bar from there to now, though nothing has ended yet."""
+    """A running call has a bar from its submission to now, although no call has ended yet."""
     program = Program()
     seen: list[Any] = []
     program.scheduler.on_start(lambda: program.task.submit(1))
@@ -210,7 +210,7 @@ def test_pictures_during_a_run_go_up_to_now() -> None:
 
 
 def test_the_latest_records_are_kept() -> None:
-    """`max_records` bounds the memory; what was given up is counted."""
+    """`max_records` bounds the memory; dropped records are counted."""
     program = Program(max_records=2)
     program.scheduler.on_start(lambda: [program.task.submit(n) for n in range(5)])
     program.scheduler.on_future_submitted(lambda _: program.executor.finish(program.executor.pending[0]))
@@ -220,13 +220,13 @@ def test_the_latest_records_are_kept() -> None:
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, True])
 def test_max_records_is_checked(wrong: Any) -> None:
-    """What is no count is an error that names it."""
+    """A value that is not a count raises an error that names it."""
     with pytest.raises((TypeError, ValueError), match="max_records"):
         Timeline(Scheduler(ManualExecutor()), max_records=wrong)
 
 
 def test_calls_from_before_the_timeline_are_left_out() -> None:
-    """A timeline that is made in the middle of a run records what is submitted from then on."""
+    """A timeline created in the middle of a run records what is submitted from then on."""
     executor = ManualExecutor()
     scheduler = Scheduler(executor)
     timelines: list[Timeline] = []
