@@ -198,7 +198,7 @@ class Writer:
         return self.add_encoded(kind, encode_head(head), value, call, _clock.now() if at is None else at)
 
     def add_encoded(self, kind: int, head: bytes, value: bytes | None, call: int | None, at: float) -> int:
-        """The same with a head that is encoded already, as `encode_head` does it: for what is added very often."""
+        """The same with a head that is already encoded, as by `encode_head`: for records that are added very often."""
         place, behind = _NOWHERE, b""
         if value is not None:
             place, behind = _INLINE, value

@@ -45,8 +45,8 @@ class Recorder(Protocol):
 class JournaledInbox(Inbox):
     """Inputs arrive in a queue of their own. Those that came in together are recorded together, and then handled.
 
-    While recorded inputs are told, what arrives waits, except for what the run has put off itself: that is taken when
-    its record comes.
+    While recorded inputs are replayed, what arrives waits, except for what the run has postponed itself: that is taken
+    when its record comes.
 
     Args:
         loop: As in `Inbox`.
@@ -54,7 +54,7 @@ class JournaledInbox(Inbox):
         journal: The journal.
 
     Attributes:
-        waits_for: A step whose record has come, but that the run has not put off yet: nothing is told meanwhile.
+        waits_for: A step whose record has come, but that the run has not postponed yet: nothing is replayed meanwhile.
     """
 
     __slots__ = (
@@ -95,7 +95,7 @@ class JournaledInbox(Inbox):
         super().connect(on_work=on_work, on_idle=self._admit_or_idle, on_crash=on_crash)
 
     def follow(self, recorder: Recorder, replay_next: Callable[[], None]) -> None:
-        """Say who knows what inputs mean, and what tells the next recorded one, or begins to record."""
+        """Set what interprets inputs, and what replays the next recorded one or begins to record."""
         self._recorder = recorder
         self._replay_next = replay_next
 

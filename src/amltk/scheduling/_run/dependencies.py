@@ -35,7 +35,7 @@ _result_of = asyncio.Future.result
 
 
 def _result(future: Future[Any]) -> Any:
-    """What takes the place of a future: its result, or what stands for one that has stayed on a worker."""
+    """What takes the place of a future: its result, or a reference to one that has stayed on a worker."""
     result = _result_of(future)
     return result.argument if type(result) is RemoteResult else result
 
@@ -71,11 +71,11 @@ class Dependencies:
         return len(self._needed)
 
     def connect(self, on_ready: Callable[[Future[Any]], object], on_shared: Callable[[], object]) -> None:
-        """Say what to call.
+        """Set the callbacks.
 
         Args:
-            on_ready: For each call that waits no more, in the order of submission.
-            on_shared: When there are shared objects among the arguments of a call.
+            on_ready: Called with each call that no longer waits, in the order of submission.
+            on_shared: Called when there are shared objects among the arguments of a call.
         """
         self._on_ready = on_ready
         self._on_shared = on_shared

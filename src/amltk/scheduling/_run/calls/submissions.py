@@ -175,7 +175,7 @@ class Submissions:
         return self._backend.is_running(work)
 
     def why_waiting(self, work: Work[Any]) -> str | None:
-        """Why a call that the executor has does not run, if the executor says so. From any thread."""
+        """Why a call in the executor does not run yet, if the executor says so. May be called from any thread."""
         return self._backend.why_waiting(work)
 
     @shielded

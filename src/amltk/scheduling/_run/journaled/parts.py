@@ -148,7 +148,7 @@ class JournaledSubmissions(Submissions):
         self._recorder = recorder
         inbox: Any = self._inbox
         self._is_handling: Callable[[], bool] = inbox.is_handling_here
-        self._was_accepted = False  # what is being handed over, before this
+        self._was_accepted = False  # whether the call that is being handed over was
         self._accepted: dict[Future[Any], bool] = {}  # and recorded; whether for the first time
 
     @shielded
@@ -270,7 +270,7 @@ class JournaledSubmissions(Submissions):
         value: bytes,
         given: tuple[tuple[Any, ...], dict[str, Any]],
     ) -> None:
-        """Record what the executor has raised; what was accepted before ends with it, as an input."""
+        """Record what the executor has raised; a call that was accepted before ends with it, which is an input."""
         journal = self._recorder.journal
         if not self._recorder.is_recording() or not self._is_admissible(future):
             return
@@ -282,15 +282,15 @@ class JournaledSubmissions(Submissions):
         journal.add(Action(Kind.REFUSAL, None, head, dump_error(error), None, lambda: f"{task} is refused"))
 
     def _is_admissible(self, future: Future[Any]) -> bool:
-        """Whether it was not refused before the executor was asked, as it will be again."""
+        """Whether a call was not refused before the executor was asked; such a refusal will be repeated anyway."""
         try:
             self._admission.check(future)
-        except Exception:  # noqa: BLE001 - it is told already
+        except Exception:  # noqa: BLE001 - it has been reported already
             return False
         return True
 
     def _refuse_again(self, task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise what the executor has raised for this submission in an earlier session, if it has."""
+        """Raise what the executor raised for this submission in an earlier session, if it did."""
         journal = self._recorder.journal
         refusal = journal.comparison.refusal(task, arguments_in_short(args, kwargs))
         if refusal is not None:

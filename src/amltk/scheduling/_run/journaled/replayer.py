@@ -84,10 +84,10 @@ class Replayer:
         self._expected[future.number] = future, is_new
 
     def replay_next(self) -> None:
-        """Tell the next recorded input; or begin to record, if there is none. Unless the run ends, or has to wait.
+        """Replay the next recorded input, or begin to record if there is none; unless the run ends or has to wait.
 
         Raises:
-            JournalMismatchError: It cannot be told, as the program does something else than what is recorded.
+            JournalMismatchError: It cannot be replayed, as the program does something other than what is recorded.
         """
         if self._lifecycle.abandon:
             self._recorder.check_suspended()

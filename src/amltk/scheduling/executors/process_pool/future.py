@@ -151,7 +151,7 @@ class PoolFuture(LightFuture[Any]):
             None if ended is None else _clock.time_of(ended),
         )
 
-    def release(self, frame: Frame | None = None) -> None:  # noqa: ARG002 - for those that keep it
+    def release(self, frame: Frame | None = None) -> None:  # noqa: ARG002 - for subclasses that keep it
         """Release what only the call needed; `frame` is what has come from the worker."""
         self.fn = self.payload = None
         self.args = ()
@@ -170,10 +170,10 @@ class KeepingFuture(PoolFuture):
 
     @property
     def result_pickle(self) -> bytes | None:
-        """The pickle, which anything that has the same definitions can load.
+        """The pickle, which any process that has the same definitions can load.
 
-        None before the end, if the worker had to make one that only this process can load, and if a part of it is in
-        shared memory, which is used again.
+        None before the end, if the worker had to make one that only this process can load, or if a part of it is in
+        shared memory, which is reused.
         """
         frame = self._frame
         if frame is None or frame.kind != Kind.RESULT or frame.definition or isinstance(frame.buffers, InSegment):
