@@ -118,7 +118,7 @@ class Record:
         number: Its number, counted from 0.
         kind: What it is about; one of `Kind`, or a number that only newer versions know.
         call: The number of the call that it is about; None if it is about none.
-        time: When it was told, in seconds since the epoch.
+        time: When it was recorded, in seconds since the epoch.
         offset: Where it begins, in bytes.
         end: Where it ends.
         place: Where its value is, one of `Place`.

@@ -186,7 +186,7 @@ class Writer:
             head: What it says: whatever JSON has something for.
             value: A pickle, or other bytes; None if there is none. With more than 64 KiB, it gets a file of its own.
             call: The number of the call that it is about; None if it is about none.
-            at: When it was told, in seconds since the epoch; None for now.
+            at: Its time, in seconds since the epoch; None for now.
 
         Returns:
             The record's number.

@@ -81,7 +81,7 @@ class Conversing(Protocol):
         ...
 
     def go_live(self) -> None:
-        """Everything recorded was told: say what the end of the earlier session has done."""
+        """Everything recorded was replayed: say what the end of the earlier session has done."""
         ...
 
 

@@ -28,7 +28,7 @@ _STEP = 4096
 """By how many calls there is room for more than there are."""
 
 SHOWN = 5
-"""How many calls of each sort are told."""
+"""How many calls of each sort are listed."""
 
 _NUMBER = b'"number":'
 """In the head of a result, undecoded. Within a text of JSON the second quote would have a backslash before it."""
@@ -80,7 +80,7 @@ class Summary:
 
 
 class _Survey:
-    """What is known after some frames: where the records are that a summary tells."""
+    """What is known after some frames: where the records are that a summary needs."""
 
     def __init__(self) -> None:
         self.summary = Summary()
@@ -188,7 +188,7 @@ def summarize(reader: Reader) -> Summary:
 
 
 def _fetch(reader: Reader, survey: _Survey) -> None:
-    """Read the few calls that are told."""
+    """Read the few calls that are listed."""
     file = open_log(reader.folder, os.O_RDONLY)
     try:
 

@@ -158,7 +158,7 @@ class Choice:
     # ------------------------------------------------------------------ whose turn it is
 
     def next_ones(self) -> list[Waiting]:
-        """Grant what can be granted now; returns the calls that wait no more, in order, each with its grant."""
+        """Grant what can be granted now; returns the calls that no longer wait, in order, each with its grant."""
         self._pools.collect()
         granted: list[Waiting] = []
         todo = self._to_look_at()

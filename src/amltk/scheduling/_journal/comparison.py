@@ -148,7 +148,7 @@ class Comparison:
             recorded: What is recorded.
             given: What is done instead.
             at: The number of the input that is answered.
-            told: An input that cannot be told.
+            told: An input that cannot be replayed.
         """
         branches = self._branches
         if not branches and self.is_behind_forgotten(at):
@@ -180,7 +180,7 @@ class Comparison:
         return bool(self._void or self._void_ranges)
 
     def differ_in_input(self, told: RecordedInput, recorded: str, given: str) -> None:
-        """Leave an input out that cannot be told, or raise.
+        """Leave an input out that cannot be replayed, or raise.
 
         Raises:
             JournalMismatchError: Unless the program may go on from here.

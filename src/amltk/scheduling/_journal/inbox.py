@@ -1,4 +1,4 @@
-"""The inbox of a run with a journal: each input is recorded before it is told, and recorded ones are told first."""
+"""The inbox of a run with a journal: each input is recorded before it is handled, and recorded ones come first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from amltk.scheduling._loop.turns import Turns
 
 AT_ONCE = 200
-"""How many recorded inputs are told at most before it is seen to other things."""
+"""How many recorded inputs are replayed at most before other things have their turn."""
 
 
 class Recorder(Protocol):
@@ -101,7 +101,7 @@ class JournaledInbox(Inbox):
 
     @property
     def replaying(self) -> bool:
-        """Whether recorded inputs are still to be told."""
+        """Whether there are recorded inputs left to replay."""
         return self._journal.has_more
 
     def __len__(self) -> int:
@@ -179,7 +179,7 @@ class JournaledInbox(Inbox):
         self._inputs.clear()
 
     def end_replay(self, put_first: Callable[[], None] | None = None) -> None:
-        """Everything recorded was told: what has arrived meanwhile comes next, behind what `put_first` puts in."""
+        """Everything recorded was replayed: what has arrived meanwhile comes next, behind what `put_first` puts in."""
         self._inputs.clear()
         self.waits_for = ""
         later = [self._arrived.popleft() for _ in range(len(self._arrived))]
@@ -241,5 +241,5 @@ class JournaledInbox(Inbox):
         for _ in range(len(arrived)):
             batch.append(arrived.popleft())
         self._inputs.extend(self._recorder.admit(self._batch))
-        self._batch = []  # not sooner: recording may raise, and then they are handled all the same
+        self._batch = []  # not sooner: recording may raise, and then they are still handled
         return bool(self._inputs)

@@ -1,4 +1,4 @@
-"""What stands in for an executor's future while recorded inputs are told."""
+"""What stands in for an executor's future while recorded inputs are replayed."""
 
 from __future__ import annotations
 

@@ -117,13 +117,13 @@ class RunJournal:
 
     @property
     def has_more(self) -> bool:
-        """Whether recorded inputs are still to be told."""
+        """Whether there are recorded inputs left to replay."""
         return self.replaying and not self.at_end
 
     # ------------------------------------------------------------------ inputs
 
     def tell(self, number: int, at: float, call: Callable[..., object], *args: Any) -> None:
-        """Make the call that tells the input of record `number`."""
+        """Make the call that handles the input of record `number`."""
         self.current, self.now = number, at
         call(*args)
 
@@ -201,11 +201,11 @@ class RunJournal:
     # ------------------------------------------------------------------ sessions
 
     def is_finished(self) -> bool:
-        """Whether everything recorded was told, and a finished run has nothing to add."""
+        """Whether everything recorded was replayed, and a finished run has nothing to add."""
         return self.playback.overview.finished and not self._late and not self.comparison.goes_further
 
     def go_live(self) -> None:
-        """Begin to record: a session begins. Called when everything recorded was told, or when there is nothing."""
+        """Begin to record: a session begins. Called when everything recorded was replayed, or when there is nothing."""
         if self.replaying:
             self.comparison.check_all_done()
         self.replaying = False

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _RESULT = int(Kind.RESULT)
 
 MOST_DIGITS = 1 << 10
-"""A number that a call has returned is told in the head up to this size, in bits."""
+"""A number that a call has returned is recorded in the head up to this size, in bits."""
 
 MOST_NUMBERS = 32
 """How many numbers of a dict that a call has returned are recorded in the head."""

@@ -135,7 +135,7 @@ class Dependencies:
                 self._on_ready(dependant)
 
     def take(self, future: Future[Any]) -> bool:
-        """Let a call wait no more. False if it did not wait."""
+        """Remove a call that waits. False if it did not wait."""
         needed = self._needed.pop(future, None)
         if needed is None:
             return False
@@ -165,7 +165,7 @@ def has_failed(future: Future[Any]) -> bool:
 
 
 def error_of(future: Future[Any]) -> DependencyError | None:
-    """Why a call cannot be computed; None if it can. It is the first one among its arguments that tells."""
+    """Why a call cannot be computed; None if it can. The first one among its arguments decides."""
     for needed in future.dependencies:
         if has_failed(needed):
             return _error_after(needed)

@@ -211,7 +211,7 @@ class ExecutorAdapter:
         return why
 
     def when_left(self, work: Work[Any], fn: Callable[[], object]) -> None:
-        """Call `fn` when no worker computes a call any more that was cancelled; at once if the executor cannot tell."""
+        """Call `fn` when no worker computes a cancelled call any more; at once if the executor cannot tell."""
         executor: Any = self.executor
         if self.capabilities.binds_workers:
             executor.when_left(work, fn)

@@ -1,4 +1,4 @@
-"""What a call may use where it is computed, and how it is told."""
+"""What a call may use where it is computed, and how it gets to know."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Admission:
 
     Args:
         context: The run.
-        end_requests: Is told of an executor that is broken, and of a run whose time is up for all that waits.
+        end_requests: Is notified when the executor is broken, and when the time is up for all that waits.
     """
 
     def __init__(self, context: RunContext, end_requests: EndRequests) -> None:

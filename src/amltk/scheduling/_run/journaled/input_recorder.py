@@ -145,7 +145,7 @@ class InputRecorder:
         return is_new
 
     def write_heard(self, heard: Heard) -> tuple[int, float]:
-        """Record a message that is told at once. Returns the number and the time of its record."""
+        """Record a message that is delivered at once. Returns the number and the time of its record."""
         at = self.journal.time()
         kind, head, value, number = self.messages.write(heard)
         record = self.journal.add_input(kind, head, value, call=number, at=at)
@@ -278,5 +278,5 @@ def _step(name: str) -> Written:
 
 
 def _write_cancel(future: Future[Any]) -> Written | None:
-    # A call that another thread has submitted has a number only when that was told.
+    # A call that another thread has submitted has a number only when that was handled.
     return None if future.number < 0 else (Kind.REQUEST, {}, None, future.number)

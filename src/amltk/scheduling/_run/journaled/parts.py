@@ -32,7 +32,7 @@ _submit, _hand_over = Submissions.submit, Submissions._hand_over  # looked up on
 
 
 def check_in_callback(recorder: InputRecorder, what: str) -> None:
-    """Raise a `JournalUnsupportedError` if this is no callback of the run: nothing tells when to do it again."""
+    """Raise a `JournalUnsupportedError` if this is no callback of the run: nothing says when to do it again."""
     if recorder.journal.recording and not recorder.is_in_callback():
         raise JournalUnsupportedError(
             f"cannot {what} from outside of the run's callbacks: with journal=, a function that is called cannot be"
@@ -99,7 +99,7 @@ class JournaledEndRequests(EndRequests):
 
 
 class JournaledTimers(Timers):
-    """Arms no timer while recorded inputs are told: their records say when they fire. See `Timers`."""
+    """Arms no timer while recorded inputs are replayed: their records say when they fire. See `Timers`."""
 
     def __init__(self, recorder: InputRecorder, *args: Any) -> None:
         super().__init__(*args)

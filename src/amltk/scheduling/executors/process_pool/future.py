@@ -57,7 +57,7 @@ class PoolFuture(LightFuture[Any]):
         limits: What it may use, or None.
         binding: The devices that its worker must have; None if that does not matter.
         left_behind: The worker that was computing it when it was cancelled, and is ended; None if there is none.
-        unwanted: It was marked as cancelled: an outcome that comes all the same is dropped.
+        unwanted: It was marked as cancelled: an outcome that still comes is dropped.
         pid: The worker that ran it; None before that is known.
         begun_at: When the worker began, in seconds on the monotonic clock. Known at the end, and for calls that are not
             very short as soon as they begin; None before.
@@ -103,12 +103,12 @@ class PoolFuture(LightFuture[Any]):
         return True
 
     def mark_cancelled(self) -> None:
-        """Be cancelled, though nobody is told yet: `tell_cancelled` follows. Takes no lock."""
+        """Be cancelled, without notifying waiters yet: `tell_cancelled` follows. Takes no lock."""
         self.unwanted = True
         self._state = CANCELLED
 
     def tell_cancelled(self) -> None:
-        """Be cancelled, and tell those who wait for it."""
+        """Be cancelled, and notify waiters."""
         with self._condition:
             self._state = CANCELLED_AND_NOTIFIED
             for waiter in self._waiters:

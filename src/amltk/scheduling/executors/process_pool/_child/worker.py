@@ -100,7 +100,7 @@ class Worker:
         self._waiting: deque[Frame] = deque()  # frames that arrived while waiting for an answer
         self._answers: dict[int, Frame] = {}
         self._questions = itertools.count(1)
-        self._receiving = threading.RLock()  # held while frames are received, and while what they tell is taken in
+        self._receiving = threading.RLock()  # held while frames are received, and while they are handled
         self._sending = threading.RLock()
         self._pid = os.getpid()
         self._memory: MemoryGuard | None = None
