@@ -98,7 +98,7 @@ class Choice:
         self._watches[pool].add(shape, threshold)
 
     def _release(self) -> None:
-        """Look again at the shapes that were held back in favor of others."""
+        """Look again at the shapes that were held back in favour of others."""
         for shape in self._held:
             self._watch(shape, *shape.needs[0])
         self._held.clear()

@@ -50,7 +50,7 @@ class Cluster:
 
     Args:
         executor: The executor.
-        counts: Whether calls wait for what workers have here, and not in the cluster.
+        counts: Whether calls wait here, and not in the cluster, for what workers have.
 
     Attributes:
         pools: The pools, by name. Their sizes are those of the last `refresh`.
