@@ -1,13 +1,13 @@
-"""The limits that the system sets to this process, and error messages for what it has no memory for."""
+"""The resource limits of this process, and error messages for data that does not fit into its memory."""
 
 from __future__ import annotations
 
 UNLIMITED = 1 << 62
-"""Larger values of a limit mean that there is none."""
+"""A limit above this value counts as unlimited."""
 
 
 def soft_limit(name: str) -> int | None:
-    """A limit that the process may exhaust, such as "RLIMIT_NOFILE"; None if it is not limited."""
+    """A soft limit of this process, such as "RLIMIT_NOFILE"; None if there is no limit."""
     try:
         import resource
     except ImportError:  # there are no such limits on Windows
@@ -17,7 +17,7 @@ def soft_limit(name: str) -> int | None:
 
 
 def out_of_memory(what: str, n_bytes: int, remedy: str) -> MemoryError:
-    """The error for data that this process has no memory for.
+    """The error for data that does not fit into the memory of this process.
 
     Args:
         what: The data, such as "the result".
@@ -31,12 +31,12 @@ def out_of_memory(what: str, n_bytes: int, remedy: str) -> MemoryError:
 
 
 def no_memory_to_pickle(whither: str) -> MemoryError:
-    """The error for objects that there is no memory to pickle."""
+    """The error for objects that cannot be pickled for lack of memory."""
     return MemoryError(f"this process has no memory left to pickle what is sent {whither} ({memory_limits()})")
 
 
 def memory_limits() -> str:
-    """The limits because of which the system may refuse this process memory."""
+    """The limits that may make the system refuse memory to this process."""
     limits = {"address space, ulimit -v": soft_limit("RLIMIT_AS"), "data, ulimit -d": soft_limit("RLIMIT_DATA")}
     said = [f"limit of its {name}: {_in_mebibytes(limit)}" for name, limit in limits.items() if limit is not None]
     return ", ".join(said) or "no limit is set: the machine itself has none left"

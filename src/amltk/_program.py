@@ -1,4 +1,4 @@
-"""What other processes and files are told of the running program. It may have put anything there, or nothing."""
+"""The program's arguments, import path and environment, for other processes and files. They may hold anything."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 _PLAIN = (int, float, bool, bytes, type(None))
-"""The types of arguments that are passed on besides text; a subclass may be unknown elsewhere."""
+"""The types of arguments that are passed on besides text; a subclass may not be importable elsewhere."""
 
 
 def arguments() -> list[Any]:

@@ -90,10 +90,10 @@ class DependencyError(SchedulerError, RuntimeError):
 
 
 class SharedObjectError(SchedulerError, RuntimeError):
-    """A shared object is needed, and cannot be had.
+    """A shared object is needed, but is not available.
 
-    Its handle or its scheduler was closed, or the process that has shared it is gone. Remedy: keep the handle until the
-    calls have begun that need the object, and close it later.
+    Its handle or its scheduler was closed, or the process that shared it is gone. Remedy: close the handle only after
+    the calls that need the object have begun.
     """
 
 

@@ -1,4 +1,4 @@
-"""The live display of a run that is known by its journal only: it goes on in another process, or has ended."""
+"""The live display of a run known only by its journal: it is running in another process, or has ended."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from amltk.journal.live.tally import TaskTally
 
 EVERY = 0.5
-"""Seconds between two looks at the journal."""
+"""Seconds between two reads of the journal."""
 
 MOST_CALLS = 16
 """How many running calls are looked up at most; the display has room for no more."""
@@ -64,7 +64,7 @@ def watch(folder: str | os.PathLike[str], *, console: Console | None = None) -> 
 
 
 def frame_of(follower: Follower) -> Frame:
-    """A picture of a run."""
+    """The frame that shows a run as it is now."""
     owner = follower.owner
     workers = follower.status.workers
     parts = [follower.folder.path.name]
@@ -76,11 +76,11 @@ def frame_of(follower: Follower) -> Frame:
 
 
 def progress_of(follower: Follower) -> Progress:
-    """What the journal says, as a display of a run in this process has it."""
+    """The progress of a run according to its journal, in the form that the live display uses."""
     tally, status, now = follower.tally, follower.status, follower.now()
     active = follower.owner is not None
     total = status.total if active else None
-    # While a run goes on, it says what is running; otherwise nothing is.
+    # A run in progress reports what is running; otherwise nothing is.
     counts = _counts(tally.counts, len(status.running) + status.more if active and status.time is not None else None)
     left = counts.unended if total is None else total - counts.ended
     return Progress(

@@ -131,7 +131,7 @@ class Observer:
         self._running_since: dict[Future[Any], float] = {}
         self._failures: deque[tuple[Future[Any], BaseException, float]] = deque(maxlen=KEPT_FAILURES)
         self._labels: dict[Future[Any], str] = {}  # of what is shown: the repr of an argument may be slow
-        self._reason = ""  # why it was stopped, in the words of whoever has done it
+        self._reason = ""  # why it was stopped, in the words of what stopped it
         self._subscriptions: list[Subscription] = []
 
     @property

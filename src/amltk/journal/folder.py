@@ -26,9 +26,9 @@ class Folder:
         log: The file with the records.
         lock: The file whose lock the writing process has.
         values: The folder with values that are too large for a record.
-        calls: The folder with the places of calls.
+        calls: The folder with the folders of calls.
         cut: The folder with what `repair` and `rewind` have cut off.
-        status: The file in which a run says what is running.
+        status: The file in which a run reports what is running.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

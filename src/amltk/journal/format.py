@@ -106,9 +106,9 @@ class Reference(NamedTuple):
 
 
 Frame: TypeAlias = tuple[int, int, int, float, int, bytes, int, int, int, int]
-"""The fields of a record as its bytes lie in a buffer, which takes half the time: number, kind, call (or `NO_CALL`),
-time, place; then the buffer, with where in it the head begins, what is behind it begins, and that ends, and where the
-buffer itself begins in the log."""
+"""A record as a tuple, still undecoded in a buffer, which takes half the time: number, kind, call (or `NO_CALL`), time,
+place; then the buffer, the offsets in it where the head begins, where what follows the head begins, and where that
+ends, and the offset of the buffer itself in the log."""
 
 
 class Record:
@@ -118,7 +118,7 @@ class Record:
         number: Its number, counted from 0.
         kind: What it is about; one of `Kind`, or a number that only newer versions know.
         call: The number of the call that it is about; None if it is about none.
-        time: When it was told, in seconds since the epoch.
+        time: When it was recorded, in seconds since the epoch.
         offset: Where it begins, in bytes.
         end: Where it ends.
         place: Where its value is, one of `Place`.
@@ -193,10 +193,10 @@ def encode(  # noqa: PLR0917 - the fields, and names take time
 
 
 def encode_head(head: Mapping[str, Any]) -> bytes:
-    """A head as it stands in a record.
+    """The bytes of a head in a record.
 
     Raises:
-        TypeError: There is something in it that JSON has nothing for.
+        TypeError: It contains something that JSON cannot represent.
     """
     return _encode(head).encode("ascii")
 
@@ -209,17 +209,17 @@ def encode_reference(value: bytes) -> bytes:
 def frames(
     file: int, signature: bytes, position: Position, limit: int, *, checksums: bool = True
 ) -> Generator[Frame, None, Position]:
-    """The frames of records from `position` on, until `limit` or the first one that is not whole.
+    """The frames of records from `position` on, until `limit` or the first incomplete one.
 
     Args:
-        file: The descriptor of the log. Where it stands does not matter.
+        file: The descriptor of the log. Its current offset does not matter.
         signature: What its records begin with.
         position: Where to begin.
         limit: Up to where to read, in bytes.
-        checksums: Whether to compare checksums; otherwise it is only seen that whole records follow one another.
+        checksums: Whether to compare checksums; otherwise only the sequence of whole records is checked.
 
     Returns:
-        The place behind the last one.
+        The offset after the last one.
     """
     base, expected = position
     buffer, at, wanted = b"", 0, 0

@@ -49,8 +49,8 @@ class Kind(IntEnum):
     ALIVE = 16
     """Nothing has happened for a while, and the program was alive."""
     REFUSAL = 17
-    """What a callback submitted was refused by the executor, whose `submit` raised; its head is a `Submission`. The
-    value is the pickle of the exception."""
+    """The executor refused what a callback submitted: its `submit` raised. The head is a `Submission`, the value the
+    pickle of the exception."""
 
 
 OUTCOMES: tuple[Kind, ...] = (Kind.RESULT, Kind.EXCEPTION, Kind.CANCELLED, Kind.LOST)
@@ -105,8 +105,8 @@ class Submission(TypedDict, total=False):
         place: The number of its folder in `calls/`, if it has one.
         resources: What it asks for, by the names of the resources: amounts as they were given.
         after: The numbers of the calls whose results it needs, if it needs any.
-        by: The number of the record of the input that was being told when a callback submitted it. Without it, the
-            record is no submission: a call of an earlier session is computed once more.
+        by: The number of the record of the input that was being handled when a callback submitted it. Without it,
+            the record is not a new submission: a call of an earlier session is computed again.
     """
 
     task: str

@@ -67,9 +67,9 @@ class Reader:
             yield Record(*frame)
 
     def frames(self) -> Generator[Frame, None, None]:
-        """The same as `records` in tuples, for what goes through millions of them; raises the same.
+        """The same as `records`, but as tuples, for code that reads millions of them; raises the same.
 
-        Where it stops before the end, `position` stays where it was.
+        If it is stopped before the end, `position` stays where it was.
         """
         file = open_log(self.folder, os.O_RDONLY)
         try:
@@ -125,10 +125,10 @@ def read_record(folder: Folder, offset: int, end: int) -> Record:
 
 
 def checked_frames(folder: Folder, end: Position) -> Iterator[Frame]:
-    """The frames of the log up to a place up to which they were checked a moment ago, so that this is not repeated.
+    """The frames of the log up to a position, which are not checked again, since they were checked a moment ago.
 
     Raises:
-        JournalError: They are not there any more.
+        JournalError: They are no longer there.
     """
     file = open_log(folder, os.O_RDONLY)
     try:

@@ -186,7 +186,7 @@ class Writer:
             head: What it says: whatever JSON has something for.
             value: A pickle, or other bytes; None if there is none. With more than 64 KiB, it gets a file of its own.
             call: The number of the call that it is about; None if it is about none.
-            at: When it was told, in seconds since the epoch; None for now.
+            at: Its time, in seconds since the epoch; None for now.
 
         Returns:
             The record's number.
@@ -198,7 +198,7 @@ class Writer:
         return self.add_encoded(kind, encode_head(head), value, call, _clock.now() if at is None else at)
 
     def add_encoded(self, kind: int, head: bytes, value: bytes | None, call: int | None, at: float) -> int:
-        """The same with a head that is encoded already, as `encode_head` does it: for what is added very often."""
+        """The same with a head that is already encoded, as by `encode_head`: for records that are added very often."""
         place, behind = _NOWHERE, b""
         if value is not None:
             place, behind = _INLINE, value

@@ -81,7 +81,7 @@ class Conversing(Protocol):
         ...
 
     def go_live(self) -> None:
-        """Everything recorded was told: say what the end of the earlier session has done."""
+        """Everything recorded was replayed: say what the end of the earlier session has done."""
         ...
 
 
@@ -97,10 +97,10 @@ class Call:
         args: Its positional arguments.
         kwargs: Its keyword arguments; a dictionary that belongs to this call.
         limits: What it may use, for executors that enforce limits; None for no limits.
-        devices: Which ones of those things that can be told apart it was granted, such as `gpu 0`; empty before.
+        devices: The individual things that it was granted, such as `gpu 0`; empty before.
         demand: What it asks for before it is computed; None for nothing but a worker.
         priority: The priority that it was given while it waited; None for that of its task.
-        folder: The folder that it has to itself; None if it has none.
+        folder: Its own folder; None if it has none.
         answer: What its outcome comes from if it need not be computed: an `Answer` of `executors.light_future`, which
             has the outcome or will have it. None to have it computed.
         future: Its future; None until it is submitted, and permanently if it never is.

@@ -110,7 +110,7 @@ class ClusterFactories:
                 `dask worker --resources "gpu=1 cpu=8"`; upper and lower case are the same. None for processes on this
                 machine, which end with the run.
             terminate: As in `Scheduler(executor, terminate=...)`.
-            resources: What calls share besides, as in `Scheduler(executor, resources=...)`, such as licences.
+            resources: What else calls share, as in `Scheduler(executor, resources=...)`, such as licences.
             **options: Options of `distributed.LocalCluster`, such as `n_workers`. By default there is one worker per
                 CPU that this process may use, each with one thread, and the dashboard uses any free port of this
                 machine.
@@ -146,7 +146,7 @@ class ClusterFactories:
 
         Args:
             name: The batch system.
-            n_workers: How many workers, at least 1. With `groups`, how many each has that does not say so.
+            n_workers: How many workers, at least 1. With `groups`, the number for each that gives none.
             adaptive: Scale between 0 and `n_workers` with the amount of work.
             submit_command: Replaces `sbatch`, `qsub`, ...
             cancel_command: Replaces `scancel`, `qdel`, ...
@@ -155,7 +155,7 @@ class ClusterFactories:
                 `memory`. For example `{"cpu": {"cores": 16, "memory": "64GB", "n_workers": 9}, "gpu": {...}}`. None for
                 jobs of one shape.
             terminate: As in `Scheduler(executor, terminate=...)`.
-            resources: What calls share besides, as in `Scheduler(executor, resources=...)`, such as licences.
+            resources: What else calls share, as in `Scheduler(executor, resources=...)`, such as licences.
             **options: Options of dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, `interface`, `account`, ...
 
         Raises:
@@ -198,21 +198,21 @@ class ClusterFactories:
         """A scheduler over Ray tasks. A lost worker costs the call it was running. Running calls can be cancelled.
 
         Calls with the plugin `Resources` wait in Ray, which grants what they ask for: `cpu`, `gpu` and `memory` are its
-        `num_cpus`, `num_gpus` and `memory`, other names are of its own `resources`.
+        `num_cpus`, `num_gpus` and `memory`, other names are entries of its `resources`.
 
         Args:
             task_options: What each call needs: `num_cpus`, `num_gpus`, `resources`, `runtime_env`, ...; see
                 `ray.remote`. None for one CPU each.
             terminate: As in `Scheduler(executor, terminate=...)`.
             resources: What a Ray that is started here has, by name: an amount, as a number or a text such as `"60 GB"`.
-                `"gpu"` may also be `"auto"`. Ray finds out for itself what is left out: CPUs, GPUs and memory.
+                `"gpu"` may also be `"auto"`. Ray detects what is left out: CPUs, GPUs and memory.
             **init: Arguments of `ray.init`. Ray is shut down at the end of the run, unless it was initialised before
                 the scheduler was made: then the existing Ray is used and stays, and no arguments are allowed.
 
         Raises:
             MissingExtraError: Ray is not installed.
             ValueError: Ray was already initialised, and arguments for `ray.init`, or `resources`, are given.
-            TypeError: An amount in `resources` is no number.
+            TypeError: An amount in `resources` is not a number.
         """
         return cls._made_by("ray", terminate, None, task_options=task_options, resources=resources, **init)
 

@@ -53,7 +53,7 @@ class Factories(ClusterFactories):
                 `"1 min"`, or a `timedelta`.
             idle_timeout: After how long without a call a process ends, so that its memory is free; None for never.
             max_worker_memory: How much memory a process may have between two calls before it is replaced, in bytes or
-                as a text such as `"4 GB"`; None for any. See `ProcessPool` for both.
+                as a text such as `"4 GB"`; None for no limit. See `ProcessPool` for both.
             shared_memory: How much shared memory large arrays may cross in: bytes, or a text such as `"4 GB"`; None for
                 a quarter of the memory that this process may use, 0 for none; see `ProcessPool`.
             terminate: As in `Scheduler(executor, terminate=...)`.

@@ -277,8 +277,8 @@ class Scheduler(Runs, Factories):
                 `"auto"` in notebooks only, or rich renderables to show below it. Needs rich. `"web"` shows it as a web
                 page instead: a process of its own serves it on this machine until the program ends, and the link is
                 printed to standard error. Needs the extra `web`.
-            journal: The folder in which the run records what it is told, so that the same program, started again after
-                whatever has ended it, goes on where it was; or a `Journal` with options. None for no journal.
+            journal: The folder in which the run records its inputs, so that the same program, however it ended,
+                continues where it was when it is started again; or a `Journal` with options. None for no journal.
 
         Returns:
             How the run ended.
@@ -290,7 +290,7 @@ class Scheduler(Runs, Factories):
             ExecutorBrokenError: The executor broke.
             FutureCancelledError: A future was cancelled, with `on_cancelled="raise"`.
             MissingExtraError: `display` was requested, and rich or, for `"web"`, the extra is not installed.
-            JournalError: The journal cannot be used, or the program does something else than what it has recorded; see
+            JournalError: The journal cannot be used, or the program does something other than what is recorded; see
                 its subclasses.
             ValueError: An argument has a value that is not allowed.
             TypeError: An argument has a type that is not allowed.

@@ -126,8 +126,8 @@ class Waits:
 
     Attributes:
         calls: How many calls wait.
-        pools: For each resource that some of them lack, how many lack it; a call may lack several. What lacks nothing
-            but a worker, or its turn, is not in it.
+        pools: For each resource that some of them lack, how many lack it; a call may lack several. A call that
+            lacks only a worker, or its turn, is not counted.
         dependencies: How many wait for the results of other calls.
     """
 

@@ -77,7 +77,7 @@ def crash_everywhere(program: Callable[[Path], T], *, every: int = 1) -> T:
 
 
 def _check_replay(program: Callable[[Path], T], folder: Path, known: T, how: str, record: int) -> None:
-    """Check that the journal of a run that has ended tells the same, and that nothing is added."""
+    """Check that replaying the journal of a run that has ended gives the same, and that nothing is added."""
     log = Folder(folder).log
     size = log.stat().st_size
     again = program(folder)

@@ -61,11 +61,11 @@ class RecordedCalls:
 
     Args:
         folder: The folder of the journal.
-        is_any_allowed: Whether calls that it has no outcome of are allowed.
+        is_any_allowed: Whether calls for which it has no outcome are allowed.
 
     Raises:
         JournalError: It cannot be read, or an argument cannot be loaded; see the subclasses.
-        JournalUnsupportedError: Its calls have sent messages, and only calls that it has an outcome of are allowed.
+        JournalUnsupportedError: Its calls have sent messages, and only calls for which it has an outcome are allowed.
 
     Attributes:
         seed: The seed of the recorded run's `scheduler.random`; None if there is none.

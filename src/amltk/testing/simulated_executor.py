@@ -139,7 +139,8 @@ class SimulatedExecutor(Executor):
     ) -> Self:
         """Plays the calls of a recorded run: each takes as long as it did then, and returns or raises the same.
 
-        So other callbacks are judged on that run, in virtual time: another rule to stop it, fewer workers.
+        This shows how other callbacks would have done on that run, in virtual time: another rule to stop it, fewer
+        workers.
 
         A call is found by the name of its task and by its arguments, whatever its place in the order. Outcomes of
         equal calls come in their order, then the last one again. So the program must propose what was proposed then:
@@ -150,8 +151,8 @@ class SimulatedExecutor(Executor):
         Args:
             folder: The folder of the journal, of a run with any executor. It is only read.
             n_workers: How many calls run at a time, at least 1. None for as many as ran at a time then.
-            duration: How long calls take that the journal has no outcome of, as for the class. None to refuse them: the
-                submission raises a LookupError.
+            duration: How long calls take for which the journal has no outcome, as for the class. None to refuse them:
+                the submission raises a LookupError.
             outcome: What those calls return or raise, as for the class.
 
         Raises:

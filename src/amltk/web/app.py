@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from amltk.web.experiment import Experiment
 
 EVERY = 0.5
-"""How many seconds are between two looks at a journal, and between two messages to a page, at least."""
+"""The least number of seconds between two reads of a journal, and between two messages to a page."""
 
 RARELY = 5.0
 """The same while no page is open."""
 
 KEEP_ALIVE = 15.0
-"""After how many seconds without news a page is told that the server is still there."""
+"""After how many seconds without news the server tells a page that it is still there."""
 
 LARGEST = 2**53
-"""The largest number that the page's language counts exactly."""
+"""The largest integer that JavaScript represents exactly."""
 
 LARGEST_PAGE = 500
 """How many calls a page of the table has at most."""
@@ -47,13 +47,13 @@ LONGEST = 200
 """How many characters a search has at most."""
 
 MOST_STATES = 5
-"""How many states are asked for at most."""
+"""How many states a query names at most."""
 
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
 class News:
-    """Reads the journals, and wakes those who wait for news.
+    """Reads the journals, and wakes the requests that wait for news.
 
     Args:
         experiments: The experiments.
@@ -64,13 +64,13 @@ class News:
         self._versions: list[object] = [None] * len(experiments)
         self._latest: list[bytes] = [b""] * len(experiments)
         self._turn = 0
-        self._told = -math.inf  # when, on the clock of the loop
+        self._told = -math.inf  # when there was news, on the clock of the loop
         self._n_readers = 0
         self._changed = asyncio.Condition()
         self.closing: bool = False
 
     async def follow(self) -> None:
-        """Read on and on."""
+        """Read until the server ends."""
         loop = asyncio.get_running_loop()
         while not self.closing:
             began = loop.time()
@@ -81,7 +81,7 @@ class News:
                 await self._pause(EVERY if self._n_readers else RARELY)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, unless somebody comes meanwhile or the server ends."""
+        """Wait for this long, unless a page is opened or the server ends before."""
         came = self._n_readers
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds), self._changed:
@@ -101,13 +101,13 @@ class News:
                 self._changed.notify_all()
 
     async def close(self) -> None:
-        """Let nobody wait any longer."""
+        """Wake everything that waits for news."""
         self.closing = True
         async with self._changed:
             self._changed.notify_all()
 
     async def messages(self) -> AsyncIterator[bytes]:
-        """The news of all experiments, the present first. A slow reader misses some, and gets the latest."""
+        """The news of all experiments, the present state first. A slow reader misses some, and gets the latest."""
         self._n_readers += 1
         try:
             async with self._changed:
@@ -125,7 +125,7 @@ class News:
             self._n_readers -= 1
 
     async def _is_quiet_since(self, turn: int) -> bool:
-        """Wait for news. Whether there were none for a while."""
+        """Wait for news. Returns whether there was none for a while."""
         try:
             async with asyncio.timeout(KEEP_ALIVE), self._changed:
                 await self._changed.wait_for(lambda: self._turn != turn or self.closing)
@@ -135,7 +135,7 @@ class News:
 
 
 class Pages:
-    """Answers what the page asks for. Nothing that is asked for changes anything.
+    """Answers the requests of the page. No request changes anything.
 
     Args:
         experiments: What is shown.
@@ -156,7 +156,7 @@ class Pages:
 
     @contextlib.asynccontextmanager
     async def life(self, _: Starlette) -> AsyncIterator[None]:
-        """From the start of the server to its end."""
+        """What lasts from the start of the server to its end."""
         following = asyncio.create_task(self.news.follow())
         try:
             yield
@@ -184,7 +184,7 @@ class Pages:
         return Response(_assets()[name], media_type=_TYPES[name[name.rindex(".") :]])
 
     async def events(self, _: Request) -> Response:
-        """The news of all experiments, on and on."""
+        """The news of all experiments, as a stream."""
         headers = {"x-accel-buffering": "no"}
         return StreamingResponse(self.news.messages(), media_type="text/event-stream", headers=headers)
 
@@ -218,23 +218,23 @@ class Pages:
 
 
 def make_app(experiments: Sequence[Experiment], *, key: str, names: tuple[str, ...] = ()) -> Guarded:
-    """Make what answers.
+    """Make the application.
 
     Args:
         experiments: What is shown.
-        key: What every address begins with.
-        names: Further names by which the server may be called.
+        key: The key with which every address begins.
+        names: Further host names under which the server answers.
     """
     pages = Pages(experiments)
     return Guarded(Starlette(routes=pages.routes, lifespan=pages.life), pages.news, key, Guard(names))
 
 
 class Guarded:
-    """Lets only those requests through that may be answered, and adds the headers of every answer.
+    """Lets only permitted requests through, and adds the headers of every answer.
 
     Args:
-        app: What answers.
-        news: What open pages are told.
+        app: The application that answers.
+        news: The news for open pages.
         key: The key.
         guard: Checks where requests come from.
 
@@ -291,10 +291,10 @@ def _json(data: bytes) -> Response:
 
 
 def _query(given: QueryParams) -> Query:
-    """What is asked for of the table of calls.
+    """The query of the table of calls that a request makes.
 
     Raises:
-        HTTPException: That is nonsense.
+        HTTPException: It is invalid.
     """
     try:
         return Query(
@@ -314,6 +314,6 @@ def _query(given: QueryParams) -> Query:
 
 @cache
 def _assets() -> dict[str, bytes]:
-    """The files of the page that may be asked for."""
+    """The files of the page that may be requested."""
     folder = resources.files("amltk.web") / "assets"
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name.endswith(tuple(_TYPES))}

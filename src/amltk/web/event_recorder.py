@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 EVERY = 1.0
-"""How many seconds are between two times at which it says what is running."""
+"""How many seconds pass between two reports of what is running."""
 
 
 class EventRecorder:

@@ -1,4 +1,4 @@
-"""Experiments as the server has them: read by one thread at a time, and what many pages ask for is made once."""
+"""The experiments of a server: read by one thread at a time, and an answer for many pages is made once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_ANSWERS = 64
 """How many answers are kept."""
 
 PATIENCE = 10
-"""An answer is given again for so many times as long as it took to make, so that slow ones do not keep a CPU busy."""
+"""An answer is reused for this many times as long as it took to make, so that slow ones do not keep a CPU busy."""
 
 STEP = 5000
 """How many records are read before others have their turn."""
@@ -31,7 +31,7 @@ class Experiment:
 
     Args:
         folder: The folder of its journal.
-        name: What it is called, the same for no other one of this server.
+        name: Its name, which no other experiment of this server has.
 
     Attributes:
         name: As given.
@@ -50,17 +50,17 @@ class Experiment:
             self._follower.close()
 
     def advance(self) -> bool:
-        """Read some of what is new. Whether there may be more."""
+        """Read some of what is new. Returns whether there may be more."""
         with self._lock:
             return self._follower.advance(STEP)
 
     def version(self) -> object:
-        """Something that is another one whenever there is anything new to say."""
+        """A value that changes whenever there is something new."""
         with self._lock:
             return self._follower.version
 
     def overview(self) -> bytes:
-        """What `facts.overview` says, as JSON."""
+        """The result of `facts.overview`, as JSON."""
         with self._lock:
             version = self._follower.version
             if self._overview is None or self._overview[0] != version:
@@ -68,7 +68,7 @@ class Experiment:
             return self._overview[1]
 
     def calls(self, query: Query) -> bytes:
-        """The calls that are asked for, and how many there are of their kind, as JSON."""
+        """The calls that a query asks for, and how many match, as JSON."""
 
         def find(follower: Follower) -> Any:
             assert follower.table is not None
@@ -77,13 +77,13 @@ class Experiment:
         return self._answer(query, find)
 
     def call(self, number: int) -> bytes | None:
-        """What is known of a call, as JSON; None if there is none."""
+        """What is known about a call, as JSON; None if there is none."""
         with self._lock:
             found = facts.call(self._follower, number)
         return None if found is None else dumped(found)
 
     def part_of_timeline(self, begin: float, end: float) -> bytes:
-        """What `facts.part_of_timeline` says, as JSON."""
+        """The result of `facts.part_of_timeline`, as JSON."""
         return self._answer((begin, end), lambda follower: facts.part_of_timeline(follower, begin, end))
 
     def _answer(self, key: Hashable, make: Callable[[Follower], Any]) -> bytes:
@@ -102,5 +102,5 @@ class Experiment:
 
 
 def dumped(data: Any) -> bytes:
-    """Data as JSON, without the numbers that only Python reads."""
+    """Data as JSON, without infinities and NaN, which only Python reads."""
     return json.dumps(facts.plain(data), separators=(",", ":"), allow_nan=False).encode()

@@ -1,4 +1,4 @@
-"""What the page shows of an experiment, as data that JSON has something for.
+"""What the page shows of an experiment, as data that JSON can represent.
 
 Texts of users stay texts: the page never takes them for markup.
 """
@@ -34,7 +34,7 @@ MOST_WORKERS = 64
 """How many workers are listed, those with the latest calls."""
 
 MOST_BARS = 2000
-"""In a part of the timeline with more calls than these, they are added up."""
+"""A part of the timeline with more calls than this shows sums instead."""
 
 MOST_ADDED = 300_000
 """How many calls are added up at most."""
@@ -51,7 +51,7 @@ def overview(follower: Follower, name: str) -> dict[str, Any]:
 
     Args:
         follower: The experiment.
-        name: What it is called.
+        name: Its name.
     """
     tally, status, now = follower.tally, follower.status, follower.now()
     running = _running(follower)
@@ -122,7 +122,7 @@ def _call_that_runs(follower: Follower, call: Running) -> dict[str, Any]:
 
 
 def measures(call: Running) -> dict[str, Any]:
-    """What a worker of this machine uses now: memory in bytes, and seconds of CPU time; nothing of any other one."""
+    """What a worker on this machine uses now: memory in bytes, and seconds of CPU time; empty for any other worker."""
     if call.pid is None or call.host != os.uname().nodename:
         return {}
     import psutil
@@ -251,7 +251,7 @@ def part_of_timeline(follower: Follower, begin: float, end: float) -> dict[str, 
 
     Args:
         follower: The experiment, with a table.
-        begin: Its begin, in seconds since the epoch.
+        begin: Its beginning, in seconds since the epoch.
         end: Its end.
     """
     assert follower.table is not None
@@ -279,7 +279,7 @@ def part_of_timeline(follower: Follower, begin: float, end: float) -> dict[str, 
 
 
 def call(follower: Follower, number: int) -> dict[str, Any] | None:
-    """Everything that is known of a call; None if there is none of this number."""
+    """Everything that is known about a call; None if there is none of this number."""
     assert follower.table is not None
     row = follower.table.row(number)
     if row is None:
@@ -329,14 +329,14 @@ def output(path: Path) -> dict[str, Any]:
 def plain_text(text: str) -> str:
     """A text without the escape sequences of terminals.
 
-    Of a line that was overwritten, such as that of a progress bar, it has the last state.
+    Of a line that was overwritten, such as that of a progress bar, it keeps the last state.
     """
     lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
     return "\n".join(_CONTROL.sub("", line) for line in lines)
 
 
 def plain(value: Any) -> Any:
-    """The same data with texts instead of the numbers that JSON has nothing for."""
+    """The same data with texts in place of the numbers that JSON cannot represent."""
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Whom the server answers: who has its key, calls it by one of its own names, and is no page of another site."""
+"""Which requests the server answers: those with its key, for one of its own names, and not from another site's page."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ HEADERS = {
 
 
 def new_key() -> str:
-    """A key that nobody can guess."""
+    """A key that cannot be guessed."""
     return secrets.token_urlsafe(KEY_BYTES)
 
 
 def is_key(given: str, key: str) -> bool:
-    """Whether this is the key. It takes as long for every wrong one."""
+    """Whether this is the key. Takes the same time for every wrong one."""
     return hmac.compare_digest(given.encode("utf-8", "replace"), key.encode())
 
 
 class Guard:
     """Checks where a request comes from.
 
-    A page of another site can have its own name resolved to this machine, and then ask for whatever it likes: the
-    browser takes that for the same site (DNS rebinding). But the request has that name in it, so only names of this
-    machine are answered, and addresses, which nobody can rebind.
+    Another site can have its own name resolved to this machine, and its page can then request anything: the browser
+    takes that for the same site (DNS rebinding). But the request contains that name, so only requests for names of this
+    machine are answered, and for addresses, which cannot be rebound.
 
     Args:
-        names: Further names by which the server may be called, such as that of a proxy.
+        names: Further host names under which the server answers, such as that of a proxy.
     """
 
     def __init__(self, names: tuple[str, ...] = ()) -> None:
@@ -86,7 +86,7 @@ class Guard:
 
 
 def _name(host: str | None) -> str:
-    """The name or address in a `Host` header, without port and brackets; empty if it is nonsense."""
+    """The name or address in a `Host` header, without port and brackets; empty if it is invalid."""
     try:
         return (urlsplit(f"//{host or ''}").hostname or "").rstrip(".")
     except ValueError:

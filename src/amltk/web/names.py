@@ -1,4 +1,4 @@
-"""What experiments are called on a page."""
+"""The names of experiments on a page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def names_of(folders: Sequence[str]) -> list[str]:
-    """A name for each folder: its last part; with more of its parts where two would have the same."""
+    """A name for each folder: its last part, or more of its parts where two would have the same name."""
     parts = [Path(folder).expanduser().absolute().parts for folder in folders]
     names = []
     for mine in parts:

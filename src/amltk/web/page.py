@@ -1,4 +1,4 @@
-"""The page itself: as the server gives it, and as one file that has everything in it."""
+"""The page itself: as the server sends it, and as one file that has everything in it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ STYLE = "page.css"
 
 
 def served(names: list[str]) -> str:
-    """The page as the server gives it, which asks it for the experiments with these names."""
+    """The page as the server sends it, which then requests the experiments with these names."""
     style = f'<link rel="stylesheet" href="assets/{STYLE}">'
     script = "\n".join(f'<script defer src="assets/{name}"></script>' for name in SCRIPTS)
     return _filled(title=" · ".join(names), policy="", style=style, script=script, setup={"names": names})
 
 
 def embedded(experiments: list[dict[str, Any]]) -> str:
-    """The page as one file, which asks nobody.
+    """The page as one file, which requests nothing.
 
     Args:
         experiments: Of each the `overview`, some `calls`, their `count` with those left out, and `details` by number.
@@ -61,10 +61,10 @@ def _filled(*, title: str, policy: str, style: str, script: str, setup: dict[str
 
 
 def _for_a_page(data: Any) -> str:
-    """JSON that nothing in it can take out of the element in which it is."""
+    """JSON in which nothing can end the element that contains it."""
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _digest(text: str) -> str:
-    """What a policy knows an element of the page by."""
+    """What identifies an element of the page in a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -20,13 +20,13 @@ MOST_CALLS = 2000
 """How many calls of each experiment are in the file: the last ones, failures first."""
 
 MOST_IN_FRAME = 500
-"""The same where a notebook shows it, in whose file it is stored."""
+"""The same in a notebook, whose file stores the page."""
 
 FRAME_HEIGHT = 820
 """The height of the frame in a notebook, in pixels."""
 
 MOST_FAILED = 500
-"""How many of those that failed are in it, with their tracebacks."""
+"""How many failed calls are in it, with their tracebacks."""
 
 
 def report(folders: Sequence[str | os.PathLike[str]], *, most: int = MOST_CALLS) -> str:

@@ -1,4 +1,4 @@
-"""Runs the server until it is told to stop. Loaded only when Starlette and uvicorn are installed."""
+"""Runs the server until it is stopped. Loaded only when Starlette and uvicorn are installed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TRIES = 50
 """How many ports are tried, one after the other, if none is given."""
 
 PATIENCE = 1
-"""For how many seconds the end waits for answers that are on their way."""
+"""How many seconds the shutdown waits for answers that are being sent."""
 
 
 def serve(
@@ -48,9 +48,9 @@ def serve(
         folders: The folders of their journals, which need not be there yet.
         host: The address to listen at. Everyone who can reach it and has the link can see everything.
         port: The port; 0 for any free one, None for the usual one or one that follows it.
-        names: Further names by which the server may be called.
+        names: Further host names under which the server answers.
         ready: Called with the link once it can be opened.
-        ends_with: A descriptor; the server ends when its other side is closed. None if it does not.
+        ends_with: A descriptor; the server ends when its other side is closed. None for no such condition.
 
     Raises:
         OSError: The address cannot be used.
@@ -86,7 +86,7 @@ class _Server(uvicorn.Server):
 
     Args:
         config: Its options.
-        news: What open pages are told.
+        news: The news for open pages.
     """
 
     def __init__(self, config: uvicorn.Config, news: News) -> None:
@@ -94,7 +94,7 @@ class _Server(uvicorn.Server):
         self._news = news
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End in order; a page that reads nothing does not hold it up, and is no error."""
+        """Shut down in order; a page that does not read neither delays this nor is an error."""
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         await self._news.close()
         await super().shutdown(sockets)
@@ -127,7 +127,7 @@ def _listener(host: str, port: int | None) -> socket.socket:
 
 
 def _shown(host: str) -> str:
-    """What stands for this address in a link."""
+    """An address as it is written in a link."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

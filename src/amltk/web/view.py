@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 START_PATIENCE = 30.0
-"""For how many seconds the end of a run waits for its server to start, at most: a busy machine takes its time."""
+"""How many seconds the end of a run waits for its server to start, at most, which takes long on a busy machine."""
 
 PATIENCE = 5.0
-"""For how many seconds the end of the program waits for a server to end."""
+"""How many seconds the end of the program waits for a server to end."""
 
 
 class _Server:
@@ -39,7 +39,7 @@ class _Server:
         self.folder: str = folder
         self._temporary = temporary
         self._told = b""  # what it has printed: the link, once that is a whole line
-        theirs, self._life = os.pipe()  # it ends when our side is closed, as it is when this program ends in any way
+        theirs, self._life = os.pipe()  # it ends when our side is closed, which it is however this program ends
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "amltk", "serve", folder, "--ends-with", str(theirs)],
@@ -58,7 +58,7 @@ class _Server:
         os.set_blocking(self._output.fileno(), False)
 
     def is_alive(self) -> bool:
-        """Whether it has not ended."""
+        """Whether it is still running."""
         return self._process.poll() is None
 
     def link(self) -> str | None:
@@ -80,7 +80,7 @@ class _Server:
             select.select([self._output], [], [], START_PATIENCE)
 
     def close(self) -> None:
-        """End it, and wait for that."""
+        """End it, and wait until it has ended."""
         os.close(self._life)
         self._output.close()
         try:

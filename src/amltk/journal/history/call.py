@@ -1,4 +1,4 @@
-"""One call, as the records about it tell it."""
+"""One call, according to the records about it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Call:
         attempt: How often it had been begun before.
         submitted: When it was submitted, in seconds since the epoch.
         began: When a worker began it; None if it is not known.
-        ended: When its end was told; None if it has none.
+        ended: When its end was recorded; None if it has none.
         duration: How long it was computed, in seconds; None if it is not known.
         host: The name of the worker's machine; None if it is not known.
         pid: The worker's process; None if it is not known.

@@ -28,7 +28,7 @@ _STEP = 4096
 """By how many calls there is room for more than there are."""
 
 SHOWN = 5
-"""How many calls of each sort are told."""
+"""How many calls of each sort are listed."""
 
 _NUMBER = b'"number":'
 """In the head of a result, undecoded. Within a text of JSON the second quote would have a backslash before it."""
@@ -80,14 +80,14 @@ class Summary:
 
 
 class _Survey:
-    """What is known after some frames: where the records are that a summary tells."""
+    """What is known after some frames: where the records are that a summary needs."""
 
     def __init__(self) -> None:
         self.summary = Summary()
         self.states = bytearray()
         """Of each call, by its number, the kind of its latest record of those that submit or end it."""
         self.submitted = array("Q")
-        """Of each call, by its number, where the head of its latest submission is; 0 if there is none."""
+        """Where the head of each call's latest submission is, by the number of the call; 0 if there is none."""
         self.last: deque[Frame] = deque(maxlen=SHOWN)
         self.low: Frame | None = None
         self.high: Frame | None = None
@@ -113,7 +113,7 @@ class _Survey:
                 at = buffer.rfind(_NUMBER, head, behind)
                 if at >= 0:
                     try:
-                        value = float(buffer[at + skip : behind - 1])  # usually it is all of it, before the bracket
+                        value = float(buffer[at + skip : behind - 1])  # usually the last field, before the bracket
                     except ValueError:
                         value = _number_in(buffer[at + skip : behind])
                     if not lowest <= value <= highest:
@@ -127,7 +127,7 @@ class _Survey:
         self.summary.latest = None if frame is None else frame[3]
 
     def _make_room(self, call: int) -> int:
-        """Have room for a call of this number; returns for how many there is."""
+        """Make room for a call of this number; returns the new capacity."""
         room = call + _STEP
         self.states.extend(bytes(room - len(self.states)))
         self.submitted.frombytes(bytes((room - len(self.submitted)) * self.submitted.itemsize))
@@ -188,7 +188,7 @@ def summarize(reader: Reader) -> Summary:
 
 
 def _fetch(reader: Reader, survey: _Survey) -> None:
-    """Read the few calls that are told."""
+    """Read the few calls that are listed."""
     file = open_log(reader.folder, os.O_RDONLY)
     try:
 

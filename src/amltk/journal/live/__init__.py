@@ -1,5 +1,5 @@
-"""What a journal says, kept up to date while it grows: for a terminal, a page and a report, all from one model.
+"""The state of an experiment, kept up to date as its journal grows: one model for the terminal, page and report.
 
-`follower.py` reads; the other files each keep one thing, in memory that hardly grows with the number of calls. Nothing
-here unpickles a value.
+`follower.py` reads; each of the other files keeps one aspect, in memory that hardly grows with the number of calls.
+Nothing here unpickles a value.
 """

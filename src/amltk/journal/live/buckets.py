@@ -1,22 +1,22 @@
-"""Sums over equal stretches of time, of which there are never many: when they run out, each becomes twice as long."""
+"""Sums over equal intervals of time. Their number is limited: when they run out, each becomes twice as long."""
 
 from __future__ import annotations
 
 from array import array
 
 MOST = 512
-"""How many stretches there are at most."""
+"""How many intervals there are at most."""
 
 FIRST_WIDTH = 0.0625
-"""The length of a stretch at the beginning, in seconds."""
+"""The initial length of an interval, in seconds."""
 
 
 class Buckets:
-    """Rows of sums over the same stretches of time.
+    """Rows of sums over the same intervals of time.
 
     Attributes:
-        start: When the first stretch begins, in seconds since the epoch; None if nothing was added.
-        width: The length of each stretch, in seconds.
+        start: When the first interval begins, in seconds since the epoch; None if nothing was added.
+        width: The length of each interval, in seconds.
         rows: The sums of each row; those at the end that are zero may be left out.
     """
 
@@ -26,12 +26,12 @@ class Buckets:
         self.rows: dict[str, array[float]] = {}
 
     def add(self, row: str, time: float, amount: float = 1.0) -> None:
-        """Add an amount to the stretch in which this time lies; what precedes the first one counts for that."""
+        """Add an amount to the interval that contains this time; earlier times count for the first interval."""
         self._put(row, self._place(time), amount)
 
     def spread(self, row: str, begin: float, end: float) -> None:
-        """Add to each stretch how many of its seconds lie between two times."""
-        last = self._place(end)  # first, since it may make the stretches longer
+        """Add to each interval the number of its seconds that lie between two times."""
+        last = self._place(end)  # first, since it may make the intervals longer
         first = self._place(begin)
         start, width = self.start or 0.0, self.width
         if first >= last:  # mostly

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from amltk.journal.format import Record
 
 MOST_KINDS = 100
-"""How many kinds are told apart; further ones are counted together."""
+"""How many kinds are counted separately; further ones are counted together."""
 
 LAST = 20
 """How many of the last failures are kept."""
@@ -31,7 +31,7 @@ class Failure(NamedTuple):
 
     Attributes:
         call: The call.
-        time: When it was told, in seconds since the epoch.
+        time: When it was recorded, in seconds since the epoch.
         error: The name of the error.
         message: Its text.
     """
@@ -80,7 +80,7 @@ class AllFailures:
 
         Args:
             record: Its record.
-            unknown: What stands for the name of an error that has none.
+            unknown: The name for an error that has none.
         """
         head = record.head
         failure = Failure(
@@ -103,7 +103,7 @@ class AllFailures:
 
 
 def _origin(head: Mapping[str, Any]) -> str:
-    """The function and line that raised, as the traceback tells it."""
+    """The function and line that raised, according to the traceback."""
     found = _FRAME.findall(writable(head.get("traceback")))
     if not found:
         return ""

@@ -26,23 +26,23 @@ AT_ONCE = 20_000
 
 
 class Follower:
-    """What a journal says, kept up to date: each `advance` reads what is new.
+    """The state of an experiment according to its journal; each `advance` reads what is new.
 
     It works for a journal that a program is writing as well as for one whose program has ended or was killed, and costs
-    that program nothing. If the journal was cut, replaced or removed, it begins anew. On one thread at a time.
+    that program nothing. If the journal was cut, replaced or removed, it starts over. On one thread at a time.
 
     Args:
         folder: The folder of the journal, which need not be there yet.
-        table: Whether single calls will be asked for, which takes a temporary database.
+        table: Whether to keep single calls, which takes a temporary database.
 
     Attributes:
         folder: The folder.
         tally: What is known of all calls together.
-        table: The single calls; None if they were not asked for.
-        status: What the run said last about its present.
+        table: The single calls; None if they are not kept.
+        status: The last status that the run reported.
         owner: The process that uses the journal; None if there is none.
         problem: Why it cannot be read any further; empty if it can.
-        generation: How often it has begun anew.
+        generation: How often it has started over.
         torn: The size, in bytes, of an incomplete record at the end.
     """
 
@@ -78,7 +78,7 @@ class Follower:
 
     @property
     def position(self) -> Position:
-        """Behind the last record that was read."""
+        """The position after the last record that was read."""
         return self._reader.position
 
     @property
@@ -88,21 +88,21 @@ class Follower:
 
     @property
     def share(self) -> float:
-        """Which share of the log has been read, below 1 as long as `advance` says that there may be more."""
+        """The share of the log that has been read; below 1 as long as `advance` says that there may be more."""
         return self.position.offset / self._size if self._has_more and self._size else 1.0
 
     @property
     def version(self) -> tuple[object, ...]:
-        """Something that is another one whenever there is anything new to say."""
+        """A value that changes whenever there is something new."""
         told = self.generation, self.tally.records, self.state, self.problem, self.status.time
         return *told, self.share if self.share < 1 else self.torn
 
     @property
     def state(self) -> str:
-        """How the experiment stands, in one word.
+        """The state of the experiment, in one word.
 
-        "reading" as long as that cannot be told, "running", "finished", "suspended", "interrupted" if its process has
-        ended without a word, "retried" if failed calls will be computed again, "new" if nothing has happened, or
+        "reading" as long as it is not known, "running", "finished", "suspended", "interrupted" if its process has ended
+        without recording that, "retried" if failed calls will be computed again, "new" if nothing has happened, or
         "missing".
         """
         if self.owner is not None:
@@ -114,17 +114,17 @@ class Follower:
         return "missing" if self._file is None and self.problem else self.tally.state
 
     def now(self) -> float:
-        """The time up to which there is something to say: the present, or that of the last record if nothing runs."""
+        """The time up to which the state is known: the present, or the time of the last record if nothing runs."""
         latest = self.tally.latest
         return _clock.now() if self.owner is not None or latest is None else latest
 
     def submission(self, call: int) -> Record | None:
-        """The record of the latest submission of a call, read once more; None if there is none."""
+        """The record of the latest submission of a call, read again; None if there is none."""
         offset = self.tally.submission_of(call)
         return None if offset is None else self.record(offset)
 
     def record(self, offset: int) -> Record | None:
-        """The record that begins at an offset, read once more; None if it is not there any more."""
+        """The record that begins at an offset, read again; None if it is no longer there."""
         try:
             file = open_log(self.folder, os.O_RDONLY)
         except JournalError:
@@ -137,9 +137,9 @@ class Follower:
     # ------------------------------------------------------------------ reading
 
     def advance(self, most: int = AT_ONCE) -> bool:
-        """Read what is new, at most so many records. Whether there may be more: call it again at once.
+        """Read what is new, at most `most` records. Returns whether there may be more: then call it again at once.
 
-        What goes wrong is said by `problem`; what was read before stays.
+        `problem` says what went wrong, if anything did; what was read before stays.
         """
         n = 0
         if self._is_stuck:
@@ -147,7 +147,7 @@ class Follower:
         try:
             self.owner = owner_of(self.folder.lock)
             told = read_status(self.folder)
-            # A program that has just been started has said nothing yet: the file is that of the one before.
+            # A program that has just been started has not written the file yet: it is that of the one before.
             self.status = told if self.owner is None or told.pid == self.owner.pid else Status()
             self._check()
             for record in islice(self._reader.records(), most):
@@ -177,10 +177,10 @@ class Follower:
         self._last = record
 
     def _check(self) -> None:
-        """Begin anew if the log is not the one that was read, or does not begin with what was read.
+        """Start over if the log is not the one that was read, or does not begin with what was read.
 
         Raises:
-            JournalError: There is none.
+            JournalError: There is no journal.
         """
         file = open_log(self.folder, os.O_RDONLY)
         try:
@@ -193,7 +193,7 @@ class Follower:
             os.close(file)
 
     def _has_last(self, file: int) -> bool:
-        """Whether the last record that was read is where it was."""
+        """Whether the last record that was read is still where it was."""
         if self._last is None:
             return True
         was = self._last

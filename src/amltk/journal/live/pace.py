@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 
 WINDOW = 60.0
-"""The rate is that of so many seconds, once enough calls have ended in them."""
+"""How many recent seconds the rate covers, once enough calls have ended in them."""
 
 ENOUGH = 10
-"""With fewer endings than these, it is that of the whole session."""
+"""With fewer endings than this, the rate covers the whole session."""
 
 SETTLED = 3
-"""After so many endings without a submission, no more submissions are expected."""
+"""After this many endings without a submission, no more submissions are expected."""
 
 
 class Pace:
@@ -30,23 +30,23 @@ class Pace:
         self._recent: deque[list[float]] = deque()  # each a second, and how many calls ended in it
 
     def begin_session(self, time: float) -> None:
-        """A program was started."""
+        """Note that a program was started."""
         self._session = self._latest = time
         self._in_session = 0
         self._recent.clear()
 
     def pass_to(self, time: float) -> None:
-        """There is a record of this time."""
+        """Note the time of a record."""
         if self._latest and time > self._latest:
             self.alive += time - self._latest
         self._latest = max(self._latest, time)
 
     def submitted(self) -> None:
-        """A call was submitted."""
+        """Note that a call was submitted."""
         self._since_submission = 0
 
     def ended(self, time: float) -> None:
-        """A call has ended."""
+        """Note that a call has ended."""
         self._in_session += 1
         self._since_submission += 1
         recent = self._recent
@@ -72,8 +72,8 @@ class Pace:
         Args:
             now: As in `rate`.
             left: How many are left.
-            is_total: Whether all are known that will be submitted. If not, those that are known count as all once no
-                more seem to be coming.
+            is_total: Whether these are all calls that will ever be submitted. If not, there is an estimate only once no
+                more submissions are expected.
         """
         rate = self.rate(now)
         settled = is_total or self._since_submission >= SETTLED

@@ -1,4 +1,4 @@
-"""The numbers that calls return: the best one so far and how it developed, with few points of however many."""
+"""The numbers that calls return: the best one so far and how it developed, in a limited number of points."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Point(NamedTuple):
     """A number that a call has returned.
 
     Attributes:
-        time: When its end was told, in seconds since the epoch.
+        time: When its end was recorded, in seconds since the epoch.
         value: The number.
         call: The call.
     """
@@ -59,7 +59,7 @@ class Series:
         lowest: The lowest ones.
         highest: The highest ones.
         points: Some of the points, in their order.
-        every: Each how manieth point is among them.
+        every: One point in this many is kept.
         last: The last point; None if there is none.
     """
 

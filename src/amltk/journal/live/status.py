@@ -1,4 +1,4 @@
-"""What a run says about its present: what is running where, and how much there will be. A file of its own, replaced."""
+"""The status of a run, in a file that it replaces: what is running where, and how many calls there will be."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the run of an experiment said last about its present.
+    """The last status that the run of an experiment reported.
 
     Attributes:
-        time: When, in seconds since the epoch; None if it has said nothing.
+        time: When, in seconds since the epoch; None if it has reported none.
         pid: Its process.
         total: How many calls there will be in total; None if that is not known.
         deadline: When its time is up, in seconds since the epoch; None if it has no timeout.
@@ -78,7 +78,7 @@ def write_status(folder: Folder, told: dict[str, Any]) -> None:
 
 
 def read_status(folder: Folder) -> Status:
-    """Read the file; what is wrong in it is left out."""
+    """Read the file; what is invalid in it is left out."""
     try:
         with folder.status.open("rb") as file:
             told = json.loads(file.read(LARGEST))

@@ -28,7 +28,7 @@ LONGEST = 500
 """How many characters of a text are kept; the log has all of it."""
 
 CACHE_KIB = 32 * 1024
-"""How much memory the database uses; what is beyond that is on the disk."""
+"""How much memory the database uses; the rest is on disk."""
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -65,7 +65,7 @@ class Query:
     limit: int = 50
 
     def __post_init__(self) -> None:
-        """Check what would go into the text of a query.
+        """Check what becomes part of the text of an SQL query.
 
         Raises:
             ValueError: There is no such column to sort by.
@@ -113,7 +113,7 @@ class CallTable:
     # ------------------------------------------------------------------ records
 
     def take(self, record: Record) -> None:
-        """Take a record, from `flush` on."""
+        """Take a record; queries see it after `flush`."""
         call = record.call
         if call is None:
             if record.kind == _SESSION_KIND and (retried := record.head.get("retried")):
@@ -130,7 +130,7 @@ class CallTable:
                 self._new[call] = row[: len(_SUBMISSION)] + _outcome(record)
 
     def flush(self) -> None:
-        """Write what was taken."""
+        """Write the records that were taken."""
         execute = self._database.executemany
         self._database.execute("BEGIN")
         if self._ended:
@@ -154,13 +154,13 @@ class CallTable:
     # ------------------------------------------------------------------ queries
 
     def count(self, query: Query) -> int:
-        """How many calls there are of this kind."""
+        """How many calls match."""
         where, values = query.where()
         count: int = self._database.execute(f"SELECT count(*) FROM calls WHERE {where}", values).fetchone()[0]
         return count
 
     def rows(self, query: Query) -> list[dict[str, Any]]:
-        """The calls that are asked for."""
+        """The matching calls, in the part that the query asks for."""
         where, values = query.where()
         direction = "DESC" if query.descending else "ASC"
         order = f"{query.sort} {direction}"

@@ -1,4 +1,4 @@
-"""What there is to say about all calls of an experiment together. Of a single one hardly a dozen bytes are kept."""
+"""Totals over all calls of an experiment. Of a single call, fewer than a dozen bytes are kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from amltk.journal.format import Record
 
 MOST_TASKS = 200
-"""How many tasks are told apart; further ones are counted together."""
+"""How many tasks are counted separately; further ones are counted together."""
 
 OTHER_TASKS = "other tasks"
 
@@ -27,7 +27,7 @@ MOST_SESSIONS = 100
 """How many of the last sessions are kept."""
 
 _STEP = 4096
-"""By how many calls there is room for more than there are."""
+"""For how many further calls there is room after each enlargement."""
 
 _NO_TASK = 0xFFFF
 
@@ -43,7 +43,7 @@ class TaskTally:
         name: Its name.
         counts: How many are in each state.
         computed: How many have been computed, with their times known.
-        seconds: How long these took together.
+        seconds: How long these took in total.
         longest: How long the longest took, in seconds.
     """
 
@@ -79,7 +79,7 @@ class SessionTally:
 
 
 class Tally:
-    """What is known after some records, each taken in its turn.
+    """Totals over the records that were taken, in their order.
 
     Attributes:
         counts: How many calls are in each state.
@@ -87,12 +87,12 @@ class Tally:
         failures: What failed.
         series: The numbers that calls returned.
         buckets: When calls ended, by state, and when each worker was busy, in seconds.
-        workers: Who computed.
-        pace: How fast.
+        workers: The workers.
+        pace: How fast calls end.
         sessions: The last sessions.
         n_sessions: How many there were.
-        state: What the records say about the whole: "new", "open", "suspended", "retried" or "finished".
-        finish: What the record of the end or of the suspension says.
+        state: The state of the experiment, as recorded: "new", "open", "suspended", "retried" or "finished".
+        finish: The head of the record of the end or of the suspension.
         began: The time of the first session, in seconds since the epoch; None if there was none.
         latest: The time of the last record; None if there is none.
         records: How many records were taken.
@@ -114,9 +114,9 @@ class Tally:
         self.latest: float | None = None
         self.records: int = 0
         self._task_ids: dict[str, int] = {}
-        self._states = bytearray()  # of each call, by its number: the kind of its latest record
-        self._tasks_of = array("H")  # of each call, its task
-        self._submissions = array("Q")  # of each call, where its latest submission is
+        self._states = bytearray()  # by the number of the call: the kind of its latest record
+        self._tasks_of = array("H")  # the same for its task
+        self._submissions = array("Q")  # the same for where its latest submission is
 
     @property
     def submitted(self) -> int:
@@ -170,7 +170,7 @@ class Tally:
             return
         if record.number and kind != _SESSION:
             self.pace.pass_to(time)
-        if call > record.number or kind not in _STATES:  # calls are counted from 0: that would be none
+        if call > record.number or kind not in _STATES:  # a call cannot have a greater number than its record
             return
         if call >= len(self._states):
             self._grow(call)
@@ -200,7 +200,7 @@ class Tally:
         return task
 
     def _change(self, call: int, kind: int, task: int) -> None:
-        """Put a call into another state."""
+        """Change the state of a call."""
         before, of = self._states[call], self._tasks_of[call]
         if before:
             self.counts[_STATES[before]] -= 1
@@ -229,7 +229,7 @@ class Tally:
                     self.series.take(self.tasks[task].name, writable(key), Point(time, number, call))
 
     def _compute(self, record: Record, task: TaskTally, *, failed: bool) -> None:
-        """Note by whom and for how long it was computed, if that is known."""
+        """Note which worker computed it and for how long, if that is known."""
         head = record.head
         name = worker_name(writable(head.get("host")) or None, head.get("pid"))
         began, duration = real(head.get("began")), real(head.get("duration"))
@@ -246,7 +246,7 @@ class Tally:
         self.buckets.spread(worker.row, began, began + seconds)
 
     def _note(self, record: Record) -> None:
-        """Follow the sessions."""
+        """Take a record that is not about a call: of sessions and their ends."""
         kind, head = record.kind, record.head
         if kind == _SESSION:
             if retried := head.get("retried"):

@@ -1,4 +1,4 @@
-"""Texts that users wrote, as files, databases and pages can take them."""
+"""Users' texts, in a form that files, databases and pages accept."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from amltk._checks import as_real
 
 
 def real(value: Any) -> float | None:
-    """The same as `as_real`, at once for what most numbers are."""
+    """The same as `as_real`, with a fast path for floats and None."""
     return value if type(value) is float else None if value is None else as_real(value)
 
 
 def writable(text: Any) -> str:
-    """A text that can be encoded: what Python cannot write of it, such as a broken file name, becomes an escape."""
+    """A text that can be encoded: what cannot, such as the bytes of an undecodable file name, is escaped."""
     if not isinstance(text, str):
         return ""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -1,11 +1,11 @@
-"""Who computes: the workers of an experiment, and how much each has done."""
+"""The workers of an experiment, and how much each has computed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 MOST = 256
-"""How many workers are told apart; further ones are counted together."""
+"""How many workers are counted separately; further ones are counted together."""
 
 OTHERS = "other workers"
 

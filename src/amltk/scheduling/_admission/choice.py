@@ -30,10 +30,10 @@ MAX_OVERTAKEN = 64
 
 
 class Choice:
-    """The calls of one run that wait for resources, and who is next.
+    """The calls of one run that wait for resources, and which one is next.
 
-    The first calls of all shapes are kept in order. A shape that cannot be granted is watched for in one pool that has
-    too little for it, so that when something is given back, it is looked at again only if that pool has enough.
+    The first calls of all shapes are kept in order. A shape that cannot be granted waits for one pool that has too
+    little for it: when something is given back, it is looked at again only if that pool has enough.
 
     Args:
         pools: The resources.
@@ -48,7 +48,7 @@ class Choice:
         self._heads: list[Item] = []  # the first call of each shape, in order
         self._overdue: list[Item] = []  # those of them that must not be overtaken any more, in order
         self._watches: dict[Pool, Watch] = {}
-        self._held: set[Shape] = set()  # those that wait for a pool to have more than they need, for what is overdue
+        self._held: set[Shape] = set()  # those that wait for a pool to have more than they need, after an overdue call
         self.n_waiting: int = 0
 
     # ------------------------------------------------------------------ who waits
@@ -93,18 +93,18 @@ class Choice:
             self._watches[pool].forget(shape, units)
 
     def _watch(self, shape: Shape, pool: Pool, threshold: int) -> None:
-        """Look at a shape no more until a pool has so much to grant."""
+        """Do not look at a shape again until a pool can grant this amount."""
         shape.watch.remove(shape)
         self._watches[pool].add(shape, threshold)
 
     def _release(self) -> None:
-        """Look again at what was held up for the sake of others."""
+        """Look again at the shapes that were held back in favour of others."""
         for shape in self._held:
             self._watch(shape, *shape.needs[0])
         self._held.clear()
 
     def _place(self, waiting: Waiting, item: Item) -> bool:
-        """Give a call its place; whether it is the first one of its shape."""
+        """Give a call its place; returns whether it is the first one of its shape."""
         waiting.item = item
         shape, before = waiting.shape, waiting.shape.head
         if not shape.push(item):
@@ -115,11 +115,11 @@ class Choice:
             if shape.is_overdue:
                 _remove(self._overdue, before)
                 insort(self._overdue, item)
-            self._release()  # this one may come before what has held it up, and what it holds up may come before it
+            self._release()  # it may now precede what has held it back, or follow what it holds back
         return True
 
     def discard(self, waiting: Waiting) -> bool:
-        """Let it wait no more; whether it did."""
+        """Remove a call that waits; returns whether it did."""
         item, shape = waiting.item, waiting.shape
         if item is None:
             return False
@@ -141,7 +141,7 @@ class Choice:
         return True
 
     def _advance(self, shape: Shape, item: Item) -> None:
-        """The first call of a shape has left its place: let the following one be the first."""
+        """Make the next call of a shape its first one, after the first has left its place."""
         _remove(self._heads, item)
         if shape.is_overdue:
             _remove(self._overdue, item)
@@ -158,7 +158,7 @@ class Choice:
     # ------------------------------------------------------------------ whose turn it is
 
     def next_ones(self) -> list[Waiting]:
-        """Grant what can be granted now; returns the calls that wait no more, in order, each with its grant."""
+        """Grant what can be granted now; returns the calls that no longer wait, in order, each with its grant."""
         self._pools.collect()
         granted: list[Waiting] = []
         todo = self._to_look_at()
@@ -169,7 +169,7 @@ class Choice:
                     self._note_overtaking(item, shape)
                     was_overdue = shape.is_overdue
                     granted.append(self._grant(item[2]))
-                    if was_overdue:  # what it has held up may begin
+                    if was_overdue:  # what it has held back may begin
                         todo = self._to_look_at()
                         break
                     if shape.head is not None:
@@ -215,17 +215,17 @@ class Choice:
         return True
 
     def _hold(self, shape: Shape, pool: Pool, threshold: int) -> None:
-        """Look at a shape no more until a pool has enough for it and for one that is overdue."""
+        """Do not look at a shape again until a pool has enough for it and for one that is overdue."""
         if threshold > pool.level:
             self._watch(shape, pool, threshold)
             self._held.add(shape)
 
     def _is_late(self, shape: Shape) -> bool:
-        """Whether too little of the run is left for calls of a shape."""
+        """Whether too little time of the run is left for calls of a shape."""
         return shape.needs_time > self._time_left()
 
     def _note_overtaking(self, item: Item, shape: Shape) -> None:
-        """Note for those that wait before this one that it takes something which they wait for."""
+        """Note for the calls ahead of this one that it takes something that they wait for."""
         if self._heads[0] is item:
             return
         for pool in shape.amounts:
@@ -293,5 +293,5 @@ def _want(pool: Pool, units: int) -> str:
 
 
 def _remove(items: list[Item], item: Item) -> None:
-    """Remove one of some that are sorted."""
+    """Remove an item from a sorted list."""
     del items[bisect_left(items, item)]

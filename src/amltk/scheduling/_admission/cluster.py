@@ -1,4 +1,4 @@
-"""What the workers of a cluster declare to have, as pools."""
+"""What the workers of a cluster declare, as pools."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Declaring(Protocol):
 
     Attributes:
         place: What its workers belong to, for messages, such as `the Dask cluster`.
-        remedy: How to give a worker of it more, for messages.
-        is_open: Whether workers of other kinds may come, because the cluster starts them for calls that wait.
+        remedy: How to give its workers more, for messages.
+        is_open: Whether the cluster may start workers of other kinds for calls that wait.
     """
 
     place: str
@@ -29,12 +29,12 @@ class Declaring(Protocol):
     is_open: bool
 
     def declared(self) -> tuple[Mapping[str, int], ...]:
-        """For each worker how many units it has, by names in lower case; the same tuple until that changes."""
+        """How many units each worker has, by names in lower case; the same tuple until that changes."""
         ...
 
 
 class ClusterPool(SumPool):
-    """The amount that all workers of a cluster have together; a call gets its part from one of them."""
+    """The amount that all workers of a cluster have together; a call gets what it needs from one of them."""
 
     __slots__ = ()
 
@@ -50,7 +50,7 @@ class Cluster:
 
     Args:
         executor: The executor.
-        counts: Whether calls wait here for what workers have, and not in the cluster.
+        counts: Whether calls wait here, and not in the cluster, for what workers have.
 
     Attributes:
         pools: The pools, by name. Their sizes are those of the last `refresh`.
@@ -69,7 +69,7 @@ class Cluster:
         self.counts: bool = counts
 
     def refresh(self) -> None:
-        """Take account of workers that came or went."""
+        """Account for workers that came or went."""
         workers = self._executor.declared()
         if workers is self._workers:
             return
@@ -81,14 +81,14 @@ class Cluster:
             self.pools.setdefault(name, ClusterPool(name, 0)).resize(totals[name])
 
     def find(self, name: str) -> ClusterPool | None:
-        """The pool of that name; None if there is none, and none is to be expected."""
+        """The pool of that name; None if there is none, and none can be expected."""
         self.refresh()
         if name not in self.pools and (self._executor.is_open or not self._workers):
             self.pools[name] = ClusterPool(name, 0)
         return self.pools.get(name)
 
     def why_never(self, wanted: Mapping[str, int]) -> str:
-        """Why no worker will ever grant a call these units; empty if one can, or if a worker may come that does.
+        """Why no worker will ever grant a call these units; empty if one can, or if one that can may still come.
 
         In the latter case a warning is logged.
         """

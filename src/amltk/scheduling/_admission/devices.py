@@ -1,4 +1,4 @@
-"""The GPUs of this machine, and the variables by which a process is told which ones it may use."""
+"""The GPUs of this machine, and the variables that say which ones a process may use."""
 
 from __future__ import annotations
 

@@ -57,11 +57,11 @@ class SumPool:
         self.free = self.level = self.free + units
 
     def level_after(self, units: int) -> int:
-        """The most that could be granted after `units`, which are free, were taken."""
+        """The most that could be granted after taking `units`, which are free."""
         return self.free - units
 
     def least_for(self, units: int, others: int) -> int:
-        """A level below which not both amounts can be granted."""
+        """A level below which the two amounts cannot both be granted."""
         return units + others
 
     def resize(self, total: int) -> None:
@@ -71,9 +71,10 @@ class SumPool:
 
 
 class IndexedPool:
-    """Things that can be told apart: each call is granted certain ones.
+    """Individual things, such as GPUs: each call is granted particular ones.
 
-    An amount below 1 is a share of one of them, of the one that is the fullest, so that whole ones stay free.
+    An amount below 1 is a share of one of them: of the one with the least left that suffices, so that whole ones stay
+    free.
 
     Attributes:
         name: Its name.
@@ -144,7 +145,7 @@ class IndexedPool:
         self.level = self.free or (self._parts[-1][0] if self._parts else 0)
 
     def level_after(self, units: int) -> int:
-        """The most that could be granted after `units`, which are free, were taken."""
+        """The most that could be granted after taking `units`, which are free."""
         parts = self._parts
         if units >= UNIT:
             return self.free - units or (parts[-1][0] if parts else 0)
@@ -157,7 +158,7 @@ class IndexedPool:
         return max(others, parts[at][0] - units)
 
     def least_for(self, units: int, others: int) -> int:
-        """A level below which not both amounts can be granted."""
+        """A level below which the two amounts cannot both be granted."""
         return units + others if units >= UNIT and others >= UNIT else max(units, others)
 
 
@@ -190,7 +191,7 @@ class Grant:
 
 
 class Declared(Protocol):
-    """What the workers of a cluster declare to have: `Cluster`, for which pools are a layer below."""
+    """What the workers of a cluster declare: the interface of `Cluster`, which is in a layer above."""
 
     pools: dict[str, Any]
     place: str
@@ -212,8 +213,8 @@ class Pools:
         named: The pools that the user has given, by name.
         cluster: What the workers of the run's executor declare; None if they declare nothing.
         workers: How many calls the executor computes at a time; it has no limit until `resize` says so.
-        returned: The grants that were given back, and are not taken account of yet.
-        on_return: Called when one was given back, on any thread.
+        returned: The grants that were given back, but are not yet accounted for.
+        on_return: Called when one is given back, on any thread.
         orders_all: Whether all calls of the scheduler wait here, since some have a priority.
     """
 
@@ -229,7 +230,7 @@ class Pools:
         """Begin a run, which has workers of its own.
 
         Args:
-            on_return: Called when something was given back, on any thread.
+            on_return: Called when something is given back, on any thread.
             cluster: What its workers declare; None if they declare nothing.
         """
         self.cluster = cluster
@@ -237,11 +238,11 @@ class Pools:
         self.on_return = on_return
 
     def known(self) -> dict[str, Pool]:
-        """Those that the user has given, and those that workers declare, by name."""
+        """The pools that the user has given, and those that workers declare, by name."""
         return self.named if self.cluster is None else {**self.cluster.pools, **self.named}
 
     def counted(self) -> dict[str, Pool]:
-        """Those of them of which it is known here how much is used."""
+        """The known pools whose use is counted here."""
         return self.known() if self.cluster is None or self.cluster.counts else self.named
 
     def collect(self) -> None:

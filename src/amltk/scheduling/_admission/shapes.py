@@ -1,4 +1,4 @@
-"""Calls that ask for the same resources, in one queue for each such request, and the pools that these wait for."""
+"""Calls that ask for the same resources, in one queue for each such request, and the pools that they wait for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Entry = tuple[int, int, "Shape"]
 
 
 _NOTHING = SumPool("nothing", 0)
-"""Has enough for a call that asks for nothing."""
+"""A pool that has enough for a call that asks for nothing."""
 
 
 class Waiting:
@@ -30,7 +30,7 @@ class Waiting:
     Attributes:
         shape: What it asks for.
         item: Its place in the queue; None if it does not wait.
-        payload: What it is, for whoever has asked.
+        payload: The caller's own object for it.
         grant: What it was granted; None before.
     """
 
@@ -43,7 +43,7 @@ class Waiting:
         self.shape: Shape
 
     def __lt__(self, other: Waiting) -> bool:
-        """Of equal places, at most one is still somebody's: that of an earlier attempt may not be cleared away yet."""
+        """Of equal places, at most one is still in use: that of an earlier attempt may not have been removed yet."""
         return False
 
 
@@ -52,20 +52,20 @@ ShapeName = tuple[tuple[tuple["Pool", int], ...], float]
 
 
 class Shape:
-    """All waiting calls that ask for the same. There is one only while some wait.
+    """All waiting calls that ask for the same. It exists only while some wait.
 
     Args:
-        name: What is asked for, which is its key among others.
-        serial: Its number among others.
+        name: What is asked for, which is its key.
+        serial: Its serial number.
 
     Attributes:
-        needs: The pools and how many units of each, of which each is above 0.
+        needs: The pools and how many units of each, always above 0.
         needs_time: How many seconds of the run must be left; 0.0 if that does not matter.
         amounts: The units needed, by pool.
         head: The place of the first call that waits.
         n_waiting: How many calls wait.
-        overtakers: The places of the calls that have overtaken its first one, sorted: those that count for any that
-            still waits are all among them.
+        overtakers: The places of the calls that have overtaken its first one, sorted: they include all
+            that count for any call that still waits.
         overtaker: The last one of them.
         is_overdue: Whether its first call must not be overtaken any more.
         watch: Where it waits for one pool to have enough.
@@ -96,19 +96,19 @@ class Shape:
         needs, self.needs_time = name
         self.needs = tuple(need for need in needs if need[1]) or ((_NOTHING, 0),)
         self.amounts = dict(self.needs)
-        self.head: Any = None  # an `Item`, from its first call on
+        self.head: Any = None  # an `Item`, once there is a first call
         self.n_waiting: int = 0
         self.overtakers: list[tuple[float, int]] = []
         self.overtaker: Item | None = None
         self.is_overdue: bool = False
         self.watch: Watch
         self.threshold: int = 0
-        self._queue: deque[Item] = deque()  # those that came in order, as most do
+        self._queue: deque[Item] = deque()  # those that came in order, as most of them do
         self._last: Item | None = None  # of them
         self._heap: list[Item] = []  # the others
 
     def push(self, item: Item) -> bool:
-        """Let a call wait at a place; whether it is the first one now."""
+        """Add a call at a place; returns whether it is now the first one."""
         queue = self._queue
         if not queue or queue[-1] < item:
             queue.append(item)
@@ -121,7 +121,7 @@ class Shape:
         return True
 
     def advance(self) -> Item | None:
-        """The first call has left, or moved: find the one that is the first now."""
+        """Find the new first call, after the first one has left or moved."""
         heap, queue, overtakers = self._heap, self._queue, self.overtakers
         while queue and queue[0][2].item is not queue[0]:
             queue.popleft()  # it was granted, was cancelled, or has moved
@@ -162,7 +162,7 @@ class Shape:
 class Watch:
     """The shapes that need a pool, and those of them that wait until it has more, both sorted by how much of it.
 
-    So what was given back is looked at for those only that it is enough for.
+    So when something is given back, only the shapes that it is enough for are looked at.
 
     Args:
         pool: The pool.
@@ -179,7 +179,7 @@ class Watch:
         self._demands: list[Entry] = []
 
     def know(self, shape: Shape, units: int) -> None:
-        """Know of a shape that needs so much."""
+        """Register a shape that needs this amount."""
         insort(self._demands, (units, shape.serial, shape))
 
     def forget(self, shape: Shape, units: int) -> None:
@@ -191,7 +191,7 @@ class Watch:
         return self._demands[bisect_left(self._demands, (self.pool.level + 1,)) :]
 
     def add(self, shape: Shape, threshold: int) -> None:
-        """Let a shape wait until the pool has so much."""
+        """Have a shape wait until the pool has this amount."""
         shape.watch = self
         shape.threshold = threshold
         insort(self.entries, (threshold, shape.serial, shape))

@@ -46,10 +46,10 @@ class Comparison:
     """See the module's docstring. Owns what is left out of the record from this session on.
 
     Args:
-        journal: The journal of the run, which says what is being told.
+        journal: The journal of the run, which says which input is being handled.
         playback: What is recorded.
         heads: Writes the heads of submissions.
-        branches: Whether a program that does something else goes on from there; otherwise that is an error.
+        branches: Whether a program that does something else continues from there; otherwise that is an error.
 
     Attributes:
         recorded_results: Recorded results that the program may still ask for, after a branch.
@@ -66,7 +66,7 @@ class Comparison:
 
     @shielded
     def is_recorded(self, number: int, task: str, value: bytes) -> bool:
-        """Whether this submission by a callback is what is recorded next, byte by byte; if so, it is taken.
+        """Whether this submission by a callback is what is recorded next, byte for byte; if so, that record is taken.
 
         Args:
             number: The number of the call.
@@ -78,7 +78,7 @@ class Comparison:
 
     @shielded
     def refusal(self, task: str, arguments: str) -> Record | None:
-        """Take the record that says that the executor has refused this submission; None if it does not come next.
+        """Take the record that the executor has refused this submission; None if it does not come next.
 
         Args:
             task: The name of the task.
@@ -148,7 +148,7 @@ class Comparison:
             recorded: What is recorded.
             given: What is done instead.
             at: The number of the input that is answered.
-            told: An input that cannot be told.
+            told: An input that cannot be replayed.
         """
         branches = self._branches
         if not branches and self.is_behind_forgotten(at):
@@ -180,7 +180,7 @@ class Comparison:
         return bool(self._void or self._void_ranges)
 
     def differ_in_input(self, told: RecordedInput, recorded: str, given: str) -> None:
-        """Leave an input out that cannot be told, or raise.
+        """Leave an input out that cannot be replayed, or raise.
 
         Raises:
             JournalMismatchError: Unless the program may go on from here.

@@ -1,4 +1,4 @@
-"""The heads of those records of which each call has some, as JSON that is put together here: that takes little time."""
+"""The heads of the records that every call has, as JSON that is assembled here, which takes little time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SubmissionHeads:
         self._begins: dict[str, str] = {}
 
     def begin(self, task: str, by: int) -> bytes:
-        """The bytes with which the head of such a submission begins, and that of no other.
+        """The bytes with which the head of such a submission begins, and no other head does.
 
         Args:
             task: The name of the task.
@@ -62,7 +62,7 @@ def outcome_head(info: ExecutionInfo | None, number: float | None) -> bytes:
 
 
 def outcome_fields(info: ExecutionInfo | None) -> dict[str, Any]:
-    """What the head of any outcome says of where and when it was computed."""
+    """The fields in the head of any outcome that say where and when it was computed."""
     if info is None:
         return {}
     duration = None if info.began is None or info.ended is None else info.ended - info.began

@@ -1,4 +1,4 @@
-"""The inbox of a run with a journal: each input is recorded before it is told, and recorded ones are told first."""
+"""The inbox of a run with a journal: each input is recorded before it is handled, and recorded ones come first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from amltk.scheduling._loop.turns import Turns
 
 AT_ONCE = 200
-"""How many recorded inputs are told at most before it is seen to other things."""
+"""How many recorded inputs are replayed at most before other things have their turn."""
 
 
 class Recorder(Protocol):
@@ -45,8 +45,8 @@ class Recorder(Protocol):
 class JournaledInbox(Inbox):
     """Inputs arrive in a queue of their own. Those that came in together are recorded together, and then handled.
 
-    While recorded inputs are told, what arrives waits, except for what the run has put off itself: that is taken when
-    its record comes.
+    While recorded inputs are replayed, what arrives waits, except for what the run has postponed itself: that is taken
+    when its record comes.
 
     Args:
         loop: As in `Inbox`.
@@ -54,7 +54,7 @@ class JournaledInbox(Inbox):
         journal: The journal.
 
     Attributes:
-        waits_for: A step whose record has come, but that the run has not put off yet: nothing is told meanwhile.
+        waits_for: A step whose record has come, but that the run has not postponed yet: nothing is replayed meanwhile.
     """
 
     __slots__ = (
@@ -95,13 +95,13 @@ class JournaledInbox(Inbox):
         super().connect(on_work=on_work, on_idle=self._admit_or_idle, on_crash=on_crash)
 
     def follow(self, recorder: Recorder, replay_next: Callable[[], None]) -> None:
-        """Say who knows what inputs mean, and what tells the next recorded one, or begins to record."""
+        """Set what interprets inputs, and what replays the next recorded one or begins to record."""
         self._recorder = recorder
         self._replay_next = replay_next
 
     @property
     def replaying(self) -> bool:
-        """Whether recorded inputs are still to be told."""
+        """Whether there are recorded inputs left to replay."""
         return self._journal.has_more
 
     def __len__(self) -> int:
@@ -179,7 +179,7 @@ class JournaledInbox(Inbox):
         self._inputs.clear()
 
     def end_replay(self, put_first: Callable[[], None] | None = None) -> None:
-        """Everything recorded was told: what has arrived meanwhile comes next, behind what `put_first` puts in."""
+        """Everything recorded was replayed: what has arrived meanwhile comes next, behind what `put_first` puts in."""
         self._inputs.clear()
         self.waits_for = ""
         later = [self._arrived.popleft() for _ in range(len(self._arrived))]
@@ -241,5 +241,5 @@ class JournaledInbox(Inbox):
         for _ in range(len(arrived)):
             batch.append(arrived.popleft())
         self._inputs.extend(self._recorder.admit(self._batch))
-        self._batch = []  # not sooner: recording may raise, and then they are handled all the same
+        self._batch = []  # not sooner: recording may raise, and then they are still handled
         return bool(self._inputs)

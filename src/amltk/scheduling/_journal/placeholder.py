@@ -1,4 +1,4 @@
-"""What stands in for an executor's future while recorded inputs are told."""
+"""What stands in for an executor's future while recorded inputs are replayed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _shared: Any = LightFuture[Any]()
 
 
 class PlaceholderFuture(LightFuture[Any]):
-    """A call that the executor was not given: an earlier session has its outcome, or it is given later.
+    """A call that was not given to the executor: an earlier session has its outcome, or the executor gets it later.
 
-    There is one for each recorded call, so that it is made of next to nothing: no thread waits for it, and all share
-    a lock. The run alone knows it, on its loop's thread.
+    There is one for each recorded call, so it must be cheap: no thread waits for it, and all share a lock. Only the run
+    uses it, on its loop's thread.
     """
 
     _condition = _shared._condition
@@ -29,7 +29,7 @@ class PlaceholderFuture(LightFuture[Any]):
     _done_callbacks: Any = ()
 
     def __init__(self) -> None:
-        """Made of the attributes of the class, until it has an outcome."""
+        """Use the attributes of the class, until it has an outcome."""
 
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
         """As in `concurrent.futures.Future`."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from amltk.journal.format import Frame, Position
 
 _BY = b'"by":'
-"""In the heads of records of what callbacks did, and in no others: within a text it would have a backslash in it."""
+"""Is in the heads of records of what callbacks did, and in no others: within a text, its quotes would be escaped."""
 
 _INPUTS = frozenset(
     map(
@@ -46,7 +46,7 @@ class RecordedInput(NamedTuple):
 
     Attributes:
         frame: Its record, as bytes.
-        alive: For how many seconds programs had used the journal when it was told.
+        alive: For how many seconds programs had used the journal when it was handled.
     """
 
     frame: Frame
@@ -54,7 +54,7 @@ class RecordedInput(NamedTuple):
 
     @property
     def record(self) -> Record:
-        """Its record, which is made each time."""
+        """Its record, which is created each time."""
         return Record(*self.frame)
 
 
@@ -62,10 +62,10 @@ _input: Callable[[tuple[Frame, float]], RecordedInput] = partial(tuple.__new__, 
 
 
 class Overview:
-    """What has to be known of a journal before its first record is told.
+    """What must be known about a journal before its first record is replayed.
 
     Attributes:
-        end: Behind its last record.
+        end: The position after its last record.
         submissions: How many calls callbacks have submitted, attempts counted one by one.
         alive: For how many seconds programs have used it.
         began: The time of the first session.
@@ -74,7 +74,7 @@ class Overview:
         finished: Whether its run has ended, and nothing came after that.
         void: Numbers of records that are left out.
         forgets_from: The number of the first failure that `amltk retry` has left out since the last session: from there
-            on the program may do something else than what is recorded. Infinite if there is none.
+            on, the program may do something other than what is recorded. Infinite if there is none.
         noticed: For inputs during which a callback noticed that the time was up: at which question, and for how many
             seconds programs had used the journal by then.
     """
@@ -184,15 +184,15 @@ class Playback:
         return record
 
     def take_submission(self, number: int, begin: bytes, value: bytes) -> bool:
-        """Take the next record of what a callback did if it is that of this submission, byte by byte.
+        """Take the next record of what a callback did if it is that of this submission, byte for byte.
 
         Args:
             number: The number of the call.
-            begin: With what the head of its record begins.
+            begin: The bytes with which the head of its record begins.
             value: The value of its record.
 
         Returns:
-            Whether it was; otherwise it may still be equal.
+            Whether it was taken; if not, the submissions may still be equal.
         """
         done = self._done
         while not done:
@@ -227,7 +227,7 @@ class Playback:
         return next(self._steps, False)
 
     def _reading(self, folder: Folder) -> Iterator[bool]:
-        """Read one record in each step. It looks as it does since it is about millions of them."""
+        """Read one record in each step. Written for speed, since there may be millions of them."""
         note_input, note_done, void, again = self._inputs.append, self._done.append, self.overview.void, self.again
         alive, latest = 0.0, math.inf  # as in the overview
         for frame in checked_frames(folder, self.overview.end):

@@ -47,14 +47,14 @@ class RunJournal:
         JournalError: The journal cannot be opened; see its subclasses.
 
     Attributes:
-        replaying: Whether recorded inputs are being told.
+        replaying: Whether recorded inputs are being replayed.
         recording: Whether anything that happens now belongs to the journal.
-        current: The number of the record of the input that is being told; 0 before the first one.
-        now: When it was told for the first time, in seconds since the epoch.
+        current: The number of the record of the input that is being handled; 0 before the first one.
+        now: When it was handled for the first time, in seconds since the epoch.
         random: A generator with the seed of the journal.
-        add_encoded: That of the journal's `Writer`, for what there is of each call.
+        add_encoded: The method of the journal's `Writer`, for the records that every call has.
         comparison: Compares what the program does with what is recorded.
-        at_end: Whether everything of a finished journal was told.
+        at_end: Whether everything of a finished journal was replayed.
     """
 
     def __init__(self, options: Journal) -> None:
@@ -96,7 +96,7 @@ class RunJournal:
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take the time from this loop, which begins a session of a new journal."""
-        # The method of asyncio's own loops only calls this, and there are several calls for each call of a task.
+        # The method of asyncio's own loops only calls `monotonic`, and each call of a task needs it several times.
         is_usual = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
         self._clock = monotonic if is_usual else loop.time
         self._loop_starts_at = max(_clock.now(), self.playback.overview.latest) - loop.time()
@@ -117,13 +117,13 @@ class RunJournal:
 
     @property
     def has_more(self) -> bool:
-        """Whether recorded inputs are still to be told."""
+        """Whether there are recorded inputs left to replay."""
         return self.replaying and not self.at_end
 
     # ------------------------------------------------------------------ inputs
 
     def tell(self, number: int, at: float, call: Callable[..., object], *args: Any) -> None:
-        """Make the call that tells the input of record `number`."""
+        """Make the call that handles the input of record `number`."""
         self.current, self.now = number, at
         call(*args)
 
@@ -194,18 +194,18 @@ class RunJournal:
         *,
         more: Mapping[str, Any],
     ) -> None:
-        """Record that a callback has submitted a call: the same as `add`, not in a replay."""
+        """Record that a callback has submitted a call: the same as `add`, outside of a replay."""
         head = self._heads.head(task, self.current, arguments_in_short(args, kwargs), **more)
         self.add_encoded(_SUBMISSION, head, value, number, self._loop_starts_at + self._clock())
 
     # ------------------------------------------------------------------ sessions
 
     def is_finished(self) -> bool:
-        """Whether everything recorded was told, and a finished run has nothing to add."""
+        """Whether everything recorded was replayed, and a finished run has nothing to add."""
         return self.playback.overview.finished and not self._late and not self.comparison.goes_further
 
     def go_live(self) -> None:
-        """Begin to record: a session begins. Called when everything recorded was told, or when there is nothing."""
+        """Begin to record: a session begins. Called when everything recorded was replayed, or when there is nothing."""
         if self.replaying:
             self.comparison.check_all_done()
         self.replaying = False

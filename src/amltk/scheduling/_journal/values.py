@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 _RESULT = int(Kind.RESULT)
 
 MOST_DIGITS = 1 << 10
-"""A number that a call has returned is told in the head up to this size, in bits."""
+"""A number that a call has returned is recorded in the head up to this size, in bits."""
 
 MOST_NUMBERS = 32
-"""How many numbers of a dict that a call has returned are told in the head."""
+"""How many numbers of a dict that a call has returned are recorded in the head."""
 
 LONGEST_KEY = 100
-"""Those with longer keys, in characters, are not."""
+"""Numbers with longer keys, in characters, are not recorded there."""
 
 
 def dump(value: Any, what: Callable[[], str]) -> bytes:
@@ -67,11 +67,11 @@ def load(value: bytes | None, what: Callable[[], str]) -> Any:
 
 
 def load_outcome(value: bytes | None, future: Future[Any]) -> Any:
-    """The counterpart of `dump` and `dump_error` for what is recorded of the outcome of a call; raises as `load`."""
+    """Load the recorded outcome of a call: the counterpart of `dump` and `dump_error`; raises as `load` does."""
     try:
         return pickle.loads(value or b"")
     except Exception:  # noqa: BLE001 - of any object
-        return load(value, lambda: f"the outcome of {future.label}")  # to say so
+        return load(value, lambda: f"the outcome of {future.label}")  # raises the error that says so
 
 
 class _Raised:
@@ -101,7 +101,7 @@ def outcome_of(work: Work[Any]) -> Outcome:
 
 
 def encoded(outcome: Outcome, work: Work[Any], future: Future[Any]) -> tuple[int, bytes, bytes | None]:
-    """What to record of the end of a call: the kind, the head and the value.
+    """What to record about the end of a call: the kind, the head and the value.
 
     Args:
         outcome: How it has ended.
@@ -125,7 +125,7 @@ def encoded(outcome: Outcome, work: Work[Any], future: Future[Any]) -> tuple[int
 
 
 def told_of(outcome: Outcome, work: Work[Any] | None) -> tuple[Kind, dict[str, Any]]:
-    """What the head of a record says of the end of a call, and the kind of the record.
+    """The kind of the record of the end of a call, and the fields of its head.
 
     Args:
         outcome: How it has ended.
@@ -145,7 +145,7 @@ def told_of(outcome: Outcome, work: Work[Any] | None) -> tuple[Kind, dict[str, A
 
 
 def _description(result: Any) -> dict[str, Any]:
-    """What the head says of a result that is no number, for those who look at the journal."""
+    """The fields that describe a result that is not a number, for people who look at the journal."""
     described: dict[str, Any] = {"returned": value_in_short(result)}
     if type(result) is dict and (numbers := _numbers(result)):
         described["numbers"] = numbers
@@ -178,7 +178,7 @@ def _number(result: Any) -> float | None:
 
 
 def failure_fields(error: BaseException) -> dict[str, Any]:
-    """What the head of a failure says of the exception."""
+    """The fields in the head of a failure that describe the exception."""
     fields = {"type": type(error).__name__, "message": text_of(error)}
     if isinstance(cause := error.__cause__, RemoteTraceback):
         fields["traceback"] = cause.tb

@@ -62,7 +62,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 
 def _check_descriptors() -> None:
-    """Fail here rather than in the middle of making a loop, which leaves half of one."""
+    """Fail here rather than in the middle of creating a loop, which would leave half of one behind."""
     spare: list[int] = []
     try:
         while len(spare) < NEEDED_DESCRIPTORS:

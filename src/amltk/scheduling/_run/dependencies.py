@@ -35,7 +35,7 @@ _result_of = asyncio.Future.result
 
 
 def _result(future: Future[Any]) -> Any:
-    """What takes the place of a future: its result, or what stands for one that has stayed on a worker."""
+    """What takes the place of a future: its result, or a reference to one that has stayed on a worker."""
     result = _result_of(future)
     return result.argument if type(result) is RemoteResult else result
 
@@ -71,11 +71,11 @@ class Dependencies:
         return len(self._needed)
 
     def connect(self, on_ready: Callable[[Future[Any]], object], on_shared: Callable[[], object]) -> None:
-        """Say what to call.
+        """Set the callbacks.
 
         Args:
-            on_ready: For each call that waits no more, in the order of submission.
-            on_shared: When there are shared objects among the arguments of a call.
+            on_ready: Called with each call that no longer waits, in the order of submission.
+            on_shared: Called when there are shared objects among the arguments of a call.
         """
         self._on_ready = on_ready
         self._on_shared = on_shared
@@ -135,7 +135,7 @@ class Dependencies:
                 self._on_ready(dependant)
 
     def take(self, future: Future[Any]) -> bool:
-        """Let a call wait no more. False if it did not wait."""
+        """Remove a call that waits. False if it did not wait."""
         needed = self._needed.pop(future, None)
         if needed is None:
             return False
@@ -165,7 +165,7 @@ def has_failed(future: Future[Any]) -> bool:
 
 
 def error_of(future: Future[Any]) -> DependencyError | None:
-    """Why a call cannot be computed; None if it can. It is the first one among its arguments that tells."""
+    """Why a call cannot be computed; None if it can. The first one among its arguments decides."""
     for needed in future.dependencies:
         if has_failed(needed):
             return _error_after(needed)

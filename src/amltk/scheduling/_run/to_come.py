@@ -6,10 +6,10 @@ from typing import Any
 
 
 def calls_to_come(task: Any) -> int | None:
-    """As many as its plugins still allow, and the remaining items of its maps; None if nothing knows.
+    """As many as its plugins still allow, and the remaining items of its maps; None if unknown.
 
     Args:
-        task: The task, of a layer above.
+        task: The task, from a layer above.
     """
     to_come = [left for plugin in task.plugins if (left := plugin.calls_left()) is not None]
     mapped = [task_map.calls_left() for task_map in task.maps if not task_map.over]

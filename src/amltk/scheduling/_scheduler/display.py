@@ -38,7 +38,7 @@ def view_of(
 
     Raises:
         ValueError: `display` is none of its values.
-        MissingExtraError: rich is needed and not installed; or what serves the page.
+        MissingExtraError: rich, or what serves the page, is needed and not installed.
     """
     if display is False or (display == "auto" and not _in_notebook()):
         return None

@@ -64,7 +64,7 @@ class ExecutorOwner:
         return self._kind
 
     def share(self, value: T) -> Shared[T]:
-        """Put an object that many calls need once where all workers find it. At any time, from any thread.
+        """Share an object that many calls need: put it once where all workers find it. At any time, from any thread.
 
         ```python
         data = scheduler.share(pandas.read_parquet("all.parquet"))
@@ -72,16 +72,16 @@ class ExecutorOwner:
             train.submit(lr, data)
         ```
 
-        As an argument of a call the handle stands for the object: it may stand wherever a future may. Workers on this
-        machine map the object: its arrays and tables are views that cannot be changed, of one copy for all, and it is
-        unpickled once in each worker. Threads have the object itself. To have it once in all, keep only the handle.
+        As an argument of a call, the handle stands for the object; it may be used wherever a future may. Workers on
+        this machine map the object: its arrays and tables are read-only views of one copy for all, and it is unpickled
+        once in each worker. Threads have the object itself. If you keep only the handle, there is one copy in total.
 
         Returns:
-            The handle. The object is shared until nothing refers to the handle any more, or it is closed, or `close` of
-            the scheduler or the end of its `with` block closes it. To submit it after that raises `SharedObjectError`.
+            The handle. The object is shared until nothing refers to the handle any more, or it is closed, also by
+            `close` of the scheduler or the end of its `with` block. Submitting it later raises `SharedObjectError`.
 
         Raises:
-            OSError: There is not so much memory.
+            OSError: There is not enough memory.
             Exception: The object cannot be pickled.
         """
         from amltk.scheduling.executors.shared import Shared  # few programs need it

@@ -187,7 +187,7 @@ class ExecutorAdapter:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """The same where workers declare what they have: it goes to one with so many units of it free."""
+        """The same where workers declare what they have: the call goes to one that has these units free."""
         from amltk.scheduling._admission.pools import GPU
         from amltk.scheduling.executors.allowance import AllowedFunction, FunctionInOwnProcess, FunctionWithLentDevices
 
@@ -203,7 +203,7 @@ class ExecutorAdapter:
         return executor.submit_placed(wanted, allowed, *args, **kwargs)
 
     def why_waiting(self, work: Work[Any]) -> str | None:
-        """Why a call has not begun that the executor has, if it says so."""
+        """Why a call in the executor has not begun, if the executor says so."""
         if not self.capabilities.places_calls or isinstance(work, Answer):
             return None
         executor: Any = self.executor
@@ -211,7 +211,7 @@ class ExecutorAdapter:
         return why
 
     def when_left(self, work: Work[Any], fn: Callable[[], object]) -> None:
-        """Call `fn` when no worker computes a call any more that was cancelled; at once if the executor cannot tell."""
+        """Call `fn` when no worker computes a cancelled call any more; at once if the executor cannot tell."""
         executor: Any = self.executor
         if self.capabilities.binds_workers:
             executor.when_left(work, fn)

@@ -1,4 +1,4 @@
-"""What a call may use where it is computed, and how it is told."""
+"""What a call may use where it is computed, and how it gets to know."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class FunctionWithLentDevices:
 
     Args:
         function: The function.
-        allowance: What it may use; its devices count for nothing.
+        allowance: What it may use; its devices are ignored.
         lend: Called in the worker with the number of units: lends devices, with the binding of a process that may use
             no others; None where the worker itself is such a process.
         units: How many units of devices.

@@ -49,6 +49,6 @@ class Capabilities:
     places_calls: bool = False
     """Workers declare what they have, and a call goes to one that has what it asks for: it is a `PlacingExecutor`."""
     holds_calls: bool = False
-    """Calls wait there for what workers have, not here."""
+    """Calls wait in the executor, not here, for what workers have."""
     driven_by_loop: bool = False
     """It lets the loop of a run handle its traffic: it has `attach` and `detach`, like `ProcessPool`."""

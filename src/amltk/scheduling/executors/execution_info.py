@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 lent_devices: ContextVar[tuple[str, ...]] = ContextVar("amltk_lent_devices", default=())
-"""What the worker has lent to the call that is computed here."""
+"""The devices that the worker has lent to the call that is computed here."""
 
 
 @dataclass(slots=True)
@@ -28,10 +28,10 @@ class ExecutionInfo:
         host: The name of the machine; None if that is not known.
         pid: The process; None if no worker has begun it, or if that is not known.
         thread: The name of the thread, where a worker may have several; None elsewhere.
-        began: When a worker began it, in seconds since the epoch; None if none has. What lies between this and `ended`
-            is a true duration, on whichever machine and whoever sets its clock.
+        began: When a worker began it, in seconds since the epoch; None if none has. The time from this to `ended` is a
+            true duration, on any machine, even if its clock is set meanwhile.
         ended: When the function had ended; None if it has not, or was lost with its worker.
-        devices: What the worker has lent to it, such as `gpu 0`; empty where the scheduler has granted that.
+        devices: What the worker has lent to it, such as `gpu 0`; empty where the scheduler has granted them.
     """
 
     host: str | None = None

@@ -57,19 +57,19 @@ class RemoteResult(Generic[R]):
 
     @classmethod
     def elsewhere(cls, size: int, handle: Any, fetch: Callable[[], R]) -> RemoteResult[R]:
-        """One that is not in this process.
+        """A result that is not in this process.
 
         Args:
             size: The size of its pickle, in bytes.
             handle: The handle by which the library below knows it.
-            fetch: Brings it here.
+            fetch: Fetches it.
         """
         made = cls(cast("R", None))
         made.size, made._reference, made._fetch = size, Reference(handle), fetch
         return made
 
     def fetch(self) -> R:
-        """The value. Blocks until it is here: in callbacks of a run, `await asyncio.to_thread(result.fetch)`.
+        """The value. Blocks until it is here: in callbacks of a run, use `await asyncio.to_thread(result.fetch)`.
 
         Raises:
             WorkerLostError: It is gone, with its worker or with the cluster.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_KEPT = 16
-"""How many shared objects a worker keeps at most of those of which it cannot see whether they are shared still."""
+"""How many shared objects a worker keeps, at most, of those for which it cannot see whether they are still shared."""
 
 
 class Source(Protocol):
@@ -42,8 +42,8 @@ class Source(Protocol):
 class Shared(Generic[T]):
     """An object that is put once where all workers find it, see `Scheduler.share`.
 
-    As an argument of a call it stands for the object, which the function is given in its place: it may stand wherever a
-    future may, in lists, tuples and the values of dicts, too.
+    As an argument of a call it stands for the object, which the function receives in its place. It may be used wherever
+    a future may, also in lists, tuples and the values of dicts.
 
     Args:
         value: The object.
@@ -64,10 +64,10 @@ class Shared(Generic[T]):
         self._is_closed = False
 
     def get(self) -> T:
-        """The object, in this process: as a call on the same executor would be given it.
+        """The object, in this process, as a call on the same executor would receive it.
 
         Raises:
-            SharedObjectError: It is not shared any more.
+            SharedObjectError: It is no longer shared.
         """
         self._check()
         if not self._has_value:
@@ -75,11 +75,11 @@ class Shared(Generic[T]):
         return cast("T", self._value)
 
     def as_argument(self) -> T:
-        """This handle, for a type checker the object: `train.submit(lr, data.as_argument())`."""
+        """This handle, which type checkers take for the object: `train.submit(lr, data.as_argument())`."""
         return cast("T", self)
 
     def close(self) -> None:
-        """Share the object no more. May be called again.
+        """Stop sharing the object. May be called again.
 
         Calls that have it keep it until they end; those that have not begun fail with `SharedObjectError`.
         """
@@ -97,7 +97,7 @@ class Shared(Generic[T]):
 
     @property
     def closed(self) -> bool:
-        """Whether it is shared no more."""
+        """Whether it is no longer shared."""
         return self._is_closed
 
     def _check(self) -> None:
@@ -123,7 +123,7 @@ class Shared(Generic[T]):
             is_elsewhere: Whether it may compute on other machines.
 
         Raises:
-            SharedObjectError: It is not shared any more.
+            SharedObjectError: It is no longer shared.
         """
         self._check()
         if is_here:
@@ -139,7 +139,7 @@ class Shared(Generic[T]):
         return Elsewhere(self._key, source)
 
     def digest(self) -> str:
-        """What it is known by in a journal and in a memo: the same for equal contents."""
+        """What identifies it in a journal and in a memo: the same for equal contents."""
         if self._digest is None:
             from amltk.scheduling.executors.shared_memory import digest_of
 
@@ -147,7 +147,7 @@ class Shared(Generic[T]):
         return self._digest
 
     def __reduce__(self) -> Any:
-        """Be unpickled as the object."""
+        """Unpickle as the object."""
         return receive, (self._key, _InMemory(self._to_memory().ticket))
 
     def __repr__(self) -> str:
@@ -155,7 +155,7 @@ class Shared(Generic[T]):
 
 
 class Elsewhere(NamedTuple):
-    """Is unpickled as the object, which is in the keeping of another library."""
+    """Unpickles as the object, which another library keeps."""
 
     key: str
     source: Source
@@ -226,7 +226,7 @@ def receive(key: str, source: Source) -> Any:
     """A shared object, which is unpickled once in each process.
 
     Raises:
-        SharedObjectError: It cannot be had.
+        SharedObjectError: It is not available.
     """
     found = _received.get(key)
     if found is not None:
@@ -250,7 +250,7 @@ def receive(key: str, source: Source) -> Any:
 
 
 def _let_go() -> None:
-    """Let go of those that are shared no more."""
+    """Drop those that are no longer shared."""
     import mmap
 
     from amltk.scheduling.executors.shared_memory import is_shared_still

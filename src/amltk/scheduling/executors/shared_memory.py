@@ -40,7 +40,7 @@ class ObjectMemory:
         has_main: Whether it is for processes that have the program's `__main__`.
 
     Raises:
-        OSError: There is not so much memory, or this process may not have more files.
+        OSError: There is not enough memory, or this process has too many open files.
         Exception: What pickling it raises.
     """
 
@@ -73,12 +73,12 @@ class ObjectMemory:
 
     @property
     def ticket(self) -> Ticket:
-        """For which a worker gets it."""
+        """What a worker exchanges for the contents."""
         assert self._loan is not None, "it is closed"
         return self._loan.ticket
 
     def view(self) -> memoryview:
-        """It, in the memory of this process."""
+        """The contents, mapped into the memory of this process."""
         return map_readonly(self._descriptor)
 
     def digest(self) -> str:
@@ -91,7 +91,7 @@ class ObjectMemory:
                 yield os.pread(self._descriptor, min(CHUNK_BYTES, size - at), begin + at)
 
     def close(self) -> None:
-        """Give it up. Workers that have it let it go when they are given another one."""
+        """Give it up. Workers that have it drop it when they are given another one."""
         if self._descriptor >= 0:
             os.pwrite(self._descriptor, _HEAD.pack(0, 0), 0)
             self._loan = None
@@ -107,7 +107,7 @@ class ObjectMemory:
 
 
 def digest_of(value: Any) -> str:
-    """What says whether two objects have the same contents, in whichever session."""
+    """The same for objects with the same contents, in any session."""
     buffers: list[pickle.PickleBuffer] = []
     named = dump_with_buffers(value, buffers.append, has_main=True)
     return _combined(blake2b(named).digest(), (buffer.raw() for buffer in buffers))
@@ -123,12 +123,12 @@ def _combined(named: bytes, pieces: Iterable[bytes | memoryview]) -> str:
 def _make() -> int:
     if hasattr(os, "memfd_create"):
         return os.memfd_create("amltk-shared")
-    with tempfile.TemporaryFile() as file:  # without a name, too, but on a disk
+    with tempfile.TemporaryFile() as file:  # also without a name, but on disk
         return os.dup(file.fileno())
 
 
 def map_readonly(descriptor: int) -> memoryview:
-    """A file in the memory of this process."""
+    """A file, mapped into the memory of this process."""
     return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
 
 
@@ -142,7 +142,7 @@ def load(view: memoryview) -> Any:
     """The object of these contents. Its buffers stay where they are, and cannot be changed.
 
     Raises:
-        ValueError: It is not shared any more.
+        ValueError: It is no longer shared.
         Exception: What unpickling it raises.
     """
     shared, number = _HEAD.unpack_from(view)

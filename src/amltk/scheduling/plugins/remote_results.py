@@ -26,21 +26,21 @@ class RemoteResults(PassingPlugin):
     training.submit(preparing.submit("images"))  # gigabytes go from worker to worker, and not through this program
     ```
 
-    `train` receives the value. Callbacks of `@result`, and whoever awaits the future, get a `RemoteResult` instead,
+    `train` receives the value. Callbacks of `@result`, and code that awaits the future, get a `RemoteResult` instead,
     whose `fetch()` brings the value here.
 
     On Dask, batch systems and Ray the value goes from worker to worker by their own means. On other executors it is
-    sent through this program as ever, and everything else is the same. A worker that is lost takes its results along:
-    calls that need one of them then fail with `WorkerLostError`.
+    sent through this program as usual, and everything else is the same. The results of a worker are lost with it: calls
+    that need one of them then fail with `WorkerLostError`.
 
-    A run with a journal cannot have it: it could not record the value.
+    A run with a journal cannot use it, since it could not record the value.
     """
 
     name = "remote-results"
     replayable = False
 
     def prepare(self, call: Call) -> bool:
-        """Have the result stay."""
+        """Have the result stay where it is computed."""
         call.function = Leaving(call.function)
         return True
 

@@ -48,7 +48,7 @@ class Resources(PassingPlugin):
     On executors that compute in threads of this process, calls wait for resources and `granted()` tells them, and no
     more.
 
-    Each attempt of a `Retry` asks anew. While a call waits, `Scheduler.explain` says for what, and it can be cancelled.
+    Each attempt of a `Retry` asks again. While a call waits, `Scheduler.explain` says for what, and you can cancel it.
 
     Args:
         needs_time: How much of the run's `timeout` must be left when a call begins: seconds, a text such as `"20 min"`,

@@ -104,7 +104,7 @@ def _slices(numbered: Iterable[Numbered], start: float, now: float) -> Iterator[
 
 
 def _flows(numbered: Sequence[Numbered], start: float) -> Iterator[dict[str, Any]]:
-    """An arrow begins in the slice of the call that is needed, and ends in that of the one that needs it."""
+    """Arrows, each from the slice of a call that is needed to that of a call that needs it."""
     rows = [(place, record) for place, lane in numbered for record in lane.records]
     for n, (needed, needing) in enumerate(links([record for _, record in rows])):
         for kind, row in (("s", needed), ("f", needing)):

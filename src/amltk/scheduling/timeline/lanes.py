@@ -56,7 +56,7 @@ def lanes(records: Iterable[Record]) -> list[Lane]:
 
 
 def device_lanes(records: Iterable[Record]) -> list[Lane]:
-    """Which call had which device, and when: a lane for each; several where calls share it, as many as overlap."""
+    """Which call had which device, and when: a lane for each device; several where calls that share it overlap."""
     devices: dict[tuple[str, str | None], list[Record]] = defaultdict(list)
     for record in records:
         if record.began is not None:

@@ -1,4 +1,4 @@
-"""Which call needed the result of which other one."""
+"""Which call needed the result of which other call."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def links(rows: Sequence[Record]) -> Iterator[tuple[int, int]]:
     """The pairs of rows of which the second needed the result of the first.
 
-    Those that needed it are the first attempts; what was needed is the last attempt. What is not among the rows is left
-    out: it was dropped, or never began.
+    Of a call that needed a result, the first attempt counts; of one that was needed, the last. What is not among the
+    rows is left out: it was dropped, or never began.
     """
     last = {record.call: row for row, record in enumerate(rows) if record.outcome != "retried"}
     for row, record in enumerate(rows):

@@ -59,7 +59,7 @@ class Timeline:
     Create it before the run; it records all runs of the scheduler. Each attempt to compute a call is one record; a call
     has several only if the plugin `Retry` has tried it again.
 
-    Durations are true, also where somebody sets the clock during the run. The times are those of the worker, where
+    Durations are true, even if the clock is set during the run. The times are those of the worker, where
     the executor tells them; what a clock of another machine says to be before the submission or after the end ends
     when this program heard of it. All executors that are made by `Scheduler.with_...` tell them. Of any other executor
     the timeline knows what this program sees, the time from the submission to the end with all waiting in it, and not
@@ -95,7 +95,7 @@ class Timeline:
         ]
 
     def close(self) -> None:
-        """Record no more. What was recorded stays; calls that have not ended are left out. Harmless if repeated."""
+        """Stop recording. What was recorded stays; calls that have not ended are left out. Harmless if repeated."""
         if self._submitted in self._scheduler.observers:
             self._scheduler.observers.remove(self._submitted)
         for subscription in self._subscriptions:

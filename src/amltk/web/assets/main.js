@@ -1,4 +1,4 @@
-// Puts the page together, keeps its address, and tells news to its parts.
+// Puts the page together, keeps its address up to date, and passes news to its parts.
 
 const overviews = setup.names.map(() => null);
 const address = () => new URLSearchParams(location.hash.slice(1));

@@ -1,4 +1,4 @@
-// How the whole stands, what runs, what failed, tasks, workers and sessions.
+// The state of the whole, what runs, what failed, tasks, workers and sessions.
 
 const total = (data) => Object.values(data.counts).reduce((sum, n) => sum + n, 0);
 const ended = (data) => total(data) - data.counts.pending;
@@ -8,7 +8,7 @@ const WORDS = { reading: "reading", running: "running", finished: "finished", su
 
 const pill = (state) => el("span", { class: `pill ${state}` }, WORDS[state] ?? state);
 
-/* What one has to know about the end, in a sentence. */
+/* When it will end, or how it ended, in a sentence. */
 const outlook = (data) => {
   if (data.state === "running") {
     if (data.to_go !== null) return [el("b", {}, `about ${duration(data.to_go)} to go`), `, until ${moment(data.now + data.to_go, data.now)}`];

@@ -10,8 +10,8 @@ const ask = async (path) => {
 
 const server = {
   live: true,
-  /* Calls `tell(place, overview)` whenever there are news, and `say(connected)` when the connection changes. A page that is
-     not looked at listens to nothing: a browser has only a few connections for each server. */
+  /* Calls `tell(place, overview)` whenever there is news, and `say(connected)` when the connection changes. A page that is
+     hidden does not listen: a browser has only a few connections for each server. */
   follow(tell, say) {
     let stream = null;
     const open = () => {

@@ -1,4 +1,4 @@
-// When calls ended and who was busy: the whole experiment as it grows, or a part of it call by call.
+// When calls ended and which workers were busy: the whole experiment as it grows, or a part of it call by call.
 
 const LANE = 15, ENDS = 64, AXIS = 20;
 

@@ -77,7 +77,7 @@ class Admission:
 
     Args:
         context: The run.
-        end_requests: Is told of an executor that is broken, and of a run whose time is up for all that waits.
+        end_requests: Is notified when the executor is broken, and when the time is up for all that waits.
     """
 
     def __init__(self, context: RunContext, end_requests: EndRequests) -> None:
@@ -148,7 +148,7 @@ class Admission:
         return StandIn(waiting, self._withdraw)
 
     def _waited_for(self, needs: Needs) -> Needs:
-        """What a call waits for here; where the executor has calls wait for what its workers have, not for that."""
+        """What a call waits for here: not for what workers have, if the executor itself has calls wait for that."""
         if self._cluster is not None and not self._cluster.counts:
             return tuple(need for need in needs if not isinstance(need[0], ClusterPool))
         return (*needs, *self._worker())
@@ -263,7 +263,7 @@ class Admission:
         return work
 
     def _devices(self, grant: Grant) -> tuple[str, ...]:
-        """Which things it has; those of workers that declare them are known there only."""
+        """The devices of a grant; those of workers that declare them are known only there."""
         declared: Any = () if self._cluster is None else self._cluster.pools
         return tuple(f"{pool.name} {one}" for pool, _, ids in grant.taken if pool.name not in declared for one in ids)
 

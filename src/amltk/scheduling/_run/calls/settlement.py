@@ -83,7 +83,7 @@ class Settlement:
 
         Args:
             work: The executor's future.
-            outcome: Its outcome; None if `work` is to be asked.
+            outcome: Its outcome; None to take that of `work`.
         """
         future = self._pending_calls.settle(work)
         if future is None:

@@ -49,7 +49,7 @@ class Submissions:
     Args:
         context: The run.
         delivery: Tells callbacks of a submission.
-        end_requests: Is told of an executor that is broken.
+        end_requests: Is notified when the executor is broken.
         settlement: Ends futures.
         observers: Called with every call that is submitted to the executor.
 
@@ -91,7 +91,7 @@ class Submissions:
         )
 
     def close(self) -> None:
-        """Let the futures that are kept lead here no more: the run is over."""
+        """Cut the references from futures that are kept to this run, which is over."""
         self.link.run = None
 
     def move_here(self) -> None:
@@ -175,7 +175,7 @@ class Submissions:
         return self._backend.is_running(work)
 
     def why_waiting(self, work: Work[Any]) -> str | None:
-        """Why a call that the executor has does not run, if the executor says so. From any thread."""
+        """Why a call in the executor does not run yet, if the executor says so. May be called from any thread."""
         return self._backend.why_waiting(work)
 
     @shielded

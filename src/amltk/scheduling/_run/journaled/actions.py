@@ -1,4 +1,4 @@
-"""What is recorded of submissions by callbacks."""
+"""What is recorded about submissions by callbacks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _NOTHING: dict[str, Any] = {}
 
 
 def more_of(future: Future[Any], journal: RunJournal) -> dict[str, Any]:
-    """What the head of a submission says besides: see `amltk.journal.kinds.Submission`."""
+    """The other fields in the head of a submission: see `amltk.journal.kinds.Submission`."""
     call = future.call
     if not future.is_dependent and (call is None or (call.folder is None and call.demand is None)):
         return _NOTHING

@@ -46,7 +46,7 @@ class ForeignWaits:
     """Awaits foreign coroutines for callbacks, and records their ends as inputs. On the loop's thread.
 
     At a replay they do not begin: their records say what came of them. Those that have none begin when everything
-    recorded was told.
+    recorded was replayed.
 
     Args:
         journal: The journal.
@@ -136,12 +136,12 @@ class ForeignWaits:
             future.set_result(ending.result)
 
     def go_live(self) -> None:
-        """Everything recorded was told: begin those that have not ended."""
+        """Everything recorded was replayed: begin those that have not ended."""
         for foreign in self._pending.values():
             if not foreign.future.done():
                 self._begin(foreign)
 
     def close(self) -> None:
-        """The run is over: end those that nobody awaits."""
+        """The run is over: end those that nothing awaits."""
         for task in self._tasks:
             task.cancel()

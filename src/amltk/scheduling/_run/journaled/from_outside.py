@@ -80,10 +80,10 @@ class Unpaired:
 class FromOutside:
     """Records what is asked for from outside as inputs, and pairs it with what is recorded.
 
-    At a replay, what is recorded is told at its place; the threads of the program run again as well, and ask again. So
-    the first thing that is asked for is the first one of the record that is equal to it: the same task with equal
-    arguments, or the same event. It is not done twice, and what has no counterpart is new. Both may come first: what is
-    asked for during the replay waits for its record, and becomes an input when everything recorded was told.
+    At a replay, a recorded request is handled at its place; the threads of the program run and ask again as well. So a
+    request is paired with the first recorded one that is equal to it: the same task with equal arguments, or the same
+    event. It is not done twice, and what has no counterpart is new. Either may come first: a request made during the
+    replay waits for its record, and becomes an input when everything recorded was replayed.
 
     `submit` and `emit` may be called from any thread, everything else on the loop's thread.
 
@@ -112,7 +112,7 @@ class FromOutside:
     # ------------------------------------------------------------------ from any thread
 
     def submit(self, future: Future[Any]) -> Future[Any]:
-        """Have a call submitted. Returns its future, which is another one if its record was told already.
+        """Have a call submitted. Returns its future, which is another one if its record was replayed already.
 
         Raises:
             JournalUnsupportedError: It is not the call of a task, or its task has plugins.
@@ -173,7 +173,7 @@ class FromOutside:
 
     @property
     def n_waiting(self) -> int:
-        """How much was asked for whose record has not been told, or that has none."""
+        """How many requests there are whose record has not been replayed, or that have none."""
         return len(self._waiting)
 
     def write(self, asked: Asked) -> tuple[Kind, dict[str, Any], bytes, None]:
@@ -210,7 +210,7 @@ class FromOutside:
         return asked
 
     def end_wait(self) -> None:
-        """Everything recorded was told: what is left of what was asked for is new."""
+        """Everything recorded was replayed: the requests that are left are new."""
         with self._lock:
             self._waits = False
             self._inbox.put_before_others([(self.carry_out, asked) for asked in self._waiting])

@@ -40,19 +40,19 @@ Code = ExitState.Code
 
 
 class InputRecorder:
-    """Knows what to write of the inputs of a run, and of what callbacks do. On the loop's thread.
+    """Decides what to record of the inputs of a run, and of what callbacks do. On the loop's thread.
 
     Args:
         journal: The journal.
-        from_outside: Takes what is asked for from outside of callbacks.
-        tasks: The scheduler's tasks, of a layer above; it may grow.
+        from_outside: Handles requests from outside of callbacks.
+        tasks: The scheduler's tasks, from a layer above; more may be added.
 
     Attributes:
         journal: The journal.
         from_outside: As given.
-        messages: Knows the messages of calls.
-        replayer: Tells what is recorded.
-        events_told: How many events were told after the end was requested and before it was announced.
+        messages: Handles the messages of calls.
+        replayer: Replays what is recorded.
+        events_told: How many events were handled after the end was requested and before it was announced.
         foreign: Awaits what does not belong to the run.
     """
 
@@ -106,7 +106,7 @@ class InputRecorder:
         }
 
     def keep_alive(self) -> None:
-        """Everything that has happened was told: say now and then that the run is alive, and what is running."""
+        """Record now and then that the run is alive, and what is running. Called when nothing is left to handle."""
         self._heartbeat.keep()
         self._status.keep()
 
@@ -145,7 +145,7 @@ class InputRecorder:
         return is_new
 
     def write_heard(self, heard: Heard) -> tuple[int, float]:
-        """Record a message that is told at once. Returns the number and the time of its record."""
+        """Record a message that is delivered at once. Returns the number and the time of its record."""
         at = self.journal.time()
         kind, head, value, number = self.messages.write(heard)
         record = self.journal.add_input(kind, head, value, call=number, at=at)
@@ -278,5 +278,5 @@ def _step(name: str) -> Written:
 
 
 def _write_cancel(future: Future[Any]) -> Written | None:
-    # A call that another thread has submitted has a number only when that was told.
+    # A call that another thread has submitted has a number only when that was handled.
     return None if future.number < 0 else (Kind.REQUEST, {}, None, future.number)

@@ -1,4 +1,4 @@
-"""Messages of running calls: recorded as inputs, and told again without the calls."""
+"""Messages of running calls: recorded as inputs, and replayed without the calls."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Messages:
         return any(held)
 
     def go_live(self, expected: Iterable[Future[Any]]) -> None:
-        """Everything recorded was told: the conversations with calls of earlier sessions are over.
+        """Everything recorded was replayed: the conversations with calls of earlier sessions are over.
 
         Args:
             expected: The futures that were not computed.

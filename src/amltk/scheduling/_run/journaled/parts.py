@@ -32,7 +32,7 @@ _submit, _hand_over = Submissions.submit, Submissions._hand_over  # looked up on
 
 
 def check_in_callback(recorder: InputRecorder, what: str) -> None:
-    """Raise a `JournalUnsupportedError` if this is no callback of the run: nothing tells when to do it again."""
+    """Raise a `JournalUnsupportedError` if this is no callback of the run: nothing says when to do it again."""
     if recorder.journal.recording and not recorder.is_in_callback():
         raise JournalUnsupportedError(
             f"cannot {what} from outside of the run's callbacks: with journal=, a function that is called cannot be"
@@ -99,7 +99,7 @@ class JournaledEndRequests(EndRequests):
 
 
 class JournaledTimers(Timers):
-    """Arms no timer while recorded inputs are told: their records say when they fire. See `Timers`."""
+    """Arms no timer while recorded inputs are replayed: their records say when they fire. See `Timers`."""
 
     def __init__(self, recorder: InputRecorder, *args: Any) -> None:
         super().__init__(*args)
@@ -148,7 +148,7 @@ class JournaledSubmissions(Submissions):
         self._recorder = recorder
         inbox: Any = self._inbox
         self._is_handling: Callable[[], bool] = inbox.is_handling_here
-        self._was_accepted = False  # what is being handed over, before this
+        self._was_accepted = False  # whether the call that is being handed over was
         self._accepted: dict[Future[Any], bool] = {}  # and recorded; whether for the first time
 
     @shielded
@@ -270,7 +270,7 @@ class JournaledSubmissions(Submissions):
         value: bytes,
         given: tuple[tuple[Any, ...], dict[str, Any]],
     ) -> None:
-        """Record what the executor has raised; what was accepted before ends with it, as an input."""
+        """Record what the executor has raised; a call that was accepted before ends with it, which is an input."""
         journal = self._recorder.journal
         if not self._recorder.is_recording() or not self._is_admissible(future):
             return
@@ -282,15 +282,15 @@ class JournaledSubmissions(Submissions):
         journal.add(Action(Kind.REFUSAL, None, head, dump_error(error), None, lambda: f"{task} is refused"))
 
     def _is_admissible(self, future: Future[Any]) -> bool:
-        """Whether it was not refused before the executor was asked, as it will be again."""
+        """Whether a call was not refused before the executor was asked; such a refusal will be repeated anyway."""
         try:
             self._admission.check(future)
-        except Exception:  # noqa: BLE001 - it is told already
+        except Exception:  # noqa: BLE001 - it has been reported already
             return False
         return True
 
     def _refuse_again(self, task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise what the executor has raised for this submission in an earlier session, if it has."""
+        """Raise what the executor raised for this submission in an earlier session, if it did."""
         journal = self._recorder.journal
         refusal = journal.comparison.refusal(task, arguments_in_short(args, kwargs))
         if refusal is not None:

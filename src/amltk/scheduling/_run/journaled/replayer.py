@@ -31,7 +31,7 @@ END = "end"
 
 
 class Replayer:
-    """Knows how to tell each kind of recorded input. On the loop's thread.
+    """Knows how to replay each kind of recorded input. On the loop's thread.
 
     Args:
         recorder: Records what comes afterwards.
@@ -52,7 +52,7 @@ class Replayer:
         self._timers: JournaledTimers
         self._expected: dict[int, tuple[Future[Any], bool]] = {}  # submitted in the replay, and not ended
         self._sure_timers: int | None = None  # how many were made before the first forgotten failure
-        self._ends_to_come: set[str] = set()  # of calls that are held back no more
+        self._ends_to_come: set[str] = set()  # of calls that are no longer held back
         self._readers: dict[int, Callable[[RecordedInput], None]] = {
             Kind.RESULT: self._tell_outcome,
             Kind.EXCEPTION: self._tell_outcome,
@@ -74,7 +74,7 @@ class Replayer:
         submissions: JournaledSubmissions,
         timers: JournaledTimers,
     ) -> None:
-        """Say who is told, once the run has its parts."""
+        """Set what handles the inputs, once the run has its parts."""
         self._run, self._inbox = run, inbox
         self._settle, self._lifecycle = run.settlement.settle, run.lifecycle
         self._requests, self._submissions, self._timers = requests, submissions, timers
@@ -84,10 +84,10 @@ class Replayer:
         self._expected[future.number] = future, is_new
 
     def replay_next(self) -> None:
-        """Tell the next recorded input; or begin to record, if there is none. Unless the run ends, or has to wait.
+        """Replay the next recorded input, or begin to record if there is none; unless the run ends or has to wait.
 
         Raises:
-            JournalMismatchError: It cannot be told, as the program does something else than what is recorded.
+            JournalMismatchError: It cannot be replayed, as the program does something other than what is recorded.
         """
         if self._lifecycle.abandon:
             self._recorder.check_suspended()

@@ -122,7 +122,7 @@ class JournaledRun(Run):
         return self._options.end_on_empty and not self.pending_calls and not self._delivery.awaiting
 
     def cuts_off(self) -> bool:
-        """Whether the run ends, and does not wait for what is pending."""
+        """Whether the run is ending without waiting for what is pending."""
         return self.lifecycle.is_ending and not self._options.wait
 
     def is_up_at(self, alive: float) -> bool:

@@ -1,4 +1,4 @@
-"""Says now and then, beside the journal, what is running and how much there will be: for those who look at the run."""
+"""Reports now and then, in a file beside the journal, what is running and how many calls there will be."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FIRST = 1.0
-"""How many seconds after something has happened the file is written. Calls that are shorter are never in it."""
+"""How many seconds after something has happened the file is written. Shorter calls never appear in it."""
 
 LAST = 32.0
-"""While nothing happens, a call may begin all the same: it is looked again after twice the time, up to this."""
+"""A call may also begin while nothing happens: the next look is after twice the time, up to this many seconds."""
 
 MOST_RUNNING = 1000
-"""How many running calls are told; of further ones, only how many there are."""
+"""How many running calls are listed; further ones are only counted."""
 
 
 class StatusReporter:
     """Replaces a small file while the run goes on, at most once a second. On the loop's thread.
 
-    What it says is no part of the journal: it is not needed to continue, and is removed when the run ends in order.
+    The file is not part of the journal: it is not needed to continue, and is removed when the run ends in order.
 
     Args:
         run: The run, which has its loop and its calls.
         folder: The folder of its journal.
-        tasks: The scheduler's tasks, of a layer above; it may grow.
+        tasks: The scheduler's tasks, from a layer above; more may be added.
     """
 
     def __init__(self, run: JournaledRun, folder: Folder, tasks: Sequence[Any]) -> None:
@@ -52,7 +52,7 @@ class StatusReporter:
         self._is_written = False
 
     def keep(self) -> None:
-        """Something has happened: say how things are, soon."""
+        """Write the status soon, since something has happened."""
         if self._handle is not None:
             if self._delay == FIRST:
                 return
@@ -60,7 +60,7 @@ class StatusReporter:
         self._wait(FIRST)
 
     def stop(self) -> None:
-        """Say nothing more: the run has ended."""
+        """Stop reporting: the run has ended."""
         if self._handle is not None:
             self._handle.cancel()
         if self._is_written:
@@ -76,7 +76,7 @@ class StatusReporter:
             return
         try:
             write_status(self._folder, self._told())
-        except OSError as error:  # the run goes on without
+        except OSError as error:  # the run continues without it
             _log.warning("%s cannot be written, so tools do not see what is running: %s", self._folder.status, error)
             return
         self._is_written = True
@@ -100,7 +100,7 @@ class StatusReporter:
         return told
 
     def _total(self) -> int | None:
-        """How many submissions there will be in this run; None unless that is known of every task that has any."""
+        """How many submissions there will be in this run; None unless that is known for every task that has any."""
         total = known = 0
         for task in self._tasks:
             left = calls_to_come(task)

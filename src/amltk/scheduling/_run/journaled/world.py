@@ -35,6 +35,6 @@ class WorldWarner:
 
 
 def job_end() -> float | None:
-    """When the batch job of this process ends, in seconds since the epoch; None if there is none, or none tells."""
+    """When the batch job of this process ends, in seconds since the epoch; None if there is none, or if unknown."""
     text = os.environ.get(JOB_END, "")
     return float(text) if text.isdigit() else None

@@ -23,7 +23,7 @@ class Contents:
 
 
 class Sent:
-    """Contents that travel with each call, for executors that can keep nothing.
+    """Contents that travel with each call, for executors that cannot keep objects.
 
     Args:
         contents: The contents.

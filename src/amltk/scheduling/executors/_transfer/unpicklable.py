@@ -101,7 +101,7 @@ def explain(
     """The same for any named objects."""
     if not isinstance(error, Exception):
         return error
-    if isinstance(error, MemoryError):  # no search for the culprit, which needs as much
+    if isinstance(error, MemoryError):  # no search for the culprit, which needs as much memory
         return error if error.args else no_memory_to_pickle(whither)
     culprit = find(roots, make_pickler)
     if culprit is None:

@@ -57,7 +57,7 @@ class PoolFuture(LightFuture[Any]):
         limits: What it may use, or None.
         binding: The devices that its worker must have; None if that does not matter.
         left_behind: The worker that was computing it when it was cancelled, and is ended; None if there is none.
-        unwanted: It was marked as cancelled: an outcome that comes all the same is dropped.
+        unwanted: It was marked as cancelled: an outcome that still comes is dropped.
         pid: The worker that ran it; None before that is known.
         begun_at: When the worker began, in seconds on the monotonic clock. Known at the end, and for calls that are not
             very short as soon as they begin; None before.
@@ -103,12 +103,12 @@ class PoolFuture(LightFuture[Any]):
         return True
 
     def mark_cancelled(self) -> None:
-        """Be cancelled, though nobody is told yet: `tell_cancelled` follows. Takes no lock."""
+        """Be cancelled, without notifying waiters yet: `tell_cancelled` follows. Takes no lock."""
         self.unwanted = True
         self._state = CANCELLED
 
     def tell_cancelled(self) -> None:
-        """Be cancelled, and tell those who wait for it."""
+        """Be cancelled, and notify waiters."""
         with self._condition:
             self._state = CANCELLED_AND_NOTIFIED
             for waiter in self._waiters:
@@ -151,7 +151,7 @@ class PoolFuture(LightFuture[Any]):
             None if ended is None else _clock.time_of(ended),
         )
 
-    def release(self, frame: Frame | None = None) -> None:  # noqa: ARG002 - for those that keep it
+    def release(self, frame: Frame | None = None) -> None:  # noqa: ARG002 - for subclasses that keep it
         """Release what only the call needed; `frame` is what has come from the worker."""
         self.fn = self.payload = None
         self.args = ()
@@ -170,10 +170,10 @@ class KeepingFuture(PoolFuture):
 
     @property
     def result_pickle(self) -> bytes | None:
-        """The pickle, which anything that has the same definitions can load.
+        """The pickle, which any process that has the same definitions can load.
 
-        None before the end, if the worker had to make one that only this process can load, and if a part of it is in
-        shared memory, which is used again.
+        None before the end, if the worker had to make one that only this process can load, or if a part of it is in
+        shared memory, which is reused.
         """
         frame = self._frame
         if frame is None or frame.kind != Kind.RESULT or frame.definition or isinstance(frame.buffers, InSegment):

@@ -27,7 +27,7 @@ class WorkerOptions:
         preload: The modules to import ahead, or `AUTO`.
         exit_timeout: How many seconds a worker may take to end.
         idle_timeout: After how many seconds without calls a worker ends; None for never.
-        max_worker_memory: How many bytes of memory a worker may have between calls; None for any.
+        max_worker_memory: How many bytes of memory a worker may have between calls; None for no limit.
         shared_memory: How many bytes of shared memory are used at most; 0 for none.
     """
 

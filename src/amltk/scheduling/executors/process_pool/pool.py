@@ -71,14 +71,14 @@ class ProcessPool(Executor):
             a text such as `"5 min"`, or a `timedelta`. It ends after that time at the earliest and twice that time at
             the latest; a later call starts another one.
         max_worker_memory: How much memory a worker may have between two calls, in bytes or as a text such as `"4 GB"`;
-            None for any. One that has more, even after garbage collection, is replaced once its call has ended: what a
-            library leaks is given back, and no call is lost. It is looked at once a second at most. `Limits` limits
-            the memory of a call while it runs.
+            None for no limit. One that has more, even after garbage collection, is replaced once its call has ended:
+            memory that a library leaks is freed, and no call is lost. It is checked at most once a second. `Limits`
+            limits the memory of a call while it runs.
         shared_memory: How much shared memory may be used at most: bytes, or a text such as `"4 GB"`. Buffers of
             arguments and results, such as those of arrays and DataFrames, of 1 MB or more cross in it: the receiver
-            uses them where they are. What is used no more is used again; a quarter of this is kept for that, and 4 GB
-            at most. What finds no room goes through sockets, which takes longer. None for a quarter of the memory that
-            this process may use, 0 for no shared memory. On Linux; elsewhere there is none.
+            uses them where they are. Memory that is no longer used is reused; up to a quarter of this is kept for that,
+            and 4 GB at most. What does not fit goes through sockets, which is slower. None for a quarter of the memory
+            that this process may use, 0 for no shared memory. On Linux; elsewhere there is none.
 
     A process that is forked from this one has nothing of the pool: to submit there, and to ask for outcomes that were
     not there yet, raises `RuntimeError`, and to shut it down does nothing. Make another pool there.

@@ -49,10 +49,10 @@ def compute(payload: bytes) -> bytes:
 def compute_leaving(
     payload: bytes, values: Sequence[bytes | None], *, leaves: bool = True
 ) -> tuple[bytes, bytes | None]:
-    """The same where results may stay.
+    """The same, where results may stay here.
 
     Args:
-        payload: The parcel.
+        payload: The pickled call.
         values: The pickles of the results that stand for references among the arguments; None for one that is lost.
         leaves: Whether the library can leave a result here.
 
@@ -264,10 +264,10 @@ class RemoteExecutor(Executor, ABC):
         Args:
             call: The call.
             outcome: What its worker has sent.
-            error: Why there is nothing of that.
+            error: Why there is no such outcome.
             left: The library's handle of the result, if that has stayed on its worker.
         """
-        call.references = []  # lets the library free them
+        call.references = []  # so that the library frees them
         if outcome is not None and not call.done():
             result, error = _read(outcome, call)
             if isinstance(result, Left):
@@ -281,7 +281,7 @@ class RemoteExecutor(Executor, ABC):
                 self._changed.notify_all()
 
     def _fetch_left(self, name: str, left: Any) -> Any:
-        """Bring a result here that has stayed on its worker."""
+        """Fetch a result that has stayed on its worker."""
         try:
             value = self.bring(left)
         except Exception as error:
@@ -321,12 +321,12 @@ def _read(outcome: bytes, call: RemoteFuture) -> tuple[Any, BaseException | None
 
 
 class PlacingExecutor(RemoteExecutor):
-    """One whose workers declare what they have, and that sends a call to one that has what it asks for.
+    """An executor whose workers declare what they have, and that sends each call to one that has what it asks for.
 
     Attributes:
         place: What its workers belong to, for messages, such as `the Dask cluster`.
-        remedy: How to give a worker of it more, for messages.
-        is_open: Whether workers of other kinds may come, because the cluster starts them for calls that wait.
+        remedy: How to give its workers more, for messages.
+        is_open: Whether the cluster may start workers of other kinds for calls that wait.
         on_change: Called when what they declare has changed, on any thread.
     """
 
@@ -340,10 +340,10 @@ class PlacingExecutor(RemoteExecutor):
 
     @abstractmethod
     def declared(self) -> tuple[Mapping[str, int], ...]:
-        """For each worker how many units it has, by names in lower case; the same tuple until that changes."""
+        """How many units each worker has, by names in lower case; the same tuple until that changes."""
 
     def present(self) -> tuple[Mapping[str, int], ...]:
-        """The same of those that are there now, where others are expected."""
+        """The same for the workers that are there now, where others are expected."""
         return self.declared()
 
     @staticmethod
@@ -355,13 +355,13 @@ class PlacingExecutor(RemoteExecutor):
         """
 
     def submit_placed(self, wanted: Mapping[str, int], fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Submit a call that goes to a worker with so many units free of what workers declare."""
+        """Submit a call to a worker that has these units free of what it declares."""
         call = RemoteFuture(self, callback_name(fn))
         call.wanted = wanted
         return self._take(call, fn, args, kwargs)
 
     def why_waiting(self, call: RemoteFuture) -> str | None:
-        """Why a call has not begun, in words; None if nothing particular is known. From any thread."""
+        """Why a call has not begun, in words; None if nothing particular is known. May be called from any thread."""
         workers = self.present()
         for name, units in call.wanted.items():
             if not any(worker.get(name, 0) >= units for worker in workers):
@@ -370,4 +370,4 @@ class PlacingExecutor(RemoteExecutor):
 
 
 def _ignore() -> None:
-    """While no run has to know."""
+    """The callback while no run needs to be notified."""

@@ -64,7 +64,7 @@ _values: ContextVar[Sequence[bytes | None]] = ContextVar("amltk_values", default
 
 @contextmanager
 def resolving(values: Sequence[bytes | None]) -> Iterator[None]:
-    """In a worker: what is unpickled meanwhile has these results in place of references."""
+    """In a worker: what is unpickled within this context has these results in place of references."""
     token = _values.set(values)
     try:
         yield

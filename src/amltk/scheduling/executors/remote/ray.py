@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Future
 
-_pickle: Any = cloudpickle  # Ray does not say that it exports what is in there
+_pickle: Any = cloudpickle  # Ray does not declare what that module exports
 
 LOOK_SECONDS = 2.0
 """How many seconds the size of the cluster is cached."""
@@ -45,14 +45,14 @@ def make(
     Args:
         task_options: The requirements of each call: `num_cpus`, `num_gpus`, `resources`, `runtime_env`, ...; see
             `ray.remote`. What a call asks for by `Resources` takes precedence.
-        resources: What a Ray that is started here has; None for what it finds out itself.
+        resources: What a Ray that is started here has; None for what it detects itself.
         **init: Arguments of `ray.init`, for a Ray that ends with the executor. Unless requested, it has no dashboard,
             and does not show workers' output or Ray's news. If the program has already initialised Ray, that one is
             used and stays, and no arguments are allowed.
 
     Raises:
         ValueError: Ray was already initialised, with other arguments; or something is given twice.
-        TypeError: An amount is no number.
+        TypeError: An amount is not a number.
     """
     init |= _init_options(resources, init)
     address = init.get("address") or os.environ.get("RAY_ADDRESS")
@@ -71,7 +71,7 @@ def _init_options(resources: Mapping[str, Any] | None, init: Mapping[str, Any]) 
     others: dict[str, float] = {}
     for name, value in (resources or {}).items():
         if name == GPU and value == "auto":
-            continue  # Ray finds them itself
+            continue  # Ray detects them itself
         given = f"resources[{name!r}]"
         if isinstance(value, list | tuple):
             raise TypeError(f"{given}={value!r}: must be an amount: Ray itself says which ones a call has")
@@ -145,7 +145,7 @@ def _init(**init: Any) -> None:
 
 
 class InStore:
-    """The contents of a shared object in Ray's store, as long as this object is there.
+    """The contents of a shared object in Ray's store, as long as this object exists.
 
     Args:
         reference: Ray's reference.
@@ -155,7 +155,7 @@ class InStore:
         self._reference = reference
 
     def __reduce__(self) -> Any:
-        """Let Ray pickle its reference: it knows by this who needs what is in its store."""
+        """Let Ray pickle its reference, so that it knows what still needs the contents."""
         return _in_store, (_pickle.dumps(self._reference),)
 
     def fetch(self) -> memoryview:
@@ -199,7 +199,7 @@ class RayExecutor(PlacingExecutor):
         self._named: dict[Any, Any] = {}
         self._needs = {"CPU": float(task_options.get("num_cpus", 1)), "GPU": float(task_options.get("num_gpus", 0))}
         self._declared: tuple[Mapping[str, int], ...] = ()
-        self._names: dict[str, str] = {}  # as Ray spells them, by those in lower case
+        self._names: dict[str, str] = {}  # as Ray spells them, by their lower-case form
         self._n_workers = 0
         self._look_again_at = 0.0
 
@@ -270,7 +270,7 @@ class RayExecutor(PlacingExecutor):
     def bring(self, left: Any) -> bytes:
         """The pickle of a result that has stayed in the cluster."""
         if not ray.is_initialized():
-            raise PoolBrokenError("Ray was shut down")  # which `ray.get` would start anew
+            raise PoolBrokenError("Ray was shut down")  # which `ray.get` would start again
         value: bytes = ray.get(left)
         return value
 
@@ -316,5 +316,5 @@ def _compute(payload: bytes, *values: bytes) -> Any:
 
 
 def _is_for_calls(name: str) -> bool:
-    """Whether something that a node has is for calls to ask for, and no mark of that node or Ray's own."""
+    """Whether a resource of a node is for calls to ask for, and neither a label of that node nor internal to Ray."""
     return ":" not in name and name.isidentifier() and name != "object_store_memory"

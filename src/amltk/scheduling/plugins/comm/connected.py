@@ -85,7 +85,7 @@ class ConnectedConversation(Conversation):
         self.end_hold()
 
     def given_up(self, connection: Connection, error: Exception) -> None:
-        """Close the comm, of which a message could not be read."""
+        """Close the comm, since one of its messages could not be read."""
         _log.warning("the comm of a call of %s is closed: %s", self.task.name, error)
         self.disconnected(connection)
 

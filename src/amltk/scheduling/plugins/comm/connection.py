@@ -64,7 +64,7 @@ class Receiver(Protocol):
         ...
 
     def given_up(self, connection: Connection, error: Exception) -> None:
-        """The same, since a message could not be read."""
+        """The same, because a message could not be read."""
         ...
 
 
@@ -113,7 +113,7 @@ class Connection:
         self._unsent = 0
         self._write_closed = False  # the peer no longer reads, but what it has sent still counts
         self._closed = False
-        self._is_given_up = False  # nothing of what is received is used any more
+        self._is_given_up = False  # whatever is received is dropped
         self._idle_limit: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._expect(HANDSHAKE_PATIENCE)

@@ -242,7 +242,7 @@ class Decoder:
             raise self._no_memory() from None
 
     def _no_memory(self) -> NoMemoryError:
-        """The error, once what has been received is released."""
+        """Release what has been received; returns the error."""
         size = len(self)
         if size >= _HEADER.size:
             _, _, size = _HEADER.unpack_from(self._buffer, self._position)

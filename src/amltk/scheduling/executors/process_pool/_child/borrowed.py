@@ -29,7 +29,7 @@ class Ask(Protocol):
     """Asks the pool."""
 
     def __call__(self, kind: int, definition: int = 0, payload: bytes = b"") -> Frame | None:
-        """The answer to a question; None if none can be had."""
+        """The answer to a question; None if there can be none."""
         ...
 
 
@@ -41,7 +41,7 @@ class Borrowed:
         ask: Asks the pool.
 
     Attributes:
-        returned: Segments that are used no more, and whether they are spoilt; for the pool. May be appended to at any
+        returned: Segments that are no longer used, and whether they are spoilt; for the pool. May be appended to at any
             time.
         is_on: Whether results may be put in segments.
     """
@@ -55,7 +55,7 @@ class Borrowed:
         self._files: dict[int, MemoryFile | None] = {}
 
     def recv_into(self, buffer: memoryview, /) -> int:
-        """Receive data, and descriptors with it: the end of what is received is the first frame with a descriptor."""
+        """Receive data, and descriptors with it: what is received ends with the first frame that has a descriptor."""
         space = socket.CMSG_SPACE(struct.calcsize("i"))
         count, attached, flags, _ = self._socket.recvmsg_into([buffer], space, _CLOSE_ON_EXEC)
         if attached or flags & socket.MSG_CTRUNC:
@@ -64,7 +64,7 @@ class Borrowed:
         return count
 
     def map(self, frame: Frame) -> None:
-        """Take in a segment that the pool has attached."""
+        """Accept a segment that the pool has attached."""
         descriptor = -1 if frame.definition else self._descriptors.popleft()
         (size,) = _SIZE.unpack(frame.payload)
         self._files[frame.key] = None if descriptor < 0 else MemoryFile(descriptor, size)
@@ -78,7 +78,7 @@ class Borrowed:
         return Arguments(self, number, sizes)
 
     def give_back(self, number: int, is_spoilt: bool) -> None:
-        """Note that a segment is used no more."""
+        """Note that a segment is no longer used."""
         self.returned.append((number, is_spoilt))
 
     def open(self, number: int, sizes: tuple[int, ...]) -> list[memoryview]:
@@ -92,7 +92,7 @@ class Borrowed:
         try:
             if file is not None:
                 return file.views(sizes, partial(self.give_back, number))
-        except OSError:  # this process may not have so much memory in this way
+        except OSError:  # this process may not map that much memory
             pass
         try:
             answer = self._ask(Kind.UNMAPPABLE, number, _SIZE.pack(size_of(sizes)))

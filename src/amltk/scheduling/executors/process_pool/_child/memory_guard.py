@@ -8,7 +8,7 @@ import time
 from amltk.scheduling.executors.process_pool._system.processes import footprint, me
 
 LOOK_SECONDS = 1.0
-"""How often a worker looks at its memory at most, in seconds."""
+"""The least time between two checks of a worker's memory, in seconds."""
 
 
 class MemoryGuard:
@@ -23,7 +23,7 @@ class MemoryGuard:
         self._next_look = 0.0
 
     def is_exceeded(self) -> bool:
-        """Whether the worker has too much memory, even without what garbage collection frees."""
+        """Whether the worker has too much memory, even after garbage collection."""
         now = time.monotonic()
         if now < self._next_look:
             return False

@@ -25,7 +25,7 @@ class Start(NamedTuple):
     variables: tuple[tuple[str, str], ...] = ()
     """The environment variables that say which devices it has."""
     most_memory: int | None = None
-    """How many bytes of memory it may have between calls; None for any."""
+    """How many bytes of memory it may have between calls; None for no limit."""
     shares_memory: bool = False
     """Whether results may be put in shared memory."""
 

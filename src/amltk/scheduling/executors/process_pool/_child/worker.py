@@ -52,7 +52,7 @@ _TELLING = frozenset({Kind.LOAD, Kind.DEFINE})
 _ANSWERS = frozenset({Kind.FETCHED, Kind.GRANTED, Kind.CONTENTS})
 
 _SEGMENTS = frozenset({Kind.MAP, Kind.UNMAP})
-"""The kinds of frames that are about shared memory: they are taken in at once, in their order."""
+"""The kinds of frames about shared memory: they are handled as soon as they are received, in their order."""
 
 
 def prepare(path: list[str], argv: list[Any], program: str, main: Description) -> None:
@@ -100,7 +100,7 @@ class Worker:
         self._waiting: deque[Frame] = deque()  # frames that arrived while waiting for an answer
         self._answers: dict[int, Frame] = {}
         self._questions = itertools.count(1)
-        self._receiving = threading.RLock()  # held while frames are received, and while what they tell is taken in
+        self._receiving = threading.RLock()  # held while frames are received, and while they are handled
         self._sending = threading.RLock()
         self._pid = os.getpid()
         self._memory: MemoryGuard | None = None
@@ -143,12 +143,12 @@ class Worker:
             self._call(self._next_call(token[0]))
             if self._memory is not None and self._memory.is_exceeded():
                 self._send(Kind.GROWN)
-                self._memory = None  # one is enough
+                self._memory = None  # one report is enough
             if returned:
                 self._tell_returned()
 
     def _tell_returned(self) -> None:
-        """Tell the pool which segments are not used any more."""
+        """Tell the pool which segments are no longer used."""
         returned = self._borrowed.returned
         while returned:
             number, is_spoilt = returned.popleft()
@@ -232,7 +232,7 @@ class Worker:
     def _request(
         self, kind: int, definition: int = 0, payload: bytes = b"", take: Callable[[Frame], Any] = lambda frame: frame
     ) -> Any:
-        """Ask the pool, and take the answer, before anybody else receives. None if none can be had.
+        """Ask the pool, and take the answer before any other thread receives. None if there can be no answer.
 
         Other frames wait: the next calls, and what to forget when they begin.
         """

@@ -59,7 +59,7 @@ class Exchange:
         dispatcher: Decides which worker gets which call.
         io: Sends calls, and receives outcomes.
         selector: The selector of the workers' sockets.
-        wakeup: Wakes whoever waits in that selector.
+        wakeup: Wakes the thread that waits in that selector.
         thread_wakeup: Wakes the pool's thread.
         locks: Makes the pool's locks.
         lock: The pool's lock of the level `STATE`.

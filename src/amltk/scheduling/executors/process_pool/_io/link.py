@@ -46,7 +46,7 @@ class _Attached(NamedTuple):
         except OSError as error:
             if error.errno != errno.ETOOMANYREFS:
                 raise
-            # Other programs of this user are sending too many: the worker does without it.
+            # Other programs of this user are sending too many descriptors: the worker does without this one.
             return memoryview(b"".join(encode(Kind.MAP, self.number, 0, 1, payload=size)))
 
 
@@ -78,8 +78,8 @@ class Link:
         self.knows: set[int] = {0}  # 0 is not a definition, and is never sent
         self.reason: BaseException | None = None  # why it is being killed
         self.requested_at: float = time.monotonic()  # when its start was requested
-        self.lent: dict[int, int] = {}  # segments of shared memory, and how often each
-        self.mapped: set[int] = set()  # those that it was told of
+        self.lent: dict[int, int] = {}  # segments of shared memory, and how often each was lent
+        self.mapped: set[int] = set()  # those that were announced to it
         self.slow_at: float | None = self.requested_at + SLOW_START_SECONDS  # when its slow start is logged
         self.failed_start: bool = False  # it was abandoned, since it was not ready in time
         self.hung_up_at: float | None = None  # when the pool hung up, so that it ends
@@ -164,4 +164,4 @@ class Link:
         """Close the pool's ends."""
         self.frames.close()
         self.tokens.close()
-        self.decoder.forget_segments()  # which know this link: nothing need look for it to free it
+        self.decoder.forget_segments()  # which refers to this link: without that cycle it is freed at once

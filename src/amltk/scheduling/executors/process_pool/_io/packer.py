@@ -53,7 +53,7 @@ class Packable(Protocol):
         fn: The function.
         args: Its arguments.
         kwargs: Its keyword arguments.
-        payload: What comes of it; None before.
+        payload: The pickled call; None before.
         limits: What it may use, or None.
     """
 

@@ -1,8 +1,8 @@
 """The pool's segments of shared memory, in which large buffers cross to workers and back.
 
-All of them belong to the pool: it lends them to workers, with what is in them, or for a result that is too large for
-the socket. A worker that dies has nothing that must be found. Everything happens under the lock of the pool's state,
-except where it says so; what is used no more is noted without it, by whichever thread lets go last.
+All of them belong to the pool, which lends them to workers: with arguments in them, or for a result that is too large
+for the socket. So nothing has to be recovered from a worker that dies. Everything happens under the lock of the pool's
+state unless stated otherwise; segments that are no longer used are noted without it, by the thread that lets go last.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool._state.segment_table import GivenUp, Taken
 
 MOST_KEPT = 4 << 30
-"""How many bytes are kept to be used again, at most, however much there may be."""
+"""How many bytes are kept for reuse, at most, whatever the limit is."""
 
 MOST_SEGMENTS = 128
 """How many segments a pool has at most. Each takes a descriptor here, and one in each worker that has seen it."""
@@ -45,10 +45,10 @@ _SIZE = struct.Struct("<Q")
 
 
 class Returns:
-    """The segments that somebody needs no more. What may outlive the pool has this, and not the pool.
+    """Segments that a user no longer needs. What may outlive the pool refers to this, and not to the pool.
 
     Args:
-        wake: Has a turn made soon, in which they are taken back. May be called at any moment.
+        wake: Causes a turn soon, in which they are taken back. May be called at any moment.
 
     Attributes:
         queue: Their numbers, and whether they are spoilt.
@@ -59,12 +59,12 @@ class Returns:
         self._wake = wake
 
     def give_back(self, number: int, is_spoilt: bool) -> None:
-        """Note that a segment is needed no more. May be called at any moment, on any thread."""
+        """Note that a segment is no longer needed. May be called at any moment, on any thread."""
         self.queue.append((number, is_spoilt))
         self._wake()
 
     def end(self) -> None:
-        """Wake nobody any more."""
+        """Do not wake the pool any more."""
         self._wake = _wake_nobody
 
 
@@ -76,7 +76,7 @@ class Packed(InSegment):
     """The buffers of a pickled call.
 
     Attributes:
-        is_spoilt: Whether the segment is not to be used again.
+        is_spoilt: Whether the segment must not be reused.
     """
 
     def __init__(self, returns: Returns, number: int, sizes: tuple[int, ...]) -> None:
@@ -101,7 +101,7 @@ class Returned(InSegment):
         assert file is not None, "a result is unpickled once"
         try:
             return iter(file.views(self.sizes, self._give_back))
-        except OSError:  # this process may not have so much memory in this way
+        except OSError:  # this process may not map that much memory
             pass
         size = size_of(self.sizes)
         try:
@@ -124,10 +124,10 @@ class Segments:
         lock: The pool's lock of the level `STATE`.
         links: The workers.
         send: Sends a worker a frame.
-        wake: Has a turn made soon. May be called at any moment.
+        wake: Causes a turn soon. May be called at any moment.
 
     Attributes:
-        returned: Segments that somebody needs no more, and whether they are spoilt.
+        returned: Segments that a user no longer needs, and whether they are spoilt.
     """
 
     def __init__(
@@ -193,15 +193,15 @@ class Segments:
         return taken
 
     def take_returned(self) -> None:
-        """Take back what is used no more."""
+        """Take back what is no longer used."""
         while self.returned:
             number, is_spoilt = self.returned.popleft()
             self._drop(number, is_spoilt=is_spoilt)
 
     def lend(self, link: Link, packed: Packed) -> None:
-        """Lend a worker what it is about to be sent a call with.
+        """Lend a worker the segment of a call that it is about to be sent.
 
-        If that is taken back, the worker gives it back when it gets the next one.
+        If the call is taken back, the worker gives the segment back when it gets the next call.
         """
         self._table.hold(packed.number)
         self._lend(link, packed.number)
@@ -248,7 +248,7 @@ class Segments:
         self._send(link, encode(Kind.CONTENTS, key, payload=contents))
 
     def _take_back(self, link: Link, number: int, *, is_spoilt: bool) -> None:
-        """Take back what a worker needs no more."""
+        """Take back what a worker no longer needs."""
         self._end_loan(link, number)
         self._drop(number, is_spoilt=is_spoilt)
 

@@ -47,7 +47,7 @@ class SlowPickling:
         on_error: Called with what a callback of a future has raised that must not be lost, such as `SystemExit`.
 
     Attributes:
-        is_late: Whether nobody waits for outcomes any more: they are delivered here.
+        is_late: Whether nothing waits for outcomes any more: they are delivered here.
     """
 
     def __init__(

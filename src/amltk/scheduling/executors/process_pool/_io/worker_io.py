@@ -48,7 +48,7 @@ class WorkerIO:
         locks: Makes the pool's locks.
         lock: The pool's lock of the level `STATE`.
         shared_memory: How many bytes of shared memory are used at most.
-        wake: Has a turn made soon. May be called at any moment.
+        wake: Causes a turn soon. May be called at any moment.
 
     Attributes:
         links: The workers, by the numbers of their slots.
@@ -292,7 +292,7 @@ class WorkerIO:
         self._quick_function = None
 
     def _handle_end(self, link: Link, frame: Frame) -> None:
-        """Handle what a worker reports of its end, and why it comes."""
+        """Handle a worker's report that it is ending, and why."""
         kind = frame.kind
         if kind == Kind.ENDING:
             link.ending = bytes(frame.payload).decode()

@@ -64,10 +64,10 @@ class Kind:
     GROWN = 23  # from a worker: it has too much memory, and begins no more calls than it has tokens for
     MEASURED_TASK = 15  # to a worker: a call; report when it begins, and the usage before it, see `usage.baseline`
     MAP = 16  # to a worker: the segment `key`, whose size is the payload, and its descriptor, unless `definition` is 1
-    UNMAP = 17  # to a worker: the segment `key` is no more
+    UNMAP = 17  # to a worker: the segment `key` no longer exists
     WANTED = 18  # from a worker: the question `key`: a segment for a result, whose size is the payload
     GRANTED = 19  # to a worker: the answer to it: the segment `definition`, or 0; the payload is empty if it was used
-    RETURNED = 20  # from a worker: the segment `key` is not used any more; `definition` is 1 if it is spoilt
+    RETURNED = 20  # from a worker: the segment `key` is no longer used; `definition` is 1 if it is spoilt
     UNMAPPABLE = 21  # from a worker: the question `key`: what is in the segment `definition`, as much as the payload
     CONTENTS = 22  # to a worker: the answer to it
 
@@ -136,7 +136,7 @@ def encode(  # noqa: PLR0917 - the fields of a frame
 
 
 class _Unreceived:
-    """Pickles such that it raises a `MemoryError` when it is unpickled."""
+    """Raises a `MemoryError` when it is unpickled."""
 
     def __init__(self, kind: int, length: int) -> None:
         self._told = kind, length
@@ -150,11 +150,11 @@ _CONTENTS = {
     Kind.EXCEPTION: ("the exception", "Let it refer to less"),
     Kind.LOAD: ("what the function refers to", "Load it in the function, or pass the path of a file"),
 }
-"""What a frame contains, and how to do with less; otherwise it is the arguments of a call."""
+"""What a frame contains, and how to make it smaller; all other frames contain the arguments of a call."""
 
 
 def raise_unreceived(kind: int, length: int) -> NoReturn:
-    """Called when the payload of a frame is unpickled that there was no memory for.
+    """Called when the payload of a frame that there was no memory for is unpickled.
 
     Raises:
         MemoryError: Always.
@@ -206,7 +206,7 @@ class Decoder:
         self._sizes: tuple[int, ...] = ()
 
     def forget_segments(self) -> None:
-        """Know no segments any more."""
+        """Drop the reference to what knows the segments."""
         self.in_segment = _no_segments
 
     def receive(self, sock: Receives) -> bool:

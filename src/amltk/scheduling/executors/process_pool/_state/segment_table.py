@@ -1,9 +1,9 @@
-"""Which segments of shared memory there are, who needs them, and which one is taken next. Without I/O.
+"""The segments of shared memory: which ones there are, what needs them, and which one is taken next. Without I/O.
 
-A segment is *held* by everybody who needs its contents: a pickled call, a worker that it was sent to, a result that
-somebody uses. When the last one has dropped it, it is *kept*, to be taken again: memory that was written before is many
-times faster than new memory. One that is *spoilt* is not taken again, since a process may still read it that does not
-report so.
+A segment is *held* by everything that needs its contents: a pickled call, a worker that it was sent to, a result in
+use. When the last holder has dropped it, it is *kept*, to be taken again: memory that was written before is many times
+faster than new memory. One that is *spoilt* is not taken again, since a process that does not report it may still read
+it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ PAGE_BYTES = 1 << 12
 """Sizes are multiples of it."""
 
 MOST_WASTE = 4
-"""A kept segment that is more times larger than needed is taken only if there may be no new one."""
+"""A kept segment that is larger than needed by more than this factor is taken only if there may be no new one."""
 
 
 class GivenUp(NamedTuple):
-    """A segment that is no more."""
+    """A segment that no longer exists."""
 
     number: int
     is_spoilt: bool
@@ -31,7 +31,7 @@ class Taken(NamedTuple):
     number: int
     size: int
     is_new: bool
-    """Whether it must be made."""
+    """Whether it must be created."""
     given_up: list[GivenUp]
     """Kept segments that are given up for it."""
 
@@ -63,7 +63,7 @@ class SegmentTable:
         self._most_kept = most_kept
         self._most = most
         self._segments: dict[int, _Segment] = {}
-        self._free: dict[int, None] = {}  # the kept ones, that dropped last at the end
+        self._free: dict[int, None] = {}  # the kept ones, the last one dropped at the end
         self._last = 0
 
     def take(self, size: int) -> Taken | None:
@@ -97,12 +97,12 @@ class SegmentTable:
         return given_up
 
     def hold(self, number: int) -> None:
-        """Note that one more needs a segment, which somebody holds already."""
+        """Note one more holder of a segment that is already held."""
         assert self._segments[number].holders, f"nobody holds segment {number}"
         self._segments[number].holders += 1
 
     def drop(self, number: int, *, is_spoilt: bool = False) -> list[GivenUp]:
-        """Note that somebody needs a segment no more.
+        """Note that one holder no longer needs a segment.
 
         Returns:
             The segments that are given up.
@@ -124,7 +124,7 @@ class SegmentTable:
         return given_up
 
     def spoil(self, number: int) -> None:
-        """Note that a segment that somebody holds must not be taken again."""
+        """Note that a segment that is held must not be taken again."""
         self._segments[number].is_spoilt = True
 
     def _give_up_oldest(self) -> GivenUp:

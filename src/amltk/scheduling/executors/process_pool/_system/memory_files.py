@@ -1,4 +1,4 @@
-"""Memory that several processes have: files without a name, which are gone when no process has them any more.
+"""Memory that processes share: files without a name, which disappear when no process has them any more.
 
 Only on Linux. Elsewhere such memory has a name, and would be left behind by a process that is killed.
 """
@@ -51,27 +51,27 @@ class MemoryFile:
         """Make a new file, which takes no memory before `allocate`.
 
         Raises:
-            OSError: This process may not have so many files.
+            OSError: This process has too many open files.
         """
         return cls(os.memfd_create("amltk"), size)
 
     def allocate(self) -> None:
-        """Give it memory, where that can be refused: a page that is missing when it is written ends the process.
+        """Allocate its memory, where that can be refused: a page that is missing when it is written ends the process.
 
         Raises:
-            OSError: There is not so much.
+            OSError: There is not enough memory.
         """
         os.posix_fallocate(self.descriptor, 0, self.size)
 
     def map(self) -> mmap.mmap:
-        """Where it is in the memory of this process; it stays there, since that takes time.
+        """Map it into the memory of this process; it stays mapped, since mapping takes time.
 
         Raises:
-            OSError: This process may not have so much memory.
+            OSError: This process may not map that much memory.
         """
         if self._map is None:
             place = mmap.mmap(-1, self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            # Over that: a `mmap` of a file keeps a descriptor of its own before CPython 3.13.
+            # Mapped over that: a `mmap` of a file keeps a descriptor of its own before CPython 3.13.
             self._put_over(place, mmap.MAP_SHARED | mmap.MAP_POPULATE)
             self._map = place
         return self._map
@@ -101,12 +101,12 @@ class MemoryFile:
                 at += padded(buffer.nbytes)
 
     def views(self, sizes: Sequence[int], on_end: Callable[[bool], None]) -> list[memoryview]:
-        """What `write` has written, where it is.
+        """Views of what `write` has written, without a copy.
 
         Args:
             sizes: The sizes of the buffers.
-            on_end: Called when nothing of it is used any more, by whichever thread is the last one, and so it must
-                take no lock; with whether a forked process may still use it.
+            on_end: Called when none of it is used any more, on whichever thread drops it last, so it must not take a
+                lock. Its argument says whether a forked process may still use it.
 
         Raises:
             OSError: As `map`.
@@ -114,7 +114,7 @@ class MemoryFile:
         return split(pickle.PickleBuffer(_Lease(self, on_end).open(self.map())).raw(), sizes)
 
     def copy(self, size: int) -> bytearray:
-        """A copy of the beginning, for which it need not be in the memory of this process.
+        """A copy of the beginning, which does not require mapping it.
 
         Raises:
             MemoryError: There is no room for it.
@@ -127,11 +127,11 @@ class MemoryFile:
         return copy
 
     def give_up(self) -> None:
-        """Give its memory back to the system, whichever processes have it. Not while anybody reads it."""
+        """Give its memory back to the system, whichever processes have it. Not while any of them reads it."""
         os.ftruncate(self.descriptor, 0)
 
     def leave(self) -> None:
-        """Close it, if nobody else writes to it any more. The views of it stay as they are."""
+        """Close it, if no other process writes to it any more. The views of it stay as they are."""
         if self._leases:
             try:
                 self.become_private()
@@ -140,11 +140,11 @@ class MemoryFile:
             self._close()
 
     def note_lease(self, change: int) -> None:
-        """Note that there is one lease more, or less."""
+        """Change the number of leases."""
         self._leases += change
 
     def become_private(self) -> None:
-        """Let what this process and those that are forked from it change from now on be their own."""
+        """Keep what this process and its forks change from now on private to each of them."""
         if not self._is_private and self._map is not None and self.descriptor >= 0:
             self._put_over(self._map, mmap.MAP_PRIVATE)
             self._is_private = True
@@ -168,12 +168,12 @@ def split(whole: memoryview, sizes: Sequence[int]) -> list[memoryview]:
 
 
 def padded(size: int) -> int:
-    """The size of a buffer, with what is left free before the next one."""
+    """The size of a buffer, with the padding before the next one."""
     return size + -size % ALIGNMENT_BYTES
 
 
 def size_of(sizes: Sequence[int]) -> int:
-    """The size of buffers, one after the other."""
+    """The size of buffers that are written one after the other."""
     return sum(map(padded, sizes))
 
 
@@ -191,7 +191,7 @@ class _Lease:
         self._exporter: weakref.ref[ctypes.Array[ctypes.c_char]]
 
     def open(self, place: mmap.mmap) -> ctypes.Array[ctypes.c_char]:
-        """An object of which the views are made, and that lives as long as any of them does."""
+        """An object from which the views are made, and that lives as long as any of them does."""
         exporter = (ctypes.c_char * self.file.size).from_buffer(place)
         self._exporter = weakref.ref(exporter, self._end)
         _leases[self._key] = self
@@ -206,11 +206,11 @@ class _Lease:
 
 _keys = itertools.count()
 _leases: dict[int, _Lease] = {}
-"""All that there are in this process."""
+"""All leases in this process."""
 
 
 def _part_from_copies() -> None:
-    """Before a fork: what either side changes afterwards is its own."""
+    """Before a fork: keep what either side changes afterwards private to it."""
     for lease in list(_leases.values()):
         lease.is_spoilt = True
         lease.file.become_private()

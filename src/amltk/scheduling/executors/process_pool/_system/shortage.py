@@ -8,7 +8,7 @@ from amltk._limits import memory_limits, soft_limit
 
 
 def explain(error: OSError | MemoryError) -> str:
-    """The resource that has run out when a process was to be started, and the remedy."""
+    """The resource that ran out when a process was to be started, and the remedy."""
     if isinstance(error, MemoryError):
         return f"out of memory{_memory()}"
     return f"{error}{_REMEDIES.get(error.errno or 0, _nothing)()}"

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 class Idleness:
     """See the module's docstring.
 
-    Workers are looked at from time to time, so that it costs calls nothing: one ends after `idle_timeout` at the
-    earliest, and after twice that time at the latest.
+    Workers are checked from time to time, which costs calls nothing: one ends after `idle_timeout` at the earliest, and
+    after twice that time at the latest.
 
     Args:
         pool: The pool, whose options have the time; if that is None, workers stay.

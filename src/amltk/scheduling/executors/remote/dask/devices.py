@@ -34,7 +34,7 @@ class WorkerDevices:
 
     @contextmanager
     def lend(self, units: int) -> Iterator[tuple[tuple[str, ...], Binding | None]]:
-        """Lend some; waits where shares of them are spread over too many.
+        """Lend some; waits if the free shares are spread over too many of them.
 
         Raises:
             ResourceUnavailableError: The worker has declared more than it sees.

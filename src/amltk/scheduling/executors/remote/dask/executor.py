@@ -92,8 +92,8 @@ class DaskExecutor(PlacingExecutor):
         self._calls: dict[str, RemoteFuture] = {}
         self._running: dict[RemoteFuture, None] = {}
         self._left: dict[RemoteFuture, bytes] = {}  # the outcomes of those whose results stay on their workers
-        self._declared: tuple[Mapping[str, int], ...] | None = None  # not asked for
-        self._names: dict[str, str] = {}  # as workers spell them, by those in lower case
+        self._declared: tuple[Mapping[str, int], ...] | None = None  # not asked for yet
+        self._names: dict[str, str] = {}  # as workers spell them, by their lower-case form
         self._client.register_plugin(Tracker())
         self._client.subscribe_topic(self._topic, self._hear)
 

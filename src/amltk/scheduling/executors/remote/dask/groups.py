@@ -76,7 +76,7 @@ class Group:
 
 
 class Grouped:
-    """What a class of dask-jobqueue becomes whose jobs are of several shapes: always as many as the groups say."""
+    """Makes a class of dask-jobqueue have jobs of several shapes: always as many as the groups say."""
 
     worker_spec: dict[Any, Any]
     job_cls: Any
@@ -84,7 +84,7 @@ class Grouped:
     groups: tuple[Group, ...] = ()
 
     def new_worker_spec(self) -> dict[Any, Any]:
-        """A job of a group that has too few."""
+        """A job for a group that has too few."""
         ((name, _),) = super().new_worker_spec().items()  # type: ignore[misc] # of SpecCluster
         present = Counter(id(spec["of"]) for spec in self.worker_spec.values())
         group = next((one for one in self.groups if present[id(one)] < one.n_jobs), self.groups[0])

@@ -50,7 +50,7 @@ def make(
 
     Args:
         name: The batch system, a key of `CLUSTERS`.
-        n_workers: How many workers, at least 1; with `groups`, how many those have that do not say so.
+        n_workers: How many workers, at least 1; with `groups`, the number for each that gives none.
         adaptive: Scale between 0 and `n_workers` workers with the amount of work.
         submit_command: Replaces `sbatch`, `qsub`, ...
         cancel_command: Replaces `scancel`, `qdel`, ...
@@ -61,7 +61,7 @@ def make(
     Raises:
         ValueError: There is no such batch system, or `n_workers` is below 1, or an option is unknown or missing, or
             does not go with another.
-        TypeError: `n_workers` is no whole number, or `groups` no dict of dicts.
+        TypeError: `n_workers` is not an integer, or `groups` is not a dict of dicts.
     """
     if name not in CLUSTERS:
         raise ValueError(f"name={name!r}: must be one of {', '.join(repr(known) for known in CLUSTERS)}")
@@ -108,7 +108,7 @@ def _made(groups: Any, n_workers: int | None, job_class: Any, options: Mapping[s
 
 
 def _of_cluster(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the options that are not of a job."""
+    """The options that belong to the cluster and not to a job."""
     names = inspect.signature(dask_jobqueue.core.JobQueueCluster.__init__).parameters.keys() - OF_BOTH
     return {name: value for name, value in options.items() if name in names and name != "n_workers"}
 
@@ -164,11 +164,11 @@ class JobQueueExecutor(OwnDaskExecutor):
             cluster.scale(n_workers)
 
     def declared(self) -> tuple[Mapping[str, int], ...]:
-        """What the workers wanted will have, also while their jobs wait."""
+        """What the requested workers will have, even while their jobs wait."""
         return self._planned
 
     def present(self) -> tuple[Mapping[str, int], ...]:
-        """What the workers have whose jobs have begun."""
+        """What the workers have whose jobs have started."""
         return super().declared()
 
     @property

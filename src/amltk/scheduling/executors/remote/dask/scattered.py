@@ -19,7 +19,7 @@ FETCH_SECONDS = 60
 
 
 class Scattered:
-    """What Dask's workers have of a shared object, as long as this object is there.
+    """The contents of a shared object on Dask's workers, as long as this object exists.
 
     Args:
         client: The client.
@@ -45,7 +45,7 @@ class InCluster:
     """The same in a worker.
 
     Args:
-        name: The name of the variable that has it.
+        name: The name of Dask's variable for it.
     """
 
     def __init__(self, name: str) -> None:

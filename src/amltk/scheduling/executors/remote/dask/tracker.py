@@ -30,7 +30,7 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
 
     Each event goes to the topic of the executor that owns the call: `("begun", key, worker, pid, host)`,
     `("lost", key, worker)`, and `("left", key, "", outcome)` where the result stays on its worker. An executor that has
-    asked what workers declare is told when workers come and go: `("workers", "", worker)`.
+    asked what workers declare is notified when workers come and go: `("workers", "", worker)`.
     """
 
     name = "amltk-tracker"
@@ -55,7 +55,7 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
         return True
 
     def declared(self, topic: str) -> list[dict[str, float]]:
-        """For each worker the resources that it declares. From now on it is told at `topic` when they change."""
+        """The resources that each worker declares. From now on, `topic` is notified when they change."""
         self._watching.add(topic)
         return [dict(worker.resources) for worker in self._scheduler.workers.values()]
 
@@ -64,7 +64,7 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
         self._scheduler.log_event(topic, ("left", key, "", outcome))
 
     def ignore_workers(self, topic: str, client: str = "") -> None:  # noqa: ARG002 - the client that says so
-        """Tell no more of workers at this topic."""
+        """Stop reporting workers to this topic."""
         self._watching.discard(topic)
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
@@ -90,7 +90,7 @@ def begin_and_compute(key: str, topic: str, payload: bytes, values: Sequence[byt
     """Compute a call in a Dask worker; None if it has begun before.
 
     Returns:
-        The outcome; or the pickle of the result, if that stays here. The scheduler is told the outcome then.
+        The outcome; or the pickle of the result, if that stays here. Then the outcome goes to the scheduler.
     """
     worker = get_worker()
     here = {"worker": worker.address, "pid": os.getpid(), "host": this_host()}
