@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from amltk.scheduling import CallFolder, Memo, Scheduler
-from tests.contract.plugins import PLUGINS, Entry
+from tests.contract.plugins import PLUGINS, THERE_IS, Entry
 from tests.helpers.freed import Kept, Thing, counting_references_only
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ PATIENCE = 30.0
 """Seconds that threads have to release what they have reported."""
 
 FACTORIES: dict[str, Callable[[], Scheduler]] = {
-    "processes": lambda: Scheduler.with_processes(1),
+    "processes": lambda: Scheduler.with_processes(1, resources=THERE_IS),
     "threads": lambda: Scheduler.with_threads(1),
     "loky": lambda: Scheduler.with_loky(1),
 }

@@ -45,6 +45,7 @@ class Choice:
         self._time_left = time_left
         self._shapes: dict[ShapeName, Shape] = {}
         self._serials = count()
+        self._overtakers = count()
         self._heads: list[Item] = []  # the first call of each shape, in order
         self._overdue: list[Item] = []  # those of them that must not be overtaken any more, in order
         self._watches: dict[Pool, Watch] = {}
@@ -228,11 +229,12 @@ class Choice:
         """Note for the calls ahead of this one that it takes something that they wait for."""
         if self._heads[0] is item:
             return
+        overtaker = next(self._overtakers)
         for pool in shape.amounts:
             for *_, other in self._watches[pool].that_lack_it():
                 before = other.head
-                if before < item and not other.is_overdue and other.overtaker is not item:
-                    other.overtaker = item  # whichever pools they share, it counts once
+                if before < item and not other.is_overdue and other.overtaker != overtaker:
+                    other.overtaker = overtaker  # whichever pools they share, it counts once
                     if not other.needs_time or not self._is_late(other):
                         self._note_overtaken(other, before, item)
 

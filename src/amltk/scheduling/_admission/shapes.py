@@ -66,7 +66,7 @@ class Shape:
         n_waiting: How many calls wait.
         overtakers: The places of the calls that have overtaken its first one, sorted: they include all
             that count for any call that still waits.
-        overtaker: The last one of them.
+        overtaker: Which choice the last one of them was.
         is_overdue: Whether its first call must not be overtaken any more.
         watch: Where it waits for one pool to have enough.
         threshold: How much that pool must have.
@@ -99,7 +99,7 @@ class Shape:
         self.head: Any = None  # an `Item`, once there is a first call
         self.n_waiting: int = 0
         self.overtakers: list[tuple[float, int]] = []
-        self.overtaker: Item | None = None
+        self.overtaker: int = -1
         self.is_overdue: bool = False
         self.watch: Watch
         self.threshold: int = 0
@@ -132,6 +132,8 @@ class Shape:
         else:
             head = queue[0] if queue else None
         self.head = head
+        if head is None:
+            self._last = None  # a reference cycle
         if overtakers:
             del overtakers[: len(overtakers) if head is None else bisect_left(overtakers, head[:2])]
         return head

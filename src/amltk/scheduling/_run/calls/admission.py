@@ -212,6 +212,7 @@ class Admission:
 
     def _withdraw(self, waiting: Waiting) -> None:
         if self._choice.discard(waiting):
+            waiting.payload = None  # the queue may keep its place for some time
             self._go_on_soon()  # something may have been kept free for it
 
     def _launch(self, waiting: Waiting) -> None:
@@ -221,6 +222,7 @@ class Admission:
         stand_in: Any = future.work
         if future.done():
             grant.give_back()
+            waiting.payload = None
             return
         if not isinstance(stand_in, StandIn) or stand_in.waiting is not waiting:
             return  # it is just being submitted, by an executor's `submit` that has come back here: `obtain` goes on
@@ -237,6 +239,7 @@ class Admission:
     def _compute(self, waiting: Waiting) -> Any:
         """Submit to the executor. If it raises, what was granted is given back."""
         future, args, kwargs, needs = waiting.payload
+        waiting.payload = None  # nothing keeps what has ended
         grant = waiting.grant
         assert grant is not None, "it was granted"
         try:
