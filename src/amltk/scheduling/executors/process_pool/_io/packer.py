@@ -142,6 +142,7 @@ class Packer:
                     defined = fn
                 payload: CallPayload = pickler.payload(fn, definition, args, kwargs)
                 call.payload = payload if not payload[2] else self._with_shared_buffers(payload, call.limits)
+                del payload  # the traceback of the next one's error would keep it
             except BaseException as raised:  # noqa: BLE001 - this is the call's outcome
                 error = explain_call(raised, fn, args, kwargs, make_pickler)
                 add_note(error, f"raised while pickling a call of {safe_repr(fn)} for a worker process")
