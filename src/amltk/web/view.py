@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from typing import TYPE_CHECKING
 
 from amltk import _extras
@@ -76,8 +77,9 @@ class _Server:
 
     def wait_for_link(self) -> None:
         """Wait until the link is known, or `START_PATIENCE` has passed."""
-        if not self._output.closed:
-            select.select([self._output], [], [], START_PATIENCE)
+        end = time.monotonic() + START_PATIENCE
+        while self.link() is None and (left := end - time.monotonic()) > 0:  # it may come in pieces
+            select.select([self._output], [], [], left)
 
     def close(self) -> None:
         """End it, and wait until it has ended."""

@@ -60,7 +60,8 @@ class PoolFuture(LightFuture[Any]):
         unwanted: It was marked as cancelled: an outcome that still comes is dropped.
         pid: The worker that ran it; None before that is known.
         begun_at: When the worker began, in seconds on the monotonic clock. Known at the end, and for calls that are not
-            very short as soon as they begin; None before.
+            very short as soon as they begin; None before. If a call was expected to be short and is not, it is the
+            moment at which that was noticed until the call ends.
         ended_at: When the worker ended it; None if it has not.
     """
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import selectors
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -213,7 +214,10 @@ class Engine:
         with self._exchange.lock:
             for slot in self._dispatcher.slots.values():
                 if (call := self._io.begun(slot)) is not None:
-                    call.pid = self._io.links[slot.number].pid  # workers do not report the beginning of short calls
+                    # Workers do not report the beginning of calls that are expected to be short.
+                    call.pid = self._io.links[slot.number].pid
+                    if call.begun_at is None:
+                        call.begun_at = time.monotonic()
                     calls.append(call)
         return calls
 
