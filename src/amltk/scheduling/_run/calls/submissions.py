@@ -156,13 +156,14 @@ class Submissions:
 
     def running_calls(self) -> list[Future[Any]] | None:
         """Carry out `Scheduler.running_calls`."""
-        oldest = self._pending_calls.oldest if not self._admission.n_waiting else self._oldest_handed_over
-        works = self._backend.running_calls(oldest)
+        oldest = self._pending_calls.oldest
+        if self._admission.n_waiting:  # without what stands for calls that wait
+            works = self._backend.running_calls(
+                lambda n: [w for w in oldest(sys.maxsize) if type(w) is not StandIn][:n]
+            )
+        else:
+            works = self._backend.running_calls(oldest)
         return None if works is None else self._pending_calls.behind(works)
-
-    def _oldest_handed_over(self, n: int) -> list[Work[Any]]:
-        """The same as `PendingCalls.oldest` without what stands for calls that wait."""
-        return [work for work in self._pending_calls.oldest(sys.maxsize) if type(work) is not StandIn][:n]
 
     # ------------------------------------------------------------------ what a call waits for
 

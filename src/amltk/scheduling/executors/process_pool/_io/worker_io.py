@@ -9,6 +9,7 @@ import contextlib
 import pickle
 import selectors
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.executors.process_pool._io.limit_monitor import LimitMonitor
@@ -89,7 +90,7 @@ class WorkerIO:
         self._dispatcher = dispatcher
         self._selector = selector
         self.segments: Segments = Segments(shared_memory, lock, self.links, send=self.send, wake=wake)
-        self.packer: Packer = Packer(locks, self._want_manager, self.segments.pack)
+        self.packer: Packer = Packer(locks, partial(setattr, self, "manager_wanted", True), self.segments.pack)
 
     def disown(self) -> None:
         """Release, in a forked copy of the process, what belongs to its parent."""
@@ -341,9 +342,6 @@ class WorkerIO:
         """Record that a call has ended with an error of the pool."""
         call.dropped = True
         self.outcomes.append((call, None, error))
-
-    def _want_manager(self) -> None:
-        self.manager_wanted = True
 
     def mark_for_kill(self, link: Link, reason: BaseException) -> None:
         """Mark a worker to be killed; the first reason counts."""
