@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 MACHINE_WIDE = {"ray", "slurm"}
-"""Clusters of the contract tests that can run only once per machine; `test_clusters` starts them too."""
+"""Clusters of the contract tests that can run only once per machine."""
+
+START_THEM_TOO = ("test_clusters.py", "test_cluster_resources.py", "test_remote_results.py")
+"""Files of other tests that start such clusters."""
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
@@ -31,7 +34,7 @@ def group_of(test: str) -> str:
         test: A test's pytest id, such as `tests/contract/test_order.py::test_priorities[processes-2]`.
     """
     file, _, name = test.partition("::")
-    if file.endswith("test_clusters.py"):
+    if file.endswith(START_THEM_TOO):
         return "clusters"
     if "contract" not in file.split("/"):
         return file

@@ -78,7 +78,9 @@ def test_a_summary(tmp_path: Path, at_most: Callable[..., None]) -> None:
         summarize(Reader(tmp_path / "200"))
     with instructions() as many:
         summarize(Reader(tmp_path / "400"))
-    at_most("instructions for a call in a summary", (many.total() - few.total()) / 200, 370, many)  # 3.13; 3.11 takes 290
+    at_most(
+        "instructions for a call in a summary", (many.total() - few.total()) / 200, 370, many
+    )  # 3.13; 3.11 takes 290
 
 
 def work(number: float) -> float:

@@ -27,6 +27,11 @@ FILES = ("tests/unit/test_doc.py", "tests/unit/test_guard.py", "tests/unit/test_
         ("tests/contract/test_ending.py::test_stop[ray]", "clusters"),
         ("tests/contract/test_ending.py::test_stop[slurm-1-[2]]", "clusters"),
         ("tests/integration/test_clusters.py::test_the_demo_on_slurm", "clusters"),
+        ("tests/integration/test_cluster_resources.py::test_ray_grants_what_calls_ask_for", "clusters"),
+        (
+            "tests/integration/test_remote_results.py::test_callbacks_fetch_what_they_want[with_processes(2)]",
+            "clusters",
+        ),
     ],
 )
 def test_what_a_test_shares(test: str, group: str) -> None:
