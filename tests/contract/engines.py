@@ -108,6 +108,9 @@ def ray() -> Iterator[None]:
     os.environ.update(RAY_SETTINGS)
     import ray
 
+    if ray.is_initialized():  # by other tests of this process that have not ended with it yet
+        yield
+        return
     with server(RAY_SERVER, RAY_CPUS, "RAY_ADDRESS"):
         with kept_handlers():
             ray.init(log_to_driver=False, logging_level="WARNING")

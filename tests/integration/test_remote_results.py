@@ -24,6 +24,7 @@ PROGRAM = """
 import os
 
 os.environ.update({settings})
+os.environ.pop("RAY_ADDRESS", None)  # of other tests
 from amltk.scheduling import RemoteResults, Scheduler
 
 SIZE = 150 << 20
