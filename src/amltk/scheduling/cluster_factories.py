@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Executor
 
-_WORKERS = ("n_jobs", "n_workers", "num_workers", "n_processes", "num_processes", "processes", "threads", "workers")
+WORKERS = ("n_jobs", "n_workers", "num_workers", "n_processes", "num_processes", "processes", "threads", "workers")
 """Names that other tools use for the number of workers."""
 
-explains_max_workers = explains_options(**dict.fromkeys(_WORKERS, "max_workers"))
+_max_workers = explains_options(**dict.fromkeys(WORKERS, "max_workers"))
 
 _n_workers = explains_options(n_jobs="n_workers", max_workers="n_workers", num_workers="n_workers", workers="n_workers")
 
@@ -186,7 +186,7 @@ class ClusterFactories:
     with_htcondor: _OnCluster = _OnCluster("htcondor")
 
     @classmethod
-    @explains_options(**dict.fromkeys(_WORKERS, "num_cpus"), max_workers="num_cpus")
+    @explains_options(**dict.fromkeys(WORKERS, "num_cpus"), max_workers="num_cpus")
     def with_ray(
         cls,
         task_options: Mapping[str, Any] | None = None,
@@ -217,7 +217,7 @@ class ClusterFactories:
         return cls._made_by("ray", terminate, None, task_options=task_options, resources=resources, **init)
 
     @classmethod
-    @explains_max_workers
+    @_max_workers
     def with_mpi(
         cls,
         max_workers: int | None = None,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from amltk.scheduling.cluster_factories import ClusterFactories, explains_max_workers
+from amltk._checks import explains_options
+from amltk.scheduling.cluster_factories import WORKERS, ClusterFactories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -13,12 +14,14 @@ if TYPE_CHECKING:
 
     from amltk.types import Duration
 
+_max_workers = explains_options(**dict.fromkeys(WORKERS, "max_workers"))
+
 
 class Factories(ClusterFactories):
     """Makes schedulers that can run any number of times, with a fresh executor for each run."""
 
     @classmethod
-    @explains_max_workers
+    @_max_workers
     def with_processes(
         cls,
         max_workers: int | None = None,
@@ -82,7 +85,7 @@ class Factories(ClusterFactories):
         )
 
     @classmethod
-    @explains_max_workers
+    @_max_workers
     def with_threads(
         cls,
         max_workers: int | None = None,
@@ -131,7 +134,7 @@ class Factories(ClusterFactories):
         return cls._made_by("sequential", True, resources)
 
     @classmethod
-    @explains_max_workers
+    @_max_workers
     def with_loky(
         cls,
         max_workers: int | None = None,

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from concurrent.futures import Executor, Future, InvalidStateError
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from amltk import _clock
 from amltk._compat import CANCELLED, PENDING, RUNNING, is_owned
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from amltk.scheduling.executors.process_pool.binding import Binding
+
+    Lend = Callable[[int], AbstractContextManager[tuple[tuple[str, ...], Binding | None]]]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -346,13 +348,11 @@ class PlacingExecutor(RemoteExecutor):
         """The same for the workers that are there now, where others are expected."""
         return self.declared()
 
-    @staticmethod
-    @abstractmethod
-    def lend(units: int) -> AbstractContextManager[tuple[tuple[str, ...], Binding | None]]:
-        """Lend GPUs to a call, in the worker: their ids, and the binding of a process that may use no others.
+    lend: ClassVar[Lend]
+    """Lends GPUs to a call, in the worker: their ids, and the binding of a process that may use no others.
 
-        There is no binding where the worker itself is such a process.
-        """
+    There is no binding where the worker itself is such a process.
+    """
 
     def submit_placed(self, wanted: Mapping[str, int], fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Submit a call to a worker that has these units free of what it declares."""

@@ -8,7 +8,7 @@ import threading
 import time
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import ray
 from ray import cloudpickle
@@ -24,6 +24,8 @@ from amltk.scheduling.executors.remote.signal_handlers import kept_handlers
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Future
+
+    from amltk.scheduling.executors.remote.executor import Lend
 
 _pickle: Any = cloudpickle  # Ray does not declare what that module exports
 
@@ -187,7 +189,7 @@ class RayExecutor(PlacingExecutor):
 
     place = "the Ray cluster"
     remedy = "start Ray with more, such as resources={'gpu': 2} of a Ray that is started here"
-    lend = staticmethod(lend)
+    lend: ClassVar[Lend] = staticmethod(lend)
 
     def __init__(self, task_options: Mapping[str, Any], release: Callable[[], None], *, is_open: bool) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask import config
 from distributed import Client, Future, LocalCluster, Nanny
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from distributed.deploy.spec import SpecCluster
+
+    from amltk.scheduling.executors.remote.executor import Lend
 
 ANY_PORT = "127.0.0.1:0"
 """The address of Dask's dashboard: without one, Dask would still try to bind its well-known port."""
@@ -82,7 +84,7 @@ class DaskExecutor(PlacingExecutor):
 
     place = "the Dask cluster"
     remedy = 'start workers with dask worker --resources, such as "gpu=1", or give the scheduler resources= of its own'
-    lend = staticmethod(lend)
+    lend: ClassVar[Lend] = staticmethod(lend)
 
     def __init__(self, client: Client, close: Callable[[], Any]) -> None:
         super().__init__()
