@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import platform
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from amltk._program import arguments
 from amltk.journal.folder import Folder
 from amltk.journal.kinds import OUTCOMES, Kind, Session
 from amltk.journal.reader import Reader, open_log
+from amltk.journal.session import this_session
 from amltk.journal.writer import Writer
 
 if TYPE_CHECKING:
@@ -98,11 +97,7 @@ def retry(folder: str | os.PathLike[str], calls: Iterable[int] | None = None) ->
 
 
 def _session(calls: list[int], numbers: list[int]) -> Session:
-    return Session(
-        program=list(map(str, arguments())),
-        host=os.uname().nodename,
-        pid=os.getpid(),
-        python=platform.python_version(),
-        void=[(number, number) for number in sorted(numbers)],
-        retried=calls,
-    )
+    session = this_session()
+    session["void"] = [(number, number) for number in sorted(numbers)]
+    session["retried"] = calls
+    return session

@@ -130,8 +130,7 @@ class Future(asyncio.Future[R]):
         """
         from amltk._labels import call_label  # few programs need it
 
-        name = callback_name(self.function) if self.task is None else self.task.name
-        return call_label(name, self.args, self.kwargs)
+        return call_label(task_name(self), self.args, self.kwargs)
 
     def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002 - asyncio's interface
         """Cancel the call: if it has not begun it never does. `@future-cancelled` follows.
@@ -253,7 +252,7 @@ class Future(asyncio.Future[R]):
 
     def in_short(self) -> str:
         """What stands for it in labels: those of other calls, whose own arguments may be futures, and so on."""
-        return f"<{callback_name(self.function) if self.task is None else self.task.name} {self.number}>"
+        return f"<{task_name(self)} {self.number}>"
 
     def _state_in_words(self) -> str:
         from amltk._labels import value_in_short
@@ -295,6 +294,11 @@ class PastFuture:
 
     def __repr__(self) -> str:
         return f"<PastFuture {self._name}: it has ended, and nothing has kept it>"
+
+
+def task_name(future: Future[Any]) -> str:
+    """The name of the task of a call; that of its function if it has no task."""
+    return callback_name(future.function) if future.task is None else future.task.name
 
 
 class DependentFuture(Future[R]):

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from amltk import _clock
 from amltk.scheduling._admission.amounts import amount_of
 from amltk.scheduling._run.to_come import calls_to_come
-from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors.execution_info import execution_info, this_host
+from amltk.scheduling.future import task_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -222,7 +222,7 @@ def _counts(unended: int, running: int | None, done: int, failed: int, cancelled
 
 
 def _running_call(future: Future[Any]) -> RunningCall:
-    name = callback_name(future.function) if future.task is None else future.task.name
+    name = task_name(future)
     told = execution_info(future.work)
     return RunningCall(future, name, "", None) if told is None else RunningCall(future, name, _place(told), told.began)
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
-import sys
 from typing import TYPE_CHECKING, Any
 
 from amltk import _clock
-from amltk._labels import call_label
+from amltk._labels import arguments_in_short
 from amltk.exceptions import JournalError
 from amltk.journal.kinds import Finish, Kind
 from amltk.journal.live.status import write_status
+from amltk.journal.session import this_session
 from amltk.journal.writer import Writer
 from amltk.scheduling._journal.values import told_of
 from amltk.scheduling._run.to_come import calls_to_come
 from amltk.scheduling.call import Outcome
-from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors.execution_info import execution_info
+from amltk.scheduling.future import task_name
 from amltk.scheduling.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -56,13 +55,7 @@ class EventRecorder:
         """Begin to record to this folder."""
         self._writer = Writer(folder)
         self._began = _clock.now()
-        session: dict[str, Any] = {
-            "program": sys.argv,
-            "host": os.uname().nodename,
-            "pid": os.getpid(),
-            "python": platform.python_version(),
-        }
-        self._writer.add(Kind.SESSION, session)
+        self._writer.add(Kind.SESSION, this_session())
         self._writer.flush()
         scheduler = self._scheduler
         scheduler.observers.append(self._submitted)
@@ -105,9 +98,8 @@ class EventRecorder:
         return writer
 
     def _submitted(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        name = callback_name(future.function) if future.task is None else future.task.name
         attempt = 0 if future.call is None else future.call.attempt - 1
-        head = {"task": name, "arguments": call_label("", args, kwargs), "attempt": attempt}
+        head = {"task": task_name(future), "arguments": arguments_in_short(args, kwargs), "attempt": attempt}
         if self._writer is not None:
             self._writer.add(Kind.SUBMISSION, head, call=self._number(future))
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import platform
 import random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from amltk import _clock
 from amltk._labels import arguments_in_short
-from amltk._program import arguments
 from amltk._shield import shielded
 from amltk.journal.kinds import Finish, Kind
+from amltk.journal.session import this_session
 from amltk.journal.writer import Writer
 from amltk.scheduling._journal.comparison import Comparison
 from amltk.scheduling._journal.heads import SubmissionHeads
@@ -212,12 +210,7 @@ class RunJournal:
         self._live_since = self._clock()
         self._began_at = at = self.time()
         void = self.comparison.left_out()
-        session: dict[str, Any] = {
-            "program": list(map(str, arguments())),
-            "host": os.uname().nodename,
-            "pid": os.getpid(),
-            "python": platform.python_version(),
-        }
+        session = this_session()
         if self.playback.overview.seed is None:
             session["seed"] = self._seed
         if void:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from amltk import _clock, _extras
 from amltk._checks import check_optional_count
-from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors.execution_info import ExecutionInfo, execution_info
+from amltk.scheduling.future import task_name
 from amltk.scheduling.timeline.record import OUTCOMES, Record, arguments_of, error_of
 
 if TYPE_CHECKING:
@@ -208,10 +208,8 @@ class Timeline:
         if known is not None:
             self._retried(known)
             return
-        task = future.task
-        name = callback_name(future.function) if task is None else task.name
         needs = tuple(other.number for other in future.dependencies) if future.is_dependent else ()
-        self._open[future] = _Open(name, arguments_of(args, kwargs), _clock.now(), needs)
+        self._open[future] = _Open(task_name(future), arguments_of(args, kwargs), _clock.now(), needs)
         if call is not None:
             call.on_outcome(partial(self._reviewed, future))
 

@@ -10,20 +10,14 @@ from amltk.journal.reference import CallReference
 from amltk.scheduling._journal.action import Action
 from amltk.scheduling._journal.values import dump_arguments, dump_error
 from amltk.scheduling._nested import CONTAINERS, find, replaced
-from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors.shared import SHARED, Content, Shared
-from amltk.scheduling.future import FUTURES, Future
+from amltk.scheduling.future import FUTURES, Future, task_name
 
 if TYPE_CHECKING:
     from amltk.scheduling._journal.run_journal import RunJournal
 
 _MAY_HOLD_SHARED = SHARED | CONTAINERS
 """The types of arguments that are shared objects, or may contain some."""
-
-
-def task_of(future: Future[Any]) -> str:
-    """The name of the task of a call; that of its function if it has none."""
-    return callback_name(future.function) if future.task is None else future.task.name
 
 
 def arguments_of(
@@ -65,7 +59,7 @@ def submission(
     future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any], journal: RunJournal, following: int
 ) -> Action:
     """The action of a submission; if the future has no number yet, it gets the following one."""
-    task = task_of(future)
+    task = task_name(future)
     number = future.number if future.number >= 0 else following
     recorded = arguments_of(future, args, kwargs)
 

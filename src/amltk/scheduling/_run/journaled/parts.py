@@ -14,10 +14,10 @@ from amltk.scheduling._journal.values import dump_arguments, dump_error, load
 from amltk.scheduling._loop.timers import Timer, Timers
 from amltk.scheduling._run.calls.submissions import Submissions
 from amltk.scheduling._run.end_requests import EndRequests
-from amltk.scheduling._run.journaled.actions import arguments_of, failure, more_of, submission, task_of
+from amltk.scheduling._run.journaled.actions import arguments_of, failure, more_of, submission
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.exit_state import ExitState
-from amltk.scheduling.future import Future
+from amltk.scheduling.future import Future, task_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -226,7 +226,7 @@ class JournaledSubmissions(Submissions):
             else:  # recorded in a branch that the program has left since
                 self._enter_recorded(future, args, kwargs, result)
             return
-        task = task_of(future)
+        task = task_name(future)
         given = arguments_of(future, args, kwargs)
         value = dump_arguments(task, *given)
         if journal.replaying:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from amltk.scheduling.executors.process_pool._state.protocol import (
     SHARED_BYTES,
+    SIZE,
     Frame,
     InSegment,
     Kind,
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from amltk.scheduling.executors.process_pool._state.protocol import Buffer
-
-_SIZE = struct.Struct("<Q")
 
 
 class Ask(Protocol):
@@ -66,7 +65,7 @@ class Borrowed:
     def map(self, frame: Frame) -> None:
         """Accept a segment that the pool has attached."""
         descriptor = -1 if frame.definition else self._descriptors.popleft()
-        (size,) = _SIZE.unpack(frame.payload)
+        (size,) = SIZE.unpack(frame.payload)
         self._files[frame.key] = None if descriptor < 0 else MemoryFile(descriptor, size)
 
     def unmap(self, number: int) -> None:
@@ -95,7 +94,7 @@ class Borrowed:
         except OSError:  # this process may not map that much memory
             pass
         try:
-            answer = self._ask(Kind.UNMAPPABLE, number, _SIZE.pack(size_of(sizes)))
+            answer = self._ask(Kind.UNMAPPABLE, number, SIZE.pack(size_of(sizes)))
         finally:
             self.give_back(number, is_spoilt=False)
         if answer is None:
@@ -109,7 +108,7 @@ class Borrowed:
         sizes = tuple(buffer.nbytes for buffer in buffers)
         if not self.is_on or size_of(sizes) < SHARED_BYTES:
             return buffers
-        answer = self._ask(Kind.WANTED, payload=_SIZE.pack(size_of(sizes)))
+        answer = self._ask(Kind.WANTED, payload=SIZE.pack(size_of(sizes)))
         if answer is None or not answer.definition:
             return buffers
         number = answer.definition

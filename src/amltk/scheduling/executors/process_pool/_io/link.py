@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import itertools
 import socket
-import struct
 import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from amltk.scheduling.executors.process_pool._state.protocol import Decoder, Kind, encode
+from amltk.scheduling.executors.process_pool._state.protocol import SIZE, Decoder, Kind, encode
 from amltk.scheduling.executors.process_pool._system.tokens import END, PipeTokens, SocketTokens, make_tokens
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class _Attached(NamedTuple):
 
     def send(self, sock: socket.socket) -> memoryview:
         """Send it; returns what is left to be sent."""
-        size = struct.pack("<Q", self.file.size)
+        size = SIZE.pack(self.file.size)
         frame = memoryview(b"".join(encode(Kind.MAP, self.number, payload=size)))
         try:
             return frame[socket.send_fds(sock, [frame], [self.file.descriptor]) :]

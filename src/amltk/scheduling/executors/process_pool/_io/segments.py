@@ -8,14 +8,14 @@ state unless stated otherwise; segments that are no longer used are noted withou
 from __future__ import annotations
 
 import contextlib
-import resource
-import struct
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from amltk._limits import soft_limit
 from amltk.scheduling.executors.process_pool._state.protocol import (
     SHARED_BYTES,
+    SIZE,
     InSegment,
     Kind,
     ProtocolError,
@@ -40,8 +40,6 @@ MOST_SEGMENTS = 128
 
 ABOUT_SEGMENTS = frozenset({Kind.RETURNED, Kind.WANTED, Kind.UNMAPPABLE})
 """The kinds of frames that workers send about segments."""
-
-_SIZE = struct.Struct("<Q")
 
 
 class Returns:
@@ -221,9 +219,9 @@ class Segments:
         if frame.kind == Kind.RETURNED:
             self._take_back(link, frame.key, is_spoilt=bool(frame.definition))
         elif frame.kind == Kind.WANTED:
-            self._grant(link, frame.key, *_SIZE.unpack(frame.payload))
+            self._grant(link, frame.key, *SIZE.unpack(frame.payload))
         else:
-            self._tell(link, frame.key, frame.definition, *_SIZE.unpack(frame.payload))
+            self._tell(link, frame.key, frame.definition, *SIZE.unpack(frame.payload))
 
     def _grant(self, link: Link, key: int, size: int) -> None:
         """Answer a worker that wants a segment for a result."""
@@ -326,5 +324,5 @@ class Segments:
 
 
 def _most_segments() -> int:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_SEGMENTS if soft == resource.RLIM_INFINITY else min(MOST_SEGMENTS, soft // 8)
+    descriptors = soft_limit("RLIMIT_NOFILE")
+    return MOST_SEGMENTS if descriptors is None else min(MOST_SEGMENTS, descriptors // 8)

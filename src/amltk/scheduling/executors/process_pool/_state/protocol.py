@@ -24,6 +24,9 @@ Buffer = bytes | bytearray | memoryview
 HEADER = struct.Struct("<BBBxIIIQQdd")
 """Mark, kind, generation, definition, number of buffers, segment or 0, key, length of the body, began, ended."""
 
+SIZE = struct.Struct("<Q")
+"""A size in bytes, as the payload of a frame about a segment."""
+
 MARK = 0xA7
 """The first byte of every frame, to detect foreign data in a worker's socket."""
 
@@ -61,7 +64,6 @@ class Kind:
     FETCH = 12  # from a worker: the question `key`: the program's value of a name
     FETCHED = 13  # to a worker: the answer to the question `key`: the number `definition`, or 0, and a payload
     ENDING = 14  # from a worker that is ending: what it is waiting for, as text
-    GROWN = 23  # from a worker: it has too much memory, and begins no more calls than it has tokens for
     MEASURED_TASK = 15  # to a worker: a call; report when it begins, and the usage before it, see `usage.baseline`
     MAP = 16  # to a worker: the segment `key`, whose size is the payload, and its descriptor, unless `definition` is 1
     UNMAP = 17  # to a worker: the segment `key` no longer exists
@@ -70,6 +72,7 @@ class Kind:
     RETURNED = 20  # from a worker: the segment `key` is no longer used; `definition` is 1 if it is spoilt
     UNMAPPABLE = 21  # from a worker: the question `key`: what is in the segment `definition`, as much as the payload
     CONTENTS = 22  # to a worker: the answer to it
+    GROWN = 23  # from a worker: it has too much memory, and begins no more calls than it has tokens for
 
 
 class Frame(NamedTuple):
