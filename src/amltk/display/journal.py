@@ -86,7 +86,7 @@ def progress_of(follower: Follower) -> Progress:
     return Progress(
         state=_state(follower),
         active=active,
-        elapsed=tally.pace.alive + max(0.0, now - (tally.latest or now)),
+        elapsed=tally.alive(now),
         timeout=None
         if status.deadline is None or not active
         else tally.pace.alive + status.deadline - (tally.latest or now),
@@ -101,7 +101,7 @@ def progress_of(follower: Follower) -> Progress:
 
 
 def _state(follower: Follower) -> str:
-    told = {str(text): None for key in ("code", "reason") if (text := follower.tally.finish.get(key))}
+    told = follower.tally.reasons
     if follower.state in {"finished", "suspended"} and told:
         return wording.printable(f"{follower.state}: {', '.join(told)}")
     return "interrupted: its process was killed" if follower.state == "interrupted" else follower.state
@@ -126,15 +126,14 @@ def _task(task: TaskTally, follower: Follower) -> TaskProgress:
 
 
 def _calls(follower: Follower, now: float) -> list[CallProgress]:
-    told = [call for call in follower.status.running if follower.tally.state_of(call.call) == PENDING]
     return [
         CallProgress(_label(follower, call.call), call.worker, max(0.0, now - (call.began or now)))
-        for call in told[:MOST_CALLS]
+        for call in follower.running()[:MOST_CALLS]
     ]
 
 
 def _failures(follower: Follower, now: float) -> list[Failure]:
-    elapsed = follower.tally.pace.alive + max(0.0, now - (follower.tally.latest or now))
+    elapsed = follower.tally.alive(now)
     found = []
     for failure in list(follower.tally.failures.last)[: -MOST_FAILURES - 1 : -1]:
         text = wording.printable(f"{failure.error}: {failure.message}" if failure.message else failure.error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
 from amltk import _clock
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from amltk.journal.live.follower import Follower
     from amltk.journal.live.series import Point, Series
     from amltk.journal.live.status import Running
+    from amltk.journal.live.workers import Worker
 
 MOST_RUNNING = 100
 """How many running calls are listed."""
@@ -63,14 +65,14 @@ def overview(follower: Follower, name: str) -> dict[str, Any]:
         "folder": str(follower.folder),
         "version": [follower.generation, tally.records],
         "state": follower.state,
-        "reason": _reason(follower),
+        "reason": ", ".join(map(writable, tally.reasons)),
         "problem": follower.problem,
         "reading": None if follower.share >= 1 else follower.share,
         "now": _clock.now(),
         "until": now,
         "began": tally.began,
         "latest": tally.latest,
-        "alive": tally.pace.alive + (max(0.0, now - tally.latest) if live and tally.latest is not None else 0.0),
+        "alive": tally.alive(now),
         "owner": None if follower.owner is None else {"host": follower.owner.host, "pid": follower.owner.pid},
         "counts": tally.counts,
         "running": running,
@@ -97,18 +99,12 @@ def overview(follower: Follower, name: str) -> dict[str, Any]:
     }
 
 
-def _reason(follower: Follower) -> str:
-    finish = follower.tally.finish
-    told = dict.fromkeys(writable(str(text)) for key in ("code", "reason") if (text := finish.get(key)))
-    return ", ".join(told)
-
-
 def _running(follower: Follower) -> list[dict[str, Any]]:
     """The calls that run, or ran when the process was killed; where the run does not say, those that have not ended."""
     tally, status = follower.tally, follower.status
     if follower.state not in {"running", "interrupted"}:
         return []
-    told = [call for call in status.running if tally.state_of(call.call) == PENDING]
+    told = follower.running()
     if told:
         return [_call_that_runs(follower, call) for call in told[:MOST_RUNNING]]
     if status.time is not None:
@@ -200,7 +196,6 @@ def thinned(points: Sequence[Point]) -> list[Point]:
 
 def _workers(follower: Follower) -> list[dict[str, Any]]:
     busy = {call.worker for call in follower.status.running} if follower.owner is not None else set()
-    latest = sorted(follower.tally.workers.by_name.values(), key=lambda worker: -worker.last)[:MOST_WORKERS]
     return [
         {
             "name": worker.name,
@@ -210,19 +205,21 @@ def _workers(follower: Follower) -> list[dict[str, Any]]:
             "last": worker.last,
             "busy": worker.name in busy,
         }
-        for worker in sorted(latest, key=lambda worker: worker.row)
+        for worker in sorted(_listed(follower), key=lambda worker: worker.row)
     ]
+
+
+def _listed(follower: Follower) -> list[Worker]:
+    """The workers with the latest calls."""
+    return nlargest(MOST_WORKERS, follower.tally.workers.by_name.values(), key=lambda worker: worker.last)
 
 
 def timeline(follower: Follower) -> dict[str, Any]:
     """When calls ended and when workers were busy, over the whole experiment."""
-    tally, buckets = follower.tally, follower.tally.buckets
-    lanes = {worker.row: worker.name for worker in tally.workers.by_name.values()}
-    latest = sorted(tally.workers.by_name.values(), key=lambda worker: -worker.last)[:MOST_WORKERS]
-    shown = {worker.row for worker in latest}
-    return _lanes(buckets, {row: name for row, name in lanes.items() if row in shown}) | {
-        "more": len(lanes) - len(shown)
-    }
+    workers = follower.tally.workers.by_name.values()
+    shown = {worker.row for worker in _listed(follower)}
+    lanes = {worker.row: worker.name for worker in workers if worker.row in shown}
+    return _lanes(follower.tally.buckets, lanes) | {"more": len(workers) - len(lanes)}
 
 
 def _lanes(buckets: Buckets, lanes: dict[str, str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from amltk import _clock
 from amltk.exceptions import JournalError
 from amltk.journal.folder import Folder
 from amltk.journal.format import record_at
+from amltk.journal.history.call import PENDING
 from amltk.journal.live.status import Status, read_status
 from amltk.journal.live.table import CallTable
 from amltk.journal.live.tally import Tally
@@ -19,6 +20,7 @@ from amltk.journal.reader import Reader, open_log
 
 if TYPE_CHECKING:
     from amltk.journal.format import Position, Record
+    from amltk.journal.live.status import Running
     from amltk.journal.owner import Owner
 
 AT_ONCE = 20_000
@@ -117,6 +119,10 @@ class Follower:
         """The time up to which the state is known: the present, or the time of the last record if nothing runs."""
         latest = self.tally.latest
         return _clock.now() if self.owner is not None or latest is None else latest
+
+    def running(self) -> list[Running]:
+        """The calls that the run has reported as running, and that have not ended since."""
+        return [call for call in self.status.running if self.tally.state_of(call.call) == PENDING]
 
     def submission(self, call: int) -> Record | None:
         """The record of the latest submission of a call, read again; None if there is none."""

@@ -128,6 +128,15 @@ class Tally:
         """How many of them have ended."""
         return self.submitted - self.counts[PENDING]
 
+    def alive(self, now: float) -> float:
+        """For how many seconds programs have used the journal, if the last one still does."""
+        return self.pace.alive + (0.0 if self.latest is None else max(0.0, now - self.latest))
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the last session has ended, as recorded: different texts."""
+        return list(dict.fromkeys(str(text) for key in ("code", "reason") if (text := self.finish.get(key))))
+
     @property
     def failed(self) -> int:
         """How many of them have failed."""

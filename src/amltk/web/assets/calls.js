@@ -9,6 +9,7 @@ class CallsTable {
     this.open = open;
     this.query = { search: "", states: "", sort: "number", order: "desc", offset: 0, limit: PAGE };
     this.seen = "";
+    this.fetch = oneAtATime(() => this.update(), (error) => { this.foot.textContent = `The calls cannot be shown: ${error.message}`; });
     this.search = el("input", { type: "search", placeholder: "Search calls, errors, workers ( / )", "aria-label": "Search calls", maxlength: "200",
       oninput: () => { clearTimeout(this.typing); this.typing = setTimeout(() => this.change({ search: this.search.value }), 200); } });
     this.filters = FILTERS.map(([states, name]) => el("button", { type: "button", "aria-pressed": String(states === ""), onclick: () => this.change({ states }) }, name));
@@ -45,21 +46,10 @@ class CallsTable {
     this.fetch();
   }
 
-  async fetch() {
-    if (this.asking) { this.again = true; return; }
-    this.asking = true;
-    try {
-      do {
-        this.again = false;
-        this.asked = performance.now();
-        this.seen = `${this.place} ${this.data.version} ${JSON.stringify(this.query)}`;
-        this.draw(await source.calls(this.place, this.query));
-      } while (this.again);
-    } catch (error) {
-      this.foot.textContent = `The calls cannot be shown: ${error.message}`;
-    } finally {
-      this.asking = false;
-    }
+  async update() {
+    this.asked = performance.now();
+    this.seen = `${this.place} ${this.data.version} ${JSON.stringify(this.query)}`;
+    this.draw(await source.calls(this.place, this.query));
   }
 
   draw({ count: total, calls }) {

@@ -8,6 +8,22 @@ const ask = async (path) => {
   return answer.json();
 };
 
+/* A function that does `work`, and does it once more if it was called meanwhile: one request at a time, and the last one counts. */
+const oneAtATime = (work, failed) => {
+  let busy = false, again = false;
+  return async () => {
+    if (busy) { again = true; return; }
+    busy = true;
+    try {
+      do { again = false; await work(); } while (again);
+    } catch (error) {
+      failed(error);
+    } finally {
+      busy = false;
+    }
+  };
+};
+
 const server = {
   live: true,
   /* Calls `tell(place, overview)` whenever there is news, and `say(connected)` when the connection changes. A page that is

@@ -7,6 +7,7 @@ class Timeline {
     this.open = open;
     this.view = null; // begin and end of the part that is shown; null for everything
     this.part = null; // what the source says of that part
+    this.fetch = oneAtATime(() => this.update(), (error) => { this.note.textContent = error.message; });
     this.canvas = el("canvas", { tabindex: "0", role: "img", "data-key": "timeline" });
     this.room = el("div", { class: "lanes" }, this.canvas);
     this.note = el("span", { class: "soft" });
@@ -68,21 +69,10 @@ class Timeline {
     if (acts[event.key]) { event.preventDefault(); acts[event.key](); }
   }
 
-  async fetch() {
-    if (this.asking) { this.again = true; return; }
-    this.asking = true;
-    try {
-      do {
-        this.again = false;
-        const [begin, end] = this.view ?? [0, 0];
-        if (end > begin) this.part = await source.timeline(this.place, begin, end);
-        this.draw();
-      } while (this.again);
-    } catch (error) {
-      this.note.textContent = error.message;
-    } finally {
-      this.asking = false;
-    }
+  async update() {
+    const [begin, end] = this.view ?? [0, 0];
+    if (end > begin) this.part = await source.timeline(this.place, begin, end);
+    this.draw();
   }
 
   x(time) { const [begin, end] = this.shown; return this.left + ((time - begin) / (end - begin)) * (this.wide - this.left); }
