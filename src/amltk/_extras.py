@@ -25,7 +25,24 @@ def load(module: str, *, needs: str | tuple[str, ...], extra: str) -> Any:
         missing = (error.name or "").partition(".")[0]
         if missing not in ((needs,) if isinstance(needs, str) else needs):
             raise
-        raise MissingExtraError(f"this needs {missing!r}: pip install 'amltk[{extra}]'", name=missing) from error
+        raise _missing(missing, extra) from error
+
+
+def check(*libraries: str, extra: str) -> None:
+    """Check that libraries are installed which another process will import.
+
+    Raises:
+        MissingExtraError: One is not; the message gives the pip command.
+    """
+    from importlib.util import find_spec  # few programs need it
+
+    for library in libraries:
+        if find_spec(library) is None:
+            raise _missing(library, extra)
+
+
+def _missing(library: str, extra: str) -> MissingExtraError:
+    return MissingExtraError(f"this needs {library!r}: pip install 'amltk[{extra}]'", name=library)
 
 
 def html_of(thing: Any) -> str | None:

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from amltk.display.journal import watch
-from amltk.exceptions import JournalError
+from amltk.exceptions import JournalError, MissingExtraError
 from amltk.journal.folder import Folder
 from amltk.journal.live.follower import Follower
 from amltk.journal.live.status import read_status
@@ -23,7 +23,7 @@ from amltk.scheduling.plugins.resources import Resources
 from amltk.web import facts, view
 from tests.helpers.gate import GUARD
 from tests.helpers.page_server import PageServer
-from tests.helpers.script import Script
+from tests.helpers.script import Script, run_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,3 +180,25 @@ def test_output_resources_and_dependencies_of_calls_are_known(tmp_path: Path) ->
     assert (first["output"], first["after"]) == ("I am 5\n", [])
     assert (first["resources"], second["resources"]) == ("licence 1", "")
     assert ("output" in second, second["after"]) == (False, [0])
+
+
+@pytest.mark.parametrize("library", ["starlette", "uvicorn"])
+def test_what_the_server_needs_is_missed_before_the_run(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error gives the pip command, and nothing has begun."""
+    monkeypatch.setitem(sys.modules, library, None)
+    scheduler = Scheduler.with_sequential()
+    scheduler.on_start(lambda: pytest.fail("the run has begun"))
+    with pytest.raises(MissingExtraError, match=rf"this needs '{library}': pip install 'amltk\[web\]'"):
+        scheduler.run(display="web")
+
+
+def test_this_program_does_not_import_what_only_the_server_needs() -> None:
+    """It takes a tenth of a second, which another process spends."""
+    ended = run_script("""
+    import sys
+    from amltk.scheduling import Scheduler
+    scheduler = Scheduler.with_sequential()
+    scheduler.run(display="web")
+    print(sorted({"starlette", "uvicorn"} & sys.modules.keys()))
+    """)
+    assert ended.lines == ["[]"], ended.errors

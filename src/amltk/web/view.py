@@ -113,7 +113,7 @@ class WebView:
     """
 
     def __init__(self, scheduler: Scheduler, folder: str | None, timeout: float | None) -> None:
-        _extras.load("amltk.web.serve", needs=("starlette", "uvicorn"), extra="web")
+        _extras.check("starlette", "uvicorn", extra="web")  # the server's process imports them
         self._recorder = None if folder is not None else EventRecorder(scheduler, timeout)
         self._folder = folder
         self._server: _Server | None = None
