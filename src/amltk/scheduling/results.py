@@ -306,7 +306,7 @@ class Joined:
 
     def over(self, outbox: Outbox) -> bool:
         """Whether no more calls of the map will come."""
-        return not outbox.occupied and (self._map.over or self._run.lifecycle.is_over)
+        return self._map.nothing_left(outbox, run_is_over=self._run.lifecycle.is_over)
 
     def conclude(self) -> None:
         """Whatever began the run handles its outcome."""

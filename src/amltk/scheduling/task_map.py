@@ -83,6 +83,7 @@ class TaskMap(Generic[R]):
         self._mine: dict[Future[R], Call] = {}
         self._kept: list[Call] = []  # by a plugin, which will submit them later
         self._outbox: Outbox | None = None  # for ended calls, if a loop takes them
+        self._is_read = False  # a loop takes them, or is about to
         self._filling = threading.Lock()
         self._wanted = False
         self._subscriptions: list[Subscription] = []
@@ -148,7 +149,9 @@ class TaskMap(Generic[R]):
             on_cancelled=on_cancelled,
             journal=journal,
         )
-        return Results(self, options, ordered=check_bool("ordered", ordered), display=display)
+        results = Results(self, options, ordered=check_bool("ordered", ordered), display=display)
+        self._is_read = True
+        return results
 
     def check_given_to_nobody(self) -> None:
         """Raise a `RuntimeError` if it is too late to take the calls from here. For `Results` only."""
@@ -193,8 +196,18 @@ class TaskMap(Generic[R]):
 
     @property
     def over(self) -> bool:
-        """Whether no further item is taken and all calls have ended."""
+        """Whether no further item is taken and all calls have ended. Exact only while the submission lock is held."""
         return self.exhausted and not self._mine and not self._kept
+
+    def nothing_left(self, outbox: Outbox, *, run_is_over: bool) -> bool:
+        """Whether no call is to be taken from the outbox any more, now or later. For `Results` only.
+
+        Args:
+            outbox: What the calls are taken from.
+            run_is_over: Whether the run was over before this was asked, so that no call ends any more.
+        """
+        with self.task.scheduler.submission_lock:  # in which a call that ends is moved into the outbox
+            return (run_is_over or self.over) and not outbox.occupied
 
     def start(self) -> None:
         """Submit the first items now if the scheduler is running, else after its next `@start`. For the task only.
@@ -214,12 +227,12 @@ class TaskMap(Generic[R]):
         self._subscriptions = [
             *(task.register(event, self._note_end, hidden=True) for event in (task.RESULT, task.EXCEPTION)),
             task.register(task.CANCELLED, self._note_end, hidden=True),
-            scheduler.on_empty.register(self._fill, hidden=True),  # a refused item has nothing left to wait for
+            scheduler.on_empty.register(self._continue, hidden=True),
             scheduler.on_finishing.register(self._note_end_of_run, hidden=True),
         ]
         if scheduler.is_elsewhere():
             with contextlib.suppress(SchedulerNotRunningError):  # the end was requested meanwhile
-                scheduler.call_later(HEAD_START_SECONDS, self._fill)
+                scheduler.call_later(HEAD_START_SECONDS, self._fill_unless_read)
         elif scheduler.running():
             self._fill()
         else:
@@ -233,7 +246,8 @@ class TaskMap(Generic[R]):
     def _unsubscribe_at_the_end(self) -> None:
         with self.task.scheduler.submission_lock:
             self._adopt()
-        if self.over:
+            is_over = self.over
+        if is_over:
             for subscription in self._subscriptions:
                 subscription.end()
             if self._outbox is not None:
@@ -255,11 +269,11 @@ class TaskMap(Generic[R]):
             self._adopt()
             if self._mine.pop(future, None) is None:
                 return None
-        hold = None
+            hold = None
+            if self._outbox is not None:
+                hold = self._outbox.put(future, wanted=scheduler.running() or not future.cancelled())
         if self._outbox is None:
             self._fill()
-        else:
-            hold = self._outbox.put(future, wanted=scheduler.running() or not future.cancelled())
         self._unsubscribe_at_the_end()
         return hold
 
@@ -269,6 +283,16 @@ class TaskMap(Generic[R]):
             self._kept.remove(call)
             if call.future is not None:
                 self._mine[call.future] = call
+
+    def _continue(self) -> None:
+        """Submit what a plugin has refused or kept before: nothing is left that it could wait for."""
+        if self.n_taken:  # else the first items are submitted by a loop over the results, or a timer
+            self._fill()
+
+    def _fill_unless_read(self) -> None:
+        """Submit the first items, unless a loop over the results does that when it begins."""
+        if not self._is_read:
+            self._fill()
 
     def _fill(self) -> None:
         """Submit as many as there is room for. If another thread is already doing this, it checks again."""
@@ -299,8 +323,10 @@ class TaskMap(Generic[R]):
         if item is None:
             self.cancel()
             return False
-        self._refused = None
         with self.task.scheduler.submission_lock:  # so that its end is noted only afterwards
+            self._refused = item if self.exhausted else None  # by another thread meanwhile
+            if self.exhausted:
+                return False
             try:
                 given = self._given(item)
                 self._note(self.task.offer(*given), item)

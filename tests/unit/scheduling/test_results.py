@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import sys
 import threading
 import time
 import weakref
@@ -17,6 +18,7 @@ import pytest
 
 from amltk.exceptions import FutureCancelledError, SchedulerNotRunningError, SchedulerRunningError
 from amltk.scheduling import ExitState, Limiter, Scheduler
+from amltk.scheduling.task_map import HEAD_START_SECONDS
 from amltk.testing import EventRecorder, SimulatedExecutor, run_in_virtual_time
 
 if TYPE_CHECKING:
@@ -445,23 +447,55 @@ def test_a_plain_loop_that_would_hold_up_its_own_run(scheduler: Scheduler) -> No
         scheduler.run()
 
 
-def test_a_plain_loop_beside_a_run_in_another_thread() -> None:
-    """A plain loop beside a run in another thread waits for results of that run, which continues afterwards."""
+@pytest.fixture
+def elsewhere() -> Iterator[Scheduler]:
+    """A scheduler whose run is in another thread, and does not end by itself."""
     scheduler = Scheduler.with_threads(2)
-    task = scheduler.task(double)
     began = threading.Event()
     scheduler.on_start(began.set)
     thread = threading.Thread(target=scheduler.run, kwargs={"end_on_empty": False})
     thread.start()
     began.wait()
-    try:
-        assert sorted(args_of(task.map(range(20)).results())) == list(range(20))
-        for _ in task.map(itertools.count()).results():
-            break
-        assert scheduler.running()
-    finally:
-        scheduler.stop()
-        thread.join()
+    yield scheduler
+    scheduler.stop()
+    thread.join()
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Threads take turns after each few instructions."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def test_a_plain_loop_beside_a_run_in_another_thread(elsewhere: Scheduler) -> None:
+    """A plain loop beside a run in another thread waits for results of that run, which continues afterwards."""
+    task = elsewhere.task(double)
+    assert sorted(args_of(task.map(range(20)).results())) == list(range(20))
+    for _ in task.map(itertools.count()).results():
+        break
+    assert elsewhere.running()
+
+
+@pytest.mark.usefixtures("hasty_threads")
+@pytest.mark.parametrize("ordered", [False, True])
+def test_many_plain_loops_beside_a_run_in_another_thread(elsewhere: Scheduler, ordered: bool) -> None:
+    """Each loop gets each call, however the threads take turns: the last one too, and after a run without work."""
+    task = elsewhere.task(double)
+    for _ in range(150):
+        assert sorted(args_of(task.map(range(4)).results(ordered=ordered))) == [0, 1, 2, 3]
+
+
+def test_results_of_a_map_from_another_thread_may_be_read_late(elsewhere: Scheduler) -> None:
+    """What `results` returns computes nothing until a loop goes through it, also if that is some timers later."""
+    task = elsewhere.task(double)
+    results = task.map(range(3)).results()
+    later = threading.Event()
+    elsewhere.call_later(3 * HEAD_START_SECONDS, later.set)
+    assert later.wait(60)
+    assert sorted(args_of(results)) == [0, 1, 2]
 
 
 def test_a_slow_body_holds_no_call_up() -> None:

@@ -39,7 +39,8 @@ class Outbox:
     @property
     def occupied(self) -> int:
         """How many calls have ended that the taker is not done with."""
-        return len(self._ended) + len(self._early) + self._at_work
+        with self._lock:  # calls move from one to the other
+            return len(self._ended) + len(self._early) + self._at_work
 
     def expect(self, call: Call) -> None:
         """Note the call of the next item."""
