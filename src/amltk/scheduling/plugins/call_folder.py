@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from amltk._checks import check_bool
 from amltk.exceptions import JournalError
 from amltk.journal.folder import FILE_MODE, FOLDER_MODE, Folder
-from amltk.scheduling.call_place import within
+from amltk.scheduling._computing.place import within
 from amltk.scheduling.plugin import PassingPlugin
 from amltk.scheduling.plugins._support.keys.arguments import DEFAULT_IGNORE, check_ignore, check_key, keys_of
 from amltk.scheduling.plugins.wrapping import Wrapper

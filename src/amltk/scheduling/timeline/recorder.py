@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from amltk import _clock, _extras
+from amltk import _extras
 from amltk._checks import check_optional_count
+from amltk._process import clock
 from amltk.scheduling.executors.execution_info import ExecutionInfo, execution_info
 from amltk.scheduling.future import task_name
 from amltk.scheduling.timeline.record import OUTCOMES, Record, arguments_of, error_of
@@ -194,7 +195,7 @@ class Timeline:
 
     def _up_to_now(self) -> list[Record]:
         """The records as pictures show them: what is running has been computed until now."""
-        now = _clock.now()
+        now = clock.now()
         return [
             record._replace(ended=max(now, record.began or now)) if record.outcome == "running" else record
             for record in self.records()
@@ -209,7 +210,7 @@ class Timeline:
             self._retried(known)
             return
         needs = tuple(other.number for other in future.dependencies) if future.is_dependent else ()
-        self._open[future] = _Open(task_name(future), arguments_of(args, kwargs), _clock.now(), needs)
+        self._open[future] = _Open(task_name(future), arguments_of(args, kwargs), clock.now(), needs)
         if call is not None:
             call.on_outcome(partial(self._reviewed, future))
 
@@ -218,7 +219,7 @@ class Timeline:
         if call.reviewed is not None:
             self._keep(call.reviewed._replace(outcome="retried"))
             call.reviewed = None
-        call.submitted = _clock.now()
+        call.submitted = clock.now()
 
     def _reviewed(self, future: Future[Any], outcome: Outcome) -> None:
         """An attempt has ended; the call may not have."""
@@ -226,7 +227,7 @@ class Timeline:
         if call is not None:
             how = "cancelled" if outcome.cancelled else "succeeded" if outcome.error is None else "failed"
             where = execution_info(future.work)
-            call.reviewed = _record(future, call, how, where, ended=_clock.now(), error=error_of(outcome.error))
+            call.reviewed = _record(future, call, how, where, ended=clock.now(), error=error_of(outcome.error))
 
     def _succeeded(self, future: Future[Any], _: Any) -> None:
         self._end(future, "succeeded", None)
@@ -245,7 +246,7 @@ class Timeline:
             self._keep(call.reviewed._replace(outcome=outcome))
         else:
             where = execution_info(future.work)
-            self._keep(_record(future, call, outcome, where, ended=_clock.now(), error=error_of(error)))
+            self._keep(_record(future, call, outcome, where, ended=clock.now(), error=error_of(error)))
 
     def _keep(self, record: Record) -> None:
         if len(self._ended) == self._ended.maxlen:

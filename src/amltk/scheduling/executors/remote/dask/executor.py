@@ -11,8 +11,8 @@ from distributed import Client, Future, LocalCluster, Nanny
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 
-from amltk import _clock
-from amltk._cpus import usable_cpus
+from amltk._process import clock
+from amltk._process.cpus import usable_cpus
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling._admission.amounts import amount_of, units_of
 from amltk.scheduling.executors.execution_info import ExecutionInfo
@@ -241,7 +241,7 @@ class DaskExecutor(PlacingExecutor):
         elif kind == "begun":
             pid, host = rest
             call.place = f"the Dask worker {worker} (process {pid})"
-            call.execution_info = ExecutionInfo(host, pid, began=_clock.now())  # the scheduler's clock may differ
+            call.execution_info = ExecutionInfo(host, pid, began=clock.now())  # the scheduler's clock may differ
             call.begin()
             self._running[call] = None
             if call.done():  # cancelled by another thread meanwhile
