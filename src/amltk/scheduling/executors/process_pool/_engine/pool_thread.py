@@ -147,6 +147,8 @@ class PoolThread:
                 if self._manager_is_due(ready) and self._run_manager():
                     return
                 if driver is not None and self.driver is driver and turns != stands_in_since:
+                    if exchange.has_outcomes():
+                        self._wake_exchange()  # the loop may not know of those that this thread has received
                     self._manager_selector.select(LOOP_IDLE_SECONDS)
                     if driver.turns != turns:
                         continue  # the loop is doing it
