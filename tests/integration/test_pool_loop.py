@@ -145,14 +145,14 @@ def test_outcomes_that_the_pools_thread_has_received_wake_the_loop(monkeypatch: 
             assert select.select([link.frames for link in engine._io.links.values()], [], [], GUARD)[0]
 
         calls[0].add_done_callback(receive_later)
-        while not (first.present and second.present):
+        while not (first.present and second.present):  # noqa: ASYNC110 - the pool's state
             await asyncio.sleep(0.001)
         first.open()
         assert told.wait(GUARD)  # the loop is blocked, so the pool's thread takes over
         driver = engine._thread.driver
         turns = driver.turns
         engine._wakeup.set()
-        while driver.turns == turns:
+        while driver.turns == turns:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         turned.set()
         wait_for(engine._exchange.has_outcomes)
