@@ -195,9 +195,10 @@ class JournaledRun(Run):
     ) -> R:
         """Carry out `Scheduler.once`."""
         name = callback_name(fn)
-        check_in_callback(self._recorder, f"call once({name})")
         if not self.journal.recording:
             return fn(*args)
+        if self._recorder.is_outside() or inspect.iscoroutinefunction(fn):  # else a callback or a plugin does it
+            check_in_callback(self._recorder, f"call once({name})")
         if inspect.iscoroutinefunction(fn):
             return cast("R", self._recorder.foreign.wait_for(name, partial(fn, *args), save, restore))
         return self._once(fn, args, name, save, restore)
