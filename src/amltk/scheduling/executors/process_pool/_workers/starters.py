@@ -16,7 +16,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from amltk._compat import interpreter_flags
-from amltk._program import arguments, environment, import_path
+from amltk._process.program import arguments, environment, import_path
 from amltk.scheduling.executors.process_pool._child import worker
 from amltk.scheduling.executors.process_pool._child.library_threads import limit_forked, prepare_to_fork
 from amltk.scheduling.executors.process_pool._child.orderly_exit import flush_output
