@@ -7,8 +7,8 @@ import random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from amltk import _clock
 from amltk._labels import arguments_in_short
+from amltk._process import clock
 from amltk._shield import shielded
 from amltk.journal.kinds import Finish, Kind
 from amltk.journal.session import this_session
@@ -65,7 +65,7 @@ class RunJournal:
         self.replaying: bool = overview.end.number > 1
         self.recording: bool = True
         self.current: int = 0
-        self.now: float = _clock.now()
+        self.now: float = clock.now()
         self.seed: int = random.SystemRandom().getrandbits(SEED_BITS) if overview.seed is None else overview.seed
         self.random: random.Random = random.Random(self.seed)
         self._heads = heads = SubmissionHeads()
@@ -98,7 +98,7 @@ class RunJournal:
         # The method of asyncio's own loops only calls `monotonic`, and each call of a task needs it several times.
         is_usual = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
         self._clock = monotonic if is_usual else loop.time
-        self._loop_starts_at = max(_clock.now(), self.playback.overview.latest) - loop.time()
+        self._loop_starts_at = max(clock.now(), self.playback.overview.latest) - loop.time()
         if self.replaying:
             self.now = self.playback.overview.began
         else:

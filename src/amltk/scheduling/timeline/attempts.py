@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from amltk import _clock
+from amltk._process import clock
 from amltk.scheduling.executors.execution_info import ExecutionInfo, execution_info
 from amltk.scheduling.future import task_name
 from amltk.scheduling.timeline.record import Record, arguments_of, error_of
@@ -79,7 +79,7 @@ class Attempts:
             self._retried(known)
             return
         needs = tuple(other.number for other in future.dependencies) if future.is_dependent else ()
-        self._open[future] = _Open(task_name(future), arguments_of(args, kwargs), _clock.now(), needs)
+        self._open[future] = _Open(task_name(future), arguments_of(args, kwargs), clock.now(), needs)
         if call is not None:
             call.on_outcome(partial(self._reviewed, future))
 
@@ -88,7 +88,7 @@ class Attempts:
         if call.reviewed is not None:
             self._keep(call.reviewed._replace(outcome="retried"), None)
             call.reviewed = None
-        call.submitted = _clock.now()
+        call.submitted = clock.now()
 
     def _reviewed(self, future: Future[Any], outcome: Outcome) -> None:
         """An attempt has ended; the call may not have."""
@@ -96,7 +96,7 @@ class Attempts:
         if call is not None:
             how = "cancelled" if outcome.cancelled else "succeeded" if outcome.error is None else "failed"
             where = execution_info(future.work)
-            call.reviewed = _record(future, call, how, where, ended=_clock.now(), error=error_of(outcome.error))
+            call.reviewed = _record(future, call, how, where, ended=clock.now(), error=error_of(outcome.error))
 
     def _succeeded(self, future: Future[Any], _: Any) -> None:
         self._end(future, "succeeded", None)
@@ -115,7 +115,7 @@ class Attempts:
             self._keep(call.reviewed._replace(outcome=outcome), error)
         else:
             where = execution_info(future.work)
-            self._keep(_record(future, call, outcome, where, ended=_clock.now(), error=error_of(error)), error)
+            self._keep(_record(future, call, outcome, where, ended=clock.now(), error=error_of(error)), error)
 
 
 def _record(

@@ -6,8 +6,9 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from amltk import _clock, _extras
+from amltk import _extras
 from amltk._checks import check_optional_count
+from amltk._process import clock
 from amltk.scheduling.timeline.attempts import Attempts
 from amltk.scheduling.timeline.record import OUTCOMES, Record
 
@@ -156,7 +157,7 @@ class Timeline:
 
     def _up_to_now(self) -> list[Record]:
         """The records as pictures show them: what is running has been computed until now."""
-        now = _clock.now()
+        now = clock.now()
         return [
             record._replace(ended=max(now, record.began or now)) if record.outcome == "running" else record
             for record in self.records()

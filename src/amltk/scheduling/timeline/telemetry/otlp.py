@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, set_span_in_context
 
-from amltk._program import arguments
+from amltk._process.program import arguments
 from amltk.scheduling.executors.execution_info import this_host
 from amltk.scheduling.timeline.spans import FAILURES, attributes
 

@@ -8,7 +8,8 @@ import weakref
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
-from amltk import _clock, _extras
+from amltk import _extras
+from amltk._process import clock
 from amltk.scheduling.timeline.attempts import Attempts
 from amltk.scheduling.timeline.telemetry.sender import Sender
 from amltk.scheduling.timeline.telemetry.told import EndedCall, EndOfRun, Failure, Ids
@@ -141,14 +142,14 @@ class Telemetry:
         self._run = weakref.ref(run)
         journal = _journal_of(run)
         ids = Ids(os.urandom(16), joins=True) if journal is None else Ids(journal.seed.to_bytes(8, "big"), joins=False)
-        span = self._receiver.begin_run(_clock.now(), ids)
+        span = self._receiver.begin_run(clock.now(), ids)
         self._senders = [sender for sender in self._senders if sender.is_alive()]
         self._sender = Sender(self._receiver, span, self._name)
         self._senders.append(self._sender)
 
     def _finish(self) -> None:
         cause = self._scheduler.current_run.lifecycle.cause
-        self._end_sender(EndOfRun(_clock.now(), cause.code.name, cause.reason))
+        self._end_sender(EndOfRun(clock.now(), cause.code.name, cause.reason))
 
     def _end_sender(self, end: EndOfRun | None) -> None:
         sender, self._sender = self._sender, None
