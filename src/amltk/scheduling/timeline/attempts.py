@@ -146,6 +146,8 @@ def _record(
         return Record(*about, None, None, where.host, where.pid, where.thread, by_worker=True, **links)
     if where.devices:
         links["devices"] = (*granted, *where.devices)
+    if where.cpu is not None:
+        links |= {"cpu": where.cpu, "memory": where.memory}
     ended = where.ended or ended
     if ended is not None:
         ended = max(ended, where.began)  # where a worker was lost, this is the program's word against the worker's

@@ -90,6 +90,11 @@ class Submissions:
             lambda future: self._inbox.put(self.go_on, future), on_shared=context.backend.expect_shared
         )
 
+    @property
+    def is_observed(self) -> bool:
+        """Whether something observes every call."""
+        return bool(self._observers)
+
     def close(self) -> None:
         """Cut the references from futures that are kept to this run, which is over."""
         self.link.run = None
