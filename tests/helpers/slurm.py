@@ -81,11 +81,6 @@ def wait_until_empty() -> None:
     _wait(lambda: not jobs(), "the queue is empty")
 
 
-def wait_until_ended(job: str) -> None:
-    """Wait until a job has ended."""
-    _wait(lambda: job not in jobs(), f"job {job} has ended")
-
-
 @contextmanager
 def slurm() -> Iterator[None]:
     """Run it; `sbatch` and the like find it through the environment."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from amltk.scheduling import ExitState, Scheduler
 from amltk.scheduling.snapshot import Snapshot
 from tests.contract import engines
 from tests.helpers import slurm as slurm_helper
-from tests.helpers.gate import GUARD, Gate, pass_gate
+from tests.helpers.gate import Gate, pass_gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,14 +139,18 @@ def test_jobs_that_wait_are_told_until_the_worker_timeout(slurm: None) -> None:
 
 
 @pytest.mark.integration
-def test_a_job_that_would_wait_forever_is_a_failed_start(slurm: None) -> None:
-    """Slurm keeps a job for which a dependency is never satisfied; nobody should wait for it."""
-    first = subprocess.run(
-        ["sbatch", "--parsable", "-o", "/dev/null", "--wrap", "exit 1"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    never = f"--dependency=afterok:{first}"
-    said = run_broken(Scheduler.with_slurm(n_workers=1, **JOB, job_extra_directives=[never], worker_timeout=GUARD))
-    assert "waits for what does not come by itself: DependencyNeverSatisfied" in said
+def test_a_job_that_would_wait_forever_is_a_failed_start(
+    slurm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm keeps a job whose time limit is above that of its partition; nobody should wait for it."""
+    squeue = tmp_path / "squeue"
+    squeue.write_text('#!/bin/sh\nfor job in $(echo $5 | tr , " "); do echo "$job|PENDING|PartitionTimeLimit"; done\n')
+    squeue.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        said = run_broken(Scheduler.with_slurm(n_workers=1, **JOB, job_extra_directives=["--hold"]))
+    assert "waits for what does not come by itself: PartitionTimeLimit" in said
+    slurm_helper.wait_until_empty()
 
 
 @pytest.mark.integration

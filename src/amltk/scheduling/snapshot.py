@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from amltk import _clock
+from amltk._process import clock
 from amltk.scheduling._admission.amounts import amount_of
 from amltk.scheduling._run.to_come import calls_to_come
 from amltk.scheduling.executors.execution_info import execution_info, this_host
@@ -193,7 +193,7 @@ class Snapshot:
             for event in (scheduler.FUTURE_RESULT, scheduler.FUTURE_EXCEPTION, scheduler.FUTURE_CANCELLED)
         )
         return cls(
-            time=_clock.now(),
+            time=clock.now(),
             accepting=scheduler.running(),
             counts=_counts(scheduler.n_pending, None if calls is None else len(calls), done, failed, cancelled),
             calls=tuple(map(_running_call, calls or ())),

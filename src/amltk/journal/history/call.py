@@ -12,17 +12,28 @@ if TYPE_CHECKING:
     from amltk.journal.format import Record
 
 PENDING = "pending"
+CANCELLED = "cancelled"
 
 STATES: dict[int, str] = {
     Kind.RESULT: "result",
     Kind.EXCEPTION: "exception",
-    Kind.CANCELLED: "cancelled",
+    Kind.CANCELLED: CANCELLED,
     Kind.LOST: "lost",
+    Kind.REQUEST: CANCELLED,
 }
-"""The state of a call after a record of each kind that ends it."""
+"""The state of a call after a record of each kind that ends it. A request that is about a call is its cancellation."""
 
 FAILED = frozenset({"exception", "lost"})
 """The states of calls that have failed."""
+
+
+def can_end(state: str, kind: int) -> bool:
+    """Whether a record of a kind in `STATES` changes the state of a call.
+
+    What arrives together is recorded before it is handled: of an outcome and a cancellation from outside of the
+    callbacks, the first one counts.
+    """
+    return state != CANCELLED and (kind != Kind.REQUEST or state == PENDING)
 
 
 @dataclass(slots=True)

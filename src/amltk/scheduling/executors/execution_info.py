@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from amltk import _clock
+from amltk._process import clock
 
 if TYPE_CHECKING:
     from typing import Self
@@ -44,12 +44,12 @@ class ExecutionInfo:
     def begin(self) -> Self:
         """Record that the call begins here, now."""
         self.host, self.pid, self.thread = this_host(), os.getpid(), threading.current_thread().name
-        self.began = _clock.now()
+        self.began = clock.now()
         return self
 
     def end(self) -> None:
         """It has ended."""
-        self.ended = _clock.now()
+        self.ended = clock.now()
         self.devices = lent_devices.get()
 
     def within(self, earliest: float, latest: float) -> Self:

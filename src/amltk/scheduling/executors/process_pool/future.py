@@ -6,8 +6,8 @@ import pickle
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from amltk import _clock
 from amltk._compat import CANCELLED, CANCELLED_AND_NOTIFIED
+from amltk._process import clock
 from amltk._shield import shielded
 from amltk.scheduling.executors.execution_info import ExecutionInfo, this_host
 from amltk.scheduling.executors.light_future import LightFuture
@@ -133,12 +133,12 @@ class PoolFuture(LightFuture[Any]):
     @property
     def began(self) -> float | None:
         """When the worker began, in seconds since the epoch; None as for `begun_at`."""
-        return None if self.begun_at is None else _clock.time_of(self.begun_at)
+        return None if self.begun_at is None else clock.time_of(self.begun_at)
 
     @property
     def ended(self) -> float | None:
         """When the worker ended it, in seconds since the epoch; None if it has not."""
-        return None if self.ended_at is None else _clock.time_of(self.ended_at)
+        return None if self.ended_at is None else clock.time_of(self.ended_at)
 
     @property
     def execution_info(self) -> ExecutionInfo:
@@ -148,8 +148,8 @@ class PoolFuture(LightFuture[Any]):
             this_host(),
             self.pid,
             None,
-            None if begun is None else _clock.time_of(begun),
-            None if ended is None else _clock.time_of(ended),
+            None if begun is None else clock.time_of(begun),
+            None if ended is None else clock.time_of(ended),
         )
 
     def release(self, frame: Frame | None = None) -> None:  # noqa: ARG002 - for subclasses that keep it

@@ -10,7 +10,7 @@ from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from amltk._checks import check_bytes, check_optional_bytes, check_optional_count, check_optional_seconds, check_seconds
-from amltk._cpus import usable_cpus
+from amltk._process.cpus import usable_cpus
 from amltk._shield import shielded
 from amltk.scheduling.executors._transfer.descriptors import know_connections
 from amltk.scheduling.executors.process_pool._child.initializer import Initializer

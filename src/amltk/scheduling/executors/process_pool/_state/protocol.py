@@ -13,7 +13,7 @@ import struct
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
-from amltk._limits import out_of_memory
+from amltk._process.limits import out_of_memory
 from amltk.scheduling.executors.process_pool._system.memory_files import padded, size_of, split
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import selectors
 from functools import partial
 from typing import TYPE_CHECKING
 
-from amltk._program import arguments, import_path
+from amltk._process.program import arguments, import_path
 from amltk.scheduling.executors.process_pool._child.start import Start
 from amltk.scheduling.executors.process_pool._io.link import Link
 from amltk.scheduling.executors.process_pool._pickling import main_module

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask import config
@@ -11,16 +13,16 @@ from distributed import Client, Future, LocalCluster, Nanny
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 
-from amltk import _clock
 from amltk._checks import check_optional_seconds
-from amltk._cpus import usable_cpus
+from amltk._process import clock
+from amltk._process.cpus import usable_cpus
 from amltk.exceptions import ExecutorBrokenError, PoolBrokenError
 from amltk.scheduling._admission.amounts import amount_of, units_of
 from amltk.scheduling.executors.execution_info import ExecutionInfo
 from amltk.scheduling.executors.remote.dask.devices import lend
 from amltk.scheduling.executors.remote.dask.replacer import keep_workers
 from amltk.scheduling.executors.remote.dask.scattered import Scattered
-from amltk.scheduling.executors.remote.dask.tracker import Tracker, begin_and_compute
+from amltk.scheduling.executors.remote.dask.tracker import OWNER_CHARS, Tracker, begin_and_compute, topic_of
 from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteExecutor, RemoteFuture
 from amltk.scheduling.executors.termination import kill_trees
 
@@ -117,21 +119,29 @@ class DaskExecutor(PlacingExecutor):
         self._worker_timeout = worker_timeout
         self._client = client
         self._close_client = close
-        self._topic = f"amltk-{uuid.uuid4().hex}"
+        self._owner = uuid.uuid4().hex[:OWNER_CHARS]
+        self._numbers = itertools.count(1)
+        self._topic = topic_of(self._key_of("", 0))
         self._calls: dict[str, RemoteFuture] = {}
         self._running: dict[RemoteFuture, None] = {}
         self._left: dict[RemoteFuture, bytes] = {}  # the outcomes of those whose results stay on their workers
         self._declared: tuple[Mapping[str, int], ...] | None = None  # not asked for yet
         self._names: dict[str, str] = {}  # as workers spell them, by their lower-case form
+        self._outcomes = ThreadPoolExecutor(1, "amltk-dask-outcomes")  # unpickles those that are sent ahead
         self._client.register_plugin(Tracker())
         self._client.subscribe_topic(self._topic, self._hear)
+        self._client._send_to_scheduler({"op": "amltk-enter", "topic": self._topic})
+
+    def _key_of(self, name: str, number: int) -> str:
+        """The key of a call in Dask, which groups calls by what precedes the last dash."""
+        return f"{name.replace('-', '_')}-{self._owner}{number:0{OWNER_CHARS}x}"
 
     def _send(self, call: RemoteFuture, payload: bytes) -> None:
         if self._broken:
             self.end(call, error=PoolBrokenError(str(self._broken)))
             return
         self._expect_worker()
-        key = f"{call.name.replace('-', '_')}-{uuid.uuid4().hex}"  # Dask groups calls by what precedes the last dash
+        key = self._key_of(call.name, next(self._numbers))
         self._calls[key] = call
         resources = {self._names.get(name, name): amount_of(units) for name, units in call.wanted.items() if units}
         with config.set({"distributed.admin.large-graph-warning-threshold": SILENT}):
@@ -231,9 +241,9 @@ class DaskExecutor(PlacingExecutor):
 
     def _close(self, *, wait: bool) -> None:  # noqa: ARG002 - closing a client never waits for work
         with contextlib.suppress(Exception):  # the connection may be lost
-            if self._declared is not None:
-                self._client._send_to_scheduler({"op": "amltk-ignore-workers", "topic": self._topic})
+            self._client._send_to_scheduler({"op": "amltk-exit", "topic": self._topic})
             self._client.unsubscribe_topic(self._topic)
+        self._outcomes.shutdown()
         self._close_client()
 
     def end(
@@ -294,12 +304,15 @@ class DaskExecutor(PlacingExecutor):
         call = self._calls.get(key)
         if call is None:
             return
-        if kind == "left":
+        if kind == "ended":
+            with contextlib.suppress(RuntimeError):  # it is closed: the outcome is no longer needed
+                self._outcomes.submit(self.end, call, *rest)
+        elif kind == "left":
             (self._left[call],) = rest
         elif kind == "begun":
             pid, host = rest
             call.place = f"the Dask worker {worker} (process {pid})"
-            call.execution_info = ExecutionInfo(host, pid, began=_clock.now())  # the scheduler's clock may differ
+            call.execution_info = ExecutionInfo(host, pid, began=clock.now())  # the scheduler's clock may differ
             call.begin()
             self._running[call] = None
             if call.done():  # cancelled by another thread meanwhile

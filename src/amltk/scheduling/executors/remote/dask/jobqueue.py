@@ -14,11 +14,11 @@ from distributed.core import Status
 from amltk._checks import check_count, check_optional_seconds
 from amltk.scheduling.executors.remote.dask.executor import ANY_PORT, OwnDaskExecutor
 from amltk.scheduling.executors.remote.dask.groups import Group, Grouped, declared_by, declaring
-from amltk.scheduling.executors.remote.dask.job_logs import JobLogs
-from amltk.scheduling.executors.remote.dask.job_watch import JobWatch
-from amltk.scheduling.executors.remote.dask.queue_state import SlurmQueue
+from amltk.scheduling.executors.remote.dask.jobs.job import WatchedJob
+from amltk.scheduling.executors.remote.dask.jobs.logs import JobLogs
+from amltk.scheduling.executors.remote.dask.jobs.queue_state import SlurmQueue
+from amltk.scheduling.executors.remote.dask.jobs.watch import JobWatch
 from amltk.scheduling.executors.remote.dask.replacer import keep_workers
-from amltk.scheduling.executors.remote.dask.watched_job import WatchedJob
 from amltk.scheduling.executors.remote.signal_handlers import kept_handlers
 
 if TYPE_CHECKING:

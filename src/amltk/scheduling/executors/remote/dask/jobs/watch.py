@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from amltk.scheduling.executors.cluster_workers import ClusterWorkers
-from amltk.scheduling.executors.remote.dask.job_logs import quote_logs
-from amltk.scheduling.executors.remote.dask.queue_state import JobState
+from amltk.scheduling.executors.remote.dask.jobs.logs import quote_logs
+from amltk.scheduling.executors.remote.dask.jobs.queue_state import JobState
 from amltk.scheduling.executors.remote.dask.replacer import place_of, replace_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from amltk.scheduling.executors.remote.dask.job_logs import JobLogs
-    from amltk.scheduling.executors.remote.dask.queue_state import SlurmQueue
+    from amltk.scheduling.executors.remote.dask.jobs.logs import JobLogs
+    from amltk.scheduling.executors.remote.dask.jobs.queue_state import SlurmQueue
 
 _log = logging.getLogger(__name__)
 

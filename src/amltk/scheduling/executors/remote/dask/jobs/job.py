@@ -10,8 +10,8 @@ import dask
 from distributed.core import Status
 
 if TYPE_CHECKING:
-    from amltk.scheduling.executors.remote.dask.job_logs import JobLogs
-    from amltk.scheduling.executors.remote.dask.job_watch import JobWatch
+    from amltk.scheduling.executors.remote.dask.jobs.logs import JobLogs
+    from amltk.scheduling.executors.remote.dask.jobs.watch import JobWatch
 
 _log = logging.getLogger(__name__)
 
