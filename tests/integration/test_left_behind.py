@@ -15,14 +15,12 @@ import pytest
 
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors import CallLimits, ProcessPool
-from tests.helpers.gate import Gate, pass_gate
+from tests.helpers.gate import GUARD, Gate, pass_gate
 from tests.helpers.script import Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-GUARD = 60.0
-"""Seconds after which a test counts as hanging; no test waits for it to pass."""
 
 METHODS = ["forkserver", "spawn", "fork"]
 
