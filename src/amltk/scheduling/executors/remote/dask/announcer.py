@@ -21,8 +21,8 @@ from amltk.scheduling.executors.execution_info import this_host
 if TYPE_CHECKING:
     from distributed import Worker
 
-MOST_BYTES_AHEAD = 1 << 12
-"""The size in bytes up to which an outcome is sent with the report that its call has ended."""
+MOST_BYTES_AHEAD = 1 << 11
+"""The size in bytes up to which an outcome is sent ahead. Dask's scheduler keeps the last thousand events."""
 
 _WAITING = frozenset({"waiting", "ready", "constrained"})
 """The states of a task that the worker has, and has not begun."""
