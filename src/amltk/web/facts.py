@@ -77,7 +77,7 @@ def overview(follower: Follower, name: str) -> dict[str, Any]:
         "owner": None if follower.owner is None else {"host": follower.owner.host, "pid": follower.owner.pid},
         "counts": tally.counts,
         "running": running,
-        "n_running": len(status.running) + status.more if running else 0,
+        "n_running": len(follower.running()) + status.more if running else 0,
         "total": total,
         "deadline": status.deadline if live else None,
         "n_workers": status.workers if live else None,
@@ -198,7 +198,7 @@ def thinned(points: Sequence[Point]) -> list[Point]:
 
 
 def _workers(follower: Follower) -> list[dict[str, Any]]:
-    busy = {call.worker for call in follower.status.running} if follower.owner is not None else set()
+    busy = {call.worker for call in follower.running()} if follower.owner is not None else set()
     return [
         {
             "name": worker.name,

@@ -46,7 +46,7 @@ const hero = (data) => {
       el("p", { class: "much" }, el("strong", {}, count(ended(data))), data.total === null && data.state === "running" ? " calls ended" : ` of ${counted(all, "call")}`, share === null ? "" : el("span", { class: "share" }, `${Math.floor(share * 100)} %`)),
       el("p", { class: "when" }, outlook(data))),
     bar(data),
-    data.pools.length || data.waits ? el("p", { class: "pools" }, [...data.pools, data.waits].filter(Boolean).join(" · ")) : null,
+    data.pools.length || data.waits ? el("p", { class: "pools" }, [...data.pools, data.waits].filter(Boolean).flatMap((part, n) => [n ? " · " : "", el("span", {}, part)])) : null,
     el("dl", { class: "tiles" },
       tile("running", count(data.n_running), data.n_running ? "running" : "none"),
       tile("waiting", count(Math.max(0, waiting)), waiting > 0 ? "" : "none"),
@@ -85,7 +85,7 @@ const runningCard = (data, open) => {
 
 const failuresCard = (data, open, filter) => {
   const { kinds, count: n } = data.failures;
-  return card("failures", "Failures", n ? `${count(n)} of ${counted(kinds.length, "kind")}` : "",
+  return card("failures", "Failures", n ? `${count(n)}, of ${counted(kinds.length, "kind")}` : "",
     kinds.length ? el("ol", { class: "list", tabindex: "0", "aria-labelledby": "failures-title" }, kinds.map((kind) => el("li", {},
       el("span", { class: "since failed" }, `${count(kind.count)}×`),
       el("span", { class: "what" },
