@@ -318,7 +318,11 @@ class DaskExecutor(PlacingExecutor):
             if call.done():  # cancelled by another thread meanwhile
                 self._running.pop(call, None)
         else:
-            self.end(call, error=self.lost(call, "the worker was lost"))
+            self._note_loss(call, worker)
+
+    def _note_loss(self, call: RemoteFuture, worker: str) -> None:  # noqa: ARG002 - for subclasses
+        """End a call that was lost with its worker."""
+        self.end(call, error=self.lost(call, "the worker was lost"))
 
 
 class OwnDaskExecutor(DaskExecutor):

@@ -259,6 +259,17 @@ class JobQueueExecutor(OwnDaskExecutor):
         told = self._watch.told
         return lack if lack is not None or told.are_complete else f"waits for a worker: {told}"
 
+    def _note_loss(self, call: RemoteFuture, worker: str) -> None:
+        """End a call that was lost with its worker, once it is known why that was lost."""
+        self._cluster.loop.add_callback(self._end_lost, call, worker)
+
+    async def _end_lost(self, call: RemoteFuture, worker: str) -> None:
+        pid = None if call.execution_info is None else call.execution_info.pid
+        loss = await self._watch.why_lost(worker, pid)
+        error = self.lost(call, loss.how, loss.kind)
+        error.pid, error.exit_code = pid, loss.exit_code
+        self.end(call, error=error)
+
     def _kill(self) -> bool:
         return True  # by closing the cluster, which cancels its jobs
 
