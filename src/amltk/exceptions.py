@@ -125,6 +125,13 @@ class WorkerLostError(SchedulerError, RuntimeError):
     exit_code: int | None = None
 
 
+class JobRefusedError(SchedulerError, RuntimeError):
+    """Slurm has refused the job of a call; the message shows what `sbatch` has said. Other calls are not affected.
+
+    Other tries will be refused as well: ask for a partition, a time and an amount of memory that there are.
+    """
+
+
 class ResourceUnavailableError(SchedulerError, ValueError):
     """A call asks for resources that can never be granted: there is no such pool, or it has less in all.
 

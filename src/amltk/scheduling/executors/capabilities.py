@@ -52,3 +52,5 @@ class Capabilities:
     """Calls wait in the executor, not here, for what workers have."""
     driven_by_loop: bool = False
     """It lets the loop of a run handle its traffic: it has `attach` and `detach`, like `ProcessPool`."""
+    adopts_calls: bool = False
+    """Calls go on when this program dies, and a later one finds them again: it is an `AdoptingExecutor`."""
