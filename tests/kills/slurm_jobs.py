@@ -57,7 +57,7 @@ class Verdict(NamedTuple):
     problems: list[str]
 
 
-def kill(calls: int, kills: int, seed: int = 0, longest: float = 3.0) -> Verdict:
+def kill(calls: int, kills: int, seed: int = 0, longest: float = 2.0) -> Verdict:
     """Start the program and kill it with SIGKILL, `kills` times, then let it complete, and check everything.
 
     Args:
