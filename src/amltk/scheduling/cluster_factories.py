@@ -216,8 +216,8 @@ class ClusterFactories:
         ```
 
         Jobs go on when this program dies. A run with a `journal=` that is started again finds them: it waits for those
-        that run, takes the outcomes of those that have ended, and submits nothing twice. A run with a journal that ends
-        without waiting, such as by Ctrl-C or before the end of its own batch job, leaves its jobs to the next one, and
+        that run, takes the outcomes of those that have ended, and submits nothing twice. A run with a journal that is
+        suspended, by Ctrl-C for instance or before the end of its own batch job, leaves its jobs to the next one, and
         logs their numbers; without a journal they are cancelled.
 
         A job that is cancelled, preempted or out of time, or that loses its node, costs its call, which fails with

@@ -76,7 +76,8 @@ class JournaledEndRequests(EndRequests):
     def begin_to_abandon(self) -> None:
         """As in `EndRequests`. What this causes is not recorded: a program that goes further computes those calls."""
         super().begin_to_abandon()
-        self._backend.leave_calls()
+        if self._lifecycle.abandon:
+            self._backend.leave_calls()  # the next session goes on from here
         try:
             self._recorder.end_record()
         except JournalError as error:

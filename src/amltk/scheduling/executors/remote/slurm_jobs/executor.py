@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import shlex
+import shutil
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteFuture
 from amltk.scheduling.executors.remote.slurm_jobs import slurm
 from amltk.scheduling.executors.remote.slurm_jobs.call_files import FOLDER_MODE, CallFiles
+from amltk.scheduling.executors.remote.slurm_jobs.in_file import InFile
 from amltk.scheduling.executors.remote.slurm_jobs.options import arguments, asked_for, check_options
 from amltk.scheduling.executors.remote.slurm_jobs.watcher import Job, Watcher
 
@@ -46,6 +48,9 @@ main({folder!r})"""
 """What a job's interpreter is told to do."""
 
 MODULE = f"{__package__}.job"
+
+SHARED = "shared"
+"""The folder, beside those of calls, with the contents of shared objects."""
 
 
 def make(
@@ -213,6 +218,10 @@ class SlurmJobsExecutor(PlacingExecutor):
         else:
             self._held.append(job)
 
+    def put_shared(self, contents: memoryview) -> InFile:
+        """Put the contents of a shared object into a file, which jobs map."""
+        return InFile.make((self._journal or self._own_folder()) / SHARED, contents)
+
     def _own_folder(self) -> Path:
         if self._own is None:
             self._base.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
@@ -227,8 +236,6 @@ class SlurmJobsExecutor(PlacingExecutor):
         return True
 
     def _kill(self) -> bool:
-        if self._journal is not None:
-            self.leave_calls()
         for job in list(self._jobs):
             if self._remove(job) and not self._leaves:
                 self._drop(job)
@@ -254,6 +261,7 @@ class SlurmJobsExecutor(PlacingExecutor):
     def _close(self, *, wait: bool) -> None:  # noqa: ARG002 - jobs that were to be cancelled are
         self._watcher.close()
         if self._own is not None:
+            shutil.rmtree(self._own / SHARED, ignore_errors=True)
             with contextlib.suppress(OSError):  # something was printed
                 self._own.rmdir()
                 self._base.rmdir()
