@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from amltk.scheduling.executors.remote.slurm_jobs.call_files import FOLDER_MODE
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class InFile(NamedTuple):
