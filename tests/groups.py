@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 MACHINE_WIDE = {"ray", "slurm"}
 """Clusters of the contract tests that can run only once per machine."""
 
-START_THEM_TOO = ("test_clusters.py", "test_cluster_resources.py", "test_remote_results.py")
+START_THEM_TOO = ("test_clusters.py", "test_cluster_resources.py", "test_cluster_starts.py", "test_remote_results.py")
 """Files of other tests that start such clusters."""
 
 

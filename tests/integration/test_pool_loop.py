@@ -145,15 +145,13 @@ def test_outcomes_that_the_pools_thread_has_received_wake_the_loop(monkeypatch: 
             assert select.select([link.frames for link in engine._io.links.values()], [], [], GUARD)[0]
 
         calls[0].add_done_callback(receive_later)
-        while not (first.present and second.present):  # noqa: ASYNC110 - the pool's state
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(wait_for, lambda: first.present and second.present)
         first.open()
         assert told.wait(GUARD)  # the loop is blocked, so the pool's thread takes over
         driver = engine._thread.driver
         turns = driver.turns
         engine._wakeup.set()
-        while driver.turns == turns:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(wait_for, lambda: driver.turns != turns)
         turned.set()
         wait_for(engine._exchange.has_outcomes)
         await asyncio.wait_for(asyncio.wrap_future(calls[1]), GUARD / 2)

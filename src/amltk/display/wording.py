@@ -12,6 +12,7 @@ from amltk.scheduling.events import callback_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from amltk.scheduling.executors.cluster_workers import ClusterWorkers
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.snapshot import PoolUse, Waits
 
@@ -104,6 +105,11 @@ def waits(told: Waits) -> str:
 def place(where: str, devices: Sequence[str]) -> str:
     """Where a call runs, and with what: `process 4711 · gpu 0`."""
     return printable(" · ".join((where, *devices) if where else devices))
+
+
+def workers(told: ClusterWorkers | None) -> str:
+    """How many workers of a cluster are up, and what the others wait for; empty if there is nothing to tell."""
+    return "" if told is None or told.are_complete else printable(str(told))
 
 
 def duration(seconds: float) -> str:

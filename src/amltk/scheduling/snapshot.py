@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from amltk.scheduling.events import Event
+    from amltk.scheduling.executors.cluster_workers import ClusterWorkers
     from amltk.scheduling.executors.execution_info import ExecutionInfo
     from amltk.scheduling.future import Future
     from amltk.scheduling.scheduler import Scheduler
@@ -170,6 +171,8 @@ class Snapshot:
         callback_exceptions: How often a callback or a plugin raised, over all runs.
         pools: The resources that are counted in this program; those that Ray counts are not.
         waits: What calls wait for.
+        workers: How many workers of a cluster are up, and what the others wait for; None if the executor does not
+            report it.
     """
 
     time: float
@@ -180,6 +183,7 @@ class Snapshot:
     callback_exceptions: int = 0
     pools: tuple[PoolUse, ...] = ()
     waits: Waits = field(default_factory=Waits)
+    workers: ClusterWorkers | None = None
 
     @classmethod
     def of(cls, scheduler: Scheduler) -> Snapshot:
@@ -199,6 +203,7 @@ class Snapshot:
             callback_exceptions=scheduler.callback_exceptions,
             pools=tuple(PoolUse(*use) for use in in_use(scheduler.pools)),
             waits=_waits(scheduler),
+            workers=getattr(scheduler.executor, "cluster_workers", None),
         )
 
 

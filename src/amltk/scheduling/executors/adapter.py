@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Executor
     from concurrent.futures import Future as Work
+    from pathlib import Path
 
     from amltk.scheduling.executors.allowance import Allowance
     from amltk.scheduling.executors.capabilities import Capabilities, Terminator
@@ -118,6 +119,12 @@ class ExecutorAdapter:
         if self.capabilities.driven_by_loop:
             executor: Any = self.executor
             executor.expect_end()
+
+    def put_logs(self, folder: Path) -> None:
+        """Have workers that write logs write them into this folder, if none of them was started yet."""
+        if self.capabilities.writes_logs:
+            executor: Any = self.executor
+            executor.put_logs(folder)
 
     def keep_pickles(self) -> None:
         """Have futures keep the pickles of results until `release`, where workers send any; see `result_pickle`."""

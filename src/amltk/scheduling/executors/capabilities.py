@@ -50,5 +50,7 @@ class Capabilities:
     """Workers declare what they have, and a call goes to one that has what it asks for: it is a `PlacingExecutor`."""
     holds_calls: bool = False
     """Calls wait in the executor, not here, for what workers have."""
+    writes_logs: bool = False
+    """Its workers write logs into a folder: it has `put_logs`, like `JobQueueExecutor`."""
     driven_by_loop: bool = False
     """It lets the loop of a run handle its traffic: it has `attach` and `detach`, like `ProcessPool`."""

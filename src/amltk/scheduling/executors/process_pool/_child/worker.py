@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import itertools
 import multiprocessing.process
 import os
@@ -175,6 +176,9 @@ class Worker:
         if start.most_memory is not None:
             self._memory = MemoryGuard(start.most_memory)
         self._borrowed.is_on = start.shares_memory
+        if start.shows_faults and not faulthandler.is_enabled():
+            with contextlib.suppress(OSError, ValueError, RuntimeError):  # there is no standard error stream
+                faulthandler.enable()
         try:
             _guard.go_deeper()
             if start.directory is not None:

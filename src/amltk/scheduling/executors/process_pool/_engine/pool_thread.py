@@ -147,7 +147,7 @@ class PoolThread:
                 if self._manager_is_due(ready) and self._run_manager():
                     return
                 if driver is not None and self.driver is driver and turns != stands_in_since:
-                    if self._leave_it_to(driver, turns):
+                    if self._is_loop_responsive(driver, turns):
                         continue
                     stands_in_since = turns
                 began = time.monotonic()
@@ -162,10 +162,10 @@ class PoolThread:
             if not exchange.is_copy():
                 self.release()
 
-    def _leave_it_to(self, driver: LoopDriver, turns: int) -> bool:
-        """Give the loop time to make another turn, and return whether it has."""
+    def _is_loop_responsive(self, driver: LoopDriver, turns: int) -> bool:
+        """Whether the loop has made turns since, or makes one now that something has happened."""
         if self._exchange.has_outcomes():
-            self._wake_exchange()  # the loop may not know of those that this thread has received
+            self._wake_exchange()  # the loop does not know of those that this thread has received in its place
         self._manager_selector.select(LOOP_IDLE_SECONDS)
         return driver.turns != turns
 
