@@ -10,7 +10,7 @@ from xdist.scheduler import LoadScopeScheduling
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-MACHINE_WIDE = {"ray", "slurm"}
+MACHINE_WIDE = {"ray", "slurm", "slurm-jobs"}
 """Clusters of the contract tests that can run only once per machine."""
 
 START_THEM_TOO = (
@@ -19,6 +19,7 @@ START_THEM_TOO = (
     "test_cluster_starts.py",
     "test_lost_jobs.py",
     "test_remote_results.py",
+    "test_slurm_jobs.py",
 )
 """Files of other tests that start such clusters."""
 

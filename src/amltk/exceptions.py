@@ -152,6 +152,13 @@ class WorkerNodeFailedError(WorkerLostError):
     """The machine of the worker has failed, as the batch system says."""
 
 
+class JobRefusedError(SchedulerError, RuntimeError):
+    """Slurm has refused the job of a call; the message shows what `sbatch` has said. Other calls are not affected.
+
+    Other tries will be refused as well: ask for a partition, a time and an amount of memory that there are.
+    """
+
+
 class ResourceUnavailableError(SchedulerError, ValueError):
     """A call asks for resources that can never be granted: there is no such pool, or it has less in all.
 

@@ -129,7 +129,9 @@ class Driver:
 
     def _segments(self) -> list[str]:
         shared = Path("/dev/shm")
-        return [name for name in os.listdir(shared) if self.mark in name] if shared.exists() else []
+        made = {number for what, number, _ in self.place.read("calls") if what == "M"}
+        names = os.listdir(shared) if shared.exists() else []
+        return [name for name in names if self.mark in name and name.rpartition("-")[2] in made]
 
 
 def command(process: psutil.Process) -> list[str]:

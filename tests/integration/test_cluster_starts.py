@@ -149,7 +149,7 @@ def test_a_command_that_does_not_exist_is_named(tmp_path: Path) -> None:
 @pytest.mark.integration
 def test_jobs_that_wait_are_told_until_the_worker_timeout(slurm: None) -> None:
     """The display and `explain` say that a job waits and why, and so does the error after `worker_timeout`."""
-    scheduler = Scheduler.with_slurm(n_workers=2, **JOB, job_extra_directives=["--hold"], worker_timeout="6 s")
+    scheduler = Scheduler.with_slurm(n_workers=2, **JOB, job_extra_directives=["--hold"], worker_timeout="20 s")
     told: list[str] = []
     explained: list[str] = []
 
@@ -163,7 +163,7 @@ def test_jobs_that_wait_are_told_until_the_worker_timeout(slurm: None) -> None:
             scheduler.call_later(0.2, look)
 
     said = run_broken(scheduler)
-    assert "no worker was up within worker_timeout=6 s: 0 of 2 workers are up, 2 jobs wait in the queue since " in said
+    assert "no worker was up within worker_timeout=20 s: 0 of 2 workers are up, 2 jobs wait in the queue since " in said
     assert "(JobHeldUser)" in said
     assert any(text.endswith("(JobHeldUser)") for text in told), told
     assert any(text.startswith("waits for a worker: 0 of 2 workers are up, 2 jobs wait") for text in explained)

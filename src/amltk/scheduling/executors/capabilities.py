@@ -54,3 +54,5 @@ class Capabilities:
     """Its workers write logs into a folder: it has `put_logs`, like `JobQueueExecutor`."""
     driven_by_loop: bool = False
     """It lets the loop of a run handle its traffic: it has `attach` and `detach`, like `ProcessPool`."""
+    adopts_calls: bool = False
+    """Calls go on when this program dies, and a later one finds them again: it is an `AdoptingExecutor`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing.process
 import pickle
 import selectors
@@ -153,6 +154,7 @@ class Starts:
             variables=() if link.slot.binding is None else link.slot.binding.variables,
             most_memory=options.max_worker_memory,
             shares_memory=self._pool.io.segments.limit > 0,
+            shows_faults=faulthandler.is_enabled(),
         )
 
     def reports(self) -> list[Message]:
