@@ -133,7 +133,7 @@ def make(
         job["worker_extra_args"], of_a_worker = declaring(job["worker_extra_args"], has)
         declared = (of_a_worker,) * n_workers
     queue = QUEUES[name](job_class.submit_command) if name in QUEUES else None
-    job_class.watch = watch = JobWatch(queue, logs, len(declared), worker_timeout)
+    job_class.watch = watch = JobWatch(queue, logs, len(declared), worker_timeout, adaptive=adaptive)
     return JobQueueExecutor(name, cluster, declared, watch, adaptive=adaptive)
 
 

@@ -69,6 +69,7 @@ class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
         n_workers: How many workers there are to be.
         worker_timeout: How many seconds to wait for the first worker, from the first job on; None for as long as it
             takes.
+        adaptive: Whether Dask decides how many of them there are to be now.
 
     Attributes:
         logs: As above.
@@ -83,12 +84,15 @@ class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
         logs: JobLogs,
         n_workers: int,
         worker_timeout: float | None,
+        *,
+        adaptive: bool,
     ) -> None:
-        self.told = ClusterWorkers(0, n_workers)
+        self.told = ClusterWorkers(0, 0 if adaptive else n_workers)
         self._queue = queue
         self.logs = logs
         self._n_workers = n_workers
         self._worker_timeout = worker_timeout
+        self._adaptive = adaptive
         self._cluster: Any = None
         self._on_broken: Callable[[str], object]
         self._awaited: dict[Any, Awaited] = {}  # by place
@@ -283,7 +287,7 @@ class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
         first = min(waiting, key=lambda one: one.submitted, default=None)
         self.told = ClusterWorkers(
             len(self._up),
-            self._n_workers,
+            len(self._cluster.plan) if self._adaptive else self._n_workers,
             len(waiting),
             len(awaited) - len(waiting),
             None if first is None else first.submitted,
