@@ -41,7 +41,7 @@ demo: $(DEMO) ## Set up and run examples/demo.py
 	@$(BIN)/python examples/demo.py $(ARGS)
 
 ##@ Work on it
-.PHONY: setup test unit kills pool newest lint format types contracts docs site check bench
+.PHONY: setup test unit kills chaos pool newest lint format types contracts docs site check bench
 setup: $(DEV) ## Make the development environment, .venv
 
 test: $(DEV) ## Set up and run all tests
@@ -52,6 +52,9 @@ unit: $(UNIT) ## Run the unit tests only, with the few packages that they need
 
 kills: $(DEV) ## Kill programs with a journal at random moments, 200 times, and say what came of it
 	@$(BIN)/python -m tests.kills $(ARGS)
+
+chaos: $(DEV) ## Attack the processes of 20,000 calls for some minutes, count what came of them, and print a table
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 pool: $(UNIT) ## Run the tests of the process pool (those of the standard library included) and of what things cost
 	@$(PYTEST) tests/stdlib tests/integration/test_pool_*.py tests/costs $(ARGS)

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 MACHINE_WIDE = {"ray", "slurm", "slurm-jobs"}
 """Clusters of the contract tests that can run only once per machine."""
 
-START_THEM_TOO = ("test_clusters.py", "test_cluster_resources.py", "test_remote_results.py", "test_slurm_jobs.py")
+START_THEM_TOO = (
+    "test_clusters.py",
+    "test_cluster_resources.py",
+    "test_cluster_starts.py",
+    "test_remote_results.py",
+    "test_slurm_jobs.py",
+)
 """Files of other tests that start such clusters."""
 
 

@@ -233,7 +233,7 @@ def interpreter_flags() -> list[str]:
     """The options that a fresh interpreter needs to behave like this one."""
     import subprocess
 
-    from amltk._program import warning_options
+    from amltk._process.program import warning_options
 
     options, sys.warnoptions = getattr(sys, "warnoptions", []), warning_options()
     try:

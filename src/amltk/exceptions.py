@@ -51,7 +51,8 @@ class EventNotKnownError(SchedulerError, ValueError):
 class ExecutorBrokenError(SchedulerError, BrokenExecutor):
     """The executor can no longer compute, so the run ended, whatever `on_exception` says.
 
-    Not raised for an error of the computed function. `__cause__` is the executor's own error.
+    Not raised for an error of the computed function. `__cause__` is the executor's own error. `with_dask` and
+    `with_ray` raise it themselves if nothing answers at the given address.
     """
 
 
@@ -107,7 +108,8 @@ class PoolBrokenError(SchedulerError, BrokenExecutor):
     A `ProcessPool` breaks when its workers fail to begin, one after the other: `__cause__` has the traceback of an
     initializer that has raised. Or when the system can start no process for some time, and there is none that goes on:
     `__cause__` is what the system has said. Or when a handler of signals raises in the midst of the pool's own work. An
-    executor over Dask or Ray breaks when the connection is lost.
+    executor over Dask or Ray breaks when the connection is lost, or when it has no worker within `worker_timeout`. One
+    over the jobs of a batch system breaks when three jobs in succession fail to start and no worker is up.
 
     It is not raised for a worker that was lost: that costs one call, which fails with `WorkerLostError`.
     """

@@ -21,6 +21,7 @@ from tests.costs.executors import AtOnce, Conveyor, Work
 pytestmark = pytest.mark.usefixtures("one_slice")
 
 IN_FLIGHT = 8
+HOUR_SECONDS = 3600.0
 WINDOW = 20
 """Tasks over which the cost of one is counted while many are pending."""
 
@@ -112,6 +113,7 @@ def test_a_display_costs_no_task_anything(
 ) -> None:
     """A display samples a run now and then: the cost of each task is the same with it."""
     monkeypatch.setattr("amltk.display.live.LiveDisplay.stop", lambda display: display._observer.close())
+    monkeypatch.setattr("amltk.scheduling._loop.refresh.MIN_REFRESH_SECONDS", HOUR_SECONDS)  # more on a busy machine
     without, with_it = (per_task(meter, partial(in_flight, "task", display=shown)) for shown in (False, True))
     assert with_it.total == pytest.approx(without.total, abs=rounding), str(with_it)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import pickle
 import selectors
 import threading
@@ -118,6 +119,7 @@ def _run_rounds(in_flight: int, gate: Gate) -> None:
     scheduler = Scheduler.with_processes(1, initializer=set_the_clock)
     task, last = scheduler.task(no_op), scheduler.task(pass_gate)
     works: list[Any] = []
+    visitors = itertools.count(2)  # those that have come in each round, with the one before the first
     task.on_submitted(lambda future, _: works.append(future.work), max_calls=1)
 
     @scheduler.on_start
@@ -130,10 +132,8 @@ def _run_rounds(in_flight: int, gate: Gate) -> None:
         for number in range(in_flight - 1):
             task.submit(number)
         last.submit(gate.address)
-        asyncio.get_running_loop().call_soon(hold_up)  # after everything was sent
-
-    def hold_up() -> None:
-        gate.wait_begun(1 + scheduler.event_counts[scheduler.EMPTY])
+        # Once everything was sent; on a busy machine the round may even have ended by then.
+        asyncio.get_running_loop().call_soon(gate.wait_begun, next(visitors))
 
     scheduler.run(display=False)
     assert works[0].begun_at == works[0].ended_at, "the worker's clock does not stand still"
@@ -160,8 +160,8 @@ def test_calls_of_a_task_in_a_pool(in_rounds: Any, at_most: Callable[..., None])
 
 
 @pytest.mark.usefixtures("only_the_loop")
-def test_calls_of_a_task_in_a_worker(at_most: Callable[..., None]) -> None:
-    """A worker receives a token and sends an outcome for each task; in total that is 21 calls."""
+def counted_in_a_worker() -> Cost:
+    """What a worker calls for each of a hundred tasks that are submitted together."""
     scheduler = Scheduler.with_processes(1, initializer=begin_to_count)
     task, tell = scheduler.task(no_op), scheduler.task(counted)
     counters: list[Counter[str]] = []
@@ -180,7 +180,16 @@ def test_calls_of_a_task_in_a_worker(at_most: Callable[..., None]) -> None:
         tell.submit()
 
     scheduler.run(display=False)
-    cost = Cost(counters[2], counters[1], 101)
+    return Cost(counters[2], counters[1], 101)
+
+
+def test_calls_of_a_task_in_a_worker(at_most: Callable[..., None]) -> None:
+    """A worker receives a token and sends an outcome for each task; in total that is 21 calls.
+
+    Where the machine keeps the driver from sending, the worker waits and wakes up once more. So the least of some
+    rounds is what a task costs.
+    """
+    cost = min((counted_in_a_worker() for _ in range(5)), key=lambda cost: cost.total)
     system_calls = sum(cost.get(name, 0) for name in (*SENDING, *RECEIVING))
     at_most("system calls per task in a worker", system_calls, 2.1, cost)
     at_most("calls per task in a worker", cost.total, 22.5, cost)

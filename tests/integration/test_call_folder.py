@@ -234,3 +234,27 @@ def test_attempts_are_appended(tmp_path: Path) -> None:
     scheduler.on_start(lambda: task.submit("here"))
     scheduler.run(on_exception="continue")
     assert (tmp_path / "calls/0/output.log").read_text() == "here\nhere\n"
+
+
+def note(number: int) -> str:
+    """Say which folder this is, and leave a mark in it."""
+    (call_folder() / "seen").write_text(str(number))
+    return call_folder().name
+
+
+def test_calls_that_wait_for_others(tmp_path: Path) -> None:
+    """A call with futures as arguments has the folder of a call with the results as arguments, in every session."""
+    for last in (False, True):
+        scheduler = Scheduler.with_processes(2)
+        task = scheduler.task(note, plugins=CallFolder(tmp_path))
+        names: dict[int, str] = {}
+
+        @scheduler.on_start
+        def launch(task: Any = task, scheduler: Scheduler = scheduler, last: bool = last) -> None:
+            for number in (2, 1):
+                task.submit(number if last else scheduler.submit(abs, -number))
+
+        task.on_result(lambda future, name, names=names: names.update({future.number: name}))
+        scheduler.run()
+        assert len(names) == 2
+    assert sorted((path / "seen").read_text() for path in (tmp_path / "calls").iterdir()) == ["1", "2"]

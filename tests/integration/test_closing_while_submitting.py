@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from amltk.exceptions import PoolBrokenError
+from amltk.exceptions import PoolBrokenError, WorkerLostError
+from amltk.scheduling import Scheduler
 from amltk.scheduling.executors import ProcessPool
 from amltk.scheduling.executors.process_pool._io.worker_io import WorkerIO
 from tests.helpers.gate import GUARD, Gate, pass_gate
@@ -150,19 +151,49 @@ def test_a_call_that_arrives_during_a_turn_does_not_wait_for_the_callbacks_after
     pool.shutdown()
 
 
-def test_the_pool_ends_if_its_starter_dies_while_several_workers_are_not_ready() -> None:
-    """The first lost worker breaks a pool that is to end; the other workers are removed too."""
+@pytest.mark.parametrize("is_to_end", [False, True])
+def test_a_starter_dies_while_several_workers_are_not_ready(is_to_end: bool) -> None:
+    """That is one failed start; the third in succession breaks the pool, also one whose run is to end."""
     with Gate() as gate:
-        pool = ProcessPool(2, initializer=pass_gate, initargs=(gate.address,))
-        calls = [pool.submit(abs, -n) for n in range(2)]
-        pids = gate.wait_begun(2)
-        (server,) = {psutil.Process(pid).ppid() for pid in pids}
-        pool.expect_end()
-        os.kill(server, signal.SIGKILL)
+        pool = ProcessPool(3, initializer=pass_gate, initargs=(gate.address,))
+        calls = [pool.submit(abs, -n) for n in range(3)]
+        if is_to_end:
+            pool.expect_end()
+        for n in range(3):
+            assert not any(call.done() for call in calls)
+            pids = gate.wait_begun(3 * n + 3)[3 * n :]
+            (server,) = {psutil.Process(pid).ppid() for pid in pids}
+            os.kill(server, signal.SIGKILL)
         for call in calls:
             assert isinstance(call.exception(GUARD), PoolBrokenError)
         in_time(pool.shutdown)
         assert pool.worker_pids == []
+
+
+def test_a_run_that_drains_survives_its_starter() -> None:
+    """If the process that starts workers dies while a stopped run waits for its calls, only running ones are lost."""
+    scheduler = Scheduler.with_processes(2)
+    results, lost = [], []
+    scheduler.on_future_result(lambda _, result: results.append(result))
+    scheduler.on_future_exception(lambda _, error: lost.append(error))
+    with Gate() as gate:
+
+        @scheduler.on_start
+        def begin() -> None:
+            for _ in range(2):
+                scheduler.submit(pass_gate, gate.address)
+            for n in range(20):
+                scheduler.submit(abs, -n)
+
+        @scheduler.on_finishing
+        def kill_starter() -> None:
+            for pid in {psutil.Process(pid).ppid() for pid in gate.wait_begun(2)}:
+                os.kill(pid, signal.SIGKILL)
+
+        gate.when_begun(2, scheduler.stop)
+        scheduler.run(display=False, on_exception="continue")
+    assert sorted(results) == list(range(20))
+    assert [type(error) for error in lost] == [WorkerLostError] * 2
 
 
 class Interrupted(BaseException):

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from amltk.exceptions import CommConnectError
-from amltk.scheduling.plugins.comm import listener
-from amltk.scheduling.plugins.comm.connection import CHUNK, HANDSHAKE_PATIENCE, ROOM, Connection, weight
+from amltk.scheduling.plugins.comm._driver import listener
+from amltk.scheduling.plugins.comm._driver.connection import CHUNK, HANDSHAKE_PATIENCE, ROOM, Connection, weight
+from amltk.scheduling.plugins.comm._driver.server import MOST_STRANGERS, RESPITE, Server
 from amltk.scheduling.plugins.comm.protocol import (
     ANSWER_SIZE,
     CHALLENGE_SIZE,
@@ -29,7 +30,6 @@ from amltk.scheduling.plugins.comm.protocol import (
     encode,
     make_key,
 )
-from amltk.scheduling.plugins.comm.server import MOST_STRANGERS, RESPITE, Server
 from amltk.scheduling.plugins.comm.ticket import Ticket
 from amltk.testing import run_in_virtual_time
 

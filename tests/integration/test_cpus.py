@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from amltk._cpus import usable_cpus
+from amltk._process.cpus import usable_cpus
 from amltk.scheduling.executors import ProcessPool
 from amltk.scheduling.executors.local import threads
 from tests.helpers.script import run_script
@@ -84,7 +84,7 @@ def test_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("option", "variable", "least"), [("5", "2", 5), (None, "70", 70), ("default", "70", 1)])
 def test_what_the_user_says(option: str | None, variable: str, least: int) -> None:
     """CPython's own setting wins over the machine's CPUs, and the option over the variable."""
-    source = "from amltk._cpus import usable_cpus\nprint(usable_cpus())"
+    source = "from amltk._process.cpus import usable_cpus\nprint(usable_cpus())"
     options = [] if option is None else ["-X", f"cpu_count={option}"]
     environment = {"PYTHON_CPU_COUNT": variable, "SLURM_CPUS_PER_TASK": "1"}
     ended = run_script(source, *options, env=environment)
@@ -107,7 +107,7 @@ def test_a_quota() -> None:
 
             with open("{name}/inner/tasks", "w") as file:
                 file.write(str(os.getpid()))
-            from amltk._cpus import usable_cpus
+            from amltk._process.cpus import usable_cpus
 
             print(usable_cpus())
             with open("{QUOTAS}/tasks", "w") as file:

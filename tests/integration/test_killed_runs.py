@@ -15,14 +15,20 @@ from tests.helpers.script import Ended, Script, run_script
 
 KILLS = 20
 
+HEADROOM = 10
+"""How many bytes a program may note beyond those after which it is killed: on a busy machine it would end."""
+
 PROGRAM = """
-    import sys
-    from pathlib import Path
+    import math, os, sys, time
     from amltk.scheduling import Retry, Scheduler
 
     folder, computed = sys.argv[1:] if len(sys.argv) > 1 else (FOLDER, COMPUTED)
 
+    limit = float(os.environ.get("LIMIT", math.inf))
+
     def note(text):
+        while os.path.getsize(computed) >= limit:
+            time.sleep(0.001)  # until it is killed
         with open(computed, "ab", buffering=0) as file:
             file.write(text.encode() + b"\\n")
 
@@ -42,7 +48,7 @@ PROGRAM = """
     told, trials, later = [], {}, []
 
     def proposals():
-        for number in range(60):
+        for number in range(100):
             best = min(trials.values(), default=1.0)
             yield {"number": number, "x": best * scheduler.random.uniform(0.5, 1.5)}
 
@@ -95,7 +101,7 @@ def returned(folder: Path) -> set[str]:
 def kill(source: str, computed: Path, after: int) -> Ended | None:
     """Start the program, and kill it once it has computed some more; return None if it was killed."""
     before = computed.stat().st_size
-    with Script(source) as script:
+    with Script(source, env={"LIMIT": str(before + after + HEADROOM)}) as script:
         deadline = time.monotonic() + GUARD
         while script.process.poll() is None and computed.stat().st_size < before + after:
             assert time.monotonic() < deadline, script.report()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import select
 import signal
 import threading
 from concurrent.futures import Future
@@ -13,11 +14,11 @@ import pytest
 
 from amltk.scheduling import ExitState, Scheduler
 from amltk.scheduling.executors import ProcessPool
-from amltk.scheduling.executors.process_pool._engine import exchange
+from amltk.scheduling.executors.process_pool._engine import exchange, pool_thread
 from amltk.scheduling.executors.process_pool._io import pace
 from amltk.scheduling.executors.process_pool._io.worker_io import WorkerIO
-from tests.helpers.gate import GUARD
-from tests.helpers.workers import identity
+from tests.helpers.gate import GUARD, Gate, pass_gate
+from tests.helpers.workers import identity, wait_for
 
 
 def test_a_loop_that_was_detached_makes_no_turn_that_was_on_its_way() -> None:
@@ -84,7 +85,6 @@ def test_a_callback_may_detach_the_loop() -> None:
 
 
 @pytest.mark.usefixtures("only_the_loop")
-@pytest.mark.usefixtures("only_the_loop")
 def test_outcomes_are_told_while_others_submit_without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls submitted by another thread during a turn that has received something do not prolong this turn."""
     handle = WorkerIO.handle
@@ -122,6 +122,44 @@ def test_outcomes_are_told_while_others_submit_without_pause(monkeypatch: pytest
     # The pool's thread may make a turn beside the loop; a prolonged turn would receive all of them.
     in_a_row = [len(list(group)) for what, group in itertools.groupby(log) if what == "received"]
     assert max(in_a_row) < 10
+
+
+def test_outcomes_that_the_pools_thread_has_received_wake_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the loop goes on as the pool's thread receives an outcome in its place, the loop delivers it at once."""
+    monkeypatch.setattr(exchange, "QUICK_SECONDS", GUARD)
+    monkeypatch.setattr(pace, "QUICK_SECONDS", GUARD)
+    told, turned = threading.Event(), threading.Event()
+
+    async def run(pool: ProcessPool, first: Gate, second: Gate) -> None:
+        assert pool.attach(asyncio.get_running_loop(), lambda put: put())
+        engine: Any = pool._engine
+        await asyncio.wrap_future(pool.submit(identity, 0))  # known to be pickled quickly, from now on
+        await asyncio.wrap_future(pool.submit(pass_gate, opened.address))
+        calls = [pool.submit(pass_gate, gate.address) for gate in (first, second)]
+
+        def receive_later(_: object) -> None:  # on the pool's thread
+            monkeypatch.setattr(pool_thread, "LOOP_IDLE_SECONDS", GUARD)
+            told.set()
+            assert turned.wait(GUARD)
+            second.open()
+            assert select.select([link.frames for link in engine._io.links.values()], [], [], GUARD)[0]
+
+        calls[0].add_done_callback(receive_later)
+        await asyncio.to_thread(wait_for, lambda: first.present and second.present)
+        first.open()
+        assert told.wait(GUARD)  # the loop is blocked, so the pool's thread takes over
+        driver = engine._thread.driver
+        turns = driver.turns
+        engine._wakeup.set()
+        await asyncio.to_thread(wait_for, lambda: driver.turns != turns)
+        turned.set()
+        wait_for(engine._exchange.has_outcomes)
+        await asyncio.wait_for(asyncio.wrap_future(calls[1]), GUARD / 2)
+        pool.detach()
+
+    with Gate() as opened, Gate() as first, Gate() as second, ProcessPool(2) as pool:
+        opened.open()
+        asyncio.run(run(pool, first, second))
 
 
 def test_callbacks_may_use_the_pool() -> None:

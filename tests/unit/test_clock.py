@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from amltk import _clock
+from amltk._process import clock
 from amltk.scheduling import Scheduler, SequentialExecutor
 from amltk.scheduling.executors.execution_info import ExecutionInfo
 from amltk.scheduling.queue_monitor import QueueMonitor
@@ -30,45 +30,45 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], Non
         def time_ns() -> int:
             return monotonic() + real + round(by * 1e9)
 
-        monkeypatch.setattr(_clock, "time_ns", time_ns)
+        monkeypatch.setattr(clock, "time_ns", time_ns)
         monkeypatch.setattr(time, "time_ns", time_ns)
         monkeypatch.setattr(time, "time", lambda: time_ns() / 1e9)
 
-    monkeypatch.setattr(_clock, "_ahead", _clock._ahead)  # restored at the end
-    monkeypatch.setattr(_clock, "_ahead_ns", _clock._ahead_ns)
+    monkeypatch.setattr(clock, "_ahead", clock._ahead)  # restored at the end
+    monkeypatch.setattr(clock, "_ahead_ns", clock._ahead_ns)
     set_clock(0)
     return set_clock
 
 
 def test_it_tells_the_time_of_day() -> None:
     """If the clock was not set, it returns what `time.time()` returns."""
-    _clock.hold("a test")
-    _clock.release("a test")
-    assert _clock.now() == pytest.approx(time.time(), abs=MUCH)
-    assert _clock.now_ns() / 1e9 == pytest.approx(time.time(), abs=MUCH)
-    assert _clock.time_of(time.monotonic()) == pytest.approx(time.time(), abs=MUCH)
+    clock.hold("a test")
+    clock.release("a test")
+    assert clock.now() == pytest.approx(time.time(), abs=MUCH)
+    assert clock.now_ns() / 1e9 == pytest.approx(time.time(), abs=MUCH)
+    assert clock.time_of(time.monotonic()) == pytest.approx(time.time(), abs=MUCH)
 
 
 @pytest.mark.parametrize("by", [HOUR, -HOUR])
 def test_it_stays_while_a_run_holds_it(set_clock: Callable[[float], None], by: float) -> None:
     """Setting the clock changes no time reported during a run, or during a concurrent run."""
-    before = _clock.now()
-    _clock.hold("first")
+    before = clock.now()
+    clock.hold("first")
     set_clock(by)
-    _clock.hold("second")
-    assert 0 <= _clock.now() - before < MUCH
+    clock.hold("second")
+    assert 0 <= clock.now() - before < MUCH
     for holder in ("first", "second", "second"):
-        _clock.release(holder)
+        clock.release(holder)
 
 
 def test_it_follows_a_clock_that_has_gone_ahead_from_the_next_run_on(set_clock: Callable[[float], None]) -> None:
     """After sleep a machine's time of day has advanced; setting it back does not repeat moments."""
-    before = _clock.now()
+    before = clock.now()
     for by in (HOUR, -HOUR):
         set_clock(by)
-        _clock.hold("next")
-        _clock.release("next")
-        assert _clock.now() == pytest.approx(before + HOUR, abs=MUCH)
+        clock.hold("next")
+        clock.release("next")
+        assert clock.now() == pytest.approx(before + HOUR, abs=MUCH)
 
 
 @pytest.mark.parametrize("by", [HOUR, -HOUR])
@@ -107,8 +107,8 @@ def test_of_a_clock_that_differs_only_durations_are_believed(
 
 
 def test_nothing_else_reads_the_time_of_day() -> None:
-    """Durations use the monotonic clock: only `_clock` and the comparison of processes' starts read the time of day."""
-    allowed = {"_clock.py", "processes.py"}
+    """Durations use the monotonic clock: only `clock` and the comparison of processes' starts read the time of day."""
+    allowed = {"clock.py", "processes.py"}
     readers = [
         f"{module}:{node.lineno}"
         for module, tree in sources.trees().items()

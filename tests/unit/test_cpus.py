@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from amltk._cpus import least
+from amltk._process.cpus import least
 
 MOUNT_2 = "30 23 0:26 {root} /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 MOUNT_1 = (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from amltk import _clock, journal
+from amltk import journal
+from amltk._process import clock
 from amltk.cli.words import moment, seconds
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def _state(summary: Summary) -> str:
 
 def _lines(summary: Summary) -> Iterator[tuple[str, str]]:
     if summary.began is not None and summary.latest is not None:
-        ago = seconds(max(0.0, _clock.now() - summary.latest))
+        ago = seconds(max(0.0, clock.now() - summary.latest))
         yield "sessions", f"{summary.sessions}, since {moment(summary.began)}; last record {ago} ago"
     yield "calls", _counted(summary.counts)
     if summary.errors:

@@ -6,9 +6,9 @@ import time
 from typing import TYPE_CHECKING
 
 from amltk.display import wording
+from amltk.display._screens.screens import screen_for
 from amltk.display.panel import Frame
 from amltk.display.progress import CallProgress, Failure, Progress, TaskProgress
-from amltk.display.screens import screen_for
 from amltk.exceptions import JournalError
 from amltk.journal.history.call import PENDING
 from amltk.journal.live.follower import Follower

@@ -6,9 +6,9 @@ import time
 from typing import TYPE_CHECKING
 
 from amltk.display import wording
+from amltk.display._screens.screens import Screen, screen_for
 from amltk.display.panel import Frame
 from amltk.display.progress import Observer
-from amltk.display.screens import Screen, screen_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -89,6 +89,7 @@ class Progress:
         callback_exceptions: How often a callback or a plugin raised in this run.
         pools: How much of each resource is in use, in words.
         waits: What calls wait for, in words; empty if none waits.
+        workers: How many workers of a cluster are up, in words; empty if all are.
     """
 
     state: str
@@ -105,6 +106,7 @@ class Progress:
     callback_exceptions: int = 0
     pools: tuple[str, ...] = ()
     waits: str = ""
+    workers: str = ""
 
 
 class Observer:
@@ -178,6 +180,7 @@ class Observer:
             callback_exceptions=snapshot.callback_exceptions - self._callback_exceptions_before,
             pools=tuple(map(wording.pool, snapshot.pools)),
             waits=wording.waits(snapshot.waits),
+            workers=wording.workers(snapshot.workers),
         )
 
     def _state(self, *, active: bool) -> str:

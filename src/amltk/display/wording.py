@@ -12,6 +12,7 @@ from amltk.scheduling.events import callback_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from amltk.scheduling.executors.cluster_workers import ClusterWorkers
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.snapshot import PoolUse, Waits
 
@@ -105,6 +106,11 @@ def waits(told: Waits) -> str:
     if told.dependencies:
         parts.append(f"{told.dependencies:,} {'dependency' if told.dependencies == 1 else 'dependencies'}")
     return printable(f"waiting {told.calls:,}" + (f" ({', '.join(parts)})" if parts else ""))
+
+
+def workers(told: ClusterWorkers | None) -> str:
+    """How many workers of a cluster are up, and what the others wait for; empty if there is nothing to tell."""
+    return "" if told is None or told.are_complete else printable(str(told))
 
 
 def duration(seconds: float) -> str:

@@ -125,6 +125,8 @@ class Outcome(TypedDict, total=False):
     Attributes:
         began: When a worker began the call, in seconds since the epoch.
         duration: How long it was computed, in seconds.
+        cpu: How many seconds of CPU time its worker process has used for it.
+        memory: The most memory that the worker process had meanwhile, in bytes; 0 if that is not known.
         host: The name of the worker's machine.
         pid: The worker's process.
         number: What the call returned, if that is a number.
@@ -137,6 +139,8 @@ class Outcome(TypedDict, total=False):
 
     began: float
     duration: float
+    cpu: float
+    memory: int
     host: str
     pid: int
     number: float

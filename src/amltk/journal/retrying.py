@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from amltk.journal.format import Record
 
 _FAILURES = frozenset({Kind.EXCEPTION, Kind.LOST})
+_ENDS = frozenset({*OUTCOMES, Kind.REQUEST})  # a request that is about a call cancels it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class _Known:
         kind = record.kind
         if kind == Kind.SESSION:
             self.void += record.head.get("void", ())
-        elif kind in OUTCOMES and record.call is not None:
+        elif kind in _ENDS and record.call is not None:
             self.ends[record.call] = record.number, kind in _FAILURES
         elif kind in {Kind.SUBMISSION, Kind.NOTE}:
             self.by.add(record.head.get("by", 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 
-from amltk._program import arguments
+from amltk._process.program import arguments
 from amltk.journal.kinds import Session
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from amltk import _clock
+from amltk._process import clock
 from amltk.exceptions import JournalDamagedError, JournalError
 from amltk.journal.folder import FILE_MODE, FOLDER_MODE, Folder, sync_folder
 from amltk.journal.format import (
@@ -223,7 +223,7 @@ def _renew_header(folder: Folder) -> bool:
             copy.write(damaged)
         with _new(renewed) as file:
             head = encode_head(Header(format=VERSION))
-            file.write(encode(signature, 0, Kind.HEADER, NO_CALL, _clock.now(), head, Place.NOWHERE, b""))
+            file.write(encode(signature, 0, Kind.HEADER, NO_CALL, clock.now(), head, Place.NOWHERE, b""))
             shutil.copyfileobj(log, file, CHUNK)
     renewed.replace(folder.log)
     sync_folder(folder.path)

@@ -11,7 +11,7 @@ from collections import deque
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from amltk import _clock
+from amltk._process import clock
 from amltk.exceptions import JournalError, JournalWriteError
 from amltk.journal.folder import FILE_MODE, Folder, sync_folder, unusable
 from amltk.journal.format import (
@@ -195,7 +195,7 @@ class Writer:
             ValueError: The head has more than 16 MiB.
             TypeError: There is something in the head that JSON has nothing for.
         """
-        return self.add_encoded(kind, encode_head(head), value, call, _clock.now() if at is None else at)
+        return self.add_encoded(kind, encode_head(head), value, call, clock.now() if at is None else at)
 
     def add_encoded(self, kind: int, head: bytes, value: bytes | None, call: int | None, at: float) -> int:
         """The same with a head that is already encoded, as by `encode_head`: for records that are added very often."""

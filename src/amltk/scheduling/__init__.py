@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from amltk.scheduling._computing.grant import granted
+    from amltk.scheduling._computing.place import call_folder
     from amltk.scheduling._journal.options import Journal
-    from amltk.scheduling.call_grant import granted
-    from amltk.scheduling.call_place import call_folder
     from amltk.scheduling.events import Emitter, Event, Subscriber, Subscription
     from amltk.scheduling.executors.local.sequential import SequentialExecutor
     from amltk.scheduling.executors.shared import Shared
@@ -81,8 +81,8 @@ _HOMES = {
     "Scheduler": "amltk.scheduling.scheduler",
     "Task": "amltk.scheduling.task",
     "TaskMap": "amltk.scheduling.task_map",
-    "call_folder": "amltk.scheduling.call_place",
-    "granted": "amltk.scheduling.call_grant",
+    "call_folder": "amltk.scheduling._computing.place",
+    "granted": "amltk.scheduling._computing.grant",
 }
 
 __getattr__: Callable[[str], Any] = names_from(_HOMES, globals())

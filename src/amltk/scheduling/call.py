@@ -111,6 +111,7 @@ class Call:
 
     __slots__ = (
         "_ends",
+        "_on_results",
         "_reviews",
         "answer",
         "args",
@@ -157,6 +158,7 @@ class Call:
         self.folder: Path | None = None
         self.answer: Answer | None = None
         self._reviews: list[Review] = []
+        self._on_results: tuple[Callable[[tuple[Any, ...], dict[str, Any]], object], ...] = ()
         self.conversations: list[Conversing] = []
 
     def on_end(self, fn: Callable[..., object], /, *args: Any) -> None:
@@ -168,6 +170,21 @@ class Call:
         plugin keeps the call; otherwise they go to `on_callback_exception`.
         """
         self._ends.callback(fn, *args)
+
+    def on_results(self, fn: Callable[[tuple[Any, ...], dict[str, Any]], object]) -> None:
+        """Call `fn(args, kwargs)` once before the executor gets the call, if it waits for others.
+
+        It is given the positional and keyword arguments of `Task.submit`, with results in place of futures, and may do
+        what `Plugin.prepare` may. What it raises becomes the outcome of the call. If one of the results is missing, it
+        is not called.
+        """
+        self._on_results = (*self._on_results, fn)
+
+    def pass_results(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Let its plugins know the results that it has waited for. For the run only."""
+        with self.task.scheduler.submission_lock:
+            for fn in self._on_results:
+                fn(args, kwargs)
 
     def on_outcome(self, review: Review) -> None:
         """Call `review` on the loop's thread whenever an attempt has an outcome, before its events are delivered.

@@ -12,10 +12,10 @@ from amltk import _extras
 from amltk._checks import check_bool, check_count, explains_options
 from amltk.scheduling._run.policy import OnException, Reaction, RunOptions
 from amltk.scheduling._scheduler.display import Display
+from amltk.scheduling._scheduler.factories import Factories
 from amltk.scheduling._scheduler.runs import Runs
 from amltk.scheduling.events import Event, check_computable, raise_attribute_error
 from amltk.scheduling.executors.registry import kind_named
-from amltk.scheduling.factories import Factories
 from amltk.scheduling.task import Task
 
 if TYPE_CHECKING:

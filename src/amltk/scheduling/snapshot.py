@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from amltk import _clock
+from amltk._process import clock
 from amltk.scheduling._admission.amounts import amount_of
 from amltk.scheduling._run.to_come import calls_to_come
 from amltk.scheduling.executors.execution_info import execution_info, this_host
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from amltk.scheduling.events import Event
+    from amltk.scheduling.executors.cluster_workers import ClusterWorkers
     from amltk.scheduling.executors.execution_info import ExecutionInfo
     from amltk.scheduling.future import Future
     from amltk.scheduling.scheduler import Scheduler
@@ -168,6 +169,8 @@ class Snapshot:
         callback_exceptions: How often a callback or a plugin raised, over all runs.
         pools: The resources that are counted in this program; those that Ray counts are not.
         waits: What calls wait for.
+        workers: How many workers of a cluster are up, and what the others wait for; None if the executor does not
+            report it.
     """
 
     time: float
@@ -178,6 +181,7 @@ class Snapshot:
     callback_exceptions: int = 0
     pools: tuple[PoolUse, ...] = ()
     waits: Waits = field(default_factory=Waits)
+    workers: ClusterWorkers | None = None
 
     @classmethod
     def of(cls, scheduler: Scheduler) -> Snapshot:
@@ -189,7 +193,7 @@ class Snapshot:
             for event in (scheduler.FUTURE_RESULT, scheduler.FUTURE_EXCEPTION, scheduler.FUTURE_CANCELLED)
         )
         return cls(
-            time=_clock.now(),
+            time=clock.now(),
             accepting=scheduler.running(),
             counts=_counts(scheduler.n_pending, None if calls is None else len(calls), done, failed, cancelled),
             calls=tuple(map(_running_call, calls or ())),
@@ -200,6 +204,7 @@ class Snapshot:
                 for name, pool in scheduler.pools.counted().items()
             ),
             waits=_waits(scheduler),
+            workers=getattr(scheduler.executor, "cluster_workers", None),
         )
 
 

@@ -7,8 +7,8 @@ from collections import deque
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from amltk import _clock
 from amltk._checks import check_count, check_seconds
+from amltk._process import clock
 from amltk.scheduling.executors.execution_info import ExecutionInfo
 from amltk.scheduling.executors.light_future import LightFuture
 from amltk.testing.virtual_time import VirtualTimeLoop
@@ -216,7 +216,7 @@ class SimulatedExecutor(Executor):
             raise RuntimeError("this SimulatedExecutor has served another loop; create a new one for each run")
         self._loop = loop
         self._began = self._last_end = loop.time()
-        self.epoch = _clock.now() - self._began
+        self.epoch = clock.now() - self._began
         return loop
 
     def _begin(self, future: SimulatedFuture, now: float) -> None:

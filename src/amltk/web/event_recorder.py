@@ -6,8 +6,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from amltk import _clock
 from amltk._labels import arguments_in_short
+from amltk._process import clock
 from amltk.exceptions import JournalError
 from amltk.journal.kinds import Finish, Kind
 from amltk.journal.live.status import write_status
@@ -54,7 +54,7 @@ class EventRecorder:
     def open(self, folder: str) -> None:
         """Begin to record to this folder."""
         self._writer = Writer(folder)
-        self._began = _clock.now()
+        self._began = clock.now()
         self._writer.add(Kind.SESSION, this_session())
         self._writer.flush()
         scheduler = self._scheduler
@@ -72,8 +72,8 @@ class EventRecorder:
             return
         try:
             self._writer.flush()
-            if _clock.now() - self._told >= EVERY:
-                self._told = _clock.now()
+            if clock.now() - self._told >= EVERY:
+                self._told = clock.now()
                 write_status(self._writer.folder, self._status())
         except (JournalError, OSError) as error:  # the run goes on; what is recorded must not pile up in memory
             _log.warning("the page shows nothing more of this run: %s", error)

@@ -11,7 +11,7 @@ import re
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
-from amltk import _clock
+from amltk._process import clock
 from amltk.journal.history.call import PENDING
 from amltk.journal.live.buckets import MOST, Buckets
 from amltk.journal.live.text import writable
@@ -68,7 +68,7 @@ def overview(follower: Follower, name: str) -> dict[str, Any]:
         "reason": ", ".join(map(writable, tally.reasons)),
         "problem": follower.problem,
         "reading": None if follower.share >= 1 else follower.share,
-        "now": _clock.now(),
+        "now": clock.now(),
         "until": now,
         "began": tally.began,
         "latest": tally.latest,

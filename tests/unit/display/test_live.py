@@ -13,9 +13,9 @@ import pytest
 import rich
 from rich.text import Text
 
+from amltk.display._screens.region import RESTORE_CURSOR
+from amltk.display._screens.screens import LineScreen, NotebookScreen, TerminalScreen, screen_for
 from amltk.display.live import LiveDisplay
-from amltk.display.region import RESTORE_CURSOR
-from amltk.display.screens import LineScreen, NotebookScreen, TerminalScreen, screen_for
 from amltk.scheduling import Scheduler
 from amltk.scheduling.snapshot import Snapshot
 from amltk.testing import ManualExecutor, run_in_virtual_time

@@ -139,7 +139,7 @@ def test_how_long_a_call_runs_is_the_worker_s_word(monkeypatch: pytest.MonkeyPat
 
     p.scheduler.on_start(lambda: [p.task.submit() for _ in range(2)])
     now = Snapshot.of(p.scheduler).time
-    monkeypatch.setattr("amltk._clock.now", lambda: now)
+    monkeypatch.setattr("amltk._process.clock.now", lambda: now)
     p.at(1, begin)
     p.at(2, p.scheduler.stop)
     p.run()

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from amltk.display.region import Region
+from amltk.display._screens.region import Region
 from tests.unit.display.drawing import console, written
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from amltk.scheduling._run.refresh import MAX_DRAWING_SHARE, MIN_REFRESH_SECONDS, DisplayRefresher
+from amltk.scheduling._loop.refresh import MAX_DRAWING_SHARE, MIN_REFRESH_SECONDS, DisplayRefresher
 
 if TYPE_CHECKING:
     from collections.abc import Callable

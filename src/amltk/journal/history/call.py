@@ -12,17 +12,28 @@ if TYPE_CHECKING:
     from amltk.journal.format import Record
 
 PENDING = "pending"
+CANCELLED = "cancelled"
 
 STATES: dict[int, str] = {
     Kind.RESULT: "result",
     Kind.EXCEPTION: "exception",
-    Kind.CANCELLED: "cancelled",
+    Kind.CANCELLED: CANCELLED,
     Kind.LOST: "lost",
+    Kind.REQUEST: CANCELLED,
 }
-"""The state of a call after a record of each kind that ends it."""
+"""The state of a call after a record of each kind that ends it. A request that is about a call is its cancellation."""
 
 FAILED = frozenset({"exception", "lost"})
 """The states of calls that have failed."""
+
+
+def can_end(state: str, kind: int) -> bool:
+    """Whether a record of a kind in `STATES` changes the state of a call.
+
+    What arrives together is recorded before it is handled: of an outcome and a cancellation from outside of the
+    callbacks, the first one counts.
+    """
+    return state != CANCELLED and (kind != Kind.REQUEST or state == PENDING)
 
 
 @dataclass(slots=True)
@@ -44,6 +55,8 @@ class Call:
         result: What it returned, if that is a number; None otherwise.
         error: The name of the exception's type; None if there was none.
         message: The text of the exception.
+        cpu: How many seconds of CPU time its worker process has used for it; None if it is not known.
+        memory: The most memory that the worker process had meanwhile, in bytes; None if it is not known.
     """
 
     number: int
@@ -60,6 +73,8 @@ class Call:
     result: float | None = None
     error: str | None = None
     message: str | None = None
+    cpu: float | None = None
+    memory: int | None = None
 
     @classmethod
     def submitted_by(cls, record: Record) -> Call:
@@ -82,6 +97,7 @@ class Call:
         head = record.head
         self.state, self.ended = STATES[record.kind], record.time
         self.began, self.duration = head.get("began"), head.get("duration")
+        self.cpu, self.memory = as_real(head.get("cpu")), head.get("memory") or None
         self.host, self.pid = _text(head.get("host")), head.get("pid")
         self.result = as_real(head.get("number"))
         self.error, self.message = _text(head.get("type")), _text(head.get("message"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from amltk import _extras
 from amltk.journal.format import START
-from amltk.journal.history.call import STATES, Call
+from amltk.journal.history.call import STATES, Call, can_end
 from amltk.journal.history.summary import Summary, summarize
 from amltk.journal.kinds import Kind
 from amltk.journal.reader import Reader, read_record
@@ -71,8 +71,10 @@ class History:
                 self._calls[record.call] = Call.submitted_by(record)
                 self._ends.pop(record.call, None)
             elif record.kind in STATES:
-                self._calls.setdefault(record.call, Call(record.call)).end(record)
-                self._ends[record.call] = record.offset, record.end
+                call = self._calls.setdefault(record.call, Call(record.call))
+                if can_end(call.state, record.kind):
+                    call.end(record)
+                    self._ends[record.call] = record.offset, record.end
         return [self._calls[number] for number in sorted(self._calls)]
 
     def _forget(self, record: Record) -> None:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from amltk.journal.format import Record, record_with_head
-from amltk.journal.history.call import FAILED, PENDING, STATES, Call
+from amltk.journal.history.call import FAILED, PENDING, STATES, Call, can_end
 from amltk.journal.kinds import Kind
 from amltk.journal.lock import owner_of
 from amltk.journal.reader import open_log
@@ -29,6 +29,8 @@ _STEP = 4096
 
 SHOWN = 5
 """How many calls of each sort are listed."""
+
+_STATES = {**STATES, Kind.SUBMISSION: PENDING}
 
 _NUMBER = b'"number":'
 """In the head of a result, undecoded. Within a text of JSON the second quote would have a backslash before it."""
@@ -97,6 +99,7 @@ class _Survey:
         """Go through all frames. It looks as it does since it is about millions of them."""
         states, submitted, note_last = self.states, self.submitted, self.last.append
         submission, result, ends = int(Kind.SUBMISSION), int(Kind.RESULT), frozenset(map(int, STATES))
+        cancelled = frozenset((int(Kind.CANCELLED), int(Kind.REQUEST)))
         lowest, highest, skip = math.inf, -math.inf, len(_NUMBER)
         room = 0
         frame: Frame | None = None
@@ -107,7 +110,7 @@ class _Survey:
                     self._note(frame)
                     continue
                 room = self._make_room(call)
-            if kind == result:
+            if kind == result and states[call] not in cancelled:
                 states[call] = kind
                 note_last(frame)
                 at = buffer.rfind(_NUMBER, head, behind)
@@ -121,7 +124,7 @@ class _Survey:
             elif kind == submission:
                 states[call] = kind
                 submitted[call] = base + head
-            elif kind in ends:
+            elif kind in ends and can_end(_STATES.get(states[call], PENDING), kind):
                 states[call] = kind
                 self._note_other_end(frame)
         self.summary.latest = None if frame is None else frame[3]
@@ -178,8 +181,9 @@ def summarize(reader: Reader) -> Summary:
     survey.take(reader)
     summary = survey.summary
     summary.torn = reader.torn
-    states = {**STATES, Kind.SUBMISSION: PENDING}
-    summary.counts.update({state: n for kind, state in states.items() if (n := survey.states.count(kind))})
+    for kind, state in _STATES.items():
+        if n := survey.states.count(kind):
+            summary.counts[state] += n
     summary.owner = owner_of(reader.folder.lock)
     if summary.owner is not None:
         summary.state = "running"

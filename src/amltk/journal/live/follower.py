@@ -7,7 +7,7 @@ import sqlite3
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from amltk import _clock
+from amltk._process import clock
 from amltk.exceptions import JournalError
 from amltk.journal.folder import Folder
 from amltk.journal.format import record_at
@@ -118,7 +118,7 @@ class Follower:
     def now(self) -> float:
         """The time up to which the state is known: the present, or the time of the last record if nothing runs."""
         latest = self.tally.latest
-        return _clock.now() if self.owner is not None or latest is None else latest
+        return clock.now() if self.owner is not None or latest is None else latest
 
     def running(self) -> list[Running]:
         """The calls that the run has reported as running, and that have not ended since."""

@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from amltk.journal.history.call import FAILED, PENDING, STATES
+from amltk.journal.history.call import CANCELLED, FAILED, PENDING, STATES, can_end
 from amltk.journal.kinds import Kind
 from amltk.journal.live.text import real, writable
 from amltk.journal.live.workers import worker_name
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from amltk.journal.format import Record
 
 _SUBMISSION = ("number", "task", "arguments", "attempt", "submitted", "submission")
-_OUTCOME = ("state", "began", "ended", "duration", "worker", "result", "returned", "error", "message", "outcome")
+_USE = ("began", "ended", "duration", "cpu", "memory", "worker")
+_OUTCOME = ("state", *_USE, "result", "returned", "error", "message", "outcome")
 
 COLUMNS: tuple[str, ...] = _SUBMISSION + _OUTCOME
 """The columns. `submission` and `outcome` say where the records are, in bytes."""
@@ -32,8 +33,10 @@ CACHE_KIB = 32 * 1024
 
 Row: TypeAlias = tuple[Any, ...]
 
-_TYPES = {"number": "INTEGER PRIMARY KEY", "attempt": "INTEGER", "submission": "INTEGER", "outcome": "INTEGER"}
-_REALS = frozenset({"submitted", "began", "ended", "duration", "result"})
+_TYPES = {"number": "INTEGER PRIMARY KEY"} | dict.fromkeys(("attempt", "memory", "submission", "outcome"), "INTEGER")
+_REALS = frozenset({"submitted", "began", "ended", "duration", "cpu", "result"})
+_UNLESS_ENDED = f"WHERE number = ? AND state IS NOT '{CANCELLED}' AND (state IS NULL OR state = '{PENDING}' OR ?)"
+"""As `can_end`; the last parameter says whether the record is no request."""
 _UNENDED: Row = (PENDING, *[None] * (len(_OUTCOME) - 1))
 _SUBMISSION_KIND, _SESSION_KIND = int(Kind.SUBMISSION), int(Kind.SESSION)
 
@@ -125,8 +128,8 @@ class CallTable:
         elif record.kind in STATES:
             row = self._new.get(call)
             if row is None:
-                self._ended.append((*_outcome(record), call))
-            else:
+                self._ended.append((*_outcome(record), call, record.kind != Kind.REQUEST))
+            elif len(row) == len(_SUBMISSION) or can_end(row[len(_SUBMISSION)], record.kind):
                 self._new[call] = row[: len(_SUBMISSION)] + _outcome(record)
 
     def flush(self) -> None:
@@ -135,7 +138,7 @@ class CallTable:
         self._database.execute("BEGIN")
         if self._ended:
             execute("INSERT OR IGNORE INTO calls (number, task, arguments) VALUES (?, '', '')", _numbers(self._ended))
-            execute(f"UPDATE calls SET {', '.join(f'{name} = ?' for name in _OUTCOME)} WHERE number = ?", self._ended)
+            execute(f"UPDATE calls SET {', '.join(f'{name} = ?' for name in _OUTCOME)} {_UNLESS_ENDED}", self._ended)
         if self._new:
             places = ", ".join("?" * len(COLUMNS))
             execute(
@@ -190,11 +193,16 @@ class CallTable:
 
 
 def _numbers(rows: list[Row]) -> Iterator[Row]:
-    return ((row[-1],) for row in rows)
+    return ((row[-2],) for row in rows)
 
 
 def _named(row: tuple[Any, ...]) -> dict[str, Any]:
     return dict(zip(COLUMNS, row, strict=True))
+
+
+def _bytes(told: Any) -> int | None:
+    """An amount of memory; None if it is not known."""
+    return told if type(told) is int and 0 < told < 2**63 else None
 
 
 def _in_words(numbers: dict[str, Any]) -> str:
@@ -218,6 +226,8 @@ def _outcome(record: Record) -> Row:
         real(head.get("began")),
         record.time,
         real(head.get("duration")),
+        real(head.get("cpu")),
+        _bytes(head.get("memory")),
         worker_name(writable(head.get("host")) or None, head.get("pid")) or None,
         real(head.get("number")),
         returned[:LONGEST] or None,

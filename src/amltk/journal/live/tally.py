@@ -6,7 +6,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from amltk.journal.history.call import FAILED, PENDING, STATES
+from amltk.journal.history.call import FAILED, PENDING, STATES, can_end
 from amltk.journal.kinds import Kind
 from amltk.journal.live.buckets import Buckets
 from amltk.journal.live.failures import AllFailures
@@ -185,7 +185,7 @@ class Tally:
             self._grow(call)
         if kind == _SUBMISSION:
             self._submit(record, call)
-        else:
+        elif can_end(_STATES.get(self._states[call], PENDING), kind):
             self._end(record, call)
 
     def _grow(self, call: int) -> None:

@@ -7,8 +7,8 @@ import random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from amltk import _clock
 from amltk._labels import arguments_in_short
+from amltk._process import clock
 from amltk._shield import shielded
 from amltk.journal.kinds import Finish, Kind
 from amltk.journal.session import this_session
@@ -49,7 +49,8 @@ class RunJournal:
         recording: Whether anything that happens now belongs to the journal.
         current: The number of the record of the input that is being handled; 0 before the first one.
         now: When it was handled for the first time, in seconds since the epoch.
-        random: A generator with the seed of the journal.
+        seed: The seed of the journal, which no other one has.
+        random: A generator with that seed.
         add_encoded: The method of the journal's `Writer`, for the records that every call has.
         comparison: Compares what the program does with what is recorded.
         at_end: Whether everything of a finished journal was replayed.
@@ -64,9 +65,9 @@ class RunJournal:
         self.replaying: bool = overview.end.number > 1
         self.recording: bool = True
         self.current: int = 0
-        self.now: float = _clock.now()
-        self._seed = random.SystemRandom().getrandbits(SEED_BITS) if overview.seed is None else overview.seed
-        self.random: random.Random = random.Random(self._seed)
+        self.now: float = clock.now()
+        self.seed: int = random.SystemRandom().getrandbits(SEED_BITS) if overview.seed is None else overview.seed
+        self.random: random.Random = random.Random(self.seed)
         self._heads = heads = SubmissionHeads()
         self.comparison: Comparison = Comparison(self, self.playback, heads, branches=options.on_mismatch == "branch")
         self.at_end: bool = False
@@ -97,7 +98,7 @@ class RunJournal:
         # The method of asyncio's own loops only calls `monotonic`, and each call of a task needs it several times.
         is_usual = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
         self._clock = monotonic if is_usual else loop.time
-        self._loop_starts_at = max(_clock.now(), self.playback.overview.latest) - loop.time()
+        self._loop_starts_at = max(clock.now(), self.playback.overview.latest) - loop.time()
         if self.replaying:
             self.now = self.playback.overview.began
         else:
@@ -212,7 +213,7 @@ class RunJournal:
         void = self.comparison.left_out()
         session = this_session()
         if self.playback.overview.seed is None:
-            session["seed"] = self._seed
+            session["seed"] = self.seed
         if void:
             session["void"] = void
         self._writer.add(Kind.SESSION, session, at=at)

@@ -1,1 +1,1 @@
-"""What a run needs from asyncio and the interpreter: inputs in order, timers, signals, forks, nested loops."""
+"""What a run needs from asyncio and the interpreter: inputs in order, timers, redraws, signals, forks, nested loops."""

@@ -70,7 +70,7 @@ def _check_descriptors() -> None:
     except OSError as error:
         if error.errno not in {errno.EMFILE, errno.ENFILE}:
             raise
-        from amltk._limits import soft_limit  # few programs need it
+        from amltk._process.limits import soft_limit  # few programs need it
 
         raise OSError(
             error.errno,

@@ -8,11 +8,13 @@ import math
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from amltk import _clock, _compat
+from amltk import _compat
+from amltk._process import clock
 from amltk._shield import shielded
 from amltk.scheduling._admission.pools import Pools
 from amltk.scheduling._loop import forks
 from amltk.scheduling._loop.inbox import Inbox
+from amltk.scheduling._loop.refresh import DisplayRefresher
 from amltk.scheduling._loop.signals import may_be_torn
 from amltk.scheduling._loop.timers import Timer, Timers
 from amltk.scheduling._loop.turns import Turns
@@ -24,7 +26,6 @@ from amltk.scheduling._run.dispatch import NOTHING, Delivery
 from amltk.scheduling._run.end_requests import EndRequests
 from amltk.scheduling._run.lifecycle import Phase, RunLifecycle
 from amltk.scheduling._run.pending_calls import PendingCalls
-from amltk.scheduling._run.refresh import DisplayRefresher
 from amltk.scheduling._run.resources import RunResources
 from amltk.scheduling._run.shutdown import Shutdown
 from amltk.scheduling._run.waiting import Waiting
@@ -36,8 +37,8 @@ from amltk.scheduling.scheduler_events import SchedulerEvents as Events
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from amltk.scheduling._loop.refresh import View
     from amltk.scheduling._run.policy import RunOptions
-    from amltk.scheduling._run.refresh import View
     from amltk.scheduling.call import Call, Heard
     from amltk.scheduling.events import Channel, Emitter
     from amltk.scheduling.executors.adapter import ExecutorAdapter
@@ -309,8 +310,8 @@ class Run:
             self._inbox.put(self._tell, self._channel(Events.FINISHED), ())
             await self._waiting.until_quiet()
         except BaseException:
-            # Torn in the middle of a step by a signal handler that raises: at least leave no process behind, except what
-            # a later run will find.
+            # Torn in the middle of a step by a signal handler that raises: at least leave no process behind, but for
+            # what a later run will find.
             self._backend.leave_calls()
             if self._backend.kills:
                 self._backend.kill()
@@ -319,9 +320,11 @@ class Run:
             self._release()
 
     def _open(self) -> None:
-        _clock.hold(self)
+        clock.hold(self)
         forks.runs.add(self)
         self._backend.attach(self._run_step, None if may_be_torn() else self._inbox.gather)
+        if self.is_recorded or self.submissions.is_observed:
+            self._backend.measure_calls()
         self._start_timeout()
         self._refresher.start()
         self.lifecycle.move_to(Phase.RUNNING)
@@ -362,7 +365,7 @@ class Run:
         self.submissions.close()
         self._backend.release()
         self._refresher.stop()
-        _clock.release(self)
+        clock.release(self)
         _log.info("run is over: %s", self.lifecycle.cause.code.name)
 
     def _end_copy(self, text: str) -> None:

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from amltk._notes import safe_repr
-from amltk._threads import start_daemon
+from amltk._process.threads import start_daemon
 from amltk.exceptions import ExecutorBrokenError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from amltk.scheduling._journal.options import Journal
-    from amltk.scheduling._run.refresh import View
+    from amltk.scheduling._loop.refresh import View
 
 Display: TypeAlias = "bool | Literal['auto', 'web'] | Iterable[RenderableType]"
 """The option `display` of `Scheduler.run`."""

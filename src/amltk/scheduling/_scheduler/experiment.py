@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from amltk import _clock
+from amltk._process import clock
 from amltk.scheduling._scheduler.current_run import CurrentRun
 from amltk.scheduling.events import callback_name
 
@@ -59,7 +59,7 @@ class Experiment(CurrentRun):
 
         So it does not change while a callback works, and is the same when the program is started again.
         """
-        return _clock.now() if self._journal is None else self._journal.now
+        return clock.now() if self._journal is None else self._journal.now
 
     @overload
     def once(

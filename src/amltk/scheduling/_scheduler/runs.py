@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from amltk.scheduling._admission.pools import Pools
+    from amltk.scheduling._loop.refresh import View
     from amltk.scheduling._results.steps import Steps
     from amltk.scheduling._run.policy import RunOptions
-    from amltk.scheduling._run.refresh import View
     from amltk.scheduling._run.run import Run
     from amltk.scheduling.exit_state import ExitState
     from amltk.scheduling.future import Future, Observer
@@ -196,6 +196,7 @@ class Runs(Experiment, ExecutorOwner):
         else:
             from amltk.scheduling._run.journaled.run import JournaledRun
 
+            backend.put_logs(self._journal.folder.jobs)
             self._run = JournaledRun(
                 self.emitter,
                 backend,

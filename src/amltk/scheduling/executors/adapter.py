@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future as Work
     from pathlib import Path
 
-    from amltk.scheduling.executors.adoption import AdoptingExecutor, Identify, Identity
     from amltk.scheduling.executors.allowance import Allowance
-    from amltk.scheduling.executors.capabilities import Capabilities, Terminator
+    from amltk.scheduling.executors.capabilities import AdoptingExecutor, Capabilities, Identify, Identity, Terminator
     from amltk.scheduling.executors.process_pool.limits import CallLimits
 
     Caller = Callable[[Callable[[], None]], None]
@@ -84,7 +83,7 @@ class ExecutorAdapter:
         self.is_used_up: bool = False
         self._detach: Callable[[], None] | None = None
         self._has_shared = False
-        self._unkeep: Callable[[bool], None] | None = None
+        self._switched_on: list[Callable[[bool], None]] = []
         self._adopting: AdoptingExecutor | None = None  # in a run with a journal
 
     @property
@@ -122,12 +121,25 @@ class ExecutorAdapter:
             executor: Any = self.executor
             executor.expect_end()
 
+    def put_logs(self, folder: Path) -> None:
+        """Have workers that write logs write them into this folder, if none of them was started yet."""
+        if self.capabilities.writes_logs:
+            executor: Any = self.executor
+            executor.put_logs(folder)
+
     def keep_pickles(self) -> None:
         """Have futures keep the pickles of results until `release`, where workers send any; see `result_pickle`."""
-        keep = getattr(self.executor, "keep_pickles", None)
-        if keep is not None:
-            keep(True)
-            self._unkeep = keep
+        self._switch_on("keep_pickles")
+
+    def measure_calls(self) -> None:
+        """Have workers measure what calls use until `release`, where they can; see `ExecutionInfo.cpu`."""
+        self._switch_on("measure_calls")
+
+    def _switch_on(self, option: str) -> None:
+        switch = getattr(self.executor, option, None)
+        if switch is not None:
+            switch(True)
+            self._switched_on.append(switch)
 
     def adopt_calls(self, folder: Path, identify: Identify) -> Callable[[], None] | None:
         """Let calls go on when this program dies, and find those of earlier programs, if the executor can do that.
@@ -161,9 +173,8 @@ class ExecutorAdapter:
         if self._adopting is not None:
             self._adopting.detach_journal()
             self._adopting = None
-        if self._unkeep is not None:
-            self._unkeep(False)
-            self._unkeep = None
+        while self._switched_on:
+            self._switched_on.pop()(False)
         if self._detach is not None:
             self._detach()
             self._detach = None

@@ -6,7 +6,7 @@ from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk.scheduling._admission.pools import GPU
-from amltk.scheduling.call_grant import granting
+from amltk.scheduling._computing.grant import granting
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors.execution_info import lent_devices
 from amltk.scheduling.executors.process_pool._child.library_threads import limited

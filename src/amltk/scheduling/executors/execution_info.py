@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from amltk import _clock
+from amltk._process import clock
 
 if TYPE_CHECKING:
     from typing import Self
@@ -32,6 +32,8 @@ class ExecutionInfo:
             true duration, on any machine, even if its clock is set meanwhile.
         ended: When the function had ended; None if it has not, or was lost with its worker.
         devices: What the worker has lent to it, such as `gpu 0`; empty where the scheduler has granted them.
+        cpu: How many seconds of CPU time its worker process has used for it; None if that is not known.
+        memory: The most memory that its worker process had meanwhile, in bytes; None if that is not known.
     """
 
     host: str | None = None
@@ -40,16 +42,18 @@ class ExecutionInfo:
     began: float | None = None
     ended: float | None = None
     devices: tuple[str, ...] = ()
+    cpu: float | None = None
+    memory: int | None = None
 
     def begin(self) -> Self:
         """Record that the call begins here, now."""
         self.host, self.pid, self.thread = this_host(), os.getpid(), threading.current_thread().name
-        self.began = _clock.now()
+        self.began = clock.now()
         return self
 
     def end(self) -> None:
         """It has ended."""
-        self.ended = _clock.now()
+        self.ended = clock.now()
         self.devices = lent_devices.get()
 
     def within(self, earliest: float, latest: float) -> Self:

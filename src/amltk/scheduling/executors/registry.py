@@ -164,7 +164,13 @@ KINDS: tuple[ExecutorSpec, ...] = (
         factory=_optional("remote.dask.jobqueue", "dask", "distributed", "dask_jobqueue", extra="cluster"),
         type_name="amltk.scheduling.executors.remote.dask.jobqueue.JobQueueExecutor",
         capabilities=Capabilities(
-            kills_running=True, isolates_crashes=True, remote=True, closures=True, lists_running=True, places_calls=True
+            kills_running=True,
+            isolates_crashes=True,
+            remote=True,
+            closures=True,
+            lists_running=True,
+            places_calls=True,
+            writes_logs=True,
         ),
         terminate=termination.kill_workers,
         extra="cluster",

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from amltk import _compat
-from amltk._threads import start_daemon
+from amltk._process.threads import start_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from amltk._checks import check_bool
 from amltk.exceptions import JournalError
 from amltk.journal.folder import FILE_MODE, FOLDER_MODE, Folder
-from amltk.scheduling.call_place import within
+from amltk.scheduling._computing.place import within
 from amltk.scheduling.plugin import PassingPlugin
-from amltk.scheduling.plugins._support.keys.arguments import DEFAULT_IGNORE, check_ignore, check_key, keys_of
+from amltk.scheduling.plugins._support.keys.arguments import (
+    DEFAULT_IGNORE,
+    check_ignore,
+    check_key,
+    keys_of,
+    with_arguments,
+)
 from amltk.scheduling.plugins.wrapping import Wrapper
 
 if TYPE_CHECKING:
@@ -40,8 +46,8 @@ class CallFolder(PassingPlugin):
 
     The folders are `calls/0`, `calls/1` and so on. A call is recognised by its function and its arguments, as by
     `Memo`, in whatever order calls are submitted; the second call with equal arguments that a plugin sees has the
-    second of their folders. Folders are never removed. One plugin may
-    serve several tasks, and several may use one folder. Let only one program at a time use it.
+    second of their folders. With futures as arguments, calls are recognised by the results. Folders are never removed.
+    One plugin may serve several tasks, and several may use one folder. Let only one program at a time use it.
 
     Workers on other machines need a file system that they share with this one. On an executor that is not a pool of
     this package, put `Limits` behind this plugin.
@@ -91,14 +97,21 @@ class CallFolder(PassingPlugin):
         """
         if call.answer is not None and call.answer.done():
             return True
+        place = _Place()
+        call.function = Wrapper(call.function, partial(_in_place, place, self._capture(call.task)))
+        call.on_end(self._end, call)
+        with_arguments(call, partial(self._settle, call, place))
+        return True
+
+    def _settle(self, call: Call, place: _Place, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if call.answer is not None and call.answer.done():
+            return
         number = self._numbers.get(call)
         if number is None:
-            key = self._keys[call.task].key(*call.given).hex()
+            key = self._keys[call.task].key(args, kwargs).hex()
             number = self._numbers[call] = self._places.take(key)
         call.folder = self._places.path(number)
-        call.function = Wrapper(call.function, partial(_in_place, str(call.folder), self._capture(call.task)))
-        call.on_end(self._end, call)
-        return True
+        place.path = str(call.folder)
 
     def _capture(self, task: Task[..., Any]) -> Capture:
         if not self.capture:
@@ -108,13 +121,24 @@ class CallFolder(PassingPlugin):
     def _end(self, call: Call) -> None:
         if call.kept:
             return  # it comes again, and has its folder
-        number = self._numbers.pop(call)
-        if call.future is None:
+        number = self._numbers.pop(call, None)
+        if number is not None and call.future is None:
             self._places.give_back(number)
 
     def status(self) -> str:
         """Where the folders are."""
         return str(self._places.folder)
+
+
+class _Place:
+    """Where a call is computed, for its worker.
+
+    Attributes:
+        path: Its folder; empty as long as its arguments are not known.
+    """
+
+    def __init__(self) -> None:
+        self.path: str = ""
 
 
 class _Places:
@@ -189,11 +213,11 @@ def _found(calls: Path) -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def _in_place(path: str, capture: Capture) -> Iterator[None]:
+def _in_place(assigned: _Place, capture: Capture) -> Iterator[None]:
     """Compute a call in its folder. In the worker."""
     from amltk.scheduling.plugins._support.capture import output_of_process, output_of_thread
 
-    place = Path(path)
+    place = Path(assigned.path)
     with within(place):
         if capture is None:
             yield

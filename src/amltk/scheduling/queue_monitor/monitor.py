@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from amltk import _clock, _extras
+from amltk import _extras
 from amltk._checks import check_optional_count
+from amltk._process import clock
 from amltk.scheduling.executors.execution_info import execution_info
 from amltk.scheduling.queue_monitor.history import History
 
@@ -40,7 +41,7 @@ class _Open:
     def note_done(self, work: Work[Any]) -> None:
         """The executor has ended an attempt. Called on any thread."""
         if work is self.work:
-            self.done = _clock.now_ns()
+            self.done = clock.now_ns()
 
 
 class QueueMonitor:
@@ -153,7 +154,7 @@ class QueueMonitor:
     # ------------------------------------------------------------------ what happens, on the loop's thread
 
     def _now(self) -> int:
-        return _clock.now_ns()
+        return clock.now_ns()
 
     def _mark(self) -> None:
         self._history.change(self._now(), QUEUE_SIZE, 0)

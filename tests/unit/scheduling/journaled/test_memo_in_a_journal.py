@@ -155,3 +155,83 @@ def test_every_crash(tmp_path: Path, seed: int) -> None:
         return sorted(search.run(folder, *numbers, cancel=seed).told)
 
     crash_everywhere(program)
+
+
+class Pipeline:
+    """A program in which calls with a memo wait for others; two of them get equal results."""
+
+    def __init__(self, memo: Path) -> None:
+        store._stores.clear()
+        self.memo = Memo(memo)
+        self.computed: list[Any] = []
+        self.told: list[Any] = []
+        self.scheduler = scheduler = Scheduler(SimulatedExecutor(2, lambda fn, value: 1.0, outcome=self.compute))
+        self.halve = scheduler.task(halve)
+        self.task = scheduler.task(double, plugins=self.memo)
+        self.task.on_result(lambda future, result: self.told.append((future.number, result)))
+        self.task.on_exception(lambda future, error: self.told.append((future.number, repr(error))))
+
+        @scheduler.on_start
+        def launch() -> None:
+            for number in (2, 3, 8):
+                self.task.submit(self.halve.submit(number))
+            self.task.submit(4)
+
+    def compute(self, fn: Callable[..., Any], value: Any) -> Any:
+        self.computed.append((fn.__name__, value))
+        return fn(value)
+
+    def run(self, journal: Path | None = None) -> Pipeline:
+        run_in_virtual_time(self.scheduler.async_run(journal=journal, display=False))
+        return self
+
+
+def halve(number: int) -> int:
+    return number // 2
+
+
+def test_calls_that_wait_for_others_are_compared_by_results(tmp_path: Path) -> None:
+    """A call with futures as arguments shares or finds a result as soon as the results that it needs are known."""
+    first = Pipeline(tmp_path).run()
+    assert sorted(result for _, result in first.told) == [[2], [2], [8], [8]]
+    assert sorted(value for name, value in first.computed if name == "double") == [1, 4]
+    assert first.memo.status() == "hits 0 · misses 2 · shared 2"
+    second = Pipeline(tmp_path).run()
+    assert (sorted(second.told), second.memo.status()) == (sorted(first.told), "hits 4 · misses 0 · shared 0")
+    assert {name for name, _ in second.computed} == {"halve"}
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_calls_that_wait_for_others_in_a_replay(tmp_path: Path, is_gone: bool) -> None:
+    """What a memo has found for a call that waited is found again in a replay, whatever is kept by then."""
+    memo, journal = tmp_path / "memo", tmp_path / "journal"
+    Pipeline(memo).run()
+    first = Pipeline(memo).run(journal)
+    if is_gone:
+        shutil.rmtree(memo)
+    again = Pipeline(memo).run(journal)
+    assert (again.told, again.computed, again.memo.status()) == (first.told, [], first.memo.status())
+
+
+def test_crashes_of_a_program_whose_calls_wait(tmp_path: Path) -> None:
+    """A program that is killed after any record computes each of these calls once."""
+    sessions = iter(range(1_000_000))
+
+    def program(journal: Path) -> Any:
+        pipeline = Pipeline(tmp_path / "memo" / str(next(sessions)))
+        pipeline.run(journal)
+        return sorted(pipeline.told)
+
+    crash_everywhere(program)
+
+
+def test_a_result_that_cannot_be_compared(tmp_path: Path) -> None:
+    """A call whose arguments cannot be compared once they are known ends with the error that says so."""
+    scheduler = Scheduler.with_sequential()
+    make, use = scheduler.task(object), scheduler.task(repr, plugins=Memo(tmp_path))
+    errors: list[BaseException] = []
+    use.on_exception(lambda _, error: errors.append(error))
+    scheduler.on_start(lambda: use.submit(make.submit()))
+    scheduler.run(on_exception="continue", display=False)
+    assert [type(error) for error in errors] == [TypeError]
+    assert "Memo cannot tell whether two calls of repr are equal" in str(errors[0])

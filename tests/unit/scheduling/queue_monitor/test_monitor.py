@@ -32,7 +32,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("amltk._clock.now_ns", clock)
+    monkeypatch.setattr("amltk._process.clock.now_ns", clock)
     return clock
 
 

@@ -10,7 +10,7 @@ import pytest
 from amltk.exceptions import MissingExtraError
 from amltk.scheduling import Scheduler
 from amltk.scheduling.queue_monitor import QueueMonitor
-from amltk.scheduling.timeline import Timeline
+from amltk.scheduling.timeline import Telemetry, Timeline
 from amltk.testing import ManualExecutor
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CASES: dict[str, tuple[Callable[[Scheduler], Any], str, str]] = {
     "Timeline.df": (lambda scheduler: Timeline(scheduler).df(), "pandas", "monitor"),
     "Timeline.export_spans": (lambda scheduler: Timeline(scheduler).export_spans(), "opentelemetry", "otel"),
+    "Telemetry": (Telemetry, "opentelemetry", "otel"),
     "QueueMonitor.df": (lambda scheduler: QueueMonitor(scheduler).df(), "pandas", "monitor"),
 }
 
@@ -27,7 +28,7 @@ CASES: dict[str, tuple[Callable[[Scheduler], Any], str, str]] = {
 def test_the_message_is_the_pip_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names the missing library and the extra that installs it."""
     use, library, extra = CASES[name]
-    for module in [loaded for loaded in sys.modules if loaded.endswith((".frame", ".spans"))]:
+    for module in [loaded for loaded in sys.modules if loaded.endswith((".frame", ".spans", ".otlp"))]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtraError, match=rf"{library}.*pip install 'amltk\[{extra}\]'"):

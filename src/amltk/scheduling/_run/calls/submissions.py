@@ -90,6 +90,11 @@ class Submissions:
             lambda future: self._inbox.put(self.go_on, future), on_shared=context.backend.expect_shared
         )
 
+    @property
+    def is_observed(self) -> bool:
+        """Whether something observes every call."""
+        return bool(self._observers)
+
     def close(self) -> None:
         """Cut the references from futures that are kept to this run, which is over."""
         self.link.run = None
@@ -320,11 +325,13 @@ class Submissions:
         """The arguments of a call, those that its plugins have prepared as well, with results in place of futures."""
         if not isinstance(future, DependentFuture):
             return args, kwargs
+        args, kwargs = with_results(args, kwargs)
         call = future.call
         if call is not None and not future.are_results_passed:
             call.args, call.kwargs = with_results(call.args, call.kwargs)
             future.are_results_passed = True
-        return with_results(args, kwargs)
+            call.pass_results(args, kwargs)
+        return args, kwargs
 
     def _enter(self, work: Work[Any], future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._pending_calls.enter(work, future)

@@ -8,7 +8,7 @@ from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from amltk import _clock
+from amltk._process import clock
 from amltk._shield import shielded
 from amltk.exceptions import JournalError
 from amltk.journal.kinds import Kind
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
     from amltk.scheduling._admission.pools import Pools
     from amltk.scheduling._journal.run_journal import RunJournal
+    from amltk.scheduling._loop.refresh import View
     from amltk.scheduling._loop.timers import Timer
     from amltk.scheduling._run.policy import RunOptions
-    from amltk.scheduling._run.refresh import View
     from amltk.scheduling.call import Heard
     from amltk.scheduling.events import Channel, Emitter
     from amltk.scheduling.executors.adapter import ExecutorAdapter
@@ -154,7 +154,7 @@ class JournaledRun(Run):
         """Suspend the run before the end of the batch job that this process runs in."""
         before, end = self.journal.suspend_before, job_end()
         if before is not None and end is not None:
-            delay = max(0.0, end - before - _clock.now())
+            delay = max(0.0, end - before - clock.now())
             self._suspension = self.loop.call_later(delay, self.end_requests.leave, f"{JOB_END} is near: suspended")
 
     @shielded
@@ -197,9 +197,10 @@ class JournaledRun(Run):
     ) -> R:
         """Carry out `Scheduler.once`."""
         name = callback_name(fn)
-        check_in_callback(self._recorder, f"call once({name})")
         if not self.journal.recording:
             return fn(*args)
+        if self._recorder.is_outside() or inspect.iscoroutinefunction(fn):  # else a callback or a plugin does it
+            check_in_callback(self._recorder, f"call once({name})")
         if inspect.iscoroutinefunction(fn):
             return cast("R", self._recorder.foreign.wait_for(name, partial(fn, *args), save, restore))
         return self._once(fn, args, name, save, restore)

@@ -17,8 +17,8 @@ from itertools import islice
 from types import CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from amltk._limits import no_memory_to_pickle
 from amltk._notes import add_note, safe_repr
+from amltk._process.limits import no_memory_to_pickle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

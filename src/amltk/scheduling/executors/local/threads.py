@@ -58,7 +58,7 @@ def make(
     """
     max_workers = check_optional_count("max_workers", max_workers)
     if max_workers is None:
-        from amltk._cpus import usable_cpus
+        from amltk._process.cpus import usable_cpus
 
         max_workers = min(
             MAX_THREADS, usable_cpus() + 4

@@ -6,8 +6,8 @@ import pickle
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from amltk import _clock
 from amltk._compat import CANCELLED, CANCELLED_AND_NOTIFIED
+from amltk._process import clock
 from amltk._shield import shielded
 from amltk.scheduling.executors.execution_info import ExecutionInfo, this_host
 from amltk.scheduling.executors.light_future import LightFuture
@@ -63,11 +63,14 @@ class PoolFuture(LightFuture[Any]):
             very short as soon as they begin; None before. If a call was expected to be short and is not, it is the
             moment at which that was noticed until the call ends.
         ended_at: When the worker ended it; None if it has not.
+        usage: The seconds of CPU time that it has used, and the most bytes of memory that its worker had meanwhile, 0
+            if those are not known; None if it was not measured.
     """
 
     binding: Binding | None = None
     left_behind: WorkerSlot | None = None
     unwanted: bool = False
+    usage: tuple[float, int] | None = None
 
     def __init__(
         self,
@@ -133,24 +136,28 @@ class PoolFuture(LightFuture[Any]):
     @property
     def began(self) -> float | None:
         """When the worker began, in seconds since the epoch; None as for `begun_at`."""
-        return None if self.begun_at is None else _clock.time_of(self.begun_at)
+        return None if self.begun_at is None else clock.time_of(self.begun_at)
 
     @property
     def ended(self) -> float | None:
         """When the worker ended it, in seconds since the epoch; None if it has not."""
-        return None if self.ended_at is None else _clock.time_of(self.ended_at)
+        return None if self.ended_at is None else clock.time_of(self.ended_at)
 
     @property
     def execution_info(self) -> ExecutionInfo:
         """Where and when it was computed, as far as known."""
         begun, ended = self.begun_at, self.ended_at
-        return ExecutionInfo(
+        info = ExecutionInfo(
             this_host(),
             self.pid,
             None,
-            None if begun is None else _clock.time_of(begun),
-            None if ended is None else _clock.time_of(ended),
+            None if begun is None else clock.time_of(begun),
+            None if ended is None else clock.time_of(ended),
         )
+        if self.usage is not None:
+            info.cpu, memory = self.usage
+            info.memory = memory or None
+        return info
 
     def release(self, frame: Frame | None = None) -> None:  # noqa: ARG002 - for subclasses that keep it
         """Release what only the call needed; `frame` is what has come from the worker."""

@@ -10,7 +10,7 @@ from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from amltk._checks import check_bytes, check_optional_bytes, check_optional_count, check_optional_seconds, check_seconds
-from amltk._cpus import usable_cpus
+from amltk._process.cpus import usable_cpus
 from amltk._shield import shielded
 from amltk.scheduling.executors._transfer.descriptors import know_connections
 from amltk.scheduling.executors.process_pool._child.initializer import Initializer
@@ -194,6 +194,10 @@ class ProcessPool(Executor):
     def keep_pickles(self, on: bool) -> None:
         """Whether futures of calls that are submitted from now on keep the pickles of results. Used by a run."""
         self._future = KeepingFuture if on else PoolFuture
+
+    def measure_calls(self, on: bool) -> None:
+        """Whether workers measure the calls that they get from now on: `execution_info` has what they used."""
+        self._engine.measure_calls(on)
 
     def when_left(self, call: PoolFuture, fn: Callable[[], object]) -> None:
         """Call `fn` when the worker has ended that was computing a call which was cancelled; else at once.

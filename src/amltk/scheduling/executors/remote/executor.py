@@ -16,9 +16,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
-from amltk import _clock
 from amltk._compat import CANCELLED, PENDING, RUNNING, is_owned
 from amltk._notes import add_note
+from amltk._process import clock
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling._admission.amounts import amount_text
 from amltk.scheduling.events import callback_name
@@ -112,11 +112,11 @@ class RemoteFuture(LightFuture[Any]):
         self.needs_time: float = 0.0
         self.place: str = ""
         self.execution_info: ExecutionInfo | None = None
-        self._submitted = _clock.now()
+        self._submitted = clock.now()
 
     def tell_whereabouts(self, told: ExecutionInfo) -> None:
         """Take a worker's word, on its clock, for where and when it was computed."""
-        self.execution_info = told.within(self._submitted, _clock.now())
+        self.execution_info = told.within(self._submitted, clock.now())
 
     def begin(self) -> None:
         """Note that a worker has begun it."""

@@ -9,7 +9,7 @@ from loky import ProcessPoolExecutor
 
 from amltk import _compat
 from amltk._checks import check_optional_count, check_optional_seconds
-from amltk._cpus import usable_cpus
+from amltk._process.cpus import usable_cpus
 from amltk.scheduling.executors.process_pool._child.library_threads import thread_environment
 from amltk.scheduling.executors.remote.pooled import PooledExecutor
 from amltk.scheduling.executors.termination import drop_cancelled

@@ -12,7 +12,7 @@ from mpi4py import MPI
 from mpi4py.futures import MPIPoolExecutor
 
 from amltk._checks import check_optional_count
-from amltk._program import import_path
+from amltk._process.program import import_path
 from amltk.scheduling.executors._transfer.contents import Sent
 from amltk.scheduling.executors.remote.pooled import PooledExecutor
 

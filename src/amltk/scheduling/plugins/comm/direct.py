@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from amltk.exceptions import CloseRequestError, CommClosedError, CommConnectError, CommError, CommTimeoutError
 from amltk.scheduling.plugins.comm import payloads
-from amltk.scheduling.plugins.comm.conversation import Conversation, nothing
+from amltk.scheduling.plugins.comm._driver.conversation import Conversation, nothing
 from amltk.scheduling.plugins.comm.messages import MsgKind, Request
 from amltk.scheduling.plugins.comm.protocol import CLOSED, GONE, OVER
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from amltk.scheduling.plugins.comm.conversation import Conversation
+    from amltk.scheduling.plugins.comm._driver.conversation import Conversation
     from amltk.scheduling.task import Task
 
 if TYPE_CHECKING:

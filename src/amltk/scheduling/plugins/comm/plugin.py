@@ -6,11 +6,11 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.plugin import GivingPlugin
-from amltk.scheduling.plugins.comm.connected import ConnectedConversation
+from amltk.scheduling.plugins.comm._driver.connected import ConnectedConversation
+from amltk.scheduling.plugins.comm._driver.listener import address_of
+from amltk.scheduling.plugins.comm._driver.server import Server
 from amltk.scheduling.plugins.comm.direct import DirectConversation
-from amltk.scheduling.plugins.comm.listener import address_of
 from amltk.scheduling.plugins.comm.messages import EVENTS, MsgKind
-from amltk.scheduling.plugins.comm.server import Server
 from amltk.scheduling.plugins.wrapping import Wrapper
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import secrets
 import struct
 from typing import NamedTuple
 
-from amltk._limits import out_of_memory
+from amltk._process.limits import out_of_memory
 
 MAGIC = b"amltk-comm-1\n"
 """The first bytes that a worker sends: the protocol and its version."""

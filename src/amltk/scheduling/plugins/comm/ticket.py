@@ -12,7 +12,7 @@ from amltk.scheduling.plugins.comm.link import CHUNK, SocketLink
 from amltk.scheduling.plugins.comm.protocol import CHALLENGE_SIZE, Decoder, FrameKind, ProtocolError, WorkerHandshake
 
 if TYPE_CHECKING:
-    from amltk.scheduling.plugins.comm.listener import Address
+    from amltk.scheduling.plugins.comm._driver.listener import Address
 
 CONNECT_PATIENCE = 30.0
 """How many seconds to wait for a host that does not answer."""

@@ -15,7 +15,13 @@ from amltk.exceptions import TaskLimitError, WorkerLostError
 from amltk.scheduling.call import Outcome
 from amltk.scheduling.executors.light_future import Answer
 from amltk.scheduling.plugin import PassingPlugin
-from amltk.scheduling.plugins._support.keys.arguments import DEFAULT_IGNORE, check_ignore, check_key, keys_of
+from amltk.scheduling.plugins._support.keys.arguments import (
+    DEFAULT_IGNORE,
+    check_ignore,
+    check_key,
+    keys_of,
+    with_arguments,
+)
 from amltk.scheduling.plugins._support.keys.canonical import combine, digest
 from amltk.scheduling.plugins._support.keys.source import source_digest
 from amltk.scheduling.plugins.memo.pickles import pack, unpack
@@ -54,7 +60,9 @@ class Memo(PassingPlugin):
     Calls are equal if the function has the same name, in the same module, and receives equal arguments of the same
     types; `f(1)` is `f(x=1)`. Defaults, the object of a method and the variables that a function has captured count as
     arguments. The order of dicts and sets does not matter. Arrays of NumPy, objects of pandas and tables of PyArrow
-    are compared by their content. What the function reads besides, such as files and globals, is not known here.
+    are compared by their content. What the function reads besides, such as files and globals, is not known here. With
+    futures as arguments, calls are compared by their results, once these are known; results that have stayed on a
+    worker (`RemoteResults`) need a `key`.
 
     Several programs may use a folder at the same time, also over a network file system: each sees what the others have
     kept. Results are pickles: use only folders of people that you trust. One plugin may serve several tasks.
@@ -146,16 +154,17 @@ class Memo(PassingPlugin):
 
     def prepare(self, call: Call) -> bool:
         """Have the call answered by what is kept or by an equal one, or follow its computation."""
-        task = call.task
-        _check_plugins(task)
-        if call.answer is not None:
-            return True  # by another plugin
-        keys = self._keys[task]
-        key = combine("memo", [digest(self.version), keys.key(*call.given)])
-        if self._answer_with_kept(call, key):
-            return True
-        self._follow(call, key)
+        _check_plugins(call.task)
+        with_arguments(call, partial(self._look_up, call))
         return True
+
+    def _look_up(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The same, with the arguments that it is compared by."""
+        if call.answer is not None:
+            return  # by another plugin
+        key = combine("memo", [digest(self.version), self._keys[call.task].key(args, kwargs)])
+        if not self._answer_with_kept(call, key):
+            self._follow(call, key)
 
     def resume(self, call: Call) -> None:
         """Answer a call whose result was kept when an earlier session submitted it; have it computed if it is lost."""

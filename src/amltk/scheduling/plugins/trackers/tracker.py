@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from amltk import _clock
+from amltk._process import clock
 from amltk.scheduling.events import Event
 from amltk.scheduling.executors.execution_info import ExecutionInfo, execution_info
 from amltk.scheduling.plugin import PassingPlugin
@@ -104,7 +104,7 @@ class Tracker(PassingPlugin):
     # ------------------------------------------------------------------ on the loop's thread
 
     def _submitted(self, future: Any, /, *args: Any, **kwargs: Any) -> None:
-        self._pending[future] = _clock.now(), parameters(future.function, args, kwargs)
+        self._pending[future] = clock.now(), parameters(future.function, args, kwargs)
 
     def _returned(self, future: Any, result: Any) -> None:
         self._ended(future, outcome="result", metrics=metrics(result))
@@ -122,7 +122,7 @@ class Tracker(PassingPlugin):
         told = execution_info(future.work) or ExecutionInfo()
         if told.began is not None:
             submitted = min(submitted, told.began)  # a worker may be faster than who notes the submission
-        record = Record(future.task.name, given, submitted, told.began, told.ended or _clock.now(), **how)
+        record = Record(future.task.name, given, submitted, told.began, told.ended or clock.now(), **how)
         self._background.put(self._write, record)
 
     async def _finish(self) -> None:

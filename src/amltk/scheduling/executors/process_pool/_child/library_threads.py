@@ -7,7 +7,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING
 
-from amltk._cpus import usable_cpus
+from amltk._process.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -28,6 +28,8 @@ class Start(NamedTuple):
     """How many bytes of memory it may have between calls; None for no limit."""
     shares_memory: bool = False
     """Whether results may be put in shared memory."""
+    shows_faults: bool = False
+    """Whether a crash shows where it happened: whether the program has called `faulthandler.enable()`."""
 
 
 class Inheritance(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import itertools
 import multiprocessing.process
 import os
@@ -17,18 +18,27 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from amltk import _guard
 from amltk._compat import is_owned
-from amltk._limits import no_memory_to_pickle
 from amltk._notes import add_note
+from amltk._process.limits import no_memory_to_pickle
 from amltk.scheduling.executors._transfer.failure import describe, note_result
 from amltk.scheduling.executors._transfer.unpicklable import explain_result
 from amltk.scheduling.executors.process_pool._child import library_threads, orderly_exit, spawned_main
 from amltk.scheduling.executors.process_pool._child.borrowed import Borrowed
 from amltk.scheduling.executors.process_pool._child.memory_guard import MemoryGuard
+from amltk.scheduling.executors.process_pool._child.meter import LEAST_SECONDS, Meter
 from amltk.scheduling.executors.process_pool._child.start import Inheritance, Start
 from amltk.scheduling.executors.process_pool._child.start_guard import loading
 from amltk.scheduling.executors.process_pool._pickling import main_module, worker_state
 from amltk.scheduling.executors.process_pool._pickling.pickles import make_return_pickler, pickle_outcome, pickle_part
-from amltk.scheduling.executors.process_pool._state.protocol import CHUNK_BYTES, Buffer, Decoder, Frame, Kind, encode
+from amltk.scheduling.executors.process_pool._state.protocol import (
+    CHUNK_BYTES,
+    USAGE,
+    Buffer,
+    Decoder,
+    Frame,
+    Kind,
+    encode,
+)
 from amltk.scheduling.executors.process_pool._system import resource_tracker
 from amltk.scheduling.executors.process_pool._system.descendants import become_subreaper, die_with_parent
 from amltk.scheduling.executors.process_pool._system.memory_files import are_possible
@@ -104,6 +114,7 @@ class Worker:
         self._sending = threading.RLock()
         self._pid = os.getpid()
         self._memory: MemoryGuard | None = None
+        self._meter: Meter | None = None
 
     def _frames(self) -> Iterator[Frame]:
         decoder = Decoder()
@@ -165,6 +176,9 @@ class Worker:
         if start.most_memory is not None:
             self._memory = MemoryGuard(start.most_memory)
         self._borrowed.is_on = start.shares_memory
+        if start.shows_faults and not faulthandler.is_enabled():
+            with contextlib.suppress(OSError, ValueError, RuntimeError):  # there is no standard error stream
+                faulthandler.enable()
         try:
             _guard.go_deeper()
             if start.directory is not None:
@@ -283,6 +297,8 @@ class Worker:
         if frame.kind != Kind.TASK:
             used = pickle.dumps(baseline()) if frame.kind == Kind.MEASURED_TASK else b""
             self._send(Kind.BEGUN, key, 0, 0, began, 0.0, used)
+        if frame.began:
+            self._begin_to_measure()
         buffers: list[memoryview] = []
         try:
             args: tuple[Any, ...]
@@ -311,10 +327,22 @@ class Worker:
             os._exit(0)  # the call has forked, and this is the child: its parent sends the outcome
         if self._borrowed.returned:
             self._tell_returned()  # first, so that the next call can have them
+        if frame.began:
+            self._tell_usage(outcome)
         if buffers:
             self._send(*outcome, self._borrowed.put(buffers))
         else:
             self._send(*outcome)
+
+    def _begin_to_measure(self) -> None:
+        if self._meter is None:
+            self._meter = Meter()
+        self._meter.begin()
+
+    def _tell_usage(self, outcome: tuple[Any, ...]) -> None:
+        _, key, _, _, began, ended, _ = outcome
+        if ended - began >= LEAST_SECONDS and self._meter is not None:
+            self._send(Kind.USED, key, 0, 0, 0.0, 0.0, USAGE.pack(*self._meter.end()))
 
 
 def _failure(error: BaseException) -> bytes:

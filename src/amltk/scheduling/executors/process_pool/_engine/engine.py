@@ -206,6 +206,10 @@ class Engine:
         with self._exchange.lock:
             return call.slot is not None and self._io.begun(call.slot) is call
 
+    def measure_calls(self, on: bool) -> None:
+        """Carry out `ProcessPool.measure_calls`."""
+        self._io.measures = float(on)
+
     def running_calls(self) -> list[PoolFuture]:
         """The calls that workers have begun. The cost grows with the number of workers, not of waiting calls."""
         calls: list[PoolFuture] = []

@@ -13,8 +13,8 @@ from collections import deque
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from amltk._limits import memory_limits
 from amltk._notes import safe_repr
+from amltk._process.limits import memory_limits
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.process_pool._engine.life import OPEN, Life
 from amltk.scheduling.executors.process_pool._io.pace import QUICK_SECONDS

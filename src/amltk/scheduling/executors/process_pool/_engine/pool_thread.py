@@ -147,9 +147,8 @@ class PoolThread:
                 if self._manager_is_due(ready) and self._run_manager():
                     return
                 if driver is not None and self.driver is driver and turns != stands_in_since:
-                    self._manager_selector.select(LOOP_IDLE_SECONDS)
-                    if driver.turns != turns:
-                        continue  # the loop is doing it
+                    if self._is_loop_responsive(driver, turns):
+                        continue
                     stands_in_since = turns
                 began = time.monotonic()
                 if not exchange.has_outcomes():  # of the last turn
@@ -162,6 +161,13 @@ class PoolThread:
         finally:
             if not exchange.is_copy():
                 self.release()
+
+    def _is_loop_responsive(self, driver: LoopDriver, turns: int) -> bool:
+        """Whether the loop has made turns since, or makes one now that something has happened."""
+        if self._exchange.has_outcomes():
+            self._wake_exchange()  # the loop does not know of those that this thread has received in its place
+        self._manager_selector.select(LOOP_IDLE_SECONDS)
+        return driver.turns != turns
 
     def _patience(self) -> float | None:
         """How many seconds to wait for something to happen; None for no limit."""

@@ -6,7 +6,7 @@ from collections import deque
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from amltk._threads import start_daemon
+from amltk._process.threads import start_daemon
 
 if TYPE_CHECKING:
     import threading

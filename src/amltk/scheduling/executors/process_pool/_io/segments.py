@@ -12,7 +12,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from amltk._limits import soft_limit
+from amltk._process.limits import soft_limit
 from amltk.scheduling.executors.process_pool._state.protocol import (
     SHARED_BYTES,
     SIZE,

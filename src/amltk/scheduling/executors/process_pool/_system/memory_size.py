@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from amltk._cpus import control_groups, read_text
+from amltk._process.cpus import control_groups, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

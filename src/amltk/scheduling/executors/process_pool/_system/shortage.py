@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from amltk._limits import memory_limits, soft_limit
+from amltk._process.limits import memory_limits, soft_limit
 
 
 def explain(error: OSError | MemoryError) -> str:

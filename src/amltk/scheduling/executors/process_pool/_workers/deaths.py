@@ -76,7 +76,7 @@ class Deaths:
         if report.kind == Report.FAILED:
             self._drop(link)
             if link.failed_start:
-                self._problems.note_failed(f"a worker was given up, because {link.reason}", None)
+                self._problems.note_failed(f"a worker was given up, because {link.reason}", None, was_given_up=True)
             if report.value and link.reason is None and link.hung_up_at is None:  # else given up, or retried
                 raise OSError(report.value, os.strerror(report.value))
             return False
@@ -107,23 +107,17 @@ class Deaths:
     def lose_all(self) -> None:
         """Remove all workers, since the process that starts workers was killed, and they end with it.
 
+        That is one failed start, however many workers were not ready.
+
         Raises:
             PoolBrokenError: Too many workers in succession failed to start.
         """
         links = list(self._pool.links.values())
         kill_trees(link.pid for link in links if link.pid)  # if the system does not do it
-        broken: PoolBrokenError | None = None  # raised once all are removed: nothing reports them later
         for link in links:
-            if not link.pid:
-                self._drop(link)
-                continue
-            _kill_group(link.pid)
-            try:
-                self.bury(link, UNKNOWN_EXIT_CODE)
-            except PoolBrokenError as error:
-                broken = error
-        if broken is not None:
-            raise broken
+            if link.pid:
+                _kill_group(link.pid)
+            self._remove(link, UNKNOWN_EXIT_CODE)
         self._problems.note_failed("the process that starts workers has ended", None)
 
     def bury(self, link: Link, code: int) -> None:
@@ -139,7 +133,7 @@ class Deaths:
             text = f"the initializer failed in worker {link.pid}: {failure.name}: {failure.text}"
             self._problems.note_failed(text, stand_in(failure))
         elif link.failed_start:
-            self._problems.note_failed(f"worker {link.pid} was ended, because {link.reason}", None)
+            self._problems.note_failed(f"worker {link.pid} was ended, because {link.reason}", None, was_given_up=True)
         elif not link.slot.ready and link.hung_up_at is None and link.reason is None:
             worker = f"worker {link.pid}" if link.pid else "a worker"
             how = "together with the process that starts it" if code == UNKNOWN_EXIT_CODE else f"with exit code {code}"

@@ -61,15 +61,20 @@ class StartProblems:
         self._shortages = 0
         self._pause = FIRST_RETRY_SECONDS
 
-    def note_failed(self, text: str, cause: BaseException | None) -> None:
+    def note_failed(self, text: str, cause: BaseException | None, *, was_given_up: bool = False) -> None:
         """Note that a worker was started but could not be initialised.
+
+        Args:
+            text: What happened.
+            cause: The error behind it.
+            was_given_up: Whether it was ended because it took too long, as the next one would.
 
         Raises:
             PoolBrokenError: Too many workers in succession failed to start.
         """
         dispatcher = self._pool.dispatcher
         dispatcher.failed_starts += 1
-        if self.is_hurried:
+        if self.is_hurried and was_given_up:
             raise PoolBrokenError(f"{text}, and the run is to end") from cause
         if dispatcher.failed_starts >= MAX_FAILED_STARTS:
             raise PoolBrokenError(f"{text}; that happened {dispatcher.failed_starts} times in succession") from cause

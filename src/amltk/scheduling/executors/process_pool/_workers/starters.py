@@ -16,13 +16,14 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from amltk._compat import interpreter_flags
-from amltk._program import arguments, environment, import_path
+from amltk._process.program import arguments, environment, import_path
 from amltk.scheduling.executors.process_pool._child import worker
 from amltk.scheduling.executors.process_pool._child.library_threads import limit_forked, prepare_to_fork
 from amltk.scheduling.executors.process_pool._child.orderly_exit import flush_output
 from amltk.scheduling.executors.process_pool._pickling import main_module
 from amltk.scheduling.executors.process_pool._pickling.importable import MAIN
 from amltk.scheduling.executors.process_pool._state.outcomes import UNKNOWN_EXIT_CODE
+from amltk.scheduling.executors.process_pool._system.marks import end_marked, marked, new_mark
 from amltk.scheduling.executors.process_pool._workers.fork_server import server, supervisor
 from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind, Message, Preload, Receiver, send
 
@@ -141,6 +142,7 @@ class ForkServer:
         self._surroundings = surroundings
         self._executable = _executable()
         self._spawns = spawn and self._executable is not None
+        self._mark = new_mark()
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = 0
         self.control: socket.socket
@@ -173,7 +175,7 @@ class ForkServer:
             directory = None
         self._process = subprocess.Popen(
             command,
-            env={**variables, **environment()},
+            env={**variables, **environment(), **marked(self._mark)},
             pass_fds=[theirs.fileno(), tracker],
             stdin=subprocess.DEVNULL,
             process_group=0,
@@ -186,7 +188,7 @@ class ForkServer:
         payload = b""
         if self._spawns:
             assert self._executable is not None
-            variables = {**self._surroundings.variables, **environment()}
+            variables = {**self._surroundings.variables, **environment(), **marked(self._mark)}
             payload = pickle.dumps((_command(self._executable, worker.__name__, "run"), variables))
         self._send(
             Message(Kind.START, link.slot.number, payload=payload), [link.their_frames.fileno(), link.tokens.theirs]
@@ -228,6 +230,8 @@ class ForkServer:
             with contextlib.suppress(PermissionError):  # it has become another user's: they end on their own
                 self._process.kill()
                 self._process.wait()
+        if self._process.returncode:  # it was killed: nothing else finds what workers have left
+            end_marked(self._mark)
 
     def disown(self) -> None:
         """See `Starter`."""
@@ -247,6 +251,7 @@ class Fork:
         self._receiver = Receiver(self.control)
         self._supervisors: dict[int, int] = {}  # their pids, by worker number
         self._leaving: list[int] = []  # those that have reported the end of their worker
+        self._mark = new_mark()
 
     def start(self, link: Link, others: Iterable[int]) -> None:
         """See `Starter`."""
@@ -256,8 +261,12 @@ class Fork:
             _close_all((*others, link.frames.fileno(), *link.tokens.descriptors(), self.control.fileno()))
             descriptors = [link.their_frames.detach(), link.tokens.theirs]
             _, variables, tracker = self._surroundings
+            variables = {**variables, **marked(self._mark_of(number))}
             supervisor.main(number, descriptors, self._theirs, parent, tracker=tracker, variables=variables)
         self._supervisors[number] = pid
+
+    def _mark_of(self, number: int) -> str:
+        return f"{self._mark}{number}."
 
     def abandon(self, number: int) -> None:
         """See `Starter`. All requested workers are started at once, so there is nothing to give up."""
@@ -276,6 +285,7 @@ class Fork:
                     self._leaving.append(pid)
         for number in ended & self._supervisors.keys():  # the supervisor was killed
             del self._supervisors[number]
+            end_marked(self._mark_of(number))
             found.append(Message(Kind.ENDED, number, UNKNOWN_EXIT_CODE))
         self._leaving = [pid for pid in self._leaving if not _has_ended(pid)]
         return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing.process
 import pickle
 import selectors
 from functools import partial
 from typing import TYPE_CHECKING
 
-from amltk._program import arguments, import_path
+from amltk._process.program import arguments, import_path
 from amltk.scheduling.executors.process_pool._child.start import Start
 from amltk.scheduling.executors.process_pool._io.link import Link
 from amltk.scheduling.executors.process_pool._pickling import main_module
@@ -153,6 +154,7 @@ class Starts:
             variables=() if link.slot.binding is None else link.slot.binding.variables,
             most_memory=options.max_worker_memory,
             shares_memory=self._pool.io.segments.limit > 0,
+            shows_faults=faulthandler.is_enabled(),
         )
 
     def reports(self) -> list[Message]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask import config
@@ -11,15 +13,16 @@ from distributed import Client, Future, LocalCluster, Nanny
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 
-from amltk import _clock
-from amltk._cpus import usable_cpus
-from amltk.exceptions import PoolBrokenError
+from amltk._checks import check_optional_seconds
+from amltk._process import clock
+from amltk._process.cpus import usable_cpus
+from amltk.exceptions import ExecutorBrokenError, PoolBrokenError
 from amltk.scheduling._admission.amounts import amount_of, units_of
 from amltk.scheduling.executors.execution_info import ExecutionInfo
 from amltk.scheduling.executors.remote.dask.devices import lend
 from amltk.scheduling.executors.remote.dask.replacer import keep_workers
 from amltk.scheduling.executors.remote.dask.scattered import Scattered
-from amltk.scheduling.executors.remote.dask.tracker import Tracker, begin_and_compute
+from amltk.scheduling.executors.remote.dask.tracker import OWNER_CHARS, Tracker, begin_and_compute, topic_of
 from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteExecutor, RemoteFuture
 from amltk.scheduling.executors.termination import kill_trees
 
@@ -40,18 +43,22 @@ SILENT = "1 TiB"
 """The size above which Dask warns of large arguments; users decide what they submit."""
 
 
-def make(client: Client | Cluster | str | None = None, **options: Any) -> RemoteExecutor:
+def make(client: Client | Cluster | str | None = None, *, worker_timeout: Any = None, **options: Any) -> RemoteExecutor:
     """Create an executor over Dask.
 
     Args:
         client: A client, a cluster or the address of a Dask scheduler: these stay open, and calls running there cannot
             be killed. None for workers on this machine, which end with the executor.
+        worker_timeout: How long to wait for the first worker of a given cluster, from the first call on; None for as
+            long as it takes.
         **options: The options of `distributed.LocalCluster`. By default there is one worker for each CPU that this
             process may use, each a process with one thread, and the dashboard uses any free port of this machine.
 
     Raises:
         TypeError: `client` is none of these, or options are given for an existing cluster.
+        ExecutorBrokenError: Nothing answers at that address.
     """
+    worker_timeout = check_optional_seconds("worker_timeout", worker_timeout, above_zero=True)
     if client is None:
         if not options.keys() & COUNTED_BY:
             options["n_workers"] = usable_cpus()
@@ -64,11 +71,30 @@ def make(client: Client | Cluster | str | None = None, **options: Any) -> Remote
     if isinstance(client, Client):
         if client.asynchronous:
             raise TypeError(f"client={client!r}: must not be asynchronous")
-        return DaskExecutor(client, lambda: None)
+        return DaskExecutor(client, lambda: None, worker_timeout)
     if isinstance(client, Cluster | str):
-        own = Client(client, set_as_default=False)
-        return DaskExecutor(own, own.close)
+        own = _connect(client)
+        return DaskExecutor(own, own.close, worker_timeout)
     raise TypeError(f"client={client!r}: must be a distributed.Client, a cluster, an address, or None")
+
+
+def _connect(to: Cluster | str) -> Client:
+    """Connect to a cluster that exists.
+
+    Raises:
+        ExecutorBrokenError: Nothing answers there.
+    """
+    client: Any = Client.__new__(Client)
+    try:
+        client.__init__(to, set_as_default=False)
+    except OSError as error:
+        client._loop_runner.stop()  # else its thread goes on
+        raise ExecutorBrokenError(
+            f"no Dask scheduler answers at {to!r}: {error}; is it running, is the address right, and may this machine"
+            " connect to it?"
+        ) from error
+    connected: Client = client
+    return connected
 
 
 class DaskExecutor(PlacingExecutor):
@@ -80,27 +106,42 @@ class DaskExecutor(PlacingExecutor):
     Args:
         client: A connected client. Its Dask scheduler gets a plugin that reports lost workers.
         close: Called at the end.
+        worker_timeout: How many seconds to wait for the first worker, from the first call on; None for as long as it
+            takes.
     """
 
     place = "the Dask cluster"
     remedy = 'start workers with dask worker --resources, such as "gpu=1", or give the scheduler resources= of its own'
     lend: ClassVar[Lend] = staticmethod(lend)
 
-    def __init__(self, client: Client, close: Callable[[], Any]) -> None:
+    def __init__(self, client: Client, close: Callable[[], Any], worker_timeout: float | None = None) -> None:
         super().__init__()
+        self._worker_timeout = worker_timeout
         self._client = client
         self._close_client = close
-        self._topic = f"amltk-{uuid.uuid4().hex}"
+        self._owner = uuid.uuid4().hex[:OWNER_CHARS]
+        self._numbers = itertools.count(1)
+        self._topic = topic_of(self._key_of("", 0))
         self._calls: dict[str, RemoteFuture] = {}
         self._running: dict[RemoteFuture, None] = {}
         self._left: dict[RemoteFuture, bytes] = {}  # the outcomes of those whose results stay on their workers
         self._declared: tuple[Mapping[str, int], ...] | None = None  # not asked for yet
         self._names: dict[str, str] = {}  # as workers spell them, by their lower-case form
+        self._outcomes = ThreadPoolExecutor(1, "amltk-dask-outcomes")  # unpickles those that are sent ahead
         self._client.register_plugin(Tracker())
         self._client.subscribe_topic(self._topic, self._hear)
+        self._client._send_to_scheduler({"op": "amltk-enter", "topic": self._topic})
+
+    def _key_of(self, name: str, number: int) -> str:
+        """The key of a call in Dask, which groups calls by what precedes the last dash."""
+        return f"{name.replace('-', '_')}-{self._owner}{number:0{OWNER_CHARS}x}"
 
     def _send(self, call: RemoteFuture, payload: bytes) -> None:
-        key = f"{call.name.replace('-', '_')}-{uuid.uuid4().hex}"  # Dask groups calls by what precedes the last dash
+        if self._broken:
+            self.end(call, error=PoolBrokenError(str(self._broken)))
+            return
+        self._expect_worker()
+        key = self._key_of(call.name, next(self._numbers))
         self._calls[key] = call
         resources = {self._names.get(name, name): amount_of(units) for name, units in call.wanted.items() if units}
         with config.set({"distributed.admin.large-graph-warning-threshold": SILENT}):
@@ -168,14 +209,41 @@ class DaskExecutor(PlacingExecutor):
         """The calls that workers have begun, in the order of the reports."""
         return list(self._running)
 
+    def _expect_worker(self) -> None:
+        """Give up if there is no worker in time. Only the first time."""
+        seconds, self._worker_timeout = self._worker_timeout, None
+        if seconds is not None:
+            loop: Any = self._client.loop
+            loop.add_callback(loop.call_later, seconds, self._give_up_without, seconds)
+
+    async def _give_up_without(self, seconds: float) -> None:
+        """Give up if there is no worker now, and was none before."""
+        scheduler: Any = self._client.scheduler
+        if self._running or not self._pending or self._client.status != "running":
+            return
+        with contextlib.suppress(OSError):  # the connection may be lost, which is found out elsewhere
+            if not (await scheduler.ncores()):
+                self.break_down(
+                    f"no worker was up within worker_timeout={seconds:g} s: the Dask scheduler at {scheduler.address}"
+                    f" has none; start some, such as by `dask worker {scheduler.address}`"
+                )
+
+    def break_down(self, words: str) -> None:
+        """Fail all calls, those to come too: there will be no workers. May be called from any thread."""
+        self._broken = words
+        with self._changed:
+            calls = list(self._pending)
+        for call in calls:
+            self.end(call, error=PoolBrokenError(words))
+
     def _kill(self) -> bool:
         return False
 
     def _close(self, *, wait: bool) -> None:  # noqa: ARG002 - closing a client never waits for work
         with contextlib.suppress(Exception):  # the connection may be lost
-            if self._declared is not None:
-                self._client._send_to_scheduler({"op": "amltk-ignore-workers", "topic": self._topic})
+            self._client._send_to_scheduler({"op": "amltk-exit", "topic": self._topic})
             self._client.unsubscribe_topic(self._topic)
+        self._outcomes.shutdown()
         self._close_client()
 
     def end(
@@ -236,12 +304,15 @@ class DaskExecutor(PlacingExecutor):
         call = self._calls.get(key)
         if call is None:
             return
-        if kind == "left":
+        if kind == "ended":
+            with contextlib.suppress(RuntimeError):  # it is closed: the outcome is no longer needed
+                self._outcomes.submit(self.end, call, *rest)
+        elif kind == "left":
             (self._left[call],) = rest
         elif kind == "begun":
             pid, host = rest
             call.place = f"the Dask worker {worker} (process {pid})"
-            call.execution_info = ExecutionInfo(host, pid, began=_clock.now())  # the scheduler's clock may differ
+            call.execution_info = ExecutionInfo(host, pid, began=clock.now())  # the scheduler's clock may differ
             call.begin()
             self._running[call] = None
             if call.done():  # cancelled by another thread meanwhile

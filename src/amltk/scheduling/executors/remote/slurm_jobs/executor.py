@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from amltk._checks import check_optional_count, check_seconds
 from amltk._notes import add_note
-from amltk._program import import_path
+from amltk._process.program import import_path
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteFuture
 from amltk.scheduling.executors.remote.slurm_jobs import slurm
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
-    from amltk.scheduling.executors.adoption import Identify, Identity
+    from amltk.scheduling.executors.capabilities import Identify, Identity
     from amltk.scheduling.executors.process_pool.binding import Binding
     from amltk.scheduling.executors.remote.executor import Lend
     from amltk.types import Duration

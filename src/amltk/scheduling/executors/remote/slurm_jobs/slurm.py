@@ -8,7 +8,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from amltk._program import environment
+from amltk._process.program import environment
 from amltk.exceptions import JobRefusedError
 
 if TYPE_CHECKING:

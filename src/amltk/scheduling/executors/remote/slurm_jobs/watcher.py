@@ -8,7 +8,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from amltk._threads import start_daemon
+from amltk._process.threads import start_daemon
 from amltk.exceptions import JobRefusedError
 from amltk.scheduling.executors.remote.slurm_jobs import slurm
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from amltk.scheduling.executors.adoption import Identity
+    from amltk.scheduling.executors.capabilities import Identity
     from amltk.scheduling.executors.remote.executor import RemoteFuture
     from amltk.scheduling.executors.remote.slurm_jobs.call_files import CallFiles
     from amltk.scheduling.executors.remote.slurm_jobs.slurm import Listed

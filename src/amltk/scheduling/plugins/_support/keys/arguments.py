@@ -7,7 +7,9 @@ from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from amltk.scheduling._nested import find
 from amltk.scheduling.events import callback_name
+from amltk.scheduling.future import FUTURES
 from amltk.scheduling.plugins._support.keys.canonical import UnkeyedError, combine, digest
 from amltk.scheduling.plugins._support.keys.names import module_name
 from amltk.scheduling.plugins._support.keys.source import code_parts
@@ -15,6 +17,7 @@ from amltk.scheduling.plugins._support.keys.source import code_parts
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+    from amltk.scheduling.call import Call
 
 DEFAULT_IGNORE = ("device",)
 """Parameters that say where something is computed. A function need not have them."""
@@ -113,6 +116,14 @@ def keys_of(
     """
     check_parameters(function, [name for name in ignore if name not in DEFAULT_IGNORE])
     return FunctionKeys(function, ignore, key, owner)
+
+
+def with_arguments(call: Call, fn: Callable[[tuple[Any, ...], dict[str, Any]], object]) -> None:
+    """Call `fn(args, kwargs)` with the arguments of a call: at once, or when results are in the places of futures."""
+    if find(call.given, FUTURES):
+        call.on_results(fn)
+    else:
+        fn(*call.given)
 
 
 def check_key(key: Any) -> Callable[..., Any] | None:

@@ -70,7 +70,7 @@ class Server:
         self._strays = Strays()
         self._strays_left = False
         self._warm = WarmProcesses(self, inherited, is_possible=become_subreaper())
-        self._waiting: dict[int, list[int]] = {}  # the descriptors of workers that wait for a warm process, by number
+        self._waiting: dict[int, list[int]] = {}  # the descriptors of workers that are to be forked, by number
 
     # ------------------------------------------------------------------ the loop
 
@@ -128,11 +128,7 @@ class Server:
             self._end()
         is_warming_due = False
         for request, descriptors in requests:
-            is_complete = len(descriptors) == MAX_DESCRIPTORS
-            if request.kind == Kind.START and is_complete and (is_warming_due or self._warm.is_missing):
-                self._waiting[request.number] = descriptors
-                is_warming_due = True
-            elif request.kind == Kind.START:
+            if request.kind == Kind.START:
                 self._start(request, descriptors)
             elif request.kind == Kind.ABANDON:
                 self._abandon(request.number)
@@ -141,10 +137,11 @@ class Server:
                 is_warming_due = True
             else:
                 self._end()
-        if is_warming_due:  # last, so that the warm process closes descriptors of other requests
+        # Last, so that processes forked now close the descriptors of all requests.
+        if is_warming_due or (self._waiting and self._warm.is_missing):
             self._warm.start_next()
-            if not self._warm.is_first_importing:
-                self.start_waiting()
+        if not (self._warm.is_first_importing and self._warm.patience):
+            self.start_waiting()
 
     # ------------------------------------------------------------------ starts
 
@@ -154,10 +151,8 @@ class Server:
             self.report(Kind.FAILED, request.number, errno.EMFILE)
         elif request.payload:
             self._spawn(request, descriptors)
-        elif self._warm.is_first_importing and self._warm.patience:
-            self._waiting[request.number] = descriptors
         else:
-            self._fork(request.number, descriptors)
+            self._waiting[request.number] = descriptors
 
     def _abandon(self, number: int) -> None:
         if number in self._waiting:
@@ -166,16 +161,20 @@ class Server:
         self._warm.abandon(number)
 
     def start_waiting(self) -> None:
-        """Start the workers that have waited for a warm process."""
+        """Fork the workers that wait, from a warm process if there is one."""
         while self._waiting:  # one by one: a forked process closes what is still waiting
             number = next(iter(self._waiting))
-            self._fork(number, self._waiting.pop(number))
-
-    def _fork(self, number: int, descriptors: list[int]) -> None:
-        """Fork a worker, from a warm process if there is one."""
-        if not self._warm.fork(number, descriptors):
-            self._fork_here(number, descriptors)
-        _close(descriptors)
+            try:
+                is_asked = self._warm.fork(number, self._waiting[number])
+            except ConnectionError:
+                self._warm.start_next()
+                if self._warm.is_first_importing:
+                    return
+                continue
+            descriptors = self._waiting.pop(number)
+            if not is_asked:
+                self._fork_here(number, descriptors)
+            _close(descriptors)
 
     def _fork_here(self, number: int, descriptors: list[int]) -> None:
         try:

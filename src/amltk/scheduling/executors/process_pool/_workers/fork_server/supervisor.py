@@ -41,7 +41,7 @@ def main(
         reports: For reports to the pool.
         parent: The pid of the process that has the pool. When it ends, the worker is killed.
         tracker: The descriptor for the resource tracker, for the worker.
-        variables: Environment variables that limit the threads of libraries, for the worker.
+        variables: Environment variables for the worker, such as those that limit the threads of libraries.
     """
     status = 1
     try:

@@ -82,7 +82,7 @@ def main(connection: socket.socket, inherited: Inheritance) -> NoReturn:
 def _start(number: int, descriptors: list[int], connection: socket.socket, inherited: Inheritance) -> None:
     """Fork a worker, which continues here in the new process."""
     if len(descriptors) < MAX_DESCRIPTORS:
-        send(connection, Message(Kind.FAILED, number, errno.EMFILE))
+        _tell(connection, Message(Kind.FAILED, number, errno.EMFILE))
     elif _fork(connection, Kind.STARTED, number):
         connection.close()
         worker.run_forked(inherited, *descriptors)
@@ -102,14 +102,14 @@ def _preload(preload: Preload, connection: socket.socket) -> None:
     # The collector would take a tenth of an import. Not disabled: a module may have its own wishes, which then count.
     gc.set_threshold(MANY_OBJECTS)
     for name in preload.modules:
-        send(connection, Message(Kind.IMPORTING, payload=name.encode()))
+        _tell(connection, Message(Kind.IMPORTING, payload=name.encode()))
         try:
             with loading():
                 importlib.import_module(name)
         except BaseException as error:  # noqa: BLE001 - the call that needs the module raises it, in its worker
-            send(connection, Message(Kind.SKIPPED, payload=f"{type(error).__name__}: {error}".encode()))
+            _tell(connection, Message(Kind.SKIPPED, payload=f"{type(error).__name__}: {error}".encode()))
         if reason := unfit(before):
-            send(connection, Message(Kind.UNFIT, payload=reason.encode()))
+            _tell(connection, Message(Kind.UNFIT, payload=reason.encode()))
             _leave(UNFIT)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # in case a module has set it
     os.fchdir(directory)
@@ -118,7 +118,7 @@ def _preload(preload: Preload, connection: socket.socket) -> None:
     if gc.get_threshold()[0] == MANY_OBJECTS:
         gc.set_threshold(*thresholds)
     gc.freeze()  # pages that the collector does not touch stay shared
-    send(connection, Message(Kind.READY))
+    _tell(connection, Message(Kind.READY))
 
 
 def _fork(connection: socket.socket, report: int, number: int) -> bool:
@@ -137,16 +137,24 @@ def _fork(connection: socket.socket, report: int, number: int) -> bool:
         between = os.getpid()
         pid = _fork_once()
     except OSError as error:
-        send(connection, Message(Kind.FAILED, number, error.errno or errno.EAGAIN))
+        _tell(connection, Message(Kind.FAILED, number, error.errno or errno.EAGAIN))
         if is_between:
             os._exit(0)
         return False
     if pid:
-        send(connection, Message(report, number, pid))
+        _tell(connection, Message(report, number, pid))
         os._exit(0)
     while os.getppid() == between:
         time.sleep(0)  # until the intermediate process has ended
     return True
+
+
+def _tell(connection: socket.socket, message: Message) -> None:
+    """Report to the server; end this process if the server has ended."""
+    try:
+        send(connection, message)
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(0)  # not raised: the callers above are the server's own, of which this process is a copy
 
 
 def _fork_once() -> int:
@@ -162,9 +170,9 @@ def _wait(between: int, connection: socket.socket, number: int) -> None:
         _, status = os.waitpid(between, 0)
     _failed_forks = _failed_forks + 1 if status else 0
     if status:
-        send(connection, Message(Kind.FAILED, number))
+        _tell(connection, Message(Kind.FAILED, number))
     if _failed_forks == MAX_FAILED_FORKS:
-        send(connection, Message(Kind.UNFIT, payload=b"copies of the process that has imported it end at once"))
+        _tell(connection, Message(Kind.UNFIT, payload=b"copies of the process that has imported it end at once"))
         _leave(UNFIT)
 
 

@@ -170,17 +170,22 @@ class WarmProcesses:
             warm.main(warming.theirs, self._inherited)
 
     def fork(self, number: int, descriptors: list[int]) -> bool:
-        """Request a worker from the base; False if there is none."""
-        if self._base is None:
+        """Request a worker from the base; False if there is none.
+
+        Raises:
+            ConnectionError: There is none any more: it was killed. Another one may take over, see `start_next`.
+        """
+        base = self._base
+        if base is None:
             return False
         try:
-            send(self._base.connection, Message(Kind.START, number), descriptors)
-        except OSError:
-            # It was killed, which will be reported soon; what it reported before that counts.
-            self._retiring.append(self._base)
+            send(base.connection, Message(Kind.START, number), descriptors)
+        except OSError as error:
+            # Its end will be reported soon; what it reported before that counts.
+            self._retiring.append(base)
             self._base = None
-            return False
-        self._base.asked.add(number)
+            raise ConnectionError("the process that workers are forked from has ended") from error
+        base.asked.add(number)
         return True
 
     def abandon(self, number: int) -> None:

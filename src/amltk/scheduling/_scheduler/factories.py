@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from amltk._checks import explains_options
-from amltk.scheduling.cluster_factories import WORKERS, ClusterFactories
+from amltk.scheduling._scheduler.cluster_factories import WORKERS, ClusterFactories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

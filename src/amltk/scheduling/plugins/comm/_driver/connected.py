@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from amltk.scheduling.plugins.comm import payloads
-from amltk.scheduling.plugins.comm.conversation import Conversation, nothing
+from amltk.scheduling.plugins.comm._driver.conversation import Conversation, nothing
 from amltk.scheduling.plugins.comm.messages import MsgKind, Request
 from amltk.scheduling.plugins.comm.protocol import CLOSED, Frame, FrameKind, ProtocolError
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from amltk.scheduling._run.run import Run
     from amltk.scheduling.call import Call, Outcome
-    from amltk.scheduling.plugins.comm.connection import Connection
-    from amltk.scheduling.plugins.comm.server import Server
+    from amltk.scheduling.plugins.comm._driver.connection import Connection
+    from amltk.scheduling.plugins.comm._driver.server import Server
     from amltk.scheduling.plugins.comm.ticket import Ticket
 
 _log = logging.getLogger(__name__)

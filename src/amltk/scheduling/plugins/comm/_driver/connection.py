@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from amltk.exceptions import CommError
-from amltk.scheduling.plugins.comm.listener import hang_up
+from amltk.scheduling.plugins.comm._driver.listener import hang_up
 from amltk.scheduling.plugins.comm.protocol import (
     OVER,
     Decoder,

@@ -11,15 +11,15 @@ import logging
 import socket
 from typing import TYPE_CHECKING
 
-from amltk.scheduling.plugins.comm.connection import Connection
-from amltk.scheduling.plugins.comm.listener import BACKLOG, listen
+from amltk.scheduling.plugins.comm._driver.connection import Connection
+from amltk.scheduling.plugins.comm._driver.listener import BACKLOG, listen
 from amltk.scheduling.plugins.comm.protocol import Stage, make_key
 from amltk.scheduling.plugins.comm.ticket import SERVED, Ticket
 
 if TYPE_CHECKING:
     import asyncio
 
-    from amltk.scheduling.plugins.comm.connection import Receiver
+    from amltk.scheduling.plugins.comm._driver.connection import Receiver
 
 _log = logging.getLogger(__name__)
 

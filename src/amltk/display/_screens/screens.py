@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from amltk.display import export
-from amltk.display.region import Region
+from amltk.display._screens.region import Region
 
 if TYPE_CHECKING:
     from amltk.display.panel import Frame

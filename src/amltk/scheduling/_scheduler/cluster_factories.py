@@ -74,6 +74,7 @@ class ClusterFactory(Protocol[S_co]):
         submit_command: str | None = None,
         cancel_command: str | None = None,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
+        worker_timeout: Duration | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
         resources: Mapping[str, Any] | None = None,
         **options: Any,
@@ -115,6 +116,7 @@ class ClusterFactories:
         cls,
         client: Any = None,
         *,
+        worker_timeout: Duration | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
         resources: Mapping[str, Any] | None = None,
         **options: Any,
@@ -127,6 +129,9 @@ class ClusterFactories:
                 `Resources` wait until a worker has what they ask for, if workers declare it, as by
                 `dask worker --resources "gpu=1 cpu=8"`; upper and lower case are the same. None for processes on this
                 machine, which end with the run.
+            worker_timeout: How long to wait for the first worker of an existing cluster, from the first call on:
+                seconds, a text such as `"10 min"`, or a `timedelta`. Then the run ends with `ExecutorBrokenError`. None
+                for as long as it takes.
             terminate: As in `Scheduler(executor, terminate=...)`.
             resources: What else calls share, as in `Scheduler(executor, resources=...)`, such as licences.
             **options: Options of `distributed.LocalCluster`, such as `n_workers`. By default there is one worker per
@@ -136,8 +141,9 @@ class ClusterFactories:
         Raises:
             MissingExtraError: Dask is not installed.
             TypeError: `client` is something else, or asynchronous, or options are given for an existing cluster.
+            ExecutorBrokenError: Nothing answers at that address.
         """
-        return cls._made_by("dask", terminate, resources, client=client, **options)
+        return cls._made_by("dask", terminate, resources, client=client, worker_timeout=worker_timeout, **options)
 
     @classmethod
     @_of_batch_systems
@@ -150,11 +156,16 @@ class ClusterFactories:
         submit_command: str | None = None,
         cancel_command: str | None = None,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
+        worker_timeout: Duration | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
         resources: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Self:
-        """A scheduler over the jobs of a batch system. They are cancelled at the end of a run.
+        """A scheduler over the jobs of a batch system: submitted with the first call, cancelled at the end of a run.
+
+        A job that the batch system refuses, or that ends before its worker has connected, is submitted again. If that
+        happens three times in succession, and no worker is up, the run ends with an `ExecutorBrokenError` that shows
+        what the batch system said, or the end of the job's log.
 
         A job that is cancelled, preempted or out of time costs the call that it was running, and is replaced. With a
         `walltime`, a worker leaves a minute early, so that it is not killed while it is handing data over.
@@ -172,9 +183,14 @@ class ClusterFactories:
                 those outside, with `n_workers`, and with `resources`: what a worker of this group has besides `cpu` and
                 `memory`. For example `{"cpu": {"cores": 16, "memory": "64GB", "n_workers": 9}, "gpu": {...}}`. None for
                 jobs of one shape.
+            worker_timeout: How long to wait for the first worker, from when the jobs are submitted: seconds, a text
+                such as `"2 h"`, or a `timedelta`. Then the run ends with `ExecutorBrokenError`. None for as long as it
+                takes.
             terminate: As in `Scheduler(executor, terminate=...)`.
             resources: What else calls share, as in `Scheduler(executor, resources=...)`, such as licences.
             **options: Options of dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, `interface`, `account`, ...
+                Without `log_directory`, jobs write their logs into `jobs` in the folder of the run's journal, or into a
+                new folder in `amltk-jobs` in the working directory if it has no journal.
 
         Raises:
             MissingExtraError: dask-jobqueue is not installed.
@@ -192,6 +208,7 @@ class ClusterFactories:
             submit_command=submit_command,
             cancel_command=cancel_command,
             groups=groups,
+            worker_timeout=worker_timeout,
             **options,
         )
 
@@ -293,6 +310,7 @@ class ClusterFactories:
             MissingExtraError: Ray is not installed.
             ValueError: Ray was already initialised, and arguments for `ray.init`, or `resources`, are given.
             TypeError: An amount in `resources` is not a number.
+            ExecutorBrokenError: No Ray answers at the address in `init`.
         """
         return cls._made_by("ray", terminate, None, task_options=task_options, resources=resources, **init)
 

@@ -1,0 +1,1 @@
+"""Where a run can be shown: terminals, notebooks, and output that takes only lines."""

@@ -1,0 +1,1 @@
+"""The driver's side of comms: one listener for a run, its connections, and the conversation with each call."""
