@@ -37,6 +37,7 @@ def make(path: Path, call: bytes = b"") -> CallFiles:
         ({"cpu": UNIT // 2}, 0.0, {"cpus_per_task": 1}),
         ({"memory": 1_000_000_000 * UNIT}, 0.0, {"mem": "954M"}),
         ({"gpu": 2 * UNIT}, 0.0, {"gpus": 2}),
+        ({"gpu": 0}, 0.0, {"gpus": None}),
         ({"matlab": UNIT, "ansys": 3 * UNIT}, 0.0, {"licenses": "matlab:1,ansys:3"}),
         ({}, 61.0, {"time": 2}),
     ],
@@ -115,12 +116,13 @@ def test_wrong_arguments(wrong: dict[str, Any], error: type[Exception]) -> None:
 
 
 def test_jobs_do_not_inherit_the_job_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Slurm has told this program's own job is not for the jobs that it submits."""
+    """What Slurm has told this program's own job is not for those that it submits, nor what hides jobs from squeue."""
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "1000")
+    monkeypatch.setenv("SQUEUE_PARTITION", "other")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
     monkeypatch.setenv("SBATCH_ACCOUNT", "mine")
     environment = slurm._environment()
-    assert "SLURM_MEM_PER_NODE" not in environment
+    assert {"SLURM_MEM_PER_NODE", "SQUEUE_PARTITION"}.isdisjoint(environment)
     assert environment["SLURM_CONF"] == "/etc/slurm.conf"
     assert environment["SBATCH_ACCOUNT"] == "mine"
 

@@ -20,6 +20,7 @@ from amltk._checks import check_optional_count, check_seconds
 from amltk._notes import add_note
 from amltk._process.program import import_path
 from amltk.exceptions import PoolBrokenError
+from amltk.scheduling._admission.amounts import UNIT
 from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteFuture
 from amltk.scheduling.executors.remote.slurm_jobs import slurm
 from amltk.scheduling.executors.remote.slurm_jobs.call_files import FOLDER_MODE, CallFiles
@@ -86,10 +87,11 @@ def make(
 
 
 @contextmanager
-def lend(units: int) -> Iterator[tuple[tuple[str, ...], Binding | None]]:  # noqa: ARG001 - Slurm knows
+def lend(units: int) -> Iterator[tuple[tuple[str, ...], Binding | None]]:
     """The GPUs that Slurm has given to the job of this call; its process sees no others."""
     variables = (os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"))
-    yield tuple(next(filter(None, variables), "").split(",")), None
+    ids = next(filter(None, variables), "").split(",")
+    yield tuple(ids[: amount_of(units)]), None
 
 
 class SlurmJobsExecutor(PlacingExecutor):
@@ -166,8 +168,10 @@ class SlurmJobsExecutor(PlacingExecutor):
         known = []
         while self._held:
             job = self._held.popleft()
+            if job not in self._jobs:
+                continue  # it was cancelled
             job.identity = self._identify(job.call)
-            if job.identity is not None:  # else it was cancelled
+            if job.identity is not None:
                 job.name = job.identity.name
                 known.append(job)
         if known:
