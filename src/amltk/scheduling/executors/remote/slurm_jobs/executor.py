@@ -91,7 +91,7 @@ def lend(units: int) -> Iterator[tuple[tuple[str, ...], Binding | None]]:
     """The GPUs that Slurm has given to the job of this call; its process sees no others."""
     variables = (os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"))
     ids = next(filter(None, variables), "").split(",")
-    yield tuple(ids[: amount_of(units)]), None
+    yield tuple(ids[: units // UNIT]), None
 
 
 class SlurmJobsExecutor(PlacingExecutor):
