@@ -323,7 +323,7 @@ class Run:
         clock.hold(self)
         forks.runs.add(self)
         self._backend.attach(self._run_step, None if may_be_torn() else self._inbox.gather)
-        if self.is_recorded or self.submissions.is_observed:
+        if self.is_recorded or self.submissions.observers:
             self._backend.measure_calls()
         self._start_timeout()
         self._refresher.start()

@@ -25,13 +25,9 @@ _n_workers = explains_options(n_jobs="n_workers", max_workers="n_workers", num_w
 _DIRECTIVE = "write job_extra_directives=['--{option}=...'], as in a job script"
 
 _of_batch_systems = explains_options(
-    partition="queue",
-    time="walltime",
     time_limit="walltime",
-    mem="memory",
     mem_per_cpu="write memory=..., which is that of a job",
     cpus="cores",
-    cpus_per_task="cores",
     ntasks="n_workers",
     jobs="n_workers",
     n_jobs="n_workers",
@@ -39,7 +35,7 @@ _of_batch_systems = explains_options(
     num_workers="n_workers",
     **{
         option: _DIRECTIVE.format(option=option)
-        for option in ("gres", "gpus", "constraint", "qos", "nodelist", "exclude")
+        for option in ("gpus_per_node", "exclusive", "nodes", "ntasks_per_node")
     },
 )
 
@@ -189,6 +185,8 @@ class ClusterFactories:
             terminate: As in `Scheduler(executor, terminate=...)`.
             resources: What else calls share, as in `Scheduler(executor, resources=...)`, such as licences.
             **options: Options of dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, `interface`, `account`, ...
+                For Slurm its own names do as well: `partition`, `time`, `mem`, `cpus_per_task`, `gpus`, and
+                `constraint`, `exclude`, `gres`, `licenses`, `nodelist`, `qos`, `reservation`.
                 Without `log_directory`, jobs write their logs into `jobs` in the folder of the run's journal, or into a
                 new folder in `amltk-jobs` in the working directory if it has no journal.
 

@@ -52,6 +52,9 @@ class Prepared(Protocol):
 class ExecutorAdapter:
     """The executor of one run, and how to end it.
 
+    It has a method for each thing that a run may ask of an executor: most are a line or two, and say what holds for an
+    executor that cannot do it.
+
     Args:
         executor: The executor.
         capabilities: What it can do.

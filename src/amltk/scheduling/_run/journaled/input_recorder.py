@@ -188,7 +188,7 @@ class InputRecorder:
             JournalError: One of them cannot be recorded, or the journal cannot be written.
         """
         if not self.journal.recording or self.journal.at_end:
-            return list(items)
+            return [item for item in items if not self._is_cut_off(item)]
         at, admitted = self.journal.time(), []
         for item in items:
             handled = self._admit_call(item, at) if type(item) is tuple else self._admit_outcome(item, at)
@@ -196,6 +196,16 @@ class InputRecorder:
                 admitted.append(handled)
         self.journal.flush()
         return admitted
+
+    def _is_cut_off(self, item: Any) -> bool:
+        """Whether it is the outcome of a call that came too late to be recorded, while the run abandons its calls.
+
+        Callbacks are then told that the call was cancelled, as at a replay, and as for the others that are cut off.
+        """
+        if type(item) is tuple or not self._run.lifecycle.abandoning or self._pending_calls.of(item) is None:
+            return False
+        error = outcome_of(item).error
+        return error is None or not self._run.is_of_the_end(error)
 
     def _admit_call(self, item: tuple[Any, ...], at: float) -> Any:
         """Record an input. Returns what to handle instead; None for what is to come later."""

@@ -298,12 +298,10 @@ class RemoteExecutor(Executor, ABC):
         """The pickle of a result that has stayed on its worker; None if it is lost."""
         raise NotImplementedError(f"results do not stay on the workers of {self!r}, which cannot send {left!r}")
 
-    def lost(self, call: RemoteFuture, how: str) -> WorkerLostError:
+    def lost(self, call: RemoteFuture, how: str, kind: type[WorkerLostError] = WorkerLostError) -> WorkerLostError:
         """The error of a call that was lost with its worker."""
         at = f" on {call.place}" if call.place else ""
-        return WorkerLostError(
-            f"{how}, while it was computing {call.name}{at}; only this call is lost, and it is not repeated"
-        )
+        return kind(f"{how}, while it was computing {call.name}{at}; only this call is lost, and it is not repeated")
 
     def _close_when_done(self) -> None:
         with self._changed:

@@ -99,6 +99,8 @@ class SlurmJobsExecutor(PlacingExecutor):
 
     Jobs go on when this program dies. In a run with a journal they are found again, by the folders of their calls.
 
+    It has many methods, nearly all of them short, since three parties call it: the run, the journal, and the watcher.
+
     Args:
         options: The options of `sbatch` for each job.
         folder: Where the folders of calls are, without a journal.
