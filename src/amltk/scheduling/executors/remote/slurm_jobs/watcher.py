@@ -94,8 +94,8 @@ class Owner(Protocol):
     def take(self, job: Job, outcome: bytes) -> None:
         """Take the outcome of a call."""
 
-    def lose(self, job: Job, how: str, exit_code: int | None) -> None:
-        """Note that a job has ended without an outcome."""
+    def lose(self, job: Job, known: Listed | None) -> None:
+        """Note that a job has ended without an outcome, in this way if Slurm knows it."""
 
     def refuse(self, job: Job, error: Exception) -> None:
         """Note that a job cannot be submitted."""
@@ -342,8 +342,7 @@ class Watcher:
         """Take the outcome of a job that has ended, or say that there is none."""
         if not self._take(job):
             self._sent.pop(job, None)
-            code = None if known is None or not known.exit_code else known.exit_code
-            self._owner.lose(job, "Slurm knows nothing of it any more" if known is None else known.in_words(), code)
+            self._owner.lose(job, known)
 
     def _look_at_files(self) -> None:
         for job in list(self._sent):
