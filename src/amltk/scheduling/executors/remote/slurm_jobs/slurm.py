@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ from amltk.exceptions import JobRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+_log = logging.getLogger(__name__)
 
 COMMANDS = ("sbatch", "squeue", "scancel")
 
@@ -37,6 +40,9 @@ PASSING = (
 )
 """Parts of what `sbatch` says, in lower case, where another try may succeed."""
 
+
+KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
+"""The variables that say where Slurm is, and who asks."""
 
 SIGNALLED = 128
 """What a shell adds to the number of the signal that has ended a program."""
@@ -122,12 +128,15 @@ def submit(script: str, options: Sequence[str], held: int) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """The environment of jobs: without what Slurm has told a job in which this program itself runs."""
-    return {name: value for name, value in environment().items() if _is_for_jobs(name)}
+    """The environment of Slurm's commands and of jobs.
 
-
-def _is_for_jobs(name: str) -> bool:
-    return name == "SLURM_CONF" or not name.startswith(("SLURM_", "SLURMD_"))
+    Without what Slurm has told a job in which this program itself runs, and without what hides jobs from `squeue`.
+    """
+    return {
+        name: value
+        for name, value in environment().items()
+        if name in KEPT or not name.startswith(("SLURM_", "SLURMD_", "SQUEUE_", "SACCT_", "SCANCEL_"))
+    }
 
 
 def queue() -> dict[str, list[Listed]]:
@@ -180,7 +189,12 @@ def cancel(numbers: Iterable[str]) -> None:
     Raises:
         QueueUnknownError: Slurm does not answer.
     """
-    _ask(["scancel", *numbers])
+    try:
+        _ask(["scancel", *numbers])
+    except QueueUnknownError as error:
+        if any(part in str(error).lower() for part in PASSING):
+            raise
+        _log.debug("scancel: %s", error)  # some have ended; it has cancelled the others
 
 
 def _ask(command: list[str]) -> str:
@@ -191,6 +205,7 @@ def _ask(command: list[str]) -> str:
         text=True,
         errors="replace",
         check=False,
+        env=_environment(),
         process_group=0,
     )
     if ended.returncode:

@@ -17,6 +17,7 @@ from amltk.exceptions import (
     WorkerPreemptedError,
 )
 from amltk.scheduling.executors.remote.dask.jobs.logs import end_of, files_of
+from amltk.scheduling.executors.remote.slurm_states import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,16 +31,6 @@ LOOK_SECONDS = 0.5
 
 LEAST_SECONDS = 1.0
 """After how many seconds another worker in the same job says that the job goes on."""
-
-KINDS: dict[str, type[WorkerLostError]] = {
-    "PREEMPTED": WorkerPreemptedError,
-    "TIMEOUT": WorkerOutOfTimeError,
-    "DEADLINE": WorkerOutOfTimeError,
-    "OUT_OF_MEMORY": WorkerOutOfMemoryError,
-    "NODE_FAIL": WorkerNodeFailedError,
-    "BOOT_FAIL": WorkerNodeFailedError,
-}
-"""What the final states of Slurm's jobs mean."""
 
 LAST_WORDS: dict[str, type[WorkerLostError]] = {
     r"DUE TO PREEMPTION|TERM_PREEMPT": WorkerPreemptedError,
