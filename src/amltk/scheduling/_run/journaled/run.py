@@ -32,7 +32,7 @@ from amltk.scheduling.exit_state import ExitState
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from amltk.scheduling._admission.pools import Pools
     from amltk.scheduling._journal.run_journal import RunJournal
@@ -199,10 +199,12 @@ class JournaledRun(Run):
         name = callback_name(fn)
         if not self.journal.recording:
             return fn(*args)
-        if self._recorder.is_outside() or inspect.iscoroutinefunction(fn):  # else a callback or a plugin does it
+        is_coroutine = inspect.iscoroutinefunction(fn)
+        if is_coroutine or self._recorder.is_outside():  # else a callback or a plugin does it
             check_in_callback(self._recorder, f"call once({name})")
-        if inspect.iscoroutinefunction(fn):
-            return cast("R", self._recorder.foreign.wait_for(name, partial(fn, *args), save, restore))
+        if is_coroutine:
+            async_fn = cast("Callable[..., Coroutine[Any, Any, Any]]", fn)
+            return cast("R", self._recorder.foreign.wait_for(name, partial(async_fn, *args), save, restore))
         return self._once(fn, args, name, save, restore)
 
     def _once(
