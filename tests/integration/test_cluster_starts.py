@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from amltk.exceptions import ExecutorBrokenError
-from amltk.scheduling import ExitState, Scheduler
+from amltk.scheduling import ExitState, Resources, Scheduler
 from amltk.scheduling.snapshot import Snapshot
 from tests.contract import engines
 from tests.helpers import slurm as slurm_helper
@@ -60,6 +60,7 @@ def run_broken(scheduler: Scheduler) -> str:
     ("option", "value", "words"),
     [
         ("queue", "nope", "invalid partition specified: nope"),
+        ("partition", "none", "invalid partition specified: none"),
         ("memory", "99GB", "Memory specification can not be satisfied"),
     ],
 )
@@ -67,7 +68,8 @@ def test_what_sbatch_says_about_a_job_that_it_refuses_is_shown(
     slurm: None, option: str, value: str, words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """After three tries, the run ends with sbatch's words and the option that they are about; nothing is printed."""
-    said = run_broken(Scheduler.with_slurm(n_workers=2, **{**JOB, option: value}))
+    others = {name: given for name, given in JOB.items() if (name, option) != ("queue", "partition")}
+    said = run_broken(Scheduler.with_slurm(n_workers=2, **{**others, option: value}))
     assert "sbatch refuses the job" in said
     assert words in said
     assert f"{option}={value!r}" in said
@@ -102,6 +104,36 @@ def test_another_job_is_submitted_when_one_fails_to_start(slurm: None, tmp_path:
     scheduler.on_future_result(lambda _, result: results.append(result))
     assert scheduler.run() == EXHAUSTED
     assert results == [42]
+    slurm_helper.wait_until_empty()
+
+
+@pytest.mark.integration
+def test_jobs_take_slurms_own_names(slurm: None) -> None:
+    """The job has what they say, and so has the worker in it."""
+
+    def what_it_has() -> tuple[dict[str, Any], str | None, str]:
+        """What the call is granted, the GPUs it sees, and what Slurm says about its job."""
+        import subprocess
+
+        from amltk.scheduling import granted
+
+        command = ["scontrol", "show", "job", os.environ["SLURM_JOB_ID"]]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return dict(granted()), os.environ.get("CUDA_VISIBLE_DEVICES"), said
+
+    here = {name: JOB[name] for name in ("interface", "scheduler_options")}
+    job = {"partition": "debug", "time": "30", "mem": "1G", "cpus_per_task": 2, "gpus": 1}
+    scheduler = Scheduler.with_slurm(n_workers=1, **job, **here)
+    task = scheduler.task(what_it_has, plugins=Resources(gpu=1, cpu=2))
+    results: list[Any] = []
+    scheduler.on_start(lambda: task.submit())
+    task.on_result(lambda _, result: results.append(result))
+    assert scheduler.run() == EXHAUSTED
+    ((granted, devices, settings),) = results
+    assert granted == {"gpu": ("0",), "cpu": 2}
+    assert devices == "0"
+    assert "TimeLimit=00:30:00" in settings
+    assert "mem=1G" in settings
     slurm_helper.wait_until_empty()
 
 

@@ -198,6 +198,21 @@ def test_a_journal_that_is_written_removed_and_there_again(tmp_path: Path) -> No
         wait_for(calls=2, problem="")
 
 
+def test_a_journal_that_is_moved_away(tmp_path: Path) -> None:
+    """An open page follows the journal that takes its place, even if it has more calls than the one before."""
+    folder = tmp_path / "search"
+    write(folder, range(4))
+    with page_server(folder) as server, server.news() as news:
+        next(overview for _, overview in news if overview["counts"]["pending"] == 0 and overview["reading"] is None)
+        folder.rename(tmp_path / "last week")
+        write(folder, range(2))
+        next(overview for _, overview in news if sum(overview["counts"].values()) == 2)
+        folder.rename(tmp_path / "yesterday")
+        write(folder, range(9))
+        last = next(overview for _, overview in news if sum(overview["counts"].values()) == 9)
+        assert (last["problem"], last["counts"]["exception"]) == ("", 1)
+
+
 def test_several_experiments(tmp_path: Path) -> None:
     """They are listed side by side; equal names are distinguished by their folders."""
     for name in ("a/search", "b/search"):
