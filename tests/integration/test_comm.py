@@ -18,7 +18,7 @@ import pytest
 
 from amltk.exceptions import CommError, WorkerLostError
 from amltk.scheduling import Comm, ExitState, Limits, Retry, Scheduler
-from amltk.scheduling.plugins.comm import connected, connection
+from amltk.scheduling.plugins.comm._driver import connected, connection
 from amltk.testing import EventRecorder
 from tests.helpers.gate import GUARD
 from tests.helpers.script import run_script

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import time
 from typing import Any
 
+import psutil
 import pytest
 
 from amltk.scheduling.executors import ProcessPool
+from amltk.scheduling.executors.process_pool._workers import kills
 from tests.helpers.gate import GUARD, Gate, pass_gate
 from tests.helpers.script import run_script
+from tests.helpers.workers import wait_for
 
 METHODS = ["forkserver", "spawn", "fork"]
 
@@ -271,6 +276,43 @@ def test_a_worker_that_does_not_end_is_killed(method: str, caplog: pytest.LogCap
         told = record.getMessage()
     assert "did not end in 2 s, and is killed" in told
     assert "thread" in told
+
+
+def pass_and_exit(address: tuple[str, int]) -> None:
+    pass_gate(address)
+    os._exit(3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="NOT RUN: it stops what starts workers, which is found in /proc")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worker_whose_end_is_reported_late(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says how it ended, however long a busy machine takes to report that after its connection has closed."""
+    looks = 0
+    overdue = kills.Kills._overdue
+
+    def look(self: Any, link: Any, now: float) -> Any:
+        nonlocal looks
+        looks += link.silent_since is not None
+        return overdue(self, link, now)
+
+    monkeypatch.setattr(kills.Kills, "_overdue", look)
+    with Gate() as gate, ProcessPool(1, method) as pool:
+        call = pool.submit(pass_and_exit, gate.address)
+        (pid,) = gate.wait_begun()
+        worker = psutil.Process(pid)
+        starter = worker.parent()
+        assert starter is not None
+        starter.suspend()
+        try:
+            wait_for(lambda: starter.status() == psutil.STATUS_STOPPED)
+            gate.open()
+            wait_for(lambda: worker.status() == psutil.STATUS_ZOMBIE)
+            monkeypatch.setattr(kills, "SILENCE_SECONDS", 0.0)
+            looks = 0
+            wait_for(lambda: looks > 3)
+        finally:
+            starter.resume()
+        assert "ended with exit code 3" in str(call.exception(GUARD))
 
 
 @pytest.mark.parametrize("timeout", [-1, "ten", float("inf")])

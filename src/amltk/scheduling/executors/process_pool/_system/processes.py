@@ -81,17 +81,45 @@ def _by_proc() -> Iterator[Process]:
             yield process
 
 
-def _stat(name: str) -> Process | None:
-    """Read `/proc/…/stat`; None if the process has ended. Takes a third of psutil's time."""
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended, even if its parent has yet to wait for it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # it has become another user's
+    if not ON_LINUX:
+        import psutil
+
+        return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    line = _line(str(pid))
+    return bool(line) and _fields(line)[0] in {b"Z", b"X"}
+
+
+def _line(name: str) -> bytes:
+    """Read `/proc/…/stat`; empty if the process is gone."""
     try:
         descriptor = os.open(f"/proc/{name}/stat", os.O_RDONLY)
         try:
-            line = os.read(descriptor, 4096)
+            return os.read(descriptor, 4096)
         finally:
             os.close(descriptor)
     except OSError:
+        return b""
+
+
+def _fields(line: bytes) -> list[bytes]:
+    """What follows the name of the program, which may contain anything."""
+    return line[line.rindex(b")") + 2 :].split()
+
+
+def _stat(name: str) -> Process | None:
+    """Parse `/proc/…/stat`; None if the process is gone. Takes a third of psutil's time."""
+    line = _line(name)
+    if not line:
         return None
-    fields = line[line.rindex(b")") + 2 :].split()  # the program's name may contain anything
+    fields = _fields(line)
     parent, group = fields[1:3]
     user, system, children_user, children_system = map(int, fields[11:15])
     started, virtual, resident = map(int, fields[19:22])

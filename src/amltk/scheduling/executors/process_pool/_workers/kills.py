@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from amltk.scheduling.executors.process_pool._state.outcomes import UNKNOWN_EXIT_CODE
 from amltk.scheduling.executors.process_pool._state.protocol import ProtocolError
 from amltk.scheduling.executors.process_pool._system.descendants import ON_LINUX
+from amltk.scheduling.executors.process_pool._system.processes import has_ended
 from amltk.scheduling.executors.termination import kill_trees
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-SILENCE_SECONDS = 0.5
+SILENCE_SECONDS = 2.0
 """How long a worker may live without a connection to the pool, in seconds."""
 
 LOOK_SECONDS = 0.01
@@ -90,12 +91,14 @@ class Kills:
             _log.warning("worker %d did not end in %g s, and is killed%s", link.pid, limit, waits)
 
     def _overdue(self, link: Link, now: float) -> Exception | None:
-        """Why a worker that should have ended must be killed; None if it still has time."""
-        if link.silent_since is not None and now - link.silent_since > SILENCE_SECONDS:
-            return ProtocolError("it has closed its connection to the pool")
+        """Why a worker that should have ended must be killed; None if it still has time, or has ended."""
         limit = self._pool.options.exit_timeout
-        if link.hung_up_at is None or now - link.hung_up_at < limit:
-            return None
+        is_silent = link.silent_since is not None and now - link.silent_since > SILENCE_SECONDS
+        is_late = link.hung_up_at is not None and now - link.hung_up_at >= limit
+        if not (is_silent or is_late) or has_ended(link.pid):
+            return None  # the report of its end, and of how, may take long to arrive on a busy machine
+        if is_silent:
+            return ProtocolError("it has closed its connection to the pool")
         return TimeoutError(f"it did not end in {limit:g} s")
 
     def due(self) -> Iterator[float]:
