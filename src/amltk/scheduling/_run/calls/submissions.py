@@ -56,6 +56,7 @@ class Submissions:
 
     Attributes:
         link: Leads from futures here.
+        observers: What observes every call that is submitted to the executor.
         holds: What may hold a call back before the executor gets it, in the order in which it gets through.
     """
 
@@ -80,7 +81,7 @@ class Submissions:
         self._settle = settlement.settle
         self._hooks = settlement.hooks
         self._followed = settlement.followed
-        self._observers = observers
+        self.observers: Sequence[Observer] = observers
         self.link: RunLink = RunLink(self)
         self.pools: Pools = context.pools
         self._admission = Admission(context, end_requests)
@@ -90,11 +91,6 @@ class Submissions:
         context.dependencies.connect(
             lambda future: self._inbox.put(self.go_on, future), on_shared=context.backend.expect_shared
         )
-
-    @property
-    def is_observed(self) -> bool:
-        """Whether something observes every call."""
-        return bool(self._observers)
 
     def close(self) -> None:
         """Cut the references from futures that are kept to this run, which is over."""
@@ -275,7 +271,7 @@ class Submissions:
             work.set_exception(error)
         self._pending_calls.enter(work, future)
         self._inbox.put(self._settle, work)
-        for observer in self._observers:
+        for observer in self.observers:
             observer(future, future.args, future.kwargs)
 
     def _hand_over(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -340,7 +336,7 @@ class Submissions:
             call = future.call
             if call is not None:
                 call.future = future
-            for observer in self._observers:
+            for observer in self.observers:
                 observer(future, args, kwargs)
             if (call is None or call.attempt == 1) and not future.is_dependent:
                 submitted = self._submitted

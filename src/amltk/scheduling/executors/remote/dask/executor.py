@@ -305,8 +305,7 @@ class DaskExecutor(PlacingExecutor):
         if call is None:
             return
         if kind == "ended":
-            with contextlib.suppress(RuntimeError):  # it is closed: the outcome is no longer needed
-                self._outcomes.submit(self.end, call, *rest)
+            self._end_soon(call, *rest)
         elif kind == "left":
             (self._left[call],) = rest
         elif kind == "begun":
@@ -318,7 +317,16 @@ class DaskExecutor(PlacingExecutor):
             if call.done():  # cancelled by another thread meanwhile
                 self._running.pop(call, None)
         else:
-            self.end(call, error=self.lost(call, "the worker was lost"))
+            self._note_loss(call, worker)
+
+    def _note_loss(self, call: RemoteFuture, worker: str) -> None:  # noqa: ARG002 - for subclasses
+        """End a call that was lost with its worker."""
+        self._end_soon(call, error=self.lost(call, "the worker was lost"))
+
+    def _end_soon(self, call: RemoteFuture, outcome: bytes | None = None, error: BaseException | None = None) -> None:
+        """Set an outcome, on a thread of its own: unpickling it runs users' code. One after the other."""
+        with contextlib.suppress(RuntimeError):  # this executor is closed, so it is no longer needed
+            self._outcomes.submit(self.end, call, outcome, error)
 
 
 class OwnDaskExecutor(DaskExecutor):
