@@ -282,3 +282,20 @@ def test_the_port_of_another_protocol_is_refused() -> None:
     """An endpoint without http:// is an error that says what it must be."""
     with pytest.raises(ValueError, match=r"endpoint='localhost:4317': must begin with http://"):
         Telemetry(Scheduler.with_sequential(), "localhost:4317")
+
+
+def test_a_run_whose_sender_cannot_start_goes_on(
+    receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where no more threads are allowed, a warning says that nothing is sent."""
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("amltk.scheduling.timeline.telemetry.telemetry.Sender", refuse)
+    scheduler = Scheduler.with_sequential()
+    scheduler.on_start(lambda: scheduler.submit(halve, 2))
+    with Telemetry(scheduler, receiver.endpoint):
+        assert scheduler.run().code.name == "EXHAUSTED"
+    (record,) = caplog.records
+    assert record.getMessage() == f"nothing of this run is sent to {receiver.endpoint}: can't start new thread"

@@ -65,9 +65,8 @@ def outcome_head(info: ExecutionInfo | None, number: float | None) -> bytes:
 
 def outcome_fields(info: ExecutionInfo | None, devices: tuple[str, ...] = ()) -> dict[str, Any]:
     """The fields in the head of any outcome that say where and when it was computed, and with which devices."""
-    had: dict[str, Any] = {"devices": devices} if devices else {}
     if info is None:
-        return had
+        return {"devices": devices} if devices else {}
     duration = None if info.began is None or info.ended is None else info.ended - info.began
     fields: Mapping[str, Any] = {
         "began": info.began,
@@ -76,5 +75,6 @@ def outcome_fields(info: ExecutionInfo | None, devices: tuple[str, ...] = ()) ->
         "memory": info.memory,
         "host": info.host,
         "pid": info.pid,
+        "devices": devices or None,
     }
-    return {name: value for name, value in fields.items() if value is not None} | had
+    return {name: value for name, value in fields.items() if value is not None}

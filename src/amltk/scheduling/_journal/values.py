@@ -117,11 +117,10 @@ def encoded(outcome: Outcome, work: Work[Any], future: Future[Any]) -> tuple[int
         kind, fields = told_of(outcome, work, future)
         return int(kind), encode_head(fields), None if error is None else dump_error(error)
     number: float | None = result if type(result) is float else _number(result)
-    devices = () if future.call is None else devices_of(future)
-    if (number is not None or result is None) and not devices:
+    if (number is not None or result is None) and (future.call is None or not devices_of(future)):
         head = outcome_head(execution_info(work), number)
     else:
-        fields = outcome_fields(execution_info(work), devices)
+        fields = outcome_fields(execution_info(work), devices_of(future))
         head = encode_head(fields | (_description(result) if number is None else {"number": number}))
     value: bytes | None = getattr(work, "result_pickle", None)  # as it came from the worker
     return _RESULT, head, _pickle_of(result, future) if value is None else value

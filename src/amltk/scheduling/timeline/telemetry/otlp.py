@@ -8,7 +8,7 @@ import re
 import secrets
 from contextlib import contextmanager
 from pathlib import Path
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
@@ -94,7 +94,7 @@ class _Overheard(logging.Filter):
 
 
 class Receiver:
-    """A receiver of OTLP. Used by one thread at a time; `begin_run` and `shutdown` may be called by others.
+    """A receiver of OTLP. May be used from several threads: that of a run may still send when the next run begins.
 
     Args:
         endpoint: As in `Telemetry`.
@@ -107,6 +107,7 @@ class Receiver:
         base = None if endpoint is None else endpoint.rstrip("/")
         self._spans_to = OTLPSpanExporter(None if base is None else f"{base}/v1/traces")
         resource = _resource(service_name)
+        self._lock = Lock()  # guards the two that follow, while spans are made
         self._ids = _GivenIds()
         self._ended = _Collector()
         provider = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=False)
@@ -116,16 +117,18 @@ class Receiver:
 
     def begin_run(self, began: float, ids: Ids) -> RunSpan:
         """Begin the span of a run, within the span that is current here where it joins one."""
-        self._ids.trace, self._ids.span = ids.trace, secrets.randbits(64) or 1
         context = None if ids.joins else Context()
-        return RunSpan(ids, self._tracer.start_span("run", context=context, start_time=_ns(began)))
+        with self._lock:
+            self._ids.trace, self._ids.span = ids.trace, secrets.randbits(64) or 1
+            return RunSpan(ids, self._tracer.start_span("run", context=context, start_time=_ns(began)))
 
     def end_run(self, run: RunSpan, end: EndOfRun) -> None:
         """End the span of a run; it is sent with the next calls."""
         run.span.set_attributes({"amltk.end": end.code, "amltk.reason": end.reason})
         if end.code == "EXCEPTION":
             run.span.set_status(Status(StatusCode.ERROR, end.reason))
-        run.span.end(_ns(end.at))
+        with self._lock:
+            run.span.end(_ns(end.at))
 
     def send_calls(self, run: RunSpan, calls: Iterable[EndedCall], report: Report) -> bool:
         """Send the spans of calls, and of the run if it has ended.
@@ -138,11 +141,12 @@ class Receiver:
         Returns:
             Whether they were taken.
         """
-        for call in calls:
-            self._make_span(run, call)
-            if self._metrics is not None:
-                self._metrics.take(call)
-        spans, self._ended.spans = self._ended.spans, []
+        with self._lock:
+            for call in calls:
+                self._make_span(run, call)
+                if self._metrics is not None:
+                    self._metrics.take(call)
+            spans, self._ended.spans = self._ended.spans, []
         if not spans:
             return True
         with _overhearing(self._spans_to, report):

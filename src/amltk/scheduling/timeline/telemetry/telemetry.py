@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import weakref
 from collections import Counter
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from amltk.scheduling.events import Subscription
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.timeline.record import Record
+
+_log = logging.getLogger(__name__)
 
 
 class Levels:
@@ -144,7 +147,11 @@ class Telemetry:
         ids = Ids(os.urandom(16), joins=True) if journal is None else Ids(journal.seed.to_bytes(8, "big"), joins=False)
         span = self._receiver.begin_run(clock.now(), ids)
         self._senders = [sender for sender in self._senders if sender.is_alive()]
-        self._sender = Sender(self._receiver, span, self._name)
+        try:
+            self._sender = Sender(self._receiver, span, self._name)
+        except RuntimeError as error:  # no more threads are allowed; the run goes on
+            _log.warning("nothing of this run is sent to %s: %s", self._name, error)
+            return
         self._senders.append(self._sender)
 
     def _finish(self) -> None:
