@@ -54,12 +54,15 @@ def test_other_programs_are_left_alone(method: str) -> None:
     """What the program itself has started, and what calls of another pool have, goes on."""
     own = subprocess.Popen(["sleep", "600"], start_new_session=True)
     try:
-        with Gate() as gate, ProcessPool(1, method) as other, ProcessPool(1, method) as pool:
+        with Gate() as gate, Gate() as closed, ProcessPool(1, method) as other, ProcessPool(1, method) as pool:
             others = other.submit(start_program, gate.address)
             (worker,) = gate.wait_begun()
             (program,) = psutil.Process(worker).children()
             _, starter = pool.submit(start_program).result(GUARD)
+            running = pool.submit(pass_gate, closed.address)
+            closed.wait_begun()
             os.kill(starter, signal.SIGKILL)
+            assert isinstance(running.exception(GUARD), WorkerLostError)
             assert pool.submit(abs, -1).result(GUARD) == 1
             assert own.poll() is None
             assert program.is_running()

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from amltk import journal
-from amltk.cli.words import seconds, where
+from amltk.cli.words import seconds, size, where
 from amltk.journal.history import export as exporting
 from amltk.journal.history.call import FAILED
 
@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
     from amltk.journal import Call
 
-_HEADINGS = ("call", "state", "duration", "worker", "result or error", "arguments")
-_RIGHT = {0, 2}
+_HEADINGS = ("call", "state", "duration", "cpu", "memory", "worker", "result or error", "arguments")
+_RIGHT = {0, 2, 3, 4}
 """The columns with numbers."""
+
+_MEASURED = (3, 4)
+"""The columns that are left out where nothing was measured."""
 
 _LONGEST = 40
 """How many characters of a worker, a result or an error are shown."""
@@ -55,12 +58,12 @@ def export(options: argparse.Namespace) -> int:
 
 def _print_table(told: list[Call]) -> None:
     rows = [_HEADINGS, *map(_row, told)]
+    shown = [place for place in range(len(_HEADINGS)) if place not in _MEASURED or any(row[place] for row in rows[1:])]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for row in rows:
         cells = [
-            cell.rjust(width) if place in _RIGHT else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            row[place].rjust(widths[place]) if place in _RIGHT else row[place].ljust(widths[place]) for place in shown
         ]
         print("  ".join(cells)[:room].rstrip())
 
@@ -73,6 +76,8 @@ def _row(call: Call) -> tuple[str, ...]:
         str(call.number),
         call.state,
         "" if call.duration is None else seconds(call.duration),
+        "" if call.cpu is None else seconds(call.cpu),
+        "" if call.memory is None else size(call.memory),
         _short(where(call)),
         _short(told),
         f"{call.task}{_one_line(call.arguments)}",

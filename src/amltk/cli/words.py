@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from amltk.journal import Call
 
+_MB, _GB = 10**6, 10**9
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
@@ -17,6 +18,11 @@ def seconds(duration: float) -> str:
         if duration >= size:
             return f"{duration / size:.3g} {unit}"
     return f"{duration:.3g} s" if duration >= 1 else f"{duration * 1000:.3g} ms"
+
+
+def size(memory: int) -> str:
+    """An amount of memory with its unit: `210 MB`, `1.5 GB`."""
+    return f"{memory / _GB:.1f} GB" if memory >= _GB else f"{memory / _MB:.0f} MB"
 
 
 def moment(time: float) -> str:

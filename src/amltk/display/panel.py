@@ -64,7 +64,7 @@ class Frame:
             *(f"{n} {name}" for name, n, _ in _told(progress)),
             wording.rate(progress.rate),
             *progress.pools,
-            *([progress.waits] if progress.waits else []),
+            *(part for part in (progress.waits, progress.workers) if part),
             *to_go(progress),
         ]
         if progress.active and progress.timeout is not None:
@@ -118,7 +118,7 @@ def _headline(progress: Progress, width: int) -> list[Text]:
     text = one_line((progress.state, theme.ACTIVE if progress.active else theme.TITLE))
     text.append(f"   {wording.duration(progress.elapsed)} elapsed · {wording.rate(progress.rate)}")
     lines = [text]
-    for part in (*progress.pools, progress.waits):
+    for part in (*progress.pools, progress.waits, progress.workers):
         if part and lines[-1] and len(lines[-1]) + len(SEPARATOR) + len(part) > width:
             lines.append(one_line())
         if part:

@@ -89,6 +89,7 @@ class Progress:
         callback_exceptions: How often a callback or a plugin raised in this run.
         pools: How much of each resource is in use, in words.
         waits: What calls wait for, in words; empty if none waits.
+        workers: How many workers of a cluster are up, in words; empty if all are.
     """
 
     state: str
@@ -105,6 +106,7 @@ class Progress:
     callback_exceptions: int = 0
     pools: tuple[str, ...] = ()
     waits: str = ""
+    workers: str = ""
 
 
 class Observer:
@@ -178,6 +180,7 @@ class Observer:
             callback_exceptions=snapshot.callback_exceptions - self._callback_exceptions_before,
             pools=tuple(map(wording.pool, snapshot.pools)),
             waits=wording.waits(snapshot.waits),
+            workers=wording.workers(snapshot.workers),
         )
 
     def _state(self, *, active: bool) -> str:
@@ -222,10 +225,10 @@ class Observer:
         now = self._clock()
         # If the executor does not report when a call began, its start is noticed here: one redraw late is early enough.
         self._running_since = {call.future: self._began(call, snapshot.time, now) for call in snapshot.calls}
-        calls = (
-            CallProgress(self._labels[call.future], call.where, now - self._running_since[call.future])
-            for call in snapshot.calls
-        )
+        calls = []
+        for call in snapshot.calls:
+            seconds = now - self._running_since[call.future]
+            calls.append(CallProgress(self._labels[call.future], wording.place(call.where, call.devices), seconds))
         return tuple(sorted(calls, key=lambda call: -call.seconds))
 
     def _began(self, call: RunningCall, wall: float, now: float) -> float:

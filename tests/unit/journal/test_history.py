@@ -154,8 +154,8 @@ def test_csv(folder: Path, tmp_path: Path) -> None:
     assert rows[0] == list(FIELDS)
     assert [row[0] for row in rows[1:]] == ["0", "1", "2", "3", "4"]
     assert rows[1][:6] == ["0", "train", "(depth=0)", "result", "0", TEXT]
-    assert rows[1][8:] == ["1.5", "node", "12", "0.5", "", ""]
-    assert rows[2][-1] == "no\nroom"
+    assert rows[1][8:] == ["1.5", "node", "12", "0.5", "", "", "", ""]
+    assert rows[2][-3:] == ["no\nroom", "", ""]
     assert {path.name for path in tmp_path.iterdir()} == {"search", "out.csv"}
 
 

@@ -55,6 +55,8 @@ class Call:
         result: What it returned, if that is a number; None otherwise.
         error: The name of the exception's type; None if there was none.
         message: The text of the exception.
+        cpu: How many seconds of CPU time its worker process has used for it; None if it is not known.
+        memory: The most memory that the worker process had meanwhile, in bytes; None if it is not known.
     """
 
     number: int
@@ -71,6 +73,8 @@ class Call:
     result: float | None = None
     error: str | None = None
     message: str | None = None
+    cpu: float | None = None
+    memory: int | None = None
 
     @classmethod
     def submitted_by(cls, record: Record) -> Call:
@@ -93,6 +97,7 @@ class Call:
         head = record.head
         self.state, self.ended = STATES[record.kind], record.time
         self.began, self.duration = head.get("began"), head.get("duration")
+        self.cpu, self.memory = as_real(head.get("cpu")), head.get("memory") or None
         self.host, self.pid = _text(head.get("host")), head.get("pid")
         self.result = as_real(head.get("number"))
         self.error, self.message = _text(head.get("type")), _text(head.get("message"))

@@ -23,6 +23,8 @@ _COLUMN_TYPES = {
     "attempt": "INTEGER",
     "pid": "INTEGER",
     "duration": "REAL",
+    "cpu": "REAL",
+    "memory": "INTEGER",
     "result": "REAL",
 }
 

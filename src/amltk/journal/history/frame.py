@@ -20,5 +20,5 @@ def frame(calls: Sequence[Call]) -> pd.DataFrame:
     table = pd.DataFrame.from_records(list(map(attrgetter(*FIELDS), calls)), columns=list(FIELDS))
     for name in TIMES:
         table[name] = pd.to_datetime(table[name].astype("float64"), unit="s", utc=True).dt.as_unit("us")
-    types = {"number": "int64", "attempt": "int64", "duration": "float64", "result": "float64", "pid": "Int64"}
-    return table.astype(types)
+    counts = dict.fromkeys(("number", "attempt"), "int64") | dict.fromkeys(("pid", "memory"), "Int64")
+    return table.astype(counts | dict.fromkeys(("duration", "cpu", "result"), "float64"))

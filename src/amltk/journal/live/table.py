@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from amltk.journal.format import Record
 
 _SUBMISSION = ("number", "task", "arguments", "attempt", "submitted", "submission")
-_OUTCOME = ("state", "began", "ended", "duration", "worker", "result", "returned", "error", "message", "outcome")
+_USE = ("began", "ended", "duration", "cpu", "memory", "worker")
+_OUTCOME = ("state", *_USE, "result", "returned", "error", "message", "outcome")
 
 COLUMNS: tuple[str, ...] = _SUBMISSION + _OUTCOME
 """The columns. `submission` and `outcome` say where the records are, in bytes."""
@@ -32,8 +33,8 @@ CACHE_KIB = 32 * 1024
 
 Row: TypeAlias = tuple[Any, ...]
 
-_TYPES = {"number": "INTEGER PRIMARY KEY", "attempt": "INTEGER", "submission": "INTEGER", "outcome": "INTEGER"}
-_REALS = frozenset({"submitted", "began", "ended", "duration", "result"})
+_TYPES = {"number": "INTEGER PRIMARY KEY"} | dict.fromkeys(("attempt", "memory", "submission", "outcome"), "INTEGER")
+_REALS = frozenset({"submitted", "began", "ended", "duration", "cpu", "result"})
 _UNLESS_ENDED = f"WHERE number = ? AND state IS NOT '{CANCELLED}' AND (state IS NULL OR state = '{PENDING}' OR ?)"
 """As `can_end`; the last parameter says whether the record is no request."""
 _UNENDED: Row = (PENDING, *[None] * (len(_OUTCOME) - 1))
@@ -199,6 +200,11 @@ def _named(row: tuple[Any, ...]) -> dict[str, Any]:
     return dict(zip(COLUMNS, row, strict=True))
 
 
+def _bytes(told: Any) -> int | None:
+    """An amount of memory; None if it is not known."""
+    return told if type(told) is int and 0 < told < 2**63 else None
+
+
 def _in_words(numbers: dict[str, Any]) -> str:
     found = ((writable(key), real(value)) for key, value in numbers.items())
     return ", ".join(f"{key}={value:.5g}" for key, value in found if value is not None)
@@ -220,6 +226,8 @@ def _outcome(record: Record) -> Row:
         real(head.get("began")),
         record.time,
         real(head.get("duration")),
+        real(head.get("cpu")),
+        _bytes(head.get("memory")),
         worker_name(writable(head.get("host")) or None, head.get("pid")) or None,
         real(head.get("number")),
         returned[:LONGEST] or None,

@@ -54,6 +54,8 @@ def outcome_head(info: ExecutionInfo | None, number: float | None) -> bytes:
         if known - known == 0 and type(host := info.host) is str and type(pid := info.pid) is int:
             last = "" if number is None else f',"number":{_digits(number)}'
             times = f'"began":{_digits(began)},"duration":{_digits(duration)}'
+            if info.cpu is not None:
+                times = f'{times},"cpu":{_digits(info.cpu)},"memory":{info.memory or 0}'
             return f'{{{times},"host":{quoted(host)},"pid":{pid}{last}}}'.encode("ascii")
     fields = outcome_fields(info)
     if number is not None:
@@ -61,10 +63,18 @@ def outcome_head(info: ExecutionInfo | None, number: float | None) -> bytes:
     return encode_head(fields)  # something is not known, or is infinite, which JSON writes in another way
 
 
-def outcome_fields(info: ExecutionInfo | None) -> dict[str, Any]:
-    """The fields in the head of any outcome that say where and when it was computed."""
+def outcome_fields(info: ExecutionInfo | None, devices: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The fields in the head of any outcome that say where and when it was computed, and with which devices."""
+    had: dict[str, Any] = {"devices": devices} if devices else {}
     if info is None:
-        return {}
+        return had
     duration = None if info.began is None or info.ended is None else info.ended - info.began
-    fields: Mapping[str, Any] = {"began": info.began, "duration": duration, "host": info.host, "pid": info.pid}
-    return {name: value for name, value in fields.items() if value is not None}
+    fields: Mapping[str, Any] = {
+        "began": info.began,
+        "duration": duration,
+        "cpu": info.cpu,
+        "memory": info.memory,
+        "host": info.host,
+        "pid": info.pid,
+    }
+    return {name: value for name, value in fields.items() if value is not None} | had

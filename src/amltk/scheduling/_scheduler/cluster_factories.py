@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 from amltk._checks import explains_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    import os
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Executor
+
+    from amltk.types import Duration
 
 WORKERS = ("n_jobs", "n_workers", "num_workers", "n_processes", "num_processes", "processes", "threads", "workers")
 """Names that other tools use for the number of workers."""
@@ -22,13 +25,9 @@ _n_workers = explains_options(n_jobs="n_workers", max_workers="n_workers", num_w
 _DIRECTIVE = "write job_extra_directives=['--{option}=...'], as in a job script"
 
 _of_batch_systems = explains_options(
-    partition="queue",
-    time="walltime",
     time_limit="walltime",
-    mem="memory",
     mem_per_cpu="write memory=..., which is that of a job",
     cpus="cores",
-    cpus_per_task="cores",
     ntasks="n_workers",
     jobs="n_workers",
     n_jobs="n_workers",
@@ -36,8 +35,23 @@ _of_batch_systems = explains_options(
     num_workers="n_workers",
     **{
         option: _DIRECTIVE.format(option=option)
-        for option in ("gres", "gpus", "constraint", "qos", "nodelist", "exclude")
+        for option in ("gpus_per_node", "exclusive", "nodes", "ntasks_per_node")
     },
+)
+
+
+_of_jobs = explains_options(
+    queue="partition",
+    walltime="time",
+    time_limit="time",
+    memory="mem",
+    cores="cpus_per_task",
+    cpus="cpus_per_task",
+    max_workers="max_jobs",
+    n_jobs="max_jobs",
+    n_workers="max_jobs",
+    num_workers="max_jobs",
+    job_script_prologue="prologue",
 )
 
 
@@ -56,6 +70,7 @@ class ClusterFactory(Protocol[S_co]):
         submit_command: str | None = None,
         cancel_command: str | None = None,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
+        worker_timeout: Duration | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
         resources: Mapping[str, Any] | None = None,
         **options: Any,
@@ -97,6 +112,7 @@ class ClusterFactories:
         cls,
         client: Any = None,
         *,
+        worker_timeout: Duration | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
         resources: Mapping[str, Any] | None = None,
         **options: Any,
@@ -109,6 +125,9 @@ class ClusterFactories:
                 `Resources` wait until a worker has what they ask for, if workers declare it, as by
                 `dask worker --resources "gpu=1 cpu=8"`; upper and lower case are the same. None for processes on this
                 machine, which end with the run.
+            worker_timeout: How long to wait for the first worker of an existing cluster, from the first call on:
+                seconds, a text such as `"10 min"`, or a `timedelta`. Then the run ends with `ExecutorBrokenError`. None
+                for as long as it takes.
             terminate: As in `Scheduler(executor, terminate=...)`.
             resources: What else calls share, as in `Scheduler(executor, resources=...)`, such as licences.
             **options: Options of `distributed.LocalCluster`, such as `n_workers`. By default there is one worker per
@@ -118,8 +137,9 @@ class ClusterFactories:
         Raises:
             MissingExtraError: Dask is not installed.
             TypeError: `client` is something else, or asynchronous, or options are given for an existing cluster.
+            ExecutorBrokenError: Nothing answers at that address.
         """
-        return cls._made_by("dask", terminate, resources, client=client, **options)
+        return cls._made_by("dask", terminate, resources, client=client, worker_timeout=worker_timeout, **options)
 
     @classmethod
     @_of_batch_systems
@@ -132,11 +152,16 @@ class ClusterFactories:
         submit_command: str | None = None,
         cancel_command: str | None = None,
         groups: Mapping[str, Mapping[str, Any]] | None = None,
+        worker_timeout: Duration | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
         resources: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Self:
-        """A scheduler over the jobs of a batch system. They are cancelled at the end of a run.
+        """A scheduler over the jobs of a batch system: submitted with the first call, cancelled at the end of a run.
+
+        A job that the batch system refuses, or that ends before its worker has connected, is submitted again. If that
+        happens three times in succession, and no worker is up, the run ends with an `ExecutorBrokenError` that shows
+        what the batch system said, or the end of the job's log.
 
         A job that is cancelled, preempted or out of time costs the call that it was running, and is replaced. With a
         `walltime`, a worker leaves a minute early, so that it is not killed while it is handing data over.
@@ -154,9 +179,16 @@ class ClusterFactories:
                 those outside, with `n_workers`, and with `resources`: what a worker of this group has besides `cpu` and
                 `memory`. For example `{"cpu": {"cores": 16, "memory": "64GB", "n_workers": 9}, "gpu": {...}}`. None for
                 jobs of one shape.
+            worker_timeout: How long to wait for the first worker, from when the jobs are submitted: seconds, a text
+                such as `"2 h"`, or a `timedelta`. Then the run ends with `ExecutorBrokenError`. None for as long as it
+                takes.
             terminate: As in `Scheduler(executor, terminate=...)`.
             resources: What else calls share, as in `Scheduler(executor, resources=...)`, such as licences.
             **options: Options of dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, `interface`, `account`, ...
+                For Slurm its own names do as well: `partition`, `time`, `mem`, `cpus_per_task`, `gpus`, and
+                `constraint`, `exclude`, `gres`, `licenses`, `nodelist`, `qos`, `reservation`.
+                Without `log_directory`, jobs write their logs into `jobs` in the folder of the run's journal, or into a
+                new folder in `amltk-jobs` in the working directory if it has no journal.
 
         Raises:
             MissingExtraError: dask-jobqueue is not installed.
@@ -174,6 +206,69 @@ class ClusterFactories:
             submit_command=submit_command,
             cancel_command=cancel_command,
             groups=groups,
+            worker_timeout=worker_timeout,
+            **options,
+        )
+
+    @classmethod
+    @_of_jobs
+    def with_slurm_jobs(
+        cls,
+        *,
+        max_jobs: int | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        prologue: Sequence[str] = (),
+        poll_interval: Duration = 5.0,
+        terminate: Callable[[Executor], Any] | bool = True,
+        resources: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Self:
+        """A scheduler over plain batch jobs of Slurm, one for each call. For long calls; nothing connects to anything.
+
+        ```python
+        scheduler = Scheduler.with_slurm_jobs(partition="gpu", time="04:00:00", mem="8G")
+        train = scheduler.task(fit, plugins=Resources(cpu=8, gpu=1, memory="32 GB", needs_time="12 hours"))
+        ```
+
+        Jobs go on when this program dies. A run with a `journal=` that is started again finds them: it waits for those
+        that run, takes the outcomes of those that have ended, and submits nothing twice. A run with a journal that is
+        suspended, by Ctrl-C for instance or before the end of its own batch job, leaves its jobs to the next one, and
+        logs their numbers; without a journal they are cancelled.
+
+        A job that is cancelled, preempted or out of time, or that loses its node, costs its call, which fails with
+        `WorkerLostError`. It is not repeated, unless by `Retry`; or by Slurm, with `requeue=True`. If Slurm refuses a
+        job, its call fails with `JobRefusedError`.
+
+        What a call asks for by the plugin `Resources` becomes options of its job, in place of those below: `cpu`,
+        `memory`, `gpu`, `needs_time` for its `time`, and other names as licences. Which of them are free is up to
+        Slurm.
+
+        Args:
+            max_jobs: How many jobs there are at a time, at most; None for one for each call that was submitted.
+            folder: Where the files of jobs are, such as what they print, in a run without a journal: on a file system
+                that compute nodes share with this machine. None for `amltk-jobs` in the working directory. With a
+                journal they are in its folder `jobs`.
+            prologue: Lines of shell that each job begins with, such as `["module load cuda"]`.
+            poll_interval: How long to wait between two questions to Slurm about all jobs: seconds, a text such as
+                `"1 min"`, or a `timedelta`.
+            terminate: As in `Scheduler(executor, terminate=...)`.
+            resources: What else calls share, as in `Scheduler(executor, resources=...)`.
+            **options: Options of `sbatch` for each job, with `_` for each `-`: `partition`, `account`, `time`, `mem`,
+                `cpus_per_task`, `gpus`, `constraint`, `requeue=True`, ...
+
+        Raises:
+            FileNotFoundError: This machine has no `sbatch`, `squeue` or `scancel`.
+            ValueError: `max_jobs` is below 1, or an option cannot be given.
+            TypeError: An argument has a wrong type.
+        """
+        return cls._made_by(
+            "slurm_jobs",
+            terminate,
+            resources,
+            max_jobs=max_jobs,
+            folder=folder,
+            prologue=prologue,
+            poll_interval=poll_interval,
             **options,
         )
 
@@ -213,6 +308,7 @@ class ClusterFactories:
             MissingExtraError: Ray is not installed.
             ValueError: Ray was already initialised, and arguments for `ray.init`, or `resources`, are given.
             TypeError: An amount in `resources` is not a number.
+            ExecutorBrokenError: No Ray answers at the address in `init`.
         """
         return cls._made_by("ray", terminate, None, task_options=task_options, resources=resources, **init)
 

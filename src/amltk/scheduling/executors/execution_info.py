@@ -32,6 +32,8 @@ class ExecutionInfo:
             true duration, on any machine, even if its clock is set meanwhile.
         ended: When the function had ended; None if it has not, or was lost with its worker.
         devices: What the worker has lent to it, such as `gpu 0`; empty where the scheduler has granted them.
+        cpu: How many seconds of CPU time its worker process has used for it; None if that is not known.
+        memory: The most memory that its worker process had meanwhile, in bytes; None if that is not known.
     """
 
     host: str | None = None
@@ -40,6 +42,8 @@ class ExecutionInfo:
     began: float | None = None
     ended: float | None = None
     devices: tuple[str, ...] = ()
+    cpu: float | None = None
+    memory: int | None = None
 
     def begin(self) -> Self:
         """Record that the call begins here, now."""

@@ -88,6 +88,8 @@ def _slices(numbered: Iterable[Numbered], start: float, now: float) -> Iterator[
             about = {"arguments": record.arguments, "outcome": record.outcome, "attempt": record.attempt}
             if record.error:
                 about["error"] = record.error
+            if record.cpu is not None:
+                about |= {"cpu": record.cpu, "memory": record.memory}
             if record.devices:
                 about["devices"] = ", ".join(record.devices)
             yield {

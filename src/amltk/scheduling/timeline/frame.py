@@ -26,5 +26,7 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
     table["duration"] = seconds["ended"] - seconds["began"]
     for name in TIMES:
         table[name] = pd.to_datetime(seconds[name], unit="s", utc=True)
-    table["pid"] = table["pid"].astype("Int64")
+    for name in ("pid", "memory"):
+        table[name] = table[name].astype("Int64")
+    table["cpu"] = table["cpu"].astype("float64")
     return table

@@ -117,6 +117,7 @@ def _rows(drawn: Sequence[Lane], functions: Sequence[str], start: float, end: fl
         "error": {n: row.error for n, row in enumerate(rows) if row.error},
         "attempt": {n: row.attempt for n, row in enumerate(rows) if row.attempt > 1},
         "devices": {n: ", ".join(row.devices) for n, row in enumerate(rows) if row.devices},
+        "used": {n: (round(row.cpu, 6), row.memory) for n, row in enumerate(rows) if row.cpu is not None},
     }
 
 

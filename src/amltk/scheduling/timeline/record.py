@@ -45,6 +45,8 @@ class Record(NamedTuple):
         needs: The numbers of the calls whose results were among its arguments.
         devices: What it was granted of resources that are given as lists, and the GPUs that its worker has lent to it:
             their names with their ids, such as `gpu 0`.
+        cpu: How many seconds of CPU time its worker process has used for it; None if unknown.
+        memory: The most memory that the worker process had meanwhile, in bytes; None if unknown.
     """
 
     function: str
@@ -62,6 +64,8 @@ class Record(NamedTuple):
     call: int = 0
     needs: tuple[int, ...] = ()
     devices: tuple[str, ...] = ()
+    cpu: float | None = None
+    memory: int | None = None
 
 
 class _Brief(reprlib.Repr):

@@ -36,7 +36,13 @@ def export(records: Iterable[Record], provider: TracerProvider | None) -> int:
 
 def attributes(record: Record) -> dict[str, str | int | float | bool]:
     """The attributes of a span, under OpenTelemetry's own names where it has them."""
-    known = {"host.name": record.host, "process.pid": record.pid, "thread.name": record.thread}
+    known = {
+        "host.name": record.host,
+        "process.pid": record.pid,
+        "thread.name": record.thread,
+        "amltk.cpu": record.cpu,
+        "amltk.memory": record.memory,
+    }
     return {
         "code.function.name": record.function,
         "amltk.arguments": record.arguments,

@@ -31,7 +31,7 @@ class CallsTable {
     const moved = this.place !== place;
     this.place = place;
     this.data = data;
-    if (moved) { for (const name of ["task", "error", "worker"]) delete this.query[name]; this.query.offset = 0; }
+    if (moved) { this.measured = false; for (const name of ["task", "error", "worker"]) delete this.query[name]; this.query.offset = 0; }
     const version = `${place} ${data.version} ${JSON.stringify(this.query)}`;
     if (version === this.seen) return;
     const wait = moved ? 0 : Math.max(0, (this.asked ?? 0) + PATIENCE - performance.now());
@@ -53,7 +53,9 @@ class CallsTable {
   }
 
   draw({ count: total, calls }) {
-    const columns = [["number", "Call"], ["state", "State"], ["task", "Function and arguments"], ["result", "Result or error"], ["duration", "Duration"], ["worker", "Worker"], ["ended", "Ended"]];
+    this.measured ||= calls.some((call) => call.cpu !== null); // once there, the columns stay
+    const columns = [["number", "Call"], ["state", "State"], ["task", "Function and arguments"], ["result", "Result or error"], ["duration", "Duration"],
+      ...(this.measured ? [["cpu", "CPU time"], ["memory", "Memory"]] : []), ["worker", "Worker"], ["ended", "Ended"]];
     const head = ([name, label]) => {
       const mine = this.query.sort === name, down = this.query.order === "desc";
       return el("th", { class: name, scope: "col", "aria-sort": mine ? (down ? "descending" : "ascending") : null },
@@ -61,7 +63,7 @@ class CallsTable {
     };
     fill(this.head, el("tr", {}, columns.map(head)));
     fill(this.body, calls.map((call) => this.row(call)));
-    if (!calls.length) fill(this.body, el("tr", {}, el("td", { colspan: "7", class: "empty" }, this.data.counts && Object.values(this.data.counts).some(Boolean) ? "No such calls." : "No calls yet.")));
+    if (!calls.length) fill(this.body, el("tr", {}, el("td", { colspan: String(columns.length), class: "empty" }, this.data.counts && Object.values(this.data.counts).some(Boolean) ? "No such calls." : "No calls yet.")));
     const { offset } = this.query, all = setup.experiments?.[this.place].count;
     const of = all > setup.experiments?.[this.place].calls.length ? `, of ${count(all)} in the experiment; the journal has all of them` : "";
     this.foot.textContent = total ? `${count(offset + 1)} to ${count(offset + calls.length)} of ${counted(total, "call")}${of}` : "";
@@ -81,6 +83,7 @@ class CallsTable {
       el("td", { class: "task" }, el("code", {}, el("b", {}, call.task), call.arguments), call.attempt ? el("span", { class: "soft" }, ` attempt ${call.attempt + 1}`) : null),
       el("td", { class: "result" }, told),
       el("td", { class: "duration" }, runs ? el("span", { class: "soft" }, `${duration(Math.max(0, this.data.until - runs.began))} …`) : duration(call.duration)),
+      this.measured ? [el("td", { class: "cpu" }, duration(call.cpu)), el("td", { class: "memory" }, call.memory === null ? "" : bytes(call.memory))] : null,
       el("td", { class: "worker" }, call.worker ?? runs?.worker ?? ""),
       el("td", { class: "ended" }, call.ended === null ? "" : moment(call.ended, this.data.now)));
   }
@@ -118,8 +121,9 @@ class CallPanel {
       ["Duration", seconds === null ? null : duration(seconds)],
       ["Worker", call.worker],
       ["Resources", call.resources],
-      ["Memory", call.memory === undefined ? null : bytes(call.memory)],
-      ["CPU time of its worker", call.cpu === undefined ? null : duration(call.cpu)],
+      ["Devices", call.devices?.join(", ")],
+      [call.is_running ? "Memory now" : "Most memory", (call.memory ?? null) === null ? null : bytes(call.memory)],
+      [call.is_running ? "CPU time of its worker" : "CPU time", (call.cpu ?? null) === null ? null : duration(call.cpu)],
       ["Attempts before", call.attempt || null],
       ["Submitted", time(call.submitted)], ["Began", time(call.began)], ["Ended", time(call.ended)],
     ].filter(([, told]) => told !== null && told !== undefined && told !== "");

@@ -54,6 +54,7 @@ class InputRecorder:
         replayer: Replays what is recorded.
         events_told: How many events were handled after the end was requested and before it was announced.
         foreign: Awaits what does not belong to the run.
+        on_recorded: Called when everything that has happened is recorded; None if nothing needs to know.
     """
 
     def __init__(self, journal: RunJournal, from_outside: FromOutside, tasks: Sequence[Any] = ()) -> None:
@@ -68,6 +69,7 @@ class InputRecorder:
         self._pending_calls: PendingCalls
         self._requests: JournaledEndRequests
         self._tasks = tasks
+        self.on_recorded: Callable[[], None] | None = None
         self._heartbeat: Heartbeat
         self._status: StatusReporter
         self.events_told: int = 0  # while the end is not announced
@@ -109,6 +111,8 @@ class InputRecorder:
         """Record now and then that the run is alive, and what is running. Called when nothing is left to handle."""
         self._heartbeat.keep()
         self._status.keep()
+        if self.on_recorded is not None:
+            self.on_recorded()
 
     def is_in_callback(self) -> bool:
         """Whether this is a callback of the run, on its thread, or the body of a loop over results."""

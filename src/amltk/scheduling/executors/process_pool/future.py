@@ -63,11 +63,14 @@ class PoolFuture(LightFuture[Any]):
             very short as soon as they begin; None before. If a call was expected to be short and is not, it is the
             moment at which that was noticed until the call ends.
         ended_at: When the worker ended it; None if it has not.
+        usage: The seconds of CPU time that it has used, and the most bytes of memory that its worker had meanwhile, 0
+            if those are not known; None if it was not measured.
     """
 
     binding: Binding | None = None
     left_behind: WorkerSlot | None = None
     unwanted: bool = False
+    usage: tuple[float, int] | None = None
 
     def __init__(
         self,
@@ -144,13 +147,17 @@ class PoolFuture(LightFuture[Any]):
     def execution_info(self) -> ExecutionInfo:
         """Where and when it was computed, as far as known."""
         begun, ended = self.begun_at, self.ended_at
-        return ExecutionInfo(
+        info = ExecutionInfo(
             this_host(),
             self.pid,
             None,
             None if begun is None else clock.time_of(begun),
             None if ended is None else clock.time_of(ended),
         )
+        if self.usage is not None:
+            info.cpu, memory = self.usage
+            info.memory = memory or None
+        return info
 
     def release(self, frame: Frame | None = None) -> None:  # noqa: ARG002 - for subclasses that keep it
         """Release what only the call needed; `frame` is what has come from the worker."""

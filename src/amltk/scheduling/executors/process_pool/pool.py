@@ -195,6 +195,10 @@ class ProcessPool(Executor):
         """Whether futures of calls that are submitted from now on keep the pickles of results. Used by a run."""
         self._future = KeepingFuture if on else PoolFuture
 
+    def measure_calls(self, on: bool) -> None:
+        """Whether workers measure the calls that they get from now on: `execution_info` has what they used."""
+        self._engine.measure_calls(on)
+
     def when_left(self, call: PoolFuture, fn: Callable[[], object]) -> None:
         """Call `fn` when the worker has ended that was computing a call which was cancelled; else at once.
 

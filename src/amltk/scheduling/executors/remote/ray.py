@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import ray
 from ray import cloudpickle
 from ray.exceptions import RayError, TaskCancelledError
 
-from amltk.exceptions import PoolBrokenError
+from amltk.exceptions import ExecutorBrokenError, PoolBrokenError
 from amltk.scheduling._admission.amounts import amount_of, amount_text, units_of
 from amltk.scheduling._admission.pools import GPU
 from amltk.scheduling.executors._transfer.contents import Contents
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.remote.executor import Lend
 
 _pickle: Any = cloudpickle  # Ray does not declare what that module exports
+
+ANSWER_SECONDS = 10.0
+"""How many seconds the machine of a given address has to answer."""
 
 LOOK_SECONDS = 2.0
 """How many seconds the size of the cluster is cached."""
@@ -55,9 +59,12 @@ def make(
     Raises:
         ValueError: Ray was already initialised, with other arguments; or something is given twice.
         TypeError: An amount is not a number.
+        ExecutorBrokenError: No Ray answers at that address.
     """
     init |= _init_options(resources, init)
     address = init.get("address") or os.environ.get("RAY_ADDRESS")
+    if address and not ray.is_initialized():
+        _check_answer(address)
     is_open = address not in {None, "local"} or (not _shared.is_used and ray.is_initialized())
     release = _shared.acquire(init)
     try:
@@ -142,8 +149,34 @@ def _init(**init: Any) -> None:
     init = {"log_to_driver": False, "logging_level": logging.WARNING, **init}
     if "address" not in init:
         init = {"include_dashboard": False, **init}  # only valid for a Ray that is started here
-    with kept_handlers():
-        ray.init(**init)
+    try:
+        with kept_handlers():
+            ray.init(**init)
+    except ConnectionError as error:
+        raise _no_answer(str(init.get("address")), error) from error
+
+
+def _check_answer(address: str) -> None:
+    """Raise if nothing listens at an address: Ray itself would try for several minutes.
+
+    Raises:
+        ExecutorBrokenError: Nothing does.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return  # "auto", "local"
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS):
+            pass
+    except OSError as error:
+        raise _no_answer(address, error) from error
+
+
+def _no_answer(address: str, error: OSError) -> ExecutorBrokenError:
+    return ExecutorBrokenError(
+        f"no Ray answers at {address!r}: {error}; is it running (`ray start --head`), is the address right, and may"
+        " this machine connect to it?"
+    )
 
 
 class InStore:

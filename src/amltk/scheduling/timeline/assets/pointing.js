@@ -57,6 +57,11 @@ function describe(row) {
   parts.push(element("div", lane.known ? `${took}, after ${duration(waited)} of waiting` : `${took}, waiting included`));
   const at = `${moment(began[row], 1000)} after the start`;
   parts.push(element("div", lane.known ? `${lane.name}, ${at}` : `unknown worker, ${at}`, { className: "soft" }));
+  if (rows.used[row]) {
+    const [cpu, memory] = rows.used[row];
+    const most = memory ? `, at most ${memory < 1e9 ? `${Math.round(memory / 1e6)} MB` : `${(memory / 1e9).toFixed(1)} GB`} of memory` : "";
+    parts.push(element("div", `${duration(1e6 * cpu)} of CPU time${most}`, { className: "soft" }));
+  }
   if (rows.devices[row] && !lane.device) parts.push(element("div", `with ${rows.devices[row]}`, { className: "soft" }));
   const needed = (linksOf.get(row) || []).filter((link) => link[1] === row).length;
   if (needed) parts.push(element("div", `needed ${needed === 1 ? "the result of another" : `the results of ${number.format(needed)} others`}`, { className: "soft" }));

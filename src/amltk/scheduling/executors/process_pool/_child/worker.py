@@ -25,11 +25,20 @@ from amltk.scheduling.executors._transfer.unpicklable import explain_result
 from amltk.scheduling.executors.process_pool._child import library_threads, orderly_exit, spawned_main
 from amltk.scheduling.executors.process_pool._child.borrowed import Borrowed
 from amltk.scheduling.executors.process_pool._child.memory_guard import MemoryGuard
+from amltk.scheduling.executors.process_pool._child.meter import LEAST_SECONDS, Meter
 from amltk.scheduling.executors.process_pool._child.start import Inheritance, Start
 from amltk.scheduling.executors.process_pool._child.start_guard import loading
 from amltk.scheduling.executors.process_pool._pickling import main_module, worker_state
 from amltk.scheduling.executors.process_pool._pickling.pickles import make_return_pickler, pickle_outcome, pickle_part
-from amltk.scheduling.executors.process_pool._state.protocol import CHUNK_BYTES, Buffer, Decoder, Frame, Kind, encode
+from amltk.scheduling.executors.process_pool._state.protocol import (
+    CHUNK_BYTES,
+    USAGE,
+    Buffer,
+    Decoder,
+    Frame,
+    Kind,
+    encode,
+)
 from amltk.scheduling.executors.process_pool._system import resource_tracker
 from amltk.scheduling.executors.process_pool._system.descendants import become_subreaper, die_with_parent
 from amltk.scheduling.executors.process_pool._system.memory_files import are_possible
@@ -105,6 +114,7 @@ class Worker:
         self._sending = threading.RLock()
         self._pid = os.getpid()
         self._memory: MemoryGuard | None = None
+        self._meter: Meter | None = None
 
     def _frames(self) -> Iterator[Frame]:
         decoder = Decoder()
@@ -287,6 +297,8 @@ class Worker:
         if frame.kind != Kind.TASK:
             used = pickle.dumps(baseline()) if frame.kind == Kind.MEASURED_TASK else b""
             self._send(Kind.BEGUN, key, 0, 0, began, 0.0, used)
+        if frame.began:
+            self._begin_to_measure()
         buffers: list[memoryview] = []
         try:
             args: tuple[Any, ...]
@@ -315,10 +327,22 @@ class Worker:
             os._exit(0)  # the call has forked, and this is the child: its parent sends the outcome
         if self._borrowed.returned:
             self._tell_returned()  # first, so that the next call can have them
+        if frame.began:
+            self._tell_usage(outcome)
         if buffers:
             self._send(*outcome, self._borrowed.put(buffers))
         else:
             self._send(*outcome)
+
+    def _begin_to_measure(self) -> None:
+        if self._meter is None:
+            self._meter = Meter()
+        self._meter.begin()
+
+    def _tell_usage(self, outcome: tuple[Any, ...]) -> None:
+        _, key, _, _, began, ended, _ = outcome
+        if ended - began >= LEAST_SECONDS and self._meter is not None:
+            self._send(Kind.USED, key, 0, 0, 0.0, 0.0, USAGE.pack(*self._meter.end()))
 
 
 def _failure(error: BaseException) -> bytes:

@@ -45,7 +45,10 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """The implementation of a `ProcessPool`; arguments as there."""
+    """The implementation of a `ProcessPool`; arguments as there.
+
+    It has as many methods as the pool: each acquires the locks and has one of the pool's parts do the work.
+    """
 
     def __init__(
         self,
@@ -205,6 +208,10 @@ class Engine:
             return False
         with self._exchange.lock:
             return call.slot is not None and self._io.begun(call.slot) is call
+
+    def measure_calls(self, on: bool) -> None:
+        """Carry out `ProcessPool.measure_calls`."""
+        self._io.measures = float(on)
 
     def running_calls(self) -> list[PoolFuture]:
         """The calls that workers have begun. The cost grows with the number of workers, not of waiting calls."""

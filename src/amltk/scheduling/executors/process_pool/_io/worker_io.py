@@ -16,7 +16,7 @@ from amltk.scheduling.executors.process_pool._io.limit_monitor import LimitMonit
 from amltk.scheduling.executors.process_pool._io.pace import Pace
 from amltk.scheduling.executors.process_pool._io.packer import Packer, Question, definitions_of
 from amltk.scheduling.executors.process_pool._io.segments import ABOUT_SEGMENTS, Packed, Segments
-from amltk.scheduling.executors.process_pool._state.protocol import Buffer, Frame, Kind, ProtocolError, encode
+from amltk.scheduling.executors.process_pool._state.protocol import USAGE, Buffer, Frame, Kind, ProtocolError, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -63,6 +63,7 @@ class WorkerIO:
         manager_wanted: Whether something has happened that the manager must handle.
         slowest_start: The most seconds that a worker has taken to become ready; 0.0 if none has yet.
         share_at: When to take back calls queued behind another one, on the monotonic clock; None for never.
+        measures: 1.0 if workers measure the calls that they are sent from now on, else 0.0.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class WorkerIO:
         self.manager_wanted: bool = False
         self.slowest_start: float = 0.0
         self.share_at: float | None = None
+        self.measures: float = 0.0
         self.forwarding: Forwarding | None = None  # forwards workers' lines to the resource tracker
         self._blocking: int | None = None  # the call that they wait behind
         self._quick_function: Any = None  # the last one, while frames are handled
@@ -157,7 +159,7 @@ class WorkerIO:
                     self.send(link, frames)
                     frames = []
                 self.segments.lend(link, buffers)
-            frames += encode(kind, call.key, generation, number, 0.0, 0.0, payload, buffers)
+            frames += encode(kind, call.key, generation, number, self.measures, 0.0, payload, buffers)
         return frames
 
     def _definition_frames(self, link: Link, definitions: Iterable[Definition]) -> list[Buffer]:
@@ -284,6 +286,8 @@ class WorkerIO:
                     self.slowest_start = max(self.slowest_start, time.monotonic() - link.requested_at)
                 elif kind == Kind.BEGUN:
                     self._begun(link, frame)
+                elif kind == Kind.USED:
+                    _note_usage(link, frame)
                 elif kind in ABOUT_SEGMENTS:
                     self.segments.handle(link, frame)
                 elif kind == Kind.FETCH:
@@ -347,3 +351,10 @@ class WorkerIO:
         """Mark a worker to be killed; the first reason counts."""
         link.reason = link.reason or reason
         self.manager_wanted = True
+
+
+def _note_usage(link: Link, frame: Frame) -> None:
+    """Note what the call that ends next has used."""
+    sent = link.slot.sent
+    if sent and sent[0].key == frame.key:
+        sent[0].usage = USAGE.unpack(frame.payload)

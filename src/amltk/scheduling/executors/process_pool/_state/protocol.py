@@ -27,6 +27,9 @@ HEADER = struct.Struct("<BBBxIIIQQdd")
 SIZE = struct.Struct("<Q")
 """A size in bytes, as the payload of a frame about a segment."""
 
+USAGE = struct.Struct("<dQ")
+"""Seconds of CPU time and bytes of memory, as the payload of a frame about a call."""
+
 MARK = 0xA7
 """The first byte of every frame, to detect foreign data in a worker's socket."""
 
@@ -73,6 +76,7 @@ class Kind:
     UNMAPPABLE = 21  # from a worker: the question `key`: what is in the segment `definition`, as much as the payload
     CONTENTS = 22  # to a worker: the answer to it
     GROWN = 23  # from a worker: it has too much memory, and begins no more calls than it has tokens for
+    USED = 24  # from a worker: what the call `key`, whose end follows, has used, see `USAGE`
 
 
 class Frame(NamedTuple):
@@ -86,7 +90,7 @@ class Frame(NamedTuple):
     definition: int = 0
     """The function to call, or 0 if the payload contains it; of a result, whether it is not made of names alone."""
     began: float = 0.0
-    """On the monotonic clock, which all processes of a machine share."""
+    """On the monotonic clock, which all processes of a machine share; of a call, 1 if it is to be measured."""
     ended: float = 0.0
     payload: Buffer = b""
     buffers: Sequence[Buffer] | InSegment = ()

@@ -13,9 +13,10 @@ from distributed import Client, Future, LocalCluster, Nanny
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 
+from amltk._checks import check_optional_seconds
 from amltk._process import clock
 from amltk._process.cpus import usable_cpus
-from amltk.exceptions import PoolBrokenError
+from amltk.exceptions import ExecutorBrokenError, PoolBrokenError
 from amltk.scheduling._admission.amounts import amount_of, units_of
 from amltk.scheduling.executors.execution_info import ExecutionInfo
 from amltk.scheduling.executors.remote.dask.devices import lend
@@ -42,18 +43,22 @@ SILENT = "1 TiB"
 """The size above which Dask warns of large arguments; users decide what they submit."""
 
 
-def make(client: Client | Cluster | str | None = None, **options: Any) -> RemoteExecutor:
+def make(client: Client | Cluster | str | None = None, *, worker_timeout: Any = None, **options: Any) -> RemoteExecutor:
     """Create an executor over Dask.
 
     Args:
         client: A client, a cluster or the address of a Dask scheduler: these stay open, and calls running there cannot
             be killed. None for workers on this machine, which end with the executor.
+        worker_timeout: How long to wait for the first worker of a given cluster, from the first call on; None for as
+            long as it takes.
         **options: The options of `distributed.LocalCluster`. By default there is one worker for each CPU that this
             process may use, each a process with one thread, and the dashboard uses any free port of this machine.
 
     Raises:
         TypeError: `client` is none of these, or options are given for an existing cluster.
+        ExecutorBrokenError: Nothing answers at that address.
     """
+    worker_timeout = check_optional_seconds("worker_timeout", worker_timeout, above_zero=True)
     if client is None:
         if not options.keys() & COUNTED_BY:
             options["n_workers"] = usable_cpus()
@@ -66,11 +71,30 @@ def make(client: Client | Cluster | str | None = None, **options: Any) -> Remote
     if isinstance(client, Client):
         if client.asynchronous:
             raise TypeError(f"client={client!r}: must not be asynchronous")
-        return DaskExecutor(client, lambda: None)
+        return DaskExecutor(client, lambda: None, worker_timeout)
     if isinstance(client, Cluster | str):
-        own = Client(client, set_as_default=False)
-        return DaskExecutor(own, own.close)
+        own = _connect(client)
+        return DaskExecutor(own, own.close, worker_timeout)
     raise TypeError(f"client={client!r}: must be a distributed.Client, a cluster, an address, or None")
+
+
+def _connect(to: Cluster | str) -> Client:
+    """Connect to a cluster that exists.
+
+    Raises:
+        ExecutorBrokenError: Nothing answers there.
+    """
+    client: Any = Client.__new__(Client)
+    try:
+        client.__init__(to, set_as_default=False)
+    except OSError as error:
+        client._loop_runner.stop()  # else its thread goes on
+        raise ExecutorBrokenError(
+            f"no Dask scheduler answers at {to!r}: {error}; is it running, is the address right, and may this machine"
+            " connect to it?"
+        ) from error
+    connected: Client = client
+    return connected
 
 
 class DaskExecutor(PlacingExecutor):
@@ -82,14 +106,17 @@ class DaskExecutor(PlacingExecutor):
     Args:
         client: A connected client. Its Dask scheduler gets a plugin that reports lost workers.
         close: Called at the end.
+        worker_timeout: How many seconds to wait for the first worker, from the first call on; None for as long as it
+            takes.
     """
 
     place = "the Dask cluster"
     remedy = 'start workers with dask worker --resources, such as "gpu=1", or give the scheduler resources= of its own'
     lend: ClassVar[Lend] = staticmethod(lend)
 
-    def __init__(self, client: Client, close: Callable[[], Any]) -> None:
+    def __init__(self, client: Client, close: Callable[[], Any], worker_timeout: float | None = None) -> None:
         super().__init__()
+        self._worker_timeout = worker_timeout
         self._client = client
         self._close_client = close
         self._owner = uuid.uuid4().hex[:OWNER_CHARS]
@@ -110,6 +137,10 @@ class DaskExecutor(PlacingExecutor):
         return f"{name.replace('-', '_')}-{self._owner}{number:0{OWNER_CHARS}x}"
 
     def _send(self, call: RemoteFuture, payload: bytes) -> None:
+        if self._broken:
+            self.end(call, error=PoolBrokenError(str(self._broken)))
+            return
+        self._expect_worker()
         key = self._key_of(call.name, next(self._numbers))
         self._calls[key] = call
         resources = {self._names.get(name, name): amount_of(units) for name, units in call.wanted.items() if units}
@@ -177,6 +208,33 @@ class DaskExecutor(PlacingExecutor):
     def running_calls(self) -> list[RemoteFuture]:
         """The calls that workers have begun, in the order of the reports."""
         return list(self._running)
+
+    def _expect_worker(self) -> None:
+        """Give up if there is no worker in time. Only the first time."""
+        seconds, self._worker_timeout = self._worker_timeout, None
+        if seconds is not None:
+            loop: Any = self._client.loop
+            loop.add_callback(loop.call_later, seconds, self._give_up_without, seconds)
+
+    async def _give_up_without(self, seconds: float) -> None:
+        """Give up if there is no worker now, and was none before."""
+        scheduler: Any = self._client.scheduler
+        if self._running or not self._pending or self._client.status != "running":
+            return
+        with contextlib.suppress(OSError):  # the connection may be lost, which is found out elsewhere
+            if not (await scheduler.ncores()):
+                self.break_down(
+                    f"no worker was up within worker_timeout={seconds:g} s: the Dask scheduler at {scheduler.address}"
+                    f" has none; start some, such as by `dask worker {scheduler.address}`"
+                )
+
+    def break_down(self, words: str) -> None:
+        """Fail all calls, those to come too: there will be no workers. May be called from any thread."""
+        self._broken = words
+        with self._changed:
+            calls = list(self._pending)
+        for call in calls:
+            self.end(call, error=PoolBrokenError(words))
 
     def _kill(self) -> bool:
         return False
@@ -247,8 +305,7 @@ class DaskExecutor(PlacingExecutor):
         if call is None:
             return
         if kind == "ended":
-            with contextlib.suppress(RuntimeError):  # it is closed: the outcome is no longer needed
-                self._outcomes.submit(self.end, call, *rest)
+            self._end_soon(call, *rest)
         elif kind == "left":
             (self._left[call],) = rest
         elif kind == "begun":
@@ -260,7 +317,16 @@ class DaskExecutor(PlacingExecutor):
             if call.done():  # cancelled by another thread meanwhile
                 self._running.pop(call, None)
         else:
-            self.end(call, error=self.lost(call, "the worker was lost"))
+            self._note_loss(call, worker)
+
+    def _note_loss(self, call: RemoteFuture, worker: str) -> None:  # noqa: ARG002 - for subclasses
+        """End a call that was lost with its worker."""
+        self._end_soon(call, error=self.lost(call, "the worker was lost"))
+
+    def _end_soon(self, call: RemoteFuture, outcome: bytes | None = None, error: BaseException | None = None) -> None:
+        """Set an outcome, on a thread of its own: unpickling it runs users' code. One after the other."""
+        with contextlib.suppress(RuntimeError):  # this executor is closed, so it is no longer needed
+            self._outcomes.submit(self.end, call, outcome, error)
 
 
 class OwnDaskExecutor(DaskExecutor):

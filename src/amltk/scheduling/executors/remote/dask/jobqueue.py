@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import re
+import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distributed.core import Status
 
-from amltk._checks import check_count
+from amltk._checks import check_count, check_optional_seconds
+from amltk.scheduling._admission.amounts import units_of
 from amltk.scheduling.executors.remote.dask.executor import ANY_PORT, OwnDaskExecutor
 from amltk.scheduling.executors.remote.dask.groups import Group, Grouped, declared_by, declaring
+from amltk.scheduling.executors.remote.dask.jobs.job import WatchedJob
+from amltk.scheduling.executors.remote.dask.jobs.logs import JobLogs
+from amltk.scheduling.executors.remote.dask.jobs.queue_state import SlurmQueue
+from amltk.scheduling.executors.remote.dask.jobs.slurm_names import merged, names_used, of_slurm, refuse_names
+from amltk.scheduling.executors.remote.dask.jobs.watch import JobWatch
 from amltk.scheduling.executors.remote.dask.replacer import keep_workers
 from amltk.scheduling.executors.remote.signal_handlers import kept_handlers
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from amltk.scheduling.executors.cluster_workers import ClusterWorkers
+    from amltk.scheduling.executors.remote.dask.scattered import Scattered
+    from amltk.scheduling.executors.remote.executor import RemoteFuture
+
 with kept_handlers():
     import dask_jobqueue  # importing 0.9 makes Ctrl-C exit at once
+
+_log = logging.getLogger(__name__)
 
 CLUSTERS = {
     "slurm": "SLURMCluster",
@@ -28,6 +45,9 @@ CLUSTERS = {
     "htcondor": "HTCondorCluster",
 }
 """The classes of dask-jobqueue by name."""
+
+QUEUES = {"slurm": SlurmQueue}
+"""What asks a batch system about jobs, by its name; the others are not asked."""
 
 OF_BOTH = frozenset({"interface", "protocol", "security", "config_name"})
 """The options that a cluster of dask-jobqueue passes on to its jobs."""
@@ -44,9 +64,10 @@ def make(
     submit_command: str | None = None,
     cancel_command: str | None = None,
     groups: Mapping[str, Mapping[str, Any]] | None = None,
+    worker_timeout: Any = None,
     **options: Any,
 ) -> JobQueueExecutor:
-    """Submit jobs to a batch system, and create an executor over the Dask workers in them.
+    """Create an executor over Dask workers in jobs of a batch system, which are submitted with the first call.
 
     Args:
         name: The batch system, a key of `CLUSTERS`.
@@ -56,7 +77,10 @@ def make(
         cancel_command: Replaces `scancel`, `qdel`, ...
         groups: Jobs of several shapes: for each group of workers the options that differ, `n_workers`, and `resources`,
             which each worker has besides `cpu` and `memory`. None for jobs of one shape.
-        **options: The options of the class in dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, ...
+        worker_timeout: How long to wait for the first worker, from when the jobs are submitted; None for as long as it
+            takes.
+        **options: The options of the class in dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, ...; for Slurm
+            also those of `slurm_names`.
 
     Raises:
         ValueError: There is no such batch system, or `n_workers` is below 1, or an option is unknown or missing, or
@@ -65,17 +89,32 @@ def make(
     """
     if name not in CLUSTERS:
         raise ValueError(f"name={name!r}: must be one of {', '.join(repr(known) for known in CLUSTERS)}")
+    is_slurm = name == "slurm"
+    if not is_slurm:
+        refuse_names(name, options)
     if groups is None:
         n_workers = check_count("n_workers", n_workers)
     elif adaptive:
         raise ValueError("adaptive=True: not with groups=, since Dask does not know of which group a worker is needed")
+    worker_timeout = check_optional_seconds("worker_timeout", worker_timeout, above_zero=True)
     cluster_class = getattr(dask_jobqueue, CLUSTERS[name])
-    job_class = cluster_class.job_cls
+    base = cluster_class.job_cls
     commands = {"submit_command": submit_command, "cancel_command": cancel_command}
+    logs = JobLogs()
     # A subclass, since dask-jobqueue stores the commands in the class, which others use too.
-    job_class = type(job_class.__name__, (job_class,), {k: v for k, v in commands.items() if v is not None})
-    made = None if groups is None else _made(groups, n_workers, job_class, options)
-    if made is not None:
+    job_class: Any = type(
+        base.__name__,
+        (WatchedJob, base),
+        {"logs": logs, "written": names_used(options), **{k: v for k, v in commands.items() if v is not None}},
+    )
+    made = None if groups is None else _made(groups, n_workers, job_class, options, is_slurm=is_slurm)
+    of_worker: dict[str, Any] = {}
+    if made is None and is_slurm:
+        options = of_slurm(options)
+        of_worker = options.pop("resources", {})
+        if of_worker and options.setdefault("processes", 1) != 1:
+            raise ValueError(f"processes={options['processes']!r}: must be 1 with gpus=, which one worker has")
+    elif made is not None:
         options = {**_of_cluster(options), **made[0].options}
         cluster_class = type(cluster_class.__name__, (Grouped, cluster_class), {"groups": made})
     scheduler_options = {"dashboard_address": ANY_PORT, **options.pop("scheduler_options", {})}
@@ -87,14 +126,20 @@ def make(
         raise
     if made is not None:
         declared = tuple(group.declared for group in made for _ in range(group.n_jobs * group.processes))
-        return JobQueueExecutor(cluster, len(declared), declared, adaptive=False)
-    assert n_workers is not None, "it was checked"
-    job = cluster._job_kwargs
-    job["worker_extra_args"], of_a_worker = declaring(job["worker_extra_args"], declared_by(cluster._dummy_job))
-    return JobQueueExecutor(cluster, n_workers, (of_a_worker,) * n_workers, adaptive=adaptive)
+    else:
+        assert n_workers is not None, "it was checked"
+        job = cluster._job_kwargs
+        has = declared_by(cluster._dummy_job) | {kind: units_of(kind, n) for kind, n in of_worker.items()}
+        job["worker_extra_args"], of_a_worker = declaring(job["worker_extra_args"], has)
+        declared = (of_a_worker,) * n_workers
+    queue = QUEUES[name](job_class.submit_command) if name in QUEUES else None
+    job_class.watch = watch = JobWatch(queue, logs, len(declared), worker_timeout, adaptive=adaptive)
+    return JobQueueExecutor(name, cluster, declared, watch, adaptive=adaptive)
 
 
-def _made(groups: Any, n_workers: int | None, job_class: Any, options: Mapping[str, Any]) -> tuple[Group, ...]:
+def _made(
+    groups: Any, n_workers: int | None, job_class: Any, options: Mapping[str, Any], *, is_slurm: bool
+) -> tuple[Group, ...]:
     if not isinstance(groups, Mapping) or not groups or not all(isinstance(own, Mapping) for own in groups.values()):
         raise TypeError(f"groups={groups!r}: must be a dict with the options of each group, and with one at least")
     of_cluster = _of_cluster(options)
@@ -103,7 +148,12 @@ def _made(groups: Any, n_workers: int | None, job_class: Any, options: Mapping[s
     for name, own in groups.items():
         if of_all := _of_cluster(own):
             raise ValueError(f"groups[{name!r}]: {', '.join(of_all)}: this is not of a group; give it outside groups=")
-        made.append(Group.of(name, job_class, _leaving_in_time({"n_workers": n_workers, **shared, **own})))
+        one = merged(shared, own)
+        if is_slurm:
+            one = of_slurm(one, f"groups[{name!r}]: ")
+        else:
+            refuse_names("this batch system", own)
+        made.append(Group.of(name, job_class, _leaving_in_time({"n_workers": n_workers, **one})))
     return tuple(made)
 
 
@@ -141,27 +191,69 @@ def lifetime_below(walltime: object) -> float | None:
 class JobQueueExecutor(OwnDaskExecutor):
     """Computes on Dask workers that are jobs of a batch system. A lost job is replaced.
 
+    The jobs are submitted with the first call.
+
     Args:
+        system: The name of the batch system.
         cluster: The cluster; at the end it is closed and its jobs are cancelled.
-        n_workers: How many workers.
-        declared: How many units each of them has, once its job is there.
-        adaptive: Scale up to that many instead.
+        declared: For each worker, how many units it has, once its job is there.
+        watch: Watches the jobs.
+        adaptive: Scale up to that many workers instead.
     """
 
     place = "the jobs"
     remedy = "ask for larger jobs: cores=, memory=, or groups={...: {'resources': {'gpu': 1}, ...}}"
 
     def __init__(
-        self, cluster: Any, n_workers: int, declared: tuple[Mapping[str, int], ...], *, adaptive: bool
+        self,
+        system: str,
+        cluster: Any,
+        declared: tuple[Mapping[str, int], ...],
+        watch: JobWatch,
+        *,
+        adaptive: bool,
     ) -> None:
         super().__init__(cluster)
-        self._n_workers = n_workers
+        self._system = system
         self._planned = declared
-        if adaptive:
-            cluster.adapt(minimum=0, maximum=n_workers)
+        self._watch = watch
+        self._adaptive = adaptive
+        self._starting = threading.Lock()
+        self._has_started = False
+        self._wanted_folder: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self._planned)} {self._system} workers>"
+
+    def put_logs(self, folder: Path) -> None:
+        """Have the jobs write into this folder, unless they were submitted before, or the user's options say where."""
+        self._wanted_folder = folder
+
+    def start_jobs(self) -> None:
+        """Submit the jobs, unless that was done before."""
+        with self._starting:
+            if self._has_started:
+                return
+            self._has_started = True
+        cluster = self._cluster
+        logs = self._watch.logs
+        logs.decide(self._wanted_folder)
+        cluster.sync(self._watch.begin, cluster, self.break_down)
+        _log.info("jobs are submitted to %s; %s", self._system, logs.said())
+        if self._adaptive:
+            cluster.adapt(minimum=0, maximum=len(self._planned))
         else:
             keep_workers(cluster)
-            cluster.scale(n_workers)
+            cluster.scale(len(self._planned))
+
+    def _send(self, call: RemoteFuture, payload: bytes) -> None:
+        self.start_jobs()
+        super()._send(call, payload)
+
+    def put_shared(self, contents: memoryview) -> Scattered:
+        """Give all workers the contents of a shared object."""
+        self.start_jobs()
+        return super().put_shared(contents)
 
     def declared(self) -> tuple[Mapping[str, int], ...]:
         """What the requested workers will have, even while their jobs wait."""
@@ -174,7 +266,36 @@ class JobQueueExecutor(OwnDaskExecutor):
     @property
     def n_workers(self) -> int:
         """The number of workers wanted; some may still wait for their jobs, which start once there are calls."""
-        return max(self._n_workers, super().n_workers)
+        return max(len(self._planned), super().n_workers)
+
+    @property
+    def cluster_workers(self) -> ClusterWorkers:
+        """How many workers are up, and what the others wait for."""
+        return self._watch.told
+
+    def why_waiting(self, call: RemoteFuture) -> str | None:
+        """Why a call has not begun: also that workers are not up yet."""
+        lack = super().why_waiting(call)
+        told = self._watch.told
+        return lack if lack is not None or told.are_complete else f"waits for a worker: {told}"
+
+    def _note_loss(self, call: RemoteFuture, worker: str) -> None:
+        """End a call that was lost with its worker, once it is known why that was lost."""
+        self._cluster.loop.add_callback(self._end_lost, call, worker)
+
+    async def _end_lost(self, call: RemoteFuture, worker: str) -> None:
+        pid = None if call.execution_info is None else call.execution_info.pid
+        loss = await self._watch.why_lost(worker, pid)
+        error = self.lost(call, loss.how, loss.kind)
+        error.pid, error.exit_code = pid, loss.exit_code
+        self.end(call, error=error)
 
     def _kill(self) -> bool:
         return True  # by closing the cluster, which cancels its jobs
+
+    def _close_all(self) -> None:
+        self._client.close()
+        if self._cluster.status == Status.running:
+            self._cluster.sync(self._watch.stop)
+        self._cluster.close()
+        self._watch.logs.release()

@@ -20,6 +20,23 @@ def keep_workers(cluster: Any) -> None:
     cluster.loop.add_callback(replacer.watch)
 
 
+def place_of(cluster: Any, worker: Any) -> Any:
+    """The place of a worker, as its Dask scheduler knows it; None if it has none in this cluster."""
+    name = str(worker.name)
+    for place in cluster.worker_spec:
+        if name == str(place) or name.rpartition("-")[0] == str(place):  # one of several in a job
+            return place
+    return None
+
+
+async def replace_place(cluster: Any, new: dict[Any, Any], place: Any) -> None:
+    """Put new places of a cluster, as `new_worker_spec` makes them, in the stead of another, which is closed."""
+    # First, so that the new place gets another name: 15 s after the loss of a worker, `SpecCluster` closes the place of
+    # its name if there is no worker then, even if a new job is still starting, or waiting.
+    cluster.worker_spec.update(new)
+    await cluster.scale_down([place])
+
+
 class _Replacer(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
     """Replaces a worker's place when no worker has come back to it.
 
@@ -43,10 +60,9 @@ class _Replacer(SchedulerPlugin):  # type: ignore[misc] # distributed has no typ
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
         """Note the place of a worker."""
-        worker_name = str(scheduler.workers[worker].name)
-        for place in self._cluster.worker_spec:
-            if worker_name == str(place) or worker_name.rpartition("-")[0] == str(place):  # one of several in a job
-                self._places[worker] = place
+        place = place_of(self._cluster, scheduler.workers[worker])
+        if place is not None:
+            self._places[worker] = place
 
     def remove_worker(self, scheduler: Any, worker: str, **kwargs: Any) -> None:  # noqa: ARG002
         """Check after a while whether its place has a worker again."""
@@ -59,7 +75,4 @@ class _Replacer(SchedulerPlugin):  # type: ignore[misc] # distributed has no typ
 
     async def _replace(self, place: Any) -> None:
         if self._is_needed(place) and place not in self._places.values():
-            # First, so that the new place gets another name: 15 s after the loss of a worker, `SpecCluster` closes the
-            # place of its name if there is no worker then, even if a new job is still starting, or waiting.
-            self._cluster.worker_spec.update(self._cluster.new_worker_spec())
-            await self._cluster.scale_down([place])
+            await replace_place(self._cluster, self._cluster.new_worker_spec(), place)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from distributed import get_worker
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.utils import sync
+from tornado.iostream import StreamClosedError
 
 from amltk.scheduling.executors.execution_info import this_host
 from amltk.scheduling.executors.remote.dask.announcer import Announcer, announcer_of
@@ -31,7 +32,7 @@ LEASE_SECONDS = 0.1
 """The average duration of a function's calls up to which they are leased. For longer ones, asking costs little."""
 
 LAST_WORDS_SECONDS = 10.0
-"""How long the announcements of a lost worker are awaited. What it was leased and may have begun then counts as begun."""
+"""How long the announcements of a lost worker are awaited. What it was leased then counts as begun."""
 
 OWNER_CHARS = 16
 """The last part of a key: so many characters that name the executor, and so many that number the call."""
@@ -47,13 +48,15 @@ class _Announcements:
 
     Attributes:
         is_lost: Whether Dask has given up the worker.
-        ended: Set when everything has arrived.
+        ended: Set when nothing arrives any more.
+        is_complete: Whether everything that the worker has announced has arrived then.
     """
 
     def __init__(self, comm: Any) -> None:
         self.comm: Any = comm
         self.is_lost: bool = False
         self.ended: asyncio.Event = asyncio.Event()
+        self.is_complete: bool = False
 
 
 class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
@@ -99,8 +102,9 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
 
     async def begin(self, key: str, worker: str, pid: int, host: str, topic: str) -> bool:
         """Whether a worker may begin a call: it has not begun before, and is not released."""
-        lessee = self._assigned.get(key)
-        if lessee is not None and lessee.is_lost and not await self._is_heard_out(lessee):
+        lessee = None if key in self._begun else self._assigned.get(key)
+        is_over = lessee is not None and (lessee.is_lost or lessee.ended.is_set())
+        if lessee is not None and is_over and not await self._is_heard_out(lessee):
             self._begun.setdefault(key, (worker, topic))
             self._scheduler.log_event(topic, ("lost", key, worker))
             return False
@@ -121,8 +125,7 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
             await asyncio.wait_for(lessee.ended.wait(), LAST_WORDS_SECONDS)
         except TimeoutError:
             lessee.comm.abort()
-            return False
-        return True
+        return lessee.is_complete
 
     async def listen(self, comm: Any, worker: str, pid: int, host: str) -> None:
         """Take what a worker announces, until it ends. From now on, it is given leases."""
@@ -134,8 +137,9 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
                         self._scheduler.log_event(topic_of(key), ("ended", key, worker, outcome))
                     elif self._note_begun(key, worker, pid, host) and here.is_lost:
                         self._scheduler.log_event(topic_of(key), ("lost", key, worker))
-        except OSError:
-            pass  # it is closed
+        except OSError as error:
+            # Closed by the system when the process has ended; else the network has failed, and the machine may go on.
+            here.is_complete = isinstance(error.__cause__, StreamClosedError)
         finally:
             here.ended.set()
             if self._announcements.get(worker) is here:
