@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from tests.chaos.work import ORDERED_KINDS
+from tests.chaos.work import ORDERED_KINDS, WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from tests.chaos.work import Place
-
-WORKERS = 4
-"""How many calls a killed fork server can cost."""
 
 ENDINGS = {"R": "results", "X": "exceptions", "C": "cancelled"}
 

@@ -24,10 +24,9 @@ import amltk.journal
 from amltk.exceptions import SchedulerNotRunningError
 from amltk.scheduling import Scheduler
 from amltk.scheduling.executors import ProcessPool
-from tests.chaos.work import KINDS, ORDERED_KINDS, SLOTS, Kind, Place, SharesNothing, expected, payload_of
+from tests.chaos.work import KINDS, ORDERED_KINDS, SLOTS, WORKERS, Kind, Place, SharesNothing, expected, payload_of
 from tests.helpers.gate import GUARD
 
-WORKERS = 4
 IN_FLIGHT = 16
 THREADS = 10
 """Threads that cancel calls, and submit some."""

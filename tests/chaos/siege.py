@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
-from tests.chaos.checking import WORKERS, check_ledgers
-from tests.chaos.work import Place
+from tests.chaos.checking import check_ledgers
+from tests.chaos.work import WORKERS, Place
 from tests.helpers.gate import GUARD
 from tests.helpers.script import PATHS
 

@@ -17,6 +17,9 @@ from amltk.scheduling import Comm, Limits, Resources
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+WORKERS = 4
+"""How many workers a pool has: how many calls its starter can cost."""
+
 SLOTS = 2
 """How many calls that ask for a slot may run at the same time."""
 

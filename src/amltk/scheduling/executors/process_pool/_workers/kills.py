@@ -105,8 +105,8 @@ class Kills:
         """When to check workers again even if nothing happens, on the monotonic clock. Requires the lock."""
         now = time.monotonic()
         for link in self._pool.links.values():
-            if link.pid and (link.reason is not None or link.silent_since is not None):
-                yield now + LOOK_SECONDS  # it is being killed, or about to end
+            if link.silent_since is not None or (link.pid and link.reason is not None):
+                yield now + LOOK_SECONDS  # it is about to end, perhaps before its pid was known, or is being killed
             elif link.hung_up_at is not None:
                 yield link.hung_up_at + self._pool.options.exit_timeout
             elif link.slow_at is not None:
