@@ -26,7 +26,7 @@ from amltk.scheduling.executors.remote.signal_handlers import kept_handlers
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from amltk.scheduling.executors.cluster_workers import ClusterWorkers
+    from amltk.scheduling.executors.remote.cluster_workers import ClusterWorkers
     from amltk.scheduling.executors.remote.dask.scattered import Scattered
     from amltk.scheduling.executors.remote.executor import RemoteFuture
 
@@ -281,7 +281,8 @@ class JobQueueExecutor(OwnDaskExecutor):
 
     def _note_loss(self, call: RemoteFuture, worker: str) -> None:
         """End a call that was lost with its worker, once it is known why that was lost."""
-        self._cluster.loop.add_callback(self._end_lost, call, worker)
+        loop: Any = self._cluster.loop
+        loop.add_callback(self._end_lost, call, worker)
 
     async def _end_lost(self, call: RemoteFuture, worker: str) -> None:
         pid = None if call.execution_info is None else call.execution_info.pid

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from amltk._checks import check_optional_count, check_seconds
 from amltk._notes import add_note
 from amltk._process.program import import_path
-from amltk.exceptions import PoolBrokenError
+from amltk.exceptions import PoolBrokenError, WorkerLostError
 from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteFuture
 from amltk.scheduling.executors.remote.slurm_jobs import slurm
 from amltk.scheduling.executors.remote.slurm_jobs.call_files import FOLDER_MODE, CallFiles
@@ -313,7 +313,8 @@ class SlurmJobsExecutor(PlacingExecutor):
         """Note that a job has ended without an outcome."""
         assert job.files is not None, "it was submitted"
         said = job.files.last_words()
-        error = self.lost(job.call, f"job {job.number} of {self.place} has ended ({how})")
+        kind = slurm.LOSSES.get(how.partition(",")[0], WorkerLostError)
+        error = self.lost(job.call, f"job {job.number} of {self.place} has ended ({how})", kind)
         error.exit_code = exit_code
         add_note(
             error, f"the end of {job.files.output}:\n{said}" if said else f"it has printed nothing: {job.files.path}"

@@ -9,7 +9,14 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from amltk._process.program import environment
-from amltk.exceptions import JobRefusedError
+from amltk.exceptions import (
+    JobRefusedError,
+    WorkerLostError,
+    WorkerNodeFailedError,
+    WorkerOutOfMemoryError,
+    WorkerOutOfTimeError,
+    WorkerPreemptedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,6 +31,16 @@ ACTIVE = frozenset(
     | {"REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESIZING", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 )
 """The states of jobs that have not ended."""
+
+LOSSES: dict[str, type[WorkerLostError]] = {
+    "PREEMPTED": WorkerPreemptedError,
+    "TIMEOUT": WorkerOutOfTimeError,
+    "DEADLINE": WorkerOutOfTimeError,
+    "OUT_OF_MEMORY": WorkerOutOfMemoryError,
+    "NODE_FAIL": WorkerNodeFailedError,
+    "BOOT_FAIL": WorkerNodeFailedError,
+}
+"""What the states mean in which jobs have ended without their scripts getting to their ends, where they say why."""
 
 PASSING = (
     "unable to contact",

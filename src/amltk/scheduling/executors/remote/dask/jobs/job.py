@@ -6,7 +6,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import dask
+from dask import config
 from distributed.core import Status
 
 if TYPE_CHECKING:
@@ -50,9 +50,7 @@ class WatchedJob:
     status: Status
 
     def __init__(self, scheduler: Any = None, name: Any = None, **options: Any) -> None:
-        set_elsewhere = dask.config.get(
-            f"jobqueue.{options.get('config_name') or self.config_name}.log-directory", None
-        )
+        set_elsewhere = config.get(f"jobqueue.{options.get('config_name') or self.config_name}.log-directory", None)
         if options.get("log_directory") is None and set_elsewhere is None and self.logs.folder is not None:
             options["log_directory"] = str(self.logs.folder)
         self.given = options

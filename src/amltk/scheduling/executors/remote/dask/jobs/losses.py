@@ -17,6 +17,7 @@ from amltk.exceptions import (
     WorkerPreemptedError,
 )
 from amltk.scheduling.executors.remote.dask.jobs.logs import end_of, files_of
+from amltk.scheduling.executors.remote.slurm_jobs.slurm import LOSSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,16 +31,6 @@ LOOK_SECONDS = 0.5
 
 LEAST_SECONDS = 1.0
 """After how many seconds another worker in the same job says that the job goes on."""
-
-KINDS: dict[str, type[WorkerLostError]] = {
-    "PREEMPTED": WorkerPreemptedError,
-    "TIMEOUT": WorkerOutOfTimeError,
-    "DEADLINE": WorkerOutOfTimeError,
-    "OUT_OF_MEMORY": WorkerOutOfMemoryError,
-    "NODE_FAIL": WorkerNodeFailedError,
-    "BOOT_FAIL": WorkerNodeFailedError,
-}
-"""What the final states of Slurm's jobs mean."""
 
 LAST_WORDS: dict[str, type[WorkerLostError]] = {
     r"DUE TO PREEMPTION|TERM_PREEMPT": WorkerPreemptedError,
@@ -100,13 +91,13 @@ async def _of_job(queue: SlurmQueue, job: Any) -> Loss | None:
         return None
     if state is None or state.is_queued:
         past = await queue.look_back(job.job_id)
-        if past is not None and (state is None or past.state in KINDS):
+        if past is not None and (state is None or past.state in LOSSES):
             state = past
     if state is None:
         return _of_log(job) or Loss(WorkerLostError, f"its job {job.job_id} ended")
     if state.is_queued:
         return Loss(WorkerPreemptedError, f"its job {job.job_id} was requeued{_reason(state)}")
-    return Loss(KINDS.get(state.state, WorkerLostError), f"its job {job.job_id} ended ({state.state})")
+    return Loss(LOSSES.get(state.state, WorkerLostError), f"its job {job.job_id} ended ({state.state})")
 
 
 def _reason(state: JobState) -> str:
