@@ -32,12 +32,14 @@ class Subject:
         # Users' interpreters cache byte code; without the cache every import would compile.
         left_out = {"PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
         variables = {name: value for name, value in os.environ.items() if name not in left_out}
-        return variables | ({"PYTHONPATH": str(ROOT / "src")} if self is OURS else {})
+        return variables | ({"PYTHONPATH": str(ROOT / "src")} if self.version is None else {})
 
 
 OURS = Subject("ours", Path(sys.executable))
 PEERS = Subject("peers", ROOT / ".venv-peer" / "bin" / "python", "1.12.1")
 """The environment shared by all peers, including the `amltk` that this package replaces."""
+BESIDE_PEERS = Subject("ours beside peers", PEERS.python)
+"""This package, in the environment of the peers that it runs on."""
 
 
 @dataclass(frozen=True)

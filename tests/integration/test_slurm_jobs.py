@@ -19,7 +19,7 @@ from amltk.scheduling import Resources, Retry, Scheduler, granted
 from tests.helpers import slurm as slurm_helper
 from tests.helpers.gate import GUARD, Gate, pass_gate
 from tests.helpers.script import Script, run_script
-from tests.kills.slurm_jobs import kill
+from tests.kills.slurm_jobs import kill, next_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -230,6 +230,34 @@ def test_a_program_that_is_killed_again_and_again(seed: int) -> None:
     assert verdict.jobs == 8
 
 
+def lay_trap(place: Path, command: str) -> dict[str, str]:
+    """Have sbatch do something else the first time; returns the variable that makes programs find it."""
+    sbatch = shutil.which("sbatch")
+    assert sbatch is not None
+    trap = place / "bin" / "sbatch"
+    trap.parent.mkdir()
+    lines = ["#!/bin/sh", f"if mkdir {place}/sprung 2> /dev/null; then", command.format(sbatch=sbatch), "fi"]
+    trap.write_text("\n".join([*lines, f'exec {sbatch} "$@"', ""]))
+    trap.chmod(0o755)
+    return {"PATH": f"{trap.parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_an_sbatch_that_has_submitted_and_says_that_it_has_not(
+    scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under load Slurm's answer may be late: the job is found by its name, and no other is submitted."""
+    said = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+    (path,) = lay_trap(tmp_path, f'{{sbatch}} "$@"; echo "{said}" >&2; exit 1').values()
+    before = next_number()
+    monkeypatch.setenv("PATH", path)
+    results: list[Any] = []
+    scheduler.on_start(lambda: [scheduler.submit(abs, -n) for n in range(3)])
+    scheduler.on_future_result(lambda _, result: results.append(result))
+    scheduler.run()
+    assert sorted(results) == [0, 1, 2]
+    assert next_number() == before + 4
+
+
 TRAPS = {
     "after": 'number=$({sbatch} "$@"); kill -9 $PPID; echo $number; exit',
     "before": 'driver=$PPID exec setsid sh -c \'kill -9 $driver; sleep 1; exec {sbatch} "$@"\' sh "$@"',
@@ -239,14 +267,7 @@ TRAPS = {
 @pytest.mark.parametrize("when", TRAPS)
 def test_killed_while_a_job_is_being_submitted(experiment: Experiment, tmp_path: Path, when: str) -> None:
     """Between sbatch's success and its record, or before a sbatch that goes on alone: the job is found by its name."""
-    sbatch = shutil.which("sbatch")
-    assert sbatch is not None
-    trap, sprung = tmp_path / "bin" / "sbatch", tmp_path / "sprung"
-    trap.parent.mkdir()
-    lines = ["#!/bin/sh", f"if mkdir {sprung} 2> /dev/null; then", TRAPS[when].format(sbatch=sbatch), "fi"]
-    trap.write_text("\n".join([*lines, f'exec {sbatch} "$@"', ""]))
-    trap.chmod(0o755)
-    path = {"PATH": f"{trap.parent}{os.pathsep}{os.environ['PATH']}"}
+    path = lay_trap(tmp_path, TRAPS[when])
     with Script(experiment.source(1), env=path) as script:
         assert script.process.wait(GUARD) == -signal.SIGKILL
     with Script(experiment.source(1), env=path) as script:

@@ -72,7 +72,7 @@ def kill(calls: int, kills: int, seed: int = 0, longest: float = 2.0) -> Verdict
         names = f"JOURNAL, COMPUTED, CALLS = {str(journal)!r}, {str(computed)!r}, {calls}\n"
         source = names + "\n".join(line[4:] for line in PROGRAM.splitlines())
         choose = random.Random(seed)
-        before, done = _next_number(), 0
+        before, done = next_number(), 0
         ended: Ended | None = None
         while ended is None and done < kills:
             ended = _kill_once(source, choose.uniform(0.3, longest))
@@ -81,7 +81,7 @@ def kill(calls: int, kills: int, seed: int = 0, longest: float = 2.0) -> Verdict
             with Script(source) as script:
                 script.process.wait(GUARD * 3)
                 ended = script.end()
-        return Verdict(done, _next_number() - before - 1, _problems(ended, calls, journal, computed))
+        return Verdict(done, next_number() - before - 1, _problems(ended, calls, journal, computed))
 
 
 def _kill_once(source: str, seconds: float) -> Ended | None:
@@ -114,7 +114,7 @@ def _problems(ended: Ended, calls: int, journal: Path, computed: Path) -> list[s
     return problems
 
 
-def _next_number() -> int:
+def next_number() -> int:
     """Use up a number of a job, and return it."""
     command = ["sbatch", "--parsable", "--output=/dev/null", "--hold", "--wrap=:"]
     number = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -12,7 +12,7 @@ from amltk.scheduling.events import callback_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from amltk.scheduling.executors.remote.cluster_workers import ClusterWorkers
+    from amltk.scheduling.executors.cluster_workers import ClusterWorkers
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.snapshot import PoolUse, Waits
 

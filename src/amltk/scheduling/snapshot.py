@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from amltk.scheduling.events import Event
+    from amltk.scheduling.executors.cluster_workers import ClusterWorkers
     from amltk.scheduling.executors.execution_info import ExecutionInfo
-    from amltk.scheduling.executors.remote.cluster_workers import ClusterWorkers
     from amltk.scheduling.future import Future
     from amltk.scheduling.scheduler import Scheduler
     from amltk.scheduling.task import Task

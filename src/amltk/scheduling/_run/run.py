@@ -310,7 +310,7 @@ class Run:
             self._inbox.put(self._tell, self._channel(Events.FINISHED), ())
             await self._waiting.until_quiet()
         except BaseException:
-            # Torn in the middle of a step by a signal handler that raises: at least leave no process behind, except
+            # Torn in the middle of a step by a signal handler that raises: at least leave no process behind, but for
             # what a later run will find.
             self._backend.leave_calls()
             if self._backend.kills:

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future as Work
     from pathlib import Path
 
-    from amltk.scheduling.executors.adoption import AdoptingExecutor, Identify, Identity
     from amltk.scheduling.executors.allowance import Allowance
-    from amltk.scheduling.executors.capabilities import Capabilities, Terminator
+    from amltk.scheduling.executors.capabilities import AdoptingExecutor, Capabilities, Identify, Identity, Terminator
     from amltk.scheduling.executors.process_pool.limits import CallLimits
 
     Caller = Callable[[Callable[[], None]], None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +12,24 @@ from typing import Any
 
 import pytest
 
-from amltk.exceptions import ResourceUnavailableError
+from amltk.exceptions import (
+    ResourceUnavailableError,
+    WorkerLostError,
+    WorkerNodeFailedError,
+    WorkerOutOfMemoryError,
+    WorkerOutOfTimeError,
+    WorkerPreemptedError,
+)
 from amltk.scheduling import Scheduler
 from amltk.scheduling._admission.amounts import UNIT
+from amltk.scheduling.executors.remote.executor import RemoteFuture
 from amltk.scheduling.executors.remote.pickling import dumps
 from amltk.scheduling.executors.remote.slurm_jobs import executor as slurm_executor
 from amltk.scheduling.executors.remote.slurm_jobs import slurm
 from amltk.scheduling.executors.remote.slurm_jobs.call_files import CallFiles
 from amltk.scheduling.executors.remote.slurm_jobs.job import main
 from amltk.scheduling.executors.remote.slurm_jobs.options import arguments, asked_for, check_options
+from amltk.scheduling.executors.remote.slurm_jobs.watcher import Job
 
 
 def make(path: Path, call: bytes = b"") -> CallFiles:
@@ -37,6 +47,7 @@ def make(path: Path, call: bytes = b"") -> CallFiles:
         ({"cpu": UNIT // 2}, 0.0, {"cpus_per_task": 1}),
         ({"memory": 1_000_000_000 * UNIT}, 0.0, {"mem": "954M"}),
         ({"gpu": 2 * UNIT}, 0.0, {"gpus": 2}),
+        ({"gpu": 0}, 0.0, {"gpus": None}),
         ({"matlab": UNIT, "ansys": 3 * UNIT}, 0.0, {"licenses": "matlab:1,ansys:3"}),
         ({}, 61.0, {"time": 2}),
     ],
@@ -115,12 +126,13 @@ def test_wrong_arguments(wrong: dict[str, Any], error: type[Exception]) -> None:
 
 
 def test_jobs_do_not_inherit_the_job_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Slurm has told this program's own job is not for the jobs that it submits."""
+    """What Slurm has told this program's own job is not for those that it submits, nor what hides jobs from squeue."""
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "1000")
+    monkeypatch.setenv("SQUEUE_PARTITION", "other")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
     monkeypatch.setenv("SBATCH_ACCOUNT", "mine")
     environment = slurm._environment()
-    assert "SLURM_MEM_PER_NODE" not in environment
+    assert {"SLURM_MEM_PER_NODE", "SQUEUE_PARTITION"}.isdisjoint(environment)
     assert environment["SLURM_CONF"] == "/etc/slurm.conf"
     assert environment["SBATCH_ACCOUNT"] == "mine"
 
@@ -129,6 +141,34 @@ def test_jobs_do_not_inherit_the_job_of_the_program(monkeypatch: pytest.MonkeyPa
 def test_exit_codes(status: str, code: int) -> None:
     """They are negative for a signal, whether Slurm saw it or a shell."""
     assert slurm._exit_code(status) == code
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "kind", "says"),
+    [
+        ("TIMEOUT", 0, WorkerOutOfTimeError, r"\(TIMEOUT, TimeLimit\)"),
+        ("OUT_OF_MEMORY", -9, WorkerOutOfMemoryError, r"\(OUT_OF_MEMORY, signal 9\)"),
+        ("PREEMPTED", 0, WorkerPreemptedError, "PREEMPTED"),
+        ("NODE_FAIL", 0, WorkerNodeFailedError, "NODE_FAIL"),
+        ("FAILED", 3, WorkerLostError, r"\(FAILED, exit code 3\)"),
+        (None, 0, WorkerLostError, "knows nothing of it any more"),
+    ],
+)
+def test_how_a_job_was_lost(state: str | None, code: int, kind: type[Exception], says: str, tmp_path: Path) -> None:
+    """The error of its call is of the kind that Slurm's state says, and shows the end of what it has printed."""
+    executor = slurm_executor.SlurmJobsExecutor({}, tmp_path, (), 1.0, None)
+    call = RemoteFuture(executor, "train")
+    job = Job(call, b"", {}, tmp_path, "7")
+    job.files, job.number = make(tmp_path / "7"), "11"
+    job.files.output.write_text("the end")
+    executor._jobs[job] = None
+    executor.lose(job, None if state is None else slurm.Listed("11", state, "TimeLimit", code, "node1"))
+    error = call.exception(0)
+    assert type(error) is kind
+    assert re.search(says, str(error))
+    assert isinstance(error, WorkerLostError)
+    assert error.exit_code == (code or None)
+    assert error.__notes__ == [f"the end of {job.files.output}:\nthe end"]
 
 
 # ------------------------------------------------------------------------------------------------ the folder of a call

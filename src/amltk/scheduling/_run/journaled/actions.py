@@ -11,7 +11,7 @@ from amltk.journal.reference import CallReference
 from amltk.scheduling._journal.action import Action
 from amltk.scheduling._journal.values import are_same, dump_arguments, dump_error, load
 from amltk.scheduling._nested import CONTAINERS, find, replaced
-from amltk.scheduling.executors.adoption import Identity
+from amltk.scheduling.executors.capabilities import Identity
 from amltk.scheduling.executors.shared import SHARED, Content, Shared
 from amltk.scheduling.future import FUTURES, Future, task_name
 

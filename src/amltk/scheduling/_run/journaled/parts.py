@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from amltk.scheduling._run.journaled.input_recorder import InputRecorder
     from amltk.scheduling.call import Call
-    from amltk.scheduling.executors.adoption import Identity
+    from amltk.scheduling.executors.capabilities import Identity
     from amltk.scheduling.future import DependentFuture
 
 Code = ExitState.Code

@@ -78,9 +78,12 @@ class Announcer(WorkerPlugin):  # type: ignore[misc] # distributed has no types
         return self._announced.pop(key, None)
 
     def end(self, key: str, outcome: bytes) -> None:
-        """Send a small outcome ahead of what Dask reports: it need not be fetched. On the thread of the call."""
+        """Send a small outcome ahead of Dask's report, so that it need not be fetched. On the thread of the call."""
         if self._is_open and len(outcome) <= MOST_BYTES_AHEAD:
-            self._worker.loop.add_callback(self._say, ("ended", key, outcome))
+            self._worker.loop.add_callback(self._send_ahead, ("ended", key, outcome))
+
+    def _send_ahead(self, message: Message) -> None:
+        self._say(message)  # if it does not arrive, Dask has the outcome
 
     def _say(self, message: Message) -> Future[None]:
         left: Future[None] = Future()
@@ -115,7 +118,7 @@ class Announcer(WorkerPlugin):  # type: ignore[misc] # distributed has no types
             self._has_more.clear()
             unsaid = list(self._unsaid)
             await comm.write([message for message, _ in unsaid])
-            while comm.stream is not None and comm.stream.writing():  # noqa: ASYNC110 - Tornado has no event for it
+            while comm.stream is not None and comm.stream.writing():  # noqa: ASYNC110 - the stream has no event for it
                 await asyncio.sleep(_POLL_SECONDS)
             if comm.stream is None:
                 return

@@ -26,7 +26,7 @@ from amltk.scheduling.executors.remote.signal_handlers import kept_handlers
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from amltk.scheduling.executors.remote.cluster_workers import ClusterWorkers
+    from amltk.scheduling.executors.cluster_workers import ClusterWorkers
     from amltk.scheduling.executors.remote.dask.scattered import Scattered
     from amltk.scheduling.executors.remote.executor import RemoteFuture
 

@@ -102,8 +102,9 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
 
     async def begin(self, key: str, worker: str, pid: int, host: str, topic: str) -> bool:
         """Whether a worker may begin a call: it has not begun before, and is not released."""
-        lessee = self._assigned.get(key)
-        if lessee is not None and lessee.is_lost and not await self._is_heard_out(lessee):
+        lessee = None if key in self._begun else self._assigned.get(key)
+        is_over = lessee is not None and (lessee.is_lost or lessee.ended.is_set())
+        if lessee is not None and is_over and not await self._is_heard_out(lessee):
             self._begun.setdefault(key, (worker, topic))
             self._scheduler.log_event(topic, ("lost", key, worker))
             return False

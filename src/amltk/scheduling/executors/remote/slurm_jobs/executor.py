@@ -20,20 +20,23 @@ from amltk._checks import check_optional_count, check_seconds
 from amltk._notes import add_note
 from amltk._process.program import import_path
 from amltk.exceptions import PoolBrokenError, WorkerLostError
+from amltk.scheduling._admission.amounts import UNIT
 from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteFuture
 from amltk.scheduling.executors.remote.slurm_jobs import slurm
 from amltk.scheduling.executors.remote.slurm_jobs.call_files import FOLDER_MODE, CallFiles
 from amltk.scheduling.executors.remote.slurm_jobs.in_file import InFile
 from amltk.scheduling.executors.remote.slurm_jobs.options import arguments, asked_for, check_options
 from amltk.scheduling.executors.remote.slurm_jobs.watcher import Job, Watcher
+from amltk.scheduling.executors.remote.slurm_states import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
-    from amltk.scheduling.executors.adoption import Identify, Identity
+    from amltk.scheduling.executors.capabilities import Identify, Identity
     from amltk.scheduling.executors.process_pool.binding import Binding
     from amltk.scheduling.executors.remote.executor import Lend
+    from amltk.scheduling.executors.remote.slurm_jobs.slurm import Listed
     from amltk.types import Duration
 
 _log = logging.getLogger(__name__)
@@ -86,10 +89,11 @@ def make(
 
 
 @contextmanager
-def lend(units: int) -> Iterator[tuple[tuple[str, ...], Binding | None]]:  # noqa: ARG001 - Slurm knows
+def lend(units: int) -> Iterator[tuple[tuple[str, ...], Binding | None]]:
     """The GPUs that Slurm has given to the job of this call; its process sees no others."""
     variables = (os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"))
-    yield tuple(next(filter(None, variables), "").split(",")), None
+    ids = next(filter(None, variables), "").split(",")
+    yield tuple(ids[: units // UNIT]), None
 
 
 class SlurmJobsExecutor(PlacingExecutor):
@@ -168,8 +172,10 @@ class SlurmJobsExecutor(PlacingExecutor):
         known = []
         while self._held:
             job = self._held.popleft()
+            if job not in self._jobs:
+                continue  # it was cancelled
             job.identity = self._identify(job.call)
-            if job.identity is not None:  # else it was cancelled
+            if job.identity is not None:
                 job.name = job.identity.name
                 known.append(job)
         if known:
@@ -309,13 +315,14 @@ class SlurmJobsExecutor(PlacingExecutor):
         """Take the outcome of a call."""
         self._end(job, outcome=outcome)
 
-    def lose(self, job: Job, how: str, exit_code: int | None) -> None:
+    def lose(self, job: Job, known: Listed | None) -> None:
         """Note that a job has ended without an outcome."""
         assert job.files is not None, "it was submitted"
         said = job.files.last_words()
-        kind = slurm.LOSSES.get(how.partition(",")[0], WorkerLostError)
+        how = "Slurm knows nothing of it any more" if known is None else known.in_words()
+        kind = WorkerLostError if known is None else KINDS.get(known.state, WorkerLostError)
         error = self.lost(job.call, f"job {job.number} of {self.place} has ended ({how})", kind)
-        error.exit_code = exit_code
+        error.exit_code = (known and known.exit_code) or None
         add_note(
             error, f"the end of {job.files.output}:\n{said}" if said else f"it has printed nothing: {job.files.path}"
         )

@@ -22,6 +22,7 @@ OURS = {
     "wait": "the executor waits itself",
     "parsable": "the executor reads what sbatch prints",
     "test_only": "nothing would be computed",
+    "clusters": "jobs are looked for on the cluster of this machine only",
     "hold": "the call would wait without end",
 }
 """The options of sbatch that cannot be given, and why."""
@@ -73,7 +74,7 @@ def asked_for(wanted: Mapping[str, int], needs_time: float) -> dict[str, Any]:
         if name == "cpu":
             options["cpus_per_task"] = max(1, amount)
         elif name == GPU:
-            options["gpus"] = amount
+            options["gpus"] = amount or None
         elif amount:
             licenses.append(f"{name}:{amount}")
     if licenses:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -9,17 +10,12 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from amltk._process.program import environment
-from amltk.exceptions import (
-    JobRefusedError,
-    WorkerLostError,
-    WorkerNodeFailedError,
-    WorkerOutOfMemoryError,
-    WorkerOutOfTimeError,
-    WorkerPreemptedError,
-)
+from amltk.exceptions import JobRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+_log = logging.getLogger(__name__)
 
 COMMANDS = ("sbatch", "squeue", "scancel")
 
@@ -31,16 +27,6 @@ ACTIVE = frozenset(
     | {"REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESIZING", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 )
 """The states of jobs that have not ended."""
-
-LOSSES: dict[str, type[WorkerLostError]] = {
-    "PREEMPTED": WorkerPreemptedError,
-    "TIMEOUT": WorkerOutOfTimeError,
-    "DEADLINE": WorkerOutOfTimeError,
-    "OUT_OF_MEMORY": WorkerOutOfMemoryError,
-    "NODE_FAIL": WorkerNodeFailedError,
-    "BOOT_FAIL": WorkerNodeFailedError,
-}
-"""What the states mean in which jobs have ended without their scripts getting to their ends, where they say why."""
 
 PASSING = (
     "unable to contact",
@@ -54,6 +40,9 @@ PASSING = (
 )
 """Parts of what `sbatch` says, in lower case, where another try may succeed."""
 
+
+KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
+"""The variables that say where Slurm is, and who asks."""
 
 SIGNALLED = 128
 """What a shell adds to the number of the signal that has ended a program."""
@@ -139,12 +128,15 @@ def submit(script: str, options: Sequence[str], held: int) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """The environment of jobs: without what Slurm has told a job in which this program itself runs."""
-    return {name: value for name, value in environment().items() if _is_for_jobs(name)}
+    """The environment of Slurm's commands and of jobs.
 
-
-def _is_for_jobs(name: str) -> bool:
-    return name == "SLURM_CONF" or not name.startswith(("SLURM_", "SLURMD_"))
+    Without what Slurm has told a job in which this program itself runs, and without what hides jobs from `squeue`.
+    """
+    return {
+        name: value
+        for name, value in environment().items()
+        if name in KEPT or not name.startswith(("SLURM_", "SLURMD_", "SQUEUE_", "SACCT_", "SCANCEL_"))
+    }
 
 
 def queue() -> dict[str, list[Listed]]:
@@ -197,7 +189,12 @@ def cancel(numbers: Iterable[str]) -> None:
     Raises:
         QueueUnknownError: Slurm does not answer.
     """
-    _ask(["scancel", *numbers])
+    try:
+        _ask(["scancel", *numbers])
+    except QueueUnknownError as error:
+        if any(part in str(error).lower() for part in PASSING):
+            raise
+        _log.debug("scancel: %s", error)  # some have ended; it has cancelled the others
 
 
 def _ask(command: list[str]) -> str:
@@ -208,6 +205,7 @@ def _ask(command: list[str]) -> str:
         text=True,
         errors="replace",
         check=False,
+        env=_environment(),
         process_group=0,
     )
     if ended.returncode:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from amltk.scheduling.executors.adoption import Identity
+    from amltk.scheduling.executors.capabilities import Identity
     from amltk.scheduling.executors.remote.executor import RemoteFuture
     from amltk.scheduling.executors.remote.slurm_jobs.call_files import CallFiles
     from amltk.scheduling.executors.remote.slurm_jobs.slurm import Listed
@@ -94,8 +94,8 @@ class Owner(Protocol):
     def take(self, job: Job, outcome: bytes) -> None:
         """Take the outcome of a call."""
 
-    def lose(self, job: Job, how: str, exit_code: int | None) -> None:
-        """Note that a job has ended without an outcome."""
+    def lose(self, job: Job, known: Listed | None) -> None:
+        """Note that a job has ended without an outcome, in this way if Slurm knows it."""
 
     def refuse(self, job: Job, error: Exception) -> None:
         """Note that a job cannot be submitted."""
@@ -127,6 +127,7 @@ class Watcher:
         self._unwanted: deque[Job] = deque()  # to be cancelled
         self._over: deque[CallFiles] = deque()  # to be cleaned up
         self._closing = False
+        self._is_left = False  # nothing more is submitted
         self._due = 0.0  # when Slurm is asked again, on the monotonic clock
         self._silences = 0  # how often in a row Slurm has not answered
 
@@ -139,25 +140,24 @@ class Watcher:
             RuntimeError: There can be no more threads.
         """
         with self._changed:
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = start_daemon(self._work, "amltk-slurm-jobs")
-                if self._thread is None:
-                    raise RuntimeError("no thread can be started, which jobs of Slurm need: the limit is reached")
+            self._start()
+            self._is_left = False
             self._new.extend(jobs)
             self._changed.notify_all()
 
     def drop(self, job: Job) -> None:
-        """Have a job cancelled, whatever it is doing, or not submitted. Once for each job."""
+        """Have a job cancelled, whatever it is doing, or not submitted. Once for each job. Raises as `put` does."""
         with self._changed:
+            self._start()
             if job in self._new:
                 self._new.remove(job)
-            if self._thread is not None:
-                self._unwanted.append(job)
-                self._changed.notify_all()
+            self._unwanted.append(job)
+            self._changed.notify_all()
 
     def leave(self) -> None:
         """Submit nothing more, and leave all jobs alone."""
         with self._changed:
+            self._is_left = True
             self._new.clear()
             self._sent.clear()
             self._changed.notify_all()
@@ -178,6 +178,12 @@ class Watcher:
             thread.join()
 
     # ------------------------------------------------------------------ the thread
+
+    def _start(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = start_daemon(self._work, "amltk-slurm-jobs")
+            if self._thread is None:
+                raise RuntimeError("no thread can be started, which jobs of Slurm need: the limit is reached")
 
     def _work(self) -> None:
         try:
@@ -225,6 +231,9 @@ class Watcher:
     def _cancel_unwanted(self) -> None:
         with self._changed:
             jobs = list(self._unwanted)
+            for job in jobs:
+                if job in self._new:  # it was just to be submitted, and is to be tried again
+                    self._new.remove(job)
         if not jobs:
             return
         numbers = []
@@ -236,6 +245,7 @@ class Watcher:
                 numbers += [job.number] if job.number else []
         if numbers:
             slurm.cancel(numbers)
+            self._silences = 0
         for job in jobs:
             self._unwanted.remove(job)
             if job.files is not None:
@@ -253,19 +263,24 @@ class Watcher:
             try:
                 is_there = self._bring(job)
             except slurm.QueueUnknownError:
-                with self._changed:
-                    self._new.appendleft(job)
+                self._put_back(job)
                 raise
             except (OSError, JobRefusedError) as error:
                 self._owner.refuse(job, error)
                 continue
-            with self._changed:
-                if is_there:
-                    self._sent[job] = None
-                    self._silences = 0
-                else:
-                    self._new.append(job)
-                    return
+            if not is_there:
+                self._put_back(job)
+                with self._changed:
+                    self._changed.wait(min(self._pause, LONGEST_LOOK))
+                return
+            self._sent[job] = None
+            self._silences = 0
+
+    def _put_back(self, job: Job) -> None:
+        """Try again later."""
+        with self._changed:
+            if not self._is_left:
+                self._new.appendleft(job)
 
     def _bring(self, job: Job) -> bool:
         """Have a job in the queue; False if that must wait, since the last program is just submitting it."""
@@ -327,8 +342,7 @@ class Watcher:
         """Take the outcome of a job that has ended, or say that there is none."""
         if not self._take(job):
             self._sent.pop(job, None)
-            code = None if known is None or not known.exit_code else known.exit_code
-            self._owner.lose(job, "Slurm knows nothing of it any more" if known is None else known.in_words(), code)
+            self._owner.lose(job, known)
 
     def _look_at_files(self) -> None:
         for job in list(self._sent):

@@ -17,7 +17,7 @@ from amltk.exceptions import (
     WorkerPreemptedError,
 )
 from amltk.scheduling.executors.remote.dask.jobs.logs import end_of, files_of
-from amltk.scheduling.executors.remote.slurm_jobs.slurm import LOSSES
+from amltk.scheduling.executors.remote.slurm_states import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,13 +91,13 @@ async def _of_job(queue: SlurmQueue, job: Any) -> Loss | None:
         return None
     if state is None or state.is_queued:
         past = await queue.look_back(job.job_id)
-        if past is not None and (state is None or past.state in LOSSES):
+        if past is not None and (state is None or past.state in KINDS):
             state = past
     if state is None:
         return _of_log(job) or Loss(WorkerLostError, f"its job {job.job_id} ended")
     if state.is_queued:
         return Loss(WorkerPreemptedError, f"its job {job.job_id} was requeued{_reason(state)}")
-    return Loss(LOSSES.get(state.state, WorkerLostError), f"its job {job.job_id} ended ({state.state})")
+    return Loss(KINDS.get(state.state, WorkerLostError), f"its job {job.job_id} ended ({state.state})")
 
 
 def _reason(state: JobState) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from amltk.exceptions import WorkerLostError
-from amltk.scheduling.executors.remote.cluster_workers import ClusterWorkers
+from amltk.scheduling.executors.cluster_workers import ClusterWorkers
 from amltk.scheduling.executors.remote.dask.jobs.logs import quote_logs
 from amltk.scheduling.executors.remote.dask.jobs.losses import Loss, find_out
 from amltk.scheduling.executors.remote.dask.jobs.queue_state import JobState
