@@ -136,3 +136,16 @@ def test_a_worker_that_crashed_is_told_with_its_signal(job: dict[str, Any]) -> N
     assert error.exit_code == -9
     assert error.pid is not None
     assert "signal 9" in str(error)
+
+
+@pytest.mark.integration
+def test_a_call_that_is_a_job_of_its_own_is_told_likewise(slurm: None, tmp_path: Path) -> None:
+    """Without Dask, too, the error says that the job has reached its time limit."""
+    scheduler = Scheduler.with_slurm_jobs(folder=tmp_path / "jobs", partition="debug", mem="100M", poll_interval=0.2)
+    errors: list[BaseException] = []
+    with Gate() as gate:
+        scheduler.on_start(lambda: scheduler.submit(pass_gate, gate.address))
+        gate.when_begun(1, lambda: scontrol("update", f"JobId={slurm_helper.jobs()[0]}", "EndTime=now"))
+        scheduler.on_future_exception(lambda _, error: errors.append(error))
+        scheduler.run(on_exception="continue")
+    assert [type(error) for error in errors] == [WorkerOutOfTimeError]

@@ -281,8 +281,8 @@ class JobQueueExecutor(OwnDaskExecutor):
 
     def _note_loss(self, call: RemoteFuture, worker: str) -> None:
         """End a call that was lost with its worker, once it is known why that was lost."""
-        cluster: Any = self._cluster
-        cluster.loop.add_callback(self._end_lost, call, worker)
+        loop: Any = self._cluster.loop
+        loop.add_callback(self._end_lost, call, worker)
 
     async def _end_lost(self, call: RemoteFuture, worker: str) -> None:
         pid = None if call.execution_info is None else call.execution_info.pid

@@ -8,6 +8,8 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from amltk.scheduling.executors.remote.slurm_jobs.slurm import ACTIVE
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -16,18 +18,6 @@ ANSWER_SECONDS = 30.0
 
 QUEUED = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
 """The states of jobs that have not started, or have to start again."""
-
-UNENDED = QUEUED | {
-    "CONFIGURING",
-    "RUNNING",
-    "COMPLETING",
-    "SUSPENDED",
-    "RESIZING",
-    "SIGNALING",
-    "STAGE_OUT",
-    "STOPPED",
-}
-"""Those of jobs that may still do something; all others are final."""
 
 ENDLESS = frozenset(
     {
@@ -59,7 +49,7 @@ class JobState:
     @property
     def has_ended(self) -> bool:
         """Whether it does nothing any more."""
-        return self.state not in UNENDED
+        return self.state not in ACTIVE
 
     @property
     def is_queued(self) -> bool:
