@@ -95,7 +95,7 @@ def identity_of(future: Future[Any]) -> Identity:
 
 
 def job_name_of(future: Future[Any]) -> str:
-    """The name of a call where its executor has it: its number, and from the second try of a plugin on, that of the try."""
+    """The name of a call where its executor has it: its number, with that of the try from a plugin's second one on."""
     attempt = 1 if future.call is None else future.call.attempt
     return str(future.number) if attempt == 1 else f"{future.number}-{attempt}"
 

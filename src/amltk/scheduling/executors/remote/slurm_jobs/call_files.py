@@ -145,22 +145,20 @@ class CallFiles:
 
     def close(self) -> None:
         """Keep nothing but what the job has printed: the call is over, and nobody will ask for it."""
-        for path in (
-            self._what,
-            self.call,
-            self.outcome,
-            self.script,
-            self._name,
-            self._number,
-            self._claim,
-            self._lock,
-        ):
+        # What it is found by goes first, and the lock last: until then, `left_in` finds a folder that was half cleaned up.
+        for path in (self._what, self.call, self.outcome, self.script, self._name, self._number, self._claim):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             if not self.output.stat().st_size:
                 self.output.unlink()
+        self._lock.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()  # unless something was printed
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was cleaned up."""
+        return not self._lock.exists()
 
     def set_aside(self) -> None:
         """Make room for another call in the same place."""
@@ -174,7 +172,7 @@ def left_in(folder: Path) -> list[CallFiles]:
     for path in folder.glob(f"{NEW}*"):
         shutil.rmtree(path, ignore_errors=True)
     found = (CallFiles(path) for path in folder.iterdir() if re.fullmatch(r"\d+(-\d+)?", path.name))
-    return [files for files in found if files.what() is not None]
+    return [files for files in found if not files.is_closed]
 
 
 def _locks(descriptor: int) -> bool:

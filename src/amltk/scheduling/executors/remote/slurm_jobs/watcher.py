@@ -268,10 +268,9 @@ class Watcher:
     def _clear_left(self) -> None:
         if not self._left:
             return
-        names = {files.job_name for files in self._left}
-        if going := [
-            job.number for name, jobs in slurm.queue().items() if name in names for job in jobs if job.is_active
-        ]:
+        names = {files.job_name for files in self._left if files.what() is not None}
+        listed = [job for name, jobs in slurm.queue().items() if name in names for job in jobs]
+        if going := [job.number for job in listed if job.is_active]:
             slurm.cancel(going)
         while self._left:
             self._left.pop().close()
