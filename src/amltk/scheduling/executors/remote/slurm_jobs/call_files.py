@@ -145,7 +145,7 @@ class CallFiles:
 
     def close(self) -> None:
         """Keep nothing but what the job has printed: the call is over, and nobody will ask for it."""
-        # What it is found by goes first, and the lock last: until then, `left_in` finds a folder that was half cleaned up.
+        # What it is found by goes first, and the lock last: until then, `left_in` finds what is half cleaned up.
         for path in (self._what, self.call, self.outcome, self.script, self._name, self._number, self._claim):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):

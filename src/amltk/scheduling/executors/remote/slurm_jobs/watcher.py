@@ -268,7 +268,8 @@ class Watcher:
     def _clear_left(self) -> None:
         if not self._left:
             return
-        names = {files.job_name for files in self._left if files.what() is not None}
+        going_on = [files for files in self._left if files.what() is not None and files.read_outcome() is None]
+        names = {files.job_name for files in going_on}
         listed = [job for name, jobs in slurm.queue().items() if name in names for job in jobs]
         if going := [job.number for job in listed if job.is_active]:
             slurm.cancel(going)
