@@ -144,12 +144,15 @@ class ExecutorAdapter:
             switch(True)
             self._switched_on.append(switch)
 
-    def adopt_calls(self, folder: Path, identify: Identify) -> Callable[[], None] | None:
+    def adopt_calls(
+        self, folder: Path, identify: Identify, is_over: Callable[[str], bool]
+    ) -> Callable[[], None] | None:
         """Let calls go on when this program dies, and find those of earlier programs, if the executor can do that.
 
         Args:
             folder: Where the executor keeps what it needs for that.
             identify: Says what a call is recognised by.
+            is_over: Whether the call of a name has ended for good.
 
         Returns:
             What to call whenever everything that has happened is recorded; None if there is nothing to call.
@@ -158,7 +161,7 @@ class ExecutorAdapter:
             return None
         adopting: Any = self.executor
         self._adopting = adopting
-        adopting.attach_journal(folder, identify)
+        adopting.attach_journal(folder, identify, is_over)
         note_recorded: Callable[[], None] = adopting.note_recorded
         return note_recorded
 

@@ -87,12 +87,13 @@ class AdoptingExecutor(Protocol):
     In a run with a journal it begins no call before that is recorded, so that a later program asks for it again.
     """
 
-    def attach_journal(self, folder: Path, identify: Identify) -> None:
+    def attach_journal(self, folder: Path, identify: Identify, is_over: Callable[[str], bool]) -> None:
         """Let calls be found again, until `detach_journal`.
 
         Args:
             folder: Where what is needed for that is kept.
             identify: What a call is recognised by.
+            is_over: Whether the call of a name has ended for good. Asked from the first `note_recorded` on.
         """
         ...
 

@@ -91,9 +91,13 @@ def identity_of(future: Future[Any]) -> Identity:
         except JournalError:
             return False  # its types are not there any more
 
+    return Identity(job_name_of(future), head + value, is_same)
+
+
+def job_name_of(future: Future[Any]) -> str:
+    """The name of a call where its executor has it: its number, with that of the try from a plugin's second one on."""
     attempt = 1 if future.call is None else future.call.attempt
-    name = str(future.number) if attempt == 1 else f"{future.number}-{attempt}"
-    return Identity(name, head + value, is_same)
+    return str(future.number) if attempt == 1 else f"{future.number}-{attempt}"
 
 
 def failure(future: Future[Any], error: BaseException) -> Action:

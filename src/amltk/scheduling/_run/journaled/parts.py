@@ -15,7 +15,7 @@ from amltk.scheduling._journal.values import dump_arguments, dump_error, load
 from amltk.scheduling._loop.timers import Timer, Timers
 from amltk.scheduling._run.calls.submissions import Submissions
 from amltk.scheduling._run.end_requests import EndRequests
-from amltk.scheduling._run.journaled.actions import arguments_of, failure, identity_of, more_of, submission
+from amltk.scheduling._run.journaled.actions import arguments_of, failure, identity_of, job_name_of, more_of, submission
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.exit_state import ExitState
 from amltk.scheduling.future import Future, task_name
@@ -316,6 +316,11 @@ class JournaledSubmissions(Submissions):
         """What the call behind an executor's future is recognised by; None if its end was handled."""
         future = self._pending_calls.of(work)
         return None if future is None else identity_of(future)
+
+    def is_over(self, name: str) -> bool:
+        """Whether the call that has this name in its executor was submitted, and needs no outcome any more."""
+        number = int(name.partition("-")[0])
+        return number < self._pending_calls.accepted and name not in map(job_name_of, self._pending_calls)
 
     def hand_over_expected(self, futures: Iterable[tuple[Future[Any], bool]]) -> None:
         """Have computed what was submitted in the replay and has no outcome.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 FOLDER_MODE = 0o700
+
+NEW = ".new-"
+"""The beginning of the names of folders that are being made."""
 
 TAIL_BYTES = 1500
 """How much of the end of a job's output an error shows, at most."""
@@ -57,7 +61,7 @@ class CallFiles:
             OSError: It cannot be made.
         """
         path.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-        made = cls(Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent)))
+        made = cls(Path(tempfile.mkdtemp(prefix=NEW, dir=path.parent)))
         try:
             made.call.write_bytes(call)
             made.script.write_text(script(path))
@@ -141,26 +145,34 @@ class CallFiles:
 
     def close(self) -> None:
         """Keep nothing but what the job has printed: the call is over, and nobody will ask for it."""
-        for path in (
-            self._what,
-            self.call,
-            self.outcome,
-            self.script,
-            self._name,
-            self._number,
-            self._claim,
-            self._lock,
-        ):
+        # What it is found by goes first, and the lock last: until then, `left_in` finds what is half cleaned up.
+        for path in (self._what, self.call, self.outcome, self.script, self._name, self._number, self._claim):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             if not self.output.stat().st_size:
                 self.output.unlink()
+        self._lock.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()  # unless something was printed
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was cleaned up."""
+        return not self._lock.exists()
 
     def set_aside(self) -> None:
         """Make room for another call in the same place."""
         self.path.rename(self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex[:6]}"))
+
+
+def left_in(folder: Path) -> list[CallFiles]:
+    """The folders of calls that earlier programs have left; those that were just being made are removed."""
+    if not folder.is_dir():
+        return []
+    for path in folder.glob(f"{NEW}*"):
+        shutil.rmtree(path, ignore_errors=True)
+    found = (CallFiles(path) for path in folder.iterdir() if re.fullmatch(r"\d+(-\d+)?", path.name))
+    return [files for files in found if not files.is_closed]
 
 
 def _locks(descriptor: int) -> bool:

@@ -23,14 +23,14 @@ from amltk.exceptions import PoolBrokenError, WorkerLostError
 from amltk.scheduling._admission.amounts import UNIT
 from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteFuture
 from amltk.scheduling.executors.remote.slurm_jobs import slurm
-from amltk.scheduling.executors.remote.slurm_jobs.call_files import FOLDER_MODE, CallFiles
+from amltk.scheduling.executors.remote.slurm_jobs.call_files import FOLDER_MODE, CallFiles, left_in
 from amltk.scheduling.executors.remote.slurm_jobs.in_file import InFile
 from amltk.scheduling.executors.remote.slurm_jobs.options import arguments, asked_for, check_options
 from amltk.scheduling.executors.remote.slurm_jobs.watcher import Job, Watcher
 from amltk.scheduling.executors.remote.slurm_states import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from amltk.scheduling.executors.capabilities import Identify, Identity
@@ -130,6 +130,8 @@ class SlurmJobsExecutor(PlacingExecutor):
         self._jobs: dict[Job, None] = {}  # those whose calls have not ended
         self._journal: Path | None = None  # the folder of the jobs of a run with a journal
         self._identify: Identify = _unknown
+        self._is_over: Callable[[str], bool] = bool
+        self._left: list[CallFiles] = []  # by earlier programs
         self._held: deque[Job] = deque()  # until their calls are recorded
         self._told: deque[Job] = deque()  # whose outcomes may not be recorded yet
         self._leaves = False
@@ -161,15 +163,20 @@ class SlurmJobsExecutor(PlacingExecutor):
 
     # ------------------------------------------------------------------ in a run with a journal
 
-    def attach_journal(self, folder: Path, identify: Identify) -> None:
+    def attach_journal(self, folder: Path, identify: Identify, is_over: Callable[[str], bool]) -> None:
         """As in `AdoptingExecutor`."""
         self._journal, self._identify, self._leaves = folder, identify, False
+        self._is_over = is_over
+        self._left = left_in(folder)
 
     def note_recorded(self) -> None:
         """As in `AdoptingExecutor`."""
         if self._leaves:
             return
         known = []
+        if self._left:
+            left, self._left = self._left, []
+            self._watcher.clear(files for files in left if self._is_over(files.path.name))
         while self._held:
             job = self._held.popleft()
             if job not in self._jobs:

@@ -126,6 +126,7 @@ class Watcher:
         self._sent: dict[Job, None] = {}
         self._unwanted: deque[Job] = deque()  # to be cancelled
         self._over: deque[CallFiles] = deque()  # to be cleaned up
+        self._left: list[CallFiles] = []  # by earlier programs: the same, but their jobs may go on
         self._closing = False
         self._is_left = False  # nothing more is submitted
         self._due = 0.0  # when Slurm is asked again, on the monotonic clock
@@ -161,6 +162,17 @@ class Watcher:
             self._new.clear()
             self._sent.clear()
             self._changed.notify_all()
+
+    def clear(self, left: Iterable[CallFiles]) -> None:
+        """Have the folders of calls cleaned up that have ended under an earlier program, and their jobs if they go on.
+
+        Raises as `put` does.
+        """
+        with self._changed:
+            self._left.extend(left)
+            if self._left:
+                self._start()
+                self._changed.notify_all()
 
     def tidy(self, files: CallFiles) -> None:
         """Have a folder cleaned up."""
@@ -205,7 +217,7 @@ class Watcher:
     def _wait(self) -> bool:
         """Wait until there is something to do; False at the end."""
         with self._changed:
-            has_orders = bool(self._unwanted or self._over)
+            has_orders = bool(self._unwanted or self._over or self._left)
             if self._closing and not has_orders:
                 return False
             if not (has_orders or self._new or self._sent):
@@ -223,10 +235,12 @@ class Watcher:
             _log.warning("Slurm, or the file system, does not answer as it should, and is asked again: %s", error)
         self._silences += 1
         self._due = time.monotonic() + self._pause
-        if self._closing and self._silences > MOST_SILENCES and self._unwanted:
+        if self._closing and self._silences > MOST_SILENCES:
             numbers = " ".join(job.number for job in self._unwanted)
-            _log.warning("Slurm does not answer, so these jobs may go on: end them by scancel %s", numbers)
+            if numbers:
+                _log.warning("Slurm does not answer, so these jobs may go on: end them by scancel %s", numbers)
             self._unwanted.clear()
+            self._left.clear()
 
     def _cancel_unwanted(self) -> None:
         with self._changed:
@@ -250,6 +264,17 @@ class Watcher:
             self._unwanted.remove(job)
             if job.files is not None:
                 job.files.close()
+
+    def _clear_left(self) -> None:
+        if not self._left:
+            return
+        going_on = [files for files in self._left if files.what() is not None and files.read_outcome() is None]
+        names = {files.job_name for files in going_on}
+        listed = [job for name, jobs in slurm.queue().items() if name in names for job in jobs]
+        if going := [job.number for job in listed if job.is_active]:
+            slurm.cancel(going)
+        while self._left:
+            self._left.pop().close()
 
     # ------------------------------------------------------------------ submitting
 
