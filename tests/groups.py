@@ -10,10 +10,17 @@ from xdist.scheduler import LoadScopeScheduling
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-MACHINE_WIDE = {"ray", "slurm"}
+MACHINE_WIDE = {"ray", "slurm", "slurm-jobs"}
 """Clusters of the contract tests that can run only once per machine."""
 
-START_THEM_TOO = ("test_clusters.py", "test_cluster_resources.py", "test_cluster_starts.py", "test_remote_results.py")
+START_THEM_TOO = (
+    "test_clusters.py",
+    "test_cluster_resources.py",
+    "test_cluster_starts.py",
+    "test_lost_jobs.py",
+    "test_remote_results.py",
+    "test_slurm_jobs.py",
+)
 """Files of other tests that start such clusters."""
 
 

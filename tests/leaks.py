@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds that something ending may still exist; only tests with a leak wait this long."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -118,6 +118,9 @@ class PoolBrokenError(SchedulerError, BrokenExecutor):
 class WorkerLostError(SchedulerError, RuntimeError):
     """The process that computed a call was killed, crashed or exited. Other calls are not affected.
 
+    On the jobs of a batch system a subclass says why, where that is known: `WorkerPreemptedError`,
+    `WorkerOutOfTimeError`, `WorkerOutOfMemoryError`, `WorkerNodeFailedError`.
+
     Attributes:
         pid: The process ID, or None if unknown.
         exit_code: The exit code; negative for a signal; None if unknown.
@@ -125,6 +128,35 @@ class WorkerLostError(SchedulerError, RuntimeError):
 
     pid: int | None = None
     exit_code: int | None = None
+
+
+class WorkerPreemptedError(WorkerLostError):
+    """The batch system took the worker's machine for another job: it has ended or requeued the worker's job."""
+
+
+class WorkerOutOfTimeError(WorkerLostError):
+    """The batch system ended the worker's job, since that reached its time limit.
+
+    Remedy: give jobs a longer `walltime`, or have calls that need longer than what is left not begin: `needs_time=`.
+    """
+
+
+class WorkerOutOfMemoryError(WorkerLostError, MemoryError):
+    """The worker or its job was ended, since it used more memory than it was given.
+
+    Remedy: give jobs more `memory`, or have fewer calls share one.
+    """
+
+
+class WorkerNodeFailedError(WorkerLostError):
+    """The machine of the worker has failed, as the batch system says."""
+
+
+class JobRefusedError(SchedulerError, RuntimeError):
+    """Slurm has refused the job of a call; the message shows what `sbatch` has said. Other calls are not affected.
+
+    Other tries will be refused as well: ask for a partition, a time and an amount of memory that there are.
+    """
 
 
 class ResourceUnavailableError(SchedulerError, ValueError):

@@ -107,6 +107,14 @@ BACKENDS = (
         engine="slurm",
         modules=OWN_CLUSTER,
     ),
+    ExecutorAdapter(
+        "slurm-jobs",
+        "slurm_jobs",
+        "Scheduler.with_slurm_jobs(max_jobs=workers, partition='debug', mem='100M', poll_interval=0.2, folder=FILES)",
+        "import tempfile\nfrom amltk.scheduling import Scheduler\nFILES = tempfile.gettempdir() + '/amltk-jobs'",
+        engine="slurm",
+        modules=("test_capabilities", "test_cancelling", "test_shared"),  # each call is a start of Python
+    ),
     ExecutorAdapter("dask-client", "dask-client", "Scheduler.with_dask(dask_address(workers))", DASK, engine="dask"),
     ExecutorAdapter(
         "ray",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CALLS = 40
-LONG = "    import time; time.sleep(0.05)\n"
+LONG = "    import time; time.sleep(0.1)\n"
 
 
 def program(path: Path) -> str:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from tests.helpers.gate import GUARD
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -47,7 +49,7 @@ class PageServer:
 
     def ask(self, path: str = "", *, whole: bool = False, method: str = "GET", **headers: str) -> Answer:
         """Request a path below the key; with `whole`, exactly this path."""
-        connection = http.client.HTTPConnection(*self.address, timeout=60)
+        connection = http.client.HTTPConnection(*self.address, timeout=GUARD)
         try:
             given = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path if whole else self.root + path, headers=given)
@@ -60,7 +62,7 @@ class PageServer:
     @contextmanager
     def news(self) -> Iterator[Iterator[Any]]:
         """The updates that an open page receives, in order: the location of an experiment, and its overview."""
-        connection = http.client.HTTPConnection(*self.address, timeout=60)
+        connection = http.client.HTTPConnection(*self.address, timeout=GUARD)
         try:
             connection.request("GET", self.root + "api/events")
             yield self._messages(connection.getresponse())
@@ -85,7 +87,7 @@ def page_server(*folders: Path, options: tuple[str, ...] = ()) -> Iterator[PageS
         assert link, process.communicate()[1]
         yield PageServer(link, process.pid)
         os.kill(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=GUARD)
         assert (process.returncode, errors) == (0, ""), errors
     finally:
         process.kill()

@@ -121,6 +121,11 @@ def _start(folder: Path, settings: Path) -> None:
         ["slurmd", "-f", str(settings)],
     ):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_node()
+
+
+def wait_for_node() -> None:
+    """Wait until the node takes jobs."""
     _wait(lambda: _state() in {"idle", "mix", "alloc"}, "the node is ready")
 
 

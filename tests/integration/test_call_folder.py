@@ -63,7 +63,7 @@ def test_after_a_killed_worker(tmp_path: Path, gate: Gate, method: str) -> None:
 def test_after_a_limit(tmp_path: Path, gate: Gate) -> None:
     """A call that hit a limit resumes from its checkpoint when it is retried."""
     scheduler = Scheduler.with_processes(1)
-    task = scheduler.task(count, plugins=[Retry(wait=0), Limits(wall_time=0.5), CallFolder(tmp_path)])
+    task = scheduler.task(count, plugins=[Retry(wait=0), Limits(wall_time=2), CallFolder(tmp_path)])
     results: list[Any] = []
     task.on_result(lambda _, steps: results.append(steps))
     scheduler.on_start(lambda: task.submit(5, gate.address, 1))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from amltk.exceptions import ExecutorBrokenError
-from amltk.scheduling import ExitState, Scheduler
+from amltk.scheduling import ExitState, Resources, Scheduler
 from amltk.scheduling.snapshot import Snapshot
 from tests.contract import engines
 from tests.helpers import slurm as slurm_helper
@@ -60,6 +60,7 @@ def run_broken(scheduler: Scheduler) -> str:
     ("option", "value", "words"),
     [
         ("queue", "nope", "invalid partition specified: nope"),
+        ("partition", "none", "invalid partition specified: none"),
         ("memory", "99GB", "Memory specification can not be satisfied"),
     ],
 )
@@ -67,7 +68,8 @@ def test_what_sbatch_says_about_a_job_that_it_refuses_is_shown(
     slurm: None, option: str, value: str, words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """After three tries, the run ends with sbatch's words and the option that they are about; nothing is printed."""
-    said = run_broken(Scheduler.with_slurm(n_workers=2, **{**JOB, option: value}))
+    others = {name: given for name, given in JOB.items() if (name, option) != ("queue", "partition")}
+    said = run_broken(Scheduler.with_slurm(n_workers=2, **{**others, option: value}))
     assert "sbatch refuses the job" in said
     assert words in said
     assert f"{option}={value!r}" in said
@@ -105,6 +107,36 @@ def test_another_job_is_submitted_when_one_fails_to_start(slurm: None, tmp_path:
     slurm_helper.wait_until_empty()
 
 
+@pytest.mark.integration
+def test_jobs_take_slurms_own_names(slurm: None) -> None:
+    """The job has what they say, and so has the worker in it."""
+
+    def what_it_has() -> tuple[dict[str, Any], str | None, str]:
+        """What the call is granted, the GPUs it sees, and what Slurm says about its job."""
+        import subprocess
+
+        from amltk.scheduling import granted
+
+        command = ["scontrol", "show", "job", os.environ["SLURM_JOB_ID"]]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return dict(granted()), os.environ.get("CUDA_VISIBLE_DEVICES"), said
+
+    here = {name: JOB[name] for name in ("interface", "scheduler_options")}
+    job = {"partition": "debug", "time": "30", "mem": "1G", "cpus_per_task": 2, "gpus": 1}
+    scheduler = Scheduler.with_slurm(n_workers=1, **job, **here)
+    task = scheduler.task(what_it_has, plugins=Resources(gpu=1, cpu=2))
+    results: list[Any] = []
+    scheduler.on_start(lambda: task.submit())
+    task.on_result(lambda _, result: results.append(result))
+    assert scheduler.run() == EXHAUSTED
+    ((granted, devices, settings),) = results
+    assert granted == {"gpu": ("0",), "cpu": 2}
+    assert devices == "0"
+    assert "TimeLimit=00:30:00" in settings
+    assert "mem=1G" in settings
+    slurm_helper.wait_until_empty()
+
+
 def test_a_command_that_does_not_exist_is_named(tmp_path: Path) -> None:
     """Without the command that submits jobs, another try is of no use."""
     scheduler = Scheduler.with_slurm(n_workers=1, **JOB, submit_command="sbatch-4711")
@@ -117,7 +149,7 @@ def test_a_command_that_does_not_exist_is_named(tmp_path: Path) -> None:
 @pytest.mark.integration
 def test_jobs_that_wait_are_told_until_the_worker_timeout(slurm: None) -> None:
     """The display and `explain` say that a job waits and why, and so does the error after `worker_timeout`."""
-    scheduler = Scheduler.with_slurm(n_workers=2, **JOB, job_extra_directives=["--hold"], worker_timeout="6 s")
+    scheduler = Scheduler.with_slurm(n_workers=2, **JOB, job_extra_directives=["--hold"], worker_timeout="20 s")
     told: list[str] = []
     explained: list[str] = []
 
@@ -131,7 +163,7 @@ def test_jobs_that_wait_are_told_until_the_worker_timeout(slurm: None) -> None:
             scheduler.call_later(0.2, look)
 
     said = run_broken(scheduler)
-    assert "no worker was up within worker_timeout=6 s: 0 of 2 workers are up, 2 jobs wait in the queue since " in said
+    assert "no worker was up within worker_timeout=20 s: 0 of 2 workers are up, 2 jobs wait in the queue since " in said
     assert "(JobHeldUser)" in said
     assert any(text.endswith("(JobHeldUser)") for text in told), told
     assert any(text.startswith("waits for a worker: 0 of 2 workers are up, 2 jobs wait") for text in explained)

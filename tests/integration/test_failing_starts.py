@@ -18,10 +18,8 @@ from amltk.scheduling import Scheduler
 from amltk.scheduling.executors import ProcessPool
 from amltk.scheduling.executors.process_pool._io import link
 from amltk.scheduling.executors.process_pool._workers import start_problems, starts
+from tests.helpers.gate import GUARD
 from tests.helpers.script import PATHS, Script
-
-GUARD = 60.0
-"""Seconds after which a test counts as hanging; no test waits for it to pass."""
 
 METHODS = ["forkserver", "spawn", "fork"]
 

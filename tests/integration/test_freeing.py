@@ -11,14 +11,13 @@ import pytest
 from amltk.scheduling import CallFolder, Memo, Scheduler
 from tests.contract.plugins import PLUGINS, THERE_IS, Entry
 from tests.helpers.freed import Kept, Thing, counting_references_only
+from tests.helpers.gate import GUARD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 CALLS = 4
-PATIENCE = 30.0
-"""Seconds that threads have to release what they have reported."""
 
 FACTORIES: dict[str, Callable[[], Scheduler]] = {
     "processes": lambda: Scheduler.with_processes(1, resources=THERE_IS),
@@ -57,7 +56,7 @@ def follow_calls(scheduler: Scheduler, plugins: list[Any], how: str, kept: Kept)
     task.on_result(lambda _, result: kept.add("result", result))
     task.on_exception(lambda _, error: kept.add("exception", error))
     left: list[dict[str, int]] = []
-    give_up = time.monotonic() + PATIENCE
+    give_up = time.monotonic() + GUARD
 
     def submit() -> None:
         thing = Thing()

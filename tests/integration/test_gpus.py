@@ -17,7 +17,7 @@ import pytest
 from amltk.exceptions import WallTimeLimitError, WorkerLostError
 from amltk.scheduling import Future, Limits, Resources, Retry, Scheduler, granted
 from tests.helpers import stand_in_gpu
-from tests.helpers.gate import Gate, pass_gate
+from tests.helpers.gate import GUARD, Gate, pass_gate
 
 METHODS = ["forkserver", "spawn", "fork"]
 
@@ -75,7 +75,7 @@ def test_no_two_processes_share_a_card(tmp_path: Path, method: Any) -> None:
             if number % 4 == 3:
                 two.submit(str(tmp_path))
 
-    scheduler.run(timeout=120)
+    scheduler.run(timeout=GUARD)
     assert sorted(seen).count(("0", "1")) == 2
     assert len(seen) == 10
     assert all(pool.used == 0 for pool in scheduler.pools.named.values()) or not scheduler.pools.collect()
@@ -102,7 +102,7 @@ def test_a_cancelled_call_gives_its_card_back_when_its_worker_is_gone(tmp_path: 
             first.cancel()
             gate.open()
 
-        scheduler.run(timeout=120, on_cancelled="continue")
+        scheduler.run(timeout=GUARD, on_cancelled="continue")
         assert results == [("0",)]
         assert len(set(gate.pids)) == 2
 
@@ -123,7 +123,7 @@ def test_limits_and_replaced_workers_keep_cards_apart(tmp_path: Path) -> None:
         for _ in range(3):
             task.submit(str(tmp_path))
 
-    scheduler.run(timeout=120, on_exception={WallTimeLimitError: "continue"})
+    scheduler.run(timeout=GUARD, on_exception={WallTimeLimitError: "continue"})
     assert [type(error) for error in errors] == [WallTimeLimitError]
     assert results == [("0",)] * 3
 
@@ -135,7 +135,7 @@ def test_processes_of_a_call_have_its_cards(tmp_path: Path) -> None:
     results: list[tuple[str, str]] = []
     task.on_result(lambda _, result: results.append(result))
     scheduler.on_start(lambda: task.submit(str(tmp_path)))
-    scheduler.run(timeout=120)
+    scheduler.run(timeout=GUARD)
     assert results == [("GPU-3f", "GPU-3f")]
 
 
@@ -157,7 +157,7 @@ def test_a_task_without_gpus_sees_what_the_program_sees(monkeypatch: pytest.Monk
         for task in (some, plain, none, cpus):
             task.submit()
 
-    scheduler.run(timeout=120)
+    scheduler.run(timeout=GUARD)
     assert results["plain"] == results["cpus"] == ("4,5", None)
     assert results["none"][0] == ""
     assert results["some"] == ("4,5", "PCI_BUS_ID")
@@ -192,7 +192,7 @@ def test_a_lost_worker_is_no_end_of_the_card(tmp_path: Path) -> None:
             for pid in gate.pids[:2]:
                 os.kill(pid, 9)
 
-        scheduler.run(timeout=120, on_exception={WorkerLostError: "continue"})
+        scheduler.run(timeout=GUARD, on_exception={WorkerLostError: "continue"})
     assert len(lost) == 2
     assert sorted(results) == [("0",), ("1",)]
 
@@ -225,5 +225,5 @@ def test_a_real_gpu() -> None:
     results: list[tuple[int, float]] = []
     task.on_result(lambda _, result: results.append(result))
     scheduler.on_start(lambda: [task.submit() for _ in range(3)])
-    scheduler.run(timeout=300)
+    scheduler.run(timeout=GUARD)
     assert results == [(1, 1000.0)] * 3

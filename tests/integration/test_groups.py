@@ -26,6 +26,8 @@ FILES = ("tests/unit/test_doc.py", "tests/unit/test_guard.py", "tests/unit/test_
         ("tests/contract/test_ending.py::test_stop[end-dask-client]", "contract on dask-client"),
         ("tests/contract/test_ending.py::test_stop[ray]", "clusters"),
         ("tests/contract/test_ending.py::test_stop[slurm-1-[2]]", "clusters"),
+        ("tests/contract/test_ending.py::test_stop[slurm-jobs-1]", "clusters"),
+        ("tests/integration/test_slurm_jobs.py::test_a_call_is_a_job", "clusters"),
         ("tests/integration/test_clusters.py::test_the_demo_on_slurm", "clusters"),
         ("tests/integration/test_cluster_resources.py::test_ray_grants_what_calls_ask_for", "clusters"),
         (

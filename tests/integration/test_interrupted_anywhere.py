@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 from concurrent.futures import CancelledError, Future, wait
 from contextlib import suppress
 from signal import SIGINT, SIGTERM, Signals
@@ -305,12 +306,13 @@ def test_who_insists_gets_through_to_a_main_thread_that_is_stuck(signum: Signals
     with Script(STUCK) as script:
         script.wait_for("stuck")
         sent = 0
-        while script.process.poll() is None and sent < 100:
+        deadline = time.monotonic() + GUARD
+        while script.process.poll() is None and time.monotonic() < deadline:
             script.send(signum)
             sent += 1
             with suppress(subprocess.TimeoutExpired):
                 script.process.wait(0.1)  # two signals that arrive at once count as one
         ended = script.end()
     assert ended.lines == ["stuck", "@finished", *last], ended.errors
-    assert 3 <= sent < 100  # more than three only where a busy machine takes two for one
+    assert sent >= 3  # more only where a busy machine takes two for one
     assert ended.code == -signum

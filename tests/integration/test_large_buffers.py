@@ -164,7 +164,8 @@ def test_a_lost_call_gives_its_memory_back(way: str) -> None:
             call = pool.submit_limited(CallLimits(wall_time=0.2), wait_with, filled(1), gate.address)
         else:
             call = pool.submit(wait_with, filled(1), gate.address)
-        gate.wait_begun(1)
+        if way != "wall_time":  # which a busy machine may exceed before the call gets to the gate
+            gate.wait_begun(1)
         waiting = pool.submit(first_byte, filled(2))
         if way == "cancel":
             assert call.cancel()

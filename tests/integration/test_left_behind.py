@@ -15,14 +15,12 @@ import pytest
 
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors import CallLimits, ProcessPool
-from tests.helpers.gate import Gate, pass_gate
+from tests.helpers.gate import GUARD, Gate, pass_gate
 from tests.helpers.script import Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-GUARD = 60.0
-"""Seconds after which a test counts as hanging; no test waits for it to pass."""
 
 METHODS = ["forkserver", "spawn", "fork"]
 
@@ -203,11 +201,12 @@ def test_a_worker_takes_two_descriptors() -> None:
     with ProcessPool(8) as pool:
         pool.submit(pow, 2, 3).result(GUARD)
         before, workers = len(os.listdir("/proc/self/fd")), len(pool.worker_pids)
-        calls = [pool.submit(time.sleep, 0.2) for _ in range(8)]
-        while len(pool.worker_pids) < 8:
-            assert not all(call.done() for call in calls)
-        for call in calls:
-            call.result(GUARD)
+        with Gate() as gate:
+            calls = [pool.submit(pass_gate, gate.address) for _ in range(8)]
+            gate.wait_begun(8)
+            gate.open()
+            for call in calls:
+                call.result(GUARD)
         assert len(os.listdir("/proc/self/fd")) - before == 2 * (8 - workers)
 
 

@@ -165,7 +165,7 @@ def test_a_run_under_a_patch_that_notebooks_use(patch: str) -> None:
             print(run(2))
             assert asyncio.current_task() is task
             assert asyncio.get_running_loop() is loop
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(180):
                 await asyncio.sleep(0.001)
             try:
                 async with asyncio.timeout(0):
@@ -215,7 +215,7 @@ def test_a_run_on_uvloop() -> None:
             print(type(asyncio.get_running_loop()).__module__)
             print(make(2).run().code.name)
             assert asyncio.current_task() is task
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(180):
                 print((await make(3).async_run()).code.name)
             scheduler = make(4)
             scheduler.on_start(lambda: scheduler.call_later(0, signal.raise_signal, signal.SIGINT))

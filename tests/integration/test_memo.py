@@ -177,7 +177,7 @@ def test_a_running_call_that_is_cancelled(tmp_path: Path, gate: Gate) -> None:
 def test_limits(tmp_path: Path, gate: Gate) -> None:
     """A call that waits for another has its own limit, which starts when it is computed itself."""
     scheduler = Scheduler.with_processes(1)
-    task = scheduler.task(pass_gate, plugins=[Limits(wall_time=0.3), Memo(tmp_path / "memo", errors=True)])
+    task = scheduler.task(pass_gate, plugins=[Limits(wall_time=2), Memo(tmp_path / "memo", errors=True)])
     scheduler.on_start(lambda: [task.submit(gate.address) for _ in range(2)])
     scheduler.run(on_exception="continue")
     assert task.event_counts[Limits.WALL_TIME_LIMIT_REACHED] == task.event_counts[task.EXCEPTION] == 2

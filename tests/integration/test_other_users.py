@@ -62,7 +62,7 @@ def test_a_worker_that_has_become_another_users(how: str, method: str) -> None:
     """It is left alone with one warning; its call ends, the others are computed, and the pool ends."""
     ended = run_script(f"""{PROGRAM}
     pool, how = ProcessPool(1, mp_context={method!r}), {how!r}
-    limits = CallLimits(wall_time=0.5 if how == "limit" else 600)
+    limits = CallLimits(wall_time=3 if how == "limit" else 600)
     call = pool.submit_limited(limits, become_another_user)
     until(lambda: os.path.exists("begun"))
     waiting = pool.submit(abs, -1)

@@ -19,6 +19,7 @@ import pytest
 
 from amltk.scheduling import ExitState, Scheduler, Task
 from amltk.testing import EventRecorder
+from tests.helpers.gate import GUARD
 from tests.helpers.script import run_script
 
 PAGE = Path(__file__).parents[1] / "data" / "scheduler.md"
@@ -35,7 +36,7 @@ def run(program: str, folder: Path) -> str:
     script = folder / "program.py"
     script.write_text(program)
     done = subprocess.run(
-        [sys.executable, "-W", "error", script], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "error", script], capture_output=True, text=True, timeout=GUARD, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

@@ -17,14 +17,12 @@ import pytest
 
 from amltk.scheduling import Resources, Scheduler
 from amltk.scheduling.executors import ProcessPool
-from tests.helpers.gate import Gate, pass_gate
+from tests.helpers.gate import GUARD, Gate, pass_gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-GUARD = 60.0
-"""Seconds after which a test counts as hanging; no test waits for it to pass."""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers: elsewhere workers import")
 

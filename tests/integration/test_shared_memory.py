@@ -12,6 +12,7 @@ import pytest
 from amltk.scheduling.executors import ProcessPool
 from amltk.scheduling.executors.process_pool._io.worker_io import WorkerIO
 from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding
+from tests.helpers.gate import GUARD
 from tests.helpers.script import run_script
 
 if TYPE_CHECKING:
@@ -174,5 +175,5 @@ def test_lines_are_forwarded_by_one_thread_at_a_time(monkeypatch: pytest.MonkeyP
         WorkerIO, "forwarding", property(lambda worker_io: vars(worker_io)["forwarding"], replace), raising=False
     )
     with ProcessPool(1) as pool:
-        assert pool.submit(abs, -1).result(60) == 1
+        assert pool.submit(abs, -1).result(GUARD) == 1
     assert is_between_turns == [True]

@@ -17,12 +17,11 @@ from amltk.scheduling import Scheduler
 from amltk.scheduling.executors import ProcessPool
 from amltk.scheduling.executors.process_pool._pickling import descriptor_lending
 from amltk.scheduling.plugins import Retry
-from tests.helpers.gate import Gate, pass_gate
+from tests.helpers.gate import GUARD, Gate, pass_gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GUARD = 60.0
 
 METHODS = ("forkserver", "spawn", "fork")
 

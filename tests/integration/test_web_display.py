@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -114,12 +115,14 @@ def test_what_runs_is_known_from_outside_and_remains_after_a_kill(tmp_path: Path
 def test_a_run_that_ends_leaves_no_status(tmp_path: Path) -> None:
     """Nothing runs any more, so there is no status file."""
     scheduler = Scheduler.with_threads(1)
-    task = scheduler.task(time.sleep)
-    scheduler.on_start(lambda: task.submit(1.5))
-    seen: list[bool] = []
-    scheduler.on_start(lambda: scheduler.call_later(1.3, lambda: seen.append(Folder(tmp_path).status.exists())))
+    seen = threading.Event()
+    task = scheduler.task(lambda: seen.wait(GUARD))
+    scheduler.on_start(lambda: task.submit())
+    watcher = threading.Thread(target=lambda: waited_for(Folder(tmp_path).status.exists) and seen.set())
+    watcher.start()
     scheduler.run(journal=tmp_path)
-    assert seen == [True]
+    watcher.join()
+    assert seen.is_set()
     assert not Folder(tmp_path).status.exists()
 
 

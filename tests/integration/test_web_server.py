@@ -14,13 +14,15 @@ import pytest
 from amltk.cli.main import main
 from amltk.journal import Kind, Writer
 from amltk.web.guard import Guard
+from tests.helpers.gate import GUARD
 from tests.helpers.page_server import page_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.helpers.page_server import PageServer
+    from tests.helpers.gate import GUARD
+from tests.helpers.page_server import PageServer
 
 HOSTILE = "</script><script>alert(1)</script>"
 
@@ -57,7 +59,7 @@ def server(search: Path) -> Iterator[PageServer]:
 
 def wait_for_calls(server: PageServer, n: int, place: int = 0) -> None:
     """Wait until the server has read so many calls."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + GUARD
     while sum(server.ask(f"api/{place}/overview").data["counts"].values()) != n:
         assert time.monotonic() < end, "they never came"
         time.sleep(0.05)
@@ -171,7 +173,7 @@ def test_200_pages_and_one_that_does_not_read(tmp_path: Path) -> None:
         for n in range(3, 20):
             write(folder, range(n, n + 1))
         for page in pages:
-            page.join(60)
+            page.join(GUARD)
         stuck.close()
         assert len(told) == 200
 
@@ -194,6 +196,21 @@ def test_a_journal_that_is_written_removed_and_there_again(tmp_path: Path) -> No
         wait_for(calls=4, problem="there is no journal")
         write(folder, range(2))
         wait_for(calls=2, problem="")
+
+
+def test_a_journal_that_is_moved_away(tmp_path: Path) -> None:
+    """An open page follows the journal that takes its place, even if it has more calls than the one before."""
+    folder = tmp_path / "search"
+    write(folder, range(4))
+    with page_server(folder) as server, server.news() as news:
+        next(overview for _, overview in news if overview["counts"]["pending"] == 0 and overview["reading"] is None)
+        folder.rename(tmp_path / "last week")
+        write(folder, range(2))
+        next(overview for _, overview in news if sum(overview["counts"].values()) == 2)
+        folder.rename(tmp_path / "yesterday")
+        write(folder, range(9))
+        last = next(overview for _, overview in news if sum(overview["counts"].values()) == 9)
+        assert (last["problem"], last["counts"]["exception"]) == ("", 1)
 
 
 def test_several_experiments(tmp_path: Path) -> None:

@@ -208,6 +208,7 @@ class Mine(Scheduler): ...
 
 
 assert_type(Scheduler.with_slurm(n_workers=2, queue="debug"), Scheduler)
+assert_type(Scheduler.with_slurm_jobs(max_jobs=2, partition="debug", poll_interval="10 s"), Scheduler)
 assert_type(Mine.with_pbs(n_workers=2), Mine)
 Scheduler.with_slurm("debug")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
 

@@ -12,13 +12,14 @@ from amltk.display.progress import CallProgress, Failure, Progress, TaskProgress
 from amltk.exceptions import JournalError
 from amltk.journal.history.call import PENDING
 from amltk.journal.live.follower import Follower
-from amltk.scheduling.snapshot import Counts
+from amltk.scheduling.snapshot import Counts, PoolUse, Waits
 
 if TYPE_CHECKING:
     import os
 
     from rich.console import Console
 
+    from amltk.journal.live.status import Running
     from amltk.journal.live.tally import TaskTally
 
 EVERY = 0.5
@@ -78,6 +79,7 @@ def frame_of(follower: Follower) -> Frame:
 def progress_of(follower: Follower) -> Progress:
     """The progress of a run according to its journal, in the form that the live display uses."""
     tally, status, now = follower.tally, follower.status, follower.now()
+    waiting = status.waiting
     active = follower.owner is not None
     total = status.total if active else None
     # A run in progress reports what is running; otherwise nothing is.
@@ -97,6 +99,8 @@ def progress_of(follower: Follower) -> Progress:
         tasks=tuple(_task(task, follower) for task in tally.tasks),
         calls=tuple(_calls(follower, now)) if active else (),
         failures=tuple(_failures(follower, now)),
+        pools=tuple(wording.pool(PoolUse(use.name, use.used, use.total)) for use in status.pools) if active else (),
+        waits=wording.waits(Waits(waiting.calls, waiting.pools, waiting.dependencies)) if active else "",
     )
 
 
@@ -127,9 +131,13 @@ def _task(task: TaskTally, follower: Follower) -> TaskProgress:
 
 def _calls(follower: Follower, now: float) -> list[CallProgress]:
     return [
-        CallProgress(_label(follower, call.call), call.worker, max(0.0, now - (call.began or now)))
+        CallProgress(_label(follower, call.call), _place(call), max(0.0, now - (call.began or now)))
         for call in follower.running()[:MOST_CALLS]
     ]
+
+
+def _place(call: Running) -> str:
+    return wording.place(call.worker, call.devices)
 
 
 def _failures(follower: Follower, now: float) -> list[Failure]:

@@ -225,10 +225,10 @@ class Observer:
         now = self._clock()
         # If the executor does not report when a call began, its start is noticed here: one redraw late is early enough.
         self._running_since = {call.future: self._began(call, snapshot.time, now) for call in snapshot.calls}
-        calls = (
-            CallProgress(self._labels[call.future], call.where, now - self._running_since[call.future])
-            for call in snapshot.calls
-        )
+        calls = []
+        for call in snapshot.calls:
+            seconds = now - self._running_since[call.future]
+            calls.append(CallProgress(self._labels[call.future], wording.place(call.where, call.devices), seconds))
         return tuple(sorted(calls, key=lambda call: -call.seconds))
 
     def _began(self, call: RunningCall, wall: float, now: float) -> float:

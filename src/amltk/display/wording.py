@@ -6,11 +6,11 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from amltk.scheduling._admission.amounts import amount_text, units_of
+from amltk.scheduling._admission.words import pool_text, waits_text
 from amltk.scheduling.events import callback_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from amltk.scheduling.executors.cluster_workers import ClusterWorkers
     from amltk.scheduling.scheduler import Scheduler
@@ -94,18 +94,17 @@ def executor_in_short(scheduler: Scheduler) -> str:
 
 def pool(use: PoolUse) -> str:
     """How much of a resource is in use: `gpu 2/2`, `memory 8 GB/60 GB`."""
-    used, total = (amount_text(units_of(use.name, amount)) for amount in (use.used, use.total))
-    return printable(f"{use.name} {used}/{total}")
+    return printable(pool_text(use.name, use.used, use.total))
 
 
 def waits(told: Waits) -> str:
     """What calls wait for: `waiting 5 (3 gpu, 2 dependencies)`."""
-    if not told.calls:
-        return ""
-    parts = [f"{n:,} {name}" for name, n in told.pools.items()]
-    if told.dependencies:
-        parts.append(f"{told.dependencies:,} {'dependency' if told.dependencies == 1 else 'dependencies'}")
-    return printable(f"waiting {told.calls:,}" + (f" ({', '.join(parts)})" if parts else ""))
+    return printable(waits_text(told.calls, told.pools, told.dependencies))
+
+
+def place(where: str, devices: Sequence[str]) -> str:
+    """Where a call runs, and with what: `process 4711 · gpu 0`."""
+    return printable(" · ".join((where, *devices) if where else devices))
 
 
 def workers(told: ClusterWorkers | None) -> str:

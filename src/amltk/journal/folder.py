@@ -27,6 +27,7 @@ class Folder:
         lock: The file whose lock the writing process has.
         values: The folder with values that are too large for a record.
         calls: The folder with the folders of calls.
+        jobs: The folder with what batch jobs of calls are given and leave behind.
         cut: The folder with what `repair` and `rewind` have cut off.
         status: The file in which a run reports what is running.
     """
@@ -37,6 +38,7 @@ class Folder:
         self.lock: Path = self.path / "lock"
         self.values: Path = self.path / "values"
         self.calls: Path = self.path / "calls"
+        self.jobs: Path = self.path / "jobs"
         self.cut: Path = self.path / "cut"
         self.status: Path = self.path / "status.json"
 

@@ -129,6 +129,7 @@ class Outcome(TypedDict, total=False):
         memory: The most memory that the worker process had meanwhile, in bytes; 0 if that is not known.
         host: The name of the worker's machine.
         pid: The worker's process.
+        devices: The individual things that it had, such as `gpu 0`.
         number: What the call returned, if that is a number.
         numbers: The numbers of the dict that it returned, by their keys.
         returned: What it returned as a short text, if that is neither a number nor None.
@@ -143,6 +144,7 @@ class Outcome(TypedDict, total=False):
     memory: int
     host: str
     pid: int
+    devices: list[str]
     number: float
     numbers: dict[str, float]
     returned: str

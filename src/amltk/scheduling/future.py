@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 from amltk._checks import check_between
 from amltk.scheduling._nested import replaced
 from amltk.scheduling.events import callback_name
+from amltk.scheduling.executors.execution_info import execution_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -299,6 +300,13 @@ class PastFuture:
 def task_name(future: Future[Any]) -> str:
     """The name of the task of a call; that of its function if it has no task."""
     return callback_name(future.function) if future.task is None else future.task.name
+
+
+def devices_of(future: Future[Any]) -> tuple[str, ...]:
+    """The individual things that a call has, such as `gpu 0`: granted by the scheduler, or lent by its worker."""
+    granted = () if future.call is None else future.call.devices
+    info = execution_info(future.work)
+    return (*granted, *info.devices) if info is not None and info.devices else granted
 
 
 class DependentFuture(Future[R]):

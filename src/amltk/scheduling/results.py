@@ -186,7 +186,7 @@ class Results(Generic[R]):
         call = outbox.take()
         try:
             try:
-                self._map.refill()
+                self._map.fill()
             except Exception as error:
                 if self._options.on_callback_exception.decide(error) == "raise":
                     raise

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from amltk._process import clock
-from amltk.scheduling._admission.amounts import amount_of
+from amltk.scheduling._run.calls.status import in_use, waits_of
 from amltk.scheduling._run.to_come import calls_to_come
 from amltk.scheduling.executors.execution_info import execution_info, this_host
-from amltk.scheduling.future import task_name
+from amltk.scheduling.future import devices_of, task_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,12 +85,14 @@ class RunningCall:
         name: The name of its task, or of its function if it has no task.
         where: A description of the worker, such as `process 4711`; empty if unknown.
         since: When the worker began it, in seconds since the epoch; None if unknown.
+        devices: The individual things that it has, such as `gpu 0`.
     """
 
     future: Future[Any]
     name: str
     where: str
     since: float | None
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +201,7 @@ class Snapshot:
             calls=tuple(map(_running_call, calls or ())),
             tasks=tuple(_task(task, None if by_task is None else by_task[task]) for task in list(scheduler.tasks)),
             callback_exceptions=scheduler.callback_exceptions,
-            pools=tuple(
-                PoolUse(name, amount_of(pool.used), amount_of(pool.total))
-                for name, pool in scheduler.pools.counted().items()
-            ),
+            pools=tuple(PoolUse(*use) for use in in_use(scheduler.pools)),
             waits=_waits(scheduler),
             workers=getattr(scheduler.executor, "cluster_workers", None),
         )
@@ -210,15 +209,7 @@ class Snapshot:
 
 def _waits(scheduler: Scheduler) -> Waits:
     run = scheduler.find_run()
-    if run is None:
-        return Waits()
-    n_dependent = run.dependencies.n_waiting
-    n_waiting, by_pool = run.submissions.waits_for()
-    if not n_waiting and not n_dependent:
-        return Waits()
-    known = scheduler.pools.counted()
-    lacked = {name: n for name, n in by_pool.items() if name in known and n}
-    return Waits(n_waiting + n_dependent, lacked, n_dependent)
+    return Waits() if run is None else Waits(*waits_of(run, scheduler.pools))
 
 
 def _counts(unended: int, running: int | None, done: int, failed: int, cancelled: int) -> Counts:
@@ -229,7 +220,8 @@ def _counts(unended: int, running: int | None, done: int, failed: int, cancelled
 def _running_call(future: Future[Any]) -> RunningCall:
     name = task_name(future)
     told = execution_info(future.work)
-    return RunningCall(future, name, "", None) if told is None else RunningCall(future, name, _place(told), told.began)
+    where, since = ("", None) if told is None else (_place(told), told.began)
+    return RunningCall(future, name, where, since, devices_of(future))
 
 
 def _place(told: ExecutionInfo) -> str:

@@ -178,10 +178,6 @@ class TaskMap(Generic[R]):
             self._outbox = Outbox(wake, calls)
         return self._outbox
 
-    def refill(self) -> None:
-        """Submit as many items as there is room for. For `Results` only. Raises what the iterable raises."""
-        self._fill()
-
     @property
     def n_ended(self) -> int:
         """How many calls have ended, or were kept by a plugin and then dropped."""
@@ -234,9 +230,9 @@ class TaskMap(Generic[R]):
             with contextlib.suppress(SchedulerNotRunningError):  # the end was requested meanwhile
                 scheduler.call_later(HEAD_START_SECONDS, self._fill_unless_read)
         elif scheduler.running():
-            self._fill()
+            self.fill()
         else:
-            self._subscriptions.append(scheduler.on_start.register(self._fill, hidden=True))
+            self._subscriptions.append(scheduler.on_start.register(self.fill, hidden=True))
 
     def cancel(self) -> None:
         """Take no further item. Submitted calls continue; cancel their futures to stop those as well."""
@@ -273,7 +269,7 @@ class TaskMap(Generic[R]):
             if self._outbox is not None:
                 hold = self._outbox.put(future, wanted=scheduler.running() or not future.cancelled())
         if self._outbox is None:
-            self._fill()
+            self.fill()
         self._unsubscribe_at_the_end()
         return hold
 
@@ -287,15 +283,19 @@ class TaskMap(Generic[R]):
     def _continue(self) -> None:
         """Submit what a plugin has refused or kept before: nothing is left that it could wait for."""
         if self.n_taken:  # else the first items are submitted by a loop over the results, or a timer
-            self._fill()
+            self.fill()
 
     def _fill_unless_read(self) -> None:
         """Submit the first items, unless a loop over the results does that when it begins."""
         if not self._is_read:
-            self._fill()
+            self.fill()
 
-    def _fill(self) -> None:
-        """Submit as many as there is room for. If another thread is already doing this, it checks again."""
+    def fill(self) -> None:
+        """Submit as many as there is room for. If another thread is already doing this, it checks again.
+
+        Raises:
+            Exception: What the iterable raises.
+        """
         self._wanted = True
         while self._wanted:
             if not self._filling.acquire(blocking=False):

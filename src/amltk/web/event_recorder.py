@@ -14,19 +14,17 @@ from amltk.journal.live.status import write_status
 from amltk.journal.session import this_session
 from amltk.journal.writer import Writer
 from amltk.scheduling._journal.values import told_of
-from amltk.scheduling._run.to_come import calls_to_come
+from amltk.scheduling._run.calls.status import status_of
 from amltk.scheduling.call import Outcome
-from amltk.scheduling.executors.execution_info import execution_info
 from amltk.scheduling.future import task_name
-from amltk.scheduling.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from amltk.scheduling._run.run import Run
     from amltk.scheduling.events import Subscription
     from amltk.scheduling.future import Future
     from amltk.scheduling.scheduler import Scheduler
-    from amltk.scheduling.snapshot import RunningCall
 
 _log = logging.getLogger(__name__)
 
@@ -39,14 +37,11 @@ class EventRecorder:
 
     Args:
         scheduler: The scheduler.
-        timeout: The timeout of the run in seconds; None if it has none.
     """
 
-    def __init__(self, scheduler: Scheduler, timeout: float | None) -> None:
+    def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._timeout = timeout
         self._writer: Writer | None = None
-        self._began = 0.0
         self._told = 0.0
         self._first: int | None = None  # the number of the run's first call: numbers go on from run to run
         self._subscriptions: list[Subscription] = []
@@ -54,7 +49,6 @@ class EventRecorder:
     def open(self, folder: str) -> None:
         """Begin to record to this folder."""
         self._writer = Writer(folder)
-        self._began = clock.now()
         self._writer.add(Kind.SESSION, this_session())
         self._writer.flush()
         scheduler = self._scheduler
@@ -72,9 +66,10 @@ class EventRecorder:
             return
         try:
             self._writer.flush()
-            if clock.now() - self._told >= EVERY:
+            run = self._scheduler.find_run()
+            if run is not None and clock.now() - self._told >= EVERY:
                 self._told = clock.now()
-                write_status(self._writer.folder, self._status())
+                write_status(self._writer.folder, self._status(run))
         except (JournalError, OSError) as error:  # the run goes on; what is recorded must not pile up in memory
             _log.warning("the page shows nothing more of this run: %s", error)
             self._detach()
@@ -105,7 +100,7 @@ class EventRecorder:
 
     def _ended(self, future: Future[Any], ending: Outcome) -> None:
         if self._writer is not None and self._first is not None:
-            kind, head = told_of(ending, future.work)
+            kind, head = told_of(ending, future.work, future)
             self._writer.add(kind, head, call=self._number(future))
 
     def _number(self, future: Future[Any]) -> int:
@@ -113,24 +108,8 @@ class EventRecorder:
             self._first = future.number
         return future.number - self._first
 
-    def _status(self) -> dict[str, Any]:
-        snapshot = Snapshot.of(self._scheduler)
-        told: dict[str, Any] = {
-            "time": snapshot.time,
-            "pid": os.getpid(),
-            "running": [self._running(call) for call in snapshot.calls],
-        }
-        left = [calls_to_come(task.task) for task in snapshot.tasks]
-        known = [n for n in left if n is not None]
-        if known and len(known) == len(left) and self._writer is not None:
-            told["total"] = snapshot.counts.submitted - (self._first or 0) + sum(known)
-        if self._timeout is not None:
-            told["deadline"] = self._began + self._timeout
-        if self._scheduler.n_workers is not None:
-            told["workers"] = self._scheduler.n_workers
-        return told
-
-    def _running(self, call: RunningCall) -> dict[str, Any]:
-        where = execution_info(call.future.work)
-        told = {"call": self._number(call.future), "began": call.since}
-        return told if where is None else told | {"host": where.host, "pid": where.pid}
+    def _status(self, run: Run) -> dict[str, Any]:
+        scheduler = self._scheduler
+        first = self._first or 0
+        told = status_of(run, scheduler.tasks, scheduler.pools, clock.now(), scheduler.n_workers, first)
+        return {"pid": os.getpid(), **told}

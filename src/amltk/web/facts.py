@@ -15,6 +15,7 @@ from amltk._process import clock
 from amltk.journal.history.call import PENDING
 from amltk.journal.live.buckets import MOST, Buckets
 from amltk.journal.live.text import writable
+from amltk.scheduling._admission.words import pool_text, waits_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -76,10 +77,12 @@ def overview(follower: Follower, name: str) -> dict[str, Any]:
         "owner": None if follower.owner is None else {"host": follower.owner.host, "pid": follower.owner.pid},
         "counts": tally.counts,
         "running": running,
-        "n_running": len(status.running) + status.more if running else 0,
+        "n_running": len(follower.running()) + status.more if running else 0,
         "total": total,
         "deadline": status.deadline if live else None,
         "n_workers": status.workers if live else None,
+        "pools": [pool_text(use.name, use.used, use.total) for use in status.pools] if live else [],
+        "waits": waits_text(status.waiting.calls, status.waiting.pools, status.waiting.dependencies) if live else "",
         "rate": tally.pace.rate(now),
         "to_go": tally.pace.to_go(now, left, is_total=total is not None) if live else None,
         "tasks": [_task(task) for task in tally.tasks],
@@ -113,7 +116,7 @@ def _running(follower: Follower) -> list[dict[str, Any]]:
 
 
 def _call_that_runs(follower: Follower, call: Running) -> dict[str, Any]:
-    known = {"began": call.began, "worker": call.worker}
+    known = {"began": call.began, "worker": call.worker, "devices": call.devices}
     return {**_named(follower, call.call), **known, **measures(call)}
 
 
@@ -195,7 +198,7 @@ def thinned(points: Sequence[Point]) -> list[Point]:
 
 
 def _workers(follower: Follower) -> list[dict[str, Any]]:
-    busy = {call.worker for call in follower.status.running} if follower.owner is not None else set()
+    busy = {call.worker for call in follower.running()} if follower.owner is not None else set()
     return [
         {
             "name": worker.name,
@@ -205,13 +208,15 @@ def _workers(follower: Follower) -> list[dict[str, Any]]:
             "last": worker.last,
             "busy": worker.name in busy,
         }
-        for worker in sorted(_listed(follower), key=lambda worker: worker.row)
+        for worker in _listed(follower)
     ]
 
 
 def _listed(follower: Follower) -> list[Worker]:
-    """The workers with the latest calls."""
-    return nlargest(MOST_WORKERS, follower.tally.workers.by_name.values(), key=lambda worker: worker.last)
+    """The workers with the latest calls, in the order in which they came: "worker 2" is before "worker 10"."""
+    workers = follower.tally.workers.by_name.values()
+    latest = {worker.name for worker in nlargest(MOST_WORKERS, workers, key=lambda worker: worker.last)}
+    return [worker for worker in workers if worker.name in latest]
 
 
 def timeline(follower: Follower) -> dict[str, Any]:
@@ -254,7 +259,8 @@ def part_of_timeline(follower: Follower, begin: float, end: float) -> dict[str, 
     assert follower.table is not None
     calls = follower.table.computed(begin, end, MOST_BARS + 1)
     if len(calls) <= MOST_BARS:
-        names = list(dict.fromkeys(call[2] for call in calls))
+        order = {name: place for place, name in enumerate(follower.tally.workers.by_name)}
+        names = sorted({call[2] for call in calls}, key=lambda name: order.get(name, len(order)))
         places = {name: place for place, name in enumerate(names)}
         rows = [(number, state, places[worker], began, seconds) for number, state, worker, began, seconds in calls]
         return {"begin": begin, "end": end, "lanes": names[:MOST_WORKERS], "calls": rows}
@@ -308,7 +314,9 @@ def _of_submission(record: Record) -> dict[str, Any]:
 def _of_outcome(record: Record) -> dict[str, Any]:
     head = record.head
     told = {key: plain_text(writable(head.get(key))) for key in ("message", "traceback", "returned") if head.get(key)}
-    return told | {"numbers": head.get("numbers", {})}
+    devices = head.get("devices")
+    names = list(map(writable, devices)) if isinstance(devices, list) else []
+    return told | {"numbers": head.get("numbers", {}), "devices": names}
 
 
 def output(path: Path) -> dict[str, Any]:

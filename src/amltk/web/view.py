@@ -106,15 +106,14 @@ class WebView:
     Args:
         scheduler: The scheduler whose run is shown.
         folder: The folder of the run's journal; None if it has none. Then what the page needs goes to a temporary one.
-        timeout: The timeout of the run in seconds; None if it has none.
 
     Raises:
         MissingExtraError: Starlette or uvicorn are not installed.
     """
 
-    def __init__(self, scheduler: Scheduler, folder: str | None, timeout: float | None) -> None:
+    def __init__(self, scheduler: Scheduler, folder: str | None) -> None:
         _extras.check("starlette", "uvicorn", extra="web")  # the server's process imports them
-        self._recorder = None if folder is not None else EventRecorder(scheduler, timeout)
+        self._recorder = None if folder is not None else EventRecorder(scheduler)
         self._folder = folder
         self._server: _Server | None = None
         self._has_printed = False

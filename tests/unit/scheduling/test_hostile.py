@@ -21,6 +21,7 @@ from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors import SequentialExecutor
 from amltk.testing import EventRecorder, ManualExecutor, run_in_virtual_time
 from amltk.testing.manual_executor import Submission
+from tests.helpers.gate import GUARD
 from tests.unit.program import CANCELLED, ENDED, EXCEPTION, RESULT, STOPPED, SUBMITTED, Program, work
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def test_a_coroutine_of_a_timer_ends_before_finished() -> None:
 
     class Slow(ManualExecutor):
         def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-            closing.wait(10)
+            closing.wait(GUARD)
             super().shutdown(wait, cancel_futures=cancel_futures)
 
     scheduler = Scheduler(Slow())
@@ -267,14 +268,14 @@ def test_two_threads_cannot_run_one_scheduler() -> None:
 
     def slowly() -> Any:
         making.set()
-        go_on.wait(10)
+        go_on.wait(GUARD)
         return remake()
 
     scheduler._remake = slowly
     outcomes: list[ExitState] = []
     thread = threading.Thread(target=lambda: outcomes.append(scheduler.run()))
     thread.start()
-    making.wait(10)
+    making.wait(GUARD)
     with pytest.raises(SchedulerRunningError):
         scheduler.run()
     go_on.set()

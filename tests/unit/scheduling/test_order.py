@@ -12,6 +12,7 @@ import pytest
 from amltk.exceptions import ExecutorBrokenError, FutureCancelledError
 from amltk.scheduling import ExitState, Scheduler
 from amltk.testing import EventRecorder, run_in_virtual_time
+from tests.helpers.gate import GUARD
 from tests.unit.program import (
     CANCELLED,
     ENDED,
@@ -617,7 +618,7 @@ def test_second_ctrl_c_does_not_wait_for_the_executor(second: str) -> None:
     go_on = threading.Event()
 
     def kill(_executor: Any) -> None:
-        assert go_on.wait(30)
+        assert go_on.wait(GUARD)
 
     program = Program(terminate=kill)
     program.submit()

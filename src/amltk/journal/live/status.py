@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from amltk.journal.live.text import writable
 from amltk.journal.live.workers import worker_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from amltk.journal.folder import Folder
 
 LARGEST = 4 * 1024 * 1024
@@ -28,17 +31,49 @@ class Running:
         began: When the worker began it, in seconds since the epoch; None if it is not known.
         host: The name of the worker's machine; empty if it is not known.
         pid: The worker's process; None if it is not known.
+        devices: The individual things that it has, such as `gpu 0`.
     """
 
     call: int
     began: float | None
     host: str
     pid: int | None
+    devices: tuple[str, ...] = ()
 
     @property
     def worker(self) -> str:
         """The name of the worker."""
         return worker_name(self.host or None, self.pid)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How much of a resource was in use.
+
+    Attributes:
+        name: Its name.
+        used: How much of it calls had.
+        total: How much there was.
+    """
+
+    name: str
+    used: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What calls waited for that the executor did not have yet.
+
+    Attributes:
+        calls: How many there were.
+        pools: For each resource, how many lacked it.
+        dependencies: How many waited for the results of other calls.
+    """
+
+    calls: int = 0
+    pools: Mapping[str, int] = field(default_factory=dict)
+    dependencies: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +88,8 @@ class Status:
         workers: How many workers it has; None if that is not known.
         running: The calls that were running, the earliest first.
         more: How many more there were.
+        pools: The resources that calls share, as far as the program counts them.
+        waiting: What calls waited for.
     """
 
     time: float | None = None
@@ -62,6 +99,8 @@ class Status:
     workers: int | None = None
     running: tuple[Running, ...] = field(default=())
     more: int = 0
+    pools: tuple[Use, ...] = ()
+    waiting: Waiting = field(default_factory=Waiting)
 
 
 def write_status(folder: Folder, told: dict[str, Any]) -> None:
@@ -98,14 +137,41 @@ def _status(told: dict[str, Any]) -> Status:
         _count(told.get("workers")),
         tuple(call for call in calls if call is not None),
         _count(told.get("more")) or 0,
+        tuple(_uses(told.get("pools"))),
+        _waiting(told.get("waiting")),
     )
+
+
+def _uses(told: Any) -> Iterator[Use]:
+    for use in told if isinstance(told, list) else []:
+        match use:
+            case [str(name), used, total]:
+                amounts = as_real(used), as_real(total)
+                if None not in amounts and all(0 <= amount < math.inf for amount in amounts):  # type: ignore[operator]
+                    yield Use(writable(name), *amounts)  # type: ignore[arg-type]
+
+
+def _waiting(told: Any) -> Waiting:
+    if not isinstance(told, dict):
+        return Waiting()
+    pools = told.get("pools")
+    lacking = ((writable(name), _count(n)) for name, n in pools.items()) if isinstance(pools, dict) else ()
+    known = {name: n for name, n in lacking if n is not None}
+    return Waiting(_count(told.get("calls")) or 0, known, _count(told.get("dependencies")) or 0)
 
 
 def _running(told: dict[str, Any]) -> Running | None:
     number = _count(told.get("call"))
     if number is None:
         return None
-    return Running(number, as_real(told.get("began")), writable(told.get("host")), _count(told.get("pid")))
+    devices = told.get("devices")
+    return Running(
+        number,
+        as_real(told.get("began")),
+        writable(told.get("host")),
+        _count(told.get("pid")),
+        tuple(map(writable, devices)) if isinstance(devices, list) else (),
+    )
 
 
 def _count(number: Any) -> int | None:

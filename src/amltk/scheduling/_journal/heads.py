@@ -63,10 +63,11 @@ def outcome_head(info: ExecutionInfo | None, number: float | None) -> bytes:
     return encode_head(fields)  # something is not known, or is infinite, which JSON writes in another way
 
 
-def outcome_fields(info: ExecutionInfo | None) -> dict[str, Any]:
-    """The fields in the head of any outcome that say where and when it was computed."""
+def outcome_fields(info: ExecutionInfo | None, devices: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The fields in the head of any outcome that say where and when it was computed, and with which devices."""
+    had: dict[str, Any] = {"devices": devices} if devices else {}
     if info is None:
-        return {}
+        return had
     duration = None if info.began is None or info.ended is None else info.ended - info.began
     fields: Mapping[str, Any] = {
         "began": info.began,
@@ -76,4 +77,4 @@ def outcome_fields(info: ExecutionInfo | None) -> dict[str, Any]:
         "host": info.host,
         "pid": info.pid,
     }
-    return {name: value for name, value in fields.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None} | had

@@ -16,6 +16,7 @@ from amltk.scheduling.call import Outcome
 from amltk.scheduling.executors._transfer.exception_parts import put_together, take_apart, text_of
 from amltk.scheduling.executors.execution_info import execution_info
 from amltk.scheduling.executors.remote.plain import dumps_by_name, pickle_part_by_name
+from amltk.scheduling.future import devices_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,26 +114,29 @@ def encoded(outcome: Outcome, work: Work[Any], future: Future[Any]) -> tuple[int
     """
     result, error, cancelled = outcome
     if cancelled or error is not None:
-        kind, fields = told_of(outcome, work)
+        kind, fields = told_of(outcome, work, future)
         return int(kind), encode_head(fields), None if error is None else dump_error(error)
     number: float | None = result if type(result) is float else _number(result)
-    if number is not None or result is None:
+    devices = () if future.call is None else devices_of(future)
+    if (number is not None or result is None) and not devices:
         head = outcome_head(execution_info(work), number)
     else:
-        head = encode_head(outcome_fields(execution_info(work)) | _description(result))
+        fields = outcome_fields(execution_info(work), devices)
+        head = encode_head(fields | (_description(result) if number is None else {"number": number}))
     value: bytes | None = getattr(work, "result_pickle", None)  # as it came from the worker
     return _RESULT, head, _pickle_of(result, future) if value is None else value
 
 
-def told_of(outcome: Outcome, work: Work[Any] | None) -> tuple[Kind, dict[str, Any]]:
+def told_of(outcome: Outcome, work: Work[Any] | None, future: Future[Any]) -> tuple[Kind, dict[str, Any]]:
     """The kind of the record of the end of a call, and the fields of its head.
 
     Args:
         outcome: How it has ended.
         work: The executor's future; None if it never had one.
+        future: The future of the submission.
     """
     result, error, cancelled = outcome
-    fields = outcome_fields(execution_info(work))
+    fields = outcome_fields(execution_info(work), devices_of(future))
     if cancelled:
         return Kind.CANCELLED, fields
     if error is not None:

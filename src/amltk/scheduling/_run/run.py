@@ -310,7 +310,9 @@ class Run:
             self._inbox.put(self._tell, self._channel(Events.FINISHED), ())
             await self._waiting.until_quiet()
         except BaseException:
-            # Torn in the middle of a step by a signal handler that raises: at least leave no process behind.
+            # Torn in the middle of a step by a signal handler that raises: at least leave no process behind, but for
+            # what a later run will find.
+            self._backend.leave_calls()
             if self._backend.kills:
                 self._backend.kill()
             raise
@@ -321,7 +323,7 @@ class Run:
         clock.hold(self)
         forks.runs.add(self)
         self._backend.attach(self._run_step, None if may_be_torn() else self._inbox.gather)
-        if self.is_recorded or self.submissions.is_observed:
+        if self.is_recorded or self.submissions.observers:
             self._backend.measure_calls()
         self._start_timeout()
         self._refresher.start()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 from amltk._checks import explains_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    import os
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Executor
 
     from amltk.types import Duration
@@ -24,13 +25,9 @@ _n_workers = explains_options(n_jobs="n_workers", max_workers="n_workers", num_w
 _DIRECTIVE = "write job_extra_directives=['--{option}=...'], as in a job script"
 
 _of_batch_systems = explains_options(
-    partition="queue",
-    time="walltime",
     time_limit="walltime",
-    mem="memory",
     mem_per_cpu="write memory=..., which is that of a job",
     cpus="cores",
-    cpus_per_task="cores",
     ntasks="n_workers",
     jobs="n_workers",
     n_jobs="n_workers",
@@ -38,8 +35,23 @@ _of_batch_systems = explains_options(
     num_workers="n_workers",
     **{
         option: _DIRECTIVE.format(option=option)
-        for option in ("gres", "gpus", "constraint", "qos", "nodelist", "exclude")
+        for option in ("gpus_per_node", "exclusive", "nodes", "ntasks_per_node")
     },
+)
+
+
+_of_jobs = explains_options(
+    queue="partition",
+    walltime="time",
+    time_limit="time",
+    memory="mem",
+    cores="cpus_per_task",
+    cpus="cpus_per_task",
+    max_workers="max_jobs",
+    n_jobs="max_jobs",
+    n_workers="max_jobs",
+    num_workers="max_jobs",
+    job_script_prologue="prologue",
 )
 
 
@@ -173,6 +185,8 @@ class ClusterFactories:
             terminate: As in `Scheduler(executor, terminate=...)`.
             resources: What else calls share, as in `Scheduler(executor, resources=...)`, such as licences.
             **options: Options of dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, `interface`, `account`, ...
+                For Slurm its own names do as well: `partition`, `time`, `mem`, `cpus_per_task`, `gpus`, and
+                `constraint`, `exclude`, `gres`, `licenses`, `nodelist`, `qos`, `reservation`.
                 Without `log_directory`, jobs write their logs into `jobs` in the folder of the run's journal, or into a
                 new folder in `amltk-jobs` in the working directory if it has no journal.
 
@@ -193,6 +207,68 @@ class ClusterFactories:
             cancel_command=cancel_command,
             groups=groups,
             worker_timeout=worker_timeout,
+            **options,
+        )
+
+    @classmethod
+    @_of_jobs
+    def with_slurm_jobs(
+        cls,
+        *,
+        max_jobs: int | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        prologue: Sequence[str] = (),
+        poll_interval: Duration = 5.0,
+        terminate: Callable[[Executor], Any] | bool = True,
+        resources: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Self:
+        """A scheduler over plain batch jobs of Slurm, one for each call. For long calls; nothing connects to anything.
+
+        ```python
+        scheduler = Scheduler.with_slurm_jobs(partition="gpu", time="04:00:00", mem="8G")
+        train = scheduler.task(fit, plugins=Resources(cpu=8, gpu=1, memory="32 GB", needs_time="12 hours"))
+        ```
+
+        Jobs go on when this program dies. A run with a `journal=` that is started again finds them: it waits for those
+        that run, takes the outcomes of those that have ended, and submits nothing twice. A run with a journal that is
+        suspended, by Ctrl-C for instance or before the end of its own batch job, leaves its jobs to the next one, and
+        logs their numbers; without a journal they are cancelled.
+
+        A job that is cancelled, preempted or out of time, or that loses its node, costs its call, which fails with
+        `WorkerLostError`. It is not repeated, unless by `Retry`; or by Slurm, with `requeue=True`. If Slurm refuses a
+        job, its call fails with `JobRefusedError`.
+
+        What a call asks for by the plugin `Resources` becomes options of its job, in place of those below: `cpu`,
+        `memory`, `gpu`, `needs_time` for its `time`, and other names as licences. Which of them are free is up to
+        Slurm.
+
+        Args:
+            max_jobs: How many jobs there are at a time, at most; None for one for each call that was submitted.
+            folder: Where the files of jobs are, such as what they print, in a run without a journal: on a file system
+                that compute nodes share with this machine. None for `amltk-jobs` in the working directory. With a
+                journal they are in its folder `jobs`.
+            prologue: Lines of shell that each job begins with, such as `["module load cuda"]`.
+            poll_interval: How long to wait between two questions to Slurm about all jobs: seconds, a text such as
+                `"1 min"`, or a `timedelta`.
+            terminate: As in `Scheduler(executor, terminate=...)`.
+            resources: What else calls share, as in `Scheduler(executor, resources=...)`.
+            **options: Options of `sbatch` for each job, with `_` for each `-`: `partition`, `account`, `time`, `mem`,
+                `cpus_per_task`, `gpus`, `constraint`, `requeue=True`, ...
+
+        Raises:
+            FileNotFoundError: This machine has no `sbatch`, `squeue` or `scancel`.
+            ValueError: `max_jobs` is below 1, or an option cannot be given.
+            TypeError: An argument has a wrong type.
+        """
+        return cls._made_by(
+            "slurm_jobs",
+            terminate,
+            resources,
+            max_jobs=max_jobs,
+            folder=folder,
+            prologue=prologue,
+            poll_interval=poll_interval,
             **options,
         )
 

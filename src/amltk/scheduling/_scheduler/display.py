@@ -44,7 +44,7 @@ def view_of(
         return None
     if display == "web":
         web = _extras.load("amltk.web.view", needs=("starlette", "uvicorn"), extra="web")
-        page: View = web.WebView(scheduler, None if journal is None else os.path.abspath(journal.folder), timeout)  # noqa: PTH100
+        page: View = web.WebView(scheduler, None if journal is None else os.path.abspath(journal.folder))  # noqa: PTH100
         return page
     if display is True or display == "auto":
         given: list[RenderableType] = []

@@ -196,7 +196,7 @@ class Runs(Experiment, ExecutorOwner):
         else:
             from amltk.scheduling._run.journaled.run import JournaledRun
 
-            backend.put_logs(self._journal.folder.path / "jobs")
+            backend.put_logs(self._journal.folder.jobs)
             self._run = JournaledRun(
                 self.emitter,
                 backend,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from amltk.scheduling.executors.allowance import Allowance
-    from amltk.scheduling.executors.capabilities import Capabilities, Terminator
+    from amltk.scheduling.executors.capabilities import AdoptingExecutor, Capabilities, Identify, Identity, Terminator
     from amltk.scheduling.executors.process_pool.limits import CallLimits
 
     Caller = Callable[[Callable[[], None]], None]
@@ -51,6 +51,9 @@ class Prepared(Protocol):
 
 class ExecutorAdapter:
     """The executor of one run, and how to end it.
+
+    It has a method for each thing that a run may ask of an executor: most are a line or two, and say what holds for an
+    executor that cannot do it.
 
     Args:
         executor: The executor.
@@ -84,6 +87,7 @@ class ExecutorAdapter:
         self._detach: Callable[[], None] | None = None
         self._has_shared = False
         self._switched_on: list[Callable[[bool], None]] = []
+        self._adopting: AdoptingExecutor | None = None  # in a run with a journal
 
     @property
     def kills(self) -> bool:
@@ -140,8 +144,38 @@ class ExecutorAdapter:
             switch(True)
             self._switched_on.append(switch)
 
+    def adopt_calls(self, folder: Path, identify: Identify) -> Callable[[], None] | None:
+        """Let calls go on when this program dies, and find those of earlier programs, if the executor can do that.
+
+        Args:
+            folder: Where the executor keeps what it needs for that.
+            identify: Says what a call is recognised by.
+
+        Returns:
+            What to call whenever everything that has happened is recorded; None if there is nothing to call.
+        """
+        if not self.capabilities.adopts_calls:
+            return None
+        adopting: Any = self.executor
+        self._adopting = adopting
+        adopting.attach_journal(folder, identify)
+        note_recorded: Callable[[], None] = adopting.note_recorded
+        return note_recorded
+
+    def has_call(self, identity: Callable[[], Identity]) -> bool:
+        """Whether an earlier program has begun this call, and the executor will find it."""
+        return self._adopting is not None and self._adopting.has_call(identity())
+
+    def leave_calls(self) -> None:
+        """Let calls go on while the run ends, if a later program can find them."""
+        if self._adopting is not None:
+            self._adopting.leave_calls()
+
     def release(self) -> None:
         """End a run."""
+        if self._adopting is not None:
+            self._adopting.detach_journal()
+            self._adopting = None
         while self._switched_on:
             self._switched_on.pop()(False)
         if self._detach is not None:
@@ -199,8 +233,13 @@ class ExecutorAdapter:
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        *,
+        needs_time: float,
     ) -> Any:
-        """The same where workers declare what they have: the call goes to one that has these units free."""
+        """The same where workers declare what they have: the call goes to one that has these units free.
+
+        `needs_time` is how many seconds the call needs; 0.0 if that is not known.
+        """
         from amltk.scheduling._admission.pools import GPU
         from amltk.scheduling.executors.allowance import AllowedFunction, FunctionInOwnProcess, FunctionWithLentDevices
 
@@ -213,7 +252,7 @@ class ExecutorAdapter:
             allowed = AllowedFunction(function, told, threads)
             if binding is not None or limits is not None:
                 allowed = FunctionInOwnProcess(allowed, binding, limits)
-        return executor.submit_placed(wanted, allowed, *args, **kwargs)
+        return executor.submit_placed(wanted, needs_time, allowed, *args, **kwargs)
 
     def why_waiting(self, work: Work[Any]) -> str | None:
         """Why a call in the executor has not begun, if the executor says so."""

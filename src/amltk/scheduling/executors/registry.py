@@ -43,11 +43,11 @@ class ExecutorSpec:
     extra: str | None = None
 
 
-def _local(module: str, make: str = "make") -> Callable[..., Executor]:
-    """The factory of a local back end, which is imported on the first call."""
+def _plain(module: str, make: str = "make") -> Callable[..., Executor]:
+    """The factory of a back end that needs no optional library, which is imported on the first call."""
 
     def make_executor(*args: Any, **options: Any) -> Executor:
-        loaded = import_module(f"amltk.scheduling.executors.local.{module}")
+        loaded = import_module(f"amltk.scheduling.executors.{module}")
         executor: Executor = getattr(loaded, make)(*args, **options)
         return executor
 
@@ -79,7 +79,7 @@ _THREADS = Capabilities(
 KINDS: tuple[ExecutorSpec, ...] = (
     ExecutorSpec(
         name="processes",
-        factory=_local("processes"),
+        factory=_plain("local.processes"),
         type_name="amltk.scheduling.executors.process_pool.pool.ProcessPool",
         capabilities=Capabilities(
             kills_running=True,
@@ -105,7 +105,7 @@ KINDS: tuple[ExecutorSpec, ...] = (
     ),
     ExecutorSpec(
         name="threads",
-        factory=_local("threads"),
+        factory=_plain("local.threads"),
         type_name="amltk.scheduling.executors.local.threads.ThreadPool",
         capabilities=_THREADS,
         terminate=termination.shut_down,
@@ -134,7 +134,7 @@ KINDS: tuple[ExecutorSpec, ...] = (
     ),
     ExecutorSpec(
         name="sequential",
-        factory=_local("sequential", "SequentialExecutor"),
+        factory=_plain("local.sequential", "SequentialExecutor"),
         type_name="amltk.scheduling.executors.local.sequential.SequentialExecutor",
         capabilities=Capabilities(
             kills_running=False,
@@ -174,6 +174,23 @@ KINDS: tuple[ExecutorSpec, ...] = (
         ),
         terminate=termination.kill_workers,
         extra="cluster",
+    ),
+    ExecutorSpec(
+        name="slurm_jobs",
+        factory=_plain("remote.slurm_jobs.executor"),
+        type_name="amltk.scheduling.executors.remote.slurm_jobs.executor.SlurmJobsExecutor",
+        capabilities=Capabilities(
+            kills_running=True,
+            isolates_crashes=True,
+            remote=True,
+            closures=True,
+            cancels_running=True,
+            lists_running=True,
+            places_calls=True,
+            holds_calls=True,
+            adopts_calls=True,
+        ),
+        terminate=termination.kill_workers,
     ),
     ExecutorSpec(
         name="dask",

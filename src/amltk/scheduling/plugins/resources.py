@@ -54,6 +54,7 @@ class Resources(PassingPlugin):
         needs_time: How much of the run's `timeout` must be left when a call begins: seconds, a text such as `"20 min"`,
             or a `timedelta`; None if that does not matter. Calls for which less is left are cancelled when the run
             ends, and no policy applies to that. If nothing else is left to do, the run ends at once, by its timeout.
+            With `Scheduler.with_slurm_jobs` it is the time limit of the call's job as well.
         enforce: Whether a call that uses more `memory` than it asks for is ended, as by `Limits`.
         **amounts: For each resource how much a call needs: a number, a text such as `"4 GB"`, or a function that takes
             the `Call`, with its `args`, `kwargs` and `attempt`, and returns one.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -43,7 +45,9 @@ class Retry(PassingPlugin):
         on: Which exceptions of the function are tried again: a class or a tuple of classes. A group is matched by
             `ExceptionGroup`, as in `except`, and not by the classes of what is in it.
         attempts: How often the function may be begun, counting what it raises, at least 1.
-        lost_workers: How many lost workers a call survives, at least 0.
+        lost_workers: How many lost workers a call survives, at least 0. Or one number for each class of loss, such as
+            `{WorkerOutOfMemoryError: 0, WorkerPreemptedError: 20, WorkerLostError: 3}`: for each loss, the first class
+            that it belongs to counts, apart from the others. A loss of none of these classes is not survived.
         wait: How long to wait before the second attempt: seconds, a text such as `"1 min"`, or a `timedelta`.
         factor: What the wait is multiplied with each time, at least 1.
         max_wait: What it grows to at most, given likewise.
@@ -69,7 +73,7 @@ class Retry(PassingPlugin):
         on: type[Exception] | tuple[type[Exception], ...] = Exception,
         *,
         attempts: int = 3,
-        lost_workers: int = 3,
+        lost_workers: int | Mapping[type[WorkerLostError], int] = 3,
         wait: Duration = 0.1,
         factor: float = 2.0,
         max_wait: Duration = 60.0,
@@ -78,7 +82,7 @@ class Retry(PassingPlugin):
     ) -> None:
         self.on: tuple[type[Exception], ...] = _check_classes(on)
         self.attempts: int = check_count("attempts", attempts)
-        self.lost_workers: int = check_count("lost_workers", lost_workers, least=0)
+        self.lost_workers: int | dict[type[WorkerLostError], int] = _check_lost(lost_workers)
         self.wait: float = check_seconds("wait", wait)
         self.factor: float = check_between("factor", factor, 1)
         self.max_wait: float = check_seconds("max_wait", max_wait)
@@ -122,7 +126,10 @@ class Retry(PassingPlugin):
             return None  # it was not computed, and would be the same once more
         if error is None or isinstance(error, _NEVER) or not isinstance(error, (WorkerLostError, *self.on)):
             return None
-        attempts.note(error)
+        if isinstance(error, WorkerLostError):
+            attempts.note_lost(error, self._class_of(error))
+        else:
+            attempts.note_failed(error)
         task = attempts.call.task
         if self._are_used_up(attempts, error) or not task.scheduler.running():
             self._give_up(attempts)
@@ -133,8 +140,20 @@ class Retry(PassingPlugin):
 
     def _are_used_up(self, attempts: _Attempts, error: BaseException) -> bool:
         if isinstance(error, WorkerLostError):
-            return attempts.lost > self.lost_workers
+            return attempts.lost[self._class_of(error)] > self._survived(error)
         return attempts.failed >= self.attempts
+
+    def _class_of(self, error: WorkerLostError) -> type[WorkerLostError]:
+        """The class under which a loss is counted."""
+        if isinstance(self.lost_workers, int):
+            return WorkerLostError
+        return next((cls for cls in self.lost_workers if isinstance(error, cls)), WorkerLostError)
+
+    def _survived(self, error: WorkerLostError) -> int:
+        """How many losses of its class a call survives."""
+        if isinstance(self.lost_workers, int):
+            return self.lost_workers
+        return self.lost_workers.get(self._class_of(error), 0)
 
     def _pause(self, attempts: _Attempts, error: BaseException) -> float:
         """How many seconds to wait before the next attempt."""
@@ -185,7 +204,7 @@ class _Attempts:
     def __init__(self, call: Call) -> None:
         self.call = call
         self.failed = 0
-        self.lost = 0
+        self.lost: Counter[type[WorkerLostError]] = Counter()
         self.longest = 0.0  # the upper bound of the last wait
         self.error: BaseException = RuntimeError("no attempt has failed")
 
@@ -194,12 +213,22 @@ class _Attempts:
         assert self.call.future is not None  # it was submitted before it could fail
         return self.call.future
 
-    def note(self, error: BaseException) -> None:
+    def note_lost(self, error: WorkerLostError, cls: type[WorkerLostError]) -> None:
         self.error = error
-        if isinstance(error, WorkerLostError):
-            self.lost += 1
-        else:
-            self.failed += 1
+        self.lost[cls] += 1
+
+    def note_failed(self, error: BaseException) -> None:
+        self.error = error
+        self.failed += 1
+
+
+def _check_lost(given: Any) -> int | dict[type[WorkerLostError], int]:
+    if not isinstance(given, Mapping):
+        return check_count("lost_workers", given, least=0)
+    for cls in given:
+        if not (isinstance(cls, type) and issubclass(cls, WorkerLostError)):
+            raise TypeError(f"lost_workers: the key {cls!r} must be WorkerLostError or a subclass")
+    return {cls: check_count(f"lost_workers[{cls.__name__}]", n, least=0) for cls, n in given.items()}
 
 
 def _check_classes(on: Any) -> tuple[type[Exception], ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from amltk._process import clock
 from amltk.scheduling.executors.execution_info import ExecutionInfo, execution_info
-from amltk.scheduling.future import task_name
+from amltk.scheduling.future import devices_of, task_name
 from amltk.scheduling.timeline.record import Record, arguments_of, error_of
 
 if TYPE_CHECKING:
@@ -136,16 +136,13 @@ def _record(
     if where is not None and where.began is not None:
         submitted = min(submitted, where.began)  # a worker may be faster than who notes the submission
     about = (call.function, call.arguments, outcome, error, attempt, submitted)
-    granted = () if future.call is None else future.call.devices
-    links: dict[str, Any] = {"call": future.number, "needs": call.needs, "devices": granted}
+    links: dict[str, Any] = {"call": future.number, "needs": call.needs, "devices": devices_of(future)}
     if where is None:
         # It is unknown whether a cancelled call had begun.
         began = None if outcome in {"cancelled", "pending"} else call.submitted
         return Record(*about, began, None if began is None else ended, None, None, None, by_worker=False, **links)
     if where.began is None:
         return Record(*about, None, None, where.host, where.pid, where.thread, by_worker=True, **links)
-    if where.devices:
-        links["devices"] = (*granted, *where.devices)
     if where.cpu is not None:
         links |= {"cpu": where.cpu, "memory": where.memory}
     ended = where.ended or ended

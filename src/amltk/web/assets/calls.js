@@ -121,6 +121,7 @@ class CallPanel {
       ["Duration", seconds === null ? null : duration(seconds)],
       ["Worker", call.worker],
       ["Resources", call.resources],
+      ["Devices", call.devices?.join(", ")],
       [call.is_running ? "Memory now" : "Most memory", (call.memory ?? null) === null ? null : bytes(call.memory)],
       [call.is_running ? "CPU time of its worker" : "CPU time", (call.cpu ?? null) === null ? null : duration(call.cpu)],
       ["Attempts before", call.attempt || null],

@@ -46,6 +46,7 @@ const hero = (data) => {
       el("p", { class: "much" }, el("strong", {}, count(ended(data))), data.total === null && data.state === "running" ? " calls ended" : ` of ${counted(all, "call")}`, share === null ? "" : el("span", { class: "share" }, `${Math.floor(share * 100)} %`)),
       el("p", { class: "when" }, outlook(data))),
     bar(data),
+    data.pools.length || data.waits ? el("p", { class: "pools" }, [...data.pools, data.waits].filter(Boolean).flatMap((part, n) => [n ? " · " : "", el("span", {}, part)])) : null,
     el("dl", { class: "tiles" },
       tile("running", count(data.n_running), data.n_running ? "running" : "none"),
       tile("waiting", count(Math.max(0, waiting)), waiting > 0 ? "" : "none"),
@@ -70,7 +71,7 @@ const runningCard = (data, open) => {
   const was = data.state === "interrupted", longest = Math.max(1, ...data.running.map((call) => (call.began === null ? 0 : data.until - call.began)));
   const rows = data.running.map((call) => {
     const seconds = call.began === null ? null : Math.max(0, (was ? data.latest : data.now) - call.began);
-    const facts = [call.worker, call.resources, call.memory !== undefined && bytes(call.memory), call.attempt ? `attempt ${call.attempt + 1}` : ""].filter(Boolean).join(" · ");
+    const facts = [call.worker, ...(call.devices?.length ? call.devices : [call.resources]), call.memory !== undefined && bytes(call.memory), call.attempt ? `attempt ${call.attempt + 1}` : ""].filter(Boolean).join(" · ");
     return el("li", {}, el("a", { href: open.link(call.call), "data-key": `running-${call.call}` },
       el("span", { class: "since" }, seconds === null ? "–" : duration(seconds)),
       el("span", { class: "what" }, el("code", {}, el("b", {}, call.task), call.arguments), el("span", { class: "soft" }, `call ${count(call.call)}${facts ? ` · ${facts}` : ""}`),
@@ -84,7 +85,7 @@ const runningCard = (data, open) => {
 
 const failuresCard = (data, open, filter) => {
   const { kinds, count: n } = data.failures;
-  return card("failures", "Failures", n ? `${count(n)} of ${counted(kinds.length, "kind")}` : "",
+  return card("failures", "Failures", n ? `${count(n)}, of ${counted(kinds.length, "kind")}` : "",
     kinds.length ? el("ol", { class: "list", tabindex: "0", "aria-labelledby": "failures-title" }, kinds.map((kind) => el("li", {},
       el("span", { class: "since failed" }, `${count(kind.count)}×`),
       el("span", { class: "what" },

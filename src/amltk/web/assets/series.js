@@ -2,6 +2,9 @@
 
 const HIGHER = /acc|auc|f1|score|reward|return|precision|recall|r2|bleu|iou|map$|fitness|gain|profit/i;
 
+/* What a search is usually about; shown first, if a call returns several numbers. */
+const LIKELY = new RegExp(`loss|err|cost|mse|mae|objective|perplexity|${HIGHER.source}`, "i");
+
 class SeriesChart {
   constructor(open) {
     this.open = open;
@@ -29,7 +32,7 @@ class SeriesChart {
 
   current() {
     const all = this.data?.series ?? [];
-    return all.find((series) => series.id === this.chosen) ?? all[0];
+    return all.find((series) => series.id === this.chosen) ?? all.find((series) => LIKELY.test(series.key)) ?? all[0];
   }
 
   show(data, others) {
@@ -39,7 +42,7 @@ class SeriesChart {
     if (this.names?.join("\n") !== names.join("\n")) {
       this.names = names;
       fill(this.select, data.series.map((series) => el("option", { value: series.id }, series.name)));
-      if (this.chosen !== null) this.select.value = this.chosen;
+      if (data.series.length) this.select.value = this.current().id;
     }
     this.element.classList.toggle("nothing", !names.length);
     this.draw();

@@ -13,6 +13,7 @@ import pytest
 from amltk.exceptions import ResourceUnavailableError, WallTimeLimitError, WorkerLostError
 from amltk.scheduling import ExitState, Future, Limiter, Limits, Resources, Retry, Scheduler, granted
 from amltk.testing import ManualExecutor
+from tests.helpers.gate import GUARD
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +53,7 @@ class Scene:
                     self.scheduler.call_later(0, take)
 
         self.scheduler.on_start(take)
-        return self.scheduler.run(timeout=30, **options)
+        return self.scheduler.run(timeout=GUARD, **options)
 
     def is_free(self) -> bool:
         self.scheduler.pools.collect()
@@ -130,7 +131,7 @@ def test_what_can_never_be_granted_is_an_error_of_submit() -> None:
         with pytest.raises(ResourceUnavailableError, match="its pools are: gpu, memory"):
             other.submit()
 
-    assert scene.scheduler.run(timeout=30).code is ExitState.Code.EXHAUSTED
+    assert scene.scheduler.run(timeout=GUARD).code is ExitState.Code.EXHAUSTED
     assert scene.executor.submissions == []
 
 
@@ -153,7 +154,7 @@ def test_each_attempt_asks_anew() -> None:
     task.on("retry")(lambda _, error, __: retried.append(str(error)))
     task.on_exception(lambda _, error: errors.append(error))
     scheduler.on_start(lambda: task.submit(7))
-    scheduler.run(timeout=30, on_exception="continue")
+    scheduler.run(timeout=GUARD, on_exception="continue")
     assert retried[:2] == ["4 was too little", "8 was too little"]
     assert asked[:3] == [(1, 7), (2, 7), (3, 7)]
     assert isinstance(errors[0], ResourceUnavailableError)
@@ -218,7 +219,7 @@ def test_an_executor_that_raises_costs_one_call_and_no_device() -> None:
         scheduler.call_later(0, lambda: executor.calls[0].set_result(0))
         scheduler.call_later(0.01, lambda: executor.calls[1].set_result(0))
 
-    scheduler.run(timeout=30, on_exception="continue")
+    scheduler.run(timeout=GUARD, on_exception="continue")
     assert [type(error) for error in errors] == [OSError]
     scheduler.pools.collect()
     assert scheduler.pools.named["gpu"].used == 0
@@ -249,7 +250,7 @@ def test_a_stop_while_calls_wait_brings_each_to_its_end(*, wait: bool) -> None:
         if n < 2:
             scene.scheduler.current_run.set_timer(0.01, lambda: finish_next(n + 1))
 
-    scene.scheduler.run(timeout=30, wait=wait)
+    scene.scheduler.run(timeout=GUARD, wait=wait)
     assert ends == (["result"] * 3 if wait else ["cancelled"] * 3)
     assert scene.is_free()
 
@@ -272,7 +273,7 @@ def test_calls_may_be_submitted_from_another_thread_and_by_callbacks() -> None:
         thread.start()
         thread.join()
 
-    scheduler.run(timeout=30)
+    scheduler.run(timeout=GUARD)
     assert results == [{"licence": 1}] * 4
     assert dict(granted()) == {}
 
@@ -292,7 +293,7 @@ def test_shares_and_lists_are_told_to_the_function() -> None:
         for task in (share, both, none):
             task.submit()
 
-    scheduler.run(timeout=30)
+    scheduler.run(timeout=GUARD)
     assert {"gpu": ("a",), "memory": 1000} in results
     assert {"gpu": ("a", "b")} in results
     assert {"gpu": ()} in results
@@ -316,7 +317,7 @@ def test_priority_decides_who_gets_the_worker() -> None:
         assert scheduler.explain(late) == "waits for a worker; 2 calls before it"
         assert late.set_priority(20)
 
-    scheduler.run(timeout=30)
+    scheduler.run(timeout=GUARD)
     assert order == [0, 3, 2, 1]
     with pytest.raises(TypeError, match="priority="):
         scheduler.task(work, priority="high")  # type: ignore[call-overload]
@@ -329,7 +330,7 @@ def test_limiter_and_map_work_with_it() -> None:
     results: list[Any] = []
     task.on_result(lambda _, result: results.append(result))
     scheduler.on_start(lambda: task.map(range(10), in_flight=5))
-    scheduler.run(timeout=30)
+    scheduler.run(timeout=GUARD)
     assert results == [{"licence": 1}] * 10
 
 
@@ -400,7 +401,7 @@ def test_what_an_earlier_run_has_left_running_still_has_its_resources() -> None:
 
     def hold() -> None:
         begun.set()
-        go_on.wait(30)
+        go_on.wait(GUARD)
 
     def look() -> None:
         seen.append(go_on.is_set())
@@ -424,8 +425,8 @@ def test_what_an_earlier_run_has_left_running_still_has_its_resources() -> None:
         else:
             scheduler.call_later(0.01, stop_when_begun)
 
-    scheduler.run(timeout=30, wait=False)
-    scheduler.run(timeout=30)
+    scheduler.run(timeout=GUARD, wait=False)
+    scheduler.run(timeout=GUARD)
     assert seen == [True]
 
 
@@ -467,7 +468,7 @@ def test_calls_that_submit_within_submit_all_end() -> None:
         task.submit(3)
         task.submit(2)
 
-    scheduler.run(timeout=30)
+    scheduler.run(timeout=GUARD)
     assert sorted(results) == [0, 0, 1, 1, 2, 2, 3]
     scheduler.pools.collect()
     assert scheduler.pools.named["licence"].used == 0

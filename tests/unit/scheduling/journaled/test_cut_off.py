@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -128,6 +129,40 @@ def test_stopped_by_a_callback(tmp_path: Path) -> None:
     further = search(100)
     assert further.run() == ExitState(Code.EXHAUSTED)
     assert sorted(further.computed) == [2, 3, 4]
+
+
+@pytest.mark.parametrize("outcome", ["result", "exception"])
+def test_what_ends_while_it_is_cut_off(outcome: str, tmp_path: Path) -> None:
+    """An outcome that comes too late to be recorded is told as a cancellation, at once and at a replay."""
+    works: list[Future[Any]] = []
+
+    class Late(Executor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            work = Future[Any]()
+            work.set_running_or_notify_cancel()
+            works.append(work)
+            return work
+
+    def end(_: Executor) -> None:
+        if works[0].done():  # the second session computes nothing
+            return
+        if outcome == "result":
+            works[0].set_result(0)
+        else:
+            works[0].set_exception(ValueError("late"))
+
+    def search() -> list[str]:
+        scheduler = Scheduler(Late(), terminate=end)
+        task, notes = scheduler.task(abs), list[str]()
+        for name in ("result", "exception", "cancelled"):
+            task.on(name)(lambda future, *_, name=name: notes.append(f"{name} {future.number}"))
+        scheduler.on_start(lambda: [task.submit(-1), task.submit(-2), scheduler.stop()])
+        scheduler.run(journal=tmp_path, wait=False, display=False)
+        return notes
+
+    assert search() == ["cancelled 0", "cancelled 1"]
+    assert search() == ["cancelled 0", "cancelled 1"]
+    assert {call.state for call in amltk.journal.open(tmp_path).calls()} == {"pending"}
 
 
 @pytest.mark.parametrize("wait", [False, True])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from amltk.exceptions import ExecutorBrokenError, WorkerLostError
+from amltk.exceptions import ExecutorBrokenError, WorkerLostError, WorkerOutOfMemoryError, WorkerPreemptedError
 from amltk.scheduling import ExitState, Retry
 from tests.unit.program import RESULT, SUBMITTED, ComputeError, Program
 
@@ -111,6 +111,24 @@ def test_lost_workers_are_counted_apart_and_tried_again_at_once() -> None:
     assert program.own == ["submitted", "retry", "gave-up", "done", "exception"]
 
 
+def test_each_kind_of_loss_may_have_its_own_price() -> None:
+    """The first class that a loss belongs to counts, apart from the others; a loss of no class is the outcome."""
+    prices = {WorkerOutOfMemoryError: 0, WorkerPreemptedError: 2, WorkerLostError: 1}
+    program = Program(plugins=Retry(lost_workers=prices))
+    failing(program, WorkerPreemptedError(), WorkerLostError(), WorkerPreemptedError(), result=1)
+    program.run()
+    assert program.own == ["submitted", "retry", "retry", "retry", "done", "result"]
+    program = Program(plugins=Retry(lost_workers=prices))
+    failing(program, WorkerOutOfMemoryError("no"))
+    with pytest.raises(WorkerOutOfMemoryError):
+        program.run()
+    program = Program(plugins=Retry(lost_workers={WorkerPreemptedError: 2}))
+    failing(program, WorkerLostError("no"))
+    with pytest.raises(WorkerLostError):
+        program.run()
+    assert program.own == ["submitted", "gave-up", "done", "exception"]
+
+
 def test_lost_workers_may_be_told_at_once() -> None:
     """With `lost_workers=0` the first loss is the outcome."""
     program = Program(plugins=Retry(lost_workers=0))
@@ -203,6 +221,8 @@ def test_one_plugin_for_several_tasks() -> None:
         ({"attempts": 0}, ValueError, "attempts=0: must be at least 1"),
         ({"attempts": 1.5}, TypeError, "whole number"),
         ({"lost_workers": -1}, ValueError, "lost_workers=-1: must be at least 0"),
+        ({"lost_workers": {OSError: 1}}, TypeError, "lost_workers: the key <class 'OSError'> must be WorkerLostError"),
+        ({"lost_workers": {WorkerLostError: -1}}, ValueError, "lost_workers[WorkerLostError]=-1: must be at least"),
         ({"wait": -1}, ValueError, "wait=-1"),
         ({"wait": float("nan")}, ValueError, "wait=nan"),
         ({"factor": 0.5}, ValueError, "factor=0.5: must be at least 1"),

@@ -255,7 +255,10 @@ class Admission:
                     work = self._backend.submit_allowed(allowance, call.function, call.args, call.kwargs)
                 else:
                     wanted = {pool.name: units for pool, units in needs if pool.name in self._cluster.pools}
-                    work = self._backend.submit_placed(allowance, wanted, call.function, call.args, call.kwargs)
+                    seconds = call.demand.needs_time
+                    work = self._backend.submit_placed(
+                        allowance, wanted, call.function, call.args, call.kwargs, needs_time=seconds
+                    )
             if not hasattr(work, "add_done_callback"):
                 executor = safe_repr(self._backend.executor)
                 raise TypeError(f"{executor} returned {safe_repr(work)} from submit(): it must return a future")

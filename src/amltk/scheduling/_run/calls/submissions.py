@@ -21,6 +21,7 @@ from amltk.scheduling.scheduler_events import SchedulerEvents as Events
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from amltk.scheduling._admission.pools import Pools
     from amltk.scheduling._run.calls.settlement import Settlement
     from amltk.scheduling._run.context import RunContext
     from amltk.scheduling._run.dispatch import Delivery
@@ -55,6 +56,7 @@ class Submissions:
 
     Attributes:
         link: Leads from futures here.
+        observers: What observes every call that is submitted to the executor.
         holds: What may hold a call back before the executor gets it, in the order in which it gets through.
     """
 
@@ -79,9 +81,9 @@ class Submissions:
         self._settle = settlement.settle
         self._hooks = settlement.hooks
         self._followed = settlement.followed
-        self._observers = observers
+        self.observers: Sequence[Observer] = observers
         self.link: RunLink = RunLink(self)
-        self._pools = context.pools
+        self.pools: Pools = context.pools
         self._admission = Admission(context, end_requests)
         self._dependencies = context.dependencies
         self.holds: list[Hold] = [context.dependencies, self._admission]
@@ -89,11 +91,6 @@ class Submissions:
         context.dependencies.connect(
             lambda future: self._inbox.put(self.go_on, future), on_shared=context.backend.expect_shared
         )
-
-    @property
-    def is_observed(self) -> bool:
-        """Whether something observes every call."""
-        return bool(self._observers)
 
     def close(self) -> None:
         """Cut the references from futures that are kept to this run, which is over."""
@@ -207,9 +204,9 @@ class Submissions:
         """The executor's future for a call, or what stands for it while the call waits."""
         call = future.call
         if call is None:
-            if not self._pools.orders_all:
+            if not self.pools.orders_all:
                 return self._backend.submit(future.function, *args, **kwargs)
-        elif call.answer is not None or (call.demand is None and not self._pools.orders_all):
+        elif call.answer is not None or (call.demand is None and not self.pools.orders_all):
             return self._backend.submit_call(call)
         work = self._admission.obtain(future, args, kwargs)
         if type(work) is StandIn:
@@ -274,13 +271,13 @@ class Submissions:
             work.set_exception(error)
         self._pending_calls.enter(work, future)
         self._inbox.put(self._settle, work)
-        for observer in self._observers:
+        for observer in self.observers:
             observer(future, future.args, future.kwargs)
 
     def _hand_over(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Submit to the executor. What that raises goes to the submitter: the submission was not accepted."""
         try:
-            if future.call is None and not self._pools.orders_all:
+            if future.call is None and not self.pools.orders_all:
                 work = self._backend.submit(future.function, *args, **kwargs)
             else:
                 work = self._obtain(future, args, kwargs)
@@ -339,7 +336,7 @@ class Submissions:
             call = future.call
             if call is not None:
                 call.future = future
-            for observer in self._observers:
+            for observer in self.observers:
                 observer(future, args, kwargs)
             if (call is None or call.attempt == 1) and not future.is_dependent:
                 submitted = self._submitted

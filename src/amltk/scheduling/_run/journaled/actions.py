@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from amltk._labels import call_label
+from amltk.exceptions import JournalError
 from amltk.journal.kinds import Kind
 from amltk.journal.reference import CallReference
 from amltk.scheduling._journal.action import Action
-from amltk.scheduling._journal.values import dump_arguments, dump_error
+from amltk.scheduling._journal.values import are_same, dump_arguments, dump_error, load
 from amltk.scheduling._nested import CONTAINERS, find, replaced
+from amltk.scheduling.executors.capabilities import Identity
 from amltk.scheduling.executors.shared import SHARED, Content, Shared
 from amltk.scheduling.future import FUTURES, Future, task_name
 
@@ -72,6 +74,26 @@ def submission(
 
 def _reference(value: Future[Any] | Shared[Any]) -> CallReference | Content:
     return Content(value.digest()) if isinstance(value, Shared) else CallReference(value.number)
+
+
+def identity_of(future: Future[Any]) -> Identity:
+    """What a call is recognised by where its executor has it: its number, and which try of a plugin it is."""
+    task = task_name(future)
+    given = arguments_of(future, future.args, future.kwargs)
+    head, value = f"{task}\0".encode(), dump_arguments(task, *given)
+
+    def is_same(what: bytes) -> bool:
+        if not what.startswith(head):
+            return False
+        kept = what[len(head) :]
+        try:
+            return kept == value or are_same(load(kept, lambda: f"what job {future.number} was given"), given)
+        except JournalError:
+            return False  # its types are not there any more
+
+    attempt = 1 if future.call is None else future.call.attempt
+    name = str(future.number) if attempt == 1 else f"{future.number}-{attempt}"
+    return Identity(name, head + value, is_same)
 
 
 def failure(future: Future[Any], error: BaseException) -> Action:

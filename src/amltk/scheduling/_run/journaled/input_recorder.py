@@ -54,6 +54,7 @@ class InputRecorder:
         replayer: Replays what is recorded.
         events_told: How many events were handled after the end was requested and before it was announced.
         foreign: Awaits what does not belong to the run.
+        on_recorded: Called when everything that has happened is recorded; None if nothing needs to know.
     """
 
     def __init__(self, journal: RunJournal, from_outside: FromOutside, tasks: Sequence[Any] = ()) -> None:
@@ -68,6 +69,7 @@ class InputRecorder:
         self._pending_calls: PendingCalls
         self._requests: JournaledEndRequests
         self._tasks = tasks
+        self.on_recorded: Callable[[], None] | None = None
         self._heartbeat: Heartbeat
         self._status: StatusReporter
         self.events_told: int = 0  # while the end is not announced
@@ -109,6 +111,8 @@ class InputRecorder:
         """Record now and then that the run is alive, and what is running. Called when nothing is left to handle."""
         self._heartbeat.keep()
         self._status.keep()
+        if self.on_recorded is not None:
+            self.on_recorded()
 
     def is_in_callback(self) -> bool:
         """Whether this is a callback of the run, on its thread, or the body of a loop over results."""
@@ -184,7 +188,7 @@ class InputRecorder:
             JournalError: One of them cannot be recorded, or the journal cannot be written.
         """
         if not self.journal.recording or self.journal.at_end:
-            return list(items)
+            return [item for item in items if not self._is_cut_off(item)]
         at, admitted = self.journal.time(), []
         for item in items:
             handled = self._admit_call(item, at) if type(item) is tuple else self._admit_outcome(item, at)
@@ -192,6 +196,16 @@ class InputRecorder:
                 admitted.append(handled)
         self.journal.flush()
         return admitted
+
+    def _is_cut_off(self, item: Any) -> bool:
+        """Whether it is the outcome of a call that came too late to be recorded, while the run abandons its calls.
+
+        Callbacks are then told that the call was cancelled, as at a replay, and as for the others that are cut off.
+        """
+        if type(item) is tuple or not self._run.lifecycle.abandoning or self._pending_calls.of(item) is None:
+            return False
+        error = outcome_of(item).error
+        return error is None or not self._run.is_of_the_end(error)
 
     def _admit_call(self, item: tuple[Any, ...], at: float) -> Any:
         """Record an input. Returns what to handle instead; None for what is to come later."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from amltk._labels import arguments_in_short
@@ -14,16 +15,18 @@ from amltk.scheduling._journal.values import dump_arguments, dump_error, load
 from amltk.scheduling._loop.timers import Timer, Timers
 from amltk.scheduling._run.calls.submissions import Submissions
 from amltk.scheduling._run.end_requests import EndRequests
-from amltk.scheduling._run.journaled.actions import arguments_of, failure, more_of, submission
+from amltk.scheduling._run.journaled.actions import arguments_of, failure, identity_of, more_of, submission
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.exit_state import ExitState
 from amltk.scheduling.future import Future, task_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from concurrent.futures import Future as Work
 
     from amltk.scheduling._run.journaled.input_recorder import InputRecorder
     from amltk.scheduling.call import Call
+    from amltk.scheduling.executors.capabilities import Identity
     from amltk.scheduling.future import DependentFuture
 
 Code = ExitState.Code
@@ -73,6 +76,8 @@ class JournaledEndRequests(EndRequests):
     def begin_to_abandon(self) -> None:
         """As in `EndRequests`. What this causes is not recorded: a program that goes further computes those calls."""
         super().begin_to_abandon()
+        if self._lifecycle.abandon:
+            self._backend.leave_calls()  # the next session goes on from here
         try:
             self._recorder.end_record()
         except JournalError as error:
@@ -307,6 +312,11 @@ class JournaledSubmissions(Submissions):
         self._enter(work, future, args, kwargs)
         work.set_result(_load_result(result, future))
 
+    def identify(self, work: Work[Any]) -> Identity | None:
+        """What the call behind an executor's future is recognised by; None if its end was handled."""
+        future = self._pending_calls.of(work)
+        return None if future is None else identity_of(future)
+
     def hand_over_expected(self, futures: Iterable[tuple[Future[Any], bool]]) -> None:
         """Have computed what was submitted in the replay and has no outcome.
 
@@ -331,8 +341,12 @@ class JournaledSubmissions(Submissions):
                 for plugin in call.task.plugins:
                     plugin.resume(call)
             if not is_new and (call is None or call.answer is None):
-                future.note_attempt(future.attempt + journal.playback.again.pop(future.number, 0) + 1)
-                journal.begin_again(action, future.attempt - 1)
+                begun = future.attempt + journal.playback.again.pop(future.number, 0)
+                if self._backend.has_call(partial(identity_of, future)):
+                    future.note_attempt(begun)  # it goes on, or has ended meanwhile
+                else:
+                    future.note_attempt(begun + 1)
+                    journal.begin_again(action, begun)
             self._exchange(future, args, kwargs)
 
     def _exchange(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

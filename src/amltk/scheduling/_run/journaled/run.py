@@ -135,6 +135,8 @@ class JournaledRun(Run):
     def _start_timeout(self) -> None:
         self.journal.attach(self.loop)
         self._backend.keep_pickles()
+        assert isinstance(self.submissions, JournaledSubmissions)
+        self._recorder.on_recorded = self._backend.adopt_calls(self.journal.folder.jobs, self.submissions.identify)
         self._await_end_of_job()
         if not self.journal.replaying:
             self.start_timeout()

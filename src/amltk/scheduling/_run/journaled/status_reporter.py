@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from amltk.journal.live.status import write_status
-from amltk.scheduling._run.to_come import calls_so_far, calls_to_come
-from amltk.scheduling.executors.execution_info import execution_info
+from amltk.scheduling._run.calls.status import status_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,7 +15,6 @@ if TYPE_CHECKING:
 
     from amltk.journal.folder import Folder
     from amltk.scheduling._run.journaled.run import JournaledRun
-    from amltk.scheduling.future import Future
 
 _log = logging.getLogger(__name__)
 
@@ -27,9 +23,6 @@ FIRST = 1.0
 
 LAST = 32.0
 """A call may also begin while nothing happens: the next look is after twice the time, up to this many seconds."""
-
-MOST_RUNNING = 1000
-"""How many running calls are listed; further ones are only counted."""
 
 
 class StatusReporter:
@@ -85,40 +78,5 @@ class StatusReporter:
 
     def _told(self) -> dict[str, Any]:
         run = self._run
-        now, left = run.journal.time(), run.time_left()
-        running = run.submissions.running_calls()
-        told: dict[str, Any] = {"time": now, "pid": os.getpid()}
-        if running is not None:
-            calls = sorted(map(_running, islice(running, MOST_RUNNING)), key=_began)
-            told |= {"running": calls, "more": len(running) - len(calls)}
-        if (total := self._total()) is not None:
-            told["total"] = total
-        if left < math.inf:
-            told["deadline"] = now + left
-        if (workers := run.n_workers) is not None:
-            told["workers"] = workers
-        return told
-
-    def _total(self) -> int | None:
-        """How many submissions there will be in this run; None unless that is known for every task that has any."""
-        total = known = 0
-        for task in self._tasks:
-            left = calls_to_come(task)
-            if left is not None:
-                known += calls_so_far(task)
-                total += left
-        accepted = self._run.pending_calls.accepted
-        return accepted + total if total + known and known >= accepted else None
-
-
-def _running(future: Future[Any]) -> dict[str, Any]:
-    info = execution_info(future.work)
-    told: dict[str, Any] = {"call": future.number}
-    if info is not None:
-        fields = {"began": info.began, "host": info.host, "pid": info.pid}
-        told |= {name: value for name, value in fields.items() if value is not None}
-    return told
-
-
-def _began(told: dict[str, Any]) -> float:
-    return float(told.get("began", math.inf))
+        pools = run.submissions.pools
+        return {"pid": os.getpid(), **status_of(run, self._tasks, pools, run.journal.time(), run.n_workers)}

@@ -97,6 +97,7 @@ class RemoteFuture(LightFuture[Any]):
         handle: The library's handle of the call; None before it has one.
         references: The handles of the results that it needs and that stay on workers.
         wanted: How many units it takes of what workers declare, by name.
+        needs_time: How many seconds it needs; 0.0 if that is not known.
         place: A description of the worker that has begun it; empty if unknown.
         execution_info: Where and when it was computed; None until known.
     """
@@ -108,6 +109,7 @@ class RemoteFuture(LightFuture[Any]):
         self.handle: Any = None
         self.references: list[Any] = []
         self.wanted: Mapping[str, int] = NOTHING
+        self.needs_time: float = 0.0
         self.place: str = ""
         self.execution_info: ExecutionInfo | None = None
         self._submitted = clock.now()
@@ -296,12 +298,10 @@ class RemoteExecutor(Executor, ABC):
         """The pickle of a result that has stayed on its worker; None if it is lost."""
         raise NotImplementedError(f"results do not stay on the workers of {self!r}, which cannot send {left!r}")
 
-    def lost(self, call: RemoteFuture, how: str) -> WorkerLostError:
+    def lost(self, call: RemoteFuture, how: str, kind: type[WorkerLostError] = WorkerLostError) -> WorkerLostError:
         """The error of a call that was lost with its worker."""
         at = f" on {call.place}" if call.place else ""
-        return WorkerLostError(
-            f"{how}, while it was computing {call.name}{at}; only this call is lost, and it is not repeated"
-        )
+        return kind(f"{how}, while it was computing {call.name}{at}; only this call is lost, and it is not repeated")
 
     def _close_when_done(self) -> None:
         with self._changed:
@@ -354,10 +354,12 @@ class PlacingExecutor(RemoteExecutor):
     There is no binding where the worker itself is such a process.
     """
 
-    def submit_placed(self, wanted: Mapping[str, int], fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Submit a call to a worker that has these units free of what it declares."""
+    def submit_placed(
+        self, wanted: Mapping[str, int], needs_time: float, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Submit a call to a worker that has these units free of what it declares, and as many seconds."""
         call = RemoteFuture(self, callback_name(fn))
-        call.wanted = wanted
+        call.wanted, call.needs_time = wanted, needs_time
         return self._take(call, fn, args, kwargs)
 
     def why_waiting(self, call: RemoteFuture) -> str | None:

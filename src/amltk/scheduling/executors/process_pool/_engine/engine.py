@@ -45,7 +45,10 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """The implementation of a `ProcessPool`; arguments as there."""
+    """The implementation of a `ProcessPool`; arguments as there.
+
+    It has as many methods as the pool: each acquires the locks and has one of the pool's parts do the work.
+    """
 
     def __init__(
         self,

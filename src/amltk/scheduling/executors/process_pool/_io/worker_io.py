@@ -287,7 +287,7 @@ class WorkerIO:
                 elif kind == Kind.BEGUN:
                     self._begun(link, frame)
                 elif kind == Kind.USED:
-                    self._note_usage(link, frame)
+                    _note_usage(link, frame)
                 elif kind in ABOUT_SEGMENTS:
                     self.segments.handle(link, frame)
                 elif kind == Kind.FETCH:
@@ -321,12 +321,6 @@ class WorkerIO:
             self.limit_monitor.watch(link, call.limits, call.fn, frame)
             self.manager_wanted = True
 
-    @staticmethod
-    def _note_usage(link: Link, frame: Frame) -> None:
-        sent = link.slot.sent
-        if sent and sent[0].key == frame.key:
-            sent[0].usage = USAGE.unpack(frame.payload)
-
     def _finish(self, link: Link, frame: Frame) -> None:
         _, key, _, _, began, ended, _, _ = frame
         call = self._dispatcher.finish(link.slot, key, ended - began)
@@ -357,3 +351,10 @@ class WorkerIO:
         """Mark a worker to be killed; the first reason counts."""
         link.reason = link.reason or reason
         self.manager_wanted = True
+
+
+def _note_usage(link: Link, frame: Frame) -> None:
+    """Note what the call that ends next has used."""
+    sent = link.slot.sent
+    if sent and sent[0].key == frame.key:
+        sent[0].usage = USAGE.unpack(frame.payload)

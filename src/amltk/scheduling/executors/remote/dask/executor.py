@@ -317,7 +317,11 @@ class DaskExecutor(PlacingExecutor):
             if call.done():  # cancelled by another thread meanwhile
                 self._running.pop(call, None)
         else:
-            self._end_soon(call, error=self.lost(call, "the worker was lost"))
+            self._note_loss(call, worker)
+
+    def _note_loss(self, call: RemoteFuture, worker: str) -> None:  # noqa: ARG002 - for subclasses
+        """End a call that was lost with its worker."""
+        self._end_soon(call, error=self.lost(call, "the worker was lost"))
 
     def _end_soon(self, call: RemoteFuture, outcome: bytes | None = None, error: BaseException | None = None) -> None:
         """Set an outcome, on a thread of its own: unpickling it runs users' code. One after the other."""

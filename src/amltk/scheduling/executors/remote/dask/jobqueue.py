@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from distributed.core import Status
 
 from amltk._checks import check_count, check_optional_seconds
+from amltk.scheduling._admission.amounts import units_of
 from amltk.scheduling.executors.remote.dask.executor import ANY_PORT, OwnDaskExecutor
 from amltk.scheduling.executors.remote.dask.groups import Group, Grouped, declared_by, declaring
 from amltk.scheduling.executors.remote.dask.jobs.job import WatchedJob
 from amltk.scheduling.executors.remote.dask.jobs.logs import JobLogs
 from amltk.scheduling.executors.remote.dask.jobs.queue_state import SlurmQueue
+from amltk.scheduling.executors.remote.dask.jobs.slurm_names import merged, names_used, of_slurm, refuse_names
 from amltk.scheduling.executors.remote.dask.jobs.watch import JobWatch
 from amltk.scheduling.executors.remote.dask.replacer import keep_workers
 from amltk.scheduling.executors.remote.signal_handlers import kept_handlers
@@ -77,7 +79,8 @@ def make(
             which each worker has besides `cpu` and `memory`. None for jobs of one shape.
         worker_timeout: How long to wait for the first worker, from when the jobs are submitted; None for as long as it
             takes.
-        **options: The options of the class in dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, ...
+        **options: The options of the class in dask-jobqueue: `queue`, `cores`, `memory`, `walltime`, ...; for Slurm
+            also those of `slurm_names`.
 
     Raises:
         ValueError: There is no such batch system, or `n_workers` is below 1, or an option is unknown or missing, or
@@ -86,6 +89,9 @@ def make(
     """
     if name not in CLUSTERS:
         raise ValueError(f"name={name!r}: must be one of {', '.join(repr(known) for known in CLUSTERS)}")
+    is_slurm = name == "slurm"
+    if not is_slurm:
+        refuse_names(name, options)
     if groups is None:
         n_workers = check_count("n_workers", n_workers)
     elif adaptive:
@@ -99,10 +105,16 @@ def make(
     job_class: Any = type(
         base.__name__,
         (WatchedJob, base),
-        {"logs": logs, **{k: v for k, v in commands.items() if v is not None}},
+        {"logs": logs, "written": names_used(options), **{k: v for k, v in commands.items() if v is not None}},
     )
-    made = None if groups is None else _made(groups, n_workers, job_class, options)
-    if made is not None:
+    made = None if groups is None else _made(groups, n_workers, job_class, options, is_slurm=is_slurm)
+    of_worker: dict[str, Any] = {}
+    if made is None and is_slurm:
+        options = of_slurm(options)
+        of_worker = options.pop("resources", {})
+        if of_worker and options.setdefault("processes", 1) != 1:
+            raise ValueError(f"processes={options['processes']!r}: must be 1 with gpus=, which one worker has")
+    elif made is not None:
         options = {**_of_cluster(options), **made[0].options}
         cluster_class = type(cluster_class.__name__, (Grouped, cluster_class), {"groups": made})
     scheduler_options = {"dashboard_address": ANY_PORT, **options.pop("scheduler_options", {})}
@@ -117,14 +129,17 @@ def make(
     else:
         assert n_workers is not None, "it was checked"
         job = cluster._job_kwargs
-        job["worker_extra_args"], of_a_worker = declaring(job["worker_extra_args"], declared_by(cluster._dummy_job))
+        has = declared_by(cluster._dummy_job) | {kind: units_of(kind, n) for kind, n in of_worker.items()}
+        job["worker_extra_args"], of_a_worker = declaring(job["worker_extra_args"], has)
         declared = (of_a_worker,) * n_workers
     queue = QUEUES[name](job_class.submit_command) if name in QUEUES else None
-    job_class.watch = watch = JobWatch(queue, logs, len(declared), worker_timeout)
+    job_class.watch = watch = JobWatch(queue, logs, len(declared), worker_timeout, adaptive=adaptive)
     return JobQueueExecutor(name, cluster, declared, watch, adaptive=adaptive)
 
 
-def _made(groups: Any, n_workers: int | None, job_class: Any, options: Mapping[str, Any]) -> tuple[Group, ...]:
+def _made(
+    groups: Any, n_workers: int | None, job_class: Any, options: Mapping[str, Any], *, is_slurm: bool
+) -> tuple[Group, ...]:
     if not isinstance(groups, Mapping) or not groups or not all(isinstance(own, Mapping) for own in groups.values()):
         raise TypeError(f"groups={groups!r}: must be a dict with the options of each group, and with one at least")
     of_cluster = _of_cluster(options)
@@ -133,7 +148,12 @@ def _made(groups: Any, n_workers: int | None, job_class: Any, options: Mapping[s
     for name, own in groups.items():
         if of_all := _of_cluster(own):
             raise ValueError(f"groups[{name!r}]: {', '.join(of_all)}: this is not of a group; give it outside groups=")
-        made.append(Group.of(name, job_class, _leaving_in_time({"n_workers": n_workers, **shared, **own})))
+        one = merged(shared, own)
+        if is_slurm:
+            one = of_slurm(one, f"groups[{name!r}]: ")
+        else:
+            refuse_names("this batch system", own)
+        made.append(Group.of(name, job_class, _leaving_in_time({"n_workers": n_workers, **one})))
     return tuple(made)
 
 
@@ -258,6 +278,17 @@ class JobQueueExecutor(OwnDaskExecutor):
         lack = super().why_waiting(call)
         told = self._watch.told
         return lack if lack is not None or told.are_complete else f"waits for a worker: {told}"
+
+    def _note_loss(self, call: RemoteFuture, worker: str) -> None:
+        """End a call that was lost with its worker, once it is known why that was lost."""
+        self._cluster.loop.add_callback(self._end_lost, call, worker)
+
+    async def _end_lost(self, call: RemoteFuture, worker: str) -> None:
+        pid = None if call.execution_info is None else call.execution_info.pid
+        loss = await self._watch.why_lost(worker, pid)
+        error = self.lost(call, loss.how, loss.kind)
+        error.pid, error.exit_code = pid, loss.exit_code
+        self.end(call, error=error)
 
     def _kill(self) -> bool:
         return True  # by closing the cluster, which cancels its jobs

@@ -10,6 +10,8 @@ import dask
 from distributed.core import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from amltk.scheduling.executors.remote.dask.jobs.logs import JobLogs
     from amltk.scheduling.executors.remote.dask.jobs.watch import JobWatch
 
@@ -35,11 +37,12 @@ class WatchedJob:
     Attributes:
         logs: Where jobs write, unless the user's options say so.
         watch: Is told what happens to them.
-        options: The user's options of jobs, for messages.
+        written: The names that the user has written instead of those of dask-jobqueue, for messages.
     """
 
     logs: ClassVar[JobLogs]
     watch: ClassVar[JobWatch]
+    written: ClassVar[Mapping[str, str]]
 
     config_name: str
     job_id: str | None
@@ -62,7 +65,7 @@ class WatchedJob:
         except (RuntimeError, ValueError, OSError) as error:
             self.status = Status.running
             is_final = isinstance(error, OSError)  # there is no such command
-            self.watch.refused(self, explain_refusal(error, self.given), is_final=is_final)
+            self.watch.refused(self, explain_refusal(error, self.given, self.written), is_final=is_final)
         else:
             self.watch.submitted(self)
 
@@ -76,7 +79,7 @@ class WatchedJob:
         self.status = Status.closed
 
 
-def explain_refusal(error: Exception, options: dict[str, Any]) -> str:
+def explain_refusal(error: Exception, options: Mapping[str, Any], written: Mapping[str, str]) -> str:
     """What a batch system said when it refused a job, and which option that may be about."""
     found = _FAILED_COMMAND.search(str(error))
     if found is None:
@@ -86,7 +89,7 @@ def explain_refusal(error: Exception, options: dict[str, Any]) -> str:
     name = command.split()[0].rpartition("/")[2]
     quoted = "\n".join(f"    {line}" for line in words.splitlines())
     given = [
-        f"{option}={options[option]!r}"
+        f"{written.get(option, option)}={options[option]!r}"
         for pattern, option in HINTS.items()
         if options.get(option) is not None and re.search(pattern, words, re.IGNORECASE)
     ]

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin
 
+from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors.cluster_workers import ClusterWorkers
 from amltk.scheduling.executors.remote.dask.jobs.logs import quote_logs
+from amltk.scheduling.executors.remote.dask.jobs.losses import Loss, find_out
 from amltk.scheduling.executors.remote.dask.jobs.queue_state import JobState
 from amltk.scheduling.executors.remote.dask.replacer import place_of, replace_place
 
@@ -34,6 +36,8 @@ MOST_RETRY_SECONDS = 60.0
 FIRST_LOOK_SECONDS = 1.0
 LAST_LOOK_SECONDS = 30.0
 """How often the batch system is asked about jobs whose workers have not connected: at first, and at last."""
+
+UNKNOWN = Loss(WorkerLostError, "the worker was lost")
 
 GONE = JobState("ENDED")
 """The state of a job that the batch system does not know any more."""
@@ -65,6 +69,7 @@ class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
         n_workers: How many workers there are to be.
         worker_timeout: How many seconds to wait for the first worker, from the first job on; None for as long as it
             takes.
+        adaptive: Whether Dask decides how many of them there are to be now.
 
     Attributes:
         logs: As above.
@@ -79,12 +84,15 @@ class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
         logs: JobLogs,
         n_workers: int,
         worker_timeout: float | None,
+        *,
+        adaptive: bool,
     ) -> None:
-        self.told = ClusterWorkers(0, n_workers)
+        self.told = ClusterWorkers(0, 0 if adaptive else n_workers)
         self._queue = queue
         self.logs = logs
         self._n_workers = n_workers
         self._worker_timeout = worker_timeout
+        self._adaptive = adaptive
         self._cluster: Any = None
         self._on_broken: Callable[[str], object]
         self._awaited: dict[Any, Awaited] = {}  # by place
@@ -93,6 +101,7 @@ class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
         self._tries: dict[Any, int] = {}  # of places that took the place of others
         self._last_said = ""
         self._looker: asyncio.Task[None] | None = None
+        self._inquiries: dict[str, asyncio.Task[Loss]] = {}  # by the address of a worker
         self._deadline: Any = None
         self._is_over = False
 
@@ -117,9 +126,11 @@ class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
         self._is_over = True
         if self._deadline is not None:
             self._cluster.loop.remove_timeout(self._deadline)
-        if self._looker is not None:
-            self._looker.cancel()
-            await asyncio.wait([self._looker])
+        tasks = [task for task in (self._looker, *self._inquiries.values()) if task is not None and not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def submitted(self, job: Any) -> None:
         """Wait for the worker of a job."""
@@ -164,13 +175,23 @@ class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
         if self._up.pop(worker, None) is not None:
             self._tell()
 
-    def job_of(self, worker: str) -> Any:
-        """The job of a worker that is up or was up; None if there is none."""
-        return self._jobs.get(worker)
+    async def why_lost(self, worker: str, pid: int | None) -> Loss:
+        """Why a worker was lost; this may take some seconds.
 
-    def is_back(self, job: Any) -> bool:
-        """Whether a worker of this job is up."""
-        return job.name in self._up.values()
+        Args:
+            worker: Its address.
+            pid: Its process; None if unknown.
+        """
+        job = self._jobs.get(worker)
+        if job is None or self._is_over:
+            return UNKNOWN
+        if worker not in self._inquiries:
+            inquiry = find_out(self._queue, job, worker, pid, lambda: job.name in self._up.values())
+            self._inquiries[worker] = asyncio.ensure_future(inquiry)
+        asked = self._inquiries[worker]
+        await asyncio.wait([asked])
+        # Whatever came of it: a call without an end would be worse than an unknown reason.
+        return UNKNOWN if asked.cancelled() or asked.exception() is not None else asked.result()
 
     # ------------------------------------------------------------------ jobs that wait
 
@@ -266,7 +287,7 @@ class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
         first = min(waiting, key=lambda one: one.submitted, default=None)
         self.told = ClusterWorkers(
             len(self._up),
-            self._n_workers,
+            len(self._cluster.plan) if self._adaptive else self._n_workers,
             len(waiting),
             len(awaited) - len(waiting),
             None if first is None else first.submitted,

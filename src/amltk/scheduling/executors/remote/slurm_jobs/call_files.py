@@ -1,0 +1,191 @@
+"""The folder of one call: what its job is given, and what it leaves behind. All that outlives this program is here."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+FOLDER_MODE = 0o700
+
+TAIL_BYTES = 1500
+"""How much of the end of a job's output an error shows, at most."""
+
+
+class CallFiles:
+    """The files of one call, in a folder of its own.
+
+    The folder appears as a whole, before its job is submitted: whoever finds it knows the job by its name, which is
+    unique. What the job writes appears as a whole, too.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path: Path = path
+        self.call: Path = path / "call"
+        self.script: Path = path / "job.sh"
+        self.output: Path = path / "output.log"
+        self.outcome: Path = path / "outcome"
+        self._what = path / "what"
+        self._name = path / "name"
+        self._number = path / "number"
+        self._claim = path / "claim"
+        self._lock = path / "lock"
+
+    @classmethod
+    def make(cls, path: Path, call: bytes, script: Callable[[Path], str], what: bytes = b"") -> CallFiles:
+        """Make the folder of a call.
+
+        Args:
+            path: Where it is to be.
+            call: What the job reads.
+            script: Gives the script of the job for the folder.
+            what: What it is recognised by, besides its folder.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        path.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+        made = cls(Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent)))
+        try:
+            made.call.write_bytes(call)
+            made.script.write_text(script(path))
+            made._what.write_bytes(what)
+            made._name.write_text(f"amltk-{uuid.uuid4().hex[:12]}-{path.name}")
+            made._lock.touch()
+            made.path.rename(path)
+        except BaseException:
+            shutil.rmtree(made.path, ignore_errors=True)
+            raise
+        return cls(path)
+
+    @property
+    def job_name(self) -> str:
+        """The name of its job, which no other has."""
+        return self._name.read_text()
+
+    @property
+    def made_at(self) -> float:
+        """When the folder was made, in seconds since the epoch."""
+        return self._name.stat().st_mtime
+
+    def what(self) -> bytes | None:
+        """What the call is recognised by; None if nothing here is of use any more."""
+        return _read(self._what)
+
+    # ------------------------------------------------------------------ the job
+
+    @contextmanager
+    def submitting(self) -> Iterator[int | None]:
+        """Be the only one who submits the job. Gives a descriptor, which `sbatch` must inherit.
+
+        If this process is killed, `sbatch` still has it until it has ended. Gives None while another has it.
+        """
+        descriptor = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            yield descriptor if _locks(descriptor) else None
+        finally:
+            os.close(descriptor)
+
+    def note_submitted(self, number: str) -> None:
+        """Note that the job was submitted."""
+        _write(self._number, number.encode())
+
+    @property
+    def number(self) -> str:
+        """Slurm's number of the job; empty if it is not known that it was submitted."""
+        return (_read(self._number) or b"").decode() or self.claimed_by()
+
+    def claim(self, number: str) -> bool:
+        """In the job: take the call. Whether this job may compute it: not if another has it."""
+        own = self.path / f"claim-{number}"
+        own.write_text(number)
+        with contextlib.suppress(FileExistsError):
+            os.link(own, self._claim)
+        own.unlink()
+        return self.claimed_by() == number
+
+    def claimed_by(self) -> str:
+        """The number of the job that has begun; empty if none has."""
+        return (_read(self._claim) or b"").decode()
+
+    # ------------------------------------------------------------------ the outcome
+
+    def write_outcome(self, outcome: bytes) -> None:
+        """In the job: leave the outcome."""
+        _write(self.outcome, outcome)
+
+    def read_outcome(self) -> bytes | None:
+        """The outcome; None if there is none yet."""
+        with contextlib.suppress(FileNotFoundError):
+            os.close(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY))  # has NFS look for new names
+        return _read(self.outcome)
+
+    def last_words(self) -> str:
+        """The end of what the job has printed."""
+        with contextlib.suppress(OSError), self.output.open("rb") as file:
+            file.seek(max(0, self.output.stat().st_size - TAIL_BYTES))
+            return file.read().decode(errors="replace").strip()
+        return ""
+
+    def close(self) -> None:
+        """Keep nothing but what the job has printed: the call is over, and nobody will ask for it."""
+        for path in (
+            self._what,
+            self.call,
+            self.outcome,
+            self.script,
+            self._name,
+            self._number,
+            self._claim,
+            self._lock,
+        ):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if not self.output.stat().st_size:
+                self.output.unlink()
+        with contextlib.suppress(OSError):
+            self.path.rmdir()  # unless something was printed
+
+    def set_aside(self) -> None:
+        """Make room for another call in the same place."""
+        self.path.rename(self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex[:6]}"))
+
+
+def _locks(descriptor: int) -> bool:
+    """Lock a file; whether nobody else has locked it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a file system without locks: then `claim` alone keeps a call from being computed twice
+    return True
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file that appears as a whole, and survives a loss of power."""
+    new = path.with_name(f".{path.name}-{os.getpid()}")
+    with new.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(path)

@@ -1,0 +1,218 @@
+"""Slurm's commands, and what they print."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from amltk._process.program import environment
+from amltk.exceptions import JobRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_log = logging.getLogger(__name__)
+
+COMMANDS = ("sbatch", "squeue", "scancel")
+
+FIELDS = {"jobid": 20, "name": 60, "state": 20, "reason": 60, "exit_code": 12, "nodelist": 60}
+"""What `squeue` is asked for, and how wide its columns are."""
+
+ACTIVE = frozenset(
+    {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED"}
+    | {"REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESIZING", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
+)
+"""The states of jobs that have not ended."""
+
+PASSING = (
+    "unable to contact",
+    "socket timed out",
+    "temporarily",
+    "connection refused",
+    "connect failure",
+    "zero bytes",
+    "submitjob",  # the limits MaxSubmitJobs of accounts, users and QOS
+    "submit limit",
+)
+"""Parts of what `sbatch` says, in lower case, where another try may succeed."""
+
+
+KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
+"""The variables that say where Slurm is, and who asks."""
+
+SIGNALLED = 128
+"""What a shell adds to the number of the signal that has ended a program."""
+
+
+class Listed(NamedTuple):
+    """A job as the queue lists it.
+
+    Attributes:
+        number: Slurm's number of the job.
+        state: Its state, such as `PENDING`.
+        reason: Why it waits, or has ended; `None` if Slurm says nothing.
+        exit_code: The exit code of its script; negative for the signal that has ended it.
+        nodes: Where it runs or ran; empty if it has not begun.
+    """
+
+    number: str
+    state: str
+    reason: str
+    exit_code: int
+    nodes: str
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has not ended."""
+        return self.state in ACTIVE
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has ended such that its script did not get to its end."""
+        return not self.is_active and self.state != "COMPLETED"
+
+    def in_words(self) -> str:
+        """How it has ended, in words."""
+        if self.exit_code:
+            how = f"signal {-self.exit_code}" if self.exit_code < 0 else f"exit code {self.exit_code}"
+            return f"{self.state}, {how}"
+        return self.state if self.reason == "None" else f"{self.state}, {self.reason}"
+
+
+class QueueUnknownError(Exception):
+    """Slurm does not answer now: nothing is known about any job."""
+
+
+def check_commands() -> None:
+    """Raise a `FileNotFoundError` if one of Slurm's commands is missing."""
+    for command in COMMANDS:
+        if shutil.which(command) is None:
+            raise FileNotFoundError(
+                f"no {command} on PATH: run the program on a node of the cluster from which jobs can be submitted"
+            )
+
+
+def submit(script: str, options: Sequence[str], held: int) -> str:
+    """Submit a job; returns its number.
+
+    Args:
+        script: The path of its script.
+        options: The options of `sbatch`.
+        held: A descriptor that stays open until `sbatch` has ended, even if this process is killed meanwhile.
+
+    Raises:
+        JobRefusedError: `sbatch` says no.
+        QueueUnknownError: It may have submitted the job, or may do so later.
+    """
+    ended = subprocess.run(
+        ["sbatch", "--parsable", *options, script],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        env=_environment(),
+        pass_fds=[held],
+        process_group=0,  # Ctrl-C is not for it
+    )
+    said = ended.stderr.strip()
+    if ended.returncode:
+        if ended.returncode < 0 or any(part in said.lower() for part in PASSING):
+            raise QueueUnknownError(said or f"sbatch was ended by signal {-ended.returncode}")
+        raise JobRefusedError(f"Slurm refuses the job: {said or f'sbatch ended with {ended.returncode}'}")
+    return ended.stdout.strip().partition(";")[0]
+
+
+def _environment() -> dict[str, str]:
+    """The environment of Slurm's commands and of jobs.
+
+    Without what Slurm has told a job in which this program itself runs, and without what hides jobs from `squeue`.
+    """
+    return {
+        name: value
+        for name, value in environment().items()
+        if name in KEPT or not name.startswith(("SLURM_", "SLURMD_", "SQUEUE_", "SACCT_", "SCANCEL_"))
+    }
+
+
+def queue() -> dict[str, list[Listed]]:
+    """The jobs of this user by their names, with those that have ended of late.
+
+    Raises:
+        QueueUnknownError: Slurm does not answer.
+    """
+    columns = ",".join(f"{name}:{width}" for name, width in FIELDS.items())
+    user = str(os.getuid())
+    said = _ask(["squeue", "--noheader", "--states=all", f"--user={user}", f"--Format={columns}"])
+    listed: dict[str, list[Listed]] = {}
+    for line in said.splitlines():
+        fields, at = [], 0
+        for width in FIELDS.values():
+            fields.append(line[at : at + width].strip())
+            at += width
+        number, name, state, reason, code, nodes = fields
+        listed.setdefault(name, []).append(Listed(number, state, reason, _exit_code(code), nodes))
+    return listed
+
+
+def accounted(name: str, since: float) -> Listed | None:
+    """The job of this name by the accounting, which remembers those that the queue has forgotten.
+
+    Args:
+        name: The name of the job.
+        since: When it was submitted at the earliest, in seconds since the epoch.
+
+    Returns:
+        None if there was none, or if there is no accounting.
+    """
+    if shutil.which("sacct") is None:
+        return None
+    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 1))
+    asked = ["--allocations", "--noheader", "--parsable2", f"--name={name}", f"--starttime={start}"]
+    try:
+        said = _ask(["sacct", *asked, "--format=JobIDRaw,State,NodeList"])
+    except QueueUnknownError:
+        return None
+    for line in said.splitlines():
+        number, state, nodes = line.split("|")
+        return Listed(number, state.partition(" ")[0], "None", 0, nodes)
+    return None
+
+
+def cancel(numbers: Iterable[str]) -> None:
+    """End jobs, whether they have begun or not.
+
+    Raises:
+        QueueUnknownError: Slurm does not answer.
+    """
+    try:
+        _ask(["scancel", *numbers])
+    except QueueUnknownError as error:
+        if any(part in str(error).lower() for part in PASSING):
+            raise
+        _log.debug("scancel: %s", error)  # some have ended; it has cancelled the others
+
+
+def _ask(command: list[str]) -> str:
+    ended = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        env=_environment(),
+        process_group=0,
+    )
+    if ended.returncode:
+        raise QueueUnknownError(ended.stderr.strip() or f"{command[0]} ended with {ended.returncode}")
+    return ended.stdout
+
+
+def _exit_code(status: str) -> int:
+    code = os.waitstatus_to_exitcode(int(status)) if status.isdigit() else 0
+    return SIGNALLED - code if code > SIGNALLED else code

@@ -1,0 +1,378 @@
+"""The thread that submits jobs, sees how they are getting on, and ends them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from amltk._process.threads import start_daemon
+from amltk.exceptions import JobRefusedError
+from amltk.scheduling.executors.remote.slurm_jobs import slurm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from amltk.scheduling.executors.capabilities import Identity
+    from amltk.scheduling.executors.remote.executor import RemoteFuture
+    from amltk.scheduling.executors.remote.slurm_jobs.call_files import CallFiles
+    from amltk.scheduling.executors.remote.slurm_jobs.slurm import Listed
+
+_log = logging.getLogger(__name__)
+
+LONGEST_LOOK = 1.0
+"""How many seconds pass at most until the folders of calls are looked at again."""
+
+MOST_SILENCES = 5
+"""How often in a row Slurm may not answer before jobs that were to be cancelled are left alone, at the end."""
+
+LATE_SECONDS = 30.0
+"""How long to wait for the outcome of a job that has come to its end, or that Slurm no longer knows: a file system of a
+cluster may be slow to show it."""
+
+
+class Job:
+    """The job of one call.
+
+    Args:
+        call: The call.
+        payload: Its pickle.
+        options: The options of `sbatch` for this call only.
+        folder: The folder in which the folder of the call is.
+        name: The name of that.
+
+    Attributes:
+        call: The call.
+        payload: As given; empty once it is in the folder.
+        options: As given.
+        folder: As given.
+        name: As given.
+        identity: What the call is recognised by in later programs; None if it is not.
+        files: Its folder; None before it has one.
+        number: Slurm's number of it; empty if it is not known to be submitted.
+        may_exist: Whether it may have been submitted although it has no number.
+        state: Its state, as far as Slurm has said.
+        reason: The reason for that.
+        has_begun: Whether it computes the call.
+        lacks_since: Since when its outcome is due and missing, on the monotonic clock; None if it is not due.
+    """
+
+    def __init__(self, call: RemoteFuture, payload: bytes, options: Mapping[str, Any], folder: Path, name: str) -> None:
+        self.call: RemoteFuture = call
+        self.payload: bytes = payload
+        self.options: Mapping[str, Any] = options
+        self.folder: Path = folder
+        self.name: str = name
+        self.identity: Identity | None = None
+        self.files: CallFiles | None = None
+        self.number: str = ""
+        self.may_exist: bool = False
+        self.state: str = ""
+        self.reason: str = ""
+        self.has_begun: bool = False
+        self.lacks_since: float | None = None
+
+
+class Owner(Protocol):
+    """Has the calls. Its methods are called by the watcher's thread."""
+
+    def find(self, job: Job) -> CallFiles | None:
+        """The folder of a call, if an earlier session has made it."""
+        ...
+
+    def make(self, job: Job) -> CallFiles:
+        """Make the folder of a call. Raises an `OSError` if that cannot be done."""
+        ...
+
+    def arguments(self, job: Job) -> list[str]:
+        """The arguments of sbatch for a call."""
+        ...
+
+    def take(self, job: Job, outcome: bytes) -> None:
+        """Take the outcome of a call."""
+
+    def lose(self, job: Job, known: Listed | None) -> None:
+        """Note that a job has ended without an outcome, in this way if Slurm knows it."""
+
+    def refuse(self, job: Job, error: Exception) -> None:
+        """Note that a job cannot be submitted."""
+
+    def begin(self, job: Job, nodes: str) -> None:
+        """Note that a job has begun, on these nodes if that is known."""
+
+    def fail(self, error: Exception) -> None:
+        """Note that the watcher itself has failed."""
+
+
+class Watcher:
+    """See the module's docstring. Its thread begins with the first job, and sleeps while there is none.
+
+    Args:
+        owner: Has the calls.
+        pause: How many seconds pass between two questions to Slurm.
+        max_jobs: How many jobs there are at most; None for any number.
+    """
+
+    def __init__(self, owner: Owner, pause: float, max_jobs: int | None) -> None:
+        self._owner = owner
+        self._pause = pause
+        self._max_jobs = max_jobs
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._new: deque[Job] = deque()
+        self._sent: dict[Job, None] = {}
+        self._unwanted: deque[Job] = deque()  # to be cancelled
+        self._over: deque[CallFiles] = deque()  # to be cleaned up
+        self._closing = False
+        self._is_left = False  # nothing more is submitted
+        self._due = 0.0  # when Slurm is asked again, on the monotonic clock
+        self._silences = 0  # how often in a row Slurm has not answered
+
+    # ------------------------------------------------------------------ from any thread
+
+    def put(self, jobs: Iterable[Job]) -> None:
+        """Have jobs submitted, or found again.
+
+        Raises:
+            RuntimeError: There can be no more threads.
+        """
+        with self._changed:
+            self._start()
+            self._is_left = False
+            self._new.extend(jobs)
+            self._changed.notify_all()
+
+    def drop(self, job: Job) -> None:
+        """Have a job cancelled, whatever it is doing, or not submitted. Once for each job. Raises as `put` does."""
+        with self._changed:
+            self._start()
+            if job in self._new:
+                self._new.remove(job)
+            self._unwanted.append(job)
+            self._changed.notify_all()
+
+    def leave(self) -> None:
+        """Submit nothing more, and leave all jobs alone."""
+        with self._changed:
+            self._is_left = True
+            self._new.clear()
+            self._sent.clear()
+            self._changed.notify_all()
+
+    def tidy(self, files: CallFiles) -> None:
+        """Have a folder cleaned up."""
+        with self._changed:
+            self._over.append(files)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Do what was asked for, and end the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    # ------------------------------------------------------------------ the thread
+
+    def _start(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = start_daemon(self._work, "amltk-slurm-jobs")
+            if self._thread is None:
+                raise RuntimeError("no thread can be started, which jobs of Slurm need: the limit is reached")
+
+    def _work(self) -> None:
+        try:
+            while self._wait():
+                self._work_once()
+        except Exception as error:  # noqa: BLE001 - a defect, or what user's arguments raise: nothing may wait in vain
+            self._owner.fail(error)
+
+    def _work_once(self) -> None:
+        try:
+            self._cancel_unwanted()
+            self._submit_new()
+            self._look_at_queue()
+            self._look_at_files()
+        except (slurm.QueueUnknownError, OSError) as error:
+            self._note_silence(error)
+        self._clean_up()
+
+    def _wait(self) -> bool:
+        """Wait until there is something to do; False at the end."""
+        with self._changed:
+            has_orders = bool(self._unwanted or self._over)
+            if self._closing and not has_orders:
+                return False
+            if not (has_orders or self._new or self._sent):
+                self._changed.wait()
+            elif self._silences or not (has_orders or self._has_room()):
+                self._changed.wait(min(self._pause, LONGEST_LOOK))
+            return True
+
+    def _has_room(self) -> bool:
+        return bool(self._new) and (self._max_jobs is None or len(self._sent) < self._max_jobs)
+
+    def _note_silence(self, error: Exception) -> None:
+        """Ask again later. Jobs go on meanwhile."""
+        if not self._silences:
+            _log.warning("Slurm, or the file system, does not answer as it should, and is asked again: %s", error)
+        self._silences += 1
+        self._due = time.monotonic() + self._pause
+        if self._closing and self._silences > MOST_SILENCES and self._unwanted:
+            numbers = " ".join(job.number for job in self._unwanted)
+            _log.warning("Slurm does not answer, so these jobs may go on: end them by scancel %s", numbers)
+            self._unwanted.clear()
+
+    def _cancel_unwanted(self) -> None:
+        with self._changed:
+            jobs = list(self._unwanted)
+            for job in jobs:
+                if job in self._new:  # it was just to be submitted, and is to be tried again
+                    self._new.remove(job)
+        if not jobs:
+            return
+        numbers = []
+        for job in jobs:
+            self._sent.pop(job, None)
+            job.files = job.files or self._owner.find(job)
+            if job.files is not None:
+                job.number = job.number or self._find(job.files)
+                numbers += [job.number] if job.number else []
+        if numbers:
+            slurm.cancel(numbers)
+            self._silences = 0
+        for job in jobs:
+            self._unwanted.remove(job)
+            if job.files is not None:
+                job.files.close()
+
+    # ------------------------------------------------------------------ submitting
+
+    def _submit_new(self) -> None:
+        while True:
+            with self._changed:
+                if self._closing or self._unwanted or not self._has_room():
+                    return
+                job = self._new.popleft()
+            is_there = False
+            try:
+                is_there = self._bring(job)
+            except slurm.QueueUnknownError:
+                self._put_back(job)
+                raise
+            except (OSError, JobRefusedError) as error:
+                self._owner.refuse(job, error)
+                continue
+            if not is_there:
+                self._put_back(job)
+                with self._changed:
+                    self._changed.wait(min(self._pause, LONGEST_LOOK))
+                return
+            self._sent[job] = None
+            self._silences = 0
+
+    def _put_back(self, job: Job) -> None:
+        """Try again later."""
+        with self._changed:
+            if not self._is_left:
+                self._new.appendleft(job)
+
+    def _bring(self, job: Job) -> bool:
+        """Have a job in the queue; False if that must wait, since the last program is just submitting it."""
+        files = job.files
+        if files is None:
+            files = self._owner.find(job)
+            job.may_exist = files is not None
+            job.files = files = files or self._owner.make(job)
+        with files.submitting() as held:
+            if held is None:
+                return False
+            if job.may_exist:
+                job.number = self._find(files)
+            if not job.number:
+                job.may_exist = True  # from now on, whatever sbatch says
+                job.number = slurm.submit(str(files.script), self._owner.arguments(job), held)
+                files.note_submitted(job.number)
+            return True
+
+    @staticmethod
+    def _find(files: CallFiles) -> str:
+        """The number of a job that may have been submitted; empty if it was not."""
+        if number := files.number:
+            return number
+        found = slurm.queue().get(files.job_name)
+        known = found[0] if found else slurm.accounted(files.job_name, files.made_at)
+        if known is None:
+            return ""
+        files.note_submitted(known.number)
+        return known.number
+
+    # ------------------------------------------------------------------ looking
+
+    def _look_at_queue(self) -> None:
+        now = time.monotonic()
+        if not self._sent or now < self._due:
+            return
+        listed = slurm.queue()
+        self._due = time.monotonic() + self._pause
+        self._silences = 0
+        for job in list(self._sent):
+            assert job.files is not None, "it was submitted"
+            known = _of(job.files, listed.get(job.files.job_name, ()))
+            if known is not None:
+                job.state, job.reason = known.state, known.reason
+            if known is not None and known.is_active:
+                job.lacks_since = None
+                if known.state == "RUNNING":
+                    job.has_begun = True
+                    self._owner.begin(job, known.nodes)
+            elif known is not None and known.has_failed:
+                self._end(job, known)
+            elif job.lacks_since is None:
+                job.state, job.lacks_since = "ENDED", now
+            elif now - job.lacks_since > LATE_SECONDS:
+                self._end(job, known or slurm.accounted(job.files.job_name, job.files.made_at))
+
+    def _end(self, job: Job, known: Listed | None) -> None:
+        """Take the outcome of a job that has ended, or say that there is none."""
+        if not self._take(job):
+            self._sent.pop(job, None)
+            self._owner.lose(job, known)
+
+    def _look_at_files(self) -> None:
+        for job in list(self._sent):
+            if job.state == "PENDING":
+                continue
+            if not self._take(job) and not job.has_begun:
+                assert job.files is not None, "it was submitted"
+                if job.files.claimed_by():
+                    job.has_begun = True
+                    self._owner.begin(job, "")
+
+    def _take(self, job: Job) -> bool:
+        assert job.files is not None, "it was submitted"
+        outcome = job.files.read_outcome()
+        if outcome is None:
+            return False
+        self._sent.pop(job, None)
+        self._owner.take(job, outcome)
+        return True
+
+    def _clean_up(self) -> None:
+        while self._over:
+            self._over.popleft().close()
+
+
+def _of(files: CallFiles, listed: Iterable[Listed]) -> Listed | None:
+    """The one job that counts among those of a call: if `sbatch` was asked twice, the one that has not ended."""
+    known = list(listed)
+    for job in known:
+        if job.is_active:
+            return job
+    claimed = files.claimed_by()
+    return next((job for job in known if job.number == claimed), known[-1] if known else None)
