@@ -13,7 +13,7 @@ import os
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from distributed.comm import connect
+from distributed.comm.core import connect
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from amltk.scheduling.executors.execution_info import this_host

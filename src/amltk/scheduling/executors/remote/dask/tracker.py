@@ -171,7 +171,7 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
             self._assigned.pop(key, None)
 
     def _lease(self, key: str) -> _Announcements | None:
-        task = self._scheduler.tasks[key]
+        task: Any = self._scheduler.tasks[key]
         lessee = self._announcements.get(task.processing_on.address)
         if lessee is not None and 0 <= task.prefix.duration_average <= LEASE_SECONDS:
             # In the same stream as the call, and before it: Dask sends that when all transitions are done.
