@@ -90,3 +90,11 @@ def wait_for_ever(*, comm: Comm) -> None:
     with comm.open():
         comm.send("here")
         comm.receive()
+
+
+def look_at_data(*, comm: Comm) -> tuple[int, int, bool]:
+    """Ask for shared data, and return its size as it came in the response and in a message, and whether it is one."""
+    with comm.open():
+        answered = comm.request(None)["x"][0]
+        sent = comm.receive()
+    return len(answered.data), len(sent.data), answered is sent

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.contract import work
+from amltk.scheduling import Comm
+from tests.contract import talk, work
 from tests.helpers.arrays import MB, filled
 
 if TYPE_CHECKING:
@@ -32,4 +33,22 @@ def test_calls_are_given_the_object(scheduler: Scheduler, capabilities: Capabili
     assert len({(pid, number) for pid, number, *_ in seen}) == len({pid for pid, *_ in seen})
     assert shared.get() == array
     assert (shared.get() is array) == capabilities.shares_objects
+    shared.close()
+
+
+def test_messages_give_the_object(scheduler: Scheduler) -> None:
+    """A handle in a message or a response arrives as the object."""
+    shared = scheduler.share(filled(1))
+    task = scheduler.task(talk.look_at_data, plugins=Comm.Plugin())
+    seen: list[Any] = []
+    task.on_result(lambda _, result: seen.append(result))
+
+    @task.on("comm-request")
+    def answer(msg: Comm.Msg) -> None:
+        msg.comm.send(shared)
+        msg.respond({"x": [shared]})
+
+    scheduler.on_start(lambda: task.submit())
+    scheduler.run(display=False)
+    assert seen == [(2 * MB, 2 * MB, True)]
     shared.close()

@@ -168,10 +168,44 @@ SHARED: frozenset[type] = frozenset({Shared})
 """The types of handles."""
 
 
-def put_in_place(arguments: Any, executor: Executor, can: Capabilities) -> Any:
-    """Arguments with what the executor is given in place of handles; raises as `Shared.for_executor` does."""
+class Here(NamedTuple):
+    """Unpickles as the object, in this process."""
+
+    key: str
+
+    def __reduce__(self) -> Any:
+        return _of_this_process, (self.key,)
+
+
+_handles: weakref.WeakValueDictionary[str, Shared[Any]] = weakref.WeakValueDictionary()
+"""The handles that were pickled for this process itself, by key."""
+
+
+def _of_this_process(key: str) -> Any:
+    handle = _handles.get(key)
+    if handle is None:
+        raise SharedObjectError("a shared object is not shared any more: keep its handle until it has been received")
+    return handle.get()
+
+
+def put_in_place(arguments: Any, executor: Executor, can: Capabilities, *, is_pickled: bool = False) -> Any:
+    """Arguments with what the executor is given in place of handles.
+
+    Args:
+        arguments: A tuple or dict.
+        executor: The executor.
+        can: What it can do.
+        is_pickled: Whether they are pickled even for calls in this process.
+
+    Raises:
+        SharedObjectError: As `Shared.for_executor`.
+    """
 
     def opened(handle: Shared[Any]) -> Any:
+        if is_pickled and can.shares_objects:
+            _handles[handle._key] = handle
+            handle.get()  # raises if it is closed
+            return Here(handle._key)
         return handle.for_executor(executor, is_here=can.shares_objects, is_elsewhere=can.remote)
 
     return replaced(arguments, SHARED, opened)

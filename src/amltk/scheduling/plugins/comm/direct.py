@@ -131,7 +131,7 @@ class DirectConversation(Conversation):
     def send(self, data: Any) -> bool:
         """Queue a message for the call."""
         if self._over is None:
-            self._messages.append(data)
+            self._messages.append(self._with_shared(data))
         return self._as_told(self._over is None)
 
     def close(self, reason: str = "") -> bool:
@@ -142,6 +142,8 @@ class DirectConversation(Conversation):
         return self._as_told(is_there)
 
     def _answer_with(self, response: Any) -> Callable[[Request], bool]:
+        response = self._with_shared(response)
+
         def answer(request: Request) -> bool:
             self._answers[request.number] = lambda: response
             return True

@@ -123,7 +123,10 @@ class ConnectedConversation(Conversation):
 
     def send(self, data: Any) -> bool:
         """See `Conversation.send`."""
-        sent = self._say(self._connection, Frame(FrameKind.MESSAGE, payload=payloads.for_worker(data)))
+        sent = self._say(
+            self._connection,
+            Frame(FrameKind.MESSAGE, payload=payloads.for_worker(self._with_shared(data, is_pickled=True))),
+        )
         return self._as_told(sent)
 
     def close(self, reason: str = "") -> bool:
@@ -148,7 +151,7 @@ class ConnectedConversation(Conversation):
         return True
 
     def _answer_with(self, response: Any) -> Callable[[Request], bool]:
-        payload = payloads.for_worker(response)
+        payload = payloads.for_worker(self._with_shared(response, is_pickled=True))
         return lambda request: self._say(request.connection, Frame(FrameKind.RESPONSE, request.number, payload))
 
     def _fail(self, request: Request, reason: str) -> None:

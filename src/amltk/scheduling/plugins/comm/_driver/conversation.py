@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from amltk._notes import safe_repr
 from amltk.exceptions import CommError
+from amltk.scheduling._nested import CONTAINERS
 from amltk.scheduling.call import Call, Heard
+from amltk.scheduling.executors.shared import SHARED, put_in_place
 from amltk.scheduling.plugins.comm import payloads
 from amltk.scheduling.plugins.comm.messages import EVENTS, Msg, MsgKind, Request
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from amltk.scheduling.task import Task
 
 _log = logging.getLogger(__name__)
+
+_MAY_HOLD_SHARED = SHARED | CONTAINERS
 
 UNKEPT = "no callback of @comm-request responded, or kept the message to respond later"
 UNHEARD = "no callback is subscribed to @comm-request: answer it in one, as in @task.on('comm-request')"
@@ -119,6 +123,23 @@ class Conversation(ABC):
         if self.is_open:
             self._tell(MsgKind.CLOSE, nothing)
         self.end_hold()
+
+    def _with_shared(self, data: Any, *, is_pickled: bool = False) -> Any:
+        """What the call receives for data: objects in place of the handles of shared ones.
+
+        Args:
+            data: The data.
+            is_pickled: Whether it is about to be pickled.
+
+        Raises:
+            SharedObjectError: One of them is no longer shared.
+        """
+        if type(data) not in _MAY_HOLD_SHARED:
+            return data
+        scheduler = self.task.scheduler
+        can = scheduler.executor_kind.capabilities
+        (put,) = put_in_place((data,), scheduler.executor, can, is_pickled=is_pickled)
+        return put
 
     def _as_told(self, was_sent: bool) -> bool:
         """What callbacks get to know: with a journal, only what they would know at a replay as well."""
