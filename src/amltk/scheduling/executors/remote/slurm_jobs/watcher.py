@@ -207,6 +207,7 @@ class Watcher:
     def _work_once(self) -> None:
         try:
             self._cancel_unwanted()
+            self._clear_left()
             self._submit_new()
             self._look_at_queue()
             self._look_at_files()
