@@ -28,8 +28,8 @@ from amltk.scheduling.executors.remote.slurm_jobs import executor as slurm_execu
 from amltk.scheduling.executors.remote.slurm_jobs import slurm
 from amltk.scheduling.executors.remote.slurm_jobs.call_files import CallFiles
 from amltk.scheduling.executors.remote.slurm_jobs.job import main
+from amltk.scheduling.executors.remote.slurm_jobs.job_state import Job
 from amltk.scheduling.executors.remote.slurm_jobs.options import arguments, asked_for, check_options
-from amltk.scheduling.executors.remote.slurm_jobs.watcher import Job
 
 
 def make(path: Path, call: bytes = b"") -> CallFiles:

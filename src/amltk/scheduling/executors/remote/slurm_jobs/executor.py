@@ -25,8 +25,9 @@ from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteFu
 from amltk.scheduling.executors.remote.slurm_jobs import slurm
 from amltk.scheduling.executors.remote.slurm_jobs.call_files import FOLDER_MODE, CallFiles, left_in
 from amltk.scheduling.executors.remote.slurm_jobs.in_file import InFile
+from amltk.scheduling.executors.remote.slurm_jobs.job_state import Job
 from amltk.scheduling.executors.remote.slurm_jobs.options import arguments, asked_for, check_options
-from amltk.scheduling.executors.remote.slurm_jobs.watcher import Job, Watcher
+from amltk.scheduling.executors.remote.slurm_jobs.watcher import Watcher
 from amltk.scheduling.executors.remote.slurm_states import KINDS
 
 if TYPE_CHECKING:

@@ -84,7 +84,7 @@ def asked_for(wanted: Mapping[str, int], needs_time: float) -> dict[str, Any]:
     return options
 
 
-INSTEAD = {
+INSTEAD: Mapping[str, tuple[str, ...]] = {
     "mem": ("mem_per_cpu", "mem_per_gpu"),
     "gpus": ("gpus_per_node", "gpus_per_task", "gres"),
 }

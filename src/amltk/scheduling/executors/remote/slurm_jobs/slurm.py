@@ -191,10 +191,12 @@ def cancel(numbers: Iterable[str]) -> None:
     """
     try:
         _ask(["scancel", *numbers])
+        return
     except QueueUnknownError as error:
-        if any(part in str(error).lower() for part in PASSING):
-            raise
-        _log.debug("scancel: %s", error)  # some have ended; it has cancelled the others
+        complaint = error
+    if any(part in str(complaint).lower() for part in PASSING):
+        raise complaint
+    _log.debug("scancel: %s", complaint)  # some have ended; it has cancelled the others
 
 
 def _ask(command: list[str]) -> str:

@@ -6,19 +6,17 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from amltk._process.threads import start_daemon
 from amltk.exceptions import JobRefusedError
 from amltk.scheduling.executors.remote.slurm_jobs import slurm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Iterable
 
-    from amltk.scheduling.executors.capabilities import Identity
-    from amltk.scheduling.executors.remote.executor import RemoteFuture
     from amltk.scheduling.executors.remote.slurm_jobs.call_files import CallFiles
+    from amltk.scheduling.executors.remote.slurm_jobs.job_state import Job
     from amltk.scheduling.executors.remote.slurm_jobs.slurm import Listed
 
 _log = logging.getLogger(__name__)
@@ -32,48 +30,6 @@ MOST_SILENCES = 5
 LATE_SECONDS = 30.0
 """How long to wait for the outcome of a job that has come to its end, or that Slurm no longer knows: a file system of a
 cluster may be slow to show it."""
-
-
-class Job:
-    """The job of one call.
-
-    Args:
-        call: The call.
-        payload: Its pickle.
-        options: The options of `sbatch` for this call only.
-        folder: The folder in which the folder of the call is.
-        name: The name of that.
-
-    Attributes:
-        call: The call.
-        payload: As given; empty once it is in the folder.
-        options: As given.
-        folder: As given.
-        name: As given.
-        identity: What the call is recognised by in later programs; None if it is not.
-        files: Its folder; None before it has one.
-        number: Slurm's number of it; empty if it is not known to be submitted.
-        may_exist: Whether it may have been submitted although it has no number.
-        state: Its state, as far as Slurm has said.
-        reason: The reason for that.
-        has_begun: Whether it computes the call.
-        lacks_since: Since when its outcome is due and missing, on the monotonic clock; None if it is not due.
-    """
-
-    def __init__(self, call: RemoteFuture, payload: bytes, options: Mapping[str, Any], folder: Path, name: str) -> None:
-        self.call: RemoteFuture = call
-        self.payload: bytes = payload
-        self.options: Mapping[str, Any] = options
-        self.folder: Path = folder
-        self.name: str = name
-        self.identity: Identity | None = None
-        self.files: CallFiles | None = None
-        self.number: str = ""
-        self.may_exist: bool = False
-        self.state: str = ""
-        self.reason: str = ""
-        self.has_begun: bool = False
-        self.lacks_since: float | None = None
 
 
 class Owner(Protocol):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin
 
+from amltk._process import clock
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors.cluster_workers import ClusterWorkers
 from amltk.scheduling.executors.remote.dask.jobs.logs import quote_logs
@@ -87,7 +87,7 @@ class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
         *,
         adaptive: bool,
     ) -> None:
-        self.told = ClusterWorkers(0, 0 if adaptive else n_workers)
+        self.told: ClusterWorkers = ClusterWorkers(0, 0 if adaptive else n_workers)
         self._queue = queue
         self.logs = logs
         self._n_workers = n_workers
@@ -134,7 +134,7 @@ class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
 
     def submitted(self, job: Any) -> None:
         """Wait for the worker of a job."""
-        self._awaited[job.name] = Awaited(job, time.time())
+        self._awaited[job.name] = Awaited(job, clock.now())
         self._tell()
         self._news.set()
         if self._queue is not None and self._looker is None and not self._is_over:
