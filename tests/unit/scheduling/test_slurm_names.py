@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
-pytest.importorskip("dask_jobqueue", reason="!!! NOT TESTED WITH DASK-JOBQUEUE: it is not installed")
+if find_spec("dask_jobqueue") is None:  # not imported here: that would make Ctrl-C end all tests at once
+    pytest.skip("!!! NOT TESTED WITH DASK-JOBQUEUE: it is not installed", allow_module_level=True)
 
 from amltk.scheduling import Scheduler
 from amltk.scheduling.executors.remote.dask.jobs.slurm_names import merged, of_slurm
