@@ -48,7 +48,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
 
 def pytest_collection_finish() -> None:
-    """Make `gc.collect()` skip permanent objects: a million objects of pytest and of the test modules."""
+    """Make `gc.collect()` skip permanent objects: a million objects of pytest and of the test modules.
+
+    Raises:
+        UsageError: A test module has imported a library that changes what Ctrl-C does, for all tests.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not signal.default_int_handler:
+        raise pytest.UsageError(f"a test module has imported what handles Ctrl-C, for all tests: {handler!r}")
     gc.collect()
     gc.freeze()
 
