@@ -28,7 +28,8 @@ CASES: dict[str, tuple[Callable[[Scheduler], Any], str, str]] = {
 def test_the_message_is_the_pip_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names the missing library and the extra that installs it."""
     use, library, extra = CASES[name]
-    for module in [loaded for loaded in sys.modules if loaded.endswith((".frame", ".spans", ".otlp"))]:
+    ends = (".frame", ".spans", ".otlp")
+    for module in [loaded for loaded in sys.modules if loaded.startswith("amltk.") and loaded.endswith(ends)]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtraError, match=rf"{library}.*pip install 'amltk\[{extra}\]'"):
