@@ -112,8 +112,7 @@ def test_every_program_shows_an_output(site: Path) -> None:
     assert [page for page, found in shown.items() if not all(map(text_in, found))] == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1440, 390])
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])  # neither depends on the other
 def test_every_page_fits_a_screen_and_asks_nobody(site: Path, browser: Browser, width: int, scheme: str) -> None:
     """No page is wider than the screen, logs an error to the console, or needs anything from another server."""
     window = SiteWindow(browser, site, viewport={"width": width, "height": 900}, color_scheme=scheme)
