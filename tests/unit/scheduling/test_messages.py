@@ -42,9 +42,7 @@ MISTAKES: list[tuple[Callable[[Any], object], str]] = [
     (lambda s: Scheduler.with_dask(n_jobs=4), r"write n_workers=4"),
     (lambda s: Scheduler.with_ray(n_jobs=4), r"write num_cpus=4"),
     (lambda s: Scheduler.with_slurm(n_jobs=4), r"write n_workers=4"),
-    (lambda s: Scheduler.with_pbs(n_workers=1, time="1:00:00"), r"write walltime='1:00:00'"),
     (lambda s: Scheduler.with_pbs(n_jobs=3), r"write n_workers=3"),
-    (lambda s: Scheduler.with_lsf(gres="gpu:1"), r"write job_extra_directives=\[...\], as in a job script"),
 ]
 
 

@@ -91,3 +91,11 @@ def test_other_batch_systems_say_what_to_write() -> None:
         Scheduler.with_pbs(n_workers=1, partition="a")
     with pytest.raises(TypeError, match=r"gpus=1: this is an option of Slurm.*job_extra_directives"):
         Scheduler.with_lsf(n_workers=1, gpus=1)
+
+
+def test_other_batch_systems_say_what_to_write() -> None:
+    """Slurm's names on another batch system are errors with the option that it has, before anything starts."""
+    with pytest.raises(TypeError, match=r"write walltime='1:00:00'"):
+        Scheduler.with_pbs(n_workers=1, time="1:00:00")
+    with pytest.raises(TypeError, match=r"write job_extra_directives=\[...\], as in a job script"):
+        Scheduler.with_lsf(gres="gpu:1")
