@@ -93,7 +93,7 @@ def test_other_batch_systems_say_what_to_write() -> None:
         Scheduler.with_lsf(n_workers=1, gpus=1)
 
 
-def test_other_batch_systems_say_what_to_write() -> None:
+def test_other_batch_systems_name_their_own_option() -> None:
     """Slurm's names on another batch system are errors with the option that it has, before anything starts."""
     with pytest.raises(TypeError, match=r"write walltime='1:00:00'"):
         Scheduler.with_pbs(n_workers=1, time="1:00:00")
