@@ -29,12 +29,18 @@ from tests.helpers.workers import METHODS, identity, kill_me, wait_for
     ],
 )
 def test_accepted_calls_are_computed_at_the_end_of_python(end: str, code: int, method: str) -> None:
-    """However the program ends: by itself, with an exit code, by an exception, without a reference to the pool."""
+    """However the program ends: by itself, with an exit code, by an exception, without a reference to the pool.
+
+    The workers are there: since 3.12, CPython forks no process any more while it ends.
+    """
     ended = run_script(f"""
         import gc, sys, time
         from amltk.scheduling.executors import ProcessPool
 
         pool = ProcessPool(2, {method!r})
+        calls = [pool.submit(time.sleep, 0.01) for _ in range(2)]
+        while len(pool._engine.pids()) < 2:
+            time.sleep(0.01)
         def say(future):
             print(future.result())
         for n in range(10):
