@@ -1,4 +1,4 @@
-"""What the final states of Slurm's jobs mean for what was computed in them."""
+"""The states of Slurm's jobs, and what the final ones mean for what was computed in them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from amltk.exceptions import (
     WorkerOutOfTimeError,
     WorkerPreemptedError,
 )
+
+ACTIVE = frozenset(
+    {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED"}
+    | {"REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESIZING", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
+)
+"""The states of jobs that have not ended."""
 
 KINDS: dict[str, type[WorkerLostError]] = {
     "PREEMPTED": WorkerPreemptedError,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from amltk._process.program import environment
 from amltk.exceptions import JobRefusedError
+from amltk.scheduling.executors.remote.slurm_states import ACTIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,12 +22,6 @@ COMMANDS = ("sbatch", "squeue", "scancel")
 
 FIELDS = {"jobid": 20, "name": 60, "state": 20, "reason": 60, "exit_code": 12, "nodelist": 60}
 """What `squeue` is asked for, and how wide its columns are."""
-
-ACTIVE = frozenset(
-    {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED"}
-    | {"REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESIZING", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
-)
-"""The states of jobs that have not ended."""
 
 PASSING = (
     "unable to contact",
@@ -108,17 +103,7 @@ def submit(script: str, options: Sequence[str], held: int) -> str:
         JobRefusedError: `sbatch` says no.
         QueueUnknownError: It may have submitted the job, or may do so later.
     """
-    ended = subprocess.run(
-        ["sbatch", "--parsable", *options, script],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-        env=_environment(),
-        pass_fds=[held],
-        process_group=0,  # Ctrl-C is not for it
-    )
+    ended = _run(["sbatch", "--parsable", *options, script], pass_fds=[held])
     said = ended.stderr.strip()
     if ended.returncode:
         if ended.returncode < 0 or any(part in said.lower() for part in PASSING):
@@ -200,7 +185,14 @@ def cancel(numbers: Iterable[str]) -> None:
 
 
 def _ask(command: list[str]) -> str:
-    ended = subprocess.run(
+    ended = _run(command)
+    if ended.returncode:
+        raise QueueUnknownError(ended.stderr.strip() or f"{command[0]} ended with {ended.returncode}")
+    return ended.stdout
+
+
+def _run(command: list[str], pass_fds: Sequence[int] = ()) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -208,11 +200,9 @@ def _ask(command: list[str]) -> str:
         errors="replace",
         check=False,
         env=_environment(),
-        process_group=0,
+        pass_fds=pass_fds,
+        process_group=0,  # Ctrl-C is not for it
     )
-    if ended.returncode:
-        raise QueueUnknownError(ended.stderr.strip() or f"{command[0]} ended with {ended.returncode}")
-    return ended.stdout
 
 
 def _exit_code(status: str) -> int:

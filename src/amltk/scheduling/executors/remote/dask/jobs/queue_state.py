@@ -8,7 +8,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amltk.scheduling.executors.remote.slurm_jobs.slurm import ACTIVE
+from amltk.scheduling.executors.remote.slurm_states import ACTIVE
 
 if TYPE_CHECKING:
     from collections.abc import Collection
