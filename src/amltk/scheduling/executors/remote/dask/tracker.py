@@ -103,8 +103,7 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
     async def begin(self, key: str, worker: str, pid: int, host: str, topic: str) -> bool:
         """Whether a worker may begin a call: it has not begun before, and is not released."""
         lessee = None if key in self._begun else self._assigned.get(key)
-        is_over = lessee is not None and (lessee.is_lost or lessee.ended.is_set())
-        if lessee is not None and is_over and not await self._is_heard_out(lessee):
+        if lessee is not None and not await self._is_heard_out(lessee):
             self._begun.setdefault(key, (worker, topic))
             self._scheduler.log_event(topic, ("lost", key, worker))
             return False
@@ -120,7 +119,9 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
 
     @staticmethod
     async def _is_heard_out(lessee: _Announcements) -> bool:
-        """Wait until everything that a lost worker has announced is known; False if that cannot be known."""
+        """Wait until everything that a lessee has announced is known, if it is lost; False if that cannot be known."""
+        if not (lessee.is_lost or lessee.ended.is_set()):
+            return True
         try:
             await asyncio.wait_for(lessee.ended.wait(), LAST_WORDS_SECONDS)
         except TimeoutError:
