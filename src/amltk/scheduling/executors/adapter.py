@@ -16,7 +16,7 @@ from amltk.scheduling.executors.light_future import Answer
 from amltk.scheduling.executors.termination import drop_cancelled, shut_down
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from concurrent.futures import Executor
     from concurrent.futures import Future as Work
     from pathlib import Path
@@ -145,14 +145,14 @@ class ExecutorAdapter:
             self._switched_on.append(switch)
 
     def adopt_calls(
-        self, folder: Path, identify: Identify, is_over: Callable[[str], bool]
+        self, folder: Path, identify: Identify, ended_among: Callable[[Iterable[str]], set[str]]
     ) -> Callable[[], None] | None:
         """Let calls go on when this program dies, and find those of earlier programs, if the executor can do that.
 
         Args:
             folder: Where the executor keeps what it needs for that.
             identify: Says what a call is recognised by.
-            is_over: Whether the call of a name has ended for good.
+            ended_among: Which of the calls with these names have ended for good.
 
         Returns:
             What to call whenever everything that has happened is recorded; None if there is nothing to call.
@@ -161,7 +161,7 @@ class ExecutorAdapter:
             return None
         adopting: Any = self.executor
         self._adopting = adopting
-        adopting.attach_journal(folder, identify, is_over)
+        adopting.attach_journal(folder, identify, ended_among)
         note_recorded: Callable[[], None] = adopting.note_recorded
         return note_recorded
 

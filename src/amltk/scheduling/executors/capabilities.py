@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from concurrent.futures import Future as Work
 from dataclasses import dataclass
@@ -87,13 +87,15 @@ class AdoptingExecutor(Protocol):
     In a run with a journal it begins no call before that is recorded, so that a later program asks for it again.
     """
 
-    def attach_journal(self, folder: Path, identify: Identify, is_over: Callable[[str], bool]) -> None:
+    def attach_journal(
+        self, folder: Path, identify: Identify, ended_among: Callable[[Iterable[str]], set[str]]
+    ) -> None:
         """Let calls be found again, until `detach_journal`.
 
         Args:
             folder: Where what is needed for that is kept.
             identify: What a call is recognised by.
-            is_over: Whether the call of a name has ended for good. Asked from the first `note_recorded` on.
+            ended_among: Which of the calls with these names have ended for good. Asked at the first `note_recorded`.
         """
         ...
 

@@ -317,10 +317,10 @@ class JournaledSubmissions(Submissions):
         future = self._pending_calls.of(work)
         return None if future is None else identity_of(future)
 
-    def is_over(self, name: str) -> bool:
-        """Whether the call that has this name in its executor was submitted, and needs no outcome any more."""
-        number = int(name.partition("-")[0])
-        return number < self._pending_calls.accepted and name not in map(job_name_of, self._pending_calls)
+    def ended_among(self, names: Iterable[str]) -> set[str]:
+        """Which of these names, that calls have in their executor, are of calls that need no outcome any more."""
+        accepted, pending = self._pending_calls.accepted, set(map(job_name_of, self._pending_calls))
+        return {name for name in names if int(name.partition("-")[0]) < accepted and name not in pending}
 
     def hand_over_expected(self, futures: Iterable[tuple[Future[Any], bool]]) -> None:
         """Have computed what was submitted in the replay and has no outcome.

@@ -138,7 +138,7 @@ class JournaledRun(Run):
         submissions = self.submissions
         assert isinstance(submissions, JournaledSubmissions)
         self._recorder.on_recorded = self._backend.adopt_calls(
-            self.journal.folder.jobs, submissions.identify, submissions.is_over
+            self.journal.folder.jobs, submissions.identify, submissions.ended_among
         )
         self._await_end_of_job()
         if not self.journal.replaying:

@@ -31,7 +31,7 @@ from amltk.scheduling.executors.remote.slurm_jobs.watcher import Watcher
 from amltk.scheduling.executors.remote.slurm_states import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
     from amltk.scheduling.executors.capabilities import Identify, Identity
@@ -131,7 +131,7 @@ class SlurmJobsExecutor(PlacingExecutor):
         self._jobs: dict[Job, None] = {}  # those whose calls have not ended
         self._journal: Path | None = None  # the folder of the jobs of a run with a journal
         self._identify: Identify = _unknown
-        self._is_over: Callable[[str], bool] = bool
+        self._ended_among: Callable[[Iterable[str]], set[str]] = set
         self._left: list[CallFiles] = []  # by earlier programs
         self._held: deque[Job] = deque()  # until their calls are recorded
         self._told: deque[Job] = deque()  # whose outcomes may not be recorded yet
@@ -164,10 +164,12 @@ class SlurmJobsExecutor(PlacingExecutor):
 
     # ------------------------------------------------------------------ in a run with a journal
 
-    def attach_journal(self, folder: Path, identify: Identify, is_over: Callable[[str], bool]) -> None:
+    def attach_journal(
+        self, folder: Path, identify: Identify, ended_among: Callable[[Iterable[str]], set[str]]
+    ) -> None:
         """As in `AdoptingExecutor`."""
         self._journal, self._identify, self._leaves = folder, identify, False
-        self._is_over = is_over
+        self._ended_among = ended_among
         self._left = left_in(folder)
 
     def note_recorded(self) -> None:
@@ -177,7 +179,8 @@ class SlurmJobsExecutor(PlacingExecutor):
         known = []
         if self._left:
             left, self._left = self._left, []
-            self._watcher.clear(files for files in left if self._is_over(files.path.name))
+            ended = self._ended_among(files.path.name for files in left)
+            self._watcher.clear(files for files in left if files.path.name in ended)
         while self._held:
             job = self._held.popleft()
             if job not in self._jobs:
