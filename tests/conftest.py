@@ -72,6 +72,15 @@ def leaves_nothing_behind() -> Iterator[None]:
 
 
 @pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Threads switch as often as possible."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.fixture
 def open_window() -> Iterator[Callable[..., Window]]:
     """Opens windows of a real browser that can access only files; see `tests.helpers.browser`."""
     from tests.helpers import browser  # tests of the core run without its packages

@@ -11,7 +11,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -64,6 +64,17 @@ Name=gpu File=/dev/null
 Name=gpu File=/dev/zero
 """
 """Slurm sets CUDA_VISIBLE_DEVICES for jobs that request some of these; it only needs them to be devices."""
+
+
+JOBS: dict[str, Any] = {
+    "queue": "debug",
+    "cores": 1,
+    "memory": "1GB",
+    "walltime": "00:30:00",
+    "interface": "lo",
+    "scheduler_options": {"host": "127.0.0.1"},
+}
+"""The options of `Scheduler.with_slurm` for jobs with one core, without the number of workers."""
 
 
 def missing() -> str | None:

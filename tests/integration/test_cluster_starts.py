@@ -15,20 +15,12 @@ from amltk.scheduling.snapshot import Snapshot
 from tests.contract import engines
 from tests.helpers import slurm as slurm_helper
 from tests.helpers.gate import Gate, pass_gate
+from tests.helpers.slurm import JOBS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EXHAUSTED = ExitState(ExitState.Code.EXHAUSTED)
-
-JOB: dict[str, Any] = {
-    "queue": "debug",
-    "cores": 1,
-    "memory": "1GB",
-    "walltime": "00:30:00",
-    "interface": "lo",
-    "scheduler_options": {"host": "127.0.0.1"},
-}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +60,7 @@ def test_what_sbatch_says_about_a_job_that_it_refuses_is_shown(
     slurm: None, option: str, value: str, words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """After three tries, the run ends with sbatch's words and the option that they are about; nothing is printed."""
-    others = {name: given for name, given in JOB.items() if (name, option) != ("queue", "partition")}
+    others = {name: given for name, given in JOBS.items() if (name, option) != ("queue", "partition")}
     said = run_broken(Scheduler.with_slurm(n_workers=2, **{**others, option: value}))
     assert "sbatch refuses the job" in said
     assert words in said
@@ -84,7 +76,7 @@ def test_what_sbatch_says_about_a_job_that_it_refuses_is_shown(
 @pytest.mark.integration
 def test_the_log_of_a_job_that_ends_before_its_worker_connects_is_shown(slurm: None, tmp_path: Path) -> None:
     """A prologue that fails ends the job: after three jobs, the run ends with the end of the last one's log."""
-    scheduler = Scheduler.with_slurm(n_workers=1, **JOB, job_script_prologue=["module load nothing-4711", "exit 3"])
+    scheduler = Scheduler.with_slurm(n_workers=1, **JOBS, job_script_prologue=["module load nothing-4711", "exit 3"])
     said = run_broken(scheduler)
     assert "before its worker had connected" in said
     assert "module: command not found" in said or "nothing-4711" in said
@@ -98,7 +90,7 @@ def test_the_log_of_a_job_that_ends_before_its_worker_connects_is_shown(slurm: N
 def test_another_job_is_submitted_when_one_fails_to_start(slurm: None, tmp_path: Path) -> None:
     """One failed start is no reason to end the run: the next job's worker computes the call."""
     first = f"mkdir {tmp_path}/first 2>/dev/null && exit 3"
-    scheduler = Scheduler.with_slurm(n_workers=1, **JOB, job_script_prologue=[first])
+    scheduler = Scheduler.with_slurm(n_workers=1, **JOBS, job_script_prologue=[first])
     results: list[int] = []
     scheduler.on_start(lambda: scheduler.submit(abs, -42))
     scheduler.on_future_result(lambda _, result: results.append(result))
@@ -121,7 +113,7 @@ def test_jobs_take_slurms_own_names(slurm: None) -> None:
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         return dict(granted()), os.environ.get("CUDA_VISIBLE_DEVICES"), said
 
-    here = {name: JOB[name] for name in ("interface", "scheduler_options")}
+    here = {name: JOBS[name] for name in ("interface", "scheduler_options")}
     job = {"partition": "debug", "time": "30", "mem": "1G", "cpus_per_task": 2, "gpus": 1}
     scheduler = Scheduler.with_slurm(n_workers=1, **job, **here)
     task = scheduler.task(what_it_has, plugins=Resources(gpu=1, cpu=2))
@@ -139,7 +131,7 @@ def test_jobs_take_slurms_own_names(slurm: None) -> None:
 
 def test_a_command_that_does_not_exist_is_named(tmp_path: Path) -> None:
     """Without the command that submits jobs, another try is of no use."""
-    scheduler = Scheduler.with_slurm(n_workers=1, **JOB, submit_command="sbatch-4711")
+    scheduler = Scheduler.with_slurm(n_workers=1, **JOBS, submit_command="sbatch-4711")
     said = run_broken(scheduler)
     assert "no job can be submitted" in said
     assert "sbatch-4711" in said
@@ -149,7 +141,7 @@ def test_a_command_that_does_not_exist_is_named(tmp_path: Path) -> None:
 @pytest.mark.integration
 def test_jobs_that_wait_are_told_until_the_worker_timeout(slurm: None) -> None:
     """The display and `explain` say that a job waits and why, and so does the error after `worker_timeout`."""
-    scheduler = Scheduler.with_slurm(n_workers=2, **JOB, job_extra_directives=["--hold"], worker_timeout="20 s")
+    scheduler = Scheduler.with_slurm(n_workers=2, **JOBS, job_extra_directives=["--hold"], worker_timeout="20 s")
     told: list[str] = []
     explained: list[str] = []
 
@@ -180,7 +172,7 @@ def test_a_job_that_would_wait_forever_is_a_failed_start(
     squeue.chmod(0o755)
     with monkeypatch.context() as patch:
         patch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-        said = run_broken(Scheduler.with_slurm(n_workers=1, **JOB, job_extra_directives=["--hold"]))
+        said = run_broken(Scheduler.with_slurm(n_workers=1, **JOBS, job_extra_directives=["--hold"]))
     assert "waits for what does not come by itself: PartitionTimeLimit" in said
     slurm_helper.wait_until_empty()
 
@@ -190,7 +182,7 @@ def test_jobs_write_into_the_folder_of_the_journal(slurm: None, tmp_path: Path) 
     """A run with a journal has the logs of its jobs there, and one that has nothing to compute submits no job."""
     results: list[int] = []
     for _ in range(2):
-        scheduler = Scheduler.with_slurm(n_workers=1, **JOB)
+        scheduler = Scheduler.with_slurm(n_workers=1, **JOBS)
         task = scheduler.task(abs)
         scheduler.on_start(lambda task=task: task.submit(-42))
         task.on_result(lambda _, result: results.append(result))
@@ -204,7 +196,7 @@ def test_jobs_write_into_the_folder_of_the_journal(slurm: None, tmp_path: Path) 
 @pytest.mark.integration
 def test_the_users_folder_for_logs_is_kept(slurm: None, tmp_path: Path) -> None:
     """`log_directory=` says where the logs of the jobs are."""
-    scheduler = Scheduler.with_slurm(n_workers=1, **JOB, log_directory=str(tmp_path / "mine"))
+    scheduler = Scheduler.with_slurm(n_workers=1, **JOBS, log_directory=str(tmp_path / "mine"))
     scheduler.on_start(lambda: scheduler.submit(abs, -42))
     assert scheduler.run() == EXHAUSTED
     assert len(list((tmp_path / "mine").glob("dask-worker-*.err"))) == 1
@@ -214,7 +206,7 @@ def test_the_users_folder_for_logs_is_kept(slurm: None, tmp_path: Path) -> None:
 
 def test_a_scheduler_that_never_runs_submits_no_job() -> None:
     """Jobs are submitted with the first call: here sbatch would fail, and nothing does."""
-    Scheduler.with_slurm(n_workers=1, **JOB, submit_command="false").close()
+    Scheduler.with_slurm(n_workers=1, **JOBS, submit_command="false").close()
 
 
 # ------------------------------------------------------------------------------------------------------- given clusters
@@ -274,6 +266,6 @@ def test_a_ray_address_that_does_not_answer_is_named() -> None:
 @pytest.mark.parametrize("factory", ["with_slurm", "with_dask"])
 def test_a_worker_timeout_is_a_duration(factory: str) -> None:
     """Anything else is refused at once."""
-    options = {"n_workers": 1, **JOB} if factory == "with_slurm" else {}
+    options = {"n_workers": 1, **JOBS} if factory == "with_slurm" else {}
     with pytest.raises(ValueError, match="worker_timeout=0: must be finite and above 0"):
         getattr(Scheduler, factory)(worker_timeout=0, **options)

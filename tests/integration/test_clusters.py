@@ -262,15 +262,7 @@ def test_workers_leave_before_their_walltime(walltime: str | None, seconds: floa
 @pytest.fixture
 def slurm_options(slurm: None, tmp_path: Path) -> dict[str, Any]:
     """The options to reach the Slurm of these tests."""
-    return {
-        "queue": "debug",
-        "cores": 1,
-        "memory": "1GB",
-        "walltime": "00:30:00",
-        "log_directory": str(tmp_path),
-        "interface": "lo",
-        "scheduler_options": {"host": "127.0.0.1"},
-    }
+    return {**slurm_helper.JOBS, "log_directory": str(tmp_path)}
 
 
 @pytest.fixture(scope="module")

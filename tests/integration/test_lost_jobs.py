@@ -35,16 +35,7 @@ def slurm() -> Iterator[None]:
 @pytest.fixture
 def job(slurm: None, tmp_path: Path) -> dict[str, Any]:
     """The options of a scheduler with one job."""
-    return {
-        "n_workers": 1,
-        "queue": "debug",
-        "cores": 1,
-        "memory": "1GB",
-        "walltime": "00:30:00",
-        "log_directory": str(tmp_path),
-        "interface": "lo",
-        "scheduler_options": {"host": "127.0.0.1"},
-    }
+    return {**slurm_helper.JOBS, "n_workers": 1, "log_directory": str(tmp_path)}
 
 
 def lose(job: dict[str, Any], call: Callable[..., Any], *args: Any) -> WorkerLostError:

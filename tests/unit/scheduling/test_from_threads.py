@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +12,9 @@ from amltk.scheduling import Emitter, Event, Scheduler
 from amltk.testing import ManualExecutor, run_in_virtual_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 THREADS, TIMES = 4, 300
-
-
-@pytest.fixture
-def hasty_threads() -> Iterator[None]:
-    """Threads switch as often as possible."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 def in_threads(work: Callable[[], None]) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
-import sys
 import threading
 import time
 import weakref
@@ -459,15 +458,6 @@ def elsewhere() -> Iterator[Scheduler]:
     yield scheduler
     scheduler.stop()
     thread.join()
-
-
-@pytest.fixture
-def hasty_threads() -> Iterator[None]:
-    """Threads take turns after each few instructions."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
 
 
 def test_a_plain_loop_beside_a_run_in_another_thread(elsewhere: Scheduler) -> None:
