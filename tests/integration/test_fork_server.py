@@ -543,6 +543,45 @@ def test_a_worker_that_has_ended_when_it_is_told_of(
     assert found == [Message(Kind.STARTED, 7, 4242), Message(Kind.ENDED, 7, 3)]
 
 
+@pytest.mark.parametrize("is_unfit", [True, False])
+def test_a_warm_process_that_has_ended_is_heard_out(is_unfit: bool, own_server: tuple[server.Server, Receiver]) -> None:
+    """A worker is requested before its end is noticed: if it has said that none is fit, no other one is started."""
+    served, told = own_server
+    served._warm.want(Preload(("wave",), [], [], "", None))  # type: ignore[arg-type]
+    warming = served._warm._base = warm_processes.WarmProcess(("wave",))
+    warming.ready, warming.importing, warming.asked = True, "wave", {1, 2}
+    send(warming.theirs, Message(Kind.FAILED, 1))
+    if is_unfit:
+        send(warming.theirs, Message(Kind.UNFIT, payload=b"copies of it end"))
+    warming.theirs.close()
+    with pytest.raises(ConnectionError):
+        served._warm.fork(3, [])
+    unfit = [Message(Kind.UNFIT, payload=pickle.dumps(("wave", "copies of it end")))] if is_unfit else []
+    assert [message for message, _ in told.receive()] == [Message(Kind.FAILED, 1), Message(Kind.FAILED, 2), *unfit]
+    assert served._warm.is_missing is not is_unfit
+
+
+@pytest.mark.parametrize("asked", [set(), {1}], ids=["idle", "busy"])
+def test_a_warm_process_that_cannot_be_asked_is_dropped_when_it_has_reported(
+    asked: set[int], own_server: tuple[server.Server, Receiver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the system has no room for a request, what was requested before is still reported."""
+    served, told = own_server
+    warming = served._warm._base = warm_processes.WarmProcess(())
+    warming.ready, warming.asked = True, asked
+    served.listen(warming.connection, lambda: None)
+    Once(warm_processes, "send", number=errno.ENOBUFS).patch(monkeypatch)
+    with pytest.raises(ConnectionError):
+        served._warm.fork(2, [])
+    if asked:
+        assert list(served._warm) == [warming]
+        send(warming.theirs, Message(Kind.STARTED, 1, 4242))
+        served._warm.receive()
+        assert [message for message, _ in told.receive()] == [Message(Kind.STARTED, 1, 4242)]
+    assert list(served._warm) == []
+    assert warming.connection.fileno() < 0
+
+
 # ------------------------------------------------------------------------------------------------------------ as copies
 
 

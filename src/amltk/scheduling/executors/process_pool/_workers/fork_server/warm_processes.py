@@ -181,12 +181,22 @@ class WarmProcesses:
         try:
             send(base.connection, Message(Kind.START, number), descriptors)
         except OSError as error:
-            # Its end will be reported soon; what it reported before that counts.
-            self._retiring.append(base)
-            self._base = None
+            self._hear_out(base)  # before another one is started: it may have reported that none is fit
             raise ConnectionError("the process that workers are forked from has ended") from error
         base.asked.add(number)
         return True
+
+    def _hear_out(self, base: WarmProcess) -> None:
+        """Handle all that the base has reported, and its end, and fork no more from it."""
+        try:
+            while True:
+                for report, _ in base.receiver.receive(socket.MSG_DONTWAIT):
+                    self._note(base, report)
+        except BlockingIOError:  # it has not ended: the system had no room for the message
+            self._base = None
+            self._retire(base)
+        except (EOFError, ConnectionResetError):
+            self._note_loss(base)
 
     def abandon(self, number: int) -> None:
         """Kill whichever was asked for a worker: it is slow, or the pool ends. All that was asked of it fails too."""
@@ -256,15 +266,27 @@ class WarmProcesses:
         warming.ready = True
         old, self._base, self._next = self._base, warming, None
         self._attempts = 0
-        if old is not None and old.asked:
-            self._retiring.append(old)  # dropping it now would lose what it is about to fork
-        elif old is not None:
-            self._forget(old)
+        if old is not None:
+            self._retire(old)
         self._parent.start_waiting()
         self.start_next()  # for modules requested meanwhile
 
+    def _retire(self, old: WarmProcess) -> None:
+        """Drop what is the base no longer, once it has reported all that was requested from it."""
+        self._retiring.append(old)
+        if not old.asked:
+            self._forget(old)
+
     def _lost(self, warming: WarmProcess) -> None:
         """Handle the end of a warm process: workers are forked without it."""
+        self._note_loss(warming)
+        if not warming.ready:  # else once a worker is requested, which may be never: the pool may have ended it
+            self.start_next()
+        if self._next is None:
+            self._parent.start_waiting()
+
+    def _note_loss(self, warming: WarmProcess) -> None:
+        """Drop a warm process that has ended, and report why no other one may do what it did."""
         self._forget(warming)
         if warming.ready and warming.reason:
             self._attempts = MAX_ATTEMPTS  # it seemed fit, and another one would be no better
@@ -272,10 +294,6 @@ class WarmProcesses:
         elif not warming.ready and warming.importing:
             self._unfit.add(warming.importing.partition(".")[0])
             self._report_unfit(warming.importing, warming.reason or "the process that imported it has ended")
-        if not warming.ready:  # else once a worker is requested, which may be never: the pool may have ended it
-            self.start_next()
-        if self._next is None:
-            self._parent.start_waiting()
 
     def _forget(self, warming: WarmProcess) -> None:
         """Drop a warm process; whatever it still forks is a stray."""
