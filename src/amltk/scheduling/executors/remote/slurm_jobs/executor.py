@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
+    from amltk.scheduling._admission.cluster import WorkerKind
     from amltk.scheduling.executors.capabilities import Identify, Identity
     from amltk.scheduling.executors.process_pool.binding import Binding
     from amltk.scheduling.executors.remote.executor import Lend
@@ -142,7 +143,7 @@ class SlurmJobsExecutor(PlacingExecutor):
         """How many jobs there are at most; 0 if that is not limited."""
         return self._max_jobs or 0
 
-    def declared(self) -> tuple[Mapping[str, int], ...]:
+    def declared(self) -> tuple[WorkerKind, ...]:
         """Nothing: Slurm itself knows what its nodes have."""
         return ()
 
