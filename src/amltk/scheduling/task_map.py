@@ -275,6 +275,8 @@ class TaskMap(Generic[R]):
 
     def _adopt(self) -> None:
         """Track calls that a plugin had kept and has since submitted or given up. Requires the submission lock."""
+        if not self._kept:
+            return  # as nearly always: this is done several times for each call
         for call in [call for call in self._kept if call.future is not None or not call.kept]:
             self._kept.remove(call)
             if call.future is not None:
