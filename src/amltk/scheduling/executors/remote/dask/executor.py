@@ -18,6 +18,7 @@ from amltk._process import clock
 from amltk._process.cpus import usable_cpus
 from amltk.exceptions import ExecutorBrokenError, PoolBrokenError
 from amltk.scheduling._admission.amounts import amount_of, units_of
+from amltk.scheduling.executors.cluster_workers import FirstWorker
 from amltk.scheduling.executors.execution_info import ExecutionInfo
 from amltk.scheduling.executors.remote.dask.devices import lend
 from amltk.scheduling.executors.remote.dask.replacer import keep_workers
@@ -126,6 +127,7 @@ class DaskExecutor(PlacingExecutor):
         self._running: dict[RemoteFuture, None] = {}
         self._left: dict[RemoteFuture, bytes] = {}  # the outcomes of those whose results stay on their workers
         self._declared: tuple[Mapping[str, int], ...] | None = None  # not asked for yet
+        self._first_worker = FirstWorker()
         self._names: dict[str, str] = {}  # as workers spell them, by their lower-case form
         self._outcomes = ThreadPoolExecutor(1, "amltk-dask-outcomes")  # unpickles those that are sent ahead
         self._client.register_plugin(Tracker())
@@ -188,6 +190,15 @@ class DaskExecutor(PlacingExecutor):
         with contextlib.suppress(OSError):  # the connection may be lost, which is found out elsewhere
             self._note_declared(await self._ask_declared())
             self.on_change()
+            if self._declared:  # an entry for each worker
+                self._first_worker.is_up()
+
+    def when_up(self, fn: Callable[[], object] | None) -> None:
+        """Call `fn` once, on any thread, when a worker is up; None for nothing."""
+        self._first_worker.tell(fn)
+        if fn is not None:
+            loop: Any = self._client.loop
+            loop.add_callback(self._look_again)  # from then on, the scheduler tells when workers come
 
     @property
     def n_workers(self) -> int:
