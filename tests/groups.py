@@ -21,6 +21,7 @@ START_THEM_TOO = (
     "test_lost_jobs.py",
     "test_remote_results.py",
     "test_slurm_jobs.py",
+    "test_timeout_from_worker.py",
 )
 """Files of other tests that start such clusters."""
 

@@ -20,6 +20,7 @@ from amltk._process.cpus import usable_cpus
 from amltk.exceptions import ExecutorBrokenError, PoolBrokenError
 from amltk.scheduling._admission.amounts import amount_of, units_of
 from amltk.scheduling._admission.cluster import WorkerKind
+from amltk.scheduling.executors.cluster_workers import FirstWorker
 from amltk.scheduling.executors.execution_info import ExecutionInfo
 from amltk.scheduling.executors.remote.dask.devices import lend
 from amltk.scheduling.executors.remote.dask.replacer import keep_workers
@@ -134,6 +135,7 @@ class DaskExecutor(PlacingExecutor):
         self._looking = asyncio.Lock()  # of the client's loop
         self._has_changed = False  # what workers declare, since the last look began
         self._looker: asyncio.Task[None] | None = None
+        self._first_worker = FirstWorker()
         self._names: dict[str, str] = {}  # as workers spell them, by their lower-case form
         self._outcomes = ThreadPoolExecutor(1, "amltk-dask-outcomes")  # unpickles those that are sent ahead
         self._client.register_plugin(Tracker())
@@ -198,7 +200,16 @@ class DaskExecutor(PlacingExecutor):
             while self._has_changed:
                 await self._look()
                 self.on_change()
+                if self._declared:
+                    self._first_worker.is_up()
                 await asyncio.sleep(LOOK_SECONDS)
+
+    def when_up(self, fn: Callable[[], object] | None) -> None:
+        """Call `fn` once, on any thread, when a worker is up; None for nothing."""
+        self._first_worker.tell(fn)
+        if fn is not None:
+            loop: Any = self._client.loop
+            loop.add_callback(self._note_change)  # from then on, the scheduler tells when workers come
 
     @property
     def n_workers(self) -> int:

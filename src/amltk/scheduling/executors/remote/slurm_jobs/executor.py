@@ -21,6 +21,7 @@ from amltk._notes import add_note
 from amltk._process.program import import_path
 from amltk.exceptions import PoolBrokenError, WorkerLostError
 from amltk.scheduling._admission.amounts import UNIT
+from amltk.scheduling.executors.cluster_workers import FirstWorker
 from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteFuture
 from amltk.scheduling.executors.remote.slurm_jobs import slurm
 from amltk.scheduling.executors.remote.slurm_jobs.call_files import FOLDER_MODE, CallFiles, left_in
@@ -137,6 +138,7 @@ class SlurmJobsExecutor(PlacingExecutor):
         self._held: deque[Job] = deque()  # until their calls are recorded
         self._told: deque[Job] = deque()  # whose outcomes may not be recorded yet
         self._leaves = False
+        self._first_worker = FirstWorker()
 
     @property
     def n_workers(self) -> int:
@@ -150,6 +152,12 @@ class SlurmJobsExecutor(PlacingExecutor):
     def running_calls(self) -> list[RemoteFuture]:
         """The calls that their jobs have begun."""
         return [job.call for job in list(self._jobs) if job.has_begun]
+
+    def when_up(self, fn: Callable[[], object] | None) -> None:
+        """Call `fn` once, on any thread, when a job has begun; None for nothing."""
+        self._first_worker.tell(fn)
+        if fn is not None and self.running_calls():
+            self._first_worker.is_up()
 
     def why_waiting(self, call: RemoteFuture) -> str | None:
         """What its job waits for, as Slurm says."""
@@ -323,9 +331,11 @@ class SlurmJobsExecutor(PlacingExecutor):
         """Note that a job has begun."""
         job.call.place = f"{nodes}, in job {job.number}" if nodes else f"job {job.number}"
         job.call.begin()
+        self._first_worker.is_up()
 
     def take(self, job: Job, outcome: bytes) -> None:
         """Take the outcome of a call."""
+        self._first_worker.is_up()  # it may have begun and ended between two looks
         self._end(job, outcome=outcome)
 
     def lose(self, job: Job, known: Listed | None) -> None:
