@@ -183,15 +183,15 @@ class JournaledRun(Run):
         """As in `Run`. That a callback has noticed the end of the time is recorded."""
         if not self.journal.recording:
             return super().running()
-        if self._counts_questions() and self.lifecycle.running and self._recorder.is_in_callback():
-            if self._notices_timeout():
-                self.end_requests.request(Code.TIMEOUT)
+        is_question = self._counts_questions() and self.lifecycle.running and self._recorder.is_in_callback()
+        if is_question and self._notices_timeout():
+            self.end_requests.request(Code.TIMEOUT)
         return self.lifecycle.running
 
     def _counts_questions(self) -> bool:
         """Whether anything depends on how often callbacks ask whether the run accepts work."""
         journal = self.journal
-        return bool(journal.playback.overview.noticed) if journal.replaying else self._deadline is not None
+        return bool(journal.playback.overview.noticed) if journal.replaying else self.deadline is not None
 
     def _notices_timeout(self) -> bool:
         journal = self.journal
