@@ -27,7 +27,9 @@ LARGE = 1_000_000
 def dask_cluster(**options: Any) -> Any:
     from distributed import LocalCluster
 
-    return LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None, memory_limit=None, **options)
+    return LocalCluster(
+        n_workers=WORKERS, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=None, **options
+    )
 
 
 def start_ray() -> None:
