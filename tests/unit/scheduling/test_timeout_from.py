@@ -30,11 +30,11 @@ class LateExecutor(SimulatedExecutor):
     """Its first worker comes after some time in a queue; a call takes a second from then on."""
 
     def __init__(self, queue_seconds: float) -> None:
-        super().__init__(1, duration=self._seconds, outcome=lambda fn, *args: fn(*args))
+        super().__init__(1, duration=self._seconds_of, outcome=lambda fn, *args: fn(*args))
         self._queue_seconds = queue_seconds
         self._is_up = False
 
-    def _seconds(self, *_: Any) -> float:
+    def _seconds_of(self, *_: Any) -> float:
         waits, self._is_up = (0.0 if self._is_up else self._queue_seconds), True
         return waits + 1.0
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from amltk._checks import check_optional_count, check_seconds
+from amltk._checks import check_optional_count, check_seconds, one_given
 from amltk._notes import add_note
 from amltk._process.program import import_path
 from amltk.exceptions import PoolBrokenError, WorkerLostError
@@ -62,6 +62,7 @@ SHARED = "shared"
 def make(
     *,
     max_jobs: int | None = None,
+    max_workers: int | None = None,
     folder: str | os.PathLike[str] | None = None,
     prologue: Sequence[str] = (),
     poll_interval: Duration = 5.0,
@@ -71,6 +72,7 @@ def make(
 
     Args:
         max_jobs: How many jobs there are at most; None for any number.
+        max_workers: The same.
         folder: Where the files of jobs are without a journal; None for `amltk-jobs` in the working directory.
         prologue: Lines of shell that each job begins with.
         poll_interval: How long to wait between two questions to Slurm.
@@ -81,7 +83,9 @@ def make(
         ValueError: `max_jobs` is below 1, or an option cannot be given.
         TypeError: `prologue` is a text, or an argument has another wrong type.
     """
-    max_jobs = check_optional_count("max_jobs", max_jobs)
+    for name, given in {"max_jobs": max_jobs, "max_workers": max_workers}.items():
+        check_optional_count(name, given)
+    max_jobs = one_given(max_jobs=max_jobs, max_workers=max_workers)
     pause = check_seconds("poll_interval", poll_interval, above_zero=True)
     if isinstance(prologue, str) or not all(isinstance(line, str) for line in prologue):
         raise TypeError(f"prologue={prologue!r}: must be a list of lines, such as ['module load cuda']")
