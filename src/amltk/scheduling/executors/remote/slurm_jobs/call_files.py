@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import uuid
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,7 @@ class CallFiles:
             raise
         return cls(path)
 
-    @property
+    @cached_property
     def job_name(self) -> str:
         """The name of its job, which no other has."""
         return self._name.read_text()
