@@ -11,10 +11,14 @@ import pytest
 
 from amltk.scheduling._admission.amounts import UNIT
 from amltk.scheduling._admission.cluster import Cluster, WorkerKind
+from amltk.scheduling.executors.process_pool._state.dispatcher import Dispatcher
 from tests.costs.counting import instructions
+from tests.unit.scheduling.process_pool.making import make_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from amltk.scheduling.executors.process_pool._state.dispatcher import WorkerSlot
 
 FEW, MANY = 10, 1000
 
@@ -165,3 +169,47 @@ def test_the_place_of_a_worker_is_not_searched() -> None:
             assert place_of(cluster, SimpleNamespace(name=name)) == place
         costs.append(cost_of(lambda cluster=cluster: place_of(cluster, SimpleNamespace(name="elsewhere"))))
     assert costs[0] == costs[1]
+
+
+def turns(n_workers: int, dispatcher: Dispatcher, slots: list[WorkerSlot], rounds: int) -> None:
+    """In each round a long call ends, and the pool does what it does in a turn, with a new call that is waiting."""
+    for number in range(rounds):
+        slot = slots[-1 - number % n_workers]
+        assert dispatcher.finish(slot, slot.sent[0].key, 1.0) is not None
+        dispatcher.queue.append(make_call(n_workers + number))
+        assert dispatcher.urgent()
+        assert dispatcher.capacity() == 1
+        assert [taker for taker, _ in dispatcher.assign()] == [slot]
+        assert not dispatcher.urgent()
+        assert not dispatcher.hungry()
+        assert dispatcher.to_share() is None
+        assert not dispatcher.wants_slot()
+
+
+def test_a_long_call_costs_the_pool_the_same_however_many_workers_it_has() -> None:
+    """No worker is looked at but the one whose call has ended: 1,000 cost as many instructions as 10."""
+    costs = []
+    for n_workers in (FEW, MANY):
+        dispatcher = Dispatcher(n_workers, None)
+        dispatcher.queue.extend(make_call(number) for number in range(n_workers))
+        slots = [dispatcher.add_slot() for _ in range(n_workers)]
+        for slot in slots:
+            dispatcher.worker_ready(slot)
+        assert [taker for taker, _ in dispatcher.assign()] == slots
+        turns(n_workers, dispatcher, slots, 1)
+        costs.append(cost_of(partial(turns, n_workers, dispatcher, slots, 20)))
+    assert costs[0] == costs[1]
+
+
+def test_the_first_idle_worker_gets_the_next_long_call() -> None:
+    """So those that are not needed stay idle, and end after `idle_timeout`."""
+    dispatcher = Dispatcher(4, None)
+    slots = [dispatcher.add_slot() for _ in range(4)]
+    for slot in reversed(slots):
+        dispatcher.worker_ready(slot)
+    dispatcher.queue.extend(make_call(number) for number in range(3))
+    assert [taker.number for taker, _ in dispatcher.assign()] == [1, 2, 3]
+    for slot in (slots[2], slots[0]):
+        dispatcher.finish(slot, slot.sent[0].key, 1.0)
+    dispatcher.queue.append(make_call(3))
+    assert [taker.number for taker, _ in dispatcher.assign()] == [1]
