@@ -46,7 +46,7 @@ def begun(file: Path) -> list[int]:
 def cluster() -> Iterator[LocalCluster]:
     from distributed import LocalCluster  # not before: it changes how exceptions are pickled
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=None) as made:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=None) as made:
         yield made
 
 

@@ -196,15 +196,15 @@ class Writer:
 
     def add_encoded(self, kind: int, head: bytes, value: bytes | None, call: int | None, at: float) -> int:
         """The same with a head that is already encoded, as by `encode_head`: for records that are added very often."""
-        place, behind = _NOWHERE, b""
-        if value is not None:
-            place, behind = _INLINE, value
-            if len(value) > MAX_INLINE:
-                place, behind = _FILE, encode_reference(value)
         frames = self._frames
         number = self._written + len(frames)
-        frame = encode(self._signature, number, kind, NO_CALL if call is None else call, at, head, place, behind)
-        if place == _FILE and value is not None:
+        call = NO_CALL if call is None else call
+        if value is None:
+            frame = encode(self._signature, number, kind, call, at, head, _NOWHERE, b"")
+        elif len(value) <= MAX_INLINE:
+            frame = encode(self._signature, number, kind, call, at, head, _INLINE, value)
+        else:
+            frame = encode(self._signature, number, kind, call, at, head, _FILE, encode_reference(value))
             self._values.append((number, value))
         frames.append(frame)  # last, and in one step: a signal's handler may raise between any two
         return number

@@ -98,7 +98,7 @@ def test_a_value_that_is_no_option() -> None:
 
 @pytest.mark.parametrize(
     ("given", "write"),
-    [({"queue": "gpu"}, "partition='gpu'"), ({"memory": "1G"}, "mem='1G'"), ({"max_workers": 3}, "max_jobs=3")],
+    [({"queue": "gpu"}, "partition='gpu'"), ({"memory": "1G"}, "mem='1G'"), ({"n_jobs": 3}, "max_jobs=3")],
 )
 def test_other_names_are_explained(given: dict[str, Any], write: str) -> None:
     """The names of `with_slurm` and of other executors are answered with those of here."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from distributed import get_worker
@@ -79,6 +80,7 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
         self._scheduler = scheduler
         self._topics: set[str] = set()  # of all executors
         self._begun: dict[str, tuple[str, str]] = {}  # by key: worker and topic
+        self._begun_by: dict[str, dict[str, None]] = {}  # by worker: keys
         self._assigned: dict[str, _Announcements | None] = {}  # by key: who has the lease
         self._announcements: dict[str, _Announcements] = {}  # by worker
         self._watching: set[str] = set()  # topics
@@ -115,6 +117,7 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
             return False
         topic = topic_of(key)
         self._begun[key] = (worker, topic)
+        self._begun_by.setdefault(worker, {})[key] = None
         self._scheduler.log_event(topic, ("begun", key, worker, pid, host))
         return True
 
@@ -147,10 +150,11 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
             if self._announcements.get(worker) is here:
                 del self._announcements[worker]
 
-    def declared(self, topic: str) -> list[dict[str, float]]:
-        """The resources that each worker declares. From now on, `topic` is notified when they change."""
+    def declared(self, topic: str) -> list[tuple[dict[str, float], int]]:
+        """What workers declare, and how many declare that. From now on, `topic` is notified when it changes."""
         self._watching.add(topic)
-        return [dict(worker.resources) for worker in self._scheduler.workers.values()]
+        counts = Counter(tuple(sorted(worker.resources.items())) for worker in self._scheduler.workers.values())
+        return [(dict(resources), count) for resources, count in counts.items()]
 
     def leave(self, key: str, topic: str, outcome: bytes) -> None:
         """Report the outcome of a call whose result stays on its worker, before Dask reports that it has ended."""
@@ -169,8 +173,15 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
             if isinstance(key, str) and key not in self._assigned and topic_of(key) in self._topics:
                 self._assigned[key] = self._lease(key)
         elif finish == "forgotten":
-            self._begun.pop(key, None)
+            self._forget_begun(key)
             self._assigned.pop(key, None)
+
+    def _forget_begun(self, key: Any) -> None:
+        worker, _ = self._begun.pop(key, (None, None))
+        if worker in self._begun_by:
+            self._begun_by[worker].pop(key, None)
+            if not self._begun_by[worker]:
+                del self._begun_by[worker]
 
     def _lease(self, key: str) -> _Announcements | None:
         task: Any = self._scheduler.tasks[key]
@@ -200,9 +211,9 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
         self._report_losses(worker)
 
     def _report_losses(self, worker: str) -> None:
-        for key, (where, topic) in self._begun.items():
-            if where == worker:
-                self._scheduler.log_event(topic, ("lost", key, worker))
+        for key in self._begun_by.pop(worker, ()):
+            _, topic = self._begun[key]
+            self._scheduler.log_event(topic, ("lost", key, worker))
 
 
 def begin_and_compute(key: str, topic: str, payload: bytes, values: Sequence[bytes | None] = ()) -> bytes | None:

@@ -37,6 +37,8 @@ class Job:
         state: Its state, as far as Slurm has said.
         reason: The reason for that.
         has_begun: Whether it computes the call.
+        nodes: The nodes on which it runs, as far as Slurm has said.
+        looked_at: When its folder was looked at last, on the monotonic clock.
         lacks_since: Since when its outcome is due and missing, on the monotonic clock; None if it is not due.
     """
 
@@ -54,4 +56,6 @@ class Job:
         self.state: str = ""
         self.reason: str = ""
         self.has_begun: bool = False
+        self.nodes: str = ""
+        self.looked_at: float = 0.0
         self.lacks_since: float | None = None

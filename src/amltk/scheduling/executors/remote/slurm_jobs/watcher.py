@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
+from heapq import nsmallest
 from typing import TYPE_CHECKING, Protocol
 
 from amltk._process.threads import start_daemon
@@ -23,6 +24,10 @@ _log = logging.getLogger(__name__)
 
 LONGEST_LOOK = 1.0
 """How many seconds pass at most until the folders of calls are looked at again."""
+
+MOST_LOOKS = 100
+"""How many folders are looked at in one go, besides those of jobs that have ended: what a look costs does not grow with
+the number of jobs. All others wait for their turn, or until Slurm says that their jobs have ended."""
 
 MOST_SILENCES = 5
 """How often in a row Slurm may not answer before jobs that were to be cancelled are left alone, at the end."""
@@ -78,7 +83,7 @@ class Watcher:
         self._max_jobs = max_jobs
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._new: deque[Job] = deque()
+        self._new: OrderedDict[Job, None] = OrderedDict()
         self._sent: dict[Job, None] = {}
         self._unwanted: deque[Job] = deque()  # to be cancelled
         self._over: deque[CallFiles] = deque()  # to be cleaned up
@@ -88,6 +93,7 @@ class Watcher:
         self._full_until = 0.0  # when submitting is tried again, on the monotonic clock
         self._has_been_full = False  # Slurm had as many jobs of this user as it takes
         self._due = 0.0  # when Slurm is asked again, on the monotonic clock
+        self._looks_from = 0.0  # when folders may be looked at again, on the same clock
         self._silences = 0  # how often in a row Slurm has not answered
 
     # ------------------------------------------------------------------ from any thread
@@ -101,15 +107,14 @@ class Watcher:
         with self._changed:
             self._start()
             self._is_left = False
-            self._new.extend(jobs)
+            self._new.update(dict.fromkeys(jobs))
             self._changed.notify_all()
 
     def drop(self, job: Job) -> None:
         """Have a job cancelled, whatever it is doing, or not submitted. Once for each job. Raises as `put` does."""
         with self._changed:
             self._start()
-            if job in self._new:
-                self._new.remove(job)
+            self._new.pop(job, None)
             self._unwanted.append(job)
             self._changed.notify_all()
 
@@ -217,8 +222,7 @@ class Watcher:
         with self._changed:
             jobs = list(self._unwanted)
             for job in jobs:
-                if job in self._new:  # it was just to be submitted, and is to be tried again
-                    self._new.remove(job)
+                self._new.pop(job, None)  # it was just to be submitted, and is to be tried again
         if not jobs:
             return
         for job in jobs:
@@ -250,7 +254,7 @@ class Watcher:
             with self._changed:
                 if self._closing or self._unwanted or not self._has_room():
                     return
-                job = self._new.popleft()
+                job, _ = self._new.popitem(last=False)
             try:
                 is_there = self._bring(job)
             except (slurm.QueueFullError, slurm.QueueUnknownError) as error:
@@ -280,7 +284,8 @@ class Watcher:
         """Try again later."""
         with self._changed:
             if not self._is_left:
-                self._new.appendleft(job)
+                self._new[job] = None
+                self._new.move_to_end(job, last=False)
 
     def _bring(self, job: Job) -> bool:
         """Have a job in the queue; False if that must wait, since the last program is just submitting it."""
@@ -328,6 +333,7 @@ class Watcher:
             return
         listed = slurm.queue()
         self._due = time.monotonic() + self._pause
+        self._looks_from = 0.0  # some have ended
         self._silences = 0
         for job in list(self._sent):
             assert job.files is not None, "it was submitted"
@@ -336,8 +342,8 @@ class Watcher:
                 job.state, job.reason = known.state, known.reason
             if known is not None and known.is_active:
                 job.lacks_since = None
-                if known.state == "RUNNING":
-                    job.has_begun = True
+                if known.state == "RUNNING" and not (job.has_begun and known.nodes == job.nodes):
+                    job.has_begun, job.nodes = True, known.nodes
                     self._owner.begin(job, known.nodes)
             elif known is not None and known.has_failed:
                 self._end(job, known)
@@ -364,9 +370,14 @@ class Watcher:
             self._owner.lose(job, known)
 
     def _look_at_files(self) -> None:
-        for job in list(self._sent):
-            if job.state == "PENDING":
-                continue
+        now = time.monotonic()
+        if now < self._looks_from:
+            return
+        self._looks_from = now + min(self._pause, LONGEST_LOOK) / 2  # not with each call that is submitted or ends
+        ended = [job for job in self._sent if job.lacks_since is not None]
+        others = (job for job in self._sent if job.lacks_since is None and job.state != "PENDING")
+        for job in [*ended, *nsmallest(MOST_LOOKS, others, key=lambda job: job.looked_at)]:
+            job.looked_at = now
             if not self._take(job) and not job.has_begun:
                 assert job.files is not None, "it was submitted"
                 if job.files.claimed_by():
