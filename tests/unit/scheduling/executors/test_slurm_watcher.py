@@ -14,9 +14,8 @@ import pytest
 
 from amltk.exceptions import WorkerLostError, WorkerOutOfTimeError
 from amltk.scheduling.executors.remote.executor import RemoteFuture
-from amltk.scheduling.executors.remote.slurm_jobs import call_files
+from amltk.scheduling.executors.remote.slurm_jobs import call_files, slurm, watcher
 from amltk.scheduling.executors.remote.slurm_jobs import job as in_job
-from amltk.scheduling.executors.remote.slurm_jobs import slurm, watcher
 from amltk.scheduling.executors.remote.slurm_jobs.call_files import CallFiles
 from amltk.scheduling.executors.remote.slurm_jobs.executor import SlurmJobsExecutor
 
