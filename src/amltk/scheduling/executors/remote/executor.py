@@ -86,6 +86,13 @@ def compute_leaving(
         return _pickle_failure(unsent, here), None
 
 
+def unsent(error: BaseException) -> bytes:
+    """The outcome of a call in place of one that could not be sent for this reason."""
+    here = ExecutionInfo().begin()
+    here.end()
+    return _pickle_failure(error, here)
+
+
 def _pickle_failure(error: BaseException, here: ExecutionInfo) -> bytes:
     return pickle.dumps((None, describe(error, pickle_part), here.as_tuple()))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.core import Status
 
-from amltk._checks import check_count, check_optional_seconds
+from amltk._checks import check_count, check_optional_seconds, one_given
 from amltk.scheduling._admission.amounts import units_of
 from amltk.scheduling._admission.cluster import WorkerKind
 from amltk.scheduling.executors.remote.dask.executor import ANY_PORT, OwnDaskExecutor
@@ -61,6 +61,7 @@ def make(
     name: str,
     *,
     n_workers: int | None = None,
+    max_workers: int | None = None,
     adaptive: bool = False,
     submit_command: str | None = None,
     cancel_command: str | None = None,
@@ -73,6 +74,7 @@ def make(
     Args:
         name: The batch system, a key of `CLUSTERS`.
         n_workers: How many workers, at least 1; with `groups`, the number for each that gives none.
+        max_workers: The same, where each computes one call at a time; not with `groups`.
         adaptive: Scale between 0 and `n_workers` workers with the amount of work.
         submit_command: Replaces `sbatch`, `qsub`, ...
         cancel_command: Replaces `scancel`, `qdel`, ...
@@ -93,6 +95,7 @@ def make(
     is_slurm = name == "slurm"
     if not is_slurm:
         refuse_names(name, options)
+    n_workers, options = _one_call_each(max_workers, n_workers, groups, options)
     if groups is None:
         n_workers = check_count("n_workers", n_workers)
     elif adaptive:
@@ -137,6 +140,23 @@ def make(
     n_planned = sum(kind.n_workers for kind in declared)
     job_class.watch = watch = JobWatch(queue, logs, n_planned, worker_timeout, adaptive=adaptive)
     return JobQueueExecutor(name, cluster, declared, watch, adaptive=adaptive)
+
+
+def _one_call_each(
+    max_workers: int | None, n_workers: int | None, groups: object, options: dict[str, Any]
+) -> tuple[int | None, dict[str, Any]]:
+    """How many workers there are, and the options of jobs: with `max_workers`, each computes one call at a time."""
+    if max_workers is None:
+        return n_workers, options
+    n: int = one_given(max_workers=check_count("max_workers", max_workers), n_workers=n_workers)
+    if groups is not None:
+        raise ValueError(f"max_workers={n}: not with groups=; give each group its own n_workers=")
+    processes, extra = options.get("processes", 1), list(options.get("worker_extra_args", ()))
+    if isinstance(processes, int) and processes > 0 and n % processes:
+        raise ValueError(f"max_workers={n}: must be a multiple of processes={processes}, the workers of a job")
+    if "--nthreads" in extra:
+        raise ValueError(f"max_workers={n}: not with --nthreads in worker_extra_args; give n_workers= instead")
+    return n, {**options, "processes": processes, "worker_extra_args": [*extra, "--nthreads", "1"]}
 
 
 def _made(

@@ -84,6 +84,7 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
         self._assigned: dict[str, _Announcements | None] = {}  # by key: who has the lease
         self._announcements: dict[str, _Announcements] = {}  # by worker
         self._watching: set[str] = set()  # topics
+        self._waiting: set[asyncio.Task[None]] = set()  # to report what is lost with a worker
         scheduler.handlers["amltk_begin"] = self.begin
         scheduler.handlers["amltk_left"] = self.leave
         scheduler.handlers["amltk_declared"] = self.declared
@@ -139,8 +140,8 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
                 for kind, key, outcome in await comm.read():
                     if kind == "ended":
                         self._scheduler.log_event(topic_of(key), ("ended", key, worker, outcome))
-                    elif self._note_begun(key, worker, pid, host) and here.is_lost:
-                        self._scheduler.log_event(topic_of(key), ("lost", key, worker))
+                    else:
+                        self._note_begun(key, worker, pid, host)
         except OSError as error:
             # Closed by the system when the process has ended; else the network has failed, and the machine may go on.
             here.is_complete = isinstance(error.__cause__, StreamClosedError)
@@ -193,13 +194,26 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:  # noqa: ARG002
         """Report that a worker is gone, and the calls lost with it."""
-        if worker in self._announcements:
-            self._announcements[worker].is_lost = True
         for topic in self._watching:
             scheduler.log_event(topic, ("workers", "", worker))
+        here = self._announcements.get(worker)
+        if here is None:
+            self._report_losses(worker)
+        else:
+            here.is_lost = True
+            waiting = asyncio.create_task(self._report_losses_soon(here, worker))
+            self._waiting.add(waiting)
+            waiting.add_done_callback(self._waiting.discard)
+
+    async def _report_losses_soon(self, here: _Announcements, worker: str) -> None:
+        """Hear it out before: small outcomes may be on their way, of calls that are not lost then."""
+        await self._is_heard_out(here)
+        self._report_losses(worker)
+
+    def _report_losses(self, worker: str) -> None:
         for key in self._begun_by.pop(worker, ()):
             _, topic = self._begun[key]
-            scheduler.log_event(topic, ("lost", key, worker))
+            self._scheduler.log_event(topic, ("lost", key, worker))
 
 
 def begin_and_compute(key: str, topic: str, payload: bytes, values: Sequence[bytes | None] = ()) -> bytes | None:
