@@ -181,9 +181,14 @@ class Run:
             self.lifecycle.check_running(f"call {callback_name(fn)} later")
         return self.timers.later(delay, fn, args, kwargs)
 
-    def check_offer(self, what: str) -> None:
-        """Raise unless this may be offered to the plugins of a task now. See `RunLifecycle.check_running`."""
-        self.lifecycle.check_running(what)
+    def check_offer(self, call: Call) -> Future[Any] | None:
+        """Raise unless a call may be offered to the plugins of its task; its future if that is done later."""
+        if not self.lifecycle.running:
+            self.lifecycle.check_running(f"submit {call.task.name}")
+        return None
+
+    def check_change(self, what: str) -> None:
+        """Raise if this changes what the program does, at a moment that a journal cannot record."""
 
     def set_timer(self, delay: float, fn: Callable[[], object]) -> Timer:
         """Call `fn` on the loop's thread after `delay` seconds, unless the run is over by then. For plugins."""
