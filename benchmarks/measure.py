@@ -70,8 +70,10 @@ class Samples:
         self._rounds = rounds
         self.failures = failures
 
-    def has(self, case: str) -> bool:
-        return case in self._rounds[0] and case not in self.failures
+    def has(self, case: str, figure: str | None = None) -> bool:
+        """Whether the case was measured in all rounds, and this figure of it."""
+        there = case in self._rounds[0] and case not in self.failures
+        return there and (figure is None or figure in self.first(case))
 
     def first(self, case: str) -> Sample:
         return self._rounds[0][case]

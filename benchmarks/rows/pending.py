@@ -78,4 +78,5 @@ def _calls(setting: Setting) -> dict[str, int]:
     return {
         tool.name: setting.either(300, 100) if tool.name in SLOW else setting.either(2_000, 1_000)
         for tool in (US, *setting.tools)
+        if not tool.for_few
     }

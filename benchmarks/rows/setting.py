@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -31,9 +31,18 @@ class Setting:
         """The same workload on AMLTK; None if it is missing."""
         return Case(workload, arguments, AMLTK.subject) if AMLTK in self.tools else None
 
-    def on_all(self, workload: str, *arguments: object) -> Mapping[str, Case]:
-        """A workload for tools: on this package's own processes and on each tool, by name."""
-        return {tool.name: Case(workload, (tool.key, *arguments), tool.subject) for tool in (US, *self.tools)}
+    def on_all(self, workload: str, *arguments: object, also: Container[str] = ()) -> Mapping[str, Case]:
+        """A workload for tools: on this package's own processes and on each tool, by name.
+
+        Of the tools that are for few rows, only those in `also` take part.
+        """
+        names = {tool.name for tool in self.tools if not tool.for_few or tool.name in also}
+        return self.on_some(names, workload, *arguments)
+
+    def on_some(self, names: Container[str], workload: str, *arguments: object) -> Mapping[str, Case]:
+        """A workload on this package's own processes and on these tools, as far as they are installed."""
+        tools = (US, *(tool for tool in self.tools if tool.name in names))
+        return {tool.name: Case(workload, (tool.key, *arguments), tool.subject) for tool in tools}
 
 
 NO_PEER = "NO PEER"

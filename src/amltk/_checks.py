@@ -157,6 +157,19 @@ def _checked(name: str, value: object, number: float | None, kinds: str, above_z
     return number
 
 
+def one_given(**given: Any) -> Any:
+    """The value of the only one of these options that is not None; None if all are.
+
+    Raises:
+        ValueError: Several are given.
+    """
+    values = {name: value for name, value in given.items() if value is not None}
+    if len(values) > 1:
+        said = " and ".join(f"{name}={value!r}" for name, value in values.items())
+        raise ValueError(f"{said}: give one of them")
+    return next(iter(values.values()), None)
+
+
 def parse_amount(value: object, units: Mapping[str, float]) -> float | None:
     """A number, or what a text says; NaN if it says nothing, None if it is neither."""
     if not isinstance(value, str):

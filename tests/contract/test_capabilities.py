@@ -107,6 +107,23 @@ def test_running_work_is_killed_as_claimed(scheduler: Scheduler, gate: Gate, cap
         assert gate.present == 1
 
 
+def test_a_timeout_counts_from_the_first_worker_as_claimed(scheduler: Scheduler, capabilities: Capabilities) -> None:
+    """With `timeout_from="first-worker"` it counts at once, or once a worker is up, exactly as claimed."""
+    counted: list[bool] = []
+
+    def look() -> None:
+        counted.append(scheduler.current_run.deadline is not None)
+        if counted[-1]:
+            scheduler.stop()
+        else:
+            scheduler.call_later(0.01, look)
+
+    scheduler.on_start(lambda: (look(), scheduler.submit(work.where) if scheduler.running() else None))
+    scheduler.run(timeout="1 d", timeout_from="first-worker", end_on_empty=False)
+    assert counted[0] is not capabilities.workers_come_later
+    assert counted[-1]
+
+
 @pytest.mark.parametrize("how", ["exit", "kill"])
 def test_a_crash_costs_as_much_as_claimed(
     backend: ExecutorAdapter, gate: Gate, capabilities: Capabilities, how: str

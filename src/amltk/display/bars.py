@@ -25,7 +25,7 @@ def bar_lines(progress: Progress, width: int) -> list[Text]:
     """A bar for submissions, and one for the time until the timeout if there is a timeout."""
     bars = [_of_submissions(progress)]
     if progress.active and progress.timeout:
-        bars.append(_of_time(progress.elapsed, progress.timeout))
+        bars.append(_of_time(progress.elapsed - progress.uncounted, progress.timeout))
     room = width - max(len(label) for _, label in bars) - 2
     return [_line(parts, label, room) for parts, label in bars]
 

@@ -68,7 +68,7 @@ class Frame:
             *to_go(progress),
         ]
         if progress.active and progress.timeout is not None:
-            parts.append(time_left(progress.elapsed, progress.timeout))
+            parts.append(time_left(progress.elapsed - progress.uncounted, progress.timeout))
         failures = [failure for failure in reversed(progress.failures) if failure.at > after]
         return [
             *(f"amltk: failed: {wording.printable(failure.name)}: {failure.text}" for failure in failures),

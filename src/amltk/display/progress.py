@@ -90,6 +90,7 @@ class Progress:
         pools: How much of each resource is in use, in words.
         waits: What calls wait for, in words; empty if none waits.
         workers: How many workers of a cluster are up, in words; empty if all are.
+        uncounted: How much of `elapsed` does not count for the timeout: the time until the first worker was up.
     """
 
     state: str
@@ -107,6 +108,7 @@ class Progress:
     pools: tuple[str, ...] = ()
     waits: str = ""
     workers: str = ""
+    uncounted: float = 0.0
 
 
 class Observer:
@@ -123,6 +125,7 @@ class Observer:
         self._timeout = timeout
         self._clock = clock
         self._begin = clock()
+        self._uncounted = 0.0
         self._pace = Pace()
         # A scheduler may run many times: everything from before this run is left out of the numbers.
         before = Snapshot.of(scheduler)
@@ -159,6 +162,9 @@ class Observer:
         elapsed = self.elapsed
         snapshot = Snapshot.of(self._scheduler)
         counts = snapshot.counts.since(self._counts_before)
+        run = self._scheduler.find_run()
+        if run is not None and run.deadline is None:
+            self._uncounted = elapsed
         total = self._total(snapshot, counts)
         self._pace.read(elapsed, counts)
         shown = [call.future for call in snapshot.calls] + [future for future, *_ in self._failures]
@@ -181,6 +187,7 @@ class Observer:
             pools=tuple(map(wording.pool, snapshot.pools)),
             waits=wording.waits(snapshot.waits),
             workers=wording.workers(snapshot.workers),
+            uncounted=self._uncounted,
         )
 
     def _state(self, *, active: bool) -> str:

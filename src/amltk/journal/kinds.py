@@ -52,6 +52,9 @@ class Kind(IntEnum):
     """The executor refused what a callback submitted: its `submit` raised. The head is a `Submission`, the value the
     pickle of the exception."""
 
+    WORKER = 18
+    """A worker is up: from here on the time of this session counts for the timeout."""
+
 
 OUTCOMES: tuple[Kind, ...] = (Kind.RESULT, Kind.EXCEPTION, Kind.CANCELLED, Kind.LOST)
 """The kinds of records that end a call."""
@@ -80,6 +83,7 @@ class Session(TypedDict, total=False):
         seed: The seed of `scheduler.random`; only in the first session.
         void: Ranges of records, each by its first and its last number, that this session has left out: what had ended
             the run, where the program now goes further, or what is not done any more.
+        awaits_worker: Whether the time counts for the timeout from the first worker on.
         retried: The numbers of calls whose failures `amltk retry` has left out by this record: there was no program.
     """
 
@@ -91,6 +95,7 @@ class Session(TypedDict, total=False):
     amltk: str
     seed: int
     void: list[tuple[int, int]]
+    awaits_worker: bool
     retried: list[int]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import weakref
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from amltk._process import clock
 from amltk.exceptions import JournalError, JournalWriteError
-from amltk.journal.folder import FILE_MODE, Folder, sync_folder, unusable
+from amltk.journal.folder import FILE_MODE, NO_ROOM, Folder, reason_of, sync_folder, unusable
 from amltk.journal.format import (
     MARK,
     MAX_INLINE,
@@ -51,9 +50,6 @@ _open: weakref.WeakSet[Writer] = weakref.WeakSet()
 """Writers of this process; a forked child closes its copies of their files, so that it holds no lock."""
 
 _NOWHERE, _INLINE, _FILE = map(int, (Place.NOWHERE, Place.INLINE, Place.FILE))  # members of an enum are slow to reach
-
-_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""What the system says when there is no room."""
 
 
 class Writer:
@@ -288,9 +284,9 @@ class Writer:
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> JournalWriteError:
-        remedy = "make room" if error.errno in _ROOM else "check the disk"
+        remedy = "make room" if error.errno in NO_ROOM else "check the disk"
         return JournalWriteError(
-            f"the journal {self.folder} cannot be written: {error.strerror}. Everything written before is safe: "
+            f"the journal {self.folder} cannot be written: {reason_of(error)}. Everything written before is safe: "
             f"{remedy}, and start the program again to continue from there"
         )
 

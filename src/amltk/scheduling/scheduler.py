@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from amltk import _extras
 from amltk._checks import check_bool, check_count, explains_options
-from amltk.scheduling._run.policy import OnException, Reaction, RunOptions
+from amltk.scheduling._run.policy import OnException, Reaction, RunOptions, TimeoutFrom
 from amltk.scheduling._scheduler.display import Display
 from amltk.scheduling._scheduler.factories import Factories
 from amltk.scheduling._scheduler.runs import Runs
@@ -247,6 +247,7 @@ class Scheduler(Runs, Factories):
         asyncio_debug_mode: bool = False,
         display: Display = "auto",
         journal: str | os.PathLike[str] | Journal | None = None,
+        timeout_from: TimeoutFrom = "start",
     ) -> ExitState:
         """Run until there is nothing left to do or the end is requested. Works in scripts and notebooks alike.
 
@@ -279,6 +280,10 @@ class Scheduler(Runs, Factories):
                 printed to standard error. Needs the extra `web`.
             journal: The folder in which the run records its inputs, so that the same program, however it ended,
                 continues where it was when it is started again; or a `Journal` with options. None for no journal.
+            timeout_from: From when on the timeout counts: from `"start"`, or from when the `"first-worker"` is up, so
+                that the time in a batch system's queue does not count. Where workers are there at once, as those of
+                `with_processes` are, the two are the same. If no worker ever comes, there is no timeout; see
+                `worker_timeout` of the factories.
 
         Returns:
             How the run ended.
@@ -305,6 +310,7 @@ class Scheduler(Runs, Factories):
             on_callback_exception=on_callback_exception,
             on_cancelled=on_cancelled,
             journal=journal,
+            timeout_from=timeout_from,
         )
         check_bool("asyncio_debug_mode", asyncio_debug_mode)
         return self._run_in_own_loop(options, display, debug=asyncio_debug_mode)
@@ -320,6 +326,7 @@ class Scheduler(Runs, Factories):
         on_cancelled: Reaction = "raise",
         display: Display = "auto",
         journal: str | os.PathLike[str] | Journal | None = None,
+        timeout_from: TimeoutFrom = "start",
     ) -> ExitState:
         """The same as `run`, for code that already runs in an event loop: `await scheduler.async_run(...)`.
 
@@ -337,6 +344,7 @@ class Scheduler(Runs, Factories):
             on_callback_exception=on_callback_exception,
             on_cancelled=on_cancelled,
             journal=journal,
+            timeout_from=timeout_from,
         )
         return await self._run_in_this_loop(options, display)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from amltk.scheduling._journal.options import Journal
     from amltk.scheduling._results.outbox import Outbox
-    from amltk.scheduling._run.policy import OnException, Reaction
+    from amltk.scheduling._run.policy import OnException, Reaction, TimeoutFrom
     from amltk.scheduling._scheduler.display import Display
     from amltk.scheduling.call import Call
     from amltk.scheduling.events import Subscription
@@ -100,6 +100,7 @@ class TaskMap(Generic[R]):
         on_cancelled: Reaction = "raise",
         display: Display = "auto",
         journal: str | os.PathLike[str] | Journal | None = None,
+        timeout_from: TimeoutFrom = "start",
     ) -> Results[R]:
         """Run the scheduler and yield the calls as they end, to a plain loop.
 
@@ -129,6 +130,7 @@ class TaskMap(Generic[R]):
             display: As in `Scheduler.run`.
             journal: As in `Scheduler.run`. What holds for callbacks holds for the body of the loop: when the program is
                 started again, the recorded calls are yielded again. Plain `for` only.
+            timeout_from: As in `Scheduler.run`.
 
         Returns:
             An iterable of the calls, to go through once. Nothing is computed before that.
@@ -148,6 +150,7 @@ class TaskMap(Generic[R]):
             on_callback_exception=on_callback_exception,
             on_cancelled=on_cancelled,
             journal=journal,
+            timeout_from=timeout_from,
         )
         results = Results(self, options, ordered=check_bool("ordered", ordered), display=display)
         self._is_read = True

@@ -40,7 +40,7 @@ MISTAKES: list[tuple[Callable[[Any], object], str]] = [
     (lambda s: Scheduler.with_loky(n_jobs=4), r"write max_workers=4"),
     (lambda s: Scheduler.with_mpi(n_jobs=4), r"write max_workers=4"),
     (lambda s: Scheduler.with_dask(n_jobs=4), r"write n_workers=4"),
-    (lambda s: Scheduler.with_ray(n_jobs=4), r"write num_cpus=4"),
+    (lambda s: Scheduler.with_ray(n_jobs=4), r"write max_workers=4"),
     (lambda s: Scheduler.with_slurm(n_jobs=4), r"write n_workers=4"),
     (lambda s: Scheduler.with_pbs(n_jobs=3), r"write n_workers=3"),
 ]

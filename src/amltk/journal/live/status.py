@@ -84,7 +84,8 @@ class Status:
         time: When, in seconds since the epoch; None if it has reported none.
         pid: Its process.
         total: How many calls there will be in total; None if that is not known.
-        deadline: When its time is up, in seconds since the epoch; None if it has no timeout.
+        deadline: When its time is up, in seconds since the epoch; None if it has no timeout,
+            or awaits the first worker, from which on its time counts.
         workers: How many workers it has; None if that is not known.
         running: The calls that were running, the earliest first.
         more: How many more there were.

@@ -34,7 +34,8 @@ _INPUTS = frozenset(
 _EITHER = frozenset(map(int, (Kind.SUBMISSION, Kind.NOTE, Kind.CANCELLED, Kind.EXCEPTION, Kind.STOP, Kind.REFUSAL)))
 """Records of these kinds are of inputs, or of what a callback did, or what followed from it: these have a `by`."""
 
-_SESSION, _SUBMISSION, _STOP = map(int, (Kind.SESSION, Kind.SUBMISSION, Kind.STOP))  # members are slow to reach
+# Members are slow to reach.
+_SESSION, _SUBMISSION, _STOP, _WORKER = map(int, (Kind.SESSION, Kind.SUBMISSION, Kind.STOP, Kind.WORKER))
 _INLINE = int(Place.INLINE)
 
 Void = list[tuple[int, int]]
@@ -75,8 +76,8 @@ class Overview:
         void: Numbers of records that are left out.
         forgets_from: The number of the first failure that `amltk retry` has left out since the last session: from there
             on, the program may do something other than what is recorded. Infinite if there is none.
-        noticed: For inputs during which a callback noticed that the time was up: at which question, and for how many
-            seconds programs had used the journal by then.
+        noticed: For inputs during which a callback noticed that the time was up: at which question, and how many
+            seconds had counted by then.
     """
 
     def __init__(self) -> None:
@@ -88,6 +89,17 @@ class Overview:
         self.void: set[int] = set()
         self.forgets_from: float = math.inf
         self.noticed: dict[int, tuple[int, float]] = {}
+        self._waits: list[tuple[int, float]] = []  # numbers of records, and how long workers were awaited until then
+        self._waits_since: float | None = None  # at which `alive` a session began that awaits its first worker
+
+    @property
+    def waited(self) -> float:
+        """For how many seconds sessions awaited their first workers, where the time counts from these on."""
+        return self._waits[-1][1] if self._waits else 0.0
+
+    def counted(self, number: int, alive: float) -> float:
+        """How many seconds had counted at a record, when programs had used the journal for `alive` seconds."""
+        return alive - max((waited for first, waited in self._waits if first <= number), default=0.0)
 
     def survey(self, frames: Iterator[Frame]) -> None:
         """Go through all records. It looks as it does since it is about millions of them."""
@@ -98,7 +110,7 @@ class Overview:
         for frame in frames:
             kind, time = frame[1], frame[3]
             if kind == _SESSION:
-                self._note_session(Record(*frame))
+                self._note_session(Record(*frame), alive)
             elif time > latest:
                 alive += time - latest
             latest = time
@@ -107,14 +119,26 @@ class Overview:
                     submissions.append(frame[0])
             elif kind == _STOP and "check" in (said := Record(*frame).head):
                 self.noticed[said["by"]] = said["check"], said["alive"]
+            elif kind == _WORKER:
+                self._end_wait(frame[0], alive)
         if frame is not None:
+            self._end_wait(frame[0] + 1, alive)
             self.end, self.finished = position_after(frame), frame[1] == Kind.FINISH
             self.latest = latest
         self.alive = alive
         self.submissions = len(submissions) - (sum(map(self.void.__contains__, submissions)) if self.void else 0)
 
-    def _note_session(self, record: Record) -> None:
+    def _end_wait(self, number: int, alive: float) -> None:
+        """Note that the wait for a first worker, if any, is over at this record."""
+        if self._waits_since is not None:
+            self._waits.append((number, self.waited + alive - self._waits_since))
+            self._waits_since = None
+
+    def _note_session(self, record: Record, alive: float) -> None:
         said = record.head
+        self._end_wait(record.number, alive)
+        if said.get("awaits_worker"):
+            self._waits_since = alive
         self.seed = said.get("seed", self.seed)
         self.began = self.began or record.time
         void = said.get("void", ())

@@ -54,6 +54,7 @@ class RunJournal:
         add_encoded: The method of the journal's `Writer`, for the records that every call has.
         comparison: Compares what the program does with what is recorded.
         at_end: Whether everything of a finished journal was replayed.
+        awaits_worker: Whether the time of this session counts from the first worker on, which is not up yet.
     """
 
     def __init__(self, options: Journal) -> None:
@@ -71,6 +72,8 @@ class RunJournal:
         self._heads = heads = SubmissionHeads()
         self.comparison: Comparison = Comparison(self, self.playback, heads, branches=options.on_mismatch == "branch")
         self.at_end: bool = False
+        self.awaits_worker: bool = False
+        self._waited = 0.0  # in this session, for the first worker
         self._late: list[tuple[Action, int]] = []  # done during the replay, and not recorded
         self._alive = 0.0  # at the input that is being replayed
         self._live_since = 0.0
@@ -115,6 +118,14 @@ class RunJournal:
         return self._alive if self.replaying else self.playback.overview.alive + self._clock() - self._live_since
 
     @property
+    def counted(self) -> float:
+        """How many of these seconds count for the timeout: without those in which a first worker was awaited."""
+        overview = self.playback.overview
+        if self.replaying:
+            return overview.counted(self.current, self.alive)
+        return (overview.alive if self.awaits_worker else self.alive - self._waited) - overview.waited
+
+    @property
     def has_more(self) -> bool:
         """Whether there are recorded inputs left to replay."""
         return self.replaying and not self.at_end
@@ -156,6 +167,14 @@ class RunJournal:
         """Record that the program is alive. Raises as `flush` does."""
         self._writer.add(Kind.ALIVE, {}, at=self.time())
         self.flush()
+
+    def note_worker(self) -> None:
+        """Record that the first worker of this session is up, so that its time counts. Raises as `flush` does."""
+        self._waited = self._clock() - self._live_since
+        self.awaits_worker = False
+        if self.recording:
+            self._writer.add(Kind.WORKER, {}, at=self.time())
+            self.flush()
 
     # ------------------------------------------------------------------ what callbacks do
 
@@ -216,6 +235,8 @@ class RunJournal:
             session["seed"] = self.seed
         if void:
             session["void"] = void
+        if self.awaits_worker:
+            session["awaits_worker"] = True
         self._writer.add(Kind.SESSION, session, at=at)
         for action, by in self._late:
             self._write(action, by)

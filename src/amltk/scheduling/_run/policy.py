@@ -23,6 +23,9 @@ is not a mapping from `type[Exception]`.
 
 REACTIONS: tuple[str, ...] = get_args(Reaction)
 
+TimeoutFrom: TypeAlias = Literal["start", "first-worker"]
+"""From when on a timeout counts."""
+
 
 def check_reaction(value: object, name: str) -> Reaction:
     """Return `value` if it is a reaction, or raise an error that names the argument `name`."""
@@ -96,6 +99,7 @@ class RunOptions:
     on_callback_exception: ExceptionPolicy
     on_cancelled: Reaction
     journal: Journal | None = None
+    timeout_from: TimeoutFrom = "start"
 
     @classmethod
     def check(
@@ -108,6 +112,7 @@ class RunOptions:
         on_callback_exception: OnException,
         on_cancelled: object,
         journal: object = None,
+        timeout_from: object = "start",
     ) -> RunOptions:
         """Check each option.
 
@@ -123,7 +128,15 @@ class RunOptions:
             on_callback_exception=ExceptionPolicy(on_callback_exception, "on_callback_exception"),
             on_cancelled=check_reaction(on_cancelled, "on_cancelled"),
             journal=None if journal is None else _check_journal(journal),
+            timeout_from=_check_timeout_from(timeout_from),
         )
+
+
+def _check_timeout_from(given: object) -> TimeoutFrom:
+    allowed = get_args(TimeoutFrom)
+    if isinstance(given, str) and given in allowed:
+        return cast("TimeoutFrom", given)
+    raise ValueError(f"timeout_from={given!r}: must be one of {', '.join(map(repr, allowed))}")
 
 
 def _check_journal(given: object) -> Journal | None:

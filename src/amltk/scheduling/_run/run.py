@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk import _compat
@@ -72,8 +73,8 @@ class Run:
     Owns its parts, the timeout and the display. The parts say themselves which threads may call them; the methods of
     the run may be called from any thread where they say so, and else on the loop's thread.
 
-    It has more than 25 methods because it is the one face of a run: for the scheduler, for plugins, for signal handlers
-    and for executors that compute on its loop. Most of them pass a request on to one of its parts.
+    It has more than 25 methods, most of which pass a request on, because it is the one face of a run: for the
+    scheduler, plugins, signal handlers, and executors that compute on its loop.
 
     Args:
         emitter: The emitter of the scheduler's events.
@@ -95,6 +96,7 @@ class Run:
         end_requests: Takes everything that can end the run.
         settlement: Ends calls.
         timers: Its delayed calls.
+        deadline: When the timeout is reached, on the loop's clock; None without one, and until the time counts.
     """
 
     def __init__(
@@ -118,7 +120,7 @@ class Run:
         self._options = options
         self._channel = emitter.channel
         self._refresher = DisplayRefresher(self.loop, view)
-        self._deadline: float | None = None
+        self.deadline: float | None = None
         self._timeout: asyncio.TimerHandle | None = None
         self._announced = False  # @finishing was delivered
         turns = parts.turns()
@@ -165,7 +167,7 @@ class Run:
     @shielded
     def running(self) -> bool:
         """Whether work is accepted: from `@start` until the end is requested or the timeout is reached."""
-        if self._deadline is not None and self.lifecycle.running and self.loop.time() >= self._deadline:
+        if self.deadline is not None and self.lifecycle.running and self.loop.time() >= self.deadline:
             # A callback that loops while this is true must see the timeout, although the loop's own timer gets no turn;
             # and because it then stops submitting, the run must not end as exhausted.
             self.end_requests.request(Code.TIMEOUT)
@@ -173,7 +175,8 @@ class Run:
 
     def time_left(self) -> float:
         """How many seconds are left until the timeout; infinite without one, negative after it."""
-        return math.inf if self._deadline is None else self._deadline - self.loop.time()
+        left = self._options.timeout if self.deadline is None else self.deadline - self.loop.time()
+        return math.inf if left is None else left
 
     def call_later(self, delay: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timer:
         """Call `fn` on the loop's thread after `delay` seconds, unless the run is over by then."""
@@ -183,12 +186,8 @@ class Run:
 
     def check_offer(self, call: Call) -> Future[Any] | None:
         """Raise unless a call may be offered to the plugins of its task; its future if that is done later."""
-        if not self.lifecycle.running:
-            self.lifecycle.check_running(f"submit {call.task.name}")
+        self.lifecycle.check_running(f"submit {call.task.name}")
         return None
-
-    def check_change(self, what: str) -> None:
-        """Raise if this changes what the program does, at a moment that a journal cannot record."""
 
     def set_timer(self, delay: float, fn: Callable[[], object]) -> Timer:
         """Call `fn` on the loop's thread after `delay` seconds, unless the run is over by then. For plugins."""
@@ -199,8 +198,7 @@ class Run:
         """Deliver an event after everything that happened before it."""
         # When a user insists on the end, callbacks may be emitting without end.
         if not self.end_requests.insisted:
-            # Events that callbacks cause are delivered before the end is announced, unless they never stop causing
-            # more.
+            # Events that callbacks cause precede that of the end, unless they never stop causing more.
             put = self._inbox.put if self.lifecycle.running or self._announced else self._inbox.put_input
             put(self._tell, channel, args, kwargs)
 
@@ -283,10 +281,7 @@ class Run:
         self._inbox.move_here()
 
     def hold(self, on: bool) -> None:
-        """Take no more inputs, or take them again: the body of a loop over results works.
-
-        Only where the body's place among the inputs must be the same each time, in a run with a journal.
-        """
+        """Take no more inputs, or take them again, in a run with a journal: the body of a loop over results works."""
 
     def conclude(self) -> ExitState:
         """The return value of the run; raises what is to be raised. Call once, when it is over."""
@@ -337,9 +332,14 @@ class Run:
         self._inbox.put(self._announce_start)
 
     def _start_timeout(self) -> None:
+        is_up = partial(self._inbox.put_own, self._count_time)
+        if self._options.timeout_from == "start" or not self._backend.await_worker(is_up):
+            self._count_time()
+
+    def _count_time(self) -> None:
         if self._options.timeout is not None:
-            self._deadline = self.loop.time() + self._options.timeout
-            self._timeout = self.loop.call_at(self._deadline, self.end_requests.request, Code.TIMEOUT)
+            self.deadline = self.loop.time() + self._options.timeout
+            self._timeout = self.loop.call_at(self.deadline, self.end_requests.request, Code.TIMEOUT)
 
     def _announce_start(self) -> None:
         self._tell(self._channel(Events.STARTED), ())

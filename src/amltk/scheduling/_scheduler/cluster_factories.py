@@ -20,7 +20,7 @@ WORKERS = ("n_jobs", "n_workers", "num_workers", "n_processes", "num_processes",
 
 _max_workers = explains_options(**dict.fromkeys(WORKERS, "max_workers"))
 
-_n_workers = explains_options(n_jobs="n_workers", max_workers="n_workers", num_workers="n_workers", workers="n_workers")
+_n_workers = explains_options(n_jobs="n_workers", num_workers="n_workers", workers="n_workers")
 
 _DIRECTIVE = "write job_extra_directives=['--{option}=...'], as in a job script"
 
@@ -31,7 +31,6 @@ _of_batch_systems = explains_options(
     ntasks="n_workers",
     jobs="n_workers",
     n_jobs="n_workers",
-    max_workers="n_workers",
     num_workers="n_workers",
     **{
         option: _DIRECTIVE.format(option=option)
@@ -47,7 +46,6 @@ _of_jobs = explains_options(
     memory="mem",
     cores="cpus_per_task",
     cpus="cpus_per_task",
-    max_workers="max_jobs",
     n_jobs="max_jobs",
     n_workers="max_jobs",
     num_workers="max_jobs",
@@ -66,6 +64,7 @@ class ClusterFactory(Protocol[S_co]):
         self,
         *,
         n_workers: int | None = None,
+        max_workers: int | None = None,
         adaptive: bool = False,
         submit_command: str | None = None,
         cancel_command: str | None = None,
@@ -112,6 +111,7 @@ class ClusterFactories:
         cls,
         client: Any = None,
         *,
+        max_workers: int | None = None,
         worker_timeout: Duration | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
         resources: Mapping[str, Any] | None = None,
@@ -125,6 +125,8 @@ class ClusterFactories:
                 `Resources` wait until a worker has what they ask for, if workers declare it, as by
                 `dask worker --resources "gpu=1 cpu=8"`; upper and lower case are the same. None for processes on this
                 machine, which end with the run.
+            max_workers: How many calls are computed at the same time, by as many processes on this machine; None for
+                one per CPU that this process may use, or for what `options` say. Not with a client.
             worker_timeout: How long to wait for the first worker of an existing cluster, from the first call on:
                 seconds, a text such as `"10 min"`, or a `timedelta`. Then the run ends with `ExecutorBrokenError`. None
                 for as long as it takes.
@@ -137,9 +139,18 @@ class ClusterFactories:
         Raises:
             MissingExtraError: Dask is not installed.
             TypeError: `client` is something else, or asynchronous, or options are given for an existing cluster.
+            ValueError: `max_workers` is below 1, or given with `n_workers` or `threads_per_worker`.
             ExecutorBrokenError: Nothing answers at that address.
         """
-        return cls._made_by("dask", terminate, resources, client=client, worker_timeout=worker_timeout, **options)
+        return cls._made_by(
+            "dask",
+            terminate,
+            resources,
+            client=client,
+            max_workers=max_workers,
+            worker_timeout=worker_timeout,
+            **options,
+        )
 
     @classmethod
     @_of_batch_systems
@@ -148,6 +159,7 @@ class ClusterFactories:
         name: Literal["slurm", "pbs", "sge", "oar", "moab", "lsf", "htcondor"],
         *,
         n_workers: int | None = None,
+        max_workers: int | None = None,
         adaptive: bool = False,
         submit_command: str | None = None,
         cancel_command: str | None = None,
@@ -171,7 +183,11 @@ class ClusterFactories:
 
         Args:
             name: The batch system.
-            n_workers: How many workers, at least 1. With `groups`, the number for each that gives none.
+            n_workers: How many workers, at least 1. With `groups`, the number for each that gives none. A worker
+                computes as many calls at a time as it has CPUs: its share of the `cores` of its job.
+            max_workers: How many calls are computed at the same time: as many workers, each of which computes one call
+                at a time, whatever `cores` its job has. Each has a job of its own, unless `processes` is given. Not
+                with `n_workers` or `groups`.
             adaptive: Scale between 0 and `n_workers` with the amount of work.
             submit_command: Replaces `sbatch`, `qsub`, ...
             cancel_command: Replaces `scancel`, `qdel`, ...
@@ -192,8 +208,8 @@ class ClusterFactories:
 
         Raises:
             MissingExtraError: dask-jobqueue is not installed.
-            ValueError: `name` is not one of these batch systems, `n_workers` is below 1, an option is missing or
-                unknown, or `adaptive` is set with `groups`.
+            ValueError: `name` is not one of these batch systems, `n_workers` or `max_workers` is below 1, both are
+                given, an option is missing or unknown, or `adaptive` is set with `groups`.
             TypeError: `n_workers` is not an integer, or `groups` is not a dict of dicts.
         """
         return cls._made_by(
@@ -202,6 +218,7 @@ class ClusterFactories:
             resources,
             name=name,
             n_workers=n_workers,
+            max_workers=max_workers,
             adaptive=adaptive,
             submit_command=submit_command,
             cancel_command=cancel_command,
@@ -216,6 +233,7 @@ class ClusterFactories:
         cls,
         *,
         max_jobs: int | None = None,
+        max_workers: int | None = None,
         folder: str | os.PathLike[str] | None = None,
         prologue: Sequence[str] = (),
         poll_interval: Duration = 5.0,
@@ -245,6 +263,8 @@ class ClusterFactories:
 
         Args:
             max_jobs: How many jobs there are at a time, at most; None for one for each call that was submitted.
+                Those that wait in the queue are counted as well.
+            max_workers: The same: no more calls than that are computed at the same time.
             folder: Where the files of jobs are, such as what they print, in a run without a journal: on a file system
                 that compute nodes share with this machine. None for `amltk-jobs` in the working directory. With a
                 journal they are in its folder `jobs`.
@@ -258,7 +278,7 @@ class ClusterFactories:
 
         Raises:
             FileNotFoundError: This machine has no `sbatch`, `squeue` or `scancel`.
-            ValueError: `max_jobs` is below 1, or an option cannot be given.
+            ValueError: `max_jobs` is below 1, both names of it are given, or an option cannot be given.
             TypeError: An argument has a wrong type.
         """
         return cls._made_by(
@@ -266,6 +286,7 @@ class ClusterFactories:
             terminate,
             resources,
             max_jobs=max_jobs,
+            max_workers=max_workers,
             folder=folder,
             prologue=prologue,
             poll_interval=poll_interval,
@@ -281,11 +302,12 @@ class ClusterFactories:
     with_htcondor: _OnCluster = _OnCluster("htcondor")
 
     @classmethod
-    @explains_options(**dict.fromkeys(WORKERS, "num_cpus"), max_workers="num_cpus")
+    @explains_options(**dict.fromkeys(WORKERS, "max_workers"))
     def with_ray(
         cls,
         task_options: Mapping[str, Any] | None = None,
         *,
+        max_workers: int | None = None,
         terminate: Callable[[Executor], Any] | bool = True,
         resources: Mapping[str, Any] | None = None,
         **init: Any,
@@ -298,6 +320,8 @@ class ClusterFactories:
         Args:
             task_options: What each call needs: `num_cpus`, `num_gpus`, `resources`, `runtime_env`, ...; see
                 `ray.remote`. None for one CPU each.
+            max_workers: How many calls are computed at the same time on a Ray that is started here: it has as many CPUs
+                as they need. None for the CPUs that Ray detects. Not for another Ray, and not with `num_cpus`.
             terminate: As in `Scheduler(executor, terminate=...)`.
             resources: What a Ray that is started here has, by name: an amount, as a number or a text such as `"60 GB"`.
                 `"gpu"` may also be `"auto"`. Ray detects what is left out: CPUs, GPUs and memory.
@@ -306,11 +330,14 @@ class ClusterFactories:
 
         Raises:
             MissingExtraError: Ray is not installed.
-            ValueError: Ray was already initialised, and arguments for `ray.init`, or `resources`, are given.
+            ValueError: Ray was already initialised, and arguments for `ray.init`, `resources` or `max_workers` are
+                given; or `max_workers` is below 1, or cannot be kept.
             TypeError: An amount in `resources` is not a number.
             ExecutorBrokenError: No Ray answers at the address in `init`.
         """
-        return cls._made_by("ray", terminate, None, task_options=task_options, resources=resources, **init)
+        return cls._made_by(
+            "ray", terminate, None, task_options=task_options, resources=resources, max_workers=max_workers, **init
+        )
 
     @classmethod
     @_max_workers

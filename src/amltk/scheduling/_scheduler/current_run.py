@@ -248,7 +248,10 @@ class CurrentRun(SchedulerEvents):
     def check_change(self, what: str) -> None:
         """Raise a `JournalUnsupportedError` if there is a journal and this is no callback: nothing would record it."""
         run = self._run
-        if run is not None:
+        if run is not None and run.is_recorded:
+            from amltk.scheduling._run.journaled.run import JournaledRun  # loaded with the first journal only
+
+            assert isinstance(run, JournaledRun)
             run.check_change(what)
 
     def _not_started(self, what: str) -> SchedulerNotRunningError:

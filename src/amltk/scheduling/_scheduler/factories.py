@@ -123,6 +123,9 @@ class Factories(ClusterFactories):
         )
 
     @classmethod
+    @explains_options(
+        **dict.fromkeys((*WORKERS, "max_workers"), "it computes one call at a time; with_processes has max_workers")
+    )
     def with_sequential(cls, *, resources: Mapping[str, Any] | None = None) -> Self:
         """A scheduler that computes in this process and thread, one call after the other. For debugging.
 

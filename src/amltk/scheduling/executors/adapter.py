@@ -130,6 +130,13 @@ class ExecutorAdapter:
             executor: Any = self.executor
             executor.put_logs(folder)
 
+    def await_worker(self, fn: Callable[[], object]) -> bool:
+        """Have `fn` called once a worker is up, on any thread; False if workers are there from the start."""
+        if self.capabilities.workers_come_later:
+            executor: Any = self.executor
+            executor.when_up(fn)
+        return self.capabilities.workers_come_later
+
     def keep_pickles(self) -> None:
         """Have futures keep the pickles of results until `release`, where workers send any; see `result_pickle`."""
         self._switch_on("keep_pickles")
@@ -181,6 +188,9 @@ class ExecutorAdapter:
             self._adopting = None
         while self._switched_on:
             self._switched_on.pop()(False)
+        if self.capabilities.workers_come_later:
+            executor: Any = self.executor
+            executor.when_up(None)
         if self._detach is not None:
             self._detach()
             self._detach = None

@@ -1,9 +1,13 @@
-"""How many workers of a cluster are up, and what the others wait for."""
+"""How many workers of a cluster are up, what the others wait for, and who is told of the first one."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +47,23 @@ class ClusterWorkers:
         if self.starting:
             parts.append(f"{self.starting:,} {'job starts' if self.starting == 1 else 'jobs start'}")
         return ", ".join(parts)
+
+
+class FirstWorker:
+    """Who is told that a worker is up. May be used from any thread."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, Callable[[], object]] = {}  # one or none: taking it out is atomic
+
+    def tell(self, fn: Callable[[], object] | None) -> None:
+        """Call `fn` at the next `is_up`, instead of what was given before; None for nothing."""
+        if fn is None:
+            self._told.clear()
+        else:
+            self._told["first"] = fn
+
+    def is_up(self) -> None:
+        """Tell that a worker is up, unless that was told."""
+        fn = self._told.pop("first", None)
+        if fn is not None:
+            fn()

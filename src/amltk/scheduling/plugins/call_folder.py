@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from amltk._checks import check_bool
 from amltk.exceptions import JournalError
-from amltk.journal.folder import FILE_MODE, FOLDER_MODE, Folder
+from amltk.journal.folder import FILE_MODE, FOLDER_MODE, Folder, reason_of
 from amltk.scheduling._computing.place import within
 from amltk.scheduling.plugin import PassingPlugin
 from amltk.scheduling.plugins._support.keys.arguments import (
@@ -184,7 +184,7 @@ class _Places:
                 pass  # the calls of another task have it, for which there is a plugin with the same folder
         except OSError as error:
             raise JournalError(
-                f"no folder of a call can be made in {self.folder.calls}: {error.strerror}. Give CallFolder a folder "
+                f"no folder of a call can be made in {self.folder.calls}: {reason_of(error)}. Give CallFolder a folder "
                 "that this user may write"
             ) from error
         return self._next - 1

@@ -41,8 +41,8 @@ def status_of(  # noqa: PLR0917 - what only the caller knows
         told |= {"running": calls, "more": len(running) - len(calls)}
     if (total := _total(tasks, run.pending_calls.accepted, first)) is not None:
         told["total"] = total
-    if (left := run.time_left()) < math.inf:
-        told["deadline"] = now + left
+    if run.deadline is not None:
+        told["deadline"] = now + run.time_left()
     if workers is not None:
         told["workers"] = workers
     if uses := in_use(pools):

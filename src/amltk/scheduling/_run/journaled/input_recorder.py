@@ -168,7 +168,7 @@ class InputRecorder:
         """The same for a request to end the run."""
         head: dict[str, Any] = {"code": code.name}
         if code is Code.TIMEOUT:
-            head |= {"check": self._run.questions, "alive": self.journal.alive}
+            head |= {"check": self._run.questions, "alive": self.journal.counted}
         self.do(Action(Kind.STOP, None, head, None, None, lambda: f"the run is asked to end ({code.name})"))
 
     def note_exhausted(self) -> None:

@@ -217,7 +217,7 @@ class Replayer:
             else:
                 self._comparison.leave_out(record)
         elif code == Code.TIMEOUT.name:
-            if not run.lifecycle.running or run.is_up_at(told.alive):
+            if not run.lifecycle.running or run.is_up_at(self._playback.overview.counted(told.frame[0], told.alive)):
                 self._again(told, requests.time_is_up)
             else:
                 self._comparison.leave_out(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 from concurrent.futures import BrokenExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -125,14 +126,17 @@ class JournaledRun(Run):
         """Whether the run is ending without waiting for what is pending."""
         return self.lifecycle.is_ending and not self._options.wait
 
-    def is_up_at(self, alive: float) -> bool:
-        """Whether the time is up when programs have used the journal for so many seconds."""
+    def is_up_at(self, counted: float) -> bool:
+        """Whether the time is up when so many seconds have counted."""
         timeout = self._options.timeout
-        return timeout is not None and alive + TOLERANCE >= timeout
+        return timeout is not None and counted + TOLERANCE >= timeout
 
     # ------------------------------------------------------------------ the timeout
 
     def _start_timeout(self) -> None:
+        self.journal.awaits_worker = (
+            self._options.timeout_from == "first-worker" and self._backend.capabilities.workers_come_later
+        )
         self.journal.attach(self.loop)
         self._backend.keep_pickles()
         submissions = self.submissions
@@ -145,13 +149,27 @@ class JournaledRun(Run):
             self.start_timeout()
 
     def start_timeout(self) -> None:
-        """Begin to count the time, of which earlier sessions have used some."""
+        """Begin to count the time, of which earlier sessions have used some; or wait for a worker, if any is left."""
+        if self.time_left() > 0:
+            super()._start_timeout()
+        else:
+            self._count_time()
+
+    def time_left(self) -> float:
+        """As in `Run`; infinite in a replay, in which no time passes."""
+        if self.deadline is None and not self.journal.replaying:
+            return super().time_left() - self.journal.counted
+        return math.inf if self.deadline is None else super().time_left()
+
+    def _count_time(self) -> None:
+        if self.journal.awaits_worker:
+            self.journal.note_worker()
         if self._options.timeout is None or self.lifecycle.is_ending:
             return
-        self._deadline = self.loop.time() + self._options.timeout - self.journal.alive
+        self.deadline = self.loop.time() + self._options.timeout - self.journal.counted
         requests = self.end_requests
         assert isinstance(requests, JournaledEndRequests)
-        self._timeout = self.loop.call_at(self._deadline, self._inbox.put_and_wake, requests.time_is_up)
+        self._timeout = self.loop.call_at(self.deadline, self._inbox.put_and_wake, requests.time_is_up)
 
     def _await_end_of_job(self) -> None:
         """Suspend the run before the end of the batch job that this process runs in."""
@@ -165,15 +183,15 @@ class JournaledRun(Run):
         """As in `Run`. That a callback has noticed the end of the time is recorded."""
         if not self.journal.recording:
             return super().running()
-        counts = self._counts_questions() and self.lifecycle.running and self._recorder.is_in_callback()
-        if counts and self._notices_timeout():
+        is_question = self._counts_questions() and self.lifecycle.running and self._recorder.is_in_callback()
+        if is_question and self._notices_timeout():
             self.end_requests.request(Code.TIMEOUT)
         return self.lifecycle.running
 
     def _counts_questions(self) -> bool:
         """Whether anything depends on how often callbacks ask whether the run accepts work."""
         journal = self.journal
-        return bool(journal.playback.overview.noticed) if journal.replaying else self._deadline is not None
+        return bool(journal.playback.overview.noticed) if journal.replaying else self.deadline is not None
 
     def _notices_timeout(self) -> bool:
         journal = self.journal
@@ -181,9 +199,9 @@ class JournaledRun(Run):
             self._asked_in, self._questions = journal.current, 0
         self._questions += 1
         if journal.replaying:
-            question, alive = journal.playback.overview.noticed.get(journal.current, (0, 0.0))
-            return question == self._questions and self.is_up_at(alive)
-        return self._deadline is not None and self.loop.time() >= self._deadline
+            question, counted = journal.playback.overview.noticed.get(journal.current, (0, 0.0))
+            return question == self._questions and self.is_up_at(counted)
+        return self.deadline is not None and self.loop.time() >= self.deadline
 
     @property
     def questions(self) -> int:
@@ -264,7 +282,7 @@ class JournaledRun(Run):
         return submissions.submit_from_outside(call.task, call.task.function, *call.given)
 
     def check_change(self, what: str) -> None:
-        """As in `Run`: from callbacks and plugins only."""
+        """Raise unless this is a callback or a plugin, since nothing else would do this again at a replay."""
         if self._recorder.is_outside():
             check_in_callback(self._recorder, what)
 

@@ -15,8 +15,10 @@ import ray
 from ray import cloudpickle
 from ray.exceptions import RayError, TaskCancelledError
 
+from amltk._checks import check_count, one_given
 from amltk.exceptions import ExecutorBrokenError, PoolBrokenError
 from amltk.scheduling._admission.amounts import amount_of, amount_text, units_of
+from amltk.scheduling._admission.cluster import WorkerKind
 from amltk.scheduling._admission.pools import GPU
 from amltk.scheduling.executors._transfer.contents import Contents
 from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteFuture, compute_leaving
@@ -44,7 +46,10 @@ INIT_OPTIONS = {"cpu": "num_cpus", GPU: "num_gpus", "memory": "_memory"}
 
 
 def make(
-    task_options: Mapping[str, Any] | None = None, resources: Mapping[str, Any] | None = None, **init: Any
+    task_options: Mapping[str, Any] | None = None,
+    resources: Mapping[str, Any] | None = None,
+    max_workers: int | None = None,
+    **init: Any,
 ) -> RayExecutor:
     """Create an executor over Ray.
 
@@ -52,6 +57,7 @@ def make(
         task_options: The requirements of each call: `num_cpus`, `num_gpus`, `resources`, `runtime_env`, ...; see
             `ray.remote`. What a call asks for by `Resources` takes precedence.
         resources: What a Ray that is started here has; None for what it detects itself.
+        max_workers: For how many calls at a time a Ray that is started here has CPUs; None for those it detects.
         **init: Arguments of `ray.init`, for a Ray that ends with the executor. Unless requested, it has no dashboard,
             and does not show workers' output or Ray's news. If the program has already initialised Ray, that one is
             used and stays, and no arguments are allowed.
@@ -62,6 +68,8 @@ def make(
         ExecutorBrokenError: No Ray answers at that address.
     """
     init |= _init_options(resources, init)
+    if max_workers is not None:
+        init["num_cpus"] = _cpus_for(check_count("max_workers", max_workers), task_options or {}, init)
     address = init.get("address") or os.environ.get("RAY_ADDRESS")
     if address and not ray.is_initialized():
         _check_answer(address)
@@ -93,6 +101,23 @@ def _init_options(resources: Mapping[str, Any] | None, init: Mapping[str, Any]) 
         else:
             options[option] = amount
     return options | ({"resources": others} if others else {})
+
+
+def _cpus_for(n: int, task_options: Mapping[str, Any], init: Mapping[str, Any]) -> int:
+    """How many CPUs a Ray that is started here has, so that it computes `n` calls at a time."""
+    one_given(max_workers=n, num_cpus=init.get("num_cpus"))
+    address = init.get("address") or os.environ.get("RAY_ADDRESS")
+    if address not in {None, "local"} or (ray.is_initialized() and not _shared.is_used):
+        raise ValueError(
+            f"max_workers={n}: only for a Ray that is started here. How many calls another one computes at a time is up"
+            " to its CPUs; a task is limited by Limiter(max_concurrent=...)"
+        )
+    each = task_options.get("num_cpus", 1)
+    if not each or n * each % 1:
+        raise ValueError(
+            f"max_workers={n}: not with num_cpus={each!r} for each call; give num_cpus= of this Ray instead"
+        )
+    return int(n * each)
 
 
 class _Shared:
@@ -233,7 +258,7 @@ class RayExecutor(PlacingExecutor):
         self._task = ray.remote(**{"max_retries": 0, **task_options})(_compute)
         self._named: dict[Any, Any] = {}
         self._needs = {"CPU": float(task_options.get("num_cpus", 1)), "GPU": float(task_options.get("num_gpus", 0))}
-        self._declared: tuple[Mapping[str, int], ...] = ()
+        self._declared: tuple[WorkerKind, ...] = ()
         self._names: dict[str, str] = {}  # as Ray spells them, by their lower-case form
         self._n_workers = 0
         self._look_again_at = 0.0
@@ -244,7 +269,7 @@ class RayExecutor(PlacingExecutor):
         self._look()
         return self._n_workers
 
-    def declared(self) -> tuple[Mapping[str, int], ...]:
+    def declared(self) -> tuple[WorkerKind, ...]:
         """What the nodes of the cluster have. The value is cached for a while."""
         self._look()
         return self._declared
@@ -259,7 +284,9 @@ class RayExecutor(PlacingExecutor):
         self._n_workers = sum(counts)
         self._names = {name.lower(): name for node in nodes for name in node if _is_for_calls(name)}
         declared = tuple(
-            {name.lower(): units_of(name, amount) for name, amount in node.items() if _is_for_calls(name)}
+            WorkerKind(
+                {name.lower(): units_of(name, amount) for name, amount in node.items() if _is_for_calls(name)}, 1
+            )
             for node in nodes
         )
         if declared != self._declared:  # else it stays the same object

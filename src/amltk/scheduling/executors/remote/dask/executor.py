@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import uuid
@@ -13,11 +14,13 @@ from distributed import Client, Future, LocalCluster, Nanny
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 
-from amltk._checks import check_optional_seconds
+from amltk._checks import check_count, check_optional_seconds, one_given
 from amltk._process import clock
 from amltk._process.cpus import usable_cpus
 from amltk.exceptions import ExecutorBrokenError, PoolBrokenError
 from amltk.scheduling._admission.amounts import amount_of, units_of
+from amltk.scheduling._admission.cluster import WorkerKind
+from amltk.scheduling.executors.cluster_workers import FirstWorker
 from amltk.scheduling.executors.execution_info import ExecutionInfo
 from amltk.scheduling.executors.remote.dask.devices import lend
 from amltk.scheduling.executors.remote.dask.replacer import keep_workers
@@ -27,7 +30,7 @@ from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteEx
 from amltk.scheduling.executors.termination import kill_trees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from distributed.deploy.spec import SpecCluster
 
@@ -39,16 +42,26 @@ ANY_PORT = "127.0.0.1:0"
 COUNTED_BY = frozenset({"n_workers", "threads_per_worker", "processes"})
 """The options with which Dask decides how many workers there are."""
 
+LOOK_SECONDS = 0.05
+"""How many seconds pass at least between two looks at what workers declare: a thousand of them may come at once."""
+
 SILENT = "1 TiB"
 """The size above which Dask warns of large arguments; users decide what they submit."""
 
 
-def make(client: Client | Cluster | str | None = None, *, worker_timeout: Any = None, **options: Any) -> RemoteExecutor:
+def make(
+    client: Client | Cluster | str | None = None,
+    *,
+    max_workers: int | None = None,
+    worker_timeout: Any = None,
+    **options: Any,
+) -> RemoteExecutor:
     """Create an executor over Dask.
 
     Args:
         client: A client, a cluster or the address of a Dask scheduler: these stay open, and calls running there cannot
             be killed. None for workers on this machine, which end with the executor.
+        max_workers: How many workers on this machine, each with one thread; None for what `options` say.
         worker_timeout: How long to wait for the first worker of a given cluster, from the first call on; None for as
             long as it takes.
         **options: The options of `distributed.LocalCluster`. By default there is one worker for each CPU that this
@@ -56,8 +69,11 @@ def make(client: Client | Cluster | str | None = None, *, worker_timeout: Any = 
 
     Raises:
         TypeError: `client` is none of these, or options are given for an existing cluster.
+        ValueError: `max_workers` is below 1, or is given together with an option that decides how many calls there are.
         ExecutorBrokenError: Nothing answers at that address.
     """
+    if max_workers is not None:
+        options |= _for_workers(check_count("max_workers", max_workers), client, options)
     worker_timeout = check_optional_seconds("worker_timeout", worker_timeout, above_zero=True)
     if client is None:
         if not options.keys() & COUNTED_BY:
@@ -76,6 +92,18 @@ def make(client: Client | Cluster | str | None = None, *, worker_timeout: Any = 
         own = _connect(client)
         return DaskExecutor(own, own.close, worker_timeout)
     raise TypeError(f"client={client!r}: must be a distributed.Client, a cluster, an address, or None")
+
+
+def _for_workers(n: int, client: object, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a `LocalCluster` that computes `n` calls at a time."""
+    if client is not None:
+        raise TypeError(
+            f"max_workers={n}: only without a client, for a new LocalCluster. How many calls client={client!r} computes"
+            " at a time is up to its workers' threads; a task is limited by Limiter(max_concurrent=...)"
+        )
+    for name in options.keys() & COUNTED_BY - {"processes"}:
+        one_given(max_workers=n, **{name: options[name]})
+    return {"n_workers": n}
 
 
 def _connect(to: Cluster | str) -> Client:
@@ -125,7 +153,11 @@ class DaskExecutor(PlacingExecutor):
         self._calls: dict[str, RemoteFuture] = {}
         self._running: dict[RemoteFuture, None] = {}
         self._left: dict[RemoteFuture, bytes] = {}  # the outcomes of those whose results stay on their workers
-        self._declared: tuple[Mapping[str, int], ...] | None = None  # not asked for yet
+        self._declared: tuple[WorkerKind, ...] | None = None  # not asked for yet
+        self._looking = asyncio.Lock()  # of the client's loop
+        self._has_changed = False  # what workers declare, since the last look began
+        self._looker: asyncio.Task[None] | None = None
+        self._first_worker = FirstWorker()
         self._names: dict[str, str] = {}  # as workers spell them, by their lower-case form
         self._outcomes = ThreadPoolExecutor(1, "amltk-dask-outcomes")  # unpickles those that are sent ahead
         self._client.register_plugin(Tracker())
@@ -163,31 +195,43 @@ class DaskExecutor(PlacingExecutor):
             return
         future.add_done_callback(lambda future: self._arrived(call, future))
 
-    def declared(self) -> tuple[Mapping[str, int], ...]:
+    def declared(self) -> tuple[WorkerKind, ...]:
         """What the workers of the cluster declare. The first time this asks the cluster, and waits for its answer."""
         if self._declared is None:
             try:
-                told: Any = self._client.sync(self._ask_declared)
+                self._client.sync(self._look)
             except OSError:  # the connection is lost, which ends the calls there, and the run
                 return ()
-            self._note_declared(told)
         return self._declared or ()
 
-    async def _ask_declared(self) -> list[dict[str, float]]:
+    async def _look(self) -> None:
+        """Ask what workers declare. One question at a time, so that no old answer comes last."""
         scheduler: Any = self._client.scheduler
-        told: list[dict[str, float]] = await scheduler.amltk_declared(topic=self._topic)
-        return told
-
-    def _note_declared(self, told: list[dict[str, float]]) -> None:
-        self._names = {name.lower(): name for worker in told for name in worker}
-        self._declared = tuple(
-            {name.lower(): units_of(name, amount) for name, amount in worker.items()} for worker in told
-        )
+        async with self._looking:
+            self._has_changed = False
+            told: list[tuple[dict[str, float], int]] = await scheduler.amltk_declared(topic=self._topic)
+            self._names = {name.lower(): name for worker, _ in told for name in worker}
+            self._declared = tuple(
+                WorkerKind({name.lower(): units_of(name, amount) for name, amount in worker.items()}, count)
+                for worker, count in told
+            )
 
     async def _look_again(self) -> None:
+        """Ask until all is known that has changed: once for all workers that come and go within a moment."""
         with contextlib.suppress(OSError):  # the connection may be lost, which is found out elsewhere
-            self._note_declared(await self._ask_declared())
-            self.on_change()
+            while self._has_changed:
+                await self._look()
+                self.on_change()
+                if self._declared:
+                    self._first_worker.is_up()
+                await asyncio.sleep(LOOK_SECONDS)
+
+    def when_up(self, fn: Callable[[], object] | None) -> None:
+        """Call `fn` once, on any thread, when a worker is up; None for nothing."""
+        self._first_worker.tell(fn)
+        if fn is not None:
+            loop: Any = self._client.loop
+            loop.add_callback(self._note_change)  # from then on, the scheduler tells when workers come
 
     @property
     def n_workers(self) -> int:
@@ -298,8 +342,7 @@ class DaskExecutor(PlacingExecutor):
         """Take an event of the tracker."""
         _, (kind, key, worker, *rest) = event
         if kind == "workers":
-            loop: Any = self._client.loop
-            loop.add_callback(self._look_again)
+            self._note_change()
             return
         call = self._calls.get(key)
         if call is None:
@@ -318,6 +361,12 @@ class DaskExecutor(PlacingExecutor):
                 self._running.pop(call, None)
         else:
             self._note_loss(call, worker)
+
+    def _note_change(self) -> None:
+        """Look again at what workers declare, soon."""
+        self._has_changed = True
+        if self._looker is None or self._looker.done():
+            self._looker = asyncio.ensure_future(self._look_again())
 
     def _note_loss(self, call: RemoteFuture, worker: str) -> None:  # noqa: ARG002 - for subclasses
         """End a call that was lost with its worker."""

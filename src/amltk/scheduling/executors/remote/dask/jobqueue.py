@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.core import Status
 
-from amltk._checks import check_count, check_optional_seconds
+from amltk._checks import check_count, check_optional_seconds, one_given
 from amltk.scheduling._admission.amounts import units_of
+from amltk.scheduling._admission.cluster import WorkerKind
 from amltk.scheduling.executors.remote.dask.executor import ANY_PORT, OwnDaskExecutor
 from amltk.scheduling.executors.remote.dask.groups import Group, Grouped, declared_by, declaring
 from amltk.scheduling.executors.remote.dask.jobs.job import WatchedJob
@@ -60,6 +61,7 @@ def make(
     name: str,
     *,
     n_workers: int | None = None,
+    max_workers: int | None = None,
     adaptive: bool = False,
     submit_command: str | None = None,
     cancel_command: str | None = None,
@@ -72,6 +74,7 @@ def make(
     Args:
         name: The batch system, a key of `CLUSTERS`.
         n_workers: How many workers, at least 1; with `groups`, the number for each that gives none.
+        max_workers: The same, where each computes one call at a time; not with `groups`.
         adaptive: Scale between 0 and `n_workers` workers with the amount of work.
         submit_command: Replaces `sbatch`, `qsub`, ...
         cancel_command: Replaces `scancel`, `qdel`, ...
@@ -92,6 +95,7 @@ def make(
     is_slurm = name == "slurm"
     if not is_slurm:
         refuse_names(name, options)
+    n_workers, options = _one_call_each(max_workers, n_workers, groups, options)
     if groups is None:
         n_workers = check_count("n_workers", n_workers)
     elif adaptive:
@@ -125,16 +129,34 @@ def make(
         cluster.status = Status.closed  # otherwise it warns, when garbage-collected, that it was not closed
         raise
     if made is not None:
-        declared = tuple(group.declared for group in made for _ in range(group.n_jobs * group.processes))
+        declared = tuple(WorkerKind(group.declared, group.n_jobs * group.processes) for group in made)
     else:
         assert n_workers is not None, "it was checked"
         job = cluster._job_kwargs
         has = declared_by(cluster._dummy_job) | {kind: units_of(kind, n) for kind, n in of_worker.items()}
         job["worker_extra_args"], of_a_worker = declaring(job["worker_extra_args"], has)
-        declared = (of_a_worker,) * n_workers
+        declared = (WorkerKind(of_a_worker, n_workers),)
     queue = QUEUES[name](job_class.submit_command) if name in QUEUES else None
-    job_class.watch = watch = JobWatch(queue, logs, len(declared), worker_timeout, adaptive=adaptive)
+    n_planned = sum(kind.n_workers for kind in declared)
+    job_class.watch = watch = JobWatch(queue, logs, n_planned, worker_timeout, adaptive=adaptive)
     return JobQueueExecutor(name, cluster, declared, watch, adaptive=adaptive)
+
+
+def _one_call_each(
+    max_workers: int | None, n_workers: int | None, groups: object, options: dict[str, Any]
+) -> tuple[int | None, dict[str, Any]]:
+    """How many workers there are, and the options of jobs: with `max_workers`, each computes one call at a time."""
+    if max_workers is None:
+        return n_workers, options
+    n: int = one_given(max_workers=check_count("max_workers", max_workers), n_workers=n_workers)
+    if groups is not None:
+        raise ValueError(f"max_workers={n}: not with groups=; give each group its own n_workers=")
+    processes, extra = options.get("processes", 1), list(options.get("worker_extra_args", ()))
+    if isinstance(processes, int) and processes > 0 and n % processes:
+        raise ValueError(f"max_workers={n}: must be a multiple of processes={processes}, the workers of a job")
+    if "--nthreads" in extra:
+        raise ValueError(f"max_workers={n}: not with --nthreads in worker_extra_args; give n_workers= instead")
+    return n, {**options, "processes": processes, "worker_extra_args": [*extra, "--nthreads", "1"]}
 
 
 def _made(
@@ -196,7 +218,7 @@ class JobQueueExecutor(OwnDaskExecutor):
     Args:
         system: The name of the batch system.
         cluster: The cluster; at the end it is closed and its jobs are cancelled.
-        declared: For each worker, how many units it has, once its job is there.
+        declared: What the workers have, once their jobs are there.
         watch: Watches the jobs.
         adaptive: Scale up to that many workers instead.
     """
@@ -208,7 +230,7 @@ class JobQueueExecutor(OwnDaskExecutor):
         self,
         system: str,
         cluster: Any,
-        declared: tuple[Mapping[str, int], ...],
+        declared: tuple[WorkerKind, ...],
         watch: JobWatch,
         *,
         adaptive: bool,
@@ -216,6 +238,7 @@ class JobQueueExecutor(OwnDaskExecutor):
         super().__init__(cluster)
         self._system = system
         self._planned = declared
+        self._n_planned = sum(kind.n_workers for kind in declared)
         self._watch = watch
         self._adaptive = adaptive
         self._starting = threading.Lock()
@@ -223,7 +246,7 @@ class JobQueueExecutor(OwnDaskExecutor):
         self._wanted_folder: Path | None = None
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {len(self._planned)} {self._system} workers>"
+        return f"<{type(self).__name__} of {self._n_planned} {self._system} workers>"
 
     def put_logs(self, folder: Path) -> None:
         """Have the jobs write into this folder, unless they were submitted before, or the user's options say where."""
@@ -241,10 +264,10 @@ class JobQueueExecutor(OwnDaskExecutor):
         cluster.sync(self._watch.begin, cluster, self.break_down)
         _log.info("jobs are submitted to %s; %s", self._system, logs.said())
         if self._adaptive:
-            cluster.adapt(minimum=0, maximum=len(self._planned))
+            cluster.adapt(minimum=0, maximum=self._n_planned)
         else:
             keep_workers(cluster)
-            cluster.scale(len(self._planned))
+            cluster.scale(self._n_planned)
 
     def _send(self, call: RemoteFuture, payload: bytes) -> None:
         self.start_jobs()
@@ -255,18 +278,18 @@ class JobQueueExecutor(OwnDaskExecutor):
         self.start_jobs()
         return super().put_shared(contents)
 
-    def declared(self) -> tuple[Mapping[str, int], ...]:
+    def declared(self) -> tuple[WorkerKind, ...]:
         """What the requested workers will have, even while their jobs wait."""
         return self._planned
 
-    def present(self) -> tuple[Mapping[str, int], ...]:
+    def present(self) -> tuple[WorkerKind, ...]:
         """What the workers have whose jobs have started."""
         return super().declared()
 
     @property
     def n_workers(self) -> int:
         """The number of workers wanted; some may still wait for their jobs, which start once there are calls."""
-        return max(len(self._planned), super().n_workers)
+        return max(self._n_planned, super().n_workers)
 
     @property
     def cluster_workers(self) -> ClusterWorkers:

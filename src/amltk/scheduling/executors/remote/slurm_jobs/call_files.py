@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import uuid
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,25 +49,26 @@ class CallFiles:
         self._lock = path / "lock"
 
     @classmethod
-    def make(cls, path: Path, call: bytes, script: Callable[[Path], str], what: bytes = b"") -> CallFiles:
+    def make(cls, path: Path, call: bytes, script: Callable[[Path, str], str], what: bytes = b"") -> CallFiles:
         """Make the folder of a call.
 
         Args:
             path: Where it is to be.
             call: What the job reads.
-            script: Gives the script of the job for the folder.
+            script: Gives the script of the job for the folder and the name of the job.
             what: What it is recognised by, besides its folder.
 
         Raises:
             OSError: It cannot be made.
         """
         path.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+        name = f"amltk-{uuid.uuid4().hex[:12]}-{path.name}"
         made = cls(Path(tempfile.mkdtemp(prefix=NEW, dir=path.parent)))
         try:
             made.call.write_bytes(call)
-            made.script.write_text(script(path))
+            made.script.write_bytes(os.fsencode(script(path, name)))
             made._what.write_bytes(what)
-            made._name.write_text(f"amltk-{uuid.uuid4().hex[:12]}-{path.name}")
+            made._name.write_text(name)
             made._lock.touch()
             made.path.rename(path)
         except BaseException:
@@ -74,9 +76,9 @@ class CallFiles:
             raise
         return cls(path)
 
-    @property
+    @cached_property
     def job_name(self) -> str:
-        """The name of its job, which no other has."""
+        """The name of its job, which no other has. It is needed even if someone has removed the folder."""
         return self._name.read_text()
 
     @property
@@ -99,6 +101,8 @@ class CallFiles:
         descriptor = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC)
         try:
             yield descriptor if _locks(descriptor) else None
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process forked meanwhile has the descriptor, too
         finally:
             os.close(descriptor)
 
@@ -110,6 +114,11 @@ class CallFiles:
     def number(self) -> str:
         """Slurm's number of the job; empty if it is not known that it was submitted."""
         return (_read(self._number) or b"").decode() or self.claimed_by()
+
+    def awaits(self, job_name: str) -> bool:
+        """In the job: whether the call is that of the job of this name, and has no outcome yet."""
+        name = _read(self._name)
+        return name is not None and name.decode() == job_name and not self.outcome.exists()
 
     def claim(self, number: str) -> bool:
         """In the job: take the call. Whether this job may compute it: not if another has it."""
@@ -146,7 +155,8 @@ class CallFiles:
     def close(self) -> None:
         """Keep nothing but what the job has printed: the call is over, and nobody will ask for it."""
         # What it is found by goes first, and the lock last: until then, `left_in` finds what is half cleaned up.
-        for path in (self._what, self.call, self.outcome, self.script, self._name, self._number, self._claim):
+        self._what.unlink(missing_ok=True)
+        for path in self._others():
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             if not self.output.stat().st_size:
@@ -154,6 +164,13 @@ class CallFiles:
         self._lock.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()  # unless something was printed
+
+    def _others(self) -> list[Path]:
+        """All files but the lock and what was printed; with those that a job had begun to write when it was killed."""
+        try:
+            return [path for path in self.path.iterdir() if path not in {self._lock, self.output}]
+        except FileNotFoundError:
+            return []
 
     @property
     def is_closed(self) -> bool:
@@ -195,9 +212,13 @@ def _read(path: Path) -> bytes | None:
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file that appears as a whole, and survives a loss of power."""
-    new = path.with_name(f".{path.name}-{os.getpid()}")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.rename(path)
+    new = path.with_name(f".{path.name}-{uuid.uuid4().hex}")  # a job that goes on elsewhere may write it, too
+    try:
+        with new.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(path)
+    except OSError:
+        new.unlink(missing_ok=True)  # it may have filled the disk
+        raise

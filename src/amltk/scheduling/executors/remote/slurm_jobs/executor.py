@@ -16,11 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from amltk._checks import check_optional_count, check_seconds
+from amltk._checks import check_optional_count, check_seconds, one_given
 from amltk._notes import add_note
 from amltk._process.program import import_path
 from amltk.exceptions import PoolBrokenError, WorkerLostError
 from amltk.scheduling._admission.amounts import UNIT
+from amltk.scheduling.executors.cluster_workers import FirstWorker
 from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteFuture
 from amltk.scheduling.executors.remote.slurm_jobs import slurm
 from amltk.scheduling.executors.remote.slurm_jobs.call_files import FOLDER_MODE, CallFiles, left_in
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
+    from amltk.scheduling._admission.cluster import WorkerKind
     from amltk.scheduling.executors.capabilities import Identify, Identity
     from amltk.scheduling.executors.process_pool.binding import Binding
     from amltk.scheduling.executors.remote.executor import Lend
@@ -46,9 +48,9 @@ FOLDER = "amltk-jobs"
 """The folder, in the working directory, with the files of jobs of runs without a journal."""
 
 COMMAND = """import sys
-sys.path += [entry for entry in {path!r} if entry not in sys.path]
+sys.path += [entry for entry in {path!a} if entry not in sys.path]
 from {module} import main
-main({folder!r})"""
+main({folder!a}, {name!a})"""
 """What a job's interpreter is told to do."""
 
 MODULE = f"{__package__}.job"
@@ -60,6 +62,7 @@ SHARED = "shared"
 def make(
     *,
     max_jobs: int | None = None,
+    max_workers: int | None = None,
     folder: str | os.PathLike[str] | None = None,
     prologue: Sequence[str] = (),
     poll_interval: Duration = 5.0,
@@ -69,6 +72,7 @@ def make(
 
     Args:
         max_jobs: How many jobs there are at most; None for any number.
+        max_workers: The same.
         folder: Where the files of jobs are without a journal; None for `amltk-jobs` in the working directory.
         prologue: Lines of shell that each job begins with.
         poll_interval: How long to wait between two questions to Slurm.
@@ -79,7 +83,9 @@ def make(
         ValueError: `max_jobs` is below 1, or an option cannot be given.
         TypeError: `prologue` is a text, or an argument has another wrong type.
     """
-    max_jobs = check_optional_count("max_jobs", max_jobs)
+    for name, given in {"max_jobs": max_jobs, "max_workers": max_workers}.items():
+        check_optional_count(name, given)
+    max_jobs = one_given(max_jobs=max_jobs, max_workers=max_workers)
     pause = check_seconds("poll_interval", poll_interval, above_zero=True)
     if isinstance(prologue, str) or not all(isinstance(line, str) for line in prologue):
         raise TypeError(f"prologue={prologue!r}: must be a list of lines, such as ['module load cuda']")
@@ -136,19 +142,26 @@ class SlurmJobsExecutor(PlacingExecutor):
         self._held: deque[Job] = deque()  # until their calls are recorded
         self._told: deque[Job] = deque()  # whose outcomes may not be recorded yet
         self._leaves = False
+        self._first_worker = FirstWorker()
 
     @property
     def n_workers(self) -> int:
         """How many jobs there are at most; 0 if that is not limited."""
         return self._max_jobs or 0
 
-    def declared(self) -> tuple[Mapping[str, int], ...]:
+    def declared(self) -> tuple[WorkerKind, ...]:
         """Nothing: Slurm itself knows what its nodes have."""
         return ()
 
     def running_calls(self) -> list[RemoteFuture]:
         """The calls that their jobs have begun."""
         return [job.call for job in list(self._jobs) if job.has_begun]
+
+    def when_up(self, fn: Callable[[], object] | None) -> None:
+        """Call `fn` once, on any thread, when a job has begun; None for nothing."""
+        self._first_worker.tell(fn)
+        if fn is not None and self.running_calls():
+            self._first_worker.is_up()
 
     def why_waiting(self, call: RemoteFuture) -> str | None:
         """What its job waits for, as Slurm says."""
@@ -242,9 +255,10 @@ class SlurmJobsExecutor(PlacingExecutor):
         return InFile.make((self._journal or self._own_folder()) / SHARED, contents)
 
     def _own_folder(self) -> Path:
-        if self._own is None:
+        while self._own is None:
             self._base.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-            self._own = Path(tempfile.mkdtemp(prefix=time.strftime("%Y-%m-%d-%H%M-"), dir=self._base))
+            with contextlib.suppress(FileNotFoundError):  # another program has just removed it, since it was empty
+                self._own = Path(tempfile.mkdtemp(prefix=time.strftime("%Y-%m-%d-%H%M-"), dir=self._base))
         return self._own
 
     def withdraw(self, call: RemoteFuture) -> bool:
@@ -301,8 +315,8 @@ class SlurmJobsExecutor(PlacingExecutor):
         job.payload = b""
         return files
 
-    def _script(self, folder: Path) -> str:
-        command = COMMAND.format(path=import_path(), module=MODULE, folder=str(folder))
+    def _script(self, folder: Path, name: str) -> str:
+        command = COMMAND.format(path=import_path(), module=MODULE, folder=str(folder), name=name)
         return "\n".join(["#!/bin/sh", *self._prologue, f"{shlex.quote(sys.executable)} -c {shlex.quote(command)}", ""])
 
     def arguments(self, job: Job) -> list[str]:
@@ -321,9 +335,11 @@ class SlurmJobsExecutor(PlacingExecutor):
         """Note that a job has begun."""
         job.call.place = f"{nodes}, in job {job.number}" if nodes else f"job {job.number}"
         job.call.begin()
+        self._first_worker.is_up()
 
     def take(self, job: Job, outcome: bytes) -> None:
         """Take the outcome of a call."""
+        self._first_worker.is_up()  # it may have begun and ended between two looks
         self._end(job, outcome=outcome)
 
     def lose(self, job: Job, known: Listed | None) -> None:
@@ -377,6 +393,6 @@ def _find(folder: Path, identity: Identity) -> CallFiles | None:
 
 def _set_aside(files: CallFiles) -> None:
     """Make room where a call was that is over, or that the program does not make any more: that is cancelled."""
-    if files.what() is not None and (jobs := slurm.queue().get(files.job_name)):
-        slurm.cancel(job.number for job in jobs)
+    if files.what() is not None:
+        slurm.cancel(job.number for job in slurm.queue().get(files.job_name, ()) if job.is_active)
     files.set_aside()
