@@ -162,7 +162,7 @@ def test_a_lost_worker_is_heard_out(monkeypatch: pytest.MonkeyPatch, last_word: 
         handlers={},
         stream_handlers={},
         tasks={key: task},
-        workers={},
+        workers={"second": None, "third": None},
         log_event=lambda to, event: events.append((to, *event[:3])),
         stream_comms={"first": SimpleNamespace(send=sent.append)},
     )
@@ -232,3 +232,27 @@ def test_small_outcomes_of_a_lost_worker_arrive_before_its_loss() -> None:
 
     asyncio.run(asyncio.wait_for(lose(), GUARD))
     assert told == [("begun", first), ("ended", first), ("begun", second), ("lost", first), ("lost", second)]
+
+
+def test_a_worker_that_was_given_up_begins_nothing() -> None:
+    """One that was suspended comes back and asks: nobody would report that the call is lost with it."""
+    from amltk.scheduling.executors.remote.dask.tracker import Tracker
+
+    key, topic = f"f-{'a' * 16}{'0' * 16}", f"amltk-{'a' * 16}"
+    told: list[tuple[Any, ...]] = []
+    scheduler = SimpleNamespace(
+        handlers={},
+        stream_handlers={},
+        tasks={key: None},
+        workers={"second": None},
+        log_event=lambda _, event: told.append(event[:3]),
+    )
+
+    async def ask() -> list[bool]:
+        tracker: Any = Tracker()
+        await tracker.start(scheduler)
+        tracker.remove_worker(scheduler, "first")
+        return [await tracker.begin(key, worker, 1, "here", topic) for worker in ("first", "second", "second")]
+
+    assert asyncio.run(ask()) == [False, True, False]
+    assert told == [("begun", key, "second")]

@@ -39,3 +39,33 @@ def test_a_file_that_would_be_too_large_is_said_whose_it_is(tmp_path: Path, of: 
     source = PROGRAM.format(plugins=memo, journal=repr(place) if of == "journal" else None, limit=limit)
     (line,) = run_script(source).lines
     assert line.startswith(f"JournalWriteError the {of} {place} {SAYS.format(limit=limit)}")
+
+
+SHARING = """
+    import resource
+    from amltk.scheduling import Scheduler
+
+    scheduler = Scheduler.with_processes(1)
+    results = []
+
+    @scheduler.on_start
+    def share():
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
+        try:
+            scheduler.share(bytearray(3 << 20))
+        except OSError as error:
+            print(error)
+        scheduler.submit(len, "it goes on")
+
+    scheduler.on_future_result(lambda _, result: print(result))
+    scheduler.run(display=False)
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 50_000])
+def test_an_object_that_is_too_large_to_be_shared(limit: int) -> None:
+    """The limit holds for memory with a descriptor, too: the error says so, and the run goes on."""
+    ended = run_script(SHARING.format(limit=limit))
+    says = "File too large (limit of the size of files, ulimit -f:"
+    assert ended.lines == [f"[Errno 27] an object of 3.0 MiB cannot be shared: {says} {limit} bytes)", "10"]
+    assert ended.errors == ""

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amltk._process.limits import soft_limit
+from amltk._process.limits import reason_of
 from amltk.exceptions import JournalError
 
 if TYPE_CHECKING:
@@ -96,13 +96,3 @@ def unusable(folder: Folder, what: str, error: OSError) -> JournalError:
     where = f" ({error.filename})" if error.filename is not None and Path(error.filename) != folder.path else ""
     remedy = "Make room" if error.errno in NO_ROOM else "Give a folder that this user may read and write"
     return JournalError(f"the journal {folder} cannot be {what}: {reason_of(error)}{where}. {remedy}")
-
-
-def reason_of(error: OSError) -> str:
-    """Why a file cannot be made, read or written, with the limit that is reached."""
-    reason = error.strerror or str(error)
-    if error.errno == errno.EFBIG:
-        return f"{reason} (limit of the size of files, ulimit -f: {soft_limit('RLIMIT_FSIZE')} bytes)"
-    if error.errno == errno.EMFILE:
-        return f"{reason} (limit of open files, ulimit -n: {soft_limit('RLIMIT_NOFILE')})"
-    return reason

@@ -11,8 +11,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from amltk._process import clock
+from amltk._process.limits import reason_of
 from amltk.exceptions import JournalError, JournalWriteError
-from amltk.journal.folder import FILE_MODE, NO_ROOM, Folder, reason_of, sync_folder, unusable
+from amltk.journal.folder import FILE_MODE, NO_ROOM, Folder, sync_folder, unusable
 from amltk.journal.format import (
     MARK,
     MAX_INLINE,

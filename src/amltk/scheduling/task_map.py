@@ -258,11 +258,7 @@ class TaskMap(Generic[R]):
             self._outbox.finish()
 
     def _note_end(self, future: Future[R], *_: object) -> Coroutine[Any, Any, None] | None:
-        """Make room. If a loop takes the calls, there is room once it is done with this one.
-
-        Returns:
-            An awaitable that the run waits for, as for any callback that is an `async def`.
-        """
+        """Make room; if a loop takes the calls, once it is done with this one. The run waits for what is returned."""
         scheduler = self.task.scheduler
         with scheduler.submission_lock:
             self._adopt()

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from amltk._checks import check_bool
+from amltk._process.limits import reason_of
 from amltk.exceptions import JournalError
-from amltk.journal.folder import FILE_MODE, FOLDER_MODE, Folder, reason_of
+from amltk.journal.folder import FILE_MODE, FOLDER_MODE, Folder
 from amltk.scheduling._computing.place import within
 from amltk.scheduling.plugin import PassingPlugin
 from amltk.scheduling.plugins._support.keys.arguments import (

@@ -107,7 +107,7 @@ def test_calls_that_come_and_go_have_nobody_look_at_the_others(cluster: Cluster)
 
 
 def test_one_question_tells_of_all_jobs(cluster: Cluster) -> None:
-    """A look at the queue is one squeue; jobs that go on are not noted again, those that have ended are read at once."""
+    """A look at the queue is one squeue; jobs that go on are not noted again, those that ended are read at once."""
     ended = [cluster.end(number) for number in range(0, MANY, 5)]
     cluster.now += 5
     cluster.watcher._work_once()

@@ -14,8 +14,8 @@ import pytest
 
 from amltk.exceptions import WorkerLostError, WorkerOutOfTimeError
 from amltk.scheduling.executors.remote.executor import RemoteFuture
+from amltk.scheduling.executors.remote.slurm_jobs import call_files, slurm, watcher
 from amltk.scheduling.executors.remote.slurm_jobs import job as in_job
-from amltk.scheduling.executors.remote.slurm_jobs import slurm, watcher
 from amltk.scheduling.executors.remote.slurm_jobs.call_files import CallFiles
 from amltk.scheduling.executors.remote.slurm_jobs.executor import SlurmJobsExecutor
 
@@ -226,11 +226,12 @@ def test_the_number_cannot_be_written(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(CallFiles, "note_submitted", full)
+    monkeypatch.setattr(call_files, "_write", full)
     call = stepped.submit(abs, -1)
     begun(stepped, slurm_is, call)
+    monkeypatch.undo()
     stepped.compute(call, "1")
-    stepped.round()
+    stepped.watcher._look_at_files()
     assert call.result(0) == 1
     assert "the number of job 1 of Slurm cannot be written: [Errno 28]" in caplog.text
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
+from amltk._process.limits import reason_of
 from amltk.exceptions import JournalError, JournalWriteError
-from amltk.journal.folder import FOLDER_MODE, Folder, reason_of
+from amltk.journal.folder import FOLDER_MODE, Folder
 from amltk.journal.reader import Reader, read_record
 from amltk.journal.values import read_value
 from amltk.journal.writer import Writer

@@ -30,7 +30,7 @@ from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteEx
 from amltk.scheduling.executors.termination import kill_trees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from distributed.deploy.spec import SpecCluster
 

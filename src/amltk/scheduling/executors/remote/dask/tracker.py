@@ -106,7 +106,10 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
     async def begin(self, key: str, worker: str, pid: int, host: str, topic: str) -> bool:
         """Whether a worker may begin a call: it has not begun before, and is not released."""
         lessee = None if key in self._begun else self._assigned.get(key)
-        if lessee is not None and not await self._is_heard_out(lessee):
+        is_known = lessee is None or await self._is_heard_out(lessee)
+        if worker not in self._scheduler.workers:
+            return False  # It was given up while it was suspended. Another worker has the call, and asks, too.
+        if not is_known:
             self._begun.setdefault(key, (worker, topic))
             self._scheduler.log_event(topic, ("lost", key, worker))
             return False

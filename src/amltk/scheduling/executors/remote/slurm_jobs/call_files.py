@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+_log = logging.getLogger(__name__)
 
 FOLDER_MODE = 0o700
 
@@ -107,8 +110,11 @@ class CallFiles:
             os.close(descriptor)
 
     def note_submitted(self, number: str) -> None:
-        """Note that the job was submitted."""
-        _write(self._number, number.encode())
+        """Note that the job was submitted, if that can be written. Else it is found by its name."""
+        try:
+            _write(self._number, number.encode())
+        except OSError as error:
+            _log.warning("the number of job %s of Slurm cannot be written: %s", number, error)
 
     @property
     def number(self) -> str:

@@ -14,7 +14,7 @@ from amltk.exceptions import JobRefusedError
 from amltk.scheduling.executors.remote.slurm_states import FINAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _log = logging.getLogger(__name__)
 
@@ -172,6 +172,12 @@ def queue() -> dict[str, list[Listed]]:
         number, name, state, reason, code, nodes = fields
         listed.setdefault(name, []).append(Listed(number, state, reason, _exit_code(code), nodes))
     return listed
+
+
+def active(names: Iterable[str]) -> Iterator[Listed]:
+    """The jobs of these names that have not ended. Raises as `queue` does."""
+    listed = queue()
+    return (job for name in names for job in listed.get(name, ()) if job.is_active)
 
 
 def accounted(name: str, since: float) -> Listed | None:

@@ -14,7 +14,7 @@ from amltk.exceptions import JobRefusedError
 from amltk.scheduling.executors.remote.slurm_jobs import slurm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from amltk.scheduling.executors.remote.slurm_jobs.call_files import CallFiles
     from amltk.scheduling.executors.remote.slurm_jobs.job_state import Job
@@ -231,7 +231,7 @@ class Watcher:
         # By their names: a number may have been given to another job, and a call may have two jobs.
         names = {job.files.job_name for job in jobs if job.files is not None}
         if names:
-            slurm.cancel(job.number for job in _active(slurm.queue(), names))
+            slurm.cancel(job.number for job in slurm.active(names))
             self._silences = 0
         for job in jobs:
             self._unwanted.remove(job)
@@ -242,7 +242,7 @@ class Watcher:
         if not self._left:
             return
         going_on = [files for files in self._left if files.what() is not None and files.read_outcome() is None]
-        slurm.cancel(job.number for job in _active(slurm.queue(), {files.job_name for files in going_on}))
+        slurm.cancel(job.number for job in slurm.active({files.job_name for files in going_on}))
         while self._left:
             self._left.pop().close()
 
@@ -311,7 +311,7 @@ class Watcher:
         except (slurm.QueueFullError, JobRefusedError):
             job.may_exist = before
             raise
-        _note_submitted(files, job.number)
+        files.note_submitted(job.number)
 
     @staticmethod
     def _find(files: CallFiles) -> str:
@@ -322,7 +322,7 @@ class Watcher:
         known = found[0] if found else slurm.accounted(files.job_name, files.made_at)
         if known is None:
             return ""
-        _note_submitted(files, known.number)
+        files.note_submitted(known.number)
         return known.number
 
     # ------------------------------------------------------------------ looking
@@ -396,16 +396,3 @@ class Watcher:
     def _clean_up(self) -> None:
         while self._over:
             self._over.popleft().close()
-
-
-def _active(listed: Mapping[str, Iterable[Listed]], names: Iterable[str]) -> Iterator[Listed]:
-    """The jobs of these names that have not ended."""
-    return (job for name in names for job in listed.get(name, ()) if job.is_active)
-
-
-def _note_submitted(files: CallFiles, number: str) -> None:
-    """Note the number of a job, if that can be written. The job is there all the same, and is found by its name."""
-    try:
-        files.note_submitted(number)
-    except OSError as error:
-        _log.warning("the number of job %s of Slurm cannot be written: %s", number, error)
