@@ -17,6 +17,7 @@ START_THEM_TOO = (
     "test_clusters.py",
     "test_cluster_resources.py",
     "test_cluster_starts.py",
+    "test_comm_on_clusters.py",
     "test_dask_leases.py",
     "test_lost_jobs.py",
     "test_max_workers.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from amltk._process.program import environment
 from amltk.exceptions import JobRefusedError
+from amltk.scheduling.executors.remote.driver_address import address_towards
 from amltk.scheduling.executors.remote.slurm_states import ACTIVE
 
 if TYPE_CHECKING:
@@ -182,6 +184,16 @@ def cancel(numbers: Iterable[str]) -> None:
     if any(part in str(complaint).lower() for part in PASSING):
         raise complaint
     _log.debug("scancel: %s", complaint)  # some have ended; it has cancelled the others
+
+
+def own_address() -> str | None:
+    """The address with which this machine reaches Slurm's controller; None if that is not known."""
+    try:
+        said = _ask(["scontrol", "show", "config"])
+    except (OSError, QueueUnknownError):
+        return None
+    found = re.search(r"^SlurmctldHost\[0\]\s*=\s*([^\s(]+)(?:\((\S+)\))?", said, re.MULTILINE)
+    return None if found is None else address_towards(found[2] or found[1])
 
 
 def _ask(command: list[str]) -> str:
