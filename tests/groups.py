@@ -23,6 +23,7 @@ START_THEM_TOO = (
     "test_max_workers.py",
     "test_remote_results.py",
     "test_slurm_jobs.py",
+    "test_slurm_variables.py",
     "test_timeout_from_worker.py",
 )
 """Files of other tests that start such clusters."""

@@ -24,6 +24,7 @@ from amltk.scheduling import Scheduler
 from amltk.scheduling._admission.amounts import UNIT
 from amltk.scheduling.executors.remote.executor import RemoteFuture
 from amltk.scheduling.executors.remote.pickling import dumps
+from amltk.scheduling.executors.remote.slurm_environment import slurm_environment
 from amltk.scheduling.executors.remote.slurm_jobs import executor as slurm_executor
 from amltk.scheduling.executors.remote.slurm_jobs import slurm
 from amltk.scheduling.executors.remote.slurm_jobs.call_files import CallFiles
@@ -131,7 +132,7 @@ def test_jobs_do_not_inherit_the_job_of_the_program(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("SQUEUE_PARTITION", "other")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
     monkeypatch.setenv("SBATCH_ACCOUNT", "mine")
-    environment = slurm._environment()
+    environment = slurm_environment()
     assert {"SLURM_MEM_PER_NODE", "SQUEUE_PARTITION"}.isdisjoint(environment)
     assert environment["SLURM_CONF"] == "/etc/slurm.conf"
     assert environment["SBATCH_ACCOUNT"] == "mine"

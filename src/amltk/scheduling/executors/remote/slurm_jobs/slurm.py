@@ -10,9 +10,9 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from amltk._process.program import environment
 from amltk.exceptions import JobRefusedError
 from amltk.scheduling.executors.remote.driver_address import address_towards
+from amltk.scheduling.executors.remote.slurm_environment import slurm_environment
 from amltk.scheduling.executors.remote.slurm_states import ACTIVE
 
 if TYPE_CHECKING:
@@ -36,10 +36,6 @@ PASSING = (
     "submit limit",
 )
 """Parts of what `sbatch` says, in lower case, where another try may succeed."""
-
-
-KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
-"""The variables that say where Slurm is, and who asks."""
 
 SIGNALLED = 128
 """What a shell adds to the number of the signal that has ended a program."""
@@ -112,18 +108,6 @@ def submit(script: str, options: Sequence[str], held: int) -> str:
             raise QueueUnknownError(said or f"sbatch was ended by signal {-ended.returncode}")
         raise JobRefusedError(f"Slurm refuses the job: {said or f'sbatch ended with {ended.returncode}'}")
     return ended.stdout.strip().partition(";")[0]
-
-
-def _environment() -> dict[str, str]:
-    """The environment of Slurm's commands and of jobs.
-
-    Without what Slurm has told a job in which this program itself runs, and without what hides jobs from `squeue`.
-    """
-    return {
-        name: value
-        for name, value in environment().items()
-        if name in KEPT or not name.startswith(("SLURM_", "SLURMD_", "SQUEUE_", "SACCT_", "SCANCEL_"))
-    }
 
 
 def queue() -> dict[str, list[Listed]]:
@@ -211,7 +195,7 @@ def _run(command: list[str], pass_fds: Sequence[int] = ()) -> subprocess.Complet
         text=True,
         errors="replace",
         check=False,
-        env=_environment(),
+        env=slurm_environment(),
         pass_fds=pass_fds,
         process_group=0,  # Ctrl-C is not for it
     )
