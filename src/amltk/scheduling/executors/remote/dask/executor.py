@@ -297,6 +297,8 @@ class DaskExecutor(PlacingExecutor):
         with contextlib.suppress(Exception):  # the connection may be lost
             self._client._send_to_scheduler({"op": "amltk-exit", "topic": self._topic})
             self._client.unsubscribe_topic(self._topic)
+            if self._looker is not None:
+                self._client.loop.add_callback(self._looker.cancel)
         self._outcomes.shutdown()
         self._close_client()
 
