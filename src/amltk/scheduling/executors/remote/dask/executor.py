@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask import config
 from distributed import Client, Future, LocalCluster, Nanny
-from distributed.comm import get_address_host
+from distributed.comm.addressing import get_address_host
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 
@@ -298,7 +298,8 @@ class DaskExecutor(PlacingExecutor):
             self._client._send_to_scheduler({"op": "amltk-exit", "topic": self._topic})
             self._client.unsubscribe_topic(self._topic)
             if self._looker is not None:
-                self._client.loop.add_callback(self._looker.cancel)
+                loop: Any = self._client.loop
+                loop.add_callback(self._looker.cancel)
         self._outcomes.shutdown()
         self._close_client()
 
