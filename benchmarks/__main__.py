@@ -33,6 +33,7 @@ def main() -> int:
             continue
         print(f"{passed:5.0f} s  {name} ...", file=sys.stderr)
         lines += ROWS[name](setting)
+        write_tables(given.plot, lines, as_text(lines))  # in case a later row fails
     missed = [line for line in lines if line.ok is False]
     verdict = summary(lines, time.monotonic() - began, quick=given.quick)
     text = "\n".join([as_text(lines), "", verdict, *absent(setting), *not_begun(late)])
@@ -40,7 +41,9 @@ def main() -> int:
         print(json.dumps({"ok": not missed, "tools": [tool.name for tool in setting.tools], "lines": as_data(lines)}))
     else:
         print(text)
-    write(given.plot, lines, text)
+    write_tables(given.plot, lines, text)
+    save(lines, given.plot)
+    print(f"Written: {given.plot}, and beside it the table as .txt and, for the documentation, .md", file=sys.stderr)
     return 1 if missed else 0
 
 
@@ -82,13 +85,11 @@ def not_begun(rows: list[str]) -> list[str]:
     return [f"!!! NO TIME WAS LEFT FOR {', '.join(rows)}: see --minutes."] if rows else []
 
 
-def write(plot: Path, lines: list[Line], text: str) -> None:
-    """Write the ratios as a picture, and next to it the table as text and as a page of the documentation."""
+def write_tables(plot: Path, lines: list[Line], text: str) -> None:
+    """Write the table as text and as a page of the documentation, beside the picture."""
     plot.parent.mkdir(parents=True, exist_ok=True)
     plot.with_suffix(".txt").write_text(text + "\n")
     plot.with_suffix(".md").write_text(as_page(lines, [tool.name for tool in TOOLS]) + "\n")
-    save(lines, plot)
-    print(f"Written: {plot}, and beside it the table as .txt and, for the documentation, .md", file=sys.stderr)
 
 
 def summary(lines: list[Line], seconds: float, *, quick: bool) -> str:
