@@ -51,20 +51,24 @@ class Tool:
         key: Its name in the workloads.
         module: The module that must be importable.
         subject: Where it is installed.
+        for_few: Whether it takes part only in the rows that name it, since it cannot do what the others need.
     """
 
     name: str
     key: str
     module: str
     subject: Subject = PEERS
+    for_few: bool = False
 
 
 US = Tool("ours", "scheduler", "amltk", OURS)
 STDLIB = Tool("stdlib", "stdlib", "concurrent.futures", OURS)
+JOBLIB = Tool("joblib", "joblib", "joblib", for_few=True)
 AMLTK = Tool("AMLTK 1.12.1", "scheduler", "amltk")
 TOOLS = (
     STDLIB,
     Tool("loky", "loky", "loky"),
+    JOBLIB,
     Tool("Pebble", "pebble", "pebble"),
     Tool("mpire", "mpire", "mpire"),
     AMLTK,
@@ -72,6 +76,7 @@ TOOLS = (
     Tool("Parsl", "parsl", "parsl"),
     Tool("Dask", "dask", "distributed"),
     Tool("Ray", "ray", "ray"),
+    Tool("HyperQueue", "hyperqueue", "hyperqueue", for_few=True),
 )
 """The tools that this package is compared with."""
 

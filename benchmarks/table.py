@@ -67,16 +67,46 @@ def as_text(lines: Sequence[Line]) -> str:
 
 
 def as_page(lines: Sequence[Line], peers: Sequence[str]) -> str:
-    """The table as a Markdown page: how many times better than each peer, one line per figure."""
+    """Two tables for a Markdown page: how many times better than each peer, and than what single rows compare with."""
+    return "\n\n".join((_beside_peers(lines, peers), _beside_others(lines, peers)))
+
+
+def _beside_peers(lines: Sequence[Line], peers: Sequence[str]) -> str:
+    """One line for each figure, one column for each peer."""
     figures: dict[tuple[str, str], dict[str, str]] = {}
     for line in lines:
         if line.peer in peers and line.times_better is not None:
-            cells = figures.setdefault((line.row, line.figure), {"ours": line.ours.partition(" (")[0]})
-            times = line.times_better.median
-            cells[line.peer] = f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
+            cells = figures.setdefault((line.row, line.figure), {"ours": _median(line.ours)})
+            cells[line.peer] = _times(line.times_better)
     heads = ["row", "figure", "ours", *peers]
-    rows = [[row, figure, *(cells.get(head, "") for head in heads[2:])] for (row, figure), cells in figures.items()]
+    return _markdown(
+        heads, [[row, figure, *(cells.get(head, "") for head in heads[2:])] for (row, figure), cells in figures.items()]
+    )
+
+
+def _beside_others(lines: Sequence[Line], peers: Sequence[str]) -> str:
+    """One line for each comparison with something else, such as another way to use the same executor."""
+    return _markdown(
+        ["row", "figure", "ours", "beside", "theirs", "times better"],
+        [
+            [line.row, line.figure, _median(line.ours), line.peer, _median(line.theirs), _times(line.times_better)]
+            for line in lines
+            if line.peer not in peers and line.times_better is not None
+        ],
+    )
+
+
+def _markdown(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
+
+
+def _median(shown: str) -> str:
+    """Without the least and the greatest."""
+    return shown.partition(" (")[0]
+
+
+def _times(spread: Spread) -> str:
+    return f"{spread.median:,.0f}" if spread.median >= 10 else f"{spread.median:.2g}"
 
 
 def as_data(lines: Sequence[Line]) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from benchmarks.rows import (
     throughput,
     utilisation,
     warm,
+    workers,
 )
 from benchmarks.rows.setting import Setting
 from benchmarks.table import Line
@@ -53,6 +54,7 @@ ROWS: dict[str, Callable[[Setting], list[Line]]] = {
     "journal": journal.measure,
     "admission": admission.measure,
     "idle": idle.measure,
+    "workers": workers.measure,
     "soak": soak.measure,
     "simulation": simulation.measure,
 }

@@ -5,13 +5,14 @@ from __future__ import annotations
 from benchmarks.measure import interleave
 from benchmarks.rows.setting import Setting
 from benchmarks.rows.versus import Versus
+from benchmarks.subjects import JOBLIB
 from benchmarks.table import Better, Line
 
 SHARE = 0.05
 
 
 def measure(setting: Setting) -> list[Line]:
-    samples = interleave(setting.on_all("payload"), setting.either(3, 1))
+    samples = interleave(setting.on_all("payload", also={JOBLIB.name}), setting.rounds(3, 1))
 
     def versus(size: str, form: str) -> Versus:
         return Versus("payload", f"ms for an array of {size} to a worker and back", Better.LESS, form, scale=1e3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.measure import interleave
 from benchmarks.rows.setting import Setting
 from benchmarks.rows.versus import Versus
+from benchmarks.subjects import JOBLIB
 from benchmarks.table import Better, Line
 
 TIMES_STDLIB = {"8": 3, "64": 5, "all": 4}
@@ -17,8 +18,8 @@ def measure(setting: Setting) -> list[Line]:
 
 def _lines(setting: Setting, milliseconds: int) -> list[Line]:
     options = ("--milliseconds", milliseconds, "--seconds", setting.either(0.3, 0.1))
-    rounds = setting.either(5 if milliseconds == 0 else 3, 1)
-    samples = interleave(setting.on_all("throughput", *options), rounds)
+    rounds = setting.rounds(5 if milliseconds == 0 else 3, 1)
+    samples = interleave(setting.on_all("throughput", *options, also={JOBLIB.name}), rounds)
     calls = f"calls of {milliseconds} ms" if milliseconds else "no-op calls"
     lines: list[Line] = []
     for key, in_flight in IN_FLIGHT.items():

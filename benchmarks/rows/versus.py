@@ -33,7 +33,7 @@ class Versus:
         return [
             self._line(samples, key, tool.name, times_stdlib if tool is STDLIB else None)
             for tool in TOOLS
-            if samples.has(tool.name) or tool.name in samples.failures
+            if tool.name in samples.failures or samples.has(tool.name, key)
         ]
 
     def _line(self, samples: Samples, key: str, peer: str, times: float | None) -> Line:

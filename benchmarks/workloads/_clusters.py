@@ -27,7 +27,9 @@ LARGE = 1_000_000
 def dask_cluster(**options: Any) -> Any:
     from distributed import LocalCluster
 
-    return LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None, memory_limit=None, **options)
+    return LocalCluster(
+        n_workers=WORKERS, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=None, **options
+    )
 
 
 def start_ray() -> None:
@@ -38,7 +40,7 @@ def start_ray() -> None:
 
 
 @contextmanager
-def parsl(fn: Function) -> Iterator[Sequence[Drive]]:
+def started_parsl() -> Iterator[None]:
     import parsl
     from parsl.executors import HighThroughputExecutor
     from parsl.providers import LocalProvider
@@ -57,7 +59,15 @@ def parsl(fn: Function) -> Iterator[Sequence[Drive]]:
     with tempfile.TemporaryDirectory() as directory:
         options = {"run_dir": directory, "usage_tracking": 0, "strategy": "none", "initialize_logging": False}
         with parsl.load(parsl.Config(executors=[executor], **options)):
-            yield ways(one_by_one(parsl.python_app(fn)))
+            yield
+
+
+@contextmanager
+def parsl(fn: Function) -> Iterator[Sequence[Drive]]:
+    import parsl
+
+    with started_parsl():
+        yield ways(one_by_one(parsl.python_app(fn)))
 
 
 @contextmanager

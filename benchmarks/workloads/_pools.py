@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from _drivers import Drive, Told, by_asyncio, by_events, one_by_one, ways
+from _scripts import Script
 
 WORKERS = 2
 
@@ -86,12 +87,36 @@ def mpire(fn: Function) -> Iterator[Sequence[Drive]]:
         pool.stop_and_join()
 
 
-@contextmanager
-def executorlib(fn: Function) -> Iterator[Sequence[Drive]]:
+def executorlib_pool(**options: Any) -> Any:
     from executorlib import SingleNodeExecutor
 
     help_programs()
+    return SingleNodeExecutor(hostname_localhost=True, **options)
+
+
+@contextmanager
+def executorlib(fn: Function) -> Iterator[Sequence[Drive]]:
     # Otherwise each call would get its own process, and its arguments would be searched for dependencies.
-    options = {"block_allocation": True, "disable_dependencies": True, "hostname_localhost": True}
-    with SingleNodeExecutor(max_workers=WORKERS, **options) as pool:
+    options = {"block_allocation": True, "disable_dependencies": True}
+    with executorlib_pool(max_workers=WORKERS, **options) as pool:
         yield ways(one_by_one(lambda argument: pool.submit(fn, argument)))
+
+
+@contextmanager
+def joblib(fn: Function) -> Iterator[Sequence[Drive]]:
+    from joblib import Parallel, delayed
+
+    def by_lists(script: Script) -> None:
+        """What the ends of one list submit is the next list: nothing can be added to the one that is computed."""
+        unsent = list(next(script))
+        try:
+            while True:
+                results = parallel(delayed(fn)(argument) for argument in unsent)
+                unsent = [argument for result in results for argument in script.send(result)]
+        except StopIteration:
+            return
+
+    # Otherwise several calls would be sent, and would end, as one.
+    options = {"batch_size": 1, "pre_dispatch": "all", "return_as": "generator_unordered"}
+    with Parallel(n_jobs=WORKERS, **options) as parallel:
+        yield [by_lists]

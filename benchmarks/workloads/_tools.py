@@ -18,10 +18,12 @@ class Tool:
     Attributes:
         open: Creates its workers for a function and returns the ways to drive scripts through them.
         statement: The import statement its users write.
+        takes_lists: Whether it takes a whole list of calls, and nothing more until all of them have ended.
     """
 
     open: Callable[[_pools.Function], AbstractContextManager[Sequence[Drive]]]
     statement: str
+    takes_lists: bool = False
 
 
 SCHEDULER = "from amltk.scheduling import Scheduler"
@@ -32,6 +34,7 @@ TOOLS = {
     "stdlib": Tool(_pools.stdlib, "from concurrent.futures import ProcessPoolExecutor"),
     "asyncio-over-stdlib": Tool(_pools.asyncio_over_stdlib, "import asyncio"),
     "loky": Tool(_pools.loky, "from loky import ProcessPoolExecutor"),
+    "joblib": Tool(_pools.joblib, "from joblib import Parallel, delayed", takes_lists=True),
     "pebble": Tool(_pools.pebble, "from pebble import ProcessPool"),
     "mpire": Tool(_pools.mpire, "from mpire import WorkerPool"),
     "executorlib": Tool(_pools.executorlib, "from executorlib import SingleNodeExecutor"),

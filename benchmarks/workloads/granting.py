@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import time
+import contextlib
+import io
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from _batches import rate
 from _clusters import dask_cluster, start_ray
-from _pools import WORKERS
+from _pools import WORKERS, executorlib_pool
 from _report import report
 
 SHARE = 0.5
-WARM_UP = 20
 
 
 def no_op(number: int) -> int:
@@ -61,21 +64,51 @@ def ray() -> Iterator[Callable[[int], int]]:
         ray.shutdown()
 
 
-TOOLS = {"scheduler": us, "dask": dask, "ray": ray}
+@contextmanager
+def executorlib() -> Iterator[Callable[[int], int]]:
+    with executorlib_pool(max_cores=WORKERS) as pool:  # which counts whole cores, so that each call has one of two
+        request = {"cores": 1}
+
+        def run(calls: int) -> int:
+            futures = [pool.submit(no_op, n, resource_dict=request) for n in range(calls)]
+            return len([future.result() for future in futures])
+
+        yield run
+
+
+@contextmanager
+def hyperqueue() -> Iterator[Callable[[int], int]]:
+    from hyperqueue import Job, LocalCluster
+    from hyperqueue.cluster import WorkerConfig
+    from hyperqueue.ffi.protocol import ResourceRequest
+    from hyperqueue.task.function import PythonEnv
+
+    request = ResourceRequest(cpus=SHARE)
+    with tempfile.TemporaryDirectory() as folder, LocalCluster(folder, WorkerConfig(cores=WORKERS)) as cluster:
+        client = cluster.client(python_env=PythonEnv(sys.executable))
+
+        def run(calls: int) -> int:
+            job = Job(default_workdir=folder)
+            for n in range(calls):
+                job.function(no_op, args=(n,), stdout=None, stderr=None, resources=request)
+            with contextlib.redirect_stderr(io.StringIO()):  # a progress bar
+                client.wait_for_jobs([client.submit(job)])  # which raises if a task has failed
+            return calls
+
+        yield run
+
+
+TOOLS = {"scheduler": us, "executorlib": executorlib, "dask": dask, "ray": ray, "hyperqueue": hyperqueue}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("tool", choices=TOOLS)
-    parser.add_argument("--calls", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True, help="how long to measure, at least")
+    parser.add_argument("--most", type=int, required=True, help="calls at most")
     given = parser.parse_args()
     with TOOLS[given.tool]() as run:
-        run(WARM_UP)
-        began = time.perf_counter()
-        done = run(given.calls)
-        seconds = time.perf_counter() - began
-        assert done == given.calls
-    report(rate=given.calls / seconds)
+        report(rate=rate(run, given.seconds, given.most))
 
 
 if __name__ == "__main__":

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from _clusters import dask_cluster, start_ray
-from _pools import WORKERS
+from _batches import rate
+from _clusters import dask_cluster, start_ray, started_parsl
+from _pools import WORKERS, executorlib_pool
 from _report import report
 
 Graph = Callable[[Callable[..., Any], int], Any]
 """Submits so many calls by a function that takes another one and its arguments; returns the last future."""
-
-WARM_UP = 20
 
 
 def inc(number: int) -> int:
@@ -78,23 +76,35 @@ def ray() -> Iterator[Callable[[Graph, int], int]]:
         ray.shutdown()
 
 
-TOOLS = {"scheduler": us, "dask": dask, "ray": ray}
+@contextmanager
+def parsl() -> Iterator[Callable[[Graph, int], int]]:
+    import parsl
+
+    with started_parsl():
+        apps = {fn: parsl.python_app(fn) for fn in (inc, total)}
+        yield lambda graph, calls: graph(lambda fn, *args: apps[fn](*args), calls).result()
+
+
+@contextmanager
+def executorlib() -> Iterator[Callable[[Graph, int], int]]:
+    with executorlib_pool(max_workers=WORKERS, block_allocation=True) as pool:
+        yield lambda graph, calls: graph(pool.submit, calls).result()
+
+
+TOOLS = {"scheduler": us, "executorlib": executorlib, "parsl": parsl, "dask": dask, "ray": ray}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("tool", choices=TOOLS)
-    parser.add_argument("--calls", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True, help="how long to measure, at least")
+    parser.add_argument("--most", type=int, required=True, help="calls at most")
     given = parser.parse_args()
-    rates: dict[str, float] = {}
     with TOOLS[given.tool]() as run:
-        for name, graph in (("chain", chain), ("fan", fan)):
-            run(graph, WARM_UP)
-            began = time.perf_counter()
-            result = run(graph, given.calls)
-            rates[name] = given.calls / (time.perf_counter() - began)
-            assert result == given.calls - (name == "fan")
-    report(**rates)
+        report(
+            chain=rate(lambda calls: run(chain, calls), given.seconds, given.most),
+            fan=rate(lambda calls: run(fan, calls) + 1, given.seconds, given.most),  # one call adds nothing
+        )
 
 
 if __name__ == "__main__":

@@ -16,14 +16,15 @@ CALIBRATION = 100
 IN_FLIGHT = {"8": 8, "64": 64, "all": MOST}
 
 
-def script(duration: float, seconds: float, most: int, rates: dict[str, float]) -> Script:
-    """As many calls as take about `seconds` with this tool, first 8 in flight, then 64, then all of them."""
-    yield from flow(repeat(duration, WARM_UP), 8)
+def script(loads: dict[str, int], duration: float, seconds: float, most: int, rates: dict[str, float]) -> Script:
+    """As many calls as take about `seconds` with this tool, with each of these numbers of calls in flight."""
+    fewest = min(loads.values())
+    yield from flow(repeat(duration, WARM_UP), fewest)
     began = time.perf_counter()
-    yield from flow(repeat(duration, min(CALIBRATION, most)), 8)
+    yield from flow(repeat(duration, min(CALIBRATION, most)), fewest)
     rate = min(CALIBRATION, most) / (time.perf_counter() - began)
     calls = min(most, max(WARM_UP, round(rate * seconds)))
-    for name, in_flight in IN_FLIGHT.items():
+    for name, in_flight in loads.items():
         began = time.perf_counter()
         yield from flow(repeat(duration, calls), in_flight)
         rates[name] = max(calls / (time.perf_counter() - began), rates.get(name, 0.0))
@@ -37,9 +38,11 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=MOST, help="calls at most")
     given = parser.parse_args()
     rates: dict[str, float] = {}
-    with TOOLS[given.tool].open(sleep) as drives:
+    tool = TOOLS[given.tool]
+    loads = {"all": MOST} if tool.takes_lists else IN_FLIGHT
+    with tool.open(sleep) as drives:
         for drive in drives:
-            drive(script(given.milliseconds / 1e3, given.seconds, given.most, rates))
+            drive(script(loads, given.milliseconds / 1e3, given.seconds, given.most, rates))
     report(**rates)
 
 

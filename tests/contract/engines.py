@@ -43,7 +43,8 @@ from distributed import LocalCluster
 
 if __name__ == "__main__":
     workers = int(sys.argv[1])
-    with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=None) as cluster:
+    options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": None}
+    with LocalCluster(n_workers=workers, **options) as cluster:
         print(cluster.scheduler_address, flush=True)
         sys.stdin.read()
 """

@@ -66,7 +66,7 @@ def dask_cluster() -> Iterator[Callable[..., Any]]:
             }
             for n, resources in enumerate(workers)
         }
-        server = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": None, "port": 0}}
+        server = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "port": 0}}
         clusters.append(SpecCluster(specs, server, silence_logs=False))
         return clusters[-1]
 

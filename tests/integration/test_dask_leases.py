@@ -46,7 +46,7 @@ def begun(file: Path) -> list[int]:
 def cluster() -> Iterator[LocalCluster]:
     from distributed import LocalCluster  # not before: it changes how exceptions are pickled
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=None) as made:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=None) as made:
         yield made
 
 
@@ -162,7 +162,7 @@ def test_a_lost_worker_is_heard_out(monkeypatch: pytest.MonkeyPatch, last_word: 
         handlers={},
         stream_handlers={},
         tasks={key: task},
-        workers={},
+        workers={"second": None, "third": None},
         log_event=lambda to, event: events.append((to, *event[:3])),
         stream_comms={"first": SimpleNamespace(send=sent.append)},
     )
@@ -201,3 +201,58 @@ def test_a_lost_worker_is_heard_out(monkeypatch: pytest.MonkeyPatch, last_word: 
         "broken": [("lost", key, "second")],
     }
     assert events == [(topic, *event) for event in expected[last_word]]
+
+
+def test_small_outcomes_of_a_lost_worker_arrive_before_its_loss() -> None:
+    """What a killed worker has sent is told first, so its loss costs only the call that it was computing."""
+    from amltk.scheduling.executors.remote.dask.tracker import Tracker
+
+    first, second = (f"f-{'a' * 16}{n:0>16}" for n in range(2))
+    told: list[tuple[Any, ...]] = []
+    scheduler = SimpleNamespace(
+        handlers={},
+        stream_handlers={},
+        tasks={first: None, second: None},
+        workers={},
+        log_event=lambda _, event: told.append(event[:2]),
+    )
+
+    async def lose() -> None:
+        tracker: Any = Tracker()
+        await tracker.start(scheduler)
+        line = Line()
+        listening = asyncio.create_task(tracker.listen(line, "worker", 1, "here"))
+        line.messages.put_nowait([("begun", first, b"")])
+        for _ in range(3):
+            await asyncio.sleep(0)
+        tracker.remove_worker(scheduler, "worker")  # its other connection is closed, and has been read
+        line.messages.put_nowait([("ended", first, b"42"), ("begun", second, b"")])
+        line.end()
+        await asyncio.gather(listening, *tracker._waiting)
+
+    asyncio.run(asyncio.wait_for(lose(), GUARD))
+    assert told == [("begun", first), ("ended", first), ("begun", second), ("lost", first), ("lost", second)]
+
+
+def test_a_worker_that_was_given_up_begins_nothing() -> None:
+    """One that was suspended comes back and asks: nobody would report that the call is lost with it."""
+    from amltk.scheduling.executors.remote.dask.tracker import Tracker
+
+    key, topic = f"f-{'a' * 16}{'0' * 16}", f"amltk-{'a' * 16}"
+    told: list[tuple[Any, ...]] = []
+    scheduler = SimpleNamespace(
+        handlers={},
+        stream_handlers={},
+        tasks={key: None},
+        workers={"second": None},
+        log_event=lambda _, event: told.append(event[:3]),
+    )
+
+    async def ask() -> list[bool]:
+        tracker: Any = Tracker()
+        await tracker.start(scheduler)
+        tracker.remove_worker(scheduler, "first")
+        return [await tracker.begin(key, worker, 1, "here", topic) for worker in ("first", "second", "second")]
+
+    assert asyncio.run(ask()) == [False, True, False]
+    assert told == [("begun", key, "second")]

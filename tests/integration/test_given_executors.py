@@ -173,7 +173,7 @@ def test_a_cluster_that_adapts() -> None:
         from amltk.scheduling import Scheduler
 
         if __name__ == "__main__":
-            options = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": None}
+            options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "memory_limit": None}
             with LocalCluster(n_workers=0, silence_logs=logging.ERROR, **options) as cluster, Client(cluster) as client:
                 cluster.adapt(minimum=0, maximum=2, interval="100ms", wait_count=2)
                 for make in (lambda: Scheduler(client.get_executor(pure=False)), lambda: Scheduler.with_dask(client)):

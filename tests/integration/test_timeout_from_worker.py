@@ -110,7 +110,7 @@ def test_a_second_run_finds_its_worker_up(gate: Gate) -> None:
 def test_a_dask_cluster_without_workers() -> None:
     """On a cluster of others the time counts when its first worker comes."""
     distributed = pytest.importorskip("distributed")
-    options = {"n_workers": 0, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    options = {"n_workers": 0, "threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
     with distributed.LocalCluster(**options) as cluster:
         scheduler = Scheduler.with_dask(cluster)
         left: list[float] = []

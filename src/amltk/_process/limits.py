@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 UNLIMITED = 1 << 62
 """A limit above this value counts as unlimited."""
 
@@ -14,6 +16,16 @@ def soft_limit(name: str) -> int | None:
         return None
     soft, _ = resource.getrlimit(getattr(resource, name))
     return None if soft in {resource.RLIM_INFINITY, -1} or soft > UNLIMITED else soft
+
+
+def reason_of(error: OSError) -> str:
+    """Why a file cannot be made, read or written, with the limit that is reached."""
+    reason = error.strerror or str(error)
+    if error.errno == errno.EFBIG:
+        return f"{reason} (limit of the size of files, ulimit -f: {soft_limit('RLIMIT_FSIZE')} bytes)"
+    if error.errno == errno.EMFILE:
+        return f"{reason} (limit of open files, ulimit -n: {soft_limit('RLIMIT_NOFILE')})"
+    return reason
 
 
 def out_of_memory(what: str, n_bytes: int, remedy: str) -> MemoryError:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amltk._process.limits import reason_of
 from amltk.exceptions import JournalError
 
 if TYPE_CHECKING:
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
 FOLDER_MODE: int = 0o700
 FILE_MODE: int = 0o600
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says when there is no room."""
 
 
 class Folder:
@@ -88,8 +93,6 @@ def sync_folder(path: Path) -> None:
 
 def unusable(folder: Folder, what: str, error: OSError) -> JournalError:
     """The error that says that a folder cannot be made, opened or read."""
-    reason = error.strerror or str(error)
     where = f" ({error.filename})" if error.filename is not None and Path(error.filename) != folder.path else ""
-    return JournalError(
-        f"the journal {folder} cannot be {what}: {reason}{where}. Give a folder that this user may read and write"
-    )
+    remedy = "Make room" if error.errno in NO_ROOM else "Give a folder that this user may read and write"
+    return JournalError(f"the journal {folder} cannot be {what}: {reason_of(error)}{where}. {remedy}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import weakref
@@ -12,8 +11,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from amltk._process import clock
+from amltk._process.limits import reason_of
 from amltk.exceptions import JournalError, JournalWriteError
-from amltk.journal.folder import FILE_MODE, Folder, sync_folder, unusable
+from amltk.journal.folder import FILE_MODE, NO_ROOM, Folder, sync_folder, unusable
 from amltk.journal.format import (
     MARK,
     MAX_INLINE,
@@ -51,9 +51,6 @@ _open: weakref.WeakSet[Writer] = weakref.WeakSet()
 """Writers of this process; a forked child closes its copies of their files, so that it holds no lock."""
 
 _NOWHERE, _INLINE, _FILE = map(int, (Place.NOWHERE, Place.INLINE, Place.FILE))  # members of an enum are slow to reach
-
-_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""What the system says when there is no room."""
 
 
 class Writer:
@@ -199,15 +196,15 @@ class Writer:
 
     def add_encoded(self, kind: int, head: bytes, value: bytes | None, call: int | None, at: float) -> int:
         """The same with a head that is already encoded, as by `encode_head`: for records that are added very often."""
-        place, behind = _NOWHERE, b""
-        if value is not None:
-            place, behind = _INLINE, value
-            if len(value) > MAX_INLINE:
-                place, behind = _FILE, encode_reference(value)
         frames = self._frames
         number = self._written + len(frames)
-        frame = encode(self._signature, number, kind, NO_CALL if call is None else call, at, head, place, behind)
-        if place == _FILE and value is not None:
+        call = NO_CALL if call is None else call
+        if value is None:
+            frame = encode(self._signature, number, kind, call, at, head, _NOWHERE, b"")
+        elif len(value) <= MAX_INLINE:
+            frame = encode(self._signature, number, kind, call, at, head, _INLINE, value)
+        else:
+            frame = encode(self._signature, number, kind, call, at, head, _FILE, encode_reference(value))
             self._values.append((number, value))
         frames.append(frame)  # last, and in one step: a signal's handler may raise between any two
         return number
@@ -288,9 +285,9 @@ class Writer:
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> JournalWriteError:
-        remedy = "make room" if error.errno in _ROOM else "check the disk"
+        remedy = "make room" if error.errno in NO_ROOM else "check the disk"
         return JournalWriteError(
-            f"the journal {self.folder} cannot be written: {error.strerror}. Everything written before is safe: "
+            f"the journal {self.folder} cannot be written: {reason_of(error)}. Everything written before is safe: "
             f"{remedy}, and start the program again to continue from there"
         )
 

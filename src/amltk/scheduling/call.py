@@ -215,3 +215,30 @@ class Call:
 
     def __repr__(self) -> str:
         return f"<Call of {self.task.name}, attempt {self.attempt}>"
+
+
+class PromisedCall(Call):
+    """A call whose future another thread was given before plugins have seen the call: in a run with a journal.
+
+    Args:
+        future: Its future, which becomes that of the submission.
+        give_up: Called with the future if the call is held back for good.
+
+    Attributes:
+        promised: As `future`.
+    """
+
+    __slots__ = ("_give_up", "promised")
+
+    def __init__(self, future: Future[Any], give_up: Callable[[Future[Any]], object]) -> None:
+        super().__init__(future.task, future.args, future.kwargs)
+        self.promised: Future[Any] = future
+        self._give_up = give_up
+
+    def end(self) -> None:
+        """As in `Call`."""
+        try:
+            super().end()
+        finally:
+            if self.future is None and not self.kept:
+                self._give_up(self.promised)

@@ -178,7 +178,9 @@ class Task(Emitter, Generic[P, R, S_co]):
         want `future.as_argument()`.
 
         Returns:
-            The future, or None if a plugin held the submission back; the plugin emits an event that says why.
+            The future, or None if a plugin held the submission back; the plugin emits an event that says why. In a run
+            with a journal, another thread gets a future in any case, since plugins see the call a little later; if one
+            holds it back, that future is cancelled.
 
         Raises:
             SchedulerNotRunningError: Before `@start`, or after the end was requested.
@@ -209,7 +211,9 @@ class Task(Emitter, Generic[P, R, S_co]):
 
         Requires the scheduler's submission lock. Raises as `submit` does.
         """
-        self.scheduler.check_offer(f"submit {self.name}")
+        call.future = self.scheduler.check_offer(call)
+        if call.future is not None:
+            return  # plugins see it later, on the loop's thread
         call.begin()
         try:
             if all(plugin.prepare(call) for plugin in self.plugins):
@@ -301,18 +305,22 @@ class Task(Emitter, Generic[P, R, S_co]):
         Raises:
             TypeError: `plugin` is not a plugin.
             ValueError: The plugin belongs to another task and can serve only one.
+            JournalUnsupportedError: There is a run with a journal, and this is no callback of it.
         """
+        self.scheduler.check_change(f"attach a {type(plugin).__name__} to {self.name}")
         self._add_plugin(plugin, attach=True)
 
     def detach_plugin(self, plugin: Plugin) -> None:
         """Remove a plugin: it ends its subscriptions and sees no further submissions. The inverse of `attach_plugin`.
 
         It follows the calls that it has accepted to their end. Calls that a `Limiter` has kept are submitted. Its
-        events remain known, and it may be attached again. May be called from any thread.
+        events remain known, and it may be attached again. May be called from any thread, unless there is a journal.
 
         Raises:
             ValueError: `plugin` is not a plugin of this task.
+            JournalUnsupportedError: There is a run with a journal, and this is no callback of it.
         """
+        self.scheduler.check_change(f"detach a {type(plugin).__name__} from {self.name}")
         with self.scheduler.submission_lock:
             if not any(other is plugin for other in self.plugins):
                 names = ", ".join(other.name for other in self.plugins) or "none"

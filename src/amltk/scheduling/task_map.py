@@ -258,11 +258,7 @@ class TaskMap(Generic[R]):
             self._outbox.finish()
 
     def _note_end(self, future: Future[R], *_: object) -> Coroutine[Any, Any, None] | None:
-        """Make room. If a loop takes the calls, there is room once it is done with this one.
-
-        Returns:
-            An awaitable that the run waits for, as for any callback that is an `async def`.
-        """
+        """Make room; if a loop takes the calls, once it is done with this one. The run waits for what is returned."""
         scheduler = self.task.scheduler
         with scheduler.submission_lock:
             self._adopt()
@@ -278,6 +274,8 @@ class TaskMap(Generic[R]):
 
     def _adopt(self) -> None:
         """Track calls that a plugin had kept and has since submitted or given up. Requires the submission lock."""
+        if not self._kept:
+            return  # as nearly always: this is done several times for each call
         for call in [call for call in self._kept if call.future is not None or not call.kept]:
             self._kept.remove(call)
             if call.future is not None:

@@ -21,6 +21,8 @@ from amltk.journal.live.follower import Follower
 from amltk.journal.live.series import MOST_POINTS, Point, Series
 from amltk.journal.live.status import Status, read_status, write_status
 from amltk.journal.live.table import Query
+from amltk.journal.live.workers import MOST as MOST_WORKERS
+from amltk.journal.live.workers import OTHERS, Workers
 from amltk.web import facts
 
 TRACEBACK = (
@@ -327,3 +329,14 @@ def test_it_is_said_how_much_has_been_read(tmp_path: Path) -> None:
     versions.add(follower.version)
     assert (follower.state, follower.share) == ("interrupted", 1.0)
     assert len(versions) == 3
+
+
+def test_a_thousand_workers_are_counted_one_by_one() -> None:
+    """What takes the place of lost ones as well; only far more than anybody has at a time are counted together."""
+    workers = Workers()
+    for number in range(MOST_WORKERS + 10):
+        workers.take(f"{number}@node", float(number), 1.0, failed=number % 2 == 0)
+    assert MOST_WORKERS >= 2000
+    assert workers.by_name["1999@node"].calls == 1
+    assert len(workers.by_name) == MOST_WORKERS + 1
+    assert workers.by_name[OTHERS].calls == 10

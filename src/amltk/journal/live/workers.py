@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MOST = 256
-"""How many workers are counted separately; further ones are counted together."""
+MOST = 2048
+"""How many workers are counted separately, which takes some 5 kB each; further ones are counted together. So many that
+a thousand and those that have taken the places of lost ones are."""
 
 OTHERS = "other workers"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from amltk.scheduling._admission.amounts import UNIT, amount_text
 from amltk.scheduling._admission.pools import GPU, SumPool
@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _log = logging.getLogger(__name__)
+
+
+class WorkerKind(NamedTuple):
+    """Workers that declare the same.
+
+    Attributes:
+        units: How many units each of them has, by names in lower case.
+        n_workers: How many such workers there are.
+    """
+
+    units: Mapping[str, int]
+    n_workers: int
 
 
 class Declaring(Protocol):
@@ -28,8 +40,8 @@ class Declaring(Protocol):
     remedy: str
     is_open: bool
 
-    def declared(self) -> tuple[Mapping[str, int], ...]:
-        """How many units each worker has, by names in lower case; the same tuple until that changes."""
+    def declared(self) -> tuple[WorkerKind, ...]:
+        """What workers have; the same tuple until that changes."""
         ...
 
 
@@ -61,7 +73,7 @@ class Cluster:
 
     def __init__(self, executor: Declaring, *, counts: bool) -> None:
         self._executor = executor
-        self._workers: tuple[Mapping[str, int], ...] = ()
+        self._kinds: tuple[WorkerKind, ...] = ()
         self._warned: set[str] = set()
         self.pools: dict[str, ClusterPool] = {}
         self.place: str = executor.place
@@ -70,20 +82,20 @@ class Cluster:
 
     def refresh(self) -> None:
         """Account for workers that came or went."""
-        workers = self._executor.declared()
-        if workers is self._workers:
+        kinds = self._executor.declared()
+        if kinds is self._kinds:
             return
-        self._workers = workers
+        self._kinds = kinds
         totals: Counter[str] = Counter()
-        for worker in workers:
-            totals.update(worker)
+        for kind in kinds:
+            totals.update({name: units * kind.n_workers for name, units in kind.units.items()})
         for name in [*self.pools, *totals]:
             self.pools.setdefault(name, ClusterPool(name, 0)).resize(totals[name])
 
     def find(self, name: str) -> ClusterPool | None:
         """The pool of that name; None if there is none, and none can be expected."""
         self.refresh()
-        if name not in self.pools and (self._executor.is_open or not self._workers):
+        if name not in self.pools and (self._executor.is_open or not self._kinds):
             self.pools[name] = ClusterPool(name, 0)
         return self.pools.get(name)
 
@@ -103,7 +115,7 @@ class Cluster:
         return ""
 
     def _problem(self, wanted: Mapping[str, int]) -> str:
-        workers = self._workers
+        workers = [kind.units for kind in self._kinds]
         if not workers or any(
             all(worker.get(name, 0) >= units for name, units in wanted.items()) for worker in workers
         ):

@@ -36,7 +36,8 @@ class RunJournal:
     It begins with what earlier sessions have recorded, if there is anything: then it is *replaying*, and nothing is
     written. From `go_live` on, what happens is recorded, until `suspend`.
 
-    Owns the files of the journal until `close`.
+    Owns the files of the journal until `close`. It has more than 25 methods because it is the one face of the journal
+    for all parts of the run; most of them are two or three lines.
 
     Args:
         options: The user's options.

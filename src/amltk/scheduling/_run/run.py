@@ -184,9 +184,10 @@ class Run:
             self.lifecycle.check_running(f"call {callback_name(fn)} later")
         return self.timers.later(delay, fn, args, kwargs)
 
-    def check_offer(self, what: str) -> None:
-        """Raise unless this may be offered to the plugins of a task now. See `RunLifecycle.check_running`."""
-        self.lifecycle.check_running(what)
+    def check_offer(self, call: Call) -> Future[Any] | None:
+        """Raise unless a call may be offered to the plugins of its task; its future if that is done later."""
+        self.lifecycle.check_running(f"submit {call.task.name}")
+        return None
 
     def set_timer(self, delay: float, fn: Callable[[], object]) -> Timer:
         """Call `fn` on the loop's thread after `delay` seconds, unless the run is over by then. For plugins."""
@@ -197,8 +198,7 @@ class Run:
         """Deliver an event after everything that happened before it."""
         # When a user insists on the end, callbacks may be emitting without end.
         if not self.end_requests.insisted:
-            # Events that callbacks cause are delivered before the end is announced, unless they never stop causing
-            # more.
+            # Events that callbacks cause precede that of the end, unless they never stop causing more.
             put = self._inbox.put if self.lifecycle.running or self._announced else self._inbox.put_input
             put(self._tell, channel, args, kwargs)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from amltk.scheduling._loop.timers import Timer
     from amltk.scheduling._run.run import Run
+    from amltk.scheduling.call import Call
     from amltk.scheduling.future import Future
     from amltk.types import Duration
 
@@ -230,16 +231,28 @@ class CurrentRun(SchedulerEvents):
             raise self._not_started(what)
         run.lifecycle.check_running(what)
 
-    def check_offer(self, what: str) -> None:
-        """The same before a submission goes through the plugins of a task.
+    def check_offer(self, call: Call) -> Future[Any] | None:
+        """The same before a call goes through the plugins of its task.
+
+        Returns:
+            Its future if it goes through them later: it is submitted from another thread, and there is a journal.
 
         Raises:
-            JournalUnsupportedError: The run has a journal, and this is no callback.
+            JournalUnsupportedError: There is a journal, and another thread offers a call again that a plugin has kept.
         """
         run = self._run
         if run is None:
-            raise self._not_started(what)
-        run.check_offer(what)
+            raise self._not_started(f"submit {call.task.name}")
+        return run.check_offer(call)
+
+    def check_change(self, what: str) -> None:
+        """Raise a `JournalUnsupportedError` if there is a journal and this is no callback: nothing would record it."""
+        run = self._run
+        if run is not None and run.is_recorded:
+            from amltk.scheduling._run.journaled.run import JournaledRun  # loaded with the first journal only
+
+            assert isinstance(run, JournaledRun)
+            run.check_change(what)
 
     def _not_started(self, what: str) -> SchedulerNotRunningError:
         if self._last_end:

@@ -15,6 +15,7 @@ import weakref
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from amltk._process.limits import reason_of
 from amltk.scheduling.executors.process_pool._pickling.descriptor_lending import Loan
 from amltk.scheduling.executors.process_pool._system.memory_files import padded, split
 from amltk.scheduling.executors.remote.pickling import dump_with_buffers
@@ -57,7 +58,14 @@ class ObjectMemory:
         _all.add(self)
         self._named = blake2b(named).digest()
         self._places: list[tuple[int, int]] = []  # of the buffers: where they begin and how large they are
-        self._write([memoryview(head), *pieces])
+        try:
+            self._write([memoryview(head), *pieces])
+        except OSError as error:
+            self.leave()
+            mebibytes = sum(sizes) / (1 << 20)
+            raise OSError(
+                error.errno, f"an object of {mebibytes:,.1f} MiB cannot be shared: {reason_of(error)}"
+            ) from error
         del self._places[:2]
         self._loan = Loan(self._descriptor)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from amltk._checks import check_bool
+from amltk._process.limits import reason_of
 from amltk.exceptions import JournalError
 from amltk.journal.folder import FILE_MODE, FOLDER_MODE, Folder
 from amltk.scheduling._computing.place import within
@@ -184,7 +185,7 @@ class _Places:
                 pass  # the calls of another task have it, for which there is a plugin with the same folder
         except OSError as error:
             raise JournalError(
-                f"no folder of a call can be made in {self.folder.calls}: {error.strerror}. Give CallFolder a folder "
+                f"no folder of a call can be made in {self.folder.calls}: {reason_of(error)}. Give CallFolder a folder "
                 "that this user may write"
             ) from error
         return self._next - 1

@@ -9,7 +9,7 @@ import pytest
 
 from amltk.exceptions import ResourceUnavailableError
 from amltk.scheduling._admission.amounts import UNIT
-from amltk.scheduling._admission.cluster import Cluster
+from amltk.scheduling._admission.cluster import Cluster, WorkerKind
 from amltk.scheduling._admission.demand import Demand
 from amltk.scheduling._admission.pools import Pools
 
@@ -28,9 +28,9 @@ class Workers:
         self.have(*workers)
 
     def have(self, *workers: Mapping[str, int]) -> None:
-        self._workers = tuple({name: n * UNIT for name, n in worker.items()} for worker in workers)
+        self._workers = tuple(WorkerKind({name: n * UNIT for name, n in worker.items()}, 1) for worker in workers)
 
-    def declared(self) -> tuple[Mapping[str, int], ...]:
+    def declared(self) -> tuple[WorkerKind, ...]:
         return self._workers
 
 

@@ -1,4 +1,7 @@
-"""Very many random requests in virtual time; AMLTK_TEST_REQUESTS=2000000 runs two million, some of them in a run."""
+"""Very many random requests in virtual time.
+
+AMLTK_TEST_REQUESTS=2000000 with `-o faulthandler_timeout=0` makes two million, some of them in a run: some minutes.
+"""
 
 from __future__ import annotations
 

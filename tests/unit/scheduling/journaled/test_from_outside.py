@@ -12,7 +12,7 @@ import pytest
 
 from amltk.exceptions import JournalMismatchError, JournalUnsupportedError
 from amltk.journal import Kind, Reader
-from amltk.scheduling import Event, ExitState, Limiter, Scheduler
+from amltk.scheduling import Event, ExitState, Scheduler
 from amltk.testing import SimulatedExecutor, crash_everywhere, run_in_virtual_time
 
 if TYPE_CHECKING:
@@ -210,15 +210,13 @@ def test_a_task_that_is_not_there_any_more(folder: Path) -> None:
 
 
 def test_what_is_refused(folder: Path) -> None:
-    """The errors for plain functions, and for submissions that involve plugins, say what to do instead."""
+    """The errors for plain functions say what to do instead."""
     server = Server(folder, submit_three)
-    limited = server.scheduler.task(operator.neg, plugins=Limiter(max_calls=1))
     errors: list[str] = []
 
     def ask(_: Server) -> None:
         for attempt in (
             lambda: server.scheduler.submit(operator.neg, 1),
-            lambda: limited.submit(1),
             lambda: server.scheduler.call_later(1, print),
             lambda: server.scheduler.once(print),
         ):
@@ -228,6 +226,6 @@ def test_what_is_refused(folder: Path) -> None:
 
     server.ask = ask
     server.run()
-    assert len(errors) == 4
+    assert len(errors) == 3
     assert "Make it a task" in errors[0]
     assert all("Emit an event" in error for error in errors[1:])

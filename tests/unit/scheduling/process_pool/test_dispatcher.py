@@ -76,7 +76,9 @@ class Bookkeeping(RuleBasedStateMachine):
     @precondition(lambda self: self.workers)
     @rule(which=st.integers(0, 3))
     def get_ready(self, which: int) -> None:
-        self.pick(which).slot.ready = True
+        worker = self.pick(which)
+        if not worker.slot.ready:
+            self.dispatcher.worker_ready(worker.slot)
 
     @rule()
     def assign(self) -> None:
@@ -150,7 +152,7 @@ class Bookkeeping(RuleBasedStateMachine):
 
     @invariant()
     def every_call_is_in_one_place(self) -> None:
-        if not hasattr(self, "book"):
+        if not hasattr(self, "dispatcher"):
             return
         queued = [call.key for call in self.dispatcher.queue if not call.dropped]
         sent = [call.key for slot in self.dispatcher.slots.values() for call in slot.sent]
@@ -161,6 +163,17 @@ class Bookkeeping(RuleBasedStateMachine):
         for slot in self.dispatcher.slots.values():
             assert len(slot.sent) <= MAX_PREFETCH
             assert self.most is None or slot.begun <= self.most
+        self.what_is_kept_is_true()
+
+    def what_is_kept_is_true(self) -> None:
+        dispatcher = self.dispatcher
+        slots = dispatcher.slots
+        assert dispatcher._n_ahead == sum(max(0, len(slot.sent) - 1) for slot in slots.values())
+        if dispatcher._idle is not None:
+            free = {slot.number for slot in slots.values() if slot.open and not slot.sent}
+            assert len(dispatcher._idle) == len(set(dispatcher._idle))
+            assert free <= set(dispatcher._idle)
+            assert not any(slots[number].sent for number in dispatcher._idle)
 
 
 TestBookkeeping = Bookkeeping.TestCase
@@ -199,7 +212,7 @@ def test_long_calls_occupy_all_workers(mix: list[bool], workers: int, one_is_up:
 def start(dispatcher: Dispatcher, crew: dict[int, Worker]) -> None:
     """Add a worker."""
     slot = dispatcher.add_slot()
-    slot.ready = True
+    dispatcher.worker_ready(slot)
     crew[slot.number] = Worker(slot)
 
 

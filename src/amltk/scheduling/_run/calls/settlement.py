@@ -128,8 +128,8 @@ class Settlement:
     def _conclude(self, future: Future[Any], result: Any, error: BaseException | None) -> None:
         """Deliver the ending of a future."""
         was_running = self._lifecycle.running
-        if self.followed and future in self.followed:
-            self._note_end(future)
+        if self.followed:
+            self.note_end(future)
         if future.cancelled():
             self._end_cancelled(future)
         elif error is None:
@@ -143,8 +143,10 @@ class Settlement:
         if not self._pending_calls:
             self._waiting.check_empty(due=was_running)
 
-    def _note_end(self, future: Future[Any]) -> None:
-        """Have what waits for this end go on, once callbacks know it."""
+    def note_end(self, future: Future[Any]) -> None:
+        """Have what waits for this end go on, if anything does, once callbacks know it."""
+        if future not in self.followed:
+            return
         if self.followed.pop(future):
             self._turns.expect_steps()
         if future.is_dependent or self._dependencies.are_on(future):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from amltk.exceptions import JournalUnsupportedError
+from amltk.exceptions import JournalUnsupportedError, SchedulerNotRunningError
 from amltk.journal.kinds import Kind
 from amltk.scheduling._journal.values import are_same, dump, load
+from amltk.scheduling.call import PromisedCall
 from amltk.scheduling.events import Channel, Event, callback_name
 from amltk.scheduling.future import Future
 
@@ -102,6 +104,7 @@ class FromOutside:
         self._waiting: dict[Asked, None] = {}  # in the order in which it came
         self._unrecorded = Unpaired()  # the same
         self._told = Unpaired()  # from the record, and not asked for again
+        self._futures: weakref.WeakSet[Future[Any]] = weakref.WeakSet()  # of all calls that were asked for
         self._run: JournaledRun
         self._inbox: JournaledInbox
 
@@ -115,7 +118,7 @@ class FromOutside:
         """Have a call submitted. Returns its future, which is another one if its record was replayed already.
 
         Raises:
-            JournalUnsupportedError: It is not the call of a task, or its task has plugins.
+            JournalUnsupportedError: It is not the call of a task.
             JournalError: The arguments cannot be pickled.
             SchedulerNotRunningError: The end was requested.
         """
@@ -124,8 +127,6 @@ class FromOutside:
                 f"cannot submit {callback_name(future.function)} from outside of the run's callbacks: with journal=,"
                 " only calls of tasks can be, as a function cannot be recorded. Make it a task: scheduler.task(...)"
             )
-        if future.call is not None:
-            self.check_offer(f"submit {future.task.name}")
         given = future.args, future.kwargs
         value = dump(given, lambda: f"what is submitted, {future.label},")
         asked = Asked(SUBMIT, self._name_of(future.task), value, given, future)
@@ -133,6 +134,7 @@ class FromOutside:
             if (told := self._told.take(asked)) is not None:
                 assert told.future is not None
                 return told.future
+            self._futures.add(future)
             self._run.lifecycle.accept(lambda: f"submit {future.label}", lambda: self._put(asked))
         return future
 
@@ -148,19 +150,6 @@ class FromOutside:
         with self._lock:
             if self._told.take(asked) is None:
                 self._put(asked)
-
-    @staticmethod
-    def check_offer(what: str) -> None:
-        """Refuse a submission that plugins have to do with.
-
-        Raises:
-            JournalUnsupportedError: Always.
-        """
-        raise JournalUnsupportedError(
-            f"cannot {what} from outside of the run's callbacks: with journal=, a task that has plugins takes"
-            " submissions from callbacks only, as the order in which plugins see them is recorded nowhere. Emit an"
-            " event instead, with the arguments, and submit in its callback"
-        )
 
     def _put(self, asked: Asked) -> None:
         if self._waits:
@@ -185,8 +174,29 @@ class FromOutside:
         if asked.future is None:
             args, kwargs = asked.given
             self._run.tell(self._channel_of(asked.of), args, kwargs)
+        elif asked.future.task.plugins:
+            self._offer(asked.future)
         else:
             self._run.submissions.hand_over_accepted(asked.future, asked.future.args, asked.future.kwargs)
+
+    def _offer(self, future: Future[Any]) -> None:
+        """Pass a call through the plugins of its task. If they hold it back for good, its future is cancelled."""
+        task = future.task
+        if not self._run.lifecycle.running:
+            self._give_up(future)
+            return
+        try:
+            with task.scheduler.submission_lock:
+                task.offer_again(PromisedCall(future, self._give_up))
+        except Exception as error:  # noqa: BLE001 - reported, as no caller can catch it
+            if not isinstance(error, SchedulerNotRunningError) or self._run.lifecycle.running:
+                task.scheduler.report(error, f"submission of {task.name} by another thread")
+
+    def _give_up(self, future: Future[Any]) -> None:
+        future.call = None
+        if not future.done():
+            future.mark_cancelled()
+            self._run.settlement.note_end(future)
 
     def of_record(self, record: Record) -> Asked | None:
         """What a record is about, to be carried out now; None if its task does not exist."""
@@ -206,6 +216,7 @@ class FromOutside:
                 asked.future = Future(
                     self._run.submissions.link, task, task.function, given[0], given[1], self._run.loop
                 )
+                self._futures.add(asked.future)
             self._told.add(asked)
         return asked
 
@@ -216,6 +227,13 @@ class FromOutside:
             self._inbox.put_before_others([(self.carry_out, asked) for asked in self._waiting])
             self._waiting.clear()
             self._unrecorded.clear()
+
+    def close(self) -> None:
+        """The run is over: cancel the futures of calls that were not submitted, as nothing else will end them."""
+        with self._lock:
+            futures = [future for future in self._futures if future.number < 0]
+        for future in futures:
+            self._give_up(future)
 
     # ------------------------------------------------------------------ names
 

@@ -217,7 +217,8 @@ class InputRecorder:
             return item
         written = write(*item[1:])
         if written is None:
-            self._inbox.put_back(item)
+            if not item[1].done():  # a future
+                self._inbox.put_back(item)
             return None
         kind, head, value, number = written
         record = self.journal.add_input(kind, head, value, call=number, at=at)
@@ -271,6 +272,7 @@ class InputRecorder:
         self._heartbeat.stop()
         self._status.stop()
         self.foreign.close()
+        self.from_outside.close()
         self.end_record()
 
     # ------------------------------------------------------------------ replaying
@@ -292,5 +294,5 @@ def _step(name: str) -> Written:
 
 
 def _write_cancel(future: Future[Any]) -> Written | None:
-    # A call that another thread has submitted has a number only when that was handled.
+    # A call that another thread has submitted has a number only when that was handled, and plugins have let it pass.
     return None if future.number < 0 else (Kind.REQUEST, {}, None, future.number)

@@ -16,6 +16,7 @@ from amltk.scheduling._loop.timers import Timer, Timers
 from amltk.scheduling._run.calls.submissions import Submissions
 from amltk.scheduling._run.end_requests import EndRequests
 from amltk.scheduling._run.journaled.actions import arguments_of, failure, identity_of, job_name_of, more_of, submission
+from amltk.scheduling.call import PromisedCall
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.exit_state import ExitState
 from amltk.scheduling.future import Future, task_name
@@ -176,13 +177,27 @@ class JournaledSubmissions(Submissions):
             check_plugins(task)
         recorder = self._recorder
         if recorder.journal.recording and not self._is_handling() and recorder.is_outside():
-            if self._dependencies.find(args, kwargs, self.link):
-                raise JournalUnsupportedError(
-                    f"cannot submit {callback_name(fn)} with futures as arguments from outside of the run's callbacks:"
-                    " with journal=, that cannot be recorded. Emit an event instead, and submit it in its callback"
-                )
-            return recorder.from_outside.submit(Future(self.link, task, fn, args, kwargs, self._loop, call))
-        return _submit(self, task, fn, args, kwargs, call)
+            return self.submit_from_outside(task, fn, args, kwargs)
+        if type(call) is not PromisedCall:
+            return _submit(self, task, fn, args, kwargs, call)
+        self._lifecycle.check_running(f"submit {callback_name(fn)}")
+        future = call.promised
+        future.call = call
+        self._hand_over(future, args, kwargs)
+        return future
+
+    def submit_from_outside(
+        self, task: Any, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Future[Any]:
+        """Submit as an input. Returns the future that the call gets then. Raises as `submit` does."""
+        if task is not None:
+            check_plugins(task)
+        if self._dependencies.find(args, kwargs, self.link):
+            raise JournalUnsupportedError(
+                f"cannot submit {callback_name(fn)} with futures as arguments from outside of the run's callbacks:"
+                " with journal=, that cannot be recorded. Emit an event instead, and submit it in its callback"
+            )
+        return self._recorder.from_outside.submit(Future(self.link, task, fn, args, kwargs, self._loop))
 
     def running_calls(self) -> list[Future[Any]] | None:
         """As in `Submissions`; callbacks are warned."""
@@ -194,10 +209,10 @@ class JournaledSubmissions(Submissions):
         """As in `Submissions`; from outside of callbacks, as an input."""
         if not self._recorder.journal.recording or future.done():
             return super().cancel(future)
-        if not self._recorder.is_in_callback():
+        number = future.number
+        if number < 0 or not self._recorder.is_in_callback():  # without a number it cannot be recorded yet
             self._inbox.put_input(self.cancel_as_asked, future)
             return True
-        number = future.number
         self._recorder.do(Action(Kind.CANCELLED, number, {}, None, None, lambda: f"call {number} is cancelled"))
         return super().cancel(future)
 

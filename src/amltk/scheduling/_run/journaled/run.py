@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from amltk.scheduling._loop.refresh import View
     from amltk.scheduling._loop.timers import Timer
     from amltk.scheduling._run.policy import RunOptions
-    from amltk.scheduling.call import Heard
+    from amltk.scheduling.call import Call, Heard
     from amltk.scheduling.events import Channel, Emitter
     from amltk.scheduling.executors.adapter import ExecutorAdapter
-    from amltk.scheduling.future import Observer
+    from amltk.scheduling.future import Future, Observer
 
 R = TypeVar("R")
 
@@ -183,9 +183,15 @@ class JournaledRun(Run):
         """As in `Run`. That a callback has noticed the end of the time is recorded."""
         if not self.journal.recording:
             return super().running()
-        if self.lifecycle.running and self._recorder.is_in_callback() and self._notices_timeout():
+        is_question = self._counts_questions() and self.lifecycle.running and self._recorder.is_in_callback()
+        if is_question and self._notices_timeout():
             self.end_requests.request(Code.TIMEOUT)
         return self.lifecycle.running
+
+    def _counts_questions(self) -> bool:
+        """Whether anything depends on how often callbacks ask whether the run accepts work."""
+        journal = self.journal
+        return bool(journal.playback.overview.noticed) if journal.replaying else self.deadline is not None
 
     def _notices_timeout(self) -> bool:
         journal = self.journal
@@ -264,11 +270,21 @@ class JournaledRun(Run):
         else:
             super()._tell_at_once(heard)
 
-    def check_offer(self, what: str) -> None:
-        """As in `Run`; from callbacks and plugins only."""
-        super().check_offer(what)
-        if self.journal.recording and self._recorder.is_outside():
-            self._recorder.from_outside.check_offer(what)
+    def check_offer(self, call: Call) -> Future[Any] | None:
+        """As in `Run`; from outside of callbacks and plugins, as an input."""
+        super().check_offer(call)
+        if not self.journal.recording or not self._recorder.is_outside():
+            return None
+        if call.kept:
+            check_in_callback(self._recorder, f"submit a call of {call.task.name} that a plugin has kept")
+        submissions = self.submissions
+        assert isinstance(submissions, JournaledSubmissions)
+        return submissions.submit_from_outside(call.task, call.task.function, *call.given)
+
+    def check_change(self, what: str) -> None:
+        """Raise unless this is a callback or a plugin, since nothing else would do this again at a replay."""
+        if self._recorder.is_outside():
+            check_in_callback(self._recorder, what)
 
     def hold(self, on: bool) -> None:
         """As in `Run`."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from amltk.scheduling._admission.cluster import WorkerKind
     from amltk.scheduling.executors.process_pool.binding import Binding
 
     Lend = Callable[[int], AbstractContextManager[tuple[tuple[str, ...], Binding | None]]]
@@ -83,6 +84,13 @@ def compute_leaving(
         unsent = explain_result(raised, result, make_pickler)
         note_result(unsent, result)
         return _pickle_failure(unsent, here), None
+
+
+def unsent(error: BaseException) -> bytes:
+    """The outcome of a call in place of one that could not be sent for this reason."""
+    here = ExecutionInfo().begin()
+    here.end()
+    return _pickle_failure(error, here)
 
 
 def _pickle_failure(error: BaseException, here: ExecutionInfo) -> bytes:
@@ -341,10 +349,10 @@ class PlacingExecutor(RemoteExecutor):
         self.on_change: Callable[[], object] = _ignore
 
     @abstractmethod
-    def declared(self) -> tuple[Mapping[str, int], ...]:
-        """How many units each worker has, by names in lower case; the same tuple until that changes."""
+    def declared(self) -> tuple[WorkerKind, ...]:
+        """What workers have, by their kinds; the same tuple until that changes."""
 
-    def present(self) -> tuple[Mapping[str, int], ...]:
+    def present(self) -> tuple[WorkerKind, ...]:
         """The same for the workers that are there now, where others are expected."""
         return self.declared()
 
@@ -368,9 +376,9 @@ class PlacingExecutor(RemoteExecutor):
 
     def why_waiting(self, call: RemoteFuture) -> str | None:
         """Why a call has not begun, in words; None if nothing particular is known. May be called from any thread."""
-        workers = self.present()
+        kinds = self.present()
         for name, units in call.wanted.items():
-            if not any(worker.get(name, 0) >= units for worker in workers):
+            if not any(kind.units.get(name, 0) >= units for kind in kinds):
                 return f"waits for a worker of {self.place} that has {amount_text(units)} of {name}; now there is none"
         return None
 

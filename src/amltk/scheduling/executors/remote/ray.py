@@ -18,6 +18,7 @@ from ray.exceptions import RayError, TaskCancelledError
 from amltk._checks import check_count, one_given
 from amltk.exceptions import ExecutorBrokenError, PoolBrokenError
 from amltk.scheduling._admission.amounts import amount_of, amount_text, units_of
+from amltk.scheduling._admission.cluster import WorkerKind
 from amltk.scheduling._admission.pools import GPU
 from amltk.scheduling.executors._transfer.contents import Contents
 from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteFuture, compute_leaving
@@ -257,7 +258,7 @@ class RayExecutor(PlacingExecutor):
         self._task = ray.remote(**{"max_retries": 0, **task_options})(_compute)
         self._named: dict[Any, Any] = {}
         self._needs = {"CPU": float(task_options.get("num_cpus", 1)), "GPU": float(task_options.get("num_gpus", 0))}
-        self._declared: tuple[Mapping[str, int], ...] = ()
+        self._declared: tuple[WorkerKind, ...] = ()
         self._names: dict[str, str] = {}  # as Ray spells them, by their lower-case form
         self._n_workers = 0
         self._look_again_at = 0.0
@@ -268,7 +269,7 @@ class RayExecutor(PlacingExecutor):
         self._look()
         return self._n_workers
 
-    def declared(self) -> tuple[Mapping[str, int], ...]:
+    def declared(self) -> tuple[WorkerKind, ...]:
         """What the nodes of the cluster have. The value is cached for a while."""
         self._look()
         return self._declared
@@ -288,7 +289,9 @@ class RayExecutor(PlacingExecutor):
         self._n_workers = sum(counts)
         self._names = {name.lower(): name for node in nodes for name in node if _is_for_calls(name)}
         declared = tuple(
-            {name.lower(): units_of(name, amount) for name, amount in node.items() if _is_for_calls(name)}
+            WorkerKind(
+                {name.lower(): units_of(name, amount) for name, amount in node.items() if _is_for_calls(name)}, 1
+            )
             for node in nodes
         )
         if declared != self._declared:  # else it stays the same object

@@ -10,11 +10,11 @@ from amltk.exceptions import (
     WorkerPreemptedError,
 )
 
-ACTIVE = frozenset(
-    {"PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED"}
-    | {"REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESIZING", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
+FINAL = frozenset(
+    {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED"}
+    | {"TIMEOUT"}
 )
-"""The states of jobs that have not ended."""
+"""The states of jobs that have ended. A job in any other state goes on: newer versions of Slurm have more of those."""
 
 KINDS: dict[str, type[WorkerLostError]] = {
     "PREEMPTED": WorkerPreemptedError,

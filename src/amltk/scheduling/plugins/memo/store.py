@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
-from amltk.exceptions import JournalError
+from amltk._process.limits import reason_of
+from amltk.exceptions import JournalError, JournalWriteError
 from amltk.journal.folder import FOLDER_MODE, Folder
 from amltk.journal.reader import Reader, read_record
 from amltk.journal.values import read_value
@@ -162,15 +163,22 @@ class Store:
     def _write(self, kind: int, head: dict[str, str], value: bytes | None = None) -> None:
         if self._pid != os.getpid():  # a forked copy of the program is a session of its own
             self._pid, self._session, self._writer = os.getpid(), uuid4().hex, None
-        writer = self._writer = self._writer or Writer(self.path / self._session)
-        offset = writer.end
+        writer = None
         try:
+            writer = self._writer = self._writer or Writer(self.path / self._session)
+            offset = writer.end
             writer.add(kind, head, value)
             writer.flush()
-        except BaseException:
+        except BaseException as error:
             self._session, self._writer = uuid4().hex, None
-            with suppress(JournalError):
-                writer.close()
+            if writer is not None:
+                with suppress(JournalError):
+                    writer.close()
+            if isinstance(error, JournalError) and isinstance(cause := error.__cause__, OSError):
+                raise JournalWriteError(
+                    f"the memo {self.path} cannot be written: {reason_of(cause)}. Everything that it has kept before is"
+                    " safe; make room, or check the disk"
+                ) from cause
             raise
         self._note(kind, head, writer.folder.path, offset, writer.end)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors.process_pool._engine.exchange import NEED_A_TURN
 from amltk.scheduling.executors.process_pool._engine.life import OPEN, Life
+from amltk.scheduling.executors.process_pool._system import shortage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,8 +89,7 @@ class PoolThread:
         except RuntimeError as error:
             self._thread = None
             raise RuntimeError(
-                f"the pool's thread cannot be started ({error}), so nothing can be computed: the limit of threads and "
-                "processes is reached, or the interpreter is shutting down"
+                f"the pool's thread cannot be started ({error}), so nothing can be computed{shortage.of_threads()}"
             ) from error
         except BaseException:  # a signal handler has raised
             if thread.ident is None:

@@ -12,6 +12,8 @@ Invariants, after every method:
 - A call is in exactly one place: in `queue`, in `bound` if it needs certain devices, in the `sent` of one slot, or
   gone.
 - Calls end in the order in which they were sent; only the first of `sent` can have begun.
+- While calls are long, none is sent in advance, and only workers without calls are looked at, in `_idle`: what a call
+  costs then does not grow with the number of workers. Short calls come and go many at a time, which makes up for it.
 - Tokens are taken back all at once, which ends a *generation*: the worker drops received calls of a generation that it
   gets no token for. No call is sent until the worker's current call has ended, so two generations never mix.
 """
@@ -21,6 +23,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 from amltk.scheduling.executors.process_pool._state.bound_calls import BoundCalls
@@ -121,6 +124,8 @@ class Dispatcher:
         self._max_workers = max_workers
         self._most_calls = max_tasks_per_child or math.inf
         self._last_slot = 0
+        self._idle: list[int] | None = None  # a heap of the workers without calls, by number; None if not kept now
+        self._n_ahead: int = 0  # how many calls were sent in advance
         self.failed_starts: int = 0  # in a row
 
     # ------------------------------------------------------------------ workers
@@ -137,13 +142,10 @@ class Dispatcher:
             return False
         if self.bound.waiting and self.bound.wanted() is not None:
             return True
-        free = waiting = 0
-        for slot in self.slots.values():
-            if not slot.sent:
-                free += not (slot.retired or slot.binding)
-            elif len(slot.sent) > 1:
-                waiting += len(slot.sent) - 1
-        return len(self.queue) + (waiting if self.expected >= PREFETCH_SECONDS / 2 else 0) > free
+        waiting = len(self.queue) + (self._n_ahead if self.expected >= PREFETCH_SECONDS / 2 else 0)
+        if not waiting:
+            return False
+        return waiting > sum(not (slot.sent or slot.retired or slot.binding) for slot in self.slots.values())
 
     def _is_first_being_packed(self) -> bool:
         """Whether there is no worker yet, and it is being found out which modules the first one needs."""
@@ -158,6 +160,7 @@ class Dispatcher:
         """Note that a worker is initialised."""
         slot.ready = True
         self.failed_starts = 0
+        self._note_idle(slot)
 
     def remove_slot(self, slot: WorkerSlot) -> list[PoolFuture]:
         """Remove a worker that has ended, after the calls that it had not begun were taken back.
@@ -166,11 +169,29 @@ class Dispatcher:
             The calls lost with it: at most one.
         """
         del self.slots[slot.number]
+        self._idle = None
+        self._n_ahead -= max(0, len(slot.sent) - 1)
         lost = list(slot.sent)
         slot.sent.clear()
         for call in lost:
             call.slot = None
         return lost
+
+    def _note_idle(self, slot: WorkerSlot) -> None:
+        if self._idle is not None and slot.binding is None:
+            heappush(self._idle, slot.number)
+
+    def _first_idle(self) -> WorkerSlot | None:
+        """The first worker without calls that calls may be sent to."""
+        if self._idle is None:
+            self._idle = [slot.number for slot in self.slots.values() if slot.open and not slot.sent]
+            heapify(self._idle)
+        while self._idle:
+            slot = self.slots[self._idle[0]]
+            if slot.open:
+                return slot
+            heappop(self._idle)  # it has retired meanwhile
+        return None
 
     # ------------------------------------------------------------------ calls
 
@@ -183,24 +204,28 @@ class Dispatcher:
     def capacity(self) -> int:
         """How many calls could be sent to the workers now."""
         depth = self.depth()
+        if depth == 1:
+            return len(self._idle or ()) if self._first_idle() else 0
         return sum(max(0, depth - len(slot.sent)) for slot in self.slots.values() if slot.open)
 
     def hungry(self) -> bool:
         """Whether a new call would be sent at once, or a worker started for it."""
         if self.bound.in_use:
             return True  # a worker may have to be ended first
+        return not self.queue and (len(self.slots) < self._max_workers or self._has_room())
+
+    def _has_room(self, share: float = 1.0) -> bool:
+        """Whether a worker has less than this share of the calls that it should have."""
         depth = self.depth()
-        return not self.queue and (
-            len(self.slots) < self._max_workers
-            or any(slot.open and len(slot.sent) < depth for slot in self.slots.values())
-        )
+        if depth == 1:
+            return self._first_idle() is not None
+        return any(slot.open and len(slot.sent) < share * depth for slot in self.slots.values())
 
     def urgent(self) -> bool:
         """Whether a worker may soon be idle unless the waiting calls are sent at once."""
         if not self.queue:
             return bool(self.bound.waiting)
-        depth = self.depth()
-        return any(slot.open and 2 * len(slot.sent) < depth for slot in self.slots.values())
+        return self._has_room(0.5)
 
     def assign(self) -> Iterator[tuple[WorkerSlot, list[PoolFuture]]]:
         """Assign packed calls to the workers with room, those with the least to do first."""
@@ -209,8 +234,12 @@ class Dispatcher:
         self._drop_cancelled()
         if not self.queue:
             return
-        slots = sorted((slot for slot in self.slots.values() if slot.open), key=lambda slot: len(slot.sent))
         depth = self.depth()
+        if depth == 1:
+            yield from self._assign_to_idle()
+            return
+        self._idle = None
+        slots = sorted((slot for slot in self.slots.values() if slot.open), key=lambda slot: len(slot.sent))
         worth_it = int(MIN_WORK_TO_WAKE_SECONDS / max(self.expected, 1e-9))
         for n, slot in enumerate(slots):
             if not self.queue:
@@ -219,6 +248,12 @@ class Dispatcher:
             capacity = min(depth - len(slot.sent), share, int(min(MAX_PREFETCH, self._most_calls - slot.begun)))
             if calls := self._take(slot, capacity):
                 yield slot, calls
+
+    def _assign_to_idle(self) -> Iterator[tuple[WorkerSlot, list[PoolFuture]]]:
+        while (slot := self._first_idle()) is not None and (calls := self._take(slot, 1)):
+            assert self._idle, "the worker is its first"
+            heappop(self._idle)
+            yield slot, calls
 
     def _take(self, slot: WorkerSlot, capacity: int) -> list[PoolFuture]:
         calls: list[PoolFuture] = []
@@ -237,8 +272,10 @@ class Dispatcher:
             if call.limits is not None:
                 slot.closed = True
                 break
-        slot.sent.extend(calls)
-        slot.begun += len(calls)
+        if calls:
+            self._n_ahead += len(calls) - (not slot.sent)
+            slot.sent.extend(calls)
+            slot.begun += len(calls)
         return calls
 
     def _drop_cancelled(self) -> None:
@@ -260,12 +297,17 @@ class Dispatcher:
             slot.closed, slot.idle_since = True, time.monotonic()
         if slot.begun >= self._most_calls and not slot.sent:
             slot.retired = True
+        if slot.sent:
+            self._n_ahead -= 1
+        else:
+            self._note_idle(slot)
         expected = self.expected
         self.expected = seconds if expected == UNKNOWN_SECONDS else expected + NOVELTY * (seconds - expected)
         return call
 
     def take_back(self, slot: WorkerSlot, tokens: int) -> None:
         """Return calls that the worker will not begin, since `tokens` were taken back, to the front of the queue."""
+        self._n_ahead -= min(tokens, len(slot.sent) - 1)
         calls = [slot.sent.pop() for _ in range(tokens)]
         for call in calls:  # last one first
             call.slot = None
@@ -273,10 +315,12 @@ class Dispatcher:
         slot.begun -= tokens
         slot.generation = (slot.generation + 1) % GENERATIONS
         slot.closed = bool(slot.sent) or slot.binding is not None
+        if not slot.sent:
+            self._note_idle(slot)
 
     def to_share(self) -> WorkerSlot | None:
         """A worker with prefetched calls queued behind a long one, while another is idle or could be started."""
-        if self.queue:
+        if self.queue or not self._n_ahead:
             return None
         is_one_free = len(self.slots) < self._max_workers
         blocked: WorkerSlot | None = None
@@ -297,6 +341,7 @@ class Dispatcher:
         slot = call.slot
         call.dropped = True
         if slot is not None:
+            self._n_ahead -= len(slot.sent) > 1
             slot.sent.remove(call)
             slot.retired = True
             call.slot = None

@@ -30,6 +30,14 @@ def _processes() -> str:
     )
 
 
+def of_threads() -> str:
+    """What may have run out when no thread can be started, and the remedy."""
+    return (
+        f"{_processes()}; or there is no memory left for its stack ({memory_limits()}), or the interpreter is shutting "
+        "down"
+    )
+
+
 def _descriptors() -> str:
     return (
         f"; the limit of open files is reached (ulimit -n: {_limit('RLIMIT_NOFILE')}), and a worker "

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import pickle
+import select
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from amltk.scheduling.executors.process_pool._child.orderly_exit import flush_ou
 from amltk.scheduling.executors.process_pool._pickling import main_module
 from amltk.scheduling.executors.process_pool._pickling.importable import MAIN
 from amltk.scheduling.executors.process_pool._state.outcomes import UNKNOWN_EXIT_CODE
+from amltk.scheduling.executors.process_pool._system.descendants import watch
 from amltk.scheduling.executors.process_pool._system.marks import end_marked, marked, new_mark
 from amltk.scheduling.executors.process_pool._workers.fork_server import server, supervisor
 from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind, Message, Preload, Receiver, send
@@ -225,7 +227,7 @@ class ForkServer:
             _reap(self._pid)
             return
         try:
-            self._process.wait(END_SECONDS)
+            _wait(self._process)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(PermissionError):  # it has become another user's: they end on their own
                 self._process.kill()
@@ -336,6 +338,25 @@ def _has_ended(pid: int) -> bool:
         return os.waitpid(pid, os.WNOHANG)[0] != 0
     except ChildProcessError:  # something else has waited for it
         return True
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process to end, and be told when it does: `Popen.wait` looks at longer and longer intervals.
+
+    Raises:
+        subprocess.TimeoutExpired: It has not ended in time.
+    """
+    end = watch(process.pid)
+    if end is None:
+        process.wait(END_SECONDS)
+        return
+    try:
+        waiting = select.poll()  # which needs no descriptor of its own
+        waiting.register(end, select.POLLIN)
+        waiting.poll(END_SECONDS * 1000)
+    finally:
+        os.close(end)
+    process.wait(0)
 
 
 def _reap(pid: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import uuid
@@ -19,6 +20,7 @@ from amltk._process import clock
 from amltk._process.cpus import usable_cpus
 from amltk.exceptions import ExecutorBrokenError, PoolBrokenError
 from amltk.scheduling._admission.amounts import amount_of, units_of
+from amltk.scheduling._admission.cluster import WorkerKind
 from amltk.scheduling.executors.cluster_workers import FirstWorker
 from amltk.scheduling.executors.execution_info import ExecutionInfo
 from amltk.scheduling.executors.remote.dask.devices import lend
@@ -43,6 +45,9 @@ OVER_IP = ("tcp://", "tls://", "ws://", "wss://")
 
 COUNTED_BY = frozenset({"n_workers", "threads_per_worker", "processes"})
 """The options with which Dask decides how many workers there are."""
+
+LOOK_SECONDS = 0.05
+"""How many seconds pass at least between two looks at what workers declare: a thousand of them may come at once."""
 
 SILENT = "1 TiB"
 """The size above which Dask warns of large arguments; users decide what they submit."""
@@ -152,7 +157,10 @@ class DaskExecutor(PlacingExecutor):
         self._calls: dict[str, RemoteFuture] = {}
         self._running: dict[RemoteFuture, None] = {}
         self._left: dict[RemoteFuture, bytes] = {}  # the outcomes of those whose results stay on their workers
-        self._declared: tuple[Mapping[str, int], ...] | None = None  # not asked for yet
+        self._declared: tuple[WorkerKind, ...] | None = None  # not asked for yet
+        self._looking = asyncio.Lock()  # of the client's loop
+        self._has_changed = False  # what workers declare, since the last look began
+        self._looker: asyncio.Task[None] | None = None
         self._first_worker = FirstWorker()
         self._names: dict[str, str] = {}  # as workers spell them, by their lower-case form
         self._outcomes = ThreadPoolExecutor(1, "amltk-dask-outcomes")  # unpickles those that are sent ahead
@@ -191,40 +199,43 @@ class DaskExecutor(PlacingExecutor):
             return
         future.add_done_callback(lambda future: self._arrived(call, future))
 
-    def declared(self) -> tuple[Mapping[str, int], ...]:
+    def declared(self) -> tuple[WorkerKind, ...]:
         """What the workers of the cluster declare. The first time this asks the cluster, and waits for its answer."""
         if self._declared is None:
             try:
-                told: Any = self._client.sync(self._ask_declared)
+                self._client.sync(self._look)
             except OSError:  # the connection is lost, which ends the calls there, and the run
                 return ()
-            self._note_declared(told)
         return self._declared or ()
 
-    async def _ask_declared(self) -> list[dict[str, float]]:
+    async def _look(self) -> None:
+        """Ask what workers declare. One question at a time, so that no old answer comes last."""
         scheduler: Any = self._client.scheduler
-        told: list[dict[str, float]] = await scheduler.amltk_declared(topic=self._topic)
-        return told
-
-    def _note_declared(self, told: list[dict[str, float]]) -> None:
-        self._names = {name.lower(): name for worker in told for name in worker}
-        self._declared = tuple(
-            {name.lower(): units_of(name, amount) for name, amount in worker.items()} for worker in told
-        )
+        async with self._looking:
+            self._has_changed = False
+            told: list[tuple[dict[str, float], int]] = await scheduler.amltk_declared(topic=self._topic)
+            self._names = {name.lower(): name for worker, _ in told for name in worker}
+            self._declared = tuple(
+                WorkerKind({name.lower(): units_of(name, amount) for name, amount in worker.items()}, count)
+                for worker, count in told
+            )
 
     async def _look_again(self) -> None:
+        """Ask until all is known that has changed: once for all workers that come and go within a moment."""
         with contextlib.suppress(OSError):  # the connection may be lost, which is found out elsewhere
-            self._note_declared(await self._ask_declared())
-            self.on_change()
-            if self._declared:  # an entry for each worker
-                self._first_worker.is_up()
+            while self._has_changed:
+                await self._look()
+                self.on_change()
+                if self._declared:
+                    self._first_worker.is_up()
+                await asyncio.sleep(LOOK_SECONDS)
 
     def when_up(self, fn: Callable[[], object] | None) -> None:
         """Call `fn` once, on any thread, when a worker is up; None for nothing."""
         self._first_worker.tell(fn)
         if fn is not None:
             loop: Any = self._client.loop
-            loop.add_callback(self._look_again)  # from then on, the scheduler tells when workers come
+            loop.add_callback(self._note_change)  # from then on, the scheduler tells when workers come
 
     def driver_address(self) -> str | None:
         """The address from which the client has connected to Dask's scheduler, as the workers have."""
@@ -341,8 +352,7 @@ class DaskExecutor(PlacingExecutor):
         """Take an event of the tracker."""
         _, (kind, key, worker, *rest) = event
         if kind == "workers":
-            loop: Any = self._client.loop
-            loop.add_callback(self._look_again)
+            self._note_change()
             return
         call = self._calls.get(key)
         if call is None:
@@ -361,6 +371,12 @@ class DaskExecutor(PlacingExecutor):
                 self._running.pop(call, None)
         else:
             self._note_loss(call, worker)
+
+    def _note_change(self) -> None:
+        """Look again at what workers declare, soon."""
+        self._has_changed = True
+        if self._looker is None or self._looker.done():
+            self._looker = asyncio.ensure_future(self._look_again())
 
     def _note_loss(self, call: RemoteFuture, worker: str) -> None:  # noqa: ARG002 - for subclasses
         """End a call that was lost with its worker."""

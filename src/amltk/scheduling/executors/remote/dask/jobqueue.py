@@ -13,6 +13,7 @@ from distributed.core import Status
 
 from amltk._checks import check_count, check_optional_seconds, one_given
 from amltk.scheduling._admission.amounts import units_of
+from amltk.scheduling._admission.cluster import WorkerKind
 from amltk.scheduling.executors.remote.dask.executor import ANY_PORT, OwnDaskExecutor
 from amltk.scheduling.executors.remote.dask.groups import Group, Grouped, declared_by, declaring
 from amltk.scheduling.executors.remote.dask.jobs.job import WatchedJob
@@ -129,15 +130,16 @@ def make(
         cluster.status = Status.closed  # otherwise it warns, when garbage-collected, that it was not closed
         raise
     if made is not None:
-        declared = tuple(group.declared for group in made for _ in range(group.n_jobs * group.processes))
+        declared = tuple(WorkerKind(group.declared, group.n_jobs * group.processes) for group in made)
     else:
         assert n_workers is not None, "it was checked"
         job = cluster._job_kwargs
         has = declared_by(cluster._dummy_job) | {kind: units_of(kind, n) for kind, n in of_worker.items()}
         job["worker_extra_args"], of_a_worker = declaring(job["worker_extra_args"], has)
-        declared = (of_a_worker,) * n_workers
+        declared = (WorkerKind(of_a_worker, n_workers),)
     queue = QUEUES[name](job_class.submit_command) if name in QUEUES else None
-    job_class.watch = watch = JobWatch(queue, logs, len(declared), worker_timeout, adaptive=adaptive)
+    n_planned = sum(kind.n_workers for kind in declared)
+    job_class.watch = watch = JobWatch(queue, logs, n_planned, worker_timeout, adaptive=adaptive)
     return JobQueueExecutor(name, cluster, declared, watch, adaptive=adaptive)
 
 
@@ -217,7 +219,7 @@ class JobQueueExecutor(OwnDaskExecutor):
     Args:
         system: The name of the batch system.
         cluster: The cluster; at the end it is closed and its jobs are cancelled.
-        declared: For each worker, how many units it has, once its job is there.
+        declared: What the workers have, once their jobs are there.
         watch: Watches the jobs.
         adaptive: Scale up to that many workers instead.
     """
@@ -229,7 +231,7 @@ class JobQueueExecutor(OwnDaskExecutor):
         self,
         system: str,
         cluster: Any,
-        declared: tuple[Mapping[str, int], ...],
+        declared: tuple[WorkerKind, ...],
         watch: JobWatch,
         *,
         adaptive: bool,
@@ -237,6 +239,7 @@ class JobQueueExecutor(OwnDaskExecutor):
         super().__init__(cluster)
         self._system = system
         self._planned = declared
+        self._n_planned = sum(kind.n_workers for kind in declared)
         self._watch = watch
         self._adaptive = adaptive
         self._starting = threading.Lock()
@@ -244,7 +247,7 @@ class JobQueueExecutor(OwnDaskExecutor):
         self._wanted_folder: Path | None = None
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {len(self._planned)} {self._system} workers>"
+        return f"<{type(self).__name__} of {self._n_planned} {self._system} workers>"
 
     def put_logs(self, folder: Path) -> None:
         """Have the jobs write into this folder, unless they were submitted before, or the user's options say where."""
@@ -262,10 +265,10 @@ class JobQueueExecutor(OwnDaskExecutor):
         cluster.sync(self._watch.begin, cluster, self.break_down)
         _log.info("jobs are submitted to %s; %s", self._system, logs.said())
         if self._adaptive:
-            cluster.adapt(minimum=0, maximum=len(self._planned))
+            cluster.adapt(minimum=0, maximum=self._n_planned)
         else:
             keep_workers(cluster)
-            cluster.scale(len(self._planned))
+            cluster.scale(self._n_planned)
 
     def _send(self, call: RemoteFuture, payload: bytes) -> None:
         self.start_jobs()
@@ -276,18 +279,18 @@ class JobQueueExecutor(OwnDaskExecutor):
         self.start_jobs()
         return super().put_shared(contents)
 
-    def declared(self) -> tuple[Mapping[str, int], ...]:
+    def declared(self) -> tuple[WorkerKind, ...]:
         """What the requested workers will have, even while their jobs wait."""
         return self._planned
 
-    def present(self) -> tuple[Mapping[str, int], ...]:
+    def present(self) -> tuple[WorkerKind, ...]:
         """What the workers have whose jobs have started."""
         return super().declared()
 
     @property
     def n_workers(self) -> int:
         """The number of workers wanted; some may still wait for their jobs, which start once there are calls."""
-        return max(len(self._planned), super().n_workers)
+        return max(self._n_planned, super().n_workers)
 
     @property
     def cluster_workers(self) -> ClusterWorkers:

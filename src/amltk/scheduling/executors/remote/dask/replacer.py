@@ -23,9 +23,10 @@ def keep_workers(cluster: Any) -> None:
 def place_of(cluster: Any, worker: Any) -> Any:
     """The place of a worker, as its Dask scheduler knows it; None if it has none in this cluster."""
     name = str(worker.name)
-    for place in cluster.worker_spec:
-        if name == str(place) or name.rpartition("-")[0] == str(place):  # one of several in a job
-            return place
+    for said in (name, name.rpartition("-")[0]):  # the latter for one of several in a job
+        for place in (said, int(said) if said.isdecimal() else said):
+            if place in cluster.worker_spec:
+                return place
     return None
 
 

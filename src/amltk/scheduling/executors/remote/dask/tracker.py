@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from distributed import get_worker
@@ -79,9 +80,11 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
         self._scheduler = scheduler
         self._topics: set[str] = set()  # of all executors
         self._begun: dict[str, tuple[str, str]] = {}  # by key: worker and topic
+        self._begun_by: dict[str, dict[str, None]] = {}  # by worker: keys
         self._assigned: dict[str, _Announcements | None] = {}  # by key: who has the lease
         self._announcements: dict[str, _Announcements] = {}  # by worker
         self._watching: set[str] = set()  # topics
+        self._waiting: set[asyncio.Task[None]] = set()  # to report what is lost with a worker
         scheduler.handlers["amltk_begin"] = self.begin
         scheduler.handlers["amltk_left"] = self.leave
         scheduler.handlers["amltk_declared"] = self.declared
@@ -103,7 +106,10 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
     async def begin(self, key: str, worker: str, pid: int, host: str, topic: str) -> bool:
         """Whether a worker may begin a call: it has not begun before, and is not released."""
         lessee = None if key in self._begun else self._assigned.get(key)
-        if lessee is not None and not await self._is_heard_out(lessee):
+        is_known = lessee is None or await self._is_heard_out(lessee)
+        if worker not in self._scheduler.workers:
+            return False  # It was given up while it was suspended. Another worker has the call, and asks, too.
+        if not is_known:
             self._begun.setdefault(key, (worker, topic))
             self._scheduler.log_event(topic, ("lost", key, worker))
             return False
@@ -114,6 +120,7 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
             return False
         topic = topic_of(key)
         self._begun[key] = (worker, topic)
+        self._begun_by.setdefault(worker, {})[key] = None
         self._scheduler.log_event(topic, ("begun", key, worker, pid, host))
         return True
 
@@ -136,8 +143,8 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
                 for kind, key, outcome in await comm.read():
                     if kind == "ended":
                         self._scheduler.log_event(topic_of(key), ("ended", key, worker, outcome))
-                    elif self._note_begun(key, worker, pid, host) and here.is_lost:
-                        self._scheduler.log_event(topic_of(key), ("lost", key, worker))
+                    else:
+                        self._note_begun(key, worker, pid, host)
         except OSError as error:
             # Closed by the system when the process has ended; else the network has failed, and the machine may go on.
             here.is_complete = isinstance(error.__cause__, StreamClosedError)
@@ -146,10 +153,11 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
             if self._announcements.get(worker) is here:
                 del self._announcements[worker]
 
-    def declared(self, topic: str) -> list[dict[str, float]]:
-        """The resources that each worker declares. From now on, `topic` is notified when they change."""
+    def declared(self, topic: str) -> list[tuple[dict[str, float], int]]:
+        """What workers declare, and how many declare that. From now on, `topic` is notified when it changes."""
         self._watching.add(topic)
-        return [dict(worker.resources) for worker in self._scheduler.workers.values()]
+        counts = Counter(tuple(sorted(worker.resources.items())) for worker in self._scheduler.workers.values())
+        return [(dict(resources), count) for resources, count in counts.items()]
 
     def leave(self, key: str, topic: str, outcome: bytes) -> None:
         """Report the outcome of a call whose result stays on its worker, before Dask reports that it has ended."""
@@ -168,8 +176,15 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
             if isinstance(key, str) and key not in self._assigned and topic_of(key) in self._topics:
                 self._assigned[key] = self._lease(key)
         elif finish == "forgotten":
-            self._begun.pop(key, None)
+            self._forget_begun(key)
             self._assigned.pop(key, None)
+
+    def _forget_begun(self, key: Any) -> None:
+        worker, _ = self._begun.pop(key, (None, None))
+        if worker in self._begun_by:
+            self._begun_by[worker].pop(key, None)
+            if not self._begun_by[worker]:
+                del self._begun_by[worker]
 
     def _lease(self, key: str) -> _Announcements | None:
         task: Any = self._scheduler.tasks[key]
@@ -182,13 +197,26 @@ class Tracker(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:  # noqa: ARG002
         """Report that a worker is gone, and the calls lost with it."""
-        if worker in self._announcements:
-            self._announcements[worker].is_lost = True
         for topic in self._watching:
             scheduler.log_event(topic, ("workers", "", worker))
-        for key, (where, topic) in self._begun.items():
-            if where == worker:
-                scheduler.log_event(topic, ("lost", key, worker))
+        here = self._announcements.get(worker)
+        if here is None:
+            self._report_losses(worker)
+        else:
+            here.is_lost = True
+            waiting = asyncio.create_task(self._report_losses_soon(here, worker))
+            self._waiting.add(waiting)
+            waiting.add_done_callback(self._waiting.discard)
+
+    async def _report_losses_soon(self, here: _Announcements, worker: str) -> None:
+        """Hear it out before: small outcomes may be on their way, of calls that are not lost then."""
+        await self._is_heard_out(here)
+        self._report_losses(worker)
+
+    def _report_losses(self, worker: str) -> None:
+        for key in self._begun_by.pop(worker, ()):
+            _, topic = self._begun[key]
+            self._scheduler.log_event(topic, ("lost", key, worker))
 
 
 def begin_and_compute(key: str, topic: str, payload: bytes, values: Sequence[bytes | None] = ()) -> bytes | None:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import logging
 import os
 import re
 import shutil
 import tempfile
 import uuid
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+_log = logging.getLogger(__name__)
+
 FOLDER_MODE = 0o700
 
 NEW = ".new-"
 """The beginning of the names of folders that are being made."""
+
+GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ESTALE})
+"""What the system says of a file that will not be there a moment later, either."""
 
 TAIL_BYTES = 1500
 """How much of the end of a job's output an error shows, at most."""
@@ -48,25 +56,26 @@ class CallFiles:
         self._lock = path / "lock"
 
     @classmethod
-    def make(cls, path: Path, call: bytes, script: Callable[[Path], str], what: bytes = b"") -> CallFiles:
+    def make(cls, path: Path, call: bytes, script: Callable[[Path, str], str], what: bytes = b"") -> CallFiles:
         """Make the folder of a call.
 
         Args:
             path: Where it is to be.
             call: What the job reads.
-            script: Gives the script of the job for the folder.
+            script: Gives the script of the job for the folder and the name of the job.
             what: What it is recognised by, besides its folder.
 
         Raises:
             OSError: It cannot be made.
         """
         path.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+        name = f"amltk-{uuid.uuid4().hex[:12]}-{path.name}"
         made = cls(Path(tempfile.mkdtemp(prefix=NEW, dir=path.parent)))
         try:
             made.call.write_bytes(call)
-            made.script.write_text(script(path))
+            made.script.write_bytes(os.fsencode(script(path, name)))
             made._what.write_bytes(what)
-            made._name.write_text(f"amltk-{uuid.uuid4().hex[:12]}-{path.name}")
+            made._name.write_text(name)
             made._lock.touch()
             made.path.rename(path)
         except BaseException:
@@ -74,9 +83,9 @@ class CallFiles:
             raise
         return cls(path)
 
-    @property
+    @cached_property
     def job_name(self) -> str:
-        """The name of its job, which no other has."""
+        """The name of its job, which no other has. It is needed even if someone has removed the folder."""
         return self._name.read_text()
 
     @property
@@ -85,8 +94,8 @@ class CallFiles:
         return self._name.stat().st_mtime
 
     def what(self) -> bytes | None:
-        """What the call is recognised by; None if nothing here is of use any more."""
-        return _read(self._what)
+        """What the call is recognised by; None if nothing here is of use any more, such as without the job's name."""
+        return _read(self._what) if self._name.exists() else None
 
     # ------------------------------------------------------------------ the job
 
@@ -99,17 +108,27 @@ class CallFiles:
         descriptor = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC)
         try:
             yield descriptor if _locks(descriptor) else None
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process forked meanwhile has the descriptor, too
         finally:
             os.close(descriptor)
 
     def note_submitted(self, number: str) -> None:
-        """Note that the job was submitted."""
-        _write(self._number, number.encode())
+        """Note that the job was submitted, if that can be written. Else it is found by its name."""
+        try:
+            _write(self._number, number.encode())
+        except OSError as error:
+            _log.warning("the number of job %s of Slurm cannot be written: %s", number, error)
 
     @property
     def number(self) -> str:
         """Slurm's number of the job; empty if it is not known that it was submitted."""
         return (_read(self._number) or b"").decode() or self.claimed_by()
+
+    def awaits(self, job_name: str) -> bool:
+        """In the job: whether the call is that of the job of this name, and has no outcome yet."""
+        name = _read(self._name)
+        return name is not None and name.decode() == job_name and not self.outcome.exists()
 
     def claim(self, number: str) -> bool:
         """In the job: take the call. Whether this job may compute it: not if another has it."""
@@ -132,7 +151,7 @@ class CallFiles:
 
     def read_outcome(self) -> bytes | None:
         """The outcome; None if there is none yet."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.close(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY))  # has NFS look for new names
         return _read(self.outcome)
 
@@ -146,7 +165,8 @@ class CallFiles:
     def close(self) -> None:
         """Keep nothing but what the job has printed: the call is over, and nobody will ask for it."""
         # What it is found by goes first, and the lock last: until then, `left_in` finds what is half cleaned up.
-        for path in (self._what, self.call, self.outcome, self.script, self._name, self._number, self._claim):
+        self._what.unlink(missing_ok=True)
+        for path in self._others():
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             if not self.output.stat().st_size:
@@ -154,6 +174,13 @@ class CallFiles:
         self._lock.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()  # unless something was printed
+
+    def _others(self) -> list[Path]:
+        """All files but the lock and what was printed; with those that a job had begun to write when it was killed."""
+        try:
+            return [path for path in self.path.iterdir() if path not in {self._lock, self.output}]
+        except FileNotFoundError:
+            return []
 
     @property
     def is_closed(self) -> bool:
@@ -187,17 +214,24 @@ def _locks(descriptor: int) -> bool:
 
 
 def _read(path: Path) -> bytes | None:
+    """The content of a file; None if it is not there, or if someone has made it impossible to reach."""
     try:
         return path.read_bytes()
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
         return None
 
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file that appears as a whole, and survives a loss of power."""
-    new = path.with_name(f".{path.name}-{os.getpid()}")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.rename(path)
+    new = path.with_name(f".{path.name}-{uuid.uuid4().hex}")  # a job that goes on elsewhere may write it, too
+    try:
+        with new.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(path)
+    except OSError:
+        new.unlink(missing_ok=True)  # it may have filled the disk
+        raise

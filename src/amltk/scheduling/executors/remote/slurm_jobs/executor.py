@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
+    from amltk.scheduling._admission.cluster import WorkerKind
     from amltk.scheduling.executors.capabilities import Identify, Identity
     from amltk.scheduling.executors.process_pool.binding import Binding
     from amltk.scheduling.executors.remote.executor import Lend
@@ -47,9 +48,9 @@ FOLDER = "amltk-jobs"
 """The folder, in the working directory, with the files of jobs of runs without a journal."""
 
 COMMAND = """import sys
-sys.path += [entry for entry in {path!r} if entry not in sys.path]
+sys.path += [entry for entry in {path!a} if entry not in sys.path]
 from {module} import main
-main({folder!r})"""
+main({folder!a}, {name!a})"""
 """What a job's interpreter is told to do."""
 
 MODULE = f"{__package__}.job"
@@ -148,7 +149,7 @@ class SlurmJobsExecutor(PlacingExecutor):
         """How many jobs there are at most; 0 if that is not limited."""
         return self._max_jobs or 0
 
-    def declared(self) -> tuple[Mapping[str, int], ...]:
+    def declared(self) -> tuple[WorkerKind, ...]:
         """Nothing: Slurm itself knows what its nodes have."""
         return ()
 
@@ -258,9 +259,10 @@ class SlurmJobsExecutor(PlacingExecutor):
         return InFile.make((self._journal or self._own_folder()) / SHARED, contents)
 
     def _own_folder(self) -> Path:
-        if self._own is None:
+        while self._own is None:
             self._base.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-            self._own = Path(tempfile.mkdtemp(prefix=time.strftime("%Y-%m-%d-%H%M-"), dir=self._base))
+            with contextlib.suppress(FileNotFoundError):  # another program has just removed it, since it was empty
+                self._own = Path(tempfile.mkdtemp(prefix=time.strftime("%Y-%m-%d-%H%M-"), dir=self._base))
         return self._own
 
     def withdraw(self, call: RemoteFuture) -> bool:
@@ -317,8 +319,8 @@ class SlurmJobsExecutor(PlacingExecutor):
         job.payload = b""
         return files
 
-    def _script(self, folder: Path) -> str:
-        command = COMMAND.format(path=import_path(), module=MODULE, folder=str(folder))
+    def _script(self, folder: Path, name: str) -> str:
+        command = COMMAND.format(path=import_path(), module=MODULE, folder=str(folder), name=name)
         return "\n".join(["#!/bin/sh", *self._prologue, f"{shlex.quote(sys.executable)} -c {shlex.quote(command)}", ""])
 
     def arguments(self, job: Job) -> list[str]:
@@ -395,6 +397,6 @@ def _find(folder: Path, identity: Identity) -> CallFiles | None:
 
 def _set_aside(files: CallFiles) -> None:
     """Make room where a call was that is over, or that the program does not make any more: that is cancelled."""
-    if files.what() is not None and (jobs := slurm.queue().get(files.job_name)):
-        slurm.cancel(job.number for job in jobs)
+    if files.what() is not None:
+        slurm.cancel(job.number for job in slurm.queue().get(files.job_name, ()) if job.is_active)
     files.set_aside()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import os
+import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from amltk.scheduling.executors.remote.slurm_jobs.call_files import FOLDER_MODE
@@ -32,7 +32,7 @@ class InFile(NamedTuple):
         path = folder / hashlib.sha256(contents).hexdigest()
         if not path.exists():
             folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-            new = path.with_suffix(f".{os.getpid()}")
+            new = path.with_suffix(f".{uuid.uuid4().hex}")
             new.write_bytes(contents)
             new.rename(path)
         return cls(path)

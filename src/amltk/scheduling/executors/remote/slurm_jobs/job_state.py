@@ -33,9 +33,12 @@ class Job:
         files: Its folder; None before it has one.
         number: Slurm's number of it; empty if it is not known to be submitted.
         may_exist: Whether it may have been submitted although it has no number.
+        may_be_two: Whether there may be two jobs for the call, since the first was not known to be submitted.
         state: Its state, as far as Slurm has said.
         reason: The reason for that.
         has_begun: Whether it computes the call.
+        nodes: The nodes on which it runs, as far as Slurm has said.
+        looked_at: When its folder was looked at last, on the monotonic clock.
         lacks_since: Since when its outcome is due and missing, on the monotonic clock; None if it is not due.
     """
 
@@ -49,7 +52,10 @@ class Job:
         self.files: CallFiles | None = None
         self.number: str = ""
         self.may_exist: bool = False
+        self.may_be_two: bool = False
         self.state: str = ""
         self.reason: str = ""
         self.has_begun: bool = False
+        self.nodes: str = ""
+        self.looked_at: float = 0.0
         self.lacks_since: float | None = None

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from amltk.exceptions import JobRefusedError
 from amltk.scheduling.executors.remote.driver_address import address_towards
 from amltk.scheduling.executors.remote.slurm_environment import slurm_environment
-from amltk.scheduling.executors.remote.slurm_states import ACTIVE
+from amltk.scheduling.executors.remote.slurm_states import FINAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _log = logging.getLogger(__name__)
 
@@ -27,18 +27,32 @@ FIELDS = {"jobid": 20, "name": 60, "state": 20, "reason": 60, "exit_code": 12, "
 
 PASSING = (
     "unable to contact",
-    "socket timed out",
+    "timed out",
     "temporarily",
     "connection refused",
+    "connection reset",
+    "communication",
     "connect failure",
+    "standby",
     "zero bytes",
-    "submitjob",  # the limits MaxSubmitJobs of accounts, users and QOS
-    "submit limit",
 )
-"""Parts of what `sbatch` says, in lower case, where another try may succeed."""
+"""Parts of what Slurm's commands say, in lower case, where another try may succeed."""
+
+OVER = ("invalid job id", "already complet")
+"""Parts of what `scancel` says, in lower case, of jobs that have ended."""
+
+FULL = "submitjob"
+"""Part of the names of all limits on the number of jobs, of accounts, users and QOS, in lower case.
+
+The error that `sbatch` prints besides such a name is that for jobs that can never be submitted.
+"""
 
 SIGNALLED = 128
 """What a shell adds to the number of the signal that has ended a program."""
+
+
+CLOCKS_DIFFER_SECONDS = 86400.0
+"""By how much the clocks of Slurm and of the file system may differ. Names of jobs are unique: a day does no harm."""
 
 
 class Listed(NamedTuple):
@@ -61,7 +75,7 @@ class Listed(NamedTuple):
     @property
     def is_active(self) -> bool:
         """Whether it has not ended."""
-        return self.state in ACTIVE
+        return self.state not in FINAL
 
     @property
     def has_failed(self) -> bool:
@@ -78,6 +92,10 @@ class Listed(NamedTuple):
 
 class QueueUnknownError(Exception):
     """Slurm does not answer now: nothing is known about any job."""
+
+
+class QueueFullError(Exception):
+    """Slurm has as many jobs of this user as it takes: the job was not submitted."""
 
 
 def check_commands() -> None:
@@ -99,15 +117,21 @@ def submit(script: str, options: Sequence[str], held: int) -> str:
 
     Raises:
         JobRefusedError: `sbatch` says no.
+        QueueFullError: `sbatch` says no, for now.
         QueueUnknownError: It may have submitted the job, or may do so later.
     """
     ended = _run(["sbatch", "--parsable", *options, script], pass_fds=[held])
     said = ended.stderr.strip()
     if ended.returncode:
+        if FULL in said.lower():
+            raise QueueFullError(said)
         if ended.returncode < 0 or any(part in said.lower() for part in PASSING):
             raise QueueUnknownError(said or f"sbatch was ended by signal {-ended.returncode}")
         raise JobRefusedError(f"Slurm refuses the job: {said or f'sbatch ended with {ended.returncode}'}")
-    return ended.stdout.strip().partition(";")[0]
+    number = ended.stdout.strip().rpartition("\n")[2].partition(";")[0]  # some clusters greet their users first
+    if not number.isdecimal():
+        raise QueueUnknownError(f"sbatch prints no number of a job: {ended.stdout!r}")
+    return number
 
 
 def queue() -> dict[str, list[Listed]]:
@@ -130,6 +154,12 @@ def queue() -> dict[str, list[Listed]]:
     return listed
 
 
+def active(names: Iterable[str]) -> Iterator[Listed]:
+    """The jobs of these names that have not ended. Raises as `queue` does."""
+    listed = queue()
+    return (job for name in names for job in listed.get(name, ()) if job.is_active)
+
+
 def accounted(name: str, since: float) -> Listed | None:
     """The job of this name by the accounting, which remembers those that the queue has forgotten.
 
@@ -142,7 +172,7 @@ def accounted(name: str, since: float) -> Listed | None:
     """
     if shutil.which("sacct") is None:
         return None
-    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - 1))
+    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - CLOCKS_DIFFER_SECONDS))
     asked = ["--allocations", "--noheader", "--parsable2", f"--name={name}", f"--starttime={start}"]
     try:
         said = _ask(["sacct", *asked, "--format=JobIDRaw,State,NodeList"])
@@ -160,14 +190,19 @@ def cancel(numbers: Iterable[str]) -> None:
     Raises:
         QueueUnknownError: Slurm does not answer.
     """
+    command = ["scancel", *numbers]
+    if len(command) == 1:
+        return
     try:
-        _ask(["scancel", *numbers])
+        _ask(command)
         return
     except QueueUnknownError as error:
         complaint = error
     if any(part in str(complaint).lower() for part in PASSING):
         raise complaint
-    _log.debug("scancel: %s", complaint)  # some have ended; it has cancelled the others
+    # It has cancelled the others. Those that have ended meanwhile need nothing.
+    if said := [line for line in str(complaint).splitlines() if not any(part in line.lower() for part in OVER)]:
+        _log.warning("some of %s may go on: %s", " ".join(command), "\n".join(said))
 
 
 def own_address() -> str | None:
@@ -202,5 +237,8 @@ def _run(command: list[str], pass_fds: Sequence[int] = ()) -> subprocess.Complet
 
 
 def _exit_code(status: str) -> int:
-    code = os.waitstatus_to_exitcode(int(status)) if status.isdigit() else 0
+    try:
+        code = os.waitstatus_to_exitcode(int(status))
+    except (ValueError, OverflowError):  # it says nothing, or what no process ends with
+        return 0
     return SIGNALLED - code if code > SIGNALLED else code

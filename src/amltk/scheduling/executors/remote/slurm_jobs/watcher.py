@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
+from heapq import nsmallest
 from typing import TYPE_CHECKING, Protocol
 
 from amltk._process.threads import start_daemon
@@ -13,7 +14,7 @@ from amltk.exceptions import JobRefusedError
 from amltk.scheduling.executors.remote.slurm_jobs import slurm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from amltk.scheduling.executors.remote.slurm_jobs.call_files import CallFiles
     from amltk.scheduling.executors.remote.slurm_jobs.job_state import Job
@@ -23,6 +24,10 @@ _log = logging.getLogger(__name__)
 
 LONGEST_LOOK = 1.0
 """How many seconds pass at most until the folders of calls are looked at again."""
+
+MOST_LOOKS = 100
+"""How many folders are looked at in one go, besides those of jobs that have ended: what a look costs does not grow with
+the number of jobs. All others wait for their turn, or until Slurm says that their jobs have ended."""
 
 MOST_SILENCES = 5
 """How often in a row Slurm may not answer before jobs that were to be cancelled are left alone, at the end."""
@@ -78,14 +83,17 @@ class Watcher:
         self._max_jobs = max_jobs
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._new: deque[Job] = deque()
+        self._new: OrderedDict[Job, None] = OrderedDict()
         self._sent: dict[Job, None] = {}
         self._unwanted: deque[Job] = deque()  # to be cancelled
         self._over: deque[CallFiles] = deque()  # to be cleaned up
         self._left: list[CallFiles] = []  # by earlier programs: the same, but their jobs may go on
         self._closing = False
         self._is_left = False  # nothing more is submitted
+        self._full_until = 0.0  # when submitting is tried again, on the monotonic clock
+        self._has_been_full = False  # Slurm had as many jobs of this user as it takes
         self._due = 0.0  # when Slurm is asked again, on the monotonic clock
+        self._looks_from = 0.0  # when folders may be looked at again, on the same clock
         self._silences = 0  # how often in a row Slurm has not answered
 
     # ------------------------------------------------------------------ from any thread
@@ -99,15 +107,14 @@ class Watcher:
         with self._changed:
             self._start()
             self._is_left = False
-            self._new.extend(jobs)
+            self._new.update(dict.fromkeys(jobs))
             self._changed.notify_all()
 
     def drop(self, job: Job) -> None:
         """Have a job cancelled, whatever it is doing, or not submitted. Once for each job. Raises as `put` does."""
         with self._changed:
             self._start()
-            if job in self._new:
-                self._new.remove(job)
+            self._new.pop(job, None)
             self._unwanted.append(job)
             self._changed.notify_all()
 
@@ -164,12 +171,15 @@ class Watcher:
         try:
             self._cancel_unwanted()
             self._clear_left()
-            self._submit_new()
             self._look_at_queue()
-            self._look_at_files()
+            self._submit_new()
         except (slurm.QueueUnknownError, OSError) as error:
             self._note_silence(error)
-        self._clean_up()
+        try:  # Jobs go on while Slurm does not answer.
+            self._look_at_files()
+            self._clean_up()
+        except OSError as error:
+            self._note_silence(error)
 
     def _wait(self) -> bool:
         """Wait until there is something to do; False at the end."""
@@ -184,7 +194,16 @@ class Watcher:
             return True
 
     def _has_room(self) -> bool:
-        return bool(self._new) and (self._max_jobs is None or len(self._sent) < self._max_jobs)
+        if not self._new or time.monotonic() < self._full_until:
+            return False
+        return self._max_jobs is None or len(self._sent) < self._max_jobs
+
+    def _note_full(self, error: Exception) -> None:
+        """Submit again later, when jobs have ended."""
+        if not self._has_been_full:
+            _log.warning("Slurm takes no more jobs for now, so the other calls wait: %s", error)
+        self._has_been_full = True
+        self._full_until = time.monotonic() + self._pause
 
     def _note_silence(self, error: Exception) -> None:
         """Ask again later. Jobs go on meanwhile."""
@@ -193,7 +212,7 @@ class Watcher:
         self._silences += 1
         self._due = time.monotonic() + self._pause
         if self._closing and self._silences > MOST_SILENCES:
-            numbers = " ".join(job.number for job in self._unwanted)
+            numbers = " ".join(job.number for job in self._unwanted if job.number)
             if numbers:
                 _log.warning("Slurm does not answer, so these jobs may go on: end them by scancel %s", numbers)
             self._unwanted.clear()
@@ -203,19 +222,16 @@ class Watcher:
         with self._changed:
             jobs = list(self._unwanted)
             for job in jobs:
-                if job in self._new:  # it was just to be submitted, and is to be tried again
-                    self._new.remove(job)
+                self._new.pop(job, None)  # it was just to be submitted, and is to be tried again
         if not jobs:
             return
-        numbers = []
         for job in jobs:
             self._sent.pop(job, None)
             job.files = job.files or self._owner.find(job)
-            if job.files is not None:
-                job.number = job.number or self._find(job.files)
-                numbers += [job.number] if job.number else []
-        if numbers:
-            slurm.cancel(numbers)
+        # By their names: a number may have been given to another job, and a call may have two jobs.
+        names = {job.files.job_name for job in jobs if job.files is not None}
+        if names:
+            slurm.cancel(job.number for job in slurm.active(names))
             self._silences = 0
         for job in jobs:
             self._unwanted.remove(job)
@@ -226,29 +242,31 @@ class Watcher:
         if not self._left:
             return
         going_on = [files for files in self._left if files.what() is not None and files.read_outcome() is None]
-        names = {files.job_name for files in going_on}
-        listed = [job for name, jobs in slurm.queue().items() if name in names for job in jobs]
-        if going := [job.number for job in listed if job.is_active]:
-            slurm.cancel(going)
+        slurm.cancel(job.number for job in slurm.active({files.job_name for files in going_on}))
         while self._left:
             self._left.pop().close()
 
     # ------------------------------------------------------------------ submitting
 
     def _submit_new(self) -> None:
-        while True:
+        until = time.monotonic() + LONGEST_LOOK  # what has been submitted must be looked at, too
+        while time.monotonic() < until:
             with self._changed:
                 if self._closing or self._unwanted or not self._has_room():
                     return
-                job = self._new.popleft()
-            is_there = False
+                job, _ = self._new.popitem(last=False)
             try:
                 is_there = self._bring(job)
-            except slurm.QueueUnknownError:
+            except (slurm.QueueFullError, slurm.QueueUnknownError) as error:
                 self._put_back(job)
-                raise
-            except (OSError, JobRefusedError) as error:
-                self._owner.refuse(job, error)
+                if isinstance(error, slurm.QueueUnknownError):
+                    raise
+                self._note_full(error)
+                return
+            except (OSError, ValueError, JobRefusedError) as error:
+                self._owner.refuse(job, error)  # a `ValueError`: an option is no argument of any program
+                if job.may_exist:
+                    self._unwanted.append(job)
                 continue
             if not is_there:
                 self._put_back(job)
@@ -262,14 +280,15 @@ class Watcher:
         """Try again later."""
         with self._changed:
             if not self._is_left:
-                self._new.appendleft(job)
+                self._new[job] = None
+                self._new.move_to_end(job, last=False)
 
     def _bring(self, job: Job) -> bool:
         """Have a job in the queue; False if that must wait, since the last program is just submitting it."""
         files = job.files
         if files is None:
             files = self._owner.find(job)
-            job.may_exist = files is not None
+            job.may_exist = job.may_be_two = files is not None
             job.files = files = files or self._owner.make(job)
         with files.submitting() as held:
             if held is None:
@@ -277,10 +296,18 @@ class Watcher:
             if job.may_exist:
                 job.number = self._find(files)
             if not job.number:
-                job.may_exist = True  # from now on, whatever sbatch says
-                job.number = slurm.submit(str(files.script), self._owner.arguments(job), held)
-                files.note_submitted(job.number)
+                self._submit(job, files, held)
             return True
+
+    def _submit(self, job: Job, files: CallFiles, held: int) -> None:
+        before = job.may_exist
+        job.may_exist, job.may_be_two = True, before or job.may_be_two  # from now on, whatever sbatch says
+        try:
+            job.number = slurm.submit(str(files.script), self._owner.arguments(job), held)
+        except (slurm.QueueFullError, JobRefusedError):
+            job.may_exist = before
+            raise
+        files.note_submitted(job.number)
 
     @staticmethod
     def _find(files: CallFiles) -> str:
@@ -302,16 +329,17 @@ class Watcher:
             return
         listed = slurm.queue()
         self._due = time.monotonic() + self._pause
+        self._looks_from = 0.0  # some have ended
         self._silences = 0
         for job in list(self._sent):
             assert job.files is not None, "it was submitted"
-            known = _of(job.files, listed.get(job.files.job_name, ()))
+            known = self._of(job, listed.get(job.files.job_name, ()))
             if known is not None:
                 job.state, job.reason = known.state, known.reason
             if known is not None and known.is_active:
                 job.lacks_since = None
-                if known.state == "RUNNING":
-                    job.has_begun = True
+                if known.state == "RUNNING" and not (job.has_begun and known.nodes == job.nodes):
+                    job.has_begun, job.nodes = True, known.nodes
                     self._owner.begin(job, known.nodes)
             elif known is not None and known.has_failed:
                 self._end(job, known)
@@ -320,6 +348,17 @@ class Watcher:
             elif now - job.lacks_since > LATE_SECONDS:
                 self._end(job, known or slurm.accounted(job.files.job_name, job.files.made_at))
 
+    def _of(self, job: Job, listed: Sequence[Listed]) -> Listed | None:
+        """The one job that counts among those of a call, if `sbatch` was asked twice: the one that has the call."""
+        if len(listed) > 1 or job.may_be_two:
+            assert job.files is not None, "it was submitted"
+            if claimed := job.files.claimed_by():
+                if others := [other.number for other in listed if other.is_active and other.number != claimed]:
+                    slurm.cancel(others)
+                job.number = claimed
+                return next((known for known in listed if known.number == claimed), None)
+        return next((known for known in listed if known.is_active), listed[-1] if listed else None)
+
     def _end(self, job: Job, known: Listed | None) -> None:
         """Take the outcome of a job that has ended, or say that there is none."""
         if not self._take(job):
@@ -327,9 +366,14 @@ class Watcher:
             self._owner.lose(job, known)
 
     def _look_at_files(self) -> None:
-        for job in list(self._sent):
-            if job.state == "PENDING":
-                continue
+        now = time.monotonic()
+        if now < self._looks_from:
+            return
+        self._looks_from = now + min(self._pause, LONGEST_LOOK) / 2  # not with each call that is submitted or ends
+        ended = [job for job in self._sent if job.lacks_since is not None]
+        others = (job for job in self._sent if job.lacks_since is None and job.state != "PENDING")
+        for job in [*ended, *nsmallest(MOST_LOOKS, others, key=lambda job: job.looked_at)]:
+            job.looked_at = now
             if not self._take(job) and not job.has_begun:
                 assert job.files is not None, "it was submitted"
                 if job.files.claimed_by():
@@ -348,13 +392,3 @@ class Watcher:
     def _clean_up(self) -> None:
         while self._over:
             self._over.popleft().close()
-
-
-def _of(files: CallFiles, listed: Iterable[Listed]) -> Listed | None:
-    """The one job that counts among those of a call: if `sbatch` was asked twice, the one that has not ended."""
-    known = list(listed)
-    for job in known:
-        if job.is_active:
-            return job
-    claimed = files.claimed_by()
-    return next((job for job in known if job.number == claimed), known[-1] if known else None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from amltk.scheduling.executors.remote.slurm_environment import slurm_environment
-from amltk.scheduling.executors.remote.slurm_states import ACTIVE
+from amltk.scheduling.executors.remote.slurm_states import FINAL
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -49,7 +49,7 @@ class JobState:
     @property
     def has_ended(self) -> bool:
         """Whether it does nothing any more."""
-        return self.state not in ACTIVE
+        return self.state in FINAL
 
     @property
     def is_queued(self) -> bool:

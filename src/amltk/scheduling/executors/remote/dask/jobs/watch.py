@@ -223,7 +223,7 @@ class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
             if awaited is None or awaited.job.job_id != job_id:
                 continue  # its worker came meanwhile, or it was cancelled
             awaited.state = state = told.get(job_id, GONE)
-            if state.has_ended:
+            if state is GONE or state.has_ended:
                 how = f" ({state.state})" if state is not GONE else ""
                 quoted = quote_logs(awaited.job.log_directory, job_id)
                 self._fail(
