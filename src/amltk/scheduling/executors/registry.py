@@ -196,7 +196,7 @@ KINDS: tuple[ExecutorSpec, ...] = (
     ),
     ExecutorSpec(
         name="dask",
-        factory=_optional("remote.dask.executor", "dask", "distributed", extra="dask"),
+        factory=_optional("remote.dask.making", "dask", "distributed", extra="dask"),
         type_name="amltk.scheduling.executors.remote.dask.executor.OwnDaskExecutor",
         capabilities=Capabilities(
             kills_running=True, isolates_crashes=True, remote=False, closures=True, lists_running=True

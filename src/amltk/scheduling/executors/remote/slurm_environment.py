@@ -8,10 +8,10 @@ KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
 """The variables that say where Slurm is, and who asks."""
 
 PREFIXES = ("SLURM_", "SLURMD_", "SQUEUE_", "SACCT_", "SCANCEL_")
-"""How the names of variables begin that neither Slurm's commands nor jobs are given, but for those above."""
+"""How the names of variables begin that neither Slurm's commands nor plain jobs are given, but for those above."""
 
 UNWANTED = frozenset({"SBATCH_ARRAY_INX", "SBATCH_CLUSTERS", "SBATCH_ERROR", "SBATCH_WAIT"})
-"""Other variables that they are not given: `sbatch` takes from there options that `with_slurm_jobs` refuses."""
+"""Other variables that they are not given: options that plain jobs refuse, and that `sbatch` takes from there, too."""
 
 
 def slurm_environment() -> dict[str, str]:

@@ -14,13 +14,14 @@ from distributed.core import Status
 from amltk._checks import check_count, check_optional_seconds, one_given
 from amltk.scheduling._admission.amounts import units_of
 from amltk.scheduling._admission.cluster import WorkerKind
-from amltk.scheduling.executors.remote.dask.executor import ANY_PORT, OwnDaskExecutor
+from amltk.scheduling.executors.remote.dask.executor import OwnDaskExecutor
 from amltk.scheduling.executors.remote.dask.groups import Group, Grouped, declared_by, declaring
 from amltk.scheduling.executors.remote.dask.jobs.job import WatchedJob
 from amltk.scheduling.executors.remote.dask.jobs.logs import JobLogs
 from amltk.scheduling.executors.remote.dask.jobs.queue_state import SlurmQueue
 from amltk.scheduling.executors.remote.dask.jobs.slurm_names import merged, names_used, of_slurm, refuse_names
 from amltk.scheduling.executors.remote.dask.jobs.watch import JobWatch
+from amltk.scheduling.executors.remote.dask.making import ANY_PORT
 from amltk.scheduling.executors.remote.dask.replacer import keep_workers
 from amltk.scheduling.executors.remote.signal_handlers import kept_handlers
 

@@ -83,9 +83,8 @@ def make(
         ValueError: `max_jobs` is below 1, or an option cannot be given.
         TypeError: `prologue` is a text, or an argument has another wrong type.
     """
-    for name, given in {"max_jobs": max_jobs, "max_workers": max_workers}.items():
-        check_optional_count(name, given)
-    max_jobs = one_given(max_jobs=max_jobs, max_workers=max_workers)
+    counts = {"max_jobs": max_jobs, "max_workers": max_workers}
+    max_jobs = one_given(**{name: check_optional_count(name, given) for name, given in counts.items()})
     pause = check_seconds("poll_interval", poll_interval, above_zero=True)
     if isinstance(prologue, str) or not all(isinstance(line, str) for line in prologue):
         raise TypeError(f"prologue={prologue!r}: must be a list of lines, such as ['module load cuda']")
