@@ -22,20 +22,28 @@ def main() -> int:
     given = parse()
     if not given.quick:
         make_environment()
-    setting = Setting(quick=given.quick, tools=installed())
+    setting = Setting(quick=given.quick, tools=installed(), most_rounds=given.rounds)
     began = time.monotonic()
     lines: list[Line] = []
+    late: list[str] = []
     for name in given.rows or ROWS:
-        print(f"{time.monotonic() - began:5.0f} s  {name} ...", file=sys.stderr)
+        passed = time.monotonic() - began
+        if given.minutes is not None and passed > 60 * given.minutes:
+            late.append(name)
+            continue
+        print(f"{passed:5.0f} s  {name} ...", file=sys.stderr)
         lines += ROWS[name](setting)
+        write_tables(given.plot, lines, as_text(lines))  # in case a later row fails
     missed = [line for line in lines if line.ok is False]
     verdict = summary(lines, time.monotonic() - began, quick=given.quick)
-    text = "\n".join([as_text(lines), "", verdict, *absent(setting)])
+    text = "\n".join([as_text(lines), "", verdict, *absent(setting), *not_begun(late)])
     if given.json:
         print(json.dumps({"ok": not missed, "tools": [tool.name for tool in setting.tools], "lines": as_data(lines)}))
     else:
         print(text)
-    write(given.plot, lines, text)
+    write_tables(given.plot, lines, text)
+    save(lines, given.plot)
+    print(f"Written: {given.plot}, and beside it the table as .txt and, for the documentation, .md", file=sys.stderr)
     return 1 if missed else 0
 
 
@@ -43,9 +51,18 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few and small repeats; install no peer that is missing")
     parser.add_argument("--rows", nargs="+", metavar="ROW", choices=ROWS, help=f"only these of: {', '.join(ROWS)}")
+    parser.add_argument("--rounds", type=positive, metavar="N", help="measure everything N times at most; else 1 to 7")
+    parser.add_argument("--minutes", type=float, metavar="M", help="begin no row later than this")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     parser.add_argument("--plot", type=Path, metavar="PATH", default=PLOT, help="where the picture goes (.svg, .png)")
     return parser.parse_args()
+
+
+def positive(word: str) -> int:
+    number = int(word)
+    if number < 1:
+        raise ValueError(word)
+    return number
 
 
 def make_environment() -> None:
@@ -63,13 +80,16 @@ def absent(setting: Setting) -> list[str]:
     return [f"!!! NOT COMPARED WITH {', '.join(names)}: not installed. Run without --quick."] if names else []
 
 
-def write(plot: Path, lines: list[Line], text: str) -> None:
-    """Write the ratios as a picture, and next to it the table as text and as a page of the documentation."""
+def not_begun(rows: list[str]) -> list[str]:
+    """Name the rows for which no time was left."""
+    return [f"!!! NO TIME WAS LEFT FOR {', '.join(rows)}: see --minutes."] if rows else []
+
+
+def write_tables(plot: Path, lines: list[Line], text: str) -> None:
+    """Write the table as text and as a page of the documentation, beside the picture."""
     plot.parent.mkdir(parents=True, exist_ok=True)
     plot.with_suffix(".txt").write_text(text + "\n")
     plot.with_suffix(".md").write_text(as_page(lines, [tool.name for tool in TOOLS]) + "\n")
-    save(lines, plot)
-    print(f"Written: {plot}, and beside it the table as .txt and, for the documentation, .md", file=sys.stderr)
 
 
 def summary(lines: list[Line], seconds: float, *, quick: bool) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.subjects import OURS, Subject
+from benchmarks.subjects import OURS, PEERS, Subject
 
 WORKLOADS = Path(__file__).with_name("workloads")
 TIME_LIMIT = 300.0
@@ -46,7 +46,7 @@ class Case:
         """
         words = [str(self.subject.python), str(WORKLOADS / f"{self.workload}.py"), *map(str, self.arguments)]
         with tempfile.TemporaryDirectory(prefix="b", ignore_cleanup_errors=True) as scratch:
-            limit = TIME_LIMIT if self.subject is OURS else PEERS_TIME_LIMIT
+            limit = PEERS_TIME_LIMIT if self.subject is PEERS else TIME_LIMIT
             status, output, errors = _run_in_group(words, self.subject.environment() | {"TMPDIR": scratch}, limit)
         if status != 0:
             raise RuntimeError(f"{self} failed with status {status}:\n{errors}")

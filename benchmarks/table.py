@@ -68,7 +68,7 @@ def as_text(lines: Sequence[Line]) -> str:
 
 def as_page(lines: Sequence[Line], peers: Sequence[str]) -> str:
     """Two tables for a Markdown page: how many times better than each peer, and than what single rows compare with."""
-    return "\n\n".join((_beside_peers(lines, peers), _beside_others(lines, peers)))
+    return "\n\n".join(filter(None, (_beside_peers(lines, peers), _beside_others(lines, peers))))
 
 
 def _beside_peers(lines: Sequence[Line], peers: Sequence[str]) -> str:
@@ -97,6 +97,8 @@ def _beside_others(lines: Sequence[Line], peers: Sequence[str]) -> str:
 
 
 def _markdown(heads: list[str], rows: list[list[str]]) -> str:
+    if not rows:
+        return ""
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows))
 
 

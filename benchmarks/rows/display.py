@@ -17,7 +17,7 @@ def measure(setting: Setting) -> list[Line]:
 
 def _line(setting: Setting, in_flight: int) -> Line:
     options = ("--seconds", setting.either(20, 10), "--in-flight", in_flight)
-    samples = interleave({"shown": Case("display_cost", options)}, setting.either(3, 1))
+    samples = interleave({"shown": Case("display_cost", options)}, setting.rounds(3, 1))
     rate, without, ratio, error, drawing = (
         samples.spread("shown", figure) for figure in ("tasks_per_second", "without", "ratio", "error", "drawing")
     )

@@ -23,7 +23,7 @@ def measure(setting: Setting) -> list[Line]:
             "ours task": Case("event_engine", ("task", "--tasks", tasks)),
             "amltk task": setting.on_amltk("event_engine", "task", "--tasks", peers_tasks),
         },
-        setting.either(5, 3),
+        setting.rounds(5, 3),
     )
     figure = "tasks_per_second"
     lines: list[Line] = []

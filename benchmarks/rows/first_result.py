@@ -10,6 +10,6 @@ from benchmarks.table import Better, Line
 
 
 def measure(setting: Setting) -> list[Line]:
-    samples = interleave(setting.on_all("first_result", also={JOBLIB.name}), setting.either(3, 1))
+    samples = interleave(setting.on_all("first_result", also={JOBLIB.name}), setting.rounds(3, 1))
     what = "ms from making the workers to the first callback, imports done"
     return Versus("first-result", what, Better.LESS, scale=1e3).lines(samples, "seconds")

@@ -16,7 +16,7 @@ def measure(setting: Setting) -> list[Line]:
     for name, seconds in (("short", SHORT), ("long", LONG)):
         cases[name] = Case("idle_run", ("--seconds", seconds))
         cases[f"amltk {name}"] = setting.on_amltk("idle_run", "--seconds", seconds)
-    samples = interleave(cases, setting.either(3, 1))
+    samples = interleave(cases, setting.rounds(3, 1))
     lines: list[Line] = []
     for figure, what in (
         ("wakeups", "the loop's returns from its wait"),

@@ -17,7 +17,7 @@ VERSUS = Versus("import", "ms for `from amltk.scheduling import Scheduler`, or t
 def measure(setting: Setting) -> list[Line]:
     cases = setting.on_all("importing", also={JOBLIB.name})
     interleave(cases, 1)  # compiles and fills caches
-    samples = interleave(cases, setting.either(7, 3))
+    samples = interleave(cases, setting.rounds(7, 3))
     ours = samples.spread(US.name, "tool")
     first, *others = VERSUS.lines(samples, "tool")
     asyncio = samples.spread(US.name, "asyncio")

@@ -24,7 +24,7 @@ def measure(setting: Setting) -> list[Line]:
 
 def _of_calls(setting: Setting) -> list[Line]:
     options = ("--calls", setting.either(20_000, 2_000), "--in-flight", 64)
-    samples = interleave({"ours": Case("journal", options)}, setting.either(5, 1))
+    samples = interleave({"ours": Case("journal", options)}, setting.rounds(5, 1))
     cost, replayed = samples.spread("ours", "microseconds"), samples.spread("ours", "replayed")
     recorded, without = (samples.spread("ours", key).show() for key in ("recorded", "without"))
     bounds = (cost.median <= MICROSECONDS, replayed.median >= REPLAYED) if not setting.quick else (None, None)
@@ -46,9 +46,9 @@ def _of_trials(setting: Setting) -> list[Line]:
     figure = "µs that it costs an Optuna trial to outlive the program"
     if find_spec("optuna") is None:
         return [Line("journal", figure, peer=storage, theirs=NO_PEER) for storage in STORAGES.values()]
-    options = ("--trials", setting.either(1_000, 100))
+    options = ("--trials", setting.either(300, 100))
     kinds = ("memory", "journal", *STORAGES)
-    samples = interleave({kind: Case("trials", (kind, *options)) for kind in kinds}, setting.either(3, 1))
+    samples = interleave({kind: Case("trials", (kind, *options)) for kind in kinds}, setting.rounds(3, 1))
 
     def added(kind: str) -> Spread:
         return samples.of_each(lambda of: of[kind]["microseconds"] - of["memory"]["microseconds"])

@@ -11,7 +11,7 @@ LOADS = {"idle": "one call at a time", "loaded": "64 calls of 1 ms in flight"}
 
 
 def measure(setting: Setting) -> list[Line]:
-    samples = interleave(setting.on_all("latency", "--calls", setting.either(400, 100)), setting.either(3, 1))
+    samples = interleave(setting.on_all("latency", "--calls", setting.either(400, 100)), setting.rounds(3, 1))
     lines: list[Line] = []
     for load, what in LOADS.items():
         for share in ("p50", "p99"):

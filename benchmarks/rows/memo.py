@@ -22,7 +22,7 @@ def measure(setting: Setting) -> list[Line]:
     cases = {"ours": Case("memo", ("memo", *sizes))}
     if find_spec("joblib") is not None:
         cases["joblib"] = Case("memo", ("joblib", *sizes))
-    samples = interleave(cases, setting.either(5, 3))
+    samples = interleave(cases, setting.rounds(5, 3))
     lines = []
     for key, (figure, form) in FIGURES.items():
         ours = samples.spread("ours", key).show(form)

@@ -34,7 +34,7 @@ def _over(executor: str, setting: Setting) -> Samples:
             "ours": Case("pending_memory", ("scheduler", *options)),
             "amltk": setting.on_amltk("pending_memory", "scheduler", *options),
         },
-        setting.either(3, 1),
+        setting.rounds(3, 1),
     )
 
 

@@ -15,7 +15,7 @@ def measure(setting: Setting) -> list[Line]:
     tools = [tool for tool in setting.tools if tool.name in BOUNDS]
     options = ("--calls", setting.either(300, 100))
     cases = {tool.name: Case("over_clusters", (tool.key, *options), BESIDE_PEERS) for tool in tools}
-    samples = interleave(cases, setting.either(3, 1))
+    samples = interleave(cases, setting.rounds(3, 1))
     return [_line(samples, name, key) for name in cases for key in IN_FLIGHT]
 
 

@@ -12,7 +12,7 @@ SHARE = 0.05
 
 
 def measure(setting: Setting) -> list[Line]:
-    samples = interleave(setting.on_all("payload", also={JOBLIB.name}), setting.either(3, 1))
+    samples = interleave(setting.on_all("payload", also={JOBLIB.name}), setting.rounds(3, 1))
 
     def versus(size: str, form: str) -> Versus:
         return Versus("payload", f"ms for an array of {size} to a worker and back", Better.LESS, form, scale=1e3)

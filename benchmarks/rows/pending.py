@@ -40,7 +40,7 @@ def _engine(setting: Setting, sizes: tuple[int, ...]) -> list[Line]:
         for size in sizes
         for how in ("bare", "scheduler")
     }
-    samples = interleave(cases, setting.either(3, 1))
+    samples = interleave(cases, setting.rounds(3, 1))
     lines: list[Line] = []
     for key, what in (("microseconds", "one in, one out"), ("microseconds_to_fill", "to submit until there are")):
         few = samples.spread(f"scheduler {FEW}", key).show("{:.1f}")
@@ -64,7 +64,7 @@ def _tools(setting: Setting, size: int) -> list[Line]:
         for name, calls in _calls(setting).items()
         if size <= MOST.get(name, 100_000)
     }
-    samples = interleave(cases, setting.either(3 if size <= MEMORY_AT else 1, 1))
+    samples = interleave(cases, setting.rounds(3 if size <= MEMORY_AT else 1, 1))
     time = Versus("pending", f"us a call through workers, one in, one out, {size:,} pending", Better.LESS)
     memory = Versus("pending", f"bytes of the driver's memory a pending call, {size:,} pending", Better.LESS)
     return [

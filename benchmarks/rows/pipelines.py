@@ -15,7 +15,7 @@ SHAPES = {"chain": "each needs the one before", "fan": "one needs all others"}
 
 def measure(setting: Setting) -> list[Line]:
     options = ("--seconds", setting.either(1, 0.2), "--most", setting.either(10_000, 500))
-    samples = interleave(setting.on_some(WITH_FUTURES, "pipelines", *options), setting.either(3, 1))
+    samples = interleave(setting.on_some(WITH_FUTURES, "pipelines", *options), setting.rounds(3, 1))
     lines: list[Line] = []
     for key, shape in SHAPES.items():
         lines += Versus("pipelines", f"no-op calls/s, all submitted at once, {shape}", Better.MORE).lines(samples, key)

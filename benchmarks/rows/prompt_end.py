@@ -27,14 +27,14 @@ def _sleeping(setting: Setting) -> list[Line]:
     for tool in setting.tools:
         if tool.name in WITH_AN_END:
             cases[tool.name] = Case("ending", (tool.key,), tool.subject)
-    samples = interleave(cases, setting.either(5, 1))
+    samples = interleave(cases, setting.rounds(5, 1))
     return _lines(samples, "workers sleep")
 
 
 def _with_children(setting: Setting) -> list[Line]:
     """For this package alone: AMLTK was seen to spin for minutes."""
     cases = {"bare": Case("prompt_end", ("bare", "spawn")), US.name: Case("prompt_end", ("scheduler", "spawn"))}
-    return _lines(interleave(cases, setting.either(5, 1)), "workers wait for children")
+    return _lines(interleave(cases, setting.rounds(5, 1)), "workers wait for children")
 
 
 def _lines(samples: Samples, meanwhile: str) -> list[Line]:

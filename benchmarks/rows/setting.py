@@ -19,13 +19,20 @@ class Setting:
     Attributes:
         quick: For a smoke test: few repetitions, small sizes.
         tools: The installed tools to compare with.
+        most_rounds: How often anything is measured at most; None for as often as each row asks for.
     """
 
     quick: bool
     tools: tuple[Tool, ...]
+    most_rounds: int | None = None
 
     def either(self, thorough: T, quick: T) -> T:
         return quick if self.quick else thorough
+
+    def rounds(self, thorough: int, quick: int) -> int:
+        """How often to measure."""
+        asked = self.either(thorough, quick)
+        return asked if self.most_rounds is None else min(asked, self.most_rounds)
 
     def on_amltk(self, workload: str, *arguments: object) -> Case | None:
         """The same workload on AMLTK; None if it is missing."""

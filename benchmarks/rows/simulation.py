@@ -14,7 +14,7 @@ MINUTES = 10
 def measure(setting: Setting) -> list[Line]:
     tasks = setting.either(500_000, 50_000)
     case = Case("simulation", ("--workers", WORKERS, "--tasks", tasks))
-    samples = interleave({"simulated": case}, setting.either(3, 1))
+    samples = interleave({"simulated": case}, setting.rounds(3, 1))
     rate, megabytes = (samples.spread("simulated", figure) for figure in ("tasks_per_second", "megabytes"))
     minutes = samples.of_each(lambda sample: TASKS / sample["simulated"]["tasks_per_second"] / 60)
     return [

@@ -21,7 +21,7 @@ def measure(setting: Setting) -> list[Line]:
             "asyncio": Case("throughput", ("asyncio-over-stdlib", *options)),
             "amltk": setting.on_amltk("throughput", "scheduler-over-stdlib", *options),
         },
-        setting.either(5, 2),
+        setting.rounds(5, 2),
     )
     lines: list[Line] = []
     for key, in_flight in IN_FLIGHT.items():

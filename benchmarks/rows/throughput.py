@@ -18,7 +18,7 @@ def measure(setting: Setting) -> list[Line]:
 
 def _lines(setting: Setting, milliseconds: int) -> list[Line]:
     options = ("--milliseconds", milliseconds, "--seconds", setting.either(0.3, 0.1))
-    rounds = setting.either(5 if milliseconds == 0 else 3, 1)
+    rounds = setting.rounds(5 if milliseconds == 0 else 3, 1)
     samples = interleave(setting.on_all("throughput", *options, also={JOBLIB.name}), rounds)
     calls = f"calls of {milliseconds} ms" if milliseconds else "no-op calls"
     lines: list[Line] = []

@@ -18,5 +18,5 @@ def blocking(setting: Setting) -> list[Line]:
 
 def _measure(setting: Setting, load: str, what: str) -> list[Line]:
     options = (load, "--calls", setting.either(250, 100))
-    samples = interleave(setting.on_all("utilisation", *options), setting.either(3, 1))
+    samples = interleave(setting.on_all("utilisation", *options), setting.rounds(3, 1))
     return Versus(load, what, Better.MORE, "{:.1%}").lines(samples, "share")

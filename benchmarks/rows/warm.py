@@ -34,7 +34,7 @@ def _of_module(setting: Setting, module: str) -> list[Line]:
     for tool in setting.tools:
         if tool.key in BESIDE:
             cases[tool.name] = Case("warm", (tool.key, module), tool.subject)
-    samples = interleave(cases, setting.either(5, 1))
+    samples = interleave(cases, setting.rounds(5, 1))
     imports = samples.spread(US.name, "first_ratio")
     figure = f"the first call needs {MODULES[module]}: times one import of it"
     bounded = Line("warm", figure, f"<= {MAX_IMPORTS}", imports.show("{:.2f}"), ok=imports.median <= MAX_IMPORTS)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.measure import Case, interleave
-from benchmarks.rows.setting import Setting
+from benchmarks.rows.setting import NO_PEER, Setting
+from benchmarks.subjects import BESIDE_PEERS, OURS
 from benchmarks.table import Line
 
 AT_MOST = 1.5
@@ -24,16 +25,23 @@ FIGURES = {
 
 def measure(setting: Setting) -> list[Line]:
     lines = _lines(setting, "processes", setting.either((10, 100, 300), (10, 100)), tuple(FIGURES), bound=True)
+    if not any(tool.name == "Dask" for tool in setting.tools):
+        return [*lines, Line("workers", "CPU time a call, us: with_dask", peer="Dask", theirs=NO_PEER)]
     return lines + _lines(setting, "dask", setting.either((10, 100, 300), (10, 30)), ("call",), bound=False)
 
 
 def _lines(setting: Setting, kind: str, sizes: tuple[int, ...], figures: tuple[str, ...], *, bound: bool) -> list[Line]:
-    cases = {str(n): Case("workers", (kind, "--workers", n)) for n in sizes}
-    samples = interleave(cases, setting.either(3, 1))
+    subject = BESIDE_PEERS if kind == "dask" else OURS
+    cases = {str(n): Case("workers", (kind, "--workers", n), subject) for n in sizes}
+    samples = interleave(cases, setting.rounds(3, 1))
     among = f"with_{kind}, " + ", ".join(f"{n:,}" for n in sizes) + " workers"
     lines = []
     for name in figures:
         what, shown = FIGURES[name]
+        if samples.failures:
+            why = next(iter(samples.failures.values()))
+            lines.append(Line("workers", f"{what}: {among}", theirs=f"failed: {why:.40}"))
+            continue
         spreads = [samples.spread(str(n), name) for n in sizes]
         limit, ok = "", None
         if bound and name == "call":

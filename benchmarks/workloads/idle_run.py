@@ -10,8 +10,8 @@ from typing import Any
 
 from _report import report
 
-SETTLE = 0.3
-"""Seconds after which the run counts as idle."""
+SETTLE = 1.5
+"""Seconds after which the run counts as idle: workers are up even on a busy machine."""
 
 
 def count_selects() -> list[float]:
