@@ -131,8 +131,9 @@ def test_a_thousand_dask_workers_that_come_at_once_are_two_questions() -> None:
         executor.on_change = lambda: seen.append(executor.declared())
         client.to_come = MANY // 2
         client.bring(MANY // 2)
-        assert executor._looker is not None
-        await executor._looker
+        looker = executor._declarations._looker
+        assert looker is not None
+        await looker
         return executor, seen
 
     executor, seen = asyncio.run(come())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import uuid
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask import config
 from distributed import Client, Future, LocalCluster, Nanny
-from distributed.comm import get_address_host
+from distributed.comm.addressing import get_address_host
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 
@@ -19,10 +18,10 @@ from amltk._checks import check_count, check_optional_seconds, one_given
 from amltk._process import clock
 from amltk._process.cpus import usable_cpus
 from amltk.exceptions import ExecutorBrokenError, PoolBrokenError
-from amltk.scheduling._admission.amounts import amount_of, units_of
-from amltk.scheduling._admission.cluster import WorkerKind
+from amltk.scheduling._admission.amounts import amount_of
 from amltk.scheduling.executors.cluster_workers import FirstWorker
 from amltk.scheduling.executors.execution_info import ExecutionInfo
+from amltk.scheduling.executors.remote.dask.declarations import Declarations
 from amltk.scheduling.executors.remote.dask.devices import lend
 from amltk.scheduling.executors.remote.dask.replacer import keep_workers
 from amltk.scheduling.executors.remote.dask.scattered import Scattered
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
     from distributed.deploy.spec import SpecCluster
 
+    from amltk.scheduling._admission.cluster import WorkerKind
     from amltk.scheduling.executors.remote.executor import Lend
 
 ANY_PORT = "127.0.0.1:0"
@@ -45,9 +45,6 @@ OVER_IP = ("tcp://", "tls://", "ws://", "wss://")
 
 COUNTED_BY = frozenset({"n_workers", "threads_per_worker", "processes"})
 """The options with which Dask decides how many workers there are."""
-
-LOOK_SECONDS = 0.05
-"""How many seconds pass at least between two looks at what workers declare: a thousand of them may come at once."""
 
 SILENT = "1 TiB"
 """The size above which Dask warns of large arguments; users decide what they submit."""
@@ -157,12 +154,8 @@ class DaskExecutor(PlacingExecutor):
         self._calls: dict[str, RemoteFuture] = {}
         self._running: dict[RemoteFuture, None] = {}
         self._left: dict[RemoteFuture, bytes] = {}  # the outcomes of those whose results stay on their workers
-        self._declared: tuple[WorkerKind, ...] | None = None  # not asked for yet
-        self._looking = asyncio.Lock()  # of the client's loop
-        self._has_changed = False  # what workers declare, since the last look began
-        self._looker: asyncio.Task[None] | None = None
+        self._declarations = Declarations(client, self._topic, self._note_declared)
         self._first_worker = FirstWorker()
-        self._names: dict[str, str] = {}  # as workers spell them, by their lower-case form
         self._outcomes = ThreadPoolExecutor(1, "amltk-dask-outcomes")  # unpickles those that are sent ahead
         self._client.register_plugin(Tracker())
         self._client.subscribe_topic(self._topic, self._hear)
@@ -179,7 +172,8 @@ class DaskExecutor(PlacingExecutor):
         self._expect_worker()
         key = self._key_of(call.name, next(self._numbers))
         self._calls[key] = call
-        resources = {self._names.get(name, name): amount_of(units) for name, units in call.wanted.items() if units}
+        names = self._declarations.names
+        resources = {names.get(name, name): amount_of(units) for name, units in call.wanted.items() if units}
         with config.set({"distributed.admin.large-graph-warning-threshold": SILENT}):
             # pure=False and a unique key: equal calls are not merged. retries=0: nothing is repeated.
             future = self._client.submit(
@@ -201,41 +195,24 @@ class DaskExecutor(PlacingExecutor):
 
     def declared(self) -> tuple[WorkerKind, ...]:
         """What the workers of the cluster declare. The first time this asks the cluster, and waits for its answer."""
-        if self._declared is None:
+        if self._declarations.kinds is None:
             try:
-                self._client.sync(self._look)
+                self._client.sync(self._declarations.look)
             except OSError:  # the connection is lost, which ends the calls there, and the run
                 return ()
-        return self._declared or ()
+        return self._declarations.kinds or ()
 
-    async def _look(self) -> None:
-        """Ask what workers declare. One question at a time, so that no old answer comes last."""
-        scheduler: Any = self._client.scheduler
-        async with self._looking:
-            self._has_changed = False
-            told: list[tuple[dict[str, float], int]] = await scheduler.amltk_declared(topic=self._topic)
-            self._names = {name.lower(): name for worker, _ in told for name in worker}
-            self._declared = tuple(
-                WorkerKind({name.lower(): units_of(name, amount) for name, amount in worker.items()}, count)
-                for worker, count in told
-            )
-
-    async def _look_again(self) -> None:
-        """Ask until all is known that has changed: once for all workers that come and go within a moment."""
-        with contextlib.suppress(OSError):  # the connection may be lost, which is found out elsewhere
-            while self._has_changed:
-                await self._look()
-                self.on_change()
-                if self._declared:
-                    self._first_worker.is_up()
-                await asyncio.sleep(LOOK_SECONDS)
+    def _note_declared(self) -> None:
+        self.on_change()
+        if self._declarations.kinds:
+            self._first_worker.is_up()
 
     def when_up(self, fn: Callable[[], object] | None) -> None:
         """Call `fn` once, on any thread, when a worker is up; None for nothing."""
         self._first_worker.tell(fn)
         if fn is not None:
             loop: Any = self._client.loop
-            loop.add_callback(self._note_change)  # from then on, the scheduler tells when workers come
+            loop.add_callback(self._declarations.note_change)  # from then on, the scheduler tells when workers come
 
     def driver_address(self) -> str | None:
         """The address from which the client has connected to Dask's scheduler, as the workers have."""
@@ -297,8 +274,7 @@ class DaskExecutor(PlacingExecutor):
         with contextlib.suppress(Exception):  # the connection may be lost
             self._client._send_to_scheduler({"op": "amltk-exit", "topic": self._topic})
             self._client.unsubscribe_topic(self._topic)
-            if self._looker is not None:
-                self._client.loop.add_callback(self._looker.cancel)
+            self._declarations.stop()
         self._outcomes.shutdown()
         self._close_client()
 
@@ -354,7 +330,7 @@ class DaskExecutor(PlacingExecutor):
         """Take an event of the tracker."""
         _, (kind, key, worker, *rest) = event
         if kind == "workers":
-            self._note_change()
+            self._declarations.note_change()
             return
         call = self._calls.get(key)
         if call is None:
@@ -373,12 +349,6 @@ class DaskExecutor(PlacingExecutor):
                 self._running.pop(call, None)
         else:
             self._note_loss(call, worker)
-
-    def _note_change(self) -> None:
-        """Look again at what workers declare, soon."""
-        self._has_changed = True
-        if self._looker is None or self._looker.done():
-            self._looker = asyncio.ensure_future(self._look_again())
 
     def _note_loss(self, call: RemoteFuture, worker: str) -> None:  # noqa: ARG002 - for subclasses
         """End a call that was lost with its worker."""
