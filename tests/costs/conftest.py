@@ -34,4 +34,5 @@ def unchecked_locks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def one_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a run handle all ready events without checking the clock: how often it yields to other tasks is random."""
-    monkeypatch.setattr("amltk.scheduling._loop.inbox.MAX_SLICE_SECONDS", math.inf)
+    for inbox in ("_loop", "_journal"):
+        monkeypatch.setattr(f"amltk.scheduling.{inbox}.inbox.MAX_SLICE_SECONDS", math.inf)

@@ -169,6 +169,30 @@ def test_what_is_kept_until_the_end_is_cancelled(tmp_path: Path) -> None:
     assert again.computed == [3, 1, 20]
 
 
+@pytest.mark.parametrize("has_journal", [False, True])
+def test_what_is_kept_for_the_next_run_gets_a_future_of_that(has_journal: bool, tmp_path: Path) -> None:
+    """A `Limiter` keeps calls for the scheduler's next run, where they are those of no thread any more."""
+    scheduler = Scheduler.with_sequential()
+    task = scheduler.task(operator.neg, plugins=Limiter(max_concurrent=1, on_limit="queue"))
+    futures: list[Future[Any] | None] = []
+    seen: list[Future[Any]] = []
+
+    def submit_elsewhere() -> None:
+        thread = threading.Thread(target=lambda: futures.extend(task.submit(x) for x in (1, 2, 3)))
+        thread.start()
+        thread.join()
+
+    scheduler.on_start(submit_elsewhere, max_calls=1)
+    task.on_result(scheduler.stop, max_calls=1)  # behind the `Limiter`, which has submitted the second by then
+    task.on_result(lambda future, _: seen.append(future))
+    scheduler.run(journal=tmp_path / "first", display=False)
+    assert [future.result() for future in seen] == [-1, -2]
+    scheduler.run(journal=tmp_path / "second" if has_journal else None, display=False)
+    assert [future.result() for future in seen] == [-1, -2, -3]
+    assert futures[0] is seen[0]
+    assert [future is not None and future.cancelled() for future in futures] == [False, False, True]
+
+
 def test_calls_are_cancelled_by_the_thread() -> None:
     """A thread cancels calls at once: one that runs, and one that a `Limiter` has kept or refused."""
 

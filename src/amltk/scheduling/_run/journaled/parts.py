@@ -178,7 +178,7 @@ class JournaledSubmissions(Submissions):
         recorder = self._recorder
         if recorder.journal.recording and not self._is_handling() and recorder.is_outside():
             return self.submit_from_outside(task, fn, args, kwargs)
-        if type(call) is not PromisedCall:
+        if type(call) is not PromisedCall or call.promised.done():  # one that was kept in an earlier run
             return _submit(self, task, fn, args, kwargs, call)
         self._lifecycle.check_running(f"submit {callback_name(fn)}")
         future = call.promised
