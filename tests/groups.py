@@ -17,11 +17,13 @@ START_THEM_TOO = (
     "test_clusters.py",
     "test_cluster_resources.py",
     "test_cluster_starts.py",
+    "test_comm_on_clusters.py",
     "test_dask_leases.py",
     "test_lost_jobs.py",
     "test_max_workers.py",
     "test_remote_results.py",
     "test_slurm_jobs.py",
+    "test_slurm_variables.py",
     "test_timeout_from_worker.py",
 )
 """Files of other tests that start such clusters."""

@@ -7,6 +7,7 @@ this process is measured.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from amltk.scheduling import Scheduler
 
 REST_SECONDS = 1.0
+LOOK_SECONDS = 0.2
+"""How often it is looked whether all workers are up, in seconds."""
 
 
 @contextmanager
@@ -44,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("kind", choices=["processes", "dask"])
     parser.add_argument("--workers", type=int, required=True)
-    parser.add_argument("--calls", type=int, default=4, help="how many each worker computes")
+    parser.add_argument("--calls", type=int, default=1000, help="how many are computed when all workers are up")
     parser.add_argument("--rate", type=float, default=300.0, help="how many calls are to end in a second")
     given = parser.parse_args()
     with scheduler_over(given.kind, given.workers) as scheduler:
@@ -54,31 +57,40 @@ def main() -> None:
 def measure(scheduler: Scheduler, n_workers: int, calls: int, rate: float) -> dict[str, Any]:
     marks: dict[str, float] = {}
     task = scheduler.task(time.sleep)
-    n_ended = 0
+    seconds = max(0.05, n_workers / rate)
+    n_ended, n_up, memory = 0, math.inf, resident()
 
     def mark(name: str) -> None:
         marks[name] = time.process_time()
 
-    memory = resident()
-    mark("begin")
+    def items() -> Iterator[float]:
+        while n_ended < n_up + calls:
+            yield seconds
 
     @scheduler.on_start
     def launch() -> None:
-        task.map([max(0.05, n_workers / rate)] * (n_workers * calls), in_flight=n_workers)
+        mark("begin")
+        task.map(items(), in_flight=n_workers)
+        look()
+
+    def look() -> None:
+        nonlocal n_up, memory
+        if len(scheduler.running_calls() or ()) < n_workers:
+            scheduler.call_later(LOOK_SECONDS, look)
+            return
+        n_up = n_ended
+        memory = resident() - memory
+        marks["descriptors"] = len(os.listdir("/dev/fd"))
+        mark("up")
 
     @task.on_done
     def count(_: object) -> None:
-        nonlocal n_ended, memory
+        nonlocal n_ended
         n_ended += 1
-        if n_ended == n_workers:  # from now on, all workers are up and have computed something
-            memory = resident() - memory
-            marks["descriptors"] = len(os.listdir("/dev/fd"))
-            mark("up")
-        elif n_ended == n_workers * calls:
-            mark("idle")
 
     @scheduler.on_empty
     def rest() -> None:
+        mark("idle")
         scheduler.call_later(REST_SECONDS, end)
 
     def end() -> None:
@@ -89,7 +101,7 @@ def measure(scheduler: Scheduler, n_workers: int, calls: int, rate: float) -> di
     mark("over")
     return {
         "start": (marks["up"] - marks["begin"]) / n_workers * 1e3,
-        "call": (marks["idle"] - marks["up"]) / (n_workers * (calls - 1)) * 1e6,
+        "call": (marks["idle"] - marks["up"]) / (n_ended - n_up) * 1e6,
         "rest": (marks["end"] - marks["idle"]) * 1e3,
         "end": (marks["over"] - marks["end"]) / n_workers * 1e3,
         "descriptors": marks["descriptors"] / n_workers,

@@ -28,6 +28,7 @@ from amltk.scheduling import Scheduler
 from amltk.scheduling._admission.amounts import UNIT
 from amltk.scheduling.executors.remote.executor import RemoteFuture
 from amltk.scheduling.executors.remote.pickling import dumps
+from amltk.scheduling.executors.remote.slurm_environment import slurm_environment
 from amltk.scheduling.executors.remote.slurm_jobs import executor as slurm_executor
 from amltk.scheduling.executors.remote.slurm_jobs import slurm
 from amltk.scheduling.executors.remote.slurm_jobs.call_files import CallFiles
@@ -139,7 +140,7 @@ def test_jobs_do_not_inherit_the_job_of_the_program(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("SBATCH_ACCOUNT", "mine")
     for name in ("SBATCH_ARRAY_INX", "SBATCH_WAIT", "SBATCH_ERROR", "SBATCH_CLUSTERS"):
         monkeypatch.setenv(name, "1")
-    environment = slurm._environment()
+    environment = slurm_environment()
     assert {"SLURM_MEM_PER_NODE", "SQUEUE_PARTITION"}.isdisjoint(environment)
     assert [name for name in environment if name.startswith("SBATCH_")] == ["SBATCH_ACCOUNT"]
     assert environment["SLURM_CONF"] == "/etc/slurm.conf"

@@ -250,11 +250,14 @@ def test_a_job_that_may_be_there_is_cancelled_when_its_call_fails(stepped: Stepp
     assert slurm_is.state("1") == "CANCELLED"
 
 
-def test_a_folder_that_is_removed_costs_its_call_only(stepped: Stepped, slurm_is: StandIn) -> None:
-    """While its job runs: when that has ended, its call is lost; the other one goes on."""
+@pytest.mark.parametrize("instead", [None, "a file"])
+def test_a_folder_that_is_removed_costs_its_call_only(stepped: Stepped, slurm_is: StandIn, instead: str | None) -> None:
+    """While its job runs, also with something else in its place: when that has ended, only its call is lost."""
     first, second = stepped.submit(abs, -1), stepped.submit(abs, -2)
     begun(stepped, slurm_is, first, second)
     shutil.rmtree(stepped.folder(first))
+    if instead is not None:
+        stepped.folder(first).write_text(instead)
     slurm_is.jobs["1"][0] = "FAILED"
     slurm_is.jobs["2"][0] = "TIMEOUT"
     stepped.round()
@@ -296,3 +299,18 @@ def test_a_folder_that_cannot_be_cleaned_up(
     stepped.compute(second, "2")
     stepped.round()
     assert second.result(0) == 2
+
+
+def test_a_damaged_folder_of_an_earlier_program_holds_nothing_up(
+    stepped: Stepped, slurm_is: StandIn, tmp_path: Path
+) -> None:
+    """Someone has removed the name of its job: it is cleaned up, and calls end meanwhile."""
+    left = CallFiles.make(tmp_path / "left" / "7", b"", lambda *_: "", b"what")
+    (left.path / "name").unlink()
+    call = stepped.submit(abs, -1)
+    begun(stepped, slurm_is, call)
+    stepped.watcher.clear([left])
+    stepped.compute(call, "1")
+    stepped.round()
+    assert call.result(0) == 1
+    assert not left.path.exists()

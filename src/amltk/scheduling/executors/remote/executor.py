@@ -356,6 +356,10 @@ class PlacingExecutor(RemoteExecutor):
         """The same for the workers that are there now, where others are expected."""
         return self.declared()
 
+    def driver_address(self) -> str | None:
+        """The IP address of this machine by which workers reach it; None if that is not known. May take a moment."""
+        return None
+
     lend: ClassVar[Lend]
     """Lends GPUs to a call, in the worker: their ids, and the binding of a process that may use no others.
 

@@ -274,6 +274,11 @@ class RayExecutor(PlacingExecutor):
         self._look()
         return self._declared
 
+    def driver_address(self) -> str | None:
+        """The address of this machine among Ray's nodes; None if Ray is on this machine only."""
+        address: str | None = ray.util.get_node_ip_address() if self.is_open else None
+        return address
+
     def _look(self) -> None:
         if time.monotonic() < self._look_again_at or not ray.is_initialized():
             return

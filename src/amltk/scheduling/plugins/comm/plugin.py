@@ -34,8 +34,10 @@ class CommPlugin(GivingPlugin):
     Args:
         parameter_name: The keyword argument of the function that takes the comm.
         interface: Where to listen on TCP: the name of a network interface such as `"eth0"`, or an IP address of this
-            machine, by which workers reach it. None for a Unix socket, or for the loopback interface if the executor
-            may have workers on other machines.
+            machine, by which workers reach it. None for a Unix socket if all workers are on this machine, and else for
+            the address by which the workers of a cluster reach it: the one from which this program is connected to
+            Dask's scheduler, that of `with_slurm(interface=...)`, that of Ray's node, or the one towards Slurm's
+            controller. Where none of these is known, the loopback interface.
 
     Raises:
         ValueError: `parameter_name` is not a valid parameter name, or the interface does not exist.
@@ -98,7 +100,11 @@ class CommPlugin(GivingPlugin):
             return direct
 
         def make_server() -> Server:
-            return Server(run.loop, self.interface, remote=capabilities.remote)
+            interface = self.interface
+            if interface is None and capabilities.places_calls:
+                executor: Any = call.task.scheduler.executor
+                interface = executor.driver_address()
+            return Server(run.loop, interface, remote=capabilities.remote)
 
         server = run.resources.get(("comm", self.interface), make_server)
         conversation = ConnectedConversation(call, run, server)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask import config
 from distributed import Client, Future, LocalCluster, Nanny
+from distributed.comm import get_address_host
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 ANY_PORT = "127.0.0.1:0"
 """The address of Dask's dashboard: without one, Dask would still try to bind its well-known port."""
+
+OVER_IP = ("tcp://", "tls://", "ws://", "wss://")
+"""How addresses in Dask begin that have an IP address."""
 
 COUNTED_BY = frozenset({"n_workers", "threads_per_worker", "processes"})
 """The options with which Dask decides how many workers there are."""
@@ -233,6 +237,12 @@ class DaskExecutor(PlacingExecutor):
             loop: Any = self._client.loop
             loop.add_callback(self._note_change)  # from then on, the scheduler tells when workers come
 
+    def driver_address(self) -> str | None:
+        """The address from which the client has connected to Dask's scheduler, as the workers have."""
+        connection: Any = self._client.scheduler_comm
+        here = "" if connection is None else connection.comm.local_address
+        return get_address_host(here) if here.startswith(OVER_IP) else None
+
     @property
     def n_workers(self) -> int:
         """The threads of all current workers, as known to the client, which asks from time to time."""
@@ -287,6 +297,8 @@ class DaskExecutor(PlacingExecutor):
         with contextlib.suppress(Exception):  # the connection may be lost
             self._client._send_to_scheduler({"op": "amltk-exit", "topic": self._topic})
             self._client.unsubscribe_topic(self._topic)
+            if self._looker is not None:
+                self._client.loop.add_callback(self._looker.cancel)
         self._outcomes.shutdown()
         self._close_client()
 

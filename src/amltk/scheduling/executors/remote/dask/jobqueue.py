@@ -103,13 +103,14 @@ def make(
     worker_timeout = check_optional_seconds("worker_timeout", worker_timeout, above_zero=True)
     cluster_class = getattr(dask_jobqueue, CLUSTERS[name])
     base = cluster_class.job_cls
-    commands = {"submit_command": submit_command, "cancel_command": cancel_command}
+    given = {"submit_command": submit_command, "cancel_command": cancel_command}
+    commands = {name: command for name, command in given.items() if command is not None}
     logs = JobLogs()
     # A subclass, since dask-jobqueue stores the commands in the class, which others use too.
     job_class: Any = type(
         base.__name__,
         (WatchedJob, base),
-        {"logs": logs, "written": names_used(options), **{k: v for k, v in commands.items() if v is not None}},
+        {"logs": logs, "written": names_used(options), "commands": commands, **commands},
     )
     made = None if groups is None else _made(groups, n_workers, job_class, options, is_slurm=is_slurm)
     of_worker: dict[str, Any] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -24,6 +25,9 @@ FOLDER_MODE = 0o700
 
 NEW = ".new-"
 """The beginning of the names of folders that are being made."""
+
+GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ELOOP, errno.ESTALE})
+"""What the system says of a file that will not be there a moment later, either."""
 
 TAIL_BYTES = 1500
 """How much of the end of a job's output an error shows, at most."""
@@ -90,8 +94,8 @@ class CallFiles:
         return self._name.stat().st_mtime
 
     def what(self) -> bytes | None:
-        """What the call is recognised by; None if nothing here is of use any more."""
-        return _read(self._what)
+        """What the call is recognised by; None if nothing here is of use any more, such as without the job's name."""
+        return _read(self._what) if self._name.exists() else None
 
     # ------------------------------------------------------------------ the job
 
@@ -147,7 +151,7 @@ class CallFiles:
 
     def read_outcome(self) -> bytes | None:
         """The outcome; None if there is none yet."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.close(os.open(self.path, os.O_RDONLY | os.O_DIRECTORY))  # has NFS look for new names
         return _read(self.outcome)
 
@@ -210,9 +214,12 @@ def _locks(descriptor: int) -> bool:
 
 
 def _read(path: Path) -> bytes | None:
+    """The content of a file; None if it is not there, or if someone has made it impossible to reach."""
     try:
         return path.read_bytes()
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
         return None
 
 

@@ -163,6 +163,10 @@ class SlurmJobsExecutor(PlacingExecutor):
         if fn is not None and self.running_calls():
             self._first_worker.is_up()
 
+    def driver_address(self) -> str | None:
+        """The address with which this machine reaches Slurm's controller, as the nodes do."""
+        return slurm.own_address()
+
     def why_waiting(self, call: RemoteFuture) -> str | None:
         """What its job waits for, as Slurm says."""
         job: Job | None = call.handle

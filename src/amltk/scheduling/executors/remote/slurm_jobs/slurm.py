@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import subprocess
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from amltk._process.program import environment
 from amltk.exceptions import JobRefusedError
+from amltk.scheduling.executors.remote.driver_address import address_towards
+from amltk.scheduling.executors.remote.slurm_environment import slurm_environment
 from amltk.scheduling.executors.remote.slurm_states import FINAL
 
 if TYPE_CHECKING:
@@ -44,15 +46,6 @@ FULL = "submitjob"
 
 The error that `sbatch` prints besides such a name is that for jobs that can never be submitted.
 """
-
-KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
-"""The variables that say where Slurm is, and who asks."""
-
-PREFIXES = ("SLURM_", "SLURMD_", "SQUEUE_", "SACCT_", "SCANCEL_")
-"""How the names of variables begin that neither Slurm's commands nor jobs are given, but for those above."""
-
-UNWANTED = frozenset({"SBATCH_ARRAY_INX", "SBATCH_CLUSTERS", "SBATCH_ERROR", "SBATCH_WAIT"})
-"""Other variables that they are not given: options that `options` refuses, and that `sbatch` takes from there, too."""
 
 SIGNALLED = 128
 """What a shell adds to the number of the signal that has ended a program."""
@@ -141,19 +134,6 @@ def submit(script: str, options: Sequence[str], held: int) -> str:
     return number
 
 
-def _environment() -> dict[str, str]:
-    """The environment of Slurm's commands and of jobs.
-
-    Without what Slurm has told a job in which this program itself runs, without what hides jobs from `squeue`, and
-    without defaults for options of `sbatch` that cannot be given.
-    """
-    return {
-        name: value
-        for name, value in environment().items()
-        if name in KEPT or not (name in UNWANTED or name.startswith(PREFIXES))
-    }
-
-
 def queue() -> dict[str, list[Listed]]:
     """The jobs of this user by their names, with those that have ended of late.
 
@@ -225,6 +205,16 @@ def cancel(numbers: Iterable[str]) -> None:
         _log.warning("some of %s may go on: %s", " ".join(command), "\n".join(said))
 
 
+def own_address() -> str | None:
+    """The address with which this machine reaches Slurm's controller; None if that is not known."""
+    try:
+        said = _ask(["scontrol", "show", "config"])
+    except (OSError, QueueUnknownError):
+        return None
+    found = re.search(r"^SlurmctldHost\[0\]\s*=\s*([^\s(]+)(?:\((\S+)\))?", said, re.MULTILINE)
+    return None if found is None else address_towards(found[2] or found[1])
+
+
 def _ask(command: list[str]) -> str:
     ended = _run(command)
     if ended.returncode:
@@ -240,7 +230,7 @@ def _run(command: list[str], pass_fds: Sequence[int] = ()) -> subprocess.Complet
         text=True,
         errors="replace",
         check=False,
-        env=_environment(),
+        env=slurm_environment(),
         pass_fds=pass_fds,
         process_group=0,  # Ctrl-C is not for it
     )

@@ -263,11 +263,7 @@ class Watcher:
                     raise
                 self._note_full(error)
                 return
-            except (
-                OSError,
-                ValueError,
-                JobRefusedError,
-            ) as error:
+            except (OSError, ValueError, JobRefusedError) as error:
                 self._owner.refuse(job, error)  # a `ValueError`: an option is no argument of any program
                 if job.may_exist:
                     self._unwanted.append(job)

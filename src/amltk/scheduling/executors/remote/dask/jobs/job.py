@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask import config
@@ -38,12 +39,16 @@ class WatchedJob:
         logs: Where jobs write, unless the user's options say so.
         watch: Is told what happens to them.
         written: The names that the user has written instead of those of dask-jobqueue, for messages.
+        commands: The commands that the user has given, by the attributes that have them.
     """
 
     logs: ClassVar[JobLogs]
     watch: ClassVar[JobWatch]
     written: ClassVar[Mapping[str, str]]
+    commands: ClassVar[Mapping[str, str]]
 
+    _call: ClassVar[Any]
+    submit_command: str
     config_name: str
     job_id: str | None
     name: Any
@@ -55,6 +60,7 @@ class WatchedJob:
             options["log_directory"] = str(self.logs.folder)
         self.given = options
         super().__init__(scheduler, name, **options)  # type: ignore[call-arg] # of the class after this one
+        vars(self).update(self.commands)  # HTCondor's class sets its own
 
     async def start(self) -> None:
         """Submit it. A failure is told to the watch; to Dask the job is one that has not connected yet."""
@@ -66,6 +72,13 @@ class WatchedJob:
             self.watch.refused(self, explain_refusal(error, self.given, self.written), is_final=is_final)
         else:
             self.watch.submitted(self)
+
+    async def _submit_job(self, script: str) -> str:
+        """Run the command that submits it; returns what that has printed."""
+        if not getattr(self, "use_stdin", False):
+            return str(await super()._submit_job(script))  # type: ignore[misc] # of the class after this one
+        # For LSF. dask-jobqueue would send what bsub complains of to /dev/null.
+        return str(await self._call([f"{self.submit_command} < {shlex.quote(script)}"], shell=True))
 
     async def close(self) -> None:
         """Cancel it."""
@@ -83,7 +96,8 @@ def explain_refusal(error: Exception, options: Mapping[str, Any], written: Mappi
     if found is None:
         return f"no job can be submitted: {error}"
     code, command, out, errors = found.groups()
-    words = errors.strip() or out.strip() or f"exit code {code}, and no words"
+    said = [part.strip() for part in (errors, out) if part.strip()]  # oarsub says it on the one, bsub on the other
+    words = "\n".join(said) or f"exit code {code}, and no words"
     name = command.split()[0].rpartition("/")[2]
     quoted = "\n".join(f"    {line}" for line in words.splitlines())
     given = [

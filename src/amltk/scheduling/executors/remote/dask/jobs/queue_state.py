@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from amltk.scheduling.executors.remote.slurm_environment import slurm_environment
 from amltk.scheduling.executors.remote.slurm_states import FINAL
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ async def _run(command: list[str]) -> tuple[int, str, str]:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "LC_ALL": "C"},
+            env={**slurm_environment(), "LC_ALL": "C"},
         )
     except OSError as error:
         return 1, "", str(error)

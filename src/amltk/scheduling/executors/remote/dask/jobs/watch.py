@@ -12,7 +12,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from amltk._process import clock
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors.cluster_workers import ClusterWorkers
-from amltk.scheduling.executors.remote.dask.jobs.logs import quote_logs
+from amltk.scheduling.executors.remote.dask.jobs.logs import files_of, quote_logs
 from amltk.scheduling.executors.remote.dask.jobs.losses import Loss, find_out
 from amltk.scheduling.executors.remote.dask.jobs.queue_state import JobState
 from amltk.scheduling.executors.remote.dask.replacer import place_of, replace_place
@@ -270,9 +270,12 @@ class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
     def _give_up_waiting(self) -> None:
         self._deadline = None
         if not self._up and not self._is_over:
-            self._break(
-                f"no worker was up within worker_timeout={self._worker_timeout:g} s: {self.told}; {self.logs.said()}"
-            )
+            jobs = [awaited.job for awaited in self._awaited.values()]
+            logs = [
+                quote_logs(job.log_directory, job.job_id) for job in jobs if files_of(job.log_directory, job.job_id)
+            ]
+            said = next(iter(logs), self.logs.said())
+            self._break(f"no worker was up within worker_timeout={self._worker_timeout:g} s: {self.told}; {said}")
 
     def _break(self, words: str) -> None:
         self._is_over = True
