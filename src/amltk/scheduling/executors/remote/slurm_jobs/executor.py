@@ -106,7 +106,6 @@ class SlurmJobsExecutor(PlacingExecutor):
     """Computes each call in a job of Slurm. A job that is lost costs its call; cancelling a call cancels its job.
 
     Jobs go on when this program dies. In a run with a journal they are found again, by the folders of their calls.
-
     It has many methods, nearly all of them short, since three parties call it: the run, the journal, and the watcher.
 
     Args:

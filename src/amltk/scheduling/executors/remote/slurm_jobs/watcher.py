@@ -71,6 +71,8 @@ class Owner(Protocol):
 class Watcher:
     """See the module's docstring. Its thread begins with the first job, and sleeps while there is none.
 
+    It has more than 25 methods because each is a step of what one thread does with the same few queues of jobs.
+
     Args:
         owner: Has the calls.
         pause: How many seconds pass between two questions to Slurm.
