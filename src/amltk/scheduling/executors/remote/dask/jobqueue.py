@@ -16,9 +16,9 @@ from amltk.scheduling._admission.amounts import units_of
 from amltk.scheduling._admission.cluster import WorkerKind
 from amltk.scheduling.executors.remote.dask.executor import OwnDaskExecutor
 from amltk.scheduling.executors.remote.dask.groups import Group, Grouped, declared_by, declaring
+from amltk.scheduling.executors.remote.dask.jobs.batch_systems import queue_of
 from amltk.scheduling.executors.remote.dask.jobs.job import WatchedJob
 from amltk.scheduling.executors.remote.dask.jobs.logs import JobLogs
-from amltk.scheduling.executors.remote.dask.jobs.queue_state import SlurmQueue
 from amltk.scheduling.executors.remote.dask.jobs.slurm_names import merged, names_used, of_slurm, refuse_names
 from amltk.scheduling.executors.remote.dask.jobs.watch import JobWatch
 from amltk.scheduling.executors.remote.dask.making import ANY_PORT
@@ -47,9 +47,6 @@ CLUSTERS = {
     "htcondor": "HTCondorCluster",
 }
 """The classes of dask-jobqueue by name."""
-
-QUEUES = {"slurm": SlurmQueue}
-"""What asks a batch system about jobs, by its name; the others are not asked."""
 
 OF_BOTH = frozenset({"interface", "protocol", "security", "config_name"})
 """The options that a cluster of dask-jobqueue passes on to its jobs."""
@@ -138,7 +135,7 @@ def make(
         has = declared_by(cluster._dummy_job) | {kind: units_of(kind, n) for kind, n in of_worker.items()}
         job["worker_extra_args"], of_a_worker = declaring(job["worker_extra_args"], has)
         declared = (WorkerKind(of_a_worker, n_workers),)
-    queue = QUEUES[name](job_class.submit_command) if name in QUEUES else None
+    queue = queue_of(name, cluster._dummy_job.submit_command)
     n_planned = sum(kind.n_workers for kind in declared)
     job_class.watch = watch = JobWatch(queue, logs, n_planned, worker_timeout, adaptive=adaptive)
     return JobQueueExecutor(name, cluster, declared, watch, adaptive=adaptive)

@@ -40,6 +40,7 @@ class WatchedJob:
         watch: Is told what happens to them.
         written: The names that the user has written instead of those of dask-jobqueue, for messages.
         commands: The commands that the user has given, by the attributes that have them.
+        announced: What the command that submits it has printed, once it has.
     """
 
     logs: ClassVar[JobLogs]
@@ -53,6 +54,7 @@ class WatchedJob:
     job_id: str | None
     name: Any
     status: Status
+    announced: str = ""
 
     def __init__(self, scheduler: Any = None, name: Any = None, **options: Any) -> None:
         set_elsewhere = config.get(f"jobqueue.{options.get('config_name') or self.config_name}.log-directory", None)
@@ -79,6 +81,11 @@ class WatchedJob:
             return str(await super()._submit_job(script))  # type: ignore[misc] # of the class after this one
         # For LSF. dask-jobqueue would send what bsub complains of to /dev/null.
         return str(await self._call([f"{self.submit_command} < {shlex.quote(script)}"], shell=True))
+
+    def _job_id_from_submit_output(self, out: str) -> str:
+        """Its number, as dask-jobqueue finds it in that."""
+        self.announced = out
+        return str(super()._job_id_from_submit_output(out))  # type: ignore[misc] # of the class after this one
 
     async def close(self) -> None:
         """Cancel it."""

@@ -62,7 +62,7 @@ async def find_out(
     """Why a worker was lost.
 
     Args:
-        queue: Asks the batch system; None if it cannot be asked.
+        queue: Asks Slurm; None for another batch system.
         job: The job of the worker.
         worker: The address of the worker.
         pid: Its process; None if unknown.
@@ -83,10 +83,10 @@ async def find_out(
 
 async def _of_job(queue: SlurmQueue, job: Any) -> Loss | None:
     """What the batch system says; None if the job goes on, or nothing is known."""
-    told = await queue.look([job.job_id])
-    if told is None:
+    answer = await queue.look([job.job_id])
+    if job.job_id not in answer:
         return None
-    state = told.get(job.job_id)
+    state = answer[job.job_id]
     if state is not None and not state.has_ended and not state.is_queued:
         return None
     if state is None or state.is_queued:

@@ -14,14 +14,14 @@ from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors.cluster_workers import ClusterWorkers
 from amltk.scheduling.executors.remote.dask.jobs.logs import files_of, quote_logs
 from amltk.scheduling.executors.remote.dask.jobs.losses import Loss, find_out
-from amltk.scheduling.executors.remote.dask.jobs.queue_state import JobState
+from amltk.scheduling.executors.remote.dask.jobs.queue_state import SlurmQueue
 from amltk.scheduling.executors.remote.dask.replacer import place_of, replace_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from amltk.scheduling.executors.remote.dask.jobs.logs import JobLogs
-    from amltk.scheduling.executors.remote.dask.jobs.queue_state import SlurmQueue
+    from amltk.scheduling.executors.remote.dask.jobs.queue_state import Answer, JobQueue, JobState
 
 _log = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ LAST_LOOK_SECONDS = 30.0
 
 UNKNOWN = Loss(WorkerLostError, "the worker was lost")
 
-GONE = JobState("ENDED")
-"""The state of a job that the batch system does not know any more."""
+UNKNOWN_TIMES = 2
+"""How many times in a row the batch system has to say that it does not know a job, which then has ended."""
 
 
 @dataclass(slots=True)
@@ -50,12 +50,24 @@ class Awaited:
     Attributes:
         job: The job.
         submitted: When it was submitted, in seconds since the epoch.
+        name: How the batch system calls it; None if it cannot be asked about it.
         state: What the batch system said last; None if it was not asked, or did not answer.
+        n_unknown: How many times in a row the batch system has said that it does not know it.
     """
 
     job: Any
     submitted: float
+    name: str | None
     state: JobState | None = None
+    n_unknown: int = 0
+
+    def heed(self, answer: Answer) -> None:
+        """Take what the batch system says."""
+        assert self.name is not None, "it was asked about"
+        state = answer.get(self.name)
+        self.n_unknown = self.n_unknown + 1 if state is None and self.name in answer else 0
+        if state is not None:
+            self.state = state
 
 
 class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no types
@@ -80,7 +92,7 @@ class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
 
     def __init__(
         self,
-        queue: SlurmQueue | None,
+        queue: JobQueue | None,
         logs: JobLogs,
         n_workers: int,
         worker_timeout: float | None,
@@ -134,10 +146,13 @@ class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
 
     def submitted(self, job: Any) -> None:
         """Wait for the worker of a job."""
-        self._awaited[job.name] = Awaited(job, clock.now())
+        name = None if self._queue is None else self._queue.name_of(job.job_id, job.announced, job.submit_command)
+        if name is None:
+            _log.debug("the batch system is not asked about the job %s", job.job_id)
+        self._awaited[job.name] = Awaited(job, clock.now(), name)
         self._tell()
         self._news.set()
-        if self._queue is not None and self._looker is None and not self._is_over:
+        if name is not None and self._looker is None and not self._is_over:
             self._looker = asyncio.ensure_future(self._look())
 
     def refused(self, job: Any, words: str, *, is_final: bool) -> None:
@@ -186,7 +201,8 @@ class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
         if job is None or self._is_over:
             return UNKNOWN
         if worker not in self._inquiries:
-            inquiry = find_out(self._queue, job, worker, pid, lambda: job.name in self._up.values())
+            slurm = self._queue if isinstance(self._queue, SlurmQueue) else None
+            inquiry = find_out(slurm, job, worker, pid, lambda: job.name in self._up.values())
             self._inquiries[worker] = asyncio.ensure_future(inquiry)
         asked = self._inquiries[worker]
         await asyncio.wait([asked])
@@ -212,24 +228,23 @@ class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
             self._looker = None
 
     async def _look_once(self) -> None:
-        asked = {place: awaited.job.job_id for place, awaited in self._awaited.items()}
+        asked = {place: awaited for place, awaited in self._awaited.items() if awaited.name is not None}
         if not asked or self._queue is None:
             return
-        told = await self._queue.look(asked.values())
-        if told is None:
-            return
-        for place, job_id in asked.items():
-            awaited = self._awaited.get(place)
-            if awaited is None or awaited.job.job_id != job_id:
+        answer = await self._queue.look([awaited.name for awaited in asked.values() if awaited.name is not None])
+        for place, awaited in asked.items():
+            if self._awaited.get(place) is not awaited:
                 continue  # its worker came meanwhile, or it was cancelled
-            awaited.state = state = told.get(job_id, GONE)
-            if state is GONE or state.has_ended:
-                how = f" ({state.state})" if state is not GONE else ""
+            awaited.heed(answer)
+            job_id, state = awaited.job.job_id, awaited.state
+            is_gone = awaited.n_unknown == UNKNOWN_TIMES
+            if is_gone or (state is not None and state.has_ended):
+                how = "" if is_gone or state is None else f" ({state.state})"
                 quoted = quote_logs(awaited.job.log_directory, job_id)
                 self._fail(
-                    place, f"job {job_id} ended{how} before its worker had connected; {quoted}", kind=state.state
+                    place, f"job {job_id} ended{how} before its worker had connected; {quoted}", kind=f"ended{how}"
                 )
-            elif state.waits_forever:
+            elif state is not None and state.waits_forever:
                 words = f"job {job_id} waits for what does not come by itself: {state.reason}"
                 self._fail(place, words, kind=state.reason)
         self._tell()
