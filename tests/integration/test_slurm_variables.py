@@ -45,7 +45,8 @@ def test_variables_do_not_hide_jobs(slurm: None, name: str, value: str, monkeypa
             told = asyncio.run(SlurmQueue("sbatch").look([job]))
     finally:
         subprocess.run(["scancel", job], check=True)
-    assert told is not None
-    assert told[job].state == "PENDING"
-    assert told[job].reason.startswith("JobHeld")
+    state = told[job]
+    assert state is not None
+    assert state.state == "PENDING"
+    assert state.reason.startswith("JobHeld")
     slurm_helper.wait_until_empty()

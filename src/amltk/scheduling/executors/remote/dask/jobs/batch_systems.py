@@ -174,7 +174,7 @@ def read_condor(said: Said, jobs: Collection[str]) -> Answer:
     if said.code or said.errors.strip():
         return {}
     answer: Answer = dict.fromkeys(jobs)
-    for line in said.out.splitlines():
+    for line in filter(str.strip, said.out.splitlines()):
         job, number, reason, *_ = [*line.split(maxsplit=2), "", "", ""]
         state = CONDOR.state(CONDOR_NUMBERS.get(number, ""), "" if reason.strip() == "undefined" else reason)
         if job not in jobs or state is None:
