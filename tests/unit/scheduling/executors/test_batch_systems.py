@@ -102,15 +102,16 @@ def test_sge_does_not_know_jobs_that_are_not_in_its_list() -> None:
     """Those with an error wait until someone clears it."""
     lists = "".join(
         f"<job_list><JB_job_number>{job}</JB_job_number><state>{state}</state></job_list>"
-        for job, state in {"1": "r", "2": "qw", "3": "Eqw", "4": "dr", "5": ""}.items()
+        for job, state in {"1": "r", "2": "qw", "3": "Eqw", "4": "dr", "5": "", "7": "z"}.items()
     )
     said = Said(0, f"<?xml version='1.0'?><job_info><queue_info/><job_info>{lists}</job_info></job_info>")
-    assert told("sge", said, "1", "2", "3", "4", "5", "6") == {
+    assert told("sge", said, "1", "2", "3", "4", "5", "6", "7") == {
         "1": "r, STARTED, ",
         "2": "qw, QUEUED, ",
         "3": "Eqw, QUEUED, Eqw",
         "4": "dr, STARTED, ",
         "6": None,
+        "7": "z, ENDED, ",
     }
     answer = OTHERS["sge"].read(said, ["2", "3"])
     assert [state.waits_forever for state in answer.values() if state is not None] == [False, True]

@@ -123,7 +123,7 @@ def read_sge(said: Said, jobs: Collection[str]) -> Answer:
             reason = "" if state == "qw" else state
             answer[job] = JobState(state, Phase.QUEUED, reason, waits_forever="E" in state)
         elif state:
-            answer[job] = JobState(state, Phase.STARTED)
+            answer[job] = JobState(state, Phase.ENDED if "z" in state else Phase.STARTED)
     return answer
 
 
