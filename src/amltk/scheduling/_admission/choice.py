@@ -75,7 +75,7 @@ class Choice:
         waiting.shape = shape
         shape.n_waiting += 1
         self.n_waiting += 1
-        return self._place(waiting, (*key, waiting)) and shape.lacks() is None
+        return self._place(waiting, (*key, waiting)) and shape.has_enough
 
     def _new_shape(self, name: ShapeName) -> Shape:
         shape = self._shapes[name] = Shape(name, next(self._serials))
@@ -166,6 +166,8 @@ class Choice:
         while True:
             for item in todo:
                 shape = item[2].shape
+                if not shape.has_enough:
+                    continue  # what was granted just now has taken it
                 if self._can_begin(item, shape):
                     self._note_overtaking(item, shape)
                     was_overdue = shape.is_overdue
@@ -192,12 +194,11 @@ class Choice:
 
     def _can_begin(self, item: Item, shape: Shape) -> bool:
         """Whether the first call of a shape can be granted, and takes nothing away from calls that are overdue."""
-        lacking = shape.lacks()
-        if lacking is not None:
-            if shape.watch.pool is not lacking[0]:
+        for pool, units in shape.needs:
+            if units > pool.level:  # not the pool that it has waited for, which has enough
                 self._held.discard(shape)
-                self._watch(shape, *lacking)
-            return False
+                self._watch(shape, pool, units)
+                return False
         if shape.needs_time and self._is_late(shape):
             return False
         amounts = shape.amounts

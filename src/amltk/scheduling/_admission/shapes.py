@@ -149,12 +149,10 @@ class Shape:
         """The places of all that wait, unsorted. May be called from any thread."""
         return [item for item in [*list(self._queue), *list(self._heap)] if item[2].item is item]
 
-    def lacks(self) -> tuple[Pool, int] | None:
-        """A pool that has too little free, with the units wanted; None if this can be granted."""
-        for need in self.needs:
-            if need[1] > need[0].level:
-                return need
-        return None
+    @property
+    def has_enough(self) -> bool:
+        """Whether the pool that it waits for has enough; another one may have too little."""
+        return self.threshold <= self.watch.pool.level
 
     def lacking(self) -> list[tuple[Pool, int]]:
         """All pools that have too little free, with the units wanted."""
