@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,9 +71,12 @@ WRONG: list[tuple[Callable[[], object], type[Exception], str]] = [
 
 @pytest.mark.parametrize(("mistake", "kind", "message"), WRONG, ids=[message for *_, message in WRONG])
 def test_where_it_cannot_be_kept_the_error_says_so(
-    mistake: Callable[[], object], kind: type[Exception], message: str
+    mistake: Callable[[], object], kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is started, and the error says what to give instead."""
+    if "ray" in sys.modules:  # other tests of this process may have joined one
+        monkeypatch.setattr(sys.modules["ray"], "is_initialized", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(kind, match=message):
         mistake()
 
@@ -142,11 +146,14 @@ def test_local_workers_of_dask() -> None:
 @pytest.mark.integration
 def test_ray_has_the_cpus_that_they_need() -> None:
     """A Ray that is started here has room for that many calls of two CPUs."""
-    run = run_script("""
+    run = run_script(f"""
+        import os
+
         from amltk.scheduling import Scheduler
 
-        if __name__ == "__main__":
-            with Scheduler.with_ray({"num_cpus": 2}, max_workers=3) as scheduler:
-                print(scheduler.executor.n_workers)
+        os.environ.update({engines.RAY_SETTINGS})
+        where = {{"address": "local", "_node_ip_address": "127.0.0.1"}}  # not the one of other tests
+        with Scheduler.with_ray({{"num_cpus": 2}}, max_workers=3, **where) as scheduler:
+            print(scheduler.executor.n_workers)
         """)
     assert run.lines == ["3"]
