@@ -57,7 +57,7 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_dask(options: dict[str, Any], workers: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A local cluster has a worker for each CPU, unless an option that Dask decides by says otherwise."""
     pytest.importorskip("distributed")
-    from amltk.scheduling.executors.remote.dask import executor as dask_executor
+    from amltk.scheduling.executors.remote.dask import making
 
     given: dict[str, Any] = {}
 
@@ -66,9 +66,9 @@ def test_dask(options: dict[str, Any], workers: int | None, monkeypatch: pytest.
         raise InterruptedError
 
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
-    monkeypatch.setattr(dask_executor, "LocalCluster", make_cluster)
+    monkeypatch.setattr(making, "LocalCluster", make_cluster)
     with pytest.raises(InterruptedError):
-        dask_executor.make(**options)
+        making.make(**options)
     assert given.get("n_workers") == workers
 
 
