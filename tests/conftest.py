@@ -51,11 +51,16 @@ def pytest_collection_finish() -> None:
     """Make `gc.collect()` skip permanent objects: a million objects of pytest and of the test modules.
 
     Raises:
-        UsageError: A test module has imported a library that changes what Ctrl-C does, for all tests.
+        UsageError: A test module has imported a library that changes what Ctrl-C does, or how exceptions are pickled
+            (`distributed` does so, with tblib), for all tests. Import it in the tests or fixtures that need it.
     """
     handler = signal.getsignal(signal.SIGINT)
     if handler is not signal.default_int_handler:
         raise pytest.UsageError(f"a test module has imported what handles Ctrl-C, for all tests: {handler!r}")
+    if "tblib" in sys.modules:
+        raise pytest.UsageError(
+            "a test module has imported tblib, which changes how exceptions are pickled, for all tests"
+        )
     gc.collect()
     gc.freeze()
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from amltk.scheduling.executors.remote.dask.jobs import watch
 from amltk.scheduling.executors.remote.dask.jobs.queue_state import Commands, Said
 from tests.helpers.stand_in_batch_systems import SYSTEMS, Says, end_the_wait, make, run_broken, write_command
 
@@ -32,6 +31,8 @@ UNCLEAR = [
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask, and submit other jobs, without long pauses."""
+    from amltk.scheduling.executors.remote.dask.jobs import watch  # not before: it changes how exceptions are pickled
+
     monkeypatch.setattr(watch, "FIRST_LOOK_SECONDS", 0.05)
     monkeypatch.setattr(watch, "LAST_LOOK_SECONDS", 0.05)
     monkeypatch.setattr(watch, "RETRY_SECONDS", 0.05)
