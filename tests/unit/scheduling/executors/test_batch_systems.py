@@ -162,6 +162,8 @@ def test_other_commands_are_run_as_the_one_that_submits_jobs() -> None:
     assert Commands.like("ssh 'log in' /opt/qsub", "qsub") == Commands(("ssh", "log in"), "/opt/")
     assert Commands.like("my-qsub", "qsub") is None
     assert queue_of("pbs", "my-qsub") is None
+    assert queue_of("pbs", "qsub", "#!/bin/sh\n#PBS -q batch@elsewhere\n") is None
+    assert queue_of("pbs", "qsub", "#!/bin/sh\n#PBS -q batch\n#PBS -M me@elsewhere\n") is not None
     slurm = queue_of("slurm", "my-sbatch")
     assert isinstance(slurm, SlurmQueue)
     assert slurm.commands == Commands()

@@ -135,7 +135,7 @@ def make(
         has = declared_by(cluster._dummy_job) | {kind: units_of(kind, n) for kind, n in of_worker.items()}
         job["worker_extra_args"], of_a_worker = declaring(job["worker_extra_args"], has)
         declared = (WorkerKind(of_a_worker, n_workers),)
-    queue = queue_of(name, cluster._dummy_job.submit_command)
+    queue = queue_of(name, cluster._dummy_job.submit_command, cluster.job_script())
     n_planned = sum(kind.n_workers for kind in declared)
     job_class.watch = watch = JobWatch(queue, logs, n_planned, worker_timeout, adaptive=adaptive)
     return JobQueueExecutor(name, cluster, declared, watch, adaptive=adaptive)

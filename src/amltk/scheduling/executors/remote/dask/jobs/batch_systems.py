@@ -214,15 +214,20 @@ OTHERS = {
 """How they are asked, by the names of their clusters."""
 
 
-def queue_of(name: str, submit_command: str) -> JobQueue | None:
-    """What asks a batch system about jobs; None if it is not known how its commands are run.
+ELSEWHERE = re.compile(r"^#(?:PBS|MSUB)\s+-q\s*\S*@", re.MULTILINE)
+"""A line of a job's script that sends the job to another server, which `qstat` may not ask."""
+
+
+def queue_of(name: str, submit_command: str, script: str = "") -> JobQueue | None:
+    """What asks a batch system about jobs; None if its commands or its server are not known.
 
     Args:
         name: The batch system.
         submit_command: The command that submits jobs; others are run in the same way.
+        script: The script of such a job.
     """
     if name == "slurm":
         return SlurmQueue(submit_command)
     system = OTHERS[name]
-    commands = Commands.like(submit_command, system.submits)
+    commands = None if ELSEWHERE.search(script) else Commands.like(submit_command, system.submits)
     return None if commands is None else JobQueue(system, commands)
