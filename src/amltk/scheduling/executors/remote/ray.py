@@ -68,12 +68,13 @@ def make(
         ExecutorBrokenError: No Ray answers at that address.
     """
     init |= _init_options(resources, init)
-    if max_workers is not None:
-        init["num_cpus"] = _cpus_for(check_count("max_workers", max_workers), task_options or {}, init)
     address = init.get("address") or os.environ.get("RAY_ADDRESS")
+    is_open = address not in {None, "local"} or (not _shared.is_used and ray.is_initialized())
+    if max_workers is not None:
+        n = check_count("max_workers", max_workers)
+        init["num_cpus"] = _cpus_for(n, task_options or {}, init.get("num_cpus"), is_open=is_open)
     if address and not ray.is_initialized():
         _check_answer(address)
-    is_open = address not in {None, "local"} or (not _shared.is_used and ray.is_initialized())
     release = _shared.acquire(init)
     try:
         return RayExecutor(task_options or {}, release, is_open=is_open)
@@ -103,11 +104,10 @@ def _init_options(resources: Mapping[str, Any] | None, init: Mapping[str, Any]) 
     return options | ({"resources": others} if others else {})
 
 
-def _cpus_for(n: int, task_options: Mapping[str, Any], init: Mapping[str, Any]) -> int:
+def _cpus_for(n: int, task_options: Mapping[str, Any], num_cpus: Any, *, is_open: bool) -> int:
     """How many CPUs a Ray that is started here has, so that it computes `n` calls at a time."""
-    one_given(max_workers=n, num_cpus=init.get("num_cpus"))
-    address = init.get("address") or os.environ.get("RAY_ADDRESS")
-    if address not in {None, "local"} or (ray.is_initialized() and not _shared.is_used):
+    one_given(max_workers=n, num_cpus=num_cpus)
+    if is_open:
         raise ValueError(
             f"max_workers={n}: only for a Ray that is started here. How many calls another one computes at a time is up"
             " to its CPUs; a task is limited by Limiter(max_concurrent=...)"

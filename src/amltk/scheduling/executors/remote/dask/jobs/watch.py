@@ -286,10 +286,10 @@ class JobWatch(SchedulerPlugin):  # type: ignore[misc] # distributed has no type
         self._deadline = None
         if not self._up and not self._is_over:
             jobs = [awaited.job for awaited in self._awaited.values()]
-            logs = [
+            logs = (
                 quote_logs(job.log_directory, job.job_id) for job in jobs if files_of(job.log_directory, job.job_id)
-            ]
-            said = next(iter(logs), self.logs.said())
+            )
+            said = next(logs, self.logs.said())  # no other log is read
             self._break(f"no worker was up within worker_timeout={self._worker_timeout:g} s: {self.told}; {said}")
 
     def _break(self, words: str) -> None:
