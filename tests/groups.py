@@ -39,8 +39,12 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no type
         return group_of(nodeid)
 
 
+READ_THE_SOURCES = ("unit/test_clock.py", "unit/test_compat.py", "unit/test_logging.py")
+"""Files of tests that look at the package's source, which is parsed once in each process."""
+
+
 def group_of(test: str) -> str:
-    """The group of a test: its file, which shares fixtures, or in the contract its executor, which shares a cluster.
+    """The group of a test: its file, which shares fixtures; in the contract its executor, which shares a cluster.
 
     Args:
         test: A test's pytest id, such as `tests/contract/test_order.py::test_priorities[processes-2]`.
@@ -48,6 +52,8 @@ def group_of(test: str) -> str:
     file, _, name = test.partition("::")
     if file.endswith(START_THEM_TOO):
         return "clusters"
+    if file.endswith(READ_THE_SOURCES):
+        return "sources"
     if "contract" not in file.split("/"):
         return file
     parameters = f"-{name.partition('[')[2].removesuffix(']')}-"

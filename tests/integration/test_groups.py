@@ -21,6 +21,7 @@ FILES = ("tests/unit/test_doc.py", "tests/unit/test_guard.py", "tests/unit/test_
     ("test", "group"),
     [
         ("tests/unit/test_doc.py::test_no_width_is_refused", "tests/unit/test_doc.py"),
+        ("tests/unit/test_clock.py::test_nothing_else_reads_the_time_of_day", "sources"),
         ("tests/contract/test_order.py::test_a_priority[processes]", "contract on processes"),
         ("tests/contract/test_ending.py::test_stop[given-dask-end]", "contract on given-dask"),
         ("tests/contract/test_ending.py::test_stop[end-dask-client]", "contract on dask-client"),

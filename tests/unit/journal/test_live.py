@@ -207,18 +207,18 @@ def test_failures_of_one_kind_are_counted_together(tmp_path: Path) -> None:
 def test_a_call_takes_few_bytes(tmp_path: Path) -> None:
     """A terminal can show any number of calls: texts stay in the log."""
     folder = tmp_path / "search"
-    write(folder, range(30_000))
+    write(folder, range(8_000))
     tracemalloc.start()
     try:
         follower = Follower(folder)
-        follower.advance(2 * 5_000)
+        follower.advance(2 * 2_000)
         few, _ = tracemalloc.get_traced_memory()
         follower.finish()
         many, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert follower.tally.submitted == 30_000
-    assert (many - few) / 25_000 < 30
+    assert follower.tally.submitted == 8_000
+    assert (many - few) / 6_000 < 30
 
 
 # ------------------------------------------------------------------------------------------------ the parts

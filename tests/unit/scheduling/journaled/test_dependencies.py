@@ -204,7 +204,7 @@ class Graph:
 call = st.tuples(st.lists(st.integers(0, 9), max_size=3), st.integers(0, 2), st.integers(0, 5).map(lambda n: n == 0))
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
 @given(st.lists(call, min_size=1, max_size=10), st.lists(st.integers(0, 4), max_size=3))
 def test_random_graphs_survive_a_crash_at_any_moment(calls: Any, cancelled: list[int]) -> None:
     """Random graphs with failures, cancellations and their consequences survive a crash at any point."""
