@@ -15,9 +15,27 @@ from amltk.scheduling.executors.light_future import LightFuture
 
 def test_it_has_what_the_standard_library_gives_a_future() -> None:
     """A light future has the attributes of the standard library's, which may differ in another version of Python."""
-    light, heavy = vars(LightFuture()), vars(Future())
+    future: LightFuture[int] = LightFuture()
+    light, heavy = dict(vars(future)), vars(Future())
     del light["_condition"], heavy["_condition"]
-    assert light == heavy
+    made_when_needed = {"_waiters": [], "_done_callbacks": []}
+    assert light | made_when_needed == heavy
+    assert [future._waiters, [*future._done_callbacks]] == [[], []]
+
+
+def test_all_callbacks_are_called_in_their_order(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever one of them raises is logged, and the others are called; one that comes late is called at once."""
+    future, called = LightFuture[int](), list[object]()
+    future.add_done_callback(lambda _: called.append("first"))
+    future.add_done_callback(lambda _: divmod(1, 0))
+    future.add_done_callback(lambda _: called.append("third"))
+    assert called == []
+    future.set_result(1)
+    future.add_done_callback(lambda future: called.append(future.result()))
+    future.add_done_callback(lambda _: divmod(1, 0))
+    assert called == ["first", "third", 1]
+    assert [record.name for record in caplog.records] == ["concurrent.futures"] * 2
+    assert caplog.messages[0].startswith("exception calling callback for <LightFuture at")
 
 
 def test_outcomes_are_those_of_a_future() -> None:

@@ -118,7 +118,7 @@ class PoolFuture(LightFuture[Any]):
             for waiter in self._waiters:
                 waiter.add_cancelled(self)
             self._condition.notify_all()
-        self._invoke_callbacks()  # type: ignore[attr-defined]
+        self._invoke_callbacks()
         self.release()
 
     def check_waiting(self) -> None:
