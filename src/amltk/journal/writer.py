@@ -7,7 +7,7 @@ import os
 import weakref
 from bisect import bisect_right
 from collections import deque
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from amltk._process import clock
@@ -30,7 +30,7 @@ from amltk.journal.format import (
 )
 from amltk.journal.kinds import Header, Kind
 from amltk.journal.lock import Lock
-from amltk.journal.reader import whole_frames
+from amltk.journal.reader import whole_batches
 from amltk.journal.values import write_values
 
 if TYPE_CHECKING:
@@ -131,11 +131,11 @@ class Writer:
         size = os.fstat(self._log_file).st_size
         position = START
 
-        def checked() -> Iterator[Frame]:
+        def checked() -> Iterator[list[Frame]]:
             nonlocal position
-            position = yield from whole_frames(self._log_file, self.folder, START, size)
+            position = yield from whole_batches(self._log_file, self.folder, START, size)
 
-        frames = checked()
+        frames = chain.from_iterable(checked())
         if survey is not None:
             survey(frames)
         deque(frames, maxlen=0)
