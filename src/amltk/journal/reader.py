@@ -129,16 +129,14 @@ def read_record(folder: Folder, offset: int, end: int) -> Record:
     return record
 
 
-def checked_frames(folder: Folder, end: Position) -> Iterator[Frame]:
+def checked_batches(folder: Folder, end: Position) -> Iterator[list[Frame]]:
     """The frames of the log up to a position, which are not checked again, since they were checked a moment ago.
+
+    They come in lists, as from `batches`.
 
     Raises:
         JournalError: They are no longer there.
     """
-    return chain.from_iterable(_checked_batches(folder, end))
-
-
-def _checked_batches(folder: Folder, end: Position) -> Iterator[list[Frame]]:
     file = open_log(folder, os.O_RDONLY)
     try:
         if (yield from batches(file, read_signature(file), START, end.offset, checksums=False)) != end:

@@ -7,7 +7,7 @@ import os
 import weakref
 from bisect import bisect_right
 from collections import deque
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from amltk._process import clock
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 Sync = Literal["process", "machine"]
 """What a record outlives: the end of the process, or a loss of power, too."""
 
-Survey: TypeAlias = "Callable[[Iterator[Frame]], object]"
-"""Goes through frames."""
+Survey: TypeAlias = "Callable[[Iterator[list[Frame]]], object]"
+"""Goes through frames, which come in lists."""
 
 _log = logging.getLogger(__name__)
 
@@ -135,10 +135,10 @@ class Writer:
             nonlocal position
             position = yield from whole_batches(self._log_file, self.folder, START, size)
 
-        frames = chain.from_iterable(checked())
+        batches = checked()
         if survey is not None:
-            survey(frames)
-        deque(frames, maxlen=0)
+            survey(batches)
+        deque(batches, maxlen=0)
         self.cut = size - position.offset
         if self.cut:
             os.ftruncate(self._log_file, position.offset)

@@ -361,7 +361,7 @@ class JournaledSubmissions(Submissions):
                 for plugin in call.task.plugins:
                     plugin.resume(call)
             if not is_new and (call is None or call.answer is None):
-                begun = future.attempt + journal.playback.again.pop(future.number, 0)
+                begun = future.attempt + journal.playback.take_again(future.number)
                 if self._backend.has_call(partial(identity_of, future)):
                     future.note_attempt(begun)  # it goes on, or has ended meanwhile
                 else:
