@@ -71,7 +71,8 @@ class Writer:
         folder: The folder.
         sync: What a record outlives once `flush` has returned: with "process" the end of this process, however it ends;
             with "machine" a loss of power, too, which takes as long as the disk needs.
-        survey: Is given the frames of the log while they are checked, so that a program reads it no second time.
+        survey: Is given the frames of the log, in lists, while they are checked, so that a program reads it no second
+            time.
 
     Attributes:
         folder: The folder.
