@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from amltk.exceptions import JournalDamagedError, JournalError, JournalVersionError
@@ -13,8 +14,8 @@ from amltk.journal.format import (
     VERSION,
     Position,
     Record,
+    batches,
     find_record,
-    frames,
     position_after,
     read_signature,
     record_at,
@@ -66,11 +67,15 @@ class Reader:
             self._last = frame
             yield Record(*frame)
 
-    def frames(self) -> Generator[Frame, None, None]:
+    def frames(self) -> Iterator[Frame]:
         """The same as `records`, but as tuples, for code that reads millions of them; raises the same.
 
         If it is stopped before the end, `position` stays where it was.
         """
+        return chain.from_iterable(self.batches())
+
+    def batches(self) -> Iterator[list[Frame]]:
+        """The same as `frames`, but in lists of some hundred each."""
         file = open_log(self.folder, os.O_RDONLY)
         try:
             limit = os.fstat(file).st_size
@@ -78,7 +83,7 @@ class Reader:
                 raise JournalError(
                     f"the journal {self.folder} has become shorter since it was last read: open it again"
                 )
-            self._begin, self._last = (yield from whole_frames(file, self.folder, self.position, limit)), None
+            self._begin, self._last = (yield from whole_batches(file, self.folder, self.position, limit)), None
             self.torn = limit - self._begin.offset
         except OSError as error:
             raise unusable(self.folder, "read", error) from error
@@ -124,22 +129,26 @@ def read_record(folder: Folder, offset: int, end: int) -> Record:
     return record
 
 
-def checked_frames(folder: Folder, end: Position) -> Iterator[Frame]:
+def checked_batches(folder: Folder, end: Position) -> Iterator[list[Frame]]:
     """The frames of the log up to a position, which are not checked again, since they were checked a moment ago.
+
+    They come in lists, as from `batches`.
 
     Raises:
         JournalError: They are no longer there.
     """
     file = open_log(folder, os.O_RDONLY)
     try:
-        if (yield from frames(file, read_signature(file), START, end.offset, checksums=False)) != end:
+        if (yield from batches(file, read_signature(file), START, end.offset, checksums=False)) != end:
             raise JournalError(f"the journal {folder} was changed while it was read: let only one process write to it")
     finally:
         os.close(file)
 
 
-def whole_frames(file: int, folder: Folder, position: Position, limit: int) -> Generator[Frame, None, Position]:
+def whole_batches(file: int, folder: Folder, position: Position, limit: int) -> Generator[list[Frame], None, Position]:
     """The frames from `position` on, until `limit` or where the last whole one ends; returns the place behind that.
+
+    They come in lists, as from `batches`.
 
     Raises:
         JournalError: It is no journal.
@@ -151,7 +160,7 @@ def whole_frames(file: int, folder: Folder, position: Position, limit: int) -> G
         raise JournalError(f"{folder.log} is not the log of a journal: pass the folder of a journal, or a new one")
     if position == START and (first := record_at(file, 0, limit)) is not None and not first.number:
         _check_version(folder, first)
-    end = yield from frames(file, signature, position, limit)
+    end = yield from batches(file, signature, position, limit)
     if end.offset < limit:
         check_end(file, folder, end, limit)
     return end

@@ -30,7 +30,7 @@ from amltk.journal.format import (
 )
 from amltk.journal.kinds import Header, Kind
 from amltk.journal.lock import Lock
-from amltk.journal.reader import whole_frames
+from amltk.journal.reader import whole_batches
 from amltk.journal.values import write_values
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 Sync = Literal["process", "machine"]
 """What a record outlives: the end of the process, or a loss of power, too."""
 
-Survey: TypeAlias = "Callable[[Iterator[Frame]], object]"
-"""Goes through frames."""
+Survey: TypeAlias = "Callable[[Iterator[list[Frame]]], object]"
+"""Goes through frames, which come in lists."""
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +71,8 @@ class Writer:
         folder: The folder.
         sync: What a record outlives once `flush` has returned: with "process" the end of this process, however it ends;
             with "machine" a loss of power, too, which takes as long as the disk needs.
-        survey: Is given the frames of the log while they are checked, so that a program reads it no second time.
+        survey: Is given the frames of the log, in lists, while they are checked, so that a program reads it no second
+            time.
 
     Attributes:
         folder: The folder.
@@ -131,14 +132,14 @@ class Writer:
         size = os.fstat(self._log_file).st_size
         position = START
 
-        def checked() -> Iterator[Frame]:
+        def checked() -> Iterator[list[Frame]]:
             nonlocal position
-            position = yield from whole_frames(self._log_file, self.folder, START, size)
+            position = yield from whole_batches(self._log_file, self.folder, START, size)
 
-        frames = checked()
+        batches = checked()
         if survey is not None:
-            survey(frames)
-        deque(frames, maxlen=0)
+            survey(batches)
+        deque(batches, maxlen=0)
         self.cut = size - position.offset
         if self.cut:
             os.ftruncate(self._log_file, position.offset)

@@ -32,6 +32,9 @@ SHOWN = 5
 
 _STATES = {**STATES, Kind.SUBMISSION: PENDING}
 
+_SUBMISSION, _RESULT = map(int, (Kind.SUBMISSION, Kind.RESULT))  # members are slow to reach
+_ENDS = frozenset(map(int, STATES))
+
 _NUMBER = b'"number":'
 """In the head of a result, undecoded. Within a text of JSON the second quote would have a backslash before it."""
 
@@ -96,38 +99,39 @@ class _Survey:
         self.lowest, self.highest = math.inf, -math.inf
 
     def take(self, reader: Reader) -> None:
-        """Go through all frames. It looks as it does since it is about millions of them."""
+        """Go through all frames."""
+        for batch in reader.batches():
+            self._take(batch)
+            self.summary.latest = batch[-1][3]
+
+    def _take(self, batch: list[Frame]) -> None:
+        """Take some frames. It looks as it does since it is about millions of them."""
         states, submitted, note_last = self.states, self.submitted, self.last.append
-        submission, result, ends = int(Kind.SUBMISSION), int(Kind.RESULT), frozenset(map(int, STATES))
-        cancelled = frozenset((int(Kind.CANCELLED), int(Kind.REQUEST)))
-        lowest, highest, skip = math.inf, -math.inf, len(_NUMBER)
-        room = 0
-        frame: Frame | None = None
-        for frame in reader.frames():
+        texts: list[bytes] = []  # the numbers that calls have returned
+        returned: list[Frame] = []  # the records of these results
+        room, skip = len(states), len(_NUMBER)
+        for frame in batch:
             number, kind, call, _, _, buffer, head, behind, _, base = frame
             if call >= room:
                 if call > number:  # none, since calls are counted from 0
                     self._note(frame)
                     continue
                 room = self._make_room(call)
-            if kind == result and states[call] not in cancelled:
-                states[call] = kind
-                note_last(frame)
-                at = buffer.rfind(_NUMBER, head, behind)
-                if at >= 0:
-                    try:
-                        value = float(buffer[at + skip : behind - 1])  # usually the last field, before the bracket
-                    except ValueError:
-                        value = _number_in(buffer[at + skip : behind])
-                    if not lowest <= value <= highest:
-                        lowest, highest = self._rank(value, frame)
-            elif kind == submission:
+            if kind == _SUBMISSION:
                 states[call] = kind
                 submitted[call] = base + head
-            elif kind in ends and can_end(_STATES.get(states[call], PENDING), kind):
+            elif kind in _ENDS and (
+                (state := states[call]) == _SUBMISSION or can_end(_STATES.get(state, PENDING), kind)
+            ):
                 states[call] = kind
-                self._note_other_end(frame)
-        self.summary.latest = None if frame is None else frame[3]
+                note_last(frame)
+                if kind != _RESULT:
+                    self._note_error(frame)
+                elif (at := buffer.rfind(_NUMBER, head, behind)) >= 0:
+                    texts.append(buffer[at + skip : behind - 1])  # usually the last field, before the bracket
+                    returned.append(frame)
+        if texts:
+            self._rank(texts, returned)
 
     def _make_room(self, call: int) -> int:
         """Make room for a call of this number; returns the new capacity."""
@@ -136,21 +140,29 @@ class _Survey:
         self.submitted.frombytes(bytes((room - len(self.submitted)) * self.submitted.itemsize))
         return room
 
-    def _note_other_end(self, frame: Frame) -> None:
-        """Note a call that has not returned."""
-        self.last.append(frame)
+    def _note_error(self, frame: Frame) -> None:
+        """Note why a call has failed; it may also have been cancelled."""
         state = STATES[frame[1]]
         if state in FAILED:
             self.summary.errors[str(Record(*frame).head.get("type", state))] += 1
 
-    def _rank(self, value: float, frame: Frame) -> tuple[float, float]:
-        """Note the lowest and the highest number; returns them."""
-        if math.isfinite(value):
-            if value < self.lowest:
-                self.lowest, self.low = value, frame
-            if value > self.highest:
-                self.highest, self.high = value, frame
-        return self.lowest, self.highest
+    def _rank(self, texts: list[bytes], frames: list[Frame]) -> None:
+        """Note which calls returned the lowest and the highest of these numbers, if they are beyond earlier ones."""
+        try:
+            values = list(map(float, texts))  # all at once, which takes less time
+        except ValueError:
+            values = list(map(_number_in, texts))
+        lowest, highest = min(values), max(values)
+        if not (math.isfinite(lowest) and math.isfinite(highest)):
+            finite = [(value, frame) for value, frame in zip(values, frames, strict=True) if math.isfinite(value)]
+            if not finite:
+                return
+            values, frames = [value for value, _ in finite], [frame for _, frame in finite]
+            lowest, highest = min(values), max(values)
+        if lowest < self.lowest:
+            self.lowest, self.low = lowest, frames[values.index(lowest)]
+        if highest > self.highest:
+            self.highest, self.high = highest, frames[values.index(highest)]
 
     def _note(self, frame: Frame) -> None:
         """Follow the sessions."""

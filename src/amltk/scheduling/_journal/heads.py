@@ -48,6 +48,8 @@ def outcome_head(info: ExecutionInfo | None, number: float | None) -> bytes:
         info: Where and when it was computed; None if that is not known.
         number: What the call returned, if that is a number.
     """
+    if info is None and (number is None or number - number == 0):
+        return b"{}" if number is None else f'{{"number":{_digits(number)}}}'.encode("ascii")
     if info is not None and type(began := info.began) is float and type(ended := info.ended) is float:
         duration = ended - began
         known = began + duration if number is None else began + duration + number

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from amltk.journal.format import NO_CALL, START, Place, Record, position_after
 from amltk.journal.kinds import Kind
-from amltk.journal.reader import checked_frames
+from amltk.journal.reader import checked_batches
 from amltk.journal.values import read_value
 
 if TYPE_CHECKING:
@@ -101,26 +101,27 @@ class Overview:
         """How many seconds had counted at a record, when programs had used the journal for `alive` seconds."""
         return alive - max((waited for first, waited in self._waits if first <= number), default=0.0)
 
-    def survey(self, frames: Iterator[Frame]) -> None:
+    def survey(self, batches: Iterator[list[Frame]]) -> None:
         """Go through all records. It looks as it does since it is about millions of them."""
         alive = 0.0
         latest = math.inf  # before the first record, from which on time counts
         submissions = array("Q")
         frame: Frame | None = None
-        for frame in frames:
-            kind, time = frame[1], frame[3]
-            if kind == _SESSION:
-                self._note_session(Record(*frame), alive)
-            elif time > latest:
-                alive += time - latest
-            latest = time
-            if kind == _SUBMISSION:
-                if frame[5].find(_BY, frame[6], frame[7]) >= 0:
-                    submissions.append(frame[0])
-            elif kind == _STOP and "check" in (said := Record(*frame).head):
-                self.noticed[said["by"]] = said["check"], said["alive"]
-            elif kind == _WORKER:
-                self._end_wait(frame[0], alive)
+        for batch in batches:
+            for frame in batch:
+                kind, time = frame[1], frame[3]
+                if kind == _SESSION:
+                    self._note_session(Record(*frame), alive)
+                elif time > latest:
+                    alive += time - latest
+                latest = time
+                if kind == _SUBMISSION:
+                    if frame[5].find(_BY, frame[6], frame[7]) >= 0:
+                        submissions.append(frame[0])
+                elif kind == _STOP and "check" in (said := Record(*frame).head):
+                    self.noticed[said["by"]] = said["check"], said["alive"]
+                elif kind == _WORKER:
+                    self._end_wait(frame[0], alive)
         if frame is not None:
             self._end_wait(frame[0] + 1, alive)
             self.end, self.finished = position_after(frame), frame[1] == Kind.FINISH
@@ -152,7 +153,7 @@ class Playback:
     """Reads the inputs of earlier sessions, and what callbacks did, each in its order.
 
     A record of what a callback did is behind that of the input, but there may be other inputs between the two: those
-    that came in together with it. They are read ahead, and kept.
+    that came in together with it. So records are read ahead, some hundred at once, and kept.
 
     Args:
         folder: The journal.
@@ -161,7 +162,7 @@ class Playback:
     Attributes:
         overview: As given.
         submissions_left: How many recorded submissions have not been taken.
-        again: How often calls were computed once more, by their numbers.
+        again: For calls that were computed once more, by their numbers: the numbers of the records that say so.
     """
 
     def __init__(self, folder: Folder, overview: Overview) -> None:
@@ -170,8 +171,8 @@ class Playback:
         self._folder = folder
         self._inputs: deque[RecordedInput] = deque()
         self._done: deque[Frame] = deque()
-        self.again: dict[int, int] = {}
-        self._steps = self._reading(folder)
+        self.again: dict[int, list[int]] = {}
+        self._pieces = self._reading(folder)
 
     def value(self, record: Record) -> bytes | None:
         """The value of a record."""
@@ -186,9 +187,20 @@ class Playback:
         """Take the next input; None if there is no more."""
         inputs = self._inputs
         while not inputs:
-            if not next(self._steps, False):
+            if not next(self._pieces, False):
                 return None
         return inputs.popleft()
+
+    def take_again(self, call: int, number: float = math.inf) -> int:
+        """Take how often a call had been computed once more up to the record of this number; by default, up to the end.
+
+        Each time counts once.
+        """
+        numbers = self.again.pop(call, ())
+        later = [other for other in numbers if other > number]
+        if later:
+            self.again[call] = later
+        return len(numbers) - len(later)
 
     def put_back(self, told: RecordedInput) -> None:
         """Undo `next_input`."""
@@ -220,7 +232,7 @@ class Playback:
         """
         done = self._done
         while not done:
-            if not self.submissions_left or not next(self._steps, False):
+            if not self.submissions_left or not next(self._pieces, False):
                 return False
         frame = done[0]
         buffer = frame[5]
@@ -247,29 +259,30 @@ class Playback:
         return records, ranges([record.number for record in records])
 
     def _read(self) -> bool:
-        """Read one record. False if there is no more."""
-        return next(self._steps, False)
+        """Read some more. False if there is no more."""
+        return next(self._pieces, False)
 
     def _reading(self, folder: Folder) -> Iterator[bool]:
-        """Read one record in each step. Written for speed, since there may be millions of them."""
+        """Read some hundred records in each step. Written for speed, since there may be millions of them."""
         note_input, note_done, void, again = self._inputs.append, self._done.append, self.overview.void, self.again
         alive, latest = 0.0, math.inf  # as in the overview
-        for frame in checked_frames(folder, self.overview.end):
-            kind, time = frame[1], frame[3]
-            if time > latest and kind != _SESSION:
-                alive += time - latest
-            latest = time
-            if void and frame[0] in void:
-                pass
-            elif kind in _INPUTS:
-                note_input(_input((frame, alive)))
-            elif kind in _EITHER:
-                if frame[5].find(_BY, frame[6], frame[7]) >= 0:
-                    note_done(frame)
-                elif kind != _SUBMISSION:
+        for batch in checked_batches(folder, self.overview.end):
+            for frame in batch:
+                kind, time = frame[1], frame[3]
+                if time > latest and kind != _SESSION:
+                    alive += time - latest
+                latest = time
+                if void and frame[0] in void:
+                    pass
+                elif kind in _INPUTS:
                     note_input(_input((frame, alive)))
-                elif (call := frame[2]) != NO_CALL:
-                    again[call] = again.get(call, 0) + 1
+                elif kind in _EITHER:
+                    if frame[5].find(_BY, frame[6], frame[7]) >= 0:
+                        note_done(frame)
+                    elif kind != _SUBMISSION:
+                        note_input(_input((frame, alive)))
+                    elif (call := frame[2]) != NO_CALL:
+                        again.setdefault(call, []).append(frame[0])
             yield True
 
 

@@ -152,6 +152,7 @@ class JournaledSubmissions(Submissions):
     def __init__(self, recorder: InputRecorder, *args: Any) -> None:
         super().__init__(*args)
         self._recorder = recorder
+        self._journal = recorder.journal
         inbox: Any = self._inbox
         self._is_handling: Callable[[], bool] = inbox.is_handling_here
         self._was_accepted = False  # whether the call that is being handed over was
@@ -175,8 +176,7 @@ class JournaledSubmissions(Submissions):
         """
         if task is not None and task.plugins:
             check_plugins(task)
-        recorder = self._recorder
-        if recorder.journal.recording and not self._is_handling() and recorder.is_outside():
+        if self._journal.recording and not self._is_handling() and self._recorder.is_outside():
             return self.submit_from_outside(task, fn, args, kwargs)
         if type(call) is not PromisedCall or call.promised.done():  # one that was kept in an earlier run
             return _submit(self, task, fn, args, kwargs, call)
@@ -207,7 +207,7 @@ class JournaledSubmissions(Submissions):
     @shielded
     def cancel(self, future: Future[Any]) -> bool:
         """As in `Submissions`; from outside of callbacks, as an input."""
-        if not self._recorder.journal.recording or future.done():
+        if not self._journal.recording or future.done():
             return super().cancel(future)
         number = future.number
         if number < 0 or not self._recorder.is_in_callback():  # without a number it cannot be recorded yet
@@ -222,10 +222,8 @@ class JournaledSubmissions(Submissions):
 
     def _accept_dependent(self, future: DependentFuture[Any]) -> None:
         """As in `Submissions`: the submission is what is recorded; that it goes on later follows from other records."""
-        if self._recorder.journal.recording:
-            action = submission(
-                future, future.args, future.kwargs, self._recorder.journal, self._pending_calls.accepted
-            )
+        if self._journal.recording:
+            action = submission(future, future.args, future.kwargs, self._journal, self._pending_calls.accepted)
             self._accepted[future] = self._recorder.do(action)
         super()._accept_dependent(future)
 
@@ -233,14 +231,14 @@ class JournaledSubmissions(Submissions):
         """As in `Submissions`. It follows from other records as well, but readers of the journal want to know."""
         super()._end_uncomputed(future, error)
         self._accepted.pop(future, None)
-        if error is not None and self._recorder.journal.recording:
+        if error is not None and self._journal.recording:
             self._recorder.do(failure(future, error))
 
     def _hand_over(self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        journal, comparison = self._recorder.journal, self._recorder.journal.comparison
+        journal = self._journal
         was_new = self._accepted.pop(future, None) if self._accepted else None
         if not journal.recording or (was_new is not None and not journal.replaying):
-            result = None if was_new is not False else comparison.recorded_results.of_number(future.number)
+            result = None if was_new is not False else journal.comparison.recorded_results.of_number(future.number)
             if result is None:
                 super()._hand_over(future, args, kwargs)
             else:  # recorded in a branch that the program has left since
@@ -255,13 +253,13 @@ class JournaledSubmissions(Submissions):
             if was_new is None:
                 number = future.number if future.number >= 0 else self._pending_calls.accepted
                 was_new = False
-                if not comparison.is_recorded(number, task, value):
+                if not journal.comparison.is_recorded(number, task, value):
                     self._refuse_again(task, *given)
                     was_new = self._recorder.do(submission(future, args, kwargs, journal, self._pending_calls.accepted))
             self._enter(PlaceholderFuture(), future, args, kwargs)
             self._recorder.replayer.expect(future, is_new=was_new)
             return
-        known = comparison.recorded_results
+        known = journal.comparison.recorded_results
         if known.calls and not future.is_dependent and (result := known.of_call(task, value)) is not None:
             journal.add_submission(task, self._pending_calls.accepted, value, *given, more=more_of(future, journal))
             self._enter_recorded(future, args, kwargs, result)
@@ -291,7 +289,7 @@ class JournaledSubmissions(Submissions):
         given: tuple[tuple[Any, ...], dict[str, Any]],
     ) -> None:
         """Record what the executor has raised; a call that was accepted before ends with it, which is an input."""
-        journal = self._recorder.journal
+        journal = self._journal
         if not self._recorder.is_recording() or not self._is_admissible(future):
             return
         if self._was_accepted:
@@ -311,7 +309,7 @@ class JournaledSubmissions(Submissions):
 
     def _refuse_again(self, task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise what the executor raised for this submission in an earlier session, if it did."""
-        journal = self._recorder.journal
+        journal = self._journal
         refusal = journal.comparison.refusal(task, arguments_in_short(args, kwargs))
         if refusal is not None:
             error = load(journal.playback.value(refusal), lambda: f"why the executor has refused {task}")
@@ -343,7 +341,7 @@ class JournaledSubmissions(Submissions):
         Args:
             futures: The futures, and whether each was submitted for the first time.
         """
-        journal = self._recorder.journal
+        journal = self._journal
         for future, is_new in futures:
             args, kwargs = future.args, future.kwargs
             action = submission(future, args, kwargs, journal, self._pending_calls.accepted)
@@ -361,7 +359,7 @@ class JournaledSubmissions(Submissions):
                 for plugin in call.task.plugins:
                     plugin.resume(call)
             if not is_new and (call is None or call.answer is None):
-                begun = future.attempt + journal.playback.again.pop(future.number, 0)
+                begun = future.attempt + journal.playback.take_again(future.number)
                 if self._backend.has_call(partial(identity_of, future)):
                     future.note_attempt(begun)  # it goes on, or has ended meanwhile
                 else:

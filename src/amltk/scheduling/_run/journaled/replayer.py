@@ -136,7 +136,7 @@ class Replayer:
         if future is None or future.done():
             self._check_submitted(told)
             return  # a callback has cancelled it
-        if self._playback.again and (again := self._playback.again.pop(call, 0)):
+        if self._playback.again and (again := self._playback.take_again(call, frame[0])):
             future.note_attempt(future.attempt + again)
         if kind == _CANCELLED:
             outcome = Outcome(None, None, True)

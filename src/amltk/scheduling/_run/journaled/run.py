@@ -181,17 +181,19 @@ class JournaledRun(Run):
     @shielded
     def running(self) -> bool:
         """As in `Run`. That a callback has noticed the end of the time is recorded."""
-        if not self.journal.recording:
+        journal = self.journal
+        if not journal.recording:
             return super().running()
-        is_question = self._counts_questions() and self.lifecycle.running and self._recorder.is_in_callback()
-        if is_question and self._notices_timeout():
+        if (journal.replaying or self.deadline is not None) and self._is_question() and self._notices_timeout():
             self.end_requests.request(Code.TIMEOUT)
         return self.lifecycle.running
 
-    def _counts_questions(self) -> bool:
-        """Whether anything depends on how often callbacks ask whether the run accepts work."""
+    def _is_question(self) -> bool:
+        """Whether a callback asks while the run accepts work, and something depends on how often that was."""
         journal = self.journal
-        return bool(journal.playback.overview.noticed) if journal.replaying else self.deadline is not None
+        if journal.replaying and not journal.playback.overview.noticed:
+            return False
+        return self.lifecycle.running and self._recorder.is_in_callback()
 
     def _notices_timeout(self) -> bool:
         journal = self.journal

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _init = LightFuture.__init__  # looked up once, since `super()` takes longer than the call
+_RESULT = int(Kind.RESULT)  # members are slow to reach
 
 
 class Owner(Protocol):
@@ -184,7 +185,7 @@ class KeepingFuture(PoolFuture):
         shared memory, which is reused.
         """
         frame = self._frame
-        if frame is None or frame.kind != Kind.RESULT or frame.definition or isinstance(frame.buffers, InSegment):
+        if frame is None or frame.kind != _RESULT or frame.definition or isinstance(frame.buffers, InSegment):
             return None
         return pickle.dumps(_Joined(frame), 5) if frame.buffers else bytes(frame.payload)
 
