@@ -13,9 +13,10 @@ DEMO := $(VENV)/.installed-demo
 DEV  := $(VENV)/.installed-dev
 UNIT := $(VENV)/.installed-unit
 
-# Two processes run the tests, each the whole of what shares a cluster or a file (tests/groups.py): ARGS="-n 0" for one.
-IN_TWO := -n 2 --dist loadscope --no-loadscope-reorder
-PYTEST := $(BIN)/python -m pytest $(IN_TWO)
+# Several processes run the tests, each the whole of what shares a cluster or a file (tests/groups.py): ARGS="-n 0" for
+# one. The tests of the core are busy; most others wait, for processes and clusters, so more of them run at a time.
+IN_PARTS := --dist loadscope --no-loadscope-reorder
+OF_THE_CORE := $(BIN)/python -m pytest -n 2 $(IN_PARTS)
 
 # Without byte code on disk, each of the thousands of processes that tests start compiles the package again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -45,10 +46,10 @@ demo: $(DEMO) ## Set up and run examples/demo.py
 setup: $(DEV) ## Make the development environment, .venv
 
 test: $(DEV) ## Set up and run all tests
-	@$(PYTEST) $(ARGS)
+	@$(BIN)/python -m pytest -n 4 $(IN_PARTS) $(ARGS)
 
 unit: $(UNIT) ## Run the unit tests only, with the few packages that they need
-	@$(PYTEST) tests/unit $(ARGS)
+	@$(OF_THE_CORE) tests/unit $(ARGS)
 
 kills: $(DEV) ## Kill programs with a journal at random moments, 200 times, and say what came of it
 	@$(BIN)/python -m tests.kills $(ARGS)
@@ -57,14 +58,14 @@ chaos: $(DEV) ## Attack the processes of 20,000 calls for some minutes, count wh
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 pool: $(UNIT) ## Run the tests of the process pool (those of the standard library included) and of what things cost
-	@$(PYTEST) tests/stdlib tests/integration/test_pool_*.py tests/costs $(ARGS)
+	@$(OF_THE_CORE) tests/stdlib tests/integration/test_pool_*.py tests/costs $(ARGS)
 
 newest: ## Run the tests of the core with the newest versions of what users install, and say which are new
 	@$(MAKE) --no-print-directory VENV=.venv-newest .venv-newest/bin/python
 	@.venv-newest/bin/python -m pip --disable-pip-version-check --no-input -qq install --upgrade -r requirements/unit.in threadpoolctl loky
 	@.venv-newest/bin/python -m pip --disable-pip-version-check --no-input -qq install --no-deps --no-build-isolation -e .
 	@.venv-newest/bin/python requirements/newer.py
-	@.venv-newest/bin/python -m pytest $(IN_TWO) tests/unit tests/integration/test_pool_*.py \
+	@.venv-newest/bin/python -m pytest -n 2 $(IN_PARTS) tests/unit tests/integration/test_pool_*.py \
 	  tests/integration/test_main_module.py tests/integration/test_travel.py $(ARGS) || { \
 	  .venv-newest/bin/python requirements/newer.py --failed; exit 1; }
 

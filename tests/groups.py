@@ -1,4 +1,4 @@
-"""Groups of tests that must run in one process, one after the other, when two processes run tests in parallel."""
+"""Groups of tests that must run in one process, one after the other, when several processes run tests in parallel."""
 
 from __future__ import annotations
 

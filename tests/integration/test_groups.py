@@ -43,7 +43,7 @@ def test_what_a_test_shares(test: str, group: str) -> None:
 
 
 def test_a_process_runs_a_group_whole() -> None:
-    """No file is split between the two processes."""
+    """No file is split between the processes."""
     command = [sys.executable, "-m", "pytest", "-v", "-n", "2", "--dist", "loadscope", "--no-loadscope-reorder", *FILES]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -100,4 +100,4 @@ def test_a_run_on_processes_is_one_picture(tmp_path: Path) -> None:
     assert sum(TITLE in line for line in lines) == 1
     assert sum(line.startswith("callback") for line in lines) == 15
     workers = [line.split()[1] for line in lines if line.startswith("worker")]
-    assert workers == [str(n) for n in range(15)]
+    assert workers == [str(n) for n in range(15)], "\n".join(lines)
