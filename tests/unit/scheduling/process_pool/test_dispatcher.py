@@ -277,6 +277,24 @@ def test_a_worker_that_takes_calls_now_and_then_is_not_pinged() -> None:
         assert not worker.slot.pinged
 
 
+def test_what_a_worker_does_not_begin_goes_to_another_one_that_is_idle() -> None:
+    """Few short calls are sent to one worker; if it does not begin them, to another one next, and not to it again."""
+    dispatcher = Dispatcher(3, None)
+    dispatcher.expected = 1e-6
+    crew: dict[int, Worker] = {}
+    for _ in range(3):
+        start(dispatcher, crew)
+    dispatcher.queue.extend(make_call(n) for n in range(4))
+    got: list[int] = []
+    for _ in crew:
+        hand_out(dispatcher, crew)
+        slot = dispatcher.to_share()
+        assert slot is not None
+        got.append(slot.number)
+        crew[slot.number].take_back()
+    assert got == [*crew]
+
+
 def test_no_worker_counts_as_idle_that_has_to_answer() -> None:
     """While a worker is stopped and pinged, another one is started for a waiting call."""
     dispatcher = Dispatcher(2, None)

@@ -335,6 +335,8 @@ class Dispatcher:
         slot.begun_before = slot.begun
         slot.pinged = slot.unread == GENERATIONS - 1
         slot.closed = bool(slot.sent) or slot.binding is not None or slot.pinged
+        if not slot.sent:  # others with nothing to do get these calls first: it may be stopped
+            self.slots[slot.number] = self.slots.pop(slot.number)
         if not slot.closed:
             self._note_idle(slot)
         return slot.pinged
