@@ -30,6 +30,10 @@ DRIVER = str(Path(__file__).with_name("driver.py"))
 ATTACKS = {"kill worker": 6.0, "stop worker": 4.0, "kill fork server": 0.3, "stop fork server": 0.5, "kill other": 0.5}
 """What is done to the driver's processes, and how often compared with the rest."""
 
+SHORT_STOP, LONG_STOP = 0.5, 2.0
+"""How many seconds processes are stopped at most. In a long one, calls are sent to a worker, and taken back, so often
+that there are no new tokens left, see `dispatcher`."""
+
 SECONDS = 2.0
 """How long something may be left of a driver that has ended."""
 
@@ -174,7 +178,8 @@ class Attacker:
         except psutil.Error:
             return  # it has ended by itself
         if action == "stop":
-            self._stopped.append((time.monotonic() + self._choose.uniform(0, 0.5), victim))
+            longest = LONG_STOP if whom == "worker" and self._choose.random() < 0.3 else SHORT_STOP
+            self._stopped.append((time.monotonic() + self._choose.uniform(0, longest), victim))
         self.counts[attack] += 1
         self._driver.place.note("attacks", attack, victim.pid)
 

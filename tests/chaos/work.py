@@ -43,7 +43,7 @@ class Place(NamedTuple):
 
     def note(self, file: str, *words: object) -> None:
         """Append a line to a file, whole or not at all; it begins with the time."""
-        line = " ".join(map(str, (f"{time.monotonic():.4f}", *words))) + "\n"
+        line = " ".join(map(str, (f"{time.monotonic():.9f}", *words))) + "\n"
         descriptor = os.open(f"{self.folder}/{file}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             os.write(descriptor, line.encode())
