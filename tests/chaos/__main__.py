@@ -24,11 +24,13 @@ def main() -> int:
     parser.add_argument("--deaths", type=int, default=48, help="how many programs are ended")
     parser.add_argument("--seed", type=int, help="what all choices depend on, apart from the time that things take")
     parser.add_argument("--only", choices=SHARES, help="one way to start workers")
+    parser.add_argument("--keep", help="the folder for what was recorded of calls with which something went wrong")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     say(f"seed {seed}")
     methods = SHARES if options.only is None else {options.only: 1.0}
-    problems = attacks(options.calls, methods, seed) + deaths(options.deaths, [*methods], seed)
+    problems = attacks(options.calls, methods, seed, options.keep)
+    problems += deaths(options.deaths, [*methods], seed)
     say(
         "",
         *problems,
@@ -37,13 +39,13 @@ def main() -> int:
     return int(bool(problems))
 
 
-def attacks(calls: int, methods: dict[str, float], seed: int) -> list[str]:
+def attacks(calls: int, methods: dict[str, float], seed: int, keep: str | None) -> list[str]:
     """The first part; returns what went wrong."""
     problems = []
     say("", f"{'workers by':12}" + "".join(f"{column:>14}" for column in COLUMNS) if calls else "")
     for method, share in methods.items() if calls else ():
         begun = time.monotonic()
-        report = besiege(max(1, round(calls * share)), seed, method)
+        report = besiege(max(1, round(calls * share)), seed, method, keep=keep)
         counts = report.counts + Counter(
             {
                 "killed": sum(n for what, n in report.counts.items() if what.startswith("kill ")),

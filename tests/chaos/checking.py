@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from tests.chaos.history import history
 from tests.chaos.work import ORDERED_KINDS, WORKERS
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def check_ledgers(place: Place, attacks: Mapping[str, int]) -> tuple[Counter[str
             done = True
         elif what == "P":
             problems.append(" ".join(words))
-        else:
+        elif what != "W":
             events[int(words[0])].append((what, *words[1:]))
     for what, number, _ in place.read("calls"):
         calls[int(number)].append(what)
@@ -42,7 +43,9 @@ def check_ledgers(place: Place, attacks: Mapping[str, int]) -> tuple[Counter[str
     counts: Counter[str] = Counter()
     innocent = 0
     for number in events.keys() | calls.keys():
-        problems += [f"call {number}: {text}" for text in _check_call(events[number], calls[number])]
+        wrong = [f"call {number}: {text}" for text in _check_call(events[number], calls[number])]
+        if wrong:
+            problems += [*wrong, f"call {number} {history(place, number)}"]
         kind = next((words[0] for what, *words in events[number] if what == "S"), "")
         ends = [(what, words) for what, *words in events[number] if what in ENDINGS]
         counts.update(ENDINGS[what] for what, _ in ends)

@@ -1,13 +1,15 @@
 """The program that is attacked: `python driver.py PLACE MARK CALLS SEED METHOD [--terminal ...]`.
 
 It records all that it is told about its calls in the file `events` of the folder PLACE: S submitted, R result, X
-exception, C cancelled, O and Q the begin and the end of a conversation, P a problem.
+exception, C cancelled, O and Q the begin and the end of a conversation, P a problem, D done; and W where the calls are
+made that follow. The log of the package is in the file `log`.
 """
 
 from __future__ import annotations
 
 import argparse
 import faulthandler
+import logging
 import os
 import random
 import signal
@@ -80,6 +82,9 @@ class Ledger:
 
     def cancelled(self, number: int) -> None:
         self.note("C", number)
+
+    def where(self, *words: object) -> None:
+        self.note("W", *words)
 
     def problem(self, text: str) -> None:
         self.note("P", " | ".join(text.splitlines()))
@@ -332,10 +337,14 @@ def season(ledger: Ledger, method: str, calls: int, kind: str) -> None:
         size = min(ROUND, left)
         rounds += 1
         if scheduled is None:
-            BarePool(ledger, method).run(size, ledger.choose.choice(["wait", "cancel", "kill", "forget"]))
+            end = ledger.choose.choice(["wait", "cancel", "kill", "forget"])
+            ledger.where(kind, "pool,", "end:", end)
+            BarePool(ledger, method).run(size, end)
         else:
             journal = f"{ledger.place.folder}/journal-{ledger.begun}" if rounds % 2 else None
-            scheduled.run(size, ledger.choose.choice(["exhausted", "exhausted", "stop", "timeout"]), journal)
+            end = ledger.choose.choice(["exhausted", "exhausted", "stop", "timeout"])
+            ledger.where(kind, "run", "with" if journal else "without", "journal,", "end:", end)
+            scheduled.run(size, end, journal)
         if left := left_children():
             ledger.problem(f"left after a {kind} round by {method}: {left}")
     if scheduled is not None:
@@ -348,6 +357,15 @@ def take_terminal(path: str) -> None:
     for stream in range(3):
         os.dup2(descriptor, stream)
     os.close(descriptor)
+
+
+def keep_log(path: str) -> None:
+    """Have the package log all that it does into a file."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(threadName)s %(name)s: %(message)s"))
+    logger = logging.getLogger("amltk")
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(handler)
 
 
 def main() -> None:
@@ -363,6 +381,7 @@ def main() -> None:
     if options.terminal:
         take_terminal(options.terminal)
     faulthandler.register(signal.SIGUSR1, all_threads=True)
+    keep_log(f"{options.place}/log")
     ledger = Ledger(Place(options.place, options.mark), options.seed)
     for kind, share in SEASONS.items():
         season(ledger, options.method, max(1, round(options.calls * share)), kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,10 @@ DRIVER = str(Path(__file__).with_name("driver.py"))
 
 ATTACKS = {"kill worker": 6.0, "stop worker": 4.0, "kill fork server": 0.3, "stop fork server": 0.5, "kill other": 0.5}
 """What is done to the driver's processes, and how often compared with the rest."""
+
+SHORT_STOP, LONG_STOP = 0.5, 2.0
+"""How many seconds processes are stopped at most. In a long one, calls are sent to a worker, and taken back, so often
+that there are no new tokens left, see `dispatcher`."""
 
 SECONDS = 2.0
 """How long something may be left of a driver that has ended."""
@@ -173,8 +178,10 @@ class Attacker:
         except psutil.Error:
             return  # it has ended by itself
         if action == "stop":
-            self._stopped.append((time.monotonic() + self._choose.uniform(0, 0.5), victim))
+            longest = LONG_STOP if whom == "worker" and self._choose.random() < 0.3 else SHORT_STOP
+            self._stopped.append((time.monotonic() + self._choose.uniform(0, longest), victim))
         self.counts[attack] += 1
+        self._driver.place.note("attacks", attack, victim.pid)
 
     def resume(self, before: float = float("inf")) -> None:
         """Continue those whose time has come."""
@@ -183,7 +190,8 @@ class Attacker:
                 try:
                     process.send_signal(signal.SIGCONT)
                 except psutil.Error:
-                    pass  # it was killed meanwhile
+                    continue  # it was killed meanwhile
+                self._driver.place.note("attacks", "continue", process.pid)
         self._stopped = [pair for pair in self._stopped if pair[0] > before]
 
     def _victim(self, whom: str) -> psutil.Process | None:
@@ -209,7 +217,9 @@ class Attacker:
         return self._choose.choice(candidates) if candidates else None
 
 
-def besiege(calls: int, seed: int, method: str, *, patience: float = SECONDS) -> Report:
+def besiege(
+    calls: int, seed: int, method: str, *, patience: float = SECONDS, keep: str | os.PathLike[str] | None = None
+) -> Report:
     """Let a driver compute calls while its processes are attacked, and check what came of them.
 
     Args:
@@ -217,6 +227,7 @@ def besiege(calls: int, seed: int, method: str, *, patience: float = SECONDS) ->
         seed: The seed of all choices.
         method: How workers are started.
         patience: How long something may be left after the driver's end, in seconds.
+        keep: Where to copy the driver's folder to if something goes wrong, into a folder of its own; None for nowhere.
     """
     with Driver(calls, seed, method) as driver:
         attacker = Attacker(driver, seed)
@@ -228,6 +239,9 @@ def besiege(calls: int, seed: int, method: str, *, patience: float = SECONDS) ->
         problems += wrong
         if driver.process.returncode or problems:
             problems.append(f"the driver ended with {driver.process.returncode}, and wrote: {driver.errors()[-6000:]}")
+            if keep is not None:
+                kept = shutil.copytree(driver.place.folder, Path(keep, driver.mark))
+                problems.append(f"all that was recorded is in {kept}")
         return Report(counts + attacker.counts, problems)
 
 

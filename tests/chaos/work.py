@@ -34,7 +34,7 @@ class Place(NamedTuple):
     """Where a driver and its calls leave traces.
 
     Attributes:
-        folder: Has the files `calls` and `events`, and the locks of the slots.
+        folder: Has the files `calls`, `events` and `attacks`, the log of the driver, and the locks of the slots.
         mark: Part of the names of shared memory.
     """
 
@@ -42,8 +42,8 @@ class Place(NamedTuple):
     mark: str
 
     def note(self, file: str, *words: object) -> None:
-        """Append a line to a file, whole or not at all."""
-        line = " ".join(map(str, words)) + "\n"
+        """Append a line to a file, whole or not at all; it begins with the time."""
+        line = " ".join(map(str, (f"{time.monotonic():.9f}", *words))) + "\n"
         descriptor = os.open(f"{self.folder}/{file}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             os.write(descriptor, line.encode())
@@ -51,9 +51,14 @@ class Place(NamedTuple):
             os.close(descriptor)
 
     def read(self, file: str) -> list[list[str]]:
-        """The lines of a file, as words."""
+        """The lines of a file, as words, without their times."""
+        return [words for _, words in self.read_times(file)]
+
+    def read_times(self, file: str) -> list[tuple[float, list[str]]]:
+        """The lines of a file as words, each with its time, on the clock that all processes share."""
         path = Path(self.folder, file)
-        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [(float(at), words) for at, *words in map(str.split, lines)]
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from amltk.scheduling import Scheduler
 from amltk.scheduling.executors import ProcessPool
 from amltk.scheduling.executors.process_pool._io.worker_io import WorkerIO
 from tests.helpers.gate import GUARD, Gate, pass_gate
+from tests.helpers.workers import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +91,26 @@ def test_a_refused_call_that_is_in_the_queue_already_is_not_computed() -> None:
         assert first.result(GUARD) == 1
         in_time(pool.shutdown)
         assert len(gate.pids) == 1
+
+
+def test_no_call_is_sent_to_a_worker_that_was_told_to_end() -> None:
+    """A call that arrives when the pool has just told its workers to end is refused, and not lost with one of them."""
+    pool = ProcessPool(1)
+    for n in range(3):
+        assert pool.submit(abs, -n).result(GUARD) == n  # known to be pickled quickly
+    exchange, (link,) = pool._engine._exchange, pool._engine._io.links.values()
+    worker = psutil.Process(link.pid)
+    worker.suspend()  # so that it does not end at once
+
+    def close() -> None:
+        pool.shutdown(wait=False)
+        wait_for(lambda: link.hung_up_at is not None)
+
+    exchange.arrivals = Arrivals(before=close, after=exchange.turn)
+    with pytest.raises(RuntimeError, match="was shut down"):
+        pool.submit(abs, -3)
+    worker.resume()
+    in_time(pool.shutdown)
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])

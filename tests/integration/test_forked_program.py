@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from tests.helpers.script import run_script
@@ -225,3 +227,56 @@ def test_a_call_that_forks(method: str) -> None:
             print(*[call.result() for call in [pool.submit(fork) for _ in range(4)]])
         """)
     assert (ended.errors, ended.lines) == ("", ["0 0 0 0"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the descriptors of a process")
+def test_threads_of_a_copy_are_not_taken_for_one_that_was_starting_a_worker() -> None:
+    """A fork gets nothing of its parent's pool, whichever thread makes it; threads have the numbers of those before.
+
+    The parent is itself a fork, made while the pool's thread of its own parent was forking a worker.
+    """
+    ended = run_script("""
+        import os, threading
+        from amltk.scheduling.executors import ProcessPool
+
+        forking, copied = threading.Event(), threading.Event()
+
+        def hold_up_a_start():
+            if threading.current_thread().name == "amltk-process-pool" and not copied.is_set():
+                forking.set()
+                copied.wait()
+
+        def fork(counts, turn):
+            turn.wait()
+            child = os.fork()
+            if not child:
+                os._exit(len(os.listdir("/proc/self/fd")))
+            counts.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+        def compare():
+            counts, turns = [], [threading.Event() for _ in range(5)]
+            threads = [threading.Thread(target=fork, args=(counts, turn)) for turn in turns]
+            for thread in threads:
+                thread.start()
+            with ProcessPool(1) as own:
+                own.submit(abs, -1).result()
+                for thread, turn in zip(threads, turns):
+                    turn.set()
+                    thread.join()
+            print(len(set(counts)), flush=True)
+
+        os.register_at_fork(before=hold_up_a_start)
+        with ProcessPool(1, "fork") as pool:
+            call = pool.submit(abs, -7)
+            forking.wait()
+            copy = os.fork()
+            if not copy:
+                copied.set()
+                compare()
+                os._exit(0)
+            copied.set()
+            os.waitpid(copy, 0)
+            print(call.result())
+        """)
+    assert ended.lines == ["1", "7"], ended.errors
+    assert ended.code == 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,58 @@ def test_workers_are_replaced_after_so_many_calls(method: str) -> None:
     with ProcessPool(2, mp_context=method, max_tasks_per_child=5) as pool:
         pids = [future.result(GUARD) for future in [pool.submit(os.getpid) for _ in range(100)]]
     assert max(pids.count(pid) for pid in set(pids)) <= 5
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worker_that_was_stopped_computes_nothing_twice(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent to a worker that is stopped, and was taken back and computed by another, is dropped by the first.
+
+    That happens more often than there are generations of tokens.
+    """
+    monkeypatch.setattr(dispatcher, "GENERATIONS", 8)
+    taken_back: list[bool] = []
+    take_back = dispatcher.Dispatcher.take_back
+
+    def note(*args: Any) -> bool:
+        taken_back.append(take_back(*args))
+        return taken_back[-1]
+
+    monkeypatch.setattr(dispatcher.Dispatcher, "take_back", note)
+    folder = tmp_path / "begun"
+    folder.mkdir()
+    with Gate() as gate, contextlib.ExitStack() as stack:
+        pool = ProcessPool(2, method)
+        stack.callback(pool.kill_workers)  # calls for whose tokens it computes others never end
+        both = [pool.submit(pass_gate, gate.address) for _ in range(2)]
+        gate.wait_begun(2)
+        gate.open()
+        for call in both:
+            call.result(GUARD)
+        for n in range(100):  # short calls, which are sent in advance
+            pool.submit(identity, n).result(GUARD)
+        stopped = psutil.Process(pool.worker_pids[0])
+        stopped.suspend()
+        wait_for(lambda: stopped.status() == psutil.STATUS_STOPPED)
+        taken_back.clear()
+        calls: list[Any] = []
+        while not any(taken_back) and len(taken_back) < 30:
+            last = [pool.submit(touch, str(folder / str(len(calls) + n))) for n in range(4)]
+            calls += last
+            wait_for(partial(are_shared, last, taken_back, len(taken_back)))
+        monkeypatch.setattr(dispatcher.Dispatcher, "to_share", lambda _: None)  # from now on nothing is taken back
+        calls += [pool.submit(touch, str(folder / str(len(calls) + n))) for n in range(100)]
+        stopped.resume()
+        for call in calls:
+            call.result(GUARD)
+    assert {len(file.read_text().split()) for file in folder.iterdir()} == {1}
+    assert len(list(folder.iterdir())) == len(calls)
+
+
+def are_shared(calls: list[Any], taken_back: list[bool], before: int) -> bool:
+    """Whether calls were taken back meanwhile, or have ended, but for one that the worker that is stopped may keep."""
+    return len(taken_back) > before or sum(not call.done() for call in calls) <= 1
 
 
 def test_map() -> None:

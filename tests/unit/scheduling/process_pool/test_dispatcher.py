@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from amltk.scheduling.executors.process_pool._state import dispatcher as dispatcher_module
 from amltk.scheduling.executors.process_pool._state.dispatcher import (
     BEING_PACKED,
     LONG_CALL_SECONDS,
@@ -19,29 +20,50 @@ from amltk.scheduling.executors.process_pool._state.dispatcher import (
     Dispatcher,
     WorkerSlot,
 )
+from amltk.scheduling.executors.process_pool._system.tokens import GENERATIONS
 from amltk.scheduling.executors.process_pool.binding import Binding
 from amltk.scheduling.executors.process_pool.future import PoolFuture
 from tests.unit.scheduling.process_pool.making import make_call
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 class Worker:
-    """A worker that takes a token when told to."""
+    """A worker that takes a token when told to, and the pool's connection to it."""
 
-    def __init__(self, slot: WorkerSlot) -> None:
+    def __init__(self, dispatcher: Dispatcher, slot: WorkerSlot) -> None:
+        self.dispatcher = dispatcher
         self.slot = slot
-        self.received: deque[tuple[int, PoolFuture]] = deque()
+        self.received: deque[tuple[int, PoolFuture | None]] = deque()
         self.tokens: deque[int] = deque()
         self.at: PoolFuture | None = None
 
+    def send(self, calls: Sequence[PoolFuture | None]) -> None:
+        """Send it calls, each with its token; None for an empty one."""
+        generation = self.slot.generation
+        self.received.extend((generation, call) for call in calls)
+        self.tokens.extend([generation] * len(calls))
+
     def take(self) -> PoolFuture | None:
-        """Take a token, skip calls that it is not for, and start."""
+        """Take a token, skip calls that it is not for, and start; an empty call ends at once."""
         if self.at is not None or not self.tokens:
             return None
         generation = self.tokens.popleft()
         while self.received[0][0] != generation:
             self.received.popleft()
         self.at = self.received.popleft()[1]
+        if self.at is None:
+            self.dispatcher.note_answer(self.slot)
         return self.at
+
+    def take_back(self) -> None:
+        """Take back what it has not taken."""
+        if self.tokens and not self.slot.pinged:
+            tokens = len(self.tokens)
+            self.tokens.clear()
+            if self.dispatcher.take_back(self.slot, tokens):
+                self.send([None])
 
 
 class Bookkeeping(RuleBasedStateMachine):
@@ -70,7 +92,7 @@ class Bookkeeping(RuleBasedStateMachine):
     def start(self) -> None:
         while self.dispatcher.wants_slot():
             slot = self.dispatcher.add_slot()
-            self.workers[slot.number] = Worker(slot)
+            self.workers[slot.number] = Worker(self.dispatcher, slot)
         assert len(self.dispatcher.slots) <= self.max
 
     @precondition(lambda self: self.workers)
@@ -83,17 +105,17 @@ class Bookkeeping(RuleBasedStateMachine):
     @rule()
     def assign(self) -> None:
         for slot, calls in self.dispatcher.assign():
-            worker = self.workers[slot.number]
             assert slot.ready
             assert not slot.closed
-            worker.received.extend((slot.generation, call) for call in calls)
-            worker.tokens.extend([slot.generation] * len(calls))
+            self.workers[slot.number].send(calls)
 
     @precondition(lambda self: self.workers)
     @rule(which=st.integers(0, 3))
     def begin(self, which: int) -> None:
-        call = self.pick(which).take()
+        worker = self.pick(which)
+        call = worker.take()
         if call is not None:
+            assert call is worker.slot.sent[0], "it was taken back"
             self.began.append(call.key)
 
     @precondition(lambda self: self.workers)
@@ -115,14 +137,31 @@ class Bookkeeping(RuleBasedStateMachine):
     def share(self) -> None:
         slot = self.dispatcher.to_share()
         if slot is not None:
-            self.take_back(self.workers[slot.number])
+            self.workers[slot.number].take_back()
+
+    @precondition(lambda self: self.workers)
+    @rule(which=st.integers(0, 3), times=st.integers(1, 8))
+    def send_in_vain(self, which: int, times: int) -> None:
+        """A worker that is stopped is sent calls, which are taken back and cancelled, several times."""
+        worker = self.pick(which)
+        self.get_ready(which)
+        for _ in range(times):
+            self.submit(2)
+            self.assign()
+            worker.take_back()
+            for call in self.dispatcher.waiting():
+                self.dispatcher.drop(call)
+                self.dropped.append(call.key)
+        self.submit(2)
+        self.assign()
+        self.begin(which)
 
     @precondition(lambda self: self.workers)
     @rule(which=st.integers(0, 3))
     def die(self, which: int) -> None:
         """A worker that dies loses only the call it was running."""
         worker = self.pick(which)
-        self.take_back(worker)
+        worker.take_back()
         lost = self.dispatcher.remove_slot(worker.slot)
         assert lost == ([worker.at] if worker.at is not None and worker.at.key not in self.dropped else [])
         for call in lost:
@@ -137,15 +176,10 @@ class Bookkeeping(RuleBasedStateMachine):
         if call.dropped:
             return
         if call.slot is not None:
-            self.take_back(self.workers[call.slot.number])
+            self.workers[call.slot.number].take_back()
         slot = self.dispatcher.drop(call)
         self.dropped.append(call.key)
         assert (slot is not None) == (call.key in self.began)
-
-    def take_back(self, worker: Worker) -> None:
-        if worker.tokens:
-            self.dispatcher.take_back(worker.slot, len(worker.tokens))
-            worker.tokens.clear()
 
     def pick(self, which: int) -> Worker:
         return list(self.workers.values())[which % len(self.workers)]
@@ -179,6 +213,104 @@ class Bookkeeping(RuleBasedStateMachine):
 TestBookkeeping = Bookkeeping.TestCase
 
 
+class TestBookkeepingWithFewGenerations(Bookkeeping.TestCase):  # type: ignore[misc] # Hypothesis makes its type
+    """The same where a worker that takes no tokens soon has calls of every generation that there is."""
+
+    @pytest.fixture(autouse=True)
+    def few_generations(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(dispatcher_module, "GENERATIONS", 3)
+
+
+def test_a_worker_that_is_stopped_does_not_begin_what_another_one_computes() -> None:
+    """However often calls are sent to a worker that is stopped, and taken back: when it goes on, it drops them all.
+
+    There are fewer generations of tokens than times, so that the oldest calls that it has would match a new token.
+    """
+    dispatcher = Dispatcher(2, None)
+    dispatcher.expected = 1e-6
+    crew: dict[int, Worker] = {}
+    start(dispatcher, crew)
+    (stopped,) = crew.values()
+    for key in range(0, 4 * GENERATIONS, 2):
+        dispatcher.queue.extend(make_call(key + n) for n in range(2))
+        hand_out(dispatcher, crew)
+        stopped.take_back()
+        for call in list(dispatcher.queue):  # another worker has computed them
+            dispatcher.drop(call)
+    current = [make_call(4 * GENERATIONS + n) for n in range(2)]
+    dispatcher.queue.extend(current)
+    hand_out(dispatcher, crew)
+    begun = [work_off(dispatcher, stopped)]
+    hand_out(dispatcher, crew)
+    begun.append(work_off(dispatcher, stopped))
+    assert begun == [[], current]
+    assert dispatcher.idle()
+
+
+def work_off(dispatcher: Dispatcher, worker: Worker) -> list[PoolFuture]:
+    """Let a worker compute all that it has tokens for; return what that was."""
+    begun: list[PoolFuture] = []
+    while worker.tokens:
+        call = worker.take()
+        worker.at = None
+        if call is not None:
+            assert dispatcher.finish(worker.slot, call.key, 1e-6) is call
+            begun.append(call)
+    return begun
+
+
+def test_a_worker_that_takes_calls_now_and_then_is_not_pinged() -> None:
+    """Calls that a worker has dropped meanwhile do not count."""
+    dispatcher = Dispatcher(1, None)
+    dispatcher.expected = 1e-6
+    crew: dict[int, Worker] = {}
+    start(dispatcher, crew)
+    (worker,) = crew.values()
+    for key in range(0, 4 * GENERATIONS, 2):
+        dispatcher.queue.extend(make_call(key + n) for n in range(2))
+        hand_out(dispatcher, crew)
+        if key % 8 == 0:
+            work_off(dispatcher, worker)
+        worker.take_back()
+        for call in list(dispatcher.queue):
+            dispatcher.drop(call)
+        assert not worker.slot.pinged
+
+
+def test_what_a_worker_does_not_begin_goes_to_another_one_that_is_idle() -> None:
+    """Few short calls are sent to one worker; if it does not begin them, to another one next, and not to it again."""
+    dispatcher = Dispatcher(3, None)
+    dispatcher.expected = 1e-6
+    crew: dict[int, Worker] = {}
+    for _ in range(3):
+        start(dispatcher, crew)
+    dispatcher.queue.extend(make_call(n) for n in range(4))
+    got: list[int] = []
+    for _ in crew:
+        hand_out(dispatcher, crew)
+        slot = dispatcher.to_share()
+        assert slot is not None
+        got.append(slot.number)
+        crew[slot.number].take_back()
+    assert got == [*crew]
+
+
+def test_no_worker_counts_as_idle_that_has_to_answer() -> None:
+    """While a worker is stopped and pinged, another one is started for a waiting call."""
+    dispatcher = Dispatcher(2, None)
+    dispatcher.expected = 1e-6
+    crew: dict[int, Worker] = {}
+    start(dispatcher, crew)
+    (stopped,) = crew.values()
+    dispatcher.queue.append(make_call(1))
+    for _ in range(GENERATIONS - 1):
+        hand_out(dispatcher, crew)
+        assert not dispatcher.wants_slot()
+        stopped.take_back()
+    assert stopped.slot.pinged
+    assert dispatcher.wants_slot()
+
+
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(1, 4), st.booleans())
 def test_long_calls_occupy_all_workers(mix: list[bool], workers: int, one_is_up: bool) -> None:
     """Whatever the mix of long and short calls: if N long ones can run, N workers end up running long ones.
@@ -201,8 +333,7 @@ def test_long_calls_occupy_all_workers(mix: list[bool], workers: int, one_is_up:
         moved = [work(dispatcher, worker, is_long) for worker in crew.values()]
         slot = dispatcher.to_share()
         if slot is not None:
-            dispatcher.take_back(slot, len(crew[slot.number].tokens))
-            crew[slot.number].tokens.clear()
+            crew[slot.number].take_back()
         elif not any(moved):
             break
     occupied = sum(worker.at is not None for worker in crew.values())
@@ -213,14 +344,13 @@ def start(dispatcher: Dispatcher, crew: dict[int, Worker]) -> None:
     """Add a worker."""
     slot = dispatcher.add_slot()
     dispatcher.worker_ready(slot)
-    crew[slot.number] = Worker(slot)
+    crew[slot.number] = Worker(dispatcher, slot)
 
 
 def hand_out(dispatcher: Dispatcher, crew: dict[int, Worker]) -> None:
     """Send the assigned calls."""
     for slot, sent in dispatcher.assign():
-        crew[slot.number].received.extend((slot.generation, call) for call in sent)
-        crew[slot.number].tokens.extend([slot.generation] * len(sent))
+        crew[slot.number].send(sent)
 
 
 def work(dispatcher: Dispatcher, worker: Worker, is_long: dict[int, bool]) -> bool:

@@ -16,7 +16,7 @@ from amltk.scheduling.executors._transfer.descriptors import know_connections
 from amltk.scheduling.executors.process_pool._child.initializer import Initializer
 from amltk.scheduling.executors.process_pool._engine.engine import Engine
 from amltk.scheduling.executors.process_pool._system.memory_size import usable_memory
-from amltk.scheduling.executors.process_pool._workers.starters import METHODS, is_forking
+from amltk.scheduling.executors.process_pool._workers.starters import METHODS, is_forked_for_pool
 from amltk.scheduling.executors.process_pool.future import KeepingFuture, PoolFuture
 from amltk.scheduling.executors.process_pool.limits import CallLimits
 from amltk.scheduling.executors.process_pool.options import AUTO, EXIT_SECONDS, WorkerOptions, check_preload
@@ -300,7 +300,7 @@ def _method(mp_context: Any) -> str:
 
 
 def _note_fork() -> None:
-    is_worker = is_forking()
+    is_worker = is_forked_for_pool()
     for engine in list(_engines):
         engine.note_fork(is_worker=is_worker)
     if is_worker:  # it closes the engines' descriptors itself: their numbers will be those of others

@@ -87,8 +87,8 @@ class Link:
         self.failure: Failure | None = None  # what its initializer raised
 
     def take_tokens(self) -> int:
-        """Take back the tokens that the worker has not yet taken."""
-        return 0 if self.hung_up_at is not None else self.tokens.take()
+        """Take back the tokens that the worker has not yet taken, which are for calls."""
+        return 0 if self.hung_up_at is not None or self.slot.pinged else self.tokens.take()
 
     def hang_up(self) -> None:
         """Make the worker end, once it has done what it was sent."""

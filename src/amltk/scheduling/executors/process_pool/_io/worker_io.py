@@ -39,6 +39,11 @@ OUTCOMES = frozenset({Kind.RESULT, Kind.EXCEPTION})
 MAX_JOINED_BYTES = 1 << 18
 """The size in bytes up to which frames sent together are joined."""
 
+PING = 0
+"""The number of an empty call, see `dispatcher`; calls of users have others."""
+
+_EMPTY_CALL = pickle.dumps((int, (), {}))
+
 
 class WorkerIO:
     """See the module's docstring.
@@ -215,8 +220,10 @@ class WorkerIO:
 
     def take_back(self, link: Link) -> None:
         """Take back the calls that the worker has not begun."""
-        if tokens := link.take_tokens():
-            self._dispatcher.take_back(link.slot, tokens)
+        tokens = link.take_tokens()
+        if tokens and self._dispatcher.take_back(link.slot, tokens):
+            self.send(link, encode(Kind.TASK, PING, link.slot.generation, payload=_EMPTY_CALL))
+            link.tokens.put(bytes((link.slot.generation,)))
 
     # ------------------------------------------------------------------ from the workers
 
@@ -325,7 +332,9 @@ class WorkerIO:
         _, key, _, _, began, ended, _, _ = frame
         call = self._dispatcher.finish(link.slot, key, ended - began)
         if call is None:
-            return  # it was cancelled at the last moment
+            if key == PING:
+                self._dispatcher.note_answer(link.slot)
+            return  # else it was cancelled at the last moment
         if call.limits is not None:
             self.limit_monitor.forget(link)
         if link.slot.retired:

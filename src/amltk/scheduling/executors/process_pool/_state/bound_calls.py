@@ -63,7 +63,7 @@ class BoundCalls:
             if not call.payload:
                 continue  # it must be packed first
             slot = self._place_for(call, ())
-            if slot is None or not slot.ready or self._excluded(call, slot):
+            if slot is None or not slot.ready or slot.pinged or self._excluded(call, slot):
                 continue
             self.waiting.remove(call)
             call.slot = slot

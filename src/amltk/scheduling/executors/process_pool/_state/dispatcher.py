@@ -16,6 +16,9 @@ Invariants, after every method:
   costs then does not grow with the number of workers. Short calls come and go many at a time, which makes up for it.
 - Tokens are taken back all at once, which ends a *generation*: the worker drops received calls of a generation that it
   gets no token for. No call is sent until the worker's current call has ended, so two generations never mix.
+- A worker drops calls only when it takes a token, so one that is stopped, or not scheduled, keeps those of many
+  generations. There are only `GENERATIONS` different ones. Before it could take calls of an old one for those of the
+  current one, it is *pinged*: sent an empty call, and nothing else until that has ended.
 """
 
 from __future__ import annotations
@@ -70,7 +73,10 @@ class WorkerSlot:
         closed: Whether nothing is to be sent to it now.
         retired: Whether nothing is to be sent to it any more.
         generation: The generation of its tokens.
+        unread: Of how many generations it may still have calls that were taken back.
+        pinged: Whether it was sent an empty call that has not ended.
         begun: How many calls were sent to it and not taken back.
+        begun_before: How many that were when tokens were last taken back.
         binding: Its devices; None if it may use whatever this process may. Only calls that need just these are sent
             to it, see `bound_calls`; it is closed to others.
         idle_since: When its last call ended, on the monotonic clock; only where it has devices.
@@ -79,15 +85,18 @@ class WorkerSlot:
 
     __slots__ = (
         "begun",
+        "begun_before",
         "binding",
         "closed",
         "generation",
         "idle_since",
         "number",
         "on_end",
+        "pinged",
         "ready",
         "retired",
         "sent",
+        "unread",
     )
 
     def __init__(self, number: int, binding: Binding | None = None) -> None:
@@ -100,7 +109,10 @@ class WorkerSlot:
         self.closed: bool = binding is not None
         self.retired: bool = False
         self.generation: int = 0
+        self.unread: int = 0
+        self.pinged: bool = False
         self.begun: int = 0
+        self.begun_before: int = 0
 
     @property
     def open(self) -> bool:
@@ -145,7 +157,7 @@ class Dispatcher:
         waiting = len(self.queue) + (self._n_ahead if self.expected >= PREFETCH_SECONDS / 2 else 0)
         if not waiting:
             return False
-        return waiting > sum(not (slot.sent or slot.retired or slot.binding) for slot in self.slots.values())
+        return waiting > sum(not (slot.sent or slot.retired or slot.closed) for slot in self.slots.values())
 
     def _is_first_being_packed(self) -> bool:
         """Whether there is no worker yet, and it is being found out which modules the first one needs."""
@@ -305,8 +317,12 @@ class Dispatcher:
         self.expected = seconds if expected == UNKNOWN_SECONDS else expected + NOVELTY * (seconds - expected)
         return call
 
-    def take_back(self, slot: WorkerSlot, tokens: int) -> None:
-        """Return calls that the worker will not begin, since `tokens` were taken back, to the front of the queue."""
+    def take_back(self, slot: WorkerSlot, tokens: int) -> bool:
+        """Return calls that the worker will not begin, since `tokens` were taken back, to the front of the queue.
+
+        Returns:
+            Whether the worker must be pinged now.
+        """
         self._n_ahead -= min(tokens, len(slot.sent) - 1)
         calls = [slot.sent.pop() for _ in range(tokens)]
         for call in calls:  # last one first
@@ -314,9 +330,22 @@ class Dispatcher:
         (self.queue if slot.binding is None else self.bound.waiting).extendleft(calls)
         slot.begun -= tokens
         slot.generation = (slot.generation + 1) % GENERATIONS
-        slot.closed = bool(slot.sent) or slot.binding is not None
-        if not slot.sent:
+        # If it has begun a call since the last time, it had a token of this generation, and dropped all earlier calls.
+        slot.unread = slot.unread + 1 if slot.begun == slot.begun_before else 1
+        slot.begun_before = slot.begun
+        slot.pinged = slot.unread == GENERATIONS - 1
+        slot.closed = bool(slot.sent) or slot.binding is not None or slot.pinged
+        if not slot.sent:  # others with nothing to do get these calls first: it may be stopped
+            self.slots[slot.number] = self.slots.pop(slot.number)
+        if not slot.closed:
             self._note_idle(slot)
+        return slot.pinged
+
+    def note_answer(self, slot: WorkerSlot) -> None:
+        """Note that a worker has answered the ping: it has dropped all calls that were taken back."""
+        slot.unread, slot.pinged = 0, False
+        slot.closed = slot.binding is not None
+        self._note_idle(slot)
 
     def to_share(self) -> WorkerSlot | None:
         """A worker with prefetched calls queued behind a long one, while another is idle or could be started."""

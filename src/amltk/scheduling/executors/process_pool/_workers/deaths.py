@@ -166,10 +166,10 @@ class Deaths:
 
     def _forget(self, link: Link) -> None:
         """Give up the connection to a worker that has ended. Requires the lock."""
+        self._pool.io.take_back(link)  # while it is registered: this may send
         if link.silent_since is None:
             self._pool.selector.unregister(link.frames)
         self._pool.io.limit_monitor.forget(link)
-        self._pool.io.take_back(link)
         del self._pool.links[link.slot.number]  # first: reentrant code on this thread must not find a closed link
         self._pool.io.segments.forget(link)
         link.close()

@@ -53,6 +53,7 @@ class Kills:
         for link in self._pool.links.values():
             if (everybody or link.slot.retired) and not link.slot.sent and link.hung_up_at is None:
                 link.hang_up()
+                link.slot.retired = True  # it would not begin a call that is submitted just now
                 self._starts.abandon(link)
 
     def kill_marked(self) -> bool:

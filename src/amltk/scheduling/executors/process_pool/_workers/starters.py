@@ -309,9 +309,11 @@ _forking: set[int] = set()
 """The threads that are forking workers, or processes that start them."""
 
 
-def is_forking() -> bool:
-    """Whether this thread is forking for a pool."""
-    return threading.get_ident() in _forking
+def is_forked_for_pool() -> bool:
+    """Whether this process, a copy that was just forked, was forked for a pool. To be asked once in each copy."""
+    is_ours = threading.get_ident() in _forking
+    _forking.clear()  # the other threads are not in the copy, and new ones get their numbers
+    return is_ours
 
 
 def _fork() -> int:
