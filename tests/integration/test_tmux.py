@@ -79,9 +79,14 @@ def test_a_short_history_is_for_what_was_printed(tmp_path: Path) -> None:
 
 
 def test_a_run_on_processes_is_one_picture(tmp_path: Path) -> None:
-    """A real run, whose workers print as well, leaves all that was printed and its last picture."""
+    """A real run, whose workers print as well, leaves all that was printed and its last picture.
+
+    Also with `python -u`, where `print` writes in pieces: the display must not erase the first ones.
+    """
     with Tmux(tmp_path) as terminal:
         terminal.start("""
+            import os
+            os.environ["PYTHONUNBUFFERED"] = "1"  # for the workers
             import time
             from amltk.scheduling import Scheduler
 

@@ -26,6 +26,7 @@ from amltk.scheduling.executors.process_pool._child import library_threads, orde
 from amltk.scheduling.executors.process_pool._child.borrowed import Borrowed
 from amltk.scheduling.executors.process_pool._child.memory_guard import MemoryGuard
 from amltk.scheduling.executors.process_pool._child.meter import LEAST_SECONDS, Meter
+from amltk.scheduling.executors.process_pool._child.printing import print_whole_lines
 from amltk.scheduling.executors.process_pool._child.start import Inheritance, Start
 from amltk.scheduling.executors.process_pool._child.start_guard import loading
 from amltk.scheduling.executors.process_pool._pickling import main_module, worker_state
@@ -88,6 +89,7 @@ def main(frames: socket.socket, tokens: int, inherited: Inheritance) -> NoReturn
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if inherited.is_copy:
         orderly_exit.forget_parent()
+    print_whole_lines()
     resource_tracker.use(inherited.tracker)
     worker = Worker(frames, tokens)
     try:
