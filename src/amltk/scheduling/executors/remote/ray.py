@@ -295,17 +295,15 @@ class RayExecutor(PlacingExecutor):
         if not _here.is_kept:
             keep_thread_state()
             _here.is_kept = True
-        try:
-            if isinstance(told, bytes):
-                self.end(call, told)
-            elif isinstance(told, TaskCancelledError):
-                call.cancel()
-            elif isinstance(told, Exception):
-                self.end(call, error=self._loss(call, told))
-            else:
-                self.end(call, told[0], left=told[1])
-        finally:
-            call.handle = None  # lets Ray free the outcome in its store
+        call.handle = None  # lets Ray free the outcome in its store; before others are told, who need this thread's GIL
+        if isinstance(told, bytes):
+            self.end(call, told)
+        elif isinstance(told, TaskCancelledError):
+            call.cancel()
+        elif isinstance(told, Exception):
+            self.end(call, error=self._loss(call, told))
+        else:
+            self.end(call, told[0], left=told[1])
 
     def _loss(self, call: RemoteFuture, reason: Exception) -> Exception:
         """The error of a call that Ray has lost for this reason."""
