@@ -166,7 +166,13 @@ def _compute(*parcel: bytes) -> Any:
     return outcome if left is None else (outcome, ray.put(left))
 
 
-_task: Any = ray.remote(max_retries=0)(_compute)
+def _remote_function(options: Mapping[str, Any]) -> Any:
+    # Only the user may repeat a call that was lost with its worker, so Ray must not.
+    make: Any = ray.remote(**{"max_retries": 0, **options})
+    return make(_compute)
+
+
+_task = _remote_function({})
 """One for all executors, where possible: what each makes for itself, each worker has to fetch."""
 
 
@@ -190,8 +196,7 @@ class RayExecutor(PlacingExecutor):
         self._release = release
         self.is_open = is_open
         self._options = dict(task_options)
-        # Only the user may repeat a call that was lost with its worker, so Ray must not.
-        self._task = ray.remote(**{"max_retries": 0, **task_options})(_compute) if task_options else _task
+        self._task = _remote_function(task_options) if task_options else _task
         self._named: dict[Any, Any] = {}
         self._needs = {"CPU": float(task_options.get("num_cpus", 1)), "GPU": float(task_options.get("num_gpus", 0))}
         self._declared: tuple[WorkerKind, ...] = ()
