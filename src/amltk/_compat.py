@@ -1,4 +1,4 @@
-"""What the package uses of the insides of CPython and cloudpickle. No other module reaches into them.
+"""What the package uses of the insides of CPython, cloudpickle and Ray. No other module reaches into them.
 
 `tests/unit/test_compat.py` has a test for each function, which fails if a new version changes what it relies on.
 
@@ -109,6 +109,16 @@ def become_main(thread: threading.Thread) -> None:
 def join_threads() -> None:
     """Wait for all threads that are no daemons, as the interpreter's end does."""
     threading._shutdown()  # type: ignore[attr-defined]
+
+
+def keep_thread_state() -> None:
+    """Keep what CPython knows of this thread until its end, where C++ code has started it and now calls Python.
+
+    Else that is thrown away after each such call, with memory mapped for it and the values of every `threading.local`.
+    """
+    import ctypes
+
+    ctypes.pythonapi.PyGILState_Ensure()  # never released
 
 
 # ------------------------------------------------------------------------------------------- the end of a program
@@ -280,3 +290,14 @@ def reduce_nameless_class(cls: type) -> tuple[Any, ...] | None:
 
     reduced = cloudpickle._class_reduce(cls)
     return reduced if isinstance(reduced, tuple) else None
+
+
+# ---------------------------------------------------------------------------------------------------------------- Ray
+
+
+def when_ray_has(reference: Any, told: Callable[[Any], object]) -> None:
+    """Have `told` called on a thread of Ray's with the value of a reference, or with the exception in its place.
+
+    The reference's `future()` does the same, and makes a future for it, which costs more than the rest.
+    """
+    reference._on_completed(told)

@@ -250,6 +250,25 @@ def test_ray_grants_what_calls_ask_for(ray: None, caplog: pytest.LogCaptureFixtu
 
 
 @pytest.mark.integration
+def test_workers_of_ray_get_one_function_for_all_runs(ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray puts a function that is new to it where each worker has to fetch it: not one for each executor."""
+    from ray._private.worker import global_worker
+
+    exported: list[Any] = []
+    manager: Any = global_worker.function_actor_manager
+    export = manager.export
+    monkeypatch.setattr(manager, "export", lambda function: (exported.append(function), export(function)))
+    for _ in range(3):
+        scheduler = Scheduler.with_ray()
+        results: list[float] = []
+        scheduler.on_start(lambda scheduler=scheduler: scheduler.submit(abs, -1.0))
+        scheduler.on_future_result(lambda _, result, results=results: results.append(result))
+        assert scheduler.run() == EXHAUSTED
+        assert results == [1.0]
+    assert len(exported) <= 1  # none if an earlier test has had it exported
+
+
+@pytest.mark.integration
 def test_what_a_ray_that_is_started_here_cannot_grant_is_refused() -> None:
     """A Ray started here has what `resources` says, and cannot grow."""
     need_ray()

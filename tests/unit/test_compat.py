@@ -1,4 +1,4 @@
-"""The internals of CPython and cloudpickle that the package uses behave as expected, one test for each.
+"""The internals of CPython, cloudpickle and Ray that the package uses behave as expected, one test for each.
 
 A new version that changes one fails here, with the place to fix, before anything else fails obscurely.
 """
@@ -9,6 +9,8 @@ import ast
 import asyncio
 import concurrent.futures
 import contextlib
+import ctypes
+import importlib.util
 import io
 import linecache
 import multiprocessing
@@ -37,7 +39,7 @@ def relying_on(what: str, *users: object) -> Iterator[None]:
     except Exception as error:
         names = ", ".join(str(getattr(user, "__name__", user)) for user in users)
         raise AssertionError(
-            f"CPython {platform.python_version()} or cloudpickle {cloudpickle.__version__} has changed {what}: "
+            f"CPython {platform.python_version()}, cloudpickle {cloudpickle.__version__} or Ray has changed {what}: "
             f"mend amltk._compat ({names})"
         ) from error
 
@@ -188,6 +190,28 @@ def test_a_daemon_can_become_the_main_thread() -> None:
         thread = threading.Thread(daemon=True)
         _compat.become_main(thread)
         assert not thread.daemon
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the thread runs a function of the C library of Linux")
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_is_known_of_a_thread_of_other_code_can_be_kept(kept: bool) -> None:
+    """CPython forgets a thread that C code has started after each call of Python from there, unless told otherwise."""
+    libc = ctypes.CDLL(None)
+    local, seen = threading.local(), []
+
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+    def call_python(*_: Any) -> int:
+        seen.append(hasattr(local, "value"))
+        if kept and not seen[-1]:
+            _compat.keep_thread_state()
+        local.value = 1
+        return len(seen) == 3  # else it is called for the next library that is loaded
+
+    thread = ctypes.c_void_p()
+    with relying_on("PyGILState_Ensure", _compat.keep_thread_state):
+        assert libc.pthread_create(ctypes.byref(thread), None, libc.dl_iterate_phdr, call_python) == 0
+        assert libc.pthread_join(thread, None) == 0
+        assert seen == [False, kept, kept]
 
 
 # ------------------------------------------------------------------------------------------- the end of a program
@@ -405,6 +429,31 @@ def test_what_cloudpickle_has_reducers_for() -> None:
     with relying_on("cloudpickle's Pickler._dispatch_table", _compat.cloudpickle_reducers):
         make, arguments = _compat.cloudpickle_reducers()[property](property(len))[:2]
         assert make(*arguments).fget is len
+
+
+# ---------------------------------------------------------------------------------------------------------------- Ray
+
+
+def test_what_ray_calls_back_with() -> None:
+    """The future of a reference is made of what takes a callback."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("!!! NOT TESTED ON RAY: it is not installed")
+    told = lines_of(
+        "ObjectRef._on_completed",
+        _compat.when_ray_has,
+        """
+        import ray
+        from amltk import _compat
+
+        class Reference(ray.ObjectRef):
+            def _on_completed(self, py_callback):
+                py_callback("value")
+
+        _compat.when_ray_has(Reference(bytes(28)), print)
+        print(Reference(bytes(28)).future().result(0))
+        """,
+    )
+    assert told == ["value", "value"]
 
 
 # ------------------------------------------------------------------------------------------------------- nothing else

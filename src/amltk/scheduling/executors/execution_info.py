@@ -62,15 +62,16 @@ class ExecutionInfo:
             self.began, self.ended = latest - (self.ended - self.began), latest
         return self
 
-    def as_tuple(self) -> tuple[str | None, int | None, str | None, float | None, float | None, tuple[str, ...]]:
-        """The fields as a tuple, for sending."""
-        return self.host, self.pid, self.thread, self.began, self.ended, self.devices
-
 
 @functools.cache
 def this_host() -> str:
     """The name of this machine."""
     return socket.gethostname()
+
+
+def told_since(began: float) -> tuple[str, int, str, float, float, tuple[str, ...]]:
+    """The first fields of the record, for sending, of a call that began here at this time and ends now."""
+    return this_host(), os.getpid(), threading.current_thread().name, began, clock.now(), lent_devices.get()
 
 
 def execution_info(work: Any) -> ExecutionInfo | None:

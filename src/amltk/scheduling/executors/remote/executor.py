@@ -7,7 +7,6 @@ never merged. Exceptions of the user's function are never raised in the library:
 
 from __future__ import annotations
 
-import contextlib
 import pickle
 import threading
 from abc import ABC, abstractmethod
@@ -24,9 +23,9 @@ from amltk.scheduling._admission.amounts import amount_text
 from amltk.scheduling.events import callback_name
 from amltk.scheduling.executors._transfer.failure import Failure, describe, note_result, restore
 from amltk.scheduling.executors._transfer.unpicklable import explain_call, explain_result
-from amltk.scheduling.executors.execution_info import ExecutionInfo, lent_devices
+from amltk.scheduling.executors.execution_info import ExecutionInfo, lent_devices, told_since
 from amltk.scheduling.executors.light_future import LightFuture
-from amltk.scheduling.executors.remote.pickling import dumps, make_pickler, pickle_part, resolving
+from amltk.scheduling.executors.remote.pickling import PLAIN, dump_call, dumps, make_pickler, pickle_part, resolving
 from amltk.scheduling.executors.remote_result import Left, RemoteResult
 
 if TYPE_CHECKING:
@@ -62,39 +61,41 @@ def compute_leaving(
     Returns:
         The outcome, and the pickle of the result if it stays; else None.
     """
-    here = ExecutionInfo().begin()
+    began = clock.now()
     lent_devices.set(())
     try:
-        with resolving(values):
+        if values:
+            with resolving(values):
+                fn, args, kwargs = pickle.loads(payload)
+        else:
             fn, args, kwargs = pickle.loads(payload)
         result = fn(*args, **kwargs)
         del fn, args, kwargs
     except BaseException as error:  # noqa: BLE001 - it is sent back
-        here.end()
-        return _pickle_failure(error, here), None
-    here.end()
+        return _pickle_failure(error, told_since(began)), None
+    where = told_since(began)
+    if type(result) in PLAIN:
+        return pickle.dumps((result, None, where), protocol=5), None
     stays = leaves and isinstance(result, RemoteResult)
     try:
         if not stays:
-            return dumps((result, None, here.as_tuple())), None
+            return dumps((result, None, where)), None
         result = result.fetch()
         left = dumps(result)
-        return dumps((Left(len(left)), None, here.as_tuple())), left
+        return dumps((Left(len(left)), None, where)), left
     except BaseException as raised:  # noqa: BLE001 - it is sent back
         unsent = explain_result(raised, result, make_pickler)
         note_result(unsent, result)
-        return _pickle_failure(unsent, here), None
+        return _pickle_failure(unsent, where), None
 
 
 def unsent(error: BaseException) -> bytes:
     """The outcome of a call in place of one that could not be sent for this reason."""
-    here = ExecutionInfo().begin()
-    here.end()
-    return _pickle_failure(error, here)
+    return _pickle_failure(error, told_since(clock.now()))
 
 
-def _pickle_failure(error: BaseException, here: ExecutionInfo) -> bytes:
-    return pickle.dumps((None, describe(error, pickle_part), here.as_tuple()))
+def _pickle_failure(error: BaseException, where: tuple[Any, ...]) -> bytes:
+    return pickle.dumps((None, describe(error, pickle_part), where))
 
 
 class RemoteFuture(LightFuture[Any]):
@@ -157,11 +158,13 @@ class RemoteFuture(LightFuture[Any]):
 
     def conclude(self, result: Any, error: BaseException | None) -> None:
         """Set its outcome, unless it has one or was cancelled."""
-        with contextlib.suppress(InvalidStateError):
+        try:
             if error is None:
                 self.set_result(result)
             else:
                 self.set_exception(error)
+        except InvalidStateError:
+            return
 
 
 class RemoteExecutor(Executor, ABC):
@@ -169,7 +172,8 @@ class RemoteExecutor(Executor, ABC):
 
     def __init__(self) -> None:
         self._pending: set[RemoteFuture] = set()
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)  # with the lock itself each call takes less
         self._shut_down = False
         self._waits = True
         self._closer: threading.Thread | None = None
@@ -210,13 +214,13 @@ class RemoteExecutor(Executor, ABC):
     def _take(
         self, call: RemoteFuture, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> RemoteFuture:
-        with self._changed:
+        with self._lock:
             if self._shut_down:
                 raise RuntimeError(f"this {type(self).__name__} was shut down; create a new one")
             self._pending.add(call)
         try:
             try:
-                payload = dumps((fn, args, kwargs), call.references)
+                payload = dump_call(fn, args, kwargs, call.references)
             except Exception as raised:  # noqa: BLE001 - this is the outcome of the call
                 error = explain_call(raised, fn, args, kwargs, make_pickler)
                 add_note(error, f"raised while pickling a call of {call.name} to send it to a worker")
@@ -287,7 +291,7 @@ class RemoteExecutor(Executor, ABC):
             call.conclude(result, error)
         elif error is not None:
             call.conclude(None, error)
-        with self._changed:
+        with self._lock:
             self._pending.discard(call)
             if not self._pending:
                 self._changed.notify_all()

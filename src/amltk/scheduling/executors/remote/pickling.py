@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
+from cloudpickle.cloudpickle import list_registry_pickle_by_value
+
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors._transfer.descriptors import RULES, know_connections, refuse
 from amltk.scheduling.executors._transfer.exception_parts import Refers, dump_part
@@ -27,16 +29,29 @@ else:
 
 know_connections()
 
+PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
+"""The types whose objects the standard library's pickler makes the same of, in less time."""
+
 
 class _Pickler(CloudPickler):
     """Refuses objects that would arrive as something else."""
 
     def reducer_override(self, obj: Any) -> Any:
         """Send no descriptor numbers, and keep the file names and line numbers of code."""
-        if type(obj) is CodeType:  # cloudpickle drops them from 3.1.3 on
+        kind = type(obj)
+        if kind is FunctionType and _is_found_by_name(obj):
+            return NotImplemented
+        if kind is CodeType:  # cloudpickle drops them from 3.1.3 on
             return REDUCERS[CodeType](obj)
-        rule = RULES.get(type(obj))
+        rule = RULES.get(kind)
         return super().reducer_override(obj) if rule is None else rule(obj, refuse)
+
+
+def _is_found_by_name(fn: FunctionType) -> bool:
+    """Whether cloudpickle would refer to a function by its name, as to most of them: it takes longer to find out."""
+    module = fn.__module__
+    is_there = module != "__main__" and getattr(sys.modules.get(module), fn.__qualname__, None) is fn
+    return is_there and not list_registry_pickle_by_value()
 
 
 class _CallPickler(_Pickler):
@@ -88,8 +103,16 @@ def make_pickler(file: io.BytesIO) -> CloudPickler:
     return _Pickler(file, protocol=5)
 
 
+def dump_call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], references: list[Any]) -> bytes:
+    """Pickle a call; `references` receives the handles of results that stay on workers and are in it."""
+    call = fn, args, kwargs
+    if type(fn) is FunctionType and PLAIN.issuperset(map(type, (*args, *kwargs.values()))) and _is_found_by_name(fn):
+        return pickle.dumps(call, protocol=5)
+    return dumps(call, references)
+
+
 def dumps(obj: Any, references: list[Any] | None = None) -> bytes:
-    """Pickle a call or an outcome.
+    """Pickle an object as for a call or an outcome.
 
     Args:
         obj: The object.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -13,27 +11,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import RayError, TaskCancelledError
+from ray.exceptions import TaskCancelledError
 
 from amltk._checks import check_count, one_given
-from amltk.exceptions import ExecutorBrokenError, PoolBrokenError
+from amltk._compat import keep_thread_state, when_ray_has
+from amltk.exceptions import PoolBrokenError
 from amltk.scheduling._admission.amounts import amount_of, amount_text, units_of
 from amltk.scheduling._admission.cluster import WorkerKind
 from amltk.scheduling._admission.pools import GPU
 from amltk.scheduling.executors._transfer.contents import Contents
 from amltk.scheduling.executors.remote.executor import PlacingExecutor, RemoteFuture, compute_leaving
-from amltk.scheduling.executors.remote.signal_handlers import kept_handlers
+from amltk.scheduling.executors.remote.ray_start import check_answer, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from concurrent.futures import Future
 
     from amltk.scheduling.executors.remote.executor import Lend
 
 _pickle: Any = cloudpickle  # Ray does not declare what that module exports
-
-ANSWER_SECONDS = 10.0
-"""How many seconds the machine of a given address has to answer."""
 
 LOOK_SECONDS = 2.0
 """How many seconds the size of the cluster is cached."""
@@ -69,13 +64,13 @@ def make(
     """
     init |= _init_options(resources, init)
     address = init.get("address") or os.environ.get("RAY_ADDRESS")
-    is_open = address not in {None, "local"} or (not _shared.is_used and ray.is_initialized())
+    is_open = address not in {None, "local"} or (not started.is_used and ray.is_initialized())
     if max_workers is not None:
         n = check_count("max_workers", max_workers)
         init["num_cpus"] = _cpus_for(n, task_options or {}, init.get("num_cpus"), is_open=is_open)
     if address and not ray.is_initialized():
-        _check_answer(address)
-    release = _shared.acquire(init)
+        check_answer(address)
+    release = started.acquire(init)
     try:
         return RayExecutor(task_options or {}, release, is_open=is_open)
     except BaseException:
@@ -120,88 +115,13 @@ def _cpus_for(n: int, task_options: Mapping[str, Any], num_cpus: Any, *, is_open
     return int(n * each)
 
 
-class _Shared:
-    """The Ray of this process, of which there can be only one; the last executor that uses it shuts it down."""
+class _Here(threading.local):
+    """What is known of the current thread."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._init: dict[str, Any] = {}
-
-    @property
-    def is_used(self) -> bool:
-        """Whether an executor uses a Ray that one of them has initialised."""
-        return self._users > 0
-
-    def acquire(self, init: dict[str, Any]) -> Callable[[], None]:
-        """Initialise Ray if necessary; returns a function to call when it is no longer needed.
-
-        Raises:
-            ValueError: Ray was already initialised, with other arguments.
-        """
-        with self._lock:
-            if self._users == 0 and ray.is_initialized():  # initialised by the user: it stays
-                self._check(init, {})
-                return lambda: None
-            if self._users:
-                self._check(init, self._init)
-            else:
-                _init(**init)
-                self._init = init
-            self._users += 1
-            return self._release
-
-    def _release(self) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users == 0:
-                ray.shutdown()
-
-    @staticmethod
-    def _check(init: dict[str, Any], present: dict[str, Any]) -> None:
-        if init and init != present:
-            raise ValueError(
-                f"{', '.join(init)}: Ray was already initialised, with other arguments; leave these out, or call"
-                " ray.shutdown() first"
-            )
+    is_kept = False
 
 
-_shared = _Shared()
-
-
-def _init(**init: Any) -> None:
-    """Initialise Ray and restore the signal handlers: Ray's own would exit at once, before the run can end."""
-    init = {"log_to_driver": False, "logging_level": logging.WARNING, **init}
-    if "address" not in init:
-        init = {"include_dashboard": False, **init}  # only valid for a Ray that is started here
-    try:
-        with kept_handlers():
-            ray.init(**init)
-    except ConnectionError as error:
-        raise _no_answer(str(init.get("address")), error) from error
-
-
-def _check_answer(address: str) -> None:
-    """Raise if nothing listens at an address: Ray itself would try for several minutes.
-
-    Raises:
-        ExecutorBrokenError: Nothing does.
-    """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdecimal():
-        return  # "auto", "local"
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS):
-            pass
-    except OSError as error:
-        raise _no_answer(address, error) from error
-
-
-def _no_answer(address: str, error: OSError) -> ExecutorBrokenError:
-    return ExecutorBrokenError(
-        f"no Ray answers at {address!r}: {error}; is it running (`ray start --head`), is the address right, and may"
-        " this machine connect to it?"
-    )
+_here = _Here()
 
 
 class InStore:
@@ -234,6 +154,28 @@ def lend(units: int) -> Iterator[tuple[tuple[str, ...], None]]:  # noqa: ARG001 
     yield tuple(map(str, ray.get_gpu_ids())), None
 
 
+def _compute(*parcel: bytes) -> Any:
+    """Compute a call in a Ray worker: the outcome, and where its result is in Ray's store, if that stays there.
+
+    Args:
+        *parcel: The pickled call, and the pickles of the results that it needs. Ray compares the arguments of each call
+            with the parameters, which takes least for a single one.
+    """
+    payload, *values = parcel
+    outcome, left = compute_leaving(payload, values)
+    return outcome if left is None else (outcome, ray.put(left))
+
+
+def _remote_function(options: Mapping[str, Any]) -> Any:
+    # Only the user may repeat a call that was lost with its worker, so Ray must not.
+    make: Any = ray.remote(**{"max_retries": 0, **options})
+    return make(_compute)
+
+
+_task = _remote_function({})
+"""One for all executors, where possible: what each makes for itself, each worker has to fetch."""
+
+
 class RayExecutor(PlacingExecutor):
     """Computes in Ray tasks. Each call is computed once; cancelling it ends its worker, running or not.
 
@@ -254,8 +196,7 @@ class RayExecutor(PlacingExecutor):
         self._release = release
         self.is_open = is_open
         self._options = dict(task_options)
-        # Only the user may repeat a call that was lost with its worker, so Ray must not.
-        self._task = ray.remote(**{"max_retries": 0, **task_options})(_compute)
+        self._task = _remote_function(task_options) if task_options else _task
         self._named: dict[Any, Any] = {}
         self._needs = {"CPU": float(task_options.get("num_cpus", 1)), "GPU": float(task_options.get("num_gpus", 0))}
         self._declared: tuple[WorkerKind, ...] = ()
@@ -305,7 +246,7 @@ class RayExecutor(PlacingExecutor):
             # The name is for Ray's own tools.
             task = self._named[key] = self._task.options(name=call.name, **self._options_for(call.wanted))
         call.handle = reference = task.remote(payload, *call.references)
-        reference.future().add_done_callback(partial(self._arrived, call))
+        when_ray_has(reference, partial(self._arrived, call))
 
     def put_shared(self, contents: memoryview) -> InStore:
         """Put the contents of a shared object into Ray's store."""
@@ -354,32 +295,31 @@ class RayExecutor(PlacingExecutor):
     def _close(self, *, wait: bool) -> None:  # noqa: ARG002 - there is nothing to wait for
         self._release()
 
-    def _arrived(self, call: RemoteFuture, outcome: Future[Any]) -> None:
-        """Take the outcome of a call, on a thread of Ray's."""
-        try:
-            told = outcome.result()
-            if isinstance(told, bytes):
-                self.end(call, told)
-            else:
-                self.end(call, told[0], left=told[1])
-        except TaskCancelledError:
+    def _arrived(self, call: RemoteFuture, told: Any) -> None:
+        """Take what the task of a call has returned, or an exception in its place, on a thread of Ray's."""
+        if not _here.is_kept:
+            keep_thread_state()
+            _here.is_kept = True
+        call.handle = None  # lets Ray free the outcome in its store; before others are told, who need this thread's GIL
+        if isinstance(told, bytes):
+            self.end(call, told)
+        elif isinstance(told, TaskCancelledError):
             call.cancel()
-        except RayError as error:
-            if ray.is_initialized():
-                failure: Exception = self.lost(call, f"a Ray worker was lost: {error}")
-            else:
-                self._broken = "Ray was shut down"
-                failure = PoolBrokenError(f"{self._broken}, while it computed {call.name}")
-            failure.__cause__ = error
-            self.end(call, error=failure)
-        finally:
-            call.handle = None  # lets Ray free the outcome in its store
+        elif isinstance(told, Exception):
+            self.end(call, error=self._loss(call, told))
+        else:
+            self.end(call, told[0], left=told[1])
 
-
-def _compute(payload: bytes, *values: bytes) -> Any:
-    """Compute a call in a Ray worker: the outcome, and where its result is in Ray's store, if that stays there."""
-    outcome, left = compute_leaving(payload, values)
-    return outcome if left is None else (outcome, ray.put(left))
+    def _loss(self, call: RemoteFuture, reason: Exception) -> Exception:
+        """The error of a call that Ray has lost for this reason."""
+        error: Exception
+        if ray.is_initialized():
+            error = self.lost(call, f"a Ray worker was lost: {reason}")
+        else:
+            self._broken = "Ray was shut down"
+            error = PoolBrokenError(f"{self._broken}, while it computed {call.name}")
+        error.__cause__ = reason
+        return error
 
 
 def _is_for_calls(name: str) -> bool:
