@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing.connection  # noqa: F401 - before `know_connections`
 import pickle
 import sys
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors._transfer.descriptors import RULES, know_connections, refuse
 from amltk.scheduling.executors._transfer.exception_parts import Refers, dump_part
-from amltk.scheduling.executors.process_pool._pickling.reducers import REDUCERS
+from amltk.scheduling.executors.process_pool._pickling.reducers import parts_of
 from amltk.scheduling.executors.remote_result import Reference
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class _Pickler(CloudPickler):
     def reducer_override(self, obj: Any) -> Any:
         """Send no descriptor numbers, and keep the file names and line numbers of code."""
         if type(obj) is CodeType:  # cloudpickle drops them from 3.1.3 on
-            return REDUCERS[CodeType](obj)
+            return CodeType, parts_of(obj)
         rule = RULES.get(type(obj))
         return super().reducer_override(obj) if rule is None else rule(obj, refuse)
 
