@@ -8,7 +8,6 @@ import sys
 import threading
 import weakref
 from concurrent.futures import Executor
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from amltk import _guard
@@ -36,6 +35,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class _MadeWhenUsed:
+    """The engine of a pool, as its attribute: of the instance, once it is made.
+
+    No `functools.cached_property`: in CPython 3.11 that has one lock for all pools, which a fork may find held.
+    """
+
+    def __get__(self, pool: ProcessPool, _: type) -> Engine:
+        return pool._obtain_engine()
 
 
 class ProcessPool(Executor):
@@ -91,6 +100,8 @@ class ProcessPool(Executor):
             pickled; the message names it.
     """
 
+    _engine = _MadeWhenUsed()
+
     def __init__(
         self,
         max_workers: int | None = None,
@@ -128,9 +139,8 @@ class ProcessPool(Executor):
 
     # ------------------------------------------------------------------ the engine
 
-    @cached_property
-    def _engine(self) -> Engine:
-        """Loaded with the first call: while the process that starts workers begins, which takes as long."""
+    def _obtain_engine(self) -> Engine:
+        """The engine. It is loaded for the first call: while what starts workers begins, which takes as long."""
         if self._pid != os.getpid():  # another thread may have held the lock when this process was forked
             return self._make_engine()
         with self._making:
@@ -160,6 +170,8 @@ class ProcessPool(Executor):
                 ahead.discard()
             raise
         vars(self).setdefault("_future", PoolFuture)
+        if self._pid != os.getpid():
+            engine.note_fork(is_worker=False)
         made: Engine = vars(self).setdefault("_engine", engine)  # a signal's handler may have made another one
         if made is not engine or self._is_shut:
             engine.close(cancel=False)
@@ -305,6 +317,8 @@ class ProcessPool(Executor):
             with self._making:
                 self._is_shut = True
                 made = self._made()
+            if made is None and self._options.initialize is not None:
+                self._options.initialize.close()
         return made
 
     def attach(self, loop: asyncio.AbstractEventLoop, gather: Callable[[Callable[[], None]], None]) -> bool:
