@@ -85,6 +85,11 @@ CHANGES = {
     "a limit": ("resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))", "resource.getrlimit(7)[0]", "200"),
     "the priority": ("os.nice(3)", "os.nice(0)", "3"),
     "the CPUs": ("os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})", "len(os.sched_getaffinity(0))", "1"),
+    "the standard error stream": (
+        "os.dup2(os.open('out', os.O_CREAT | os.O_WRONLY), 2)",
+        "os.path.basename(os.readlink('/proc/self/fd/2'))",
+        "out",
+    ),
     "an ignored signal": ("signal.signal(signal.SIGHUP, signal.SIG_IGN)", "signal.getsignal(signal.SIGHUP).value", "1"),
 }
 """What a program may change until its first call, and an expression for it with its value."""

@@ -226,7 +226,21 @@ def _inherited() -> tuple[Any, ...]:
     """
     status = read_bytes("/proc/thread-self/status").splitlines()
     files = [read_bytes(f"/proc/thread-self/{name}") for name in ("limits", "cgroup", "oom_score_adj")]
-    return [line for line in status if line.startswith(_INHERITED)], files, os.getpriority(os.PRIO_PROCESS, 0)
+    scheduling = os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)
+    return [line for line in status if line.startswith(_INHERITED)], files, scheduling, _streams()
+
+
+def _streams() -> list[tuple[int, ...]]:
+    """What the descriptors of the standard output and error streams lead to; nothing for one that is closed."""
+    found: list[tuple[int, ...]] = []
+    for descriptor in (1, 2):
+        try:
+            status = os.fstat(descriptor)
+        except OSError:
+            found.append(())
+        else:
+            found.append((status.st_dev, status.st_ino, status.st_rdev))
+    return found
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:
