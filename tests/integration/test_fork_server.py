@@ -24,7 +24,7 @@ import pytest
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling import ExitState, Scheduler
 from amltk.scheduling.executors import ProcessPool
-from amltk.scheduling.executors.process_pool import pool as pool_module
+from amltk.scheduling.executors.process_pool import engine_owner
 from amltk.scheduling.executors.process_pool._child.worker import Inheritance
 from amltk.scheduling.executors.process_pool._io import link
 from amltk.scheduling.executors.process_pool._io.link import Link
@@ -693,7 +693,7 @@ def test_whatever_runs_out_while_a_worker_is_started_is_asked_for_again(monkeypa
     monkeypatch.setattr(start_problems, "LAST_RETRY_SECONDS", 0.001)
     monkeypatch.setattr(start_problems, "MAX_SHORTAGES", 9)
     monkeypatch.setattr(resource_tracker._resource_tracker, "_fd", None)  # type: ignore[attr-defined]
-    monkeypatch.setattr(pool_module, "launch_ahead", lambda *_: None)  # on this thread, and once
+    monkeypatch.setattr(engine_owner, "launch_ahead", lambda *_: None)  # on this thread, and once
     with ProcessPool(1) as pool:
         failing = [
             Once(os, "pipe"),  # for what workers send to the resource tracker

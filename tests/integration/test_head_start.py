@@ -203,3 +203,36 @@ def test_the_first_call_of_a_pool_has_it_as_well() -> None:
         call = pool.submit(parent)
         (found,) = servers()
         assert call.result(GUARD) == found
+
+
+def test_what_is_imported_late_is_there_when_it_is_needed() -> None:
+    """Ends of pipes, and what only cloudpickle can take apart, are sent although the first call needed neither."""
+    ended = run_script("""
+        import sys, types
+        from amltk.scheduling.executors import ProcessPool
+
+        TABLE = types.MappingProxyType({"a": 1})
+
+        class Local:
+            value = 3
+
+        def plain(x):
+            return x + 1
+
+        def late():
+            return dict(TABLE), Local.value
+
+        def send(end):
+            end.send("sent")
+
+        with ProcessPool(1) as pool:
+            print(pool.submit(plain, 1).result(), pool.submit(abs, -1).result())
+            print([name for name in ("cloudpickle", "multiprocessing.connection") if name in sys.modules])
+            print(pool.submit(late).result())
+            import multiprocessing
+            ours, theirs = multiprocessing.Pipe()
+            pool.submit(send, theirs).result()
+            print(ours.recv())
+        """)
+    assert (ended.code, ended.errors) == (0, "")
+    assert ended.lines == ["2 1", "[]", "({'a': 1}, 3)", "sent"]

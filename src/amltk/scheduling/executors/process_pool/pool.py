@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
-import threading
-import weakref
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
-from amltk import _guard
 from amltk._checks import check_bytes, check_optional_bytes, check_optional_count, check_optional_seconds, check_seconds
 from amltk._process.cpus import usable_cpus
 from amltk._shield import shielded
 from amltk.scheduling.executors.process_pool._system.memory_size import usable_memory
-from amltk.scheduling.executors.process_pool._workers.forking import is_forking
-from amltk.scheduling.executors.process_pool._workers.server_process import launch_ahead
+from amltk.scheduling.executors.process_pool.engine_owner import EngineOwner
 from amltk.scheduling.executors.process_pool.limits import CallLimits
 from amltk.scheduling.executors.process_pool.options import AUTO, EXIT_SECONDS, METHODS, WorkerOptions, check_preload
 
@@ -26,7 +21,6 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
     from amltk.scheduling.executors.process_pool._child.initializer import Initializer
-    from amltk.scheduling.executors.process_pool._engine.engine import Engine
     from amltk.scheduling.executors.process_pool.binding import Binding
     from amltk.scheduling.executors.process_pool.future import PoolFuture
     from amltk.types import Duration
@@ -34,20 +28,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
-
-class _MadeWhenUsed:
-    """The engine of a pool, as its attribute: of the instance, once it is made.
-
-    No `functools.cached_property`: in CPython 3.11 that has one lock for all pools, which a fork may find held.
-    """
-
-    def __get__(self, pool: ProcessPool, _: type) -> Engine:
-        return pool._obtain_engine()
-
-
-class ProcessPool(Executor):
+class ProcessPool(EngineOwner, Executor):
     """Computes in local processes; a lost process fails only the call that it ran, and is replaced. Linux and macOS.
 
     Workers are fresh interpreters, started on demand from a small process that is started first. No
@@ -100,8 +82,6 @@ class ProcessPool(Executor):
             pickled; the message names it.
     """
 
-    _engine = _MadeWhenUsed()
-
     def __init__(
         self,
         max_workers: int | None = None,
@@ -121,7 +101,7 @@ class ProcessPool(Executor):
             raise TypeError(f"initializer={initializer!r}: must be callable, or None")
         self._max_workers = workers if workers is not None else usable_cpus()
         method = _method(mp_context)
-        self._options = WorkerOptions(
+        options = WorkerOptions(
             method,
             _current_folder(),
             None if initializer is None else _initializer(initializer, tuple(initargs), method),
@@ -131,56 +111,7 @@ class ProcessPool(Executor):
             check_optional_bytes("max_worker_memory", max_worker_memory),
             usable_memory() // 4 if shared_memory is None else check_bytes("shared_memory", shared_memory),
         )
-        self._max_tasks_per_child = check_optional_count("max_tasks_per_child", max_tasks_per_child)
-        self._pid = os.getpid()
-        self._making = threading.RLock()
-        self._is_shut = False  # before there is an engine
-        self._future: type[PoolFuture]
-
-    # ------------------------------------------------------------------ the engine
-
-    def _obtain_engine(self) -> Engine:
-        """The engine. It is loaded for the first call: while what starts workers begins, which takes as long."""
-        if self._pid != os.getpid():  # another thread may have held the lock when this process was forked
-            return self._make_engine()
-        with self._making:
-            made = self._made()
-            return self._make_engine() if made is None else made
-
-    def _made(self) -> Engine | None:
-        """The engine, if there is one."""
-        made: Engine | None = vars(self).get("_engine")
-        return made
-
-    def _make_engine(self) -> Engine:
-        ahead = None
-        if self._pid == os.getpid() and not self._is_shut:
-            _guard.check("a process pool")
-            ahead = launch_ahead(self._options, self._max_workers)
-        try:
-            # The larger part of what a call takes to begin.
-            from amltk.scheduling.executors._transfer.descriptors import know_connections
-            from amltk.scheduling.executors.process_pool._engine.engine import Engine
-            from amltk.scheduling.executors.process_pool.future import PoolFuture
-
-            know_connections()
-            engine = Engine(self._max_workers, self._max_tasks_per_child, self._options, pid=self._pid, ahead=ahead)
-        except BaseException:
-            if ahead is not None:
-                ahead.discard()
-            raise
-        vars(self).setdefault("_future", PoolFuture)
-        if self._pid != os.getpid():
-            engine.note_fork(is_worker=False)
-        made: Engine = vars(self).setdefault("_engine", engine)  # a signal's handler may have made another one
-        if made is not engine or self._is_shut:
-            engine.close(cancel=False)
-        if made is engine:
-            _engines.add(engine)
-            # A pool without references finishes its calls, and ends.
-            self._finalizer = weakref.finalize(self, engine.close, cancel=False)
-            self._finalizer.atexit = False
-        return made
+        super().__init__(self._max_workers, check_optional_count("max_tasks_per_child", max_tasks_per_child), options)
 
     def expect_calls(self) -> None:
         """Begin to start what the first call needs. Used by a run that is about to begin."""
@@ -310,17 +241,6 @@ class ProcessPool(Executor):
         if engine is not None:
             engine.kill()
 
-    def _shut(self) -> Engine | None:
-        """The engine, which is to be ended; None if there is none, and one that is made will have been ended."""
-        made = self._made()
-        if made is None and self._pid == os.getpid():
-            with self._making:
-                self._is_shut = True
-                made = self._made()
-            if made is None and self._options.initialize is not None:
-                self._options.initialize.close()
-        return made
-
     def attach(self, loop: asyncio.AbstractEventLoop, gather: Callable[[Callable[[], None]], None]) -> bool:
         """Let a loop send calls and receive outcomes, which saves a thread switch for each. Used by a run.
 
@@ -392,23 +312,3 @@ def _method(mp_context: Any) -> str:
     if method not in METHODS:
         raise ValueError(f"mp_context={mp_context!r}: must be one of {', '.join(map(repr, METHODS))}, or None")
     return str(method)
-
-
-def _note_fork() -> None:
-    is_worker = is_forking()
-    for engine in list(_engines):
-        engine.note_fork(is_worker=is_worker)
-    if is_worker:  # it closes the engines' descriptors itself: their numbers will be those of others
-        _engines.clear()
-
-
-os.register_at_fork(after_in_child=_note_fork)
-
-
-@atexit.register
-def _finish() -> None:
-    """Let pools that were not shut down finish their calls before Python exits, as the standard library does."""
-    for engine in list(_engines):
-        engine.close(cancel=False)
-    for engine in list(_engines):
-        engine.join()
