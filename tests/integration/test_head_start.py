@@ -154,7 +154,7 @@ def test_a_pool_without_calls_starts_nothing() -> None:
     """To ask it, and to end it, loads and starts nothing; then it accepts no calls."""
     ended = run_script("""
         import sys
-        from amltk.scheduling.executors import ProcessPool
+        from amltk.scheduling.executors.process_pool.pool import ProcessPool
 
         pools = [ProcessPool(1), ProcessPool(1)]
         for pool in pools:
