@@ -178,7 +178,7 @@ SUBJECTS = {
 
 
 LIBRARIES = {
-    "scheduler": "amltk.scheduling.executors.process_pool.pool",
+    "scheduler": "amltk.scheduling.executors.process_pool.whole",
     "fork": "concurrent.futures.process",
     "forkserver": "concurrent.futures.process",
     "loky": "loky",

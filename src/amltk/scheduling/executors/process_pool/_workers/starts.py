@@ -16,12 +16,8 @@ from amltk.scheduling.executors.process_pool._pickling import main_module
 from amltk.scheduling.executors.process_pool._pickling.importable import MAIN
 from amltk.scheduling.executors.process_pool._state.protocol import Kind, encode
 from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding
-from amltk.scheduling.executors.process_pool._workers.starters import (
-    Starter,
-    Surroundings,
-    make_starter,
-)
-from amltk.scheduling.executors.process_pool.options import AUTO
+from amltk.scheduling.executors.process_pool._workers.starters import Starter, make_starter
+from amltk.scheduling.executors.process_pool.options import AUTO, Surroundings
 
 if TYPE_CHECKING:
     import socket
@@ -29,6 +25,7 @@ if TYPE_CHECKING:
 
     from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Message
     from amltk.scheduling.executors.process_pool._workers.managed_pool import ManagedPool
+    from amltk.scheduling.executors.process_pool._workers.server_process import HeadStart
 
 MAX_UNANSWERED = 64
 """How many workers may be requested before one is reported: more requests might fill the connection both ways."""
@@ -42,6 +39,7 @@ class Starts:
         variables: Returns environment variables for the workers, in addition to those of this process.
         control: For the starter's socket.
         own: Sockets of the engine, which a forked worker must not keep.
+        ahead: What was prepared for the first call; None for nothing.
     """
 
     def __init__(
@@ -51,11 +49,13 @@ class Starts:
         variables: Callable[[], dict[str, str]],
         control: selectors.BaseSelector,
         own: list[socket.socket],
+        ahead: HeadStart | None = None,
     ) -> None:
         self._pool = pool
         self._variables = variables
         self._control = control
         self._own = own
+        self._ahead = ahead
         self._starter: Starter | None = None
 
     def start_wanted(self) -> None:
@@ -118,7 +118,9 @@ class Starts:
         if self._starter is None:
             options = self._pool.options
             surroundings = Surroundings(options.directory, self._variables(), self._forwarding().descriptor)
-            self._starter = make_starter(options.method, surroundings, self._descriptors())
+            launched = None if self._ahead is None else self._ahead.usable(surroundings)
+            self._starter = make_starter(options.method, surroundings, self._descriptors(), launched)
+            self._ahead = None  # last: it has the process until then
             self._control.register(self._starter.control, selectors.EVENT_READ)
             if options.preload != AUTO:
                 self._starter.preload(options.preload)
@@ -128,7 +130,7 @@ class Starts:
         io = self._pool.io
         with self._pool.lock:
             if io.forwarding is None:
-                io.forwarding = Forwarding()
+                io.forwarding = Forwarding() if self._ahead is None else self._ahead.take_forwarding()
                 if io.forwarding.fileno() >= 0:
                     self._pool.selector.register(io.forwarding, selectors.EVENT_READ, io.forwarding)
             return io.forwarding
@@ -182,6 +184,9 @@ class Starts:
         if self._starter is not None:
             self._starter.close()
             self._starter = None
+        if self._ahead is not None:
+            self._ahead.discard()
+            self._ahead = None
         if self._pool.options.initialize is not None:
             self._pool.options.initialize.close()
         with self._pool.lock:  # the loop may be making a turn, which forwards as well
@@ -196,3 +201,6 @@ class Starts:
         if self._starter is not None:
             self._starter.disown()
             self._starter = None
+        if self._ahead is not None:
+            self._ahead.disown()
+            self._ahead = None
