@@ -61,7 +61,7 @@ def test_modules_of_the_process_that_starts_workers(at_most: Callable[..., None]
         print(*(name for name in loaded if name.partition(".")[0] != "amltk"))
         """)
     own, others = (line.split() for line in ended.lines)
-    at_most("modules of the package", len(own), 51, own)
+    at_most("modules of the package", len(own), 52, own)
     at_most("other modules", len(others), 75, others)
     assert not {"asyncio", "cloudpickle", "concurrent", "dataclasses", "dis", "inspect", "logging"}.intersection(others)
 
