@@ -65,7 +65,7 @@ class _Started:
             )
 
 
-started = _Started()
+started: _Started = _Started()
 
 
 def _init(**init: Any) -> None:
