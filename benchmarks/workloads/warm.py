@@ -178,7 +178,7 @@ SUBJECTS = {
 
 
 LIBRARIES = {
-    "scheduler": "amltk.scheduling.executors.process_pool.whole",
+    "scheduler": "amltk.scheduling.executors.process_pool.pool",
     "fork": "concurrent.futures.process",
     "forkserver": "concurrent.futures.process",
     "loky": "loky",

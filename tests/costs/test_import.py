@@ -1,10 +1,9 @@
-"""The modules that an import and a first run load."""
+"""The modules that an import loads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from amltk.scheduling.executors.process_pool._workers.server_process import SERVER
 from tests.helpers.script import run_script
 
 
@@ -22,63 +21,3 @@ def test_modules_that_are_loaded(at_most: Callable[..., None]) -> None:
     own, others = (line.split() for line in ended.lines)
     at_most("modules of the package", len(own), 44, own)
     at_most("other modules", len(others), 8, others)
-
-
-def test_modules_that_a_first_run_loads(at_most: Callable[..., None]) -> None:
-    """Few come before the process that starts workers is launched; the others come while it begins."""
-    ended = run_script("""
-        import subprocess, sys
-        from amltk.scheduling import Scheduler
-
-        before = set(sys.modules)
-        launch = subprocess.Popen.__init__
-
-        def launch_and_note(*args, **options):
-            launch(*args, **options)
-            print(*sorted(set(sys.modules) - before))
-
-        subprocess.Popen.__init__ = launch_and_note
-        scheduler = Scheduler.with_processes(1)
-        task = scheduler.task(abs)
-        scheduler.on_start(lambda: task.submit(-1))
-        scheduler.run()
-        print(*sorted(set(sys.modules) - before))
-        """)
-    first, all_of_them = (line.split() for line in ended.lines)
-    at_most("modules before the launch", len(first), 20, first)
-    at_most("modules of a first run", len(all_of_them), 134, all_of_them)
-    assert not {"cloudpickle", "ctypes", "tempfile", "multiprocessing.util"}.intersection(all_of_them)
-
-
-def test_modules_of_the_process_that_starts_workers(at_most: Callable[..., None]) -> None:
-    """It loads what workers need, and nothing that only few of them do."""
-    ended = run_script(f"""
-        import sys
-        before = set(sys.modules)
-        import {SERVER}
-        loaded = sorted(set(sys.modules) - before)
-        print(*(name for name in loaded if name.partition(".")[0] == "amltk"))
-        print(*(name for name in loaded if name.partition(".")[0] != "amltk"))
-        """)
-    own, others = (line.split() for line in ended.lines)
-    at_most("modules of the package", len(own), 52, own)
-    at_most("other modules", len(others), 75, others)
-    assert not {"asyncio", "cloudpickle", "concurrent", "dataclasses", "dis", "inspect", "logging"}.intersection(others)
-
-
-def test_modules_that_a_worker_loads_itself() -> None:
-    """A worker has all that it needs from the process that it was forked from."""
-    ended = run_script(f"""
-        import subprocess, sys
-        from amltk.scheduling.executors import ProcessPool
-
-        def loaded():
-            import sys
-            return set(sys.modules)
-
-        program = "import sys, ctypes, {SERVER}; print(*sys.modules)"
-        first = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-        with ProcessPool(1) as pool:
-            print(*pool.submit(loaded).result() - set(first.split()))
-        """)
-    assert (ended.lines, ended.errors) == ([""], "")

@@ -183,7 +183,7 @@ DESCRIPTORS = """
 """
 
 
-@pytest.mark.parametrize("n_free", [0, 1, 3, 6, 9, 12, 15])
+@pytest.mark.parametrize("n_free", [0, 1, 3, 6])
 def test_too_few_descriptors_for_a_run_are_one_clear_error(n_free: int) -> None:
     ended = run_script(f"{DESCRIPTORS}\n    run({n_free}, 'forkserver')\n")
     assert ended.errors == ""
@@ -192,7 +192,7 @@ def test_too_few_descriptors_for_a_run_are_one_clear_error(n_free: int) -> None:
     assert "ulimit -n" in line
 
 
-@pytest.mark.parametrize("n_free", [18, 21, 24])
+@pytest.mark.parametrize("n_free", [9, 12, 15])
 @pytest.mark.parametrize("method", METHODS)
 def test_few_descriptors_are_enough_or_are_named_as_what_is_missing(n_free: int, method: str) -> None:
     ended = run_script(f"{DESCRIPTORS}\n    run({n_free}, {method!r})\n")

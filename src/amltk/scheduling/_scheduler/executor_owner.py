@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
@@ -111,13 +110,6 @@ class ExecutorOwner:
             )
         self._executor = self._remake()
         self._is_used_up = False
-
-    def _expect_calls(self) -> None:
-        """Let the executor begin to start what its first call needs, while the run itself is still being loaded."""
-        if self._kind.capabilities.driven_by_loop:
-            executor: Any = self._executor
-            with suppress(OSError):  # too many open files: the run says so, or the first call
-                executor.expect_calls()
 
     def _lend_executor(self) -> ExecutorAdapter:
         """The executor for a run, which ends it unless it is kept."""

@@ -143,8 +143,6 @@ class Runs(Experiment, ExecutorOwner):
         try:
             self._renew_executor()
             self._open_journal(options)
-            if self._journal is None or not self._journal.replaying:  # else there may be no calls
-                self._expect_calls()
             yield partial(self._make_run, options, view)
         finally:
             run = self._run

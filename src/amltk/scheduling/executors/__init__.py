@@ -27,7 +27,7 @@ __all__ = [
 
 _HOMES = {
     "CallLimits": "amltk.scheduling.executors.process_pool.limits",
-    "ProcessPool": "amltk.scheduling.executors.process_pool.whole",
+    "ProcessPool": "amltk.scheduling.executors.process_pool.pool",
     "Capabilities": "amltk.scheduling.executors.capabilities",
     "ExecutorSpec": "amltk.scheduling.executors.registry",
     "KINDS": "amltk.scheduling.executors.registry",

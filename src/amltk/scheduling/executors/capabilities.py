@@ -58,8 +58,7 @@ class Capabilities:
     writes_logs: bool = False
     """Its workers write logs into a folder: it has `put_logs`, like `JobQueueExecutor`."""
     driven_by_loop: bool = False
-    """It lets the loop of a run handle its traffic: it has `attach`, `detach`, `expect_calls` and
-    `expect_end`, like `ProcessPool`."""
+    """It lets the loop of a run handle its traffic: it has `attach` and `detach`, like `ProcessPool`."""
     workers_come_later: bool = False
     """Workers may come long after the first call: it has `when_up`, which tells when the first one is up."""
     adopts_calls: bool = False

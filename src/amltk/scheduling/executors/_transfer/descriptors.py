@@ -72,16 +72,11 @@ RULES: dict[type, Callable[[Any, Lend], Any]] = {io.TextIOWrapper: _reduce_file,
 """The reduction of each exact type; picklers check here first."""
 
 
-CONNECTIONS = "multiprocessing.connection"
-"""The module of the ends of pipes: where it was not imported, there are none."""
+def know_connections() -> None:
+    """Add a rule for ends of pipes; before this, none may be pickled."""
+    from multiprocessing.connection import Connection
 
-
-def know_connections() -> bool:
-    """Add a rule for ends of pipes, which must not be pickled before this; return whether there may be any."""
-    kind = getattr(sys.modules.get(CONNECTIONS), "Connection", None)
-    if kind is not None:
-        RULES[kind] = _reduce_connection
-    return kind is not None
+    RULES[Connection] = _reduce_connection
 
 
 def refuse_connections() -> None:

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-import sys
+import weakref
 from concurrent.futures import Executor
+from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from amltk._checks import check_bytes, check_optional_bytes, check_optional_count, check_optional_seconds, check_seconds
 from amltk._process.cpus import usable_cpus
 from amltk._shield import shielded
+from amltk.scheduling.executors._transfer.descriptors import know_connections
+from amltk.scheduling.executors.process_pool._child.initializer import Initializer
+from amltk.scheduling.executors.process_pool._engine.engine import Engine
 from amltk.scheduling.executors.process_pool._system.memory_size import usable_memory
-from amltk.scheduling.executors.process_pool.engine_owner import EngineOwner
+from amltk.scheduling.executors.process_pool._workers.starters import METHODS, is_forked_for_pool
+from amltk.scheduling.executors.process_pool.future import KeepingFuture, PoolFuture
 from amltk.scheduling.executors.process_pool.limits import CallLimits
-from amltk.scheduling.executors.process_pool.options import AUTO, EXIT_SECONDS, METHODS, WorkerOptions, check_preload
+from amltk.scheduling.executors.process_pool.options import AUTO, EXIT_SECONDS, WorkerOptions, check_preload
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Iterator
-    from multiprocessing.context import BaseContext
 
-    from amltk.scheduling.executors.process_pool._child.initializer import Initializer
     from amltk.scheduling.executors.process_pool.binding import Binding
-    from amltk.scheduling.executors.process_pool.future import PoolFuture
     from amltk.types import Duration
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+know_connections()
 
-class ProcessPool(EngineOwner, Executor):
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class ProcessPool(Executor):
     """Computes in local processes; a lost process fails only the call that it ran, and is replaced. Linux and macOS.
 
     Workers are fresh interpreters, started on demand from a small process that is started first. No
@@ -101,23 +108,25 @@ class ProcessPool(EngineOwner, Executor):
             raise TypeError(f"initializer={initializer!r}: must be callable, or None")
         self._max_workers = workers if workers is not None else usable_cpus()
         method = _method(mp_context)
-        options = WorkerOptions(
-            method,
-            _current_folder(),
-            None if initializer is None else _initializer(initializer, tuple(initargs), method),
-            check_preload(preload, method),
-            check_seconds("exit_timeout", exit_timeout),
-            check_optional_seconds("idle_timeout", idle_timeout, above_zero=True),
-            check_optional_bytes("max_worker_memory", max_worker_memory),
-            usable_memory() // 4 if shared_memory is None else check_bytes("shared_memory", shared_memory),
+        self._engine = Engine(
+            self._max_workers,
+            check_optional_count("max_tasks_per_child", max_tasks_per_child),
+            WorkerOptions(
+                method,
+                _current_folder(),
+                None if initializer is None else Initializer(initializer, tuple(initargs), forks=method == "fork"),
+                check_preload(preload, method),
+                check_seconds("exit_timeout", exit_timeout),
+                check_optional_seconds("idle_timeout", idle_timeout, above_zero=True),
+                check_optional_bytes("max_worker_memory", max_worker_memory),
+                usable_memory() // 4 if shared_memory is None else check_bytes("shared_memory", shared_memory),
+            ),
         )
-        super().__init__(self._max_workers, check_optional_count("max_tasks_per_child", max_tasks_per_child), options)
-
-    def expect_calls(self) -> None:
-        """Begin to start what the first call needs. Used by a run that is about to begin."""
-        self._engine  # noqa: B018 - made now
-
-    # ------------------------------------------------------------------ calls
+        self._future: type[PoolFuture] = PoolFuture
+        _engines.add(self._engine)
+        # A pool without references finishes its calls, and ends.
+        self._finalizer = weakref.finalize(self, self._engine.close, cancel=False)
+        self._finalizer.atexit = False
 
     @shielded
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> PoolFuture:
@@ -127,9 +136,8 @@ class ProcessPool(EngineOwner, Executor):
             PoolBrokenError: No worker can be started or initialised.
             RuntimeError: The pool was shut down.
         """
-        engine = self._engine
-        call = self._future(engine, fn, args, kwargs)
-        engine.accept(call)
+        call = self._future(self._engine, fn, args, kwargs)
+        self._engine.accept(call)
         return call
 
     @shielded
@@ -148,9 +156,8 @@ class ProcessPool(EngineOwner, Executor):
         """
         if not isinstance(limits, CallLimits):
             raise TypeError(f"limits={limits!r}: must be amltk.scheduling.executors.CallLimits(...)")
-        engine = self._engine
-        call = self._future(engine, fn, args, kwargs, limits or None)
-        engine.accept(call)
+        call = self._future(self._engine, fn, args, kwargs, limits or None)
+        self._engine.accept(call)
         return call
 
     @shielded
@@ -178,17 +185,14 @@ class ProcessPool(EngineOwner, Executor):
             PoolBrokenError: No worker can be started or initialised.
             RuntimeError: The pool was shut down.
         """
-        engine = self._engine
-        call = self._future(engine, fn, args, kwargs, limits or None)
+        call = self._future(self._engine, fn, args, kwargs, limits or None)
         if binding is not None:
             call.binding = binding
-        engine.accept(call)
+        self._engine.accept(call)
         return call
 
     def keep_pickles(self, on: bool) -> None:
         """Whether futures of calls that are submitted from now on keep the pickles of results. Used by a run."""
-        from amltk.scheduling.executors.process_pool.future import KeepingFuture, PoolFuture
-
         self._future = KeepingFuture if on else PoolFuture
 
     def measure_calls(self, on: bool) -> None:
@@ -225,11 +229,9 @@ class ProcessPool(EngineOwner, Executor):
             wait: Return only when everything has ended and no process is left.
             cancel_futures: Cancel the calls that have not begun.
         """
-        engine = self._shut()
-        if engine is not None:
-            engine.close(cancel=cancel_futures)
-            if wait:
-                engine.join()
+        self._engine.close(cancel=cancel_futures)
+        if wait:
+            self._engine.join()
 
     @shielded
     def kill_workers(self) -> None:
@@ -237,9 +239,7 @@ class ProcessPool(EngineOwner, Executor):
 
         Running calls fail with `WorkerLostError`.
         """
-        engine = self._shut()
-        if engine is not None:
-            engine.kill()
+        self._engine.kill()
 
     def attach(self, loop: asyncio.AbstractEventLoop, gather: Callable[[Callable[[], None]], None]) -> bool:
         """Let a loop send calls and receive outcomes, which saves a thread switch for each. Used by a run.
@@ -257,36 +257,29 @@ class ProcessPool(EngineOwner, Executor):
 
     def detach(self) -> None:
         """Undo `attach`, on the loop's thread."""
-        engine = self._made()
-        if engine is not None:
-            engine.detach()
+        self._engine.detach()
 
     def expect_end(self) -> None:
         """Stop waiting long for workers that do not become ready, since the run is about to end. Used by a run.
 
         A worker then has ten seconds. After that the pool is broken, which ends the calls that are waiting.
         """
-        engine = self._made()
-        if engine is not None:
-            engine.expect_end()
+        self._engine.expect_end()
 
     @shielded
     def running_calls(self) -> list[PoolFuture]:
         """The calls that workers are running now; takes the same time however many calls are waiting."""
-        engine = self._made()
-        return [] if engine is None else engine.running_calls()
+        return self._engine.running_calls()
 
     @property
     def worker_pids(self) -> list[int]:
         """The process IDs of the current workers."""
-        engine = self._made()
-        return [] if engine is None else engine.pids()
+        return self._engine.pids()
 
     @property
     def _broken(self) -> bool:
         """The attribute of the standard library's executors."""
-        engine = self._made()
-        return engine is not None and engine.broken is not None
+        return self._engine.broken is not None
 
     def __repr__(self) -> str:
         return f"ProcessPool(max_workers={self._max_workers})"
@@ -299,16 +292,28 @@ def _current_folder() -> str | None:
         return None  # it was removed: workers start in the folder of this process
 
 
-def _initializer(initializer: Callable[..., object], initargs: tuple[Any, ...], method: str) -> Initializer:
-    from amltk.scheduling.executors.process_pool._child.initializer import Initializer  # few programs need it
-
-    return Initializer(initializer, initargs, forks=method == "fork")
-
-
 def _method(mp_context: Any) -> str:
-    contexts = sys.modules.get("multiprocessing.context")  # whoever has one has imported it
-    is_context = contexts is not None and isinstance(mp_context, contexts.BaseContext)
-    method = mp_context.get_start_method() if is_context else mp_context or "forkserver"
+    method = mp_context.get_start_method() if isinstance(mp_context, BaseContext) else mp_context or "forkserver"
     if method not in METHODS:
         raise ValueError(f"mp_context={mp_context!r}: must be one of {', '.join(map(repr, METHODS))}, or None")
     return str(method)
+
+
+def _note_fork() -> None:
+    is_worker = is_forked_for_pool()
+    for engine in list(_engines):
+        engine.note_fork(is_worker=is_worker)
+    if is_worker:  # it closes the engines' descriptors itself: their numbers will be those of others
+        _engines.clear()
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
+@atexit.register
+def _finish() -> None:
+    """Let pools that were not shut down finish their calls before Python exits, as the standard library does."""
+    for engine in list(_engines):
+        engine.close(cancel=False)
+    for engine in list(_engines):
+        engine.join()

@@ -40,22 +40,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from amltk.scheduling.executors.process_pool._engine.loop_driver import Gather
-    from amltk.scheduling.executors.process_pool._workers.server_process import HeadStart
     from amltk.scheduling.executors.process_pool.future import PoolFuture
     from amltk.scheduling.executors.process_pool.options import WorkerOptions
 
 
 class Engine:
-    """The implementation of a `ProcessPool`.
+    """The implementation of a `ProcessPool`; arguments as there.
 
     It has as many methods as the pool: each acquires the locks and has one of the pool's parts do the work.
-
-    Args:
-        max_workers: As in the pool.
-        max_tasks_per_child: As in the pool.
-        options: How workers are started and ended.
-        pid: The process that has made the pool.
-        ahead: What was prepared for the first call; None for nothing.
     """
 
     def __init__(
@@ -63,9 +55,6 @@ class Engine:
         max_workers: int,
         max_tasks_per_child: int | None,
         options: WorkerOptions,
-        *,
-        pid: int,
-        ahead: HeadStart | None = None,
     ) -> None:
         self._locks = PoolLocks()
         lock = self._locks.make(Level.STATE)
@@ -88,7 +77,6 @@ class Engine:
             variables=partial(thread_environment, max_workers),
             control=manager_selector,
             own=[*self._wakeup.sockets, *self._thread_wakeup.sockets],
-            ahead=ahead,
         )
         self._manager = WorkerManager(pool, starts)
         self._exchange = Exchange(
@@ -100,7 +88,6 @@ class Engine:
             locks=self._locks,
             lock=lock,
             needs_manager=self._manager.needed,
-            pid=pid,
         )
         self._thread = PoolThread(
             self._exchange,

@@ -64,7 +64,6 @@ class Exchange:
         locks: Makes the pool's locks.
         lock: The pool's lock of the level `STATE`.
         needs_manager: Whether the workers' manager has something to do at once; called under the lock.
-        pid: As below.
 
     Attributes:
         pid: The process that has the workers.
@@ -88,9 +87,8 @@ class Exchange:
         locks: PoolLocks,
         lock: Any,
         needs_manager: Callable[[], bool],
-        pid: int,
     ) -> None:
-        self.pid: int = pid
+        self.pid: int = os.getpid()
         self.lock: Any = lock
         self.life: Life = Life.NEW
         self.broken: PoolBrokenError | None = None

@@ -11,7 +11,7 @@ from importlib import import_module
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from amltk.scheduling.executors._transfer.descriptors import RULES, Ticket, know_connections, refuse
+from amltk.scheduling.executors._transfer.descriptors import RULES, Ticket, refuse
 from amltk.scheduling.executors.process_pool._pickling import main_module
 from amltk.scheduling.executors.process_pool._pickling.importable import MAIN, is_importable, module_of_globals, travels
 from amltk.scheduling.executors.process_pool._pickling.names import names_of
@@ -61,7 +61,6 @@ class ByValue(pickle.Pickler):
 
     def __init__(self, file: Any, buffer_callback: Any, modules: set[str]) -> None:
         super().__init__(file, 5, buffer_callback=buffer_callback)
-        know_connections()
         self._modules = modules
         self._globals: dict[int, tuple[Any, Any]] = {}  # by id: the globals, and what stands for them
 
@@ -78,8 +77,6 @@ class ByValue(pickle.Pickler):
             return self._reduce_module(obj)
         if isinstance(obj, BuiltinFunctionType) and isinstance(obj.__module__, str):
             self._modules.add(obj.__module__)
-        if type(obj) is _Globals:
-            return obj.__reduce__()  # at once: to look for a reducer first may import cloudpickle
         return NotImplemented
 
     def lend(self, descriptor: int) -> Ticket:

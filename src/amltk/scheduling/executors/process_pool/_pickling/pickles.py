@@ -17,7 +17,7 @@ import pickle
 import sys
 from typing import TYPE_CHECKING, Any
 
-from amltk.scheduling.executors._transfer.descriptors import CONNECTIONS, know_connections, refuse_connections
+from amltk.scheduling.executors._transfer.descriptors import refuse_connections
 from amltk.scheduling.executors._transfer.exception_parts import Refers, dump_part
 from amltk.scheduling.executors.process_pool._pickling import descriptor_lending, worker_state
 from amltk.scheduling.executors.process_pool._pickling.by_value import DEFINED, ByValue
@@ -42,8 +42,7 @@ if TYPE_CHECKING:
 OUT_OF_BAND_BYTES = 1 << 14
 """The size in bytes from which on a buffer is sent out of band."""
 
-_knows_connections = False
-"""Whether picklers know the ends of pipes. There are none before their module is imported, which takes a while."""
+_CONNECTIONS = "multiprocessing.connection"
 
 _refuses_connections = False
 """Whether the plain `pickle` of this process, a worker, refuses the ends of pipes."""
@@ -112,9 +111,6 @@ class CallPickler(ByValue):
         Raises:
             Exception: Whatever the methods of the user's objects raise, or a `pickle.PicklingError`.
         """
-        global _knows_connections  # noqa: PLW0603 - as below
-        if not _knows_connections and CONNECTIONS in sys.modules:
-            _knows_connections = know_connections()
         pieces = self._pieces
         try:
             if definition is not None:
@@ -199,7 +195,7 @@ def pickle_outcome(outcome: Any) -> tuple[bytes, list[memoryview], bool]:
     buffers: list[memoryview] = []
 
     global _refuses_connections  # noqa: PLW0603 - checked for each outcome, so it must be fast
-    if not _refuses_connections and CONNECTIONS in sys.modules:
+    if not _refuses_connections and _CONNECTIONS in sys.modules:
         refuse_connections()
         _refuses_connections = True
     try:

@@ -16,8 +16,12 @@ from amltk.scheduling.executors.process_pool._pickling import main_module
 from amltk.scheduling.executors.process_pool._pickling.importable import MAIN
 from amltk.scheduling.executors.process_pool._state.protocol import Kind, encode
 from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding
-from amltk.scheduling.executors.process_pool._workers.starters import Starter, make_starter
-from amltk.scheduling.executors.process_pool.options import AUTO, Surroundings
+from amltk.scheduling.executors.process_pool._workers.starters import (
+    Starter,
+    Surroundings,
+    make_starter,
+)
+from amltk.scheduling.executors.process_pool.options import AUTO
 
 if TYPE_CHECKING:
     import socket
@@ -25,7 +29,6 @@ if TYPE_CHECKING:
 
     from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Message
     from amltk.scheduling.executors.process_pool._workers.managed_pool import ManagedPool
-    from amltk.scheduling.executors.process_pool._workers.server_process import HeadStart
 
 MAX_UNANSWERED = 64
 """How many workers may be requested before one is reported: more requests might fill the connection both ways."""
@@ -39,7 +42,6 @@ class Starts:
         variables: Returns environment variables for the workers, in addition to those of this process.
         control: For the starter's socket.
         own: Sockets of the engine, which a forked worker must not keep.
-        ahead: What was prepared for the first call; None for nothing.
     """
 
     def __init__(
@@ -49,13 +51,11 @@ class Starts:
         variables: Callable[[], dict[str, str]],
         control: selectors.BaseSelector,
         own: list[socket.socket],
-        ahead: HeadStart | None = None,
     ) -> None:
         self._pool = pool
         self._variables = variables
         self._control = control
         self._own = own
-        self._ahead = ahead
         self._starter: Starter | None = None
 
     def start_wanted(self) -> None:
@@ -118,9 +118,7 @@ class Starts:
         if self._starter is None:
             options = self._pool.options
             surroundings = Surroundings(options.directory, self._variables(), self._forwarding().descriptor)
-            launched = None if self._ahead is None else self._ahead.usable(surroundings)
-            self._starter = make_starter(options.method, surroundings, self._descriptors(), launched)
-            self._ahead = None  # last: it has the process until then
+            self._starter = make_starter(options.method, surroundings, self._descriptors())
             self._control.register(self._starter.control, selectors.EVENT_READ)
             if options.preload != AUTO:
                 self._starter.preload(options.preload)
@@ -130,7 +128,7 @@ class Starts:
         io = self._pool.io
         with self._pool.lock:
             if io.forwarding is None:
-                io.forwarding = Forwarding() if self._ahead is None else self._ahead.take_forwarding()
+                io.forwarding = Forwarding()
                 if io.forwarding.fileno() >= 0:
                     self._pool.selector.register(io.forwarding, selectors.EVENT_READ, io.forwarding)
             return io.forwarding
@@ -184,9 +182,6 @@ class Starts:
         if self._starter is not None:
             self._starter.close()
             self._starter = None
-        if self._ahead is not None:
-            self._ahead.discard()
-            self._ahead = None
         if self._pool.options.initialize is not None:
             self._pool.options.initialize.close()
         with self._pool.lock:  # the loop may be making a turn, which forwards as well
@@ -201,6 +196,3 @@ class Starts:
         if self._starter is not None:
             self._starter.disown()
             self._starter = None
-        if self._ahead is not None:
-            self._ahead.disown()
-            self._ahead = None
