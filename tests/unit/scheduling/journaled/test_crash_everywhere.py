@@ -186,7 +186,7 @@ ACTS = st.lists(
 )
 
 
-@settings(max_examples=int(os.environ.get("FUZZ", "10")), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=int(os.environ.get("FUZZ", "7")), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     calls=CALLS,
     acts=ACTS,

@@ -147,7 +147,7 @@ def test_the_next_one_is_computed(tmp_path: Path) -> None:
 def test_every_crash(tmp_path: Path, seed: int) -> None:
     """A program with equal calls, failing ones and cancellations survives a crash at any point."""
     draw = random.Random(seed)
-    numbers = [draw.randrange(1, 5) for _ in range(8)]
+    numbers = [draw.randrange(1, 5) for _ in range(6)]
     Search(tmp_path / "memo").run(None, 1)
 
     def program(folder: Path) -> list[Any]:
