@@ -149,9 +149,7 @@ class Bookkeeping(RuleBasedStateMachine):
             self.submit(2)
             self.assign()
             worker.take_back()
-            for call in self.dispatcher.waiting():
-                self.dispatcher.drop(call)
-                self.dropped.append(call.key)
+            self.dropped += [call.key for call in drop_waiting(self.dispatcher)]
         self.submit(2)
         self.assign()
         self.begin(which)
@@ -229,14 +227,12 @@ def test_a_worker_that_is_stopped_does_not_begin_what_another_one_computes() -> 
     dispatcher = Dispatcher(2, None)
     dispatcher.expected = 1e-6
     crew: dict[int, Worker] = {}
-    start(dispatcher, crew)
-    (stopped,) = crew.values()
+    stopped = start(dispatcher, crew)
     for key in range(0, 4 * GENERATIONS, 2):
         dispatcher.queue.extend(make_call(key + n) for n in range(2))
         hand_out(dispatcher, crew)
         stopped.take_back()
-        for call in list(dispatcher.queue):  # another worker has computed them
-            dispatcher.drop(call)
+        drop_waiting(dispatcher)  # another worker has computed them
     current = [make_call(4 * GENERATIONS + n) for n in range(2)]
     dispatcher.queue.extend(current)
     hand_out(dispatcher, crew)
@@ -264,16 +260,14 @@ def test_a_worker_that_takes_calls_now_and_then_is_not_pinged() -> None:
     dispatcher = Dispatcher(1, None)
     dispatcher.expected = 1e-6
     crew: dict[int, Worker] = {}
-    start(dispatcher, crew)
-    (worker,) = crew.values()
+    worker = start(dispatcher, crew)
     for key in range(0, 4 * GENERATIONS, 2):
         dispatcher.queue.extend(make_call(key + n) for n in range(2))
         hand_out(dispatcher, crew)
         if key % 8 == 0:
             work_off(dispatcher, worker)
         worker.take_back()
-        for call in list(dispatcher.queue):
-            dispatcher.drop(call)
+        drop_waiting(dispatcher)
         assert not worker.slot.pinged
 
 
@@ -300,8 +294,7 @@ def test_no_worker_counts_as_idle_that_has_to_answer() -> None:
     dispatcher = Dispatcher(2, None)
     dispatcher.expected = 1e-6
     crew: dict[int, Worker] = {}
-    start(dispatcher, crew)
-    (stopped,) = crew.values()
+    stopped = start(dispatcher, crew)
     dispatcher.queue.append(make_call(1))
     for _ in range(GENERATIONS - 1):
         hand_out(dispatcher, crew)
@@ -340,11 +333,20 @@ def test_long_calls_occupy_all_workers(mix: list[bool], workers: int, one_is_up:
     assert occupied == min(workers, sum(mix))
 
 
-def start(dispatcher: Dispatcher, crew: dict[int, Worker]) -> None:
+def start(dispatcher: Dispatcher, crew: dict[int, Worker]) -> Worker:
     """Add a worker."""
     slot = dispatcher.add_slot()
     dispatcher.worker_ready(slot)
-    crew[slot.number] = Worker(dispatcher, slot)
+    worker = crew[slot.number] = Worker(dispatcher, slot)
+    return worker
+
+
+def drop_waiting(dispatcher: Dispatcher) -> list[PoolFuture]:
+    """Forget the calls that no worker has; returns them."""
+    waiting = dispatcher.waiting()
+    for call in waiting:
+        dispatcher.drop(call)
+    return waiting
 
 
 def hand_out(dispatcher: Dispatcher, crew: dict[int, Worker]) -> None:
