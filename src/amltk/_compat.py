@@ -9,6 +9,7 @@ them all, and the fork server must start fast.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
@@ -90,6 +91,25 @@ def processes_of(executor: Executor) -> dict[int, BaseProcess]:
 def manager_of(executor: Executor) -> threading.Thread | None:
     """The thread of a pool of processes that notices ended workers; None if there is none."""
     return getattr(executor, "_executor_manager_thread", None)
+
+
+def allow_waking_ended_manager(executor: Executor) -> None:
+    """Let the interpreter's end wake the manager of a pool of processes, which may end just then; others: nothing.
+
+    CPython 3.11 to 3.13 does that without a lock, so it may write to a pipe that the manager is closing, and then
+    prints a traceback.
+    """
+    wakeup: Any = getattr(executor, "_executor_manager_thread_wakeup", None)
+    if wakeup is None:
+        return
+    wake = wakeup.wakeup
+
+    def wake_unless_closed() -> None:
+        # Closed before the write, or while it looks at the descriptor, which is None afterwards.
+        with contextlib.suppress(OSError, TypeError):
+            wake()
+
+    wakeup.wakeup = wake_unless_closed
 
 
 # ------------------------------------------------------------------------------------------------------------- threads

@@ -159,6 +159,18 @@ def test_what_a_pool_of_processes_says() -> None:
         assert _compat.processes_of(pool) == {}
 
 
+def test_a_manager_that_has_just_ended_may_be_woken() -> None:
+    """At the end of Python, the standard library wakes the thread of a pool which may be closing what wakes it."""
+    with relying_on("ProcessPoolExecutor._executor_manager_thread_wakeup", _compat.allow_waking_ended_manager):
+        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            pool.submit(os.getpid).result()
+            wakeup: Any = pool._executor_manager_thread_wakeup  # type: ignore[attr-defined]
+            _compat.allow_waking_ended_manager(pool)
+            assert wakeup.wakeup() is None  # the manager is there, and goes on
+        wakeup._closed = False  # as it looks to a thread that was a moment earlier
+        wakeup.wakeup()
+
+
 def test_other_executors_say_nothing() -> None:
     """A user's executor has none of these attributes."""
     executor = concurrent.futures.Executor()
@@ -167,6 +179,7 @@ def test_other_executors_say_nothing() -> None:
     assert _compat.pending_items(executor) == []
     assert _compat.processes_of(executor) == {}
     assert _compat.manager_of(executor) is None
+    _compat.allow_waking_ended_manager(executor)
 
 
 # ------------------------------------------------------------------------------------------------------------- threads

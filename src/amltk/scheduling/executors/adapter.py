@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from amltk import _compat
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors.light_future import Answer
-from amltk.scheduling.executors.termination import drop_cancelled, shut_down
+from amltk.scheduling.executors.termination import prepare_kill, shut_down
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -365,7 +365,7 @@ class ExecutorAdapter:
         """End the executor without waiting for its calls. May block like `end_calls`."""
         if self._terminator is not None:
             self.is_used_up = True
-            drop_cancelled(self.executor)
+            prepare_kill(self.executor)
             self._terminator(self.executor)
             _log.info("ended %r without waiting for its work", self.executor)
 

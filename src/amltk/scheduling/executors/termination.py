@@ -37,12 +37,14 @@ class _Dropped(Future[Any]):
         pass
 
 
-def drop_cancelled(executor: Executor) -> None:
-    """Prevent a standard library's process pool from failing cancelled futures after a kill.
+def prepare_kill(executor: Executor) -> None:
+    """Keep a standard library's process pool from errors of its own after its workers were killed.
 
     A pool that breaks fails all its futures, and before CPython 3.12.3 the first cancelled one raises
-    `InvalidStateError` in the pool's thread, which then neither fails the others nor cleans up.
+    `InvalidStateError` in the pool's thread, which then neither fails the others nor cleans up. So it is to skip them.
+    If the program ends while the pool notices the kill, CPython wakes a thread that is no longer there.
     """
+    _compat.allow_waking_ended_manager(executor)
     for item in _compat.pending_items(executor):
         if item.future.cancelled():
             item.future = _Dropped()

@@ -12,7 +12,7 @@ from amltk._checks import check_optional_count, check_optional_seconds
 from amltk._process.cpus import usable_cpus
 from amltk.scheduling.executors.process_pool._child.library_threads import thread_environment
 from amltk.scheduling.executors.remote.pooled import PooledExecutor
-from amltk.scheduling.executors.termination import drop_cancelled
+from amltk.scheduling.executors.termination import prepare_kill
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,7 @@ class LokyExecutor(PooledExecutor):
         self._max_workers = _compat.max_workers(pool)  # the attribute of the standard library's executors
 
     def _kill(self) -> bool:
-        drop_cancelled(self._pool)
+        prepare_kill(self._pool)
         self._pool.shutdown(wait=True, kill_workers=True)
         return True
 
