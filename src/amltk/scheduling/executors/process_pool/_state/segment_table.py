@@ -8,7 +8,6 @@ it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 PAGE_BYTES = 1 << 12
@@ -36,11 +35,13 @@ class Taken(NamedTuple):
     """Kept segments that are given up for it."""
 
 
-@dataclass(slots=True)
 class _Segment:
-    size: int
-    holders: int = 1
-    is_spoilt: bool = False
+    __slots__ = ("holders", "is_spoilt", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size: int = size
+        self.holders: int = 1
+        self.is_spoilt: bool = False
 
 
 class SegmentTable:
