@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 PROGRAM = "/usr/bin/chromium"
 
+FIT_MILLISECONDS = 60_000
+"""How long a page may take to be as narrow as its window: charts are drawn anew in one of the next frames."""
+
 OPTIONS = (
     "--disable-background-networking",
     "--disable-component-update",
@@ -26,6 +29,14 @@ OPTIONS = (
     "--no-first-run",
     "--no-sandbox",  # not available to root
 )
+
+
+def resize(page: Page, width: int, height: int) -> None:
+    """Give the window this size, and wait until the page does not overflow it to the right; else that is an error."""
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_function(
+        "width => document.documentElement.scrollWidth <= width", arg=width, timeout=FIT_MILLISECONDS
+    )
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 from amltk.journal import Kind, Writer
 from amltk.journal.live.status import write_status
 from amltk.web.report import write_report
+from tests.helpers.browser import resize
 from tests.helpers.page_server import page_server
 
 if TYPE_CHECKING:
@@ -61,8 +62,7 @@ def test_a_running_experiment_shows_resources_and_devices(tmp_path: Path, open_w
             expect(told).to_have_text("gpu 2/2 · memory 8 GB/60 GB · waiting 5 (3 gpu, 2 dependencies)", timeout=GUARD)
             expect(page.locator(".card.running")).to_contain_text("gpu 1", timeout=GUARD)
             expect(page.locator(".card.running header")).to_contain_text("2 on 2 workers", timeout=GUARD)
-            page.set_viewport_size({"width": 360, "height": 740})
-            assert page.evaluate("document.documentElement.scrollWidth") <= 360
+            resize(page, 360, 740)
             page.close()
 
 

@@ -13,7 +13,8 @@ from tests import leaks
 
 
 @pytest.fixture
-def before() -> leaks.Holdings:
+def before(monkeypatch: pytest.MonkeyPatch) -> leaks.Holdings:
+    monkeypatch.setattr(leaks, "LIBRARIES", [])  # to which clusters that tests of this process share have added
     return leaks.Holdings.now()
 
 
