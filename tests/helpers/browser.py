@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "/usr/bin/chromium"
 
-FIT_MILLISECONDS = 60_000
-"""How long a page may take to be as narrow as its window: charts are drawn anew in one of the next frames."""
+PATIENCE_MILLISECONDS = 120_000
+"""How long anything in a page may take on a busy machine."""
 
 OPTIONS = (
     "--disable-background-networking",
@@ -32,11 +32,12 @@ OPTIONS = (
 
 
 def resize(page: Page, width: int, height: int) -> None:
-    """Give the window this size, and wait until the page does not overflow it to the right; else that is an error."""
+    """Give the window this size, and wait until the page does not overflow it to the right; else that is an error.
+
+    Charts are drawn anew in one of the next frames.
+    """
     page.set_viewport_size({"width": width, "height": height})
-    page.wait_for_function(
-        "width => document.documentElement.scrollWidth <= width", arg=width, timeout=FIT_MILLISECONDS
-    )
+    page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
 
 
 @contextmanager
@@ -84,6 +85,7 @@ class Window:
     def __init__(self, browser: Browser, *, server: str | None = None, **options: Any) -> None:
         self._reach: tuple[str, ...] = ("file:", "data:", *([server] if server is not None else []))
         context = browser.new_context(**options)
+        context.set_default_timeout(PATIENCE_MILLISECONDS)
         context.route("**/*", self._route)
         self.problems: list[str] = []
         self.page: Page = context.new_page()

@@ -178,6 +178,22 @@ def test_a_run_that_goes_on(tmp_path: Path, open_window: Callable[..., Window]) 
             page.close()
 
 
+def test_the_end_of_one_call_closes_no_other(hostile: Path, open_window: Callable[..., Window]) -> None:
+    """Whoever closes a call and opens another one at once sees that one: the browser tells of the end later."""
+    page = open_window().open(hostile)
+    page.evaluate("location.hash = '#call=1'")
+    for first, second in ((1, 2), (2, 1)):
+        page.wait_for_selector(f"dialog[open] >> text=Call {first}")
+        page.evaluate("call => { document.querySelector('dialog').close(); location.hash = `#call=${call}`; }", second)
+        page.wait_for_selector(f"dialog[open] >> text=Call {second}")
+        page.evaluate("new Promise(told => setTimeout(told, 50))")  # what is still to be told comes first
+        assert page.locator("#call-title").inner_text() == f"Call {second}"
+        assert page.evaluate("location.hash") == f"#call={second}"
+    page.keyboard.press("Escape")
+    page.wait_for_function("!location.hash.includes('call')")
+    assert not page.locator("dialog").is_visible()
+
+
 def test_a_run_that_was_killed(tmp_path: Path, open_window: Callable[..., Window]) -> None:
     """The page says so, what the run was doing, and what to do; this also holds for a report file."""
     folder = tmp_path / "search"

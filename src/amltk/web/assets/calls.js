@@ -93,7 +93,8 @@ class CallPanel {
   constructor(open) {
     this.open = open;
     this.box = document.getElementById("call");
-    this.box.addEventListener("close", () => { if (this.number !== undefined) this.open.close(); });
+    // The event comes after the box has closed: by then another call may have been asked for, or be shown already.
+    this.box.addEventListener("close", () => { if (!this.box.open) this.open.close(this.shown); });
     this.box.addEventListener("click", (event) => { if (event.target === this.box) this.box.close(); });
   }
 
@@ -109,6 +110,7 @@ class CallPanel {
     } catch (error) {
       frame(el("p", { class: "empty" }, error.message));
     }
+    this.shown = number;
     if (!this.box.open) this.box.showModal();
   }
 

@@ -7,7 +7,10 @@ const addressOf = (place, call) => `#${new URLSearchParams({ ...(setup.names.len
 
 const open = {
   link: (call) => addressOf(chosen(), call),
-  close: () => { panel.number = undefined; location.hash = addressOf(chosen()); },
+  close: (call) => {
+    if (panel.number === call) panel.number = undefined;
+    if (address().get("call") === String(call)) location.hash = addressOf(chosen());
+  },
 };
 const choose = (place) => { location.hash = addressOf(place); };
 
