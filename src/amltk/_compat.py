@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,10 +22,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
     from types import CodeType
 
-CANCELLED, CANCELLED_AND_NOTIFIED = "CANCELLED", "CANCELLED_AND_NOTIFIED"
-FINISHED, PENDING, RUNNING = "FINISHED", "PENDING", "RUNNING"
-"""The states of the futures of `concurrent.futures`. Not imported from there: that imports `logging` as well, and a
-worker needs neither."""
+__all__ = ["CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED", "PENDING", "RUNNING"]  # of futures
 
 # ------------------------------------------------------------------------------------------------------------- asyncio
 
@@ -238,9 +236,9 @@ TRACKER_PROBES = (b"PROBE:", b'{"cmd":"PROBE"')
 
 def tracker_descriptor() -> int | None:
     """The descriptor that this process writes to its resource tracker with; None if it has none."""
-    module = sys.modules.get("multiprocessing.resource_tracker")  # if it was not imported, there is none
-    tracker = getattr(module, "_resource_tracker", None)
-    descriptor: int | None = None if tracker is None else tracker._fd
+    from multiprocessing import resource_tracker
+
+    descriptor: int | None = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
     return descriptor
 
 

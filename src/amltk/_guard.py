@@ -8,6 +8,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
+from amltk.exceptions import NestingError
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -85,8 +87,6 @@ def check_import(what: str) -> None:
     """
     module = loading.module()
     if module is not None:
-        from amltk.exceptions import NestingError  # here: see `_compat` about what it imports
-
         raise NestingError(
             f"{what} was started while a worker process was importing {module}. The worker only needs what the "
             "module defines, and workers would start workers without end. Put the start under "
@@ -103,8 +103,6 @@ def check(what: str) -> None:
     check_import(what)
     depth, most = _number(DEPTH, 0), _number(MAX_DEPTH, DEFAULT_MAX_DEPTH)
     if depth >= most:
-        from amltk.exceptions import NestingError
-
         raise NestingError(
             f"{what} was started {depth} levels below the program ({DEPTH}={depth}): in a worker of a pool that was "
             f"itself started in a worker, and so on. At most {most} levels are allowed, since a program that starts "

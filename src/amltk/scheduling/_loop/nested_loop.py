@@ -70,11 +70,12 @@ def _check_descriptors() -> None:
     except OSError as error:
         if error.errno not in {errno.EMFILE, errno.ENFILE}:
             raise
-        limit = os.sysconf("SC_OPEN_MAX") if hasattr(os, "sysconf") else "unknown"  # there may be none for an import
+        from amltk._process.limits import soft_limit  # few programs need it
+
         raise OSError(
             error.errno,
             f"a run needs {NEEDED_DESCRIPTORS} file descriptors, and its executor more, but only {len(spare)} are left"
-            f" (limit of open files, ulimit -n: {limit}). Close files, or raise the limit, for"
+            f" (limit of open files, ulimit -n: {soft_limit('RLIMIT_NOFILE')}). Close files, or raise the limit, for"
             " example with resource.setrlimit",
         ) from error
     finally:

@@ -72,10 +72,6 @@ RULES: dict[type, Callable[[Any, Lend], Any]] = {io.TextIOWrapper: _reduce_file,
 """The reduction of each exact type; picklers check here first."""
 
 
-CONNECTIONS = "multiprocessing.connection"
-"""The module of the ends of pipes, which takes long to import: before it is, there are none."""
-
-
 def know_connections() -> None:
     """Add a rule for ends of pipes; before this, none may be pickled."""
     from multiprocessing.connection import Connection

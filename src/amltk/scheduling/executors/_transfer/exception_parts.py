@@ -17,12 +17,10 @@ import io
 import pickle
 from collections.abc import Callable
 from types import GetSetDescriptorType, MemberDescriptorType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from amltk._notes import add_note, safe_repr
-
-if TYPE_CHECKING:
-    from amltk.exceptions import RemoteError
+from amltk.exceptions import RemoteError
 
 Refer: TypeAlias = Callable[[Any], int | None]
 """Returns the number that stands for an object in a pickle; None for objects that are pickled themselves."""
@@ -336,7 +334,7 @@ class _Assembly:
         if not _notes(error):
             for note in part.notes:
                 add_note(error, note)
-        if part.problems and not _is_stand_in(error):  # whose text has them already
+        if type(error) is not RemoteError:  # whose text has them already
             for problem in part.problems:
                 add_note(error, f"left out in transit: {problem}")
 
@@ -353,12 +351,4 @@ class _Loader(pickle.Unpickler):
 
 def stand_in(part: Part, problem: str = "") -> RemoteError:
     """A replacement that describes an exception which could not be restored."""
-    from amltk.exceptions import RemoteError  # here, as above: workers do not need it
-
     return RemoteError(f"{part.name}: {part.text}" + (f" ({problem})" if problem else ""))
-
-
-def _is_stand_in(error: BaseException) -> bool:
-    from amltk.exceptions import RemoteError
-
-    return type(error) is RemoteError

@@ -6,6 +6,7 @@ import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
 from amltk._notes import add_note
+from amltk.exceptions import RemoteTraceback
 from amltk.scheduling.executors._transfer import exception_parts
 from amltk.scheduling.executors._transfer.exception_parts import Part, put_together, set_cause, take_apart
 
@@ -49,8 +50,6 @@ def note_result(error: BaseException, result: object) -> None:
 
 def stand_in(failure: Failure) -> BaseException:
     """A replacement for an exception that is not restored, with the worker's traceback as its cause."""
-    from amltk.exceptions import RemoteTraceback  # here, as below: workers do not need it
-
     error = exception_parts.stand_in(failure.parts[0])
     error.__cause__ = RemoteTraceback(failure.traceback)
     return error
@@ -61,8 +60,6 @@ def restore(failure: Failure, note: str) -> BaseException:
 
     The worker's traceback becomes its cause, or the cause of the last exception in its chain of causes.
     """
-    from amltk.exceptions import RemoteTraceback
-
     error = put_together(failure.parts)
     last, seen = error, {id(error)}
     while last.__cause__ is not None and id(last.__cause__) not in seen:

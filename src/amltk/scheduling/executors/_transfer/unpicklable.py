@@ -7,6 +7,7 @@ message names the first one that cannot be taken apart.
 
 from __future__ import annotations
 
+import dis
 import io
 import pickle
 import sys
@@ -280,8 +281,6 @@ def _in_function(place: Place, function: FunctionType) -> Inside:
 
 
 def _globals_of(code: CodeType) -> Iterator[str]:
-    import dis  # few programs have what cannot be pickled
-
     for instruction in dis.get_instructions(code):
         if instruction.opname in {"LOAD_GLOBAL", "LOAD_NAME"}:
             yield instruction.argval

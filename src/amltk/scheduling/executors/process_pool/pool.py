@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import weakref
 from concurrent.futures import Executor
+from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from amltk._checks import check_bytes, check_optional_bytes, check_optional_count, check_optional_seconds, check_seconds
 from amltk._process.cpus import usable_cpus
 from amltk._shield import shielded
+from amltk.scheduling.executors._transfer.descriptors import know_connections
+from amltk.scheduling.executors.process_pool._child.initializer import Initializer
 from amltk.scheduling.executors.process_pool._engine.engine import Engine
 from amltk.scheduling.executors.process_pool._system.memory_size import usable_memory
 from amltk.scheduling.executors.process_pool._workers.forking import is_forked_for_pool
@@ -22,14 +24,14 @@ from amltk.scheduling.executors.process_pool.options import AUTO, EXIT_SECONDS, 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Iterator
-    from multiprocessing.context import BaseContext
 
-    from amltk.scheduling.executors.process_pool._child.initializer import Initializer
     from amltk.scheduling.executors.process_pool.binding import Binding
     from amltk.types import Duration
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+know_connections()
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
@@ -112,7 +114,7 @@ class ProcessPool(Executor):
             WorkerOptions(
                 method,
                 _current_folder(),
-                None if initializer is None else _initializer(initializer, tuple(initargs), method),
+                None if initializer is None else Initializer(initializer, tuple(initargs), forks=method == "fork"),
                 check_preload(preload, method),
                 check_seconds("exit_timeout", exit_timeout),
                 check_optional_seconds("idle_timeout", idle_timeout, above_zero=True),
@@ -290,16 +292,8 @@ def _current_folder() -> str | None:
         return None  # it was removed: workers start in the folder of this process
 
 
-def _initializer(initializer: Callable[..., object], initargs: tuple[Any, ...], method: str) -> Initializer:
-    from amltk.scheduling.executors.process_pool._child.initializer import Initializer  # few programs need it
-
-    return Initializer(initializer, initargs, forks=method == "fork")
-
-
 def _method(mp_context: Any) -> str:
-    contexts = sys.modules.get("multiprocessing.context")  # whoever has one has imported it
-    is_context = contexts is not None and isinstance(mp_context, contexts.BaseContext)
-    method = mp_context.get_start_method() if is_context else mp_context or "forkserver"
+    method = mp_context.get_start_method() if isinstance(mp_context, BaseContext) else mp_context or "forkserver"
     if method not in METHODS:
         raise ValueError(f"mp_context={mp_context!r}: must be one of {', '.join(map(repr, METHODS))}, or None")
     return str(method)

@@ -15,7 +15,7 @@ from cloudpickle.cloudpickle import list_registry_pickle_by_value
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors._transfer.descriptors import RULES, know_connections, refuse
 from amltk.scheduling.executors._transfer.exception_parts import Refers, dump_part
-from amltk.scheduling.executors.process_pool._pickling.reducers import parts_of
+from amltk.scheduling.executors.process_pool._pickling.reducers import REDUCERS
 from amltk.scheduling.executors.remote_result import Reference
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class _Pickler(CloudPickler):
         if kind is FunctionType and _is_found_by_name(obj):
             return NotImplemented
         if kind is CodeType:  # cloudpickle drops them from 3.1.3 on
-            return CodeType, parts_of(obj)
+            return REDUCERS[CodeType](obj)
         rule = RULES.get(kind)
         return super().reducer_override(obj) if rule is None else rule(obj, refuse)
 

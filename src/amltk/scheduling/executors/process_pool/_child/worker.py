@@ -6,7 +6,6 @@ import contextlib
 import faulthandler
 import itertools
 import multiprocessing.process
-import multiprocessing.resource_tracker  # for `use`: here, so that not each worker imports it
 import os
 import pickle
 import signal

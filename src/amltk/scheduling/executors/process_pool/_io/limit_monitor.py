@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk.exceptions import CpuTimeLimitError, MemoryLimitError, TaskLimitError, WallTimeLimitError
@@ -29,22 +30,15 @@ MAX_LOOKING_SHARE = 0.1
 """The largest share of a CPU for checks: with thousands of processes they are less frequent."""
 
 
+@dataclass(eq=False, slots=True)
 class _Watched:
-    """A call with limits.
-
-    Attributes:
-        usage: None if neither CPU time nor memory is limited.
-        in_doubt: Whether the last check found an excess.
-    """
-
-    __slots__ = ("began", "in_doubt", "limits", "name", "usage")
-
-    def __init__(self, limits: CallLimits, name: str, began: float, usage: Usage | None) -> None:
-        self.limits: CallLimits = limits
-        self.name: str = name
-        self.began: float = began
-        self.usage: Usage | None = usage
-        self.in_doubt: bool = False
+    limits: CallLimits
+    name: str
+    began: float
+    usage: Usage | None
+    """None if neither CPU time nor memory is limited."""
+    in_doubt: bool = False
+    """Whether the last check found an excess."""
 
 
 class Excess(NamedTuple):

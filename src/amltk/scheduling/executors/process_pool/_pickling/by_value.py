@@ -11,7 +11,7 @@ from importlib import import_module
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from amltk.scheduling.executors._transfer.descriptors import CONNECTIONS, RULES, Ticket, know_connections, refuse
+from amltk.scheduling.executors._transfer.descriptors import RULES, Ticket, refuse
 from amltk.scheduling.executors.process_pool._pickling import main_module
 from amltk.scheduling.executors.process_pool._pickling.importable import MAIN, is_importable, module_of_globals, travels
 from amltk.scheduling.executors.process_pool._pickling.names import names_of
@@ -66,10 +66,7 @@ class ByValue(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """Take apart objects that cannot be imported, that have only a name, or that have a descriptor."""
-        kind = type(obj)
-        if kind.__module__ == CONNECTIONS and kind not in RULES:
-            know_connections()
-        if (rule := RULES.get(kind)) is not None:
+        if (rule := RULES.get(type(obj))) is not None:
             return rule(obj, self.lend)
         if isinstance(obj, DEFINED):
             if is_importable(obj):
@@ -80,8 +77,6 @@ class ByValue(pickle.Pickler):
             return self._reduce_module(obj)
         if isinstance(obj, BuiltinFunctionType) and isinstance(obj.__module__, str):
             self._modules.add(obj.__module__)
-        if kind is _Globals:
-            return obj.__reduce__()  # at once: to look for a reducer first may import cloudpickle
         return NotImplemented
 
     def lend(self, descriptor: int) -> Ticket:

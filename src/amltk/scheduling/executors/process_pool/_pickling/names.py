@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import re
 from types import CodeType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -66,8 +67,6 @@ def identifiers(texts: Iterable[Any]) -> Iterator[str]:
 def _find(code: CodeType) -> Names:
     globals_, imports = set[str](), set[str]()
     attributes, text = set(code.co_names), set(identifiers(_texts(code)))
-    import dis  # here: a worker that only makes functions does not need it
-
     module = ""
     for instruction in dis.get_instructions(code):
         if instruction.opname in _GLOBALS:

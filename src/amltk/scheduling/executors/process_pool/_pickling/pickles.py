@@ -17,7 +17,7 @@ import pickle
 import sys
 from typing import TYPE_CHECKING, Any
 
-from amltk.scheduling.executors._transfer.descriptors import CONNECTIONS, refuse_connections
+from amltk.scheduling.executors._transfer.descriptors import refuse_connections
 from amltk.scheduling.executors._transfer.exception_parts import Refers, dump_part
 from amltk.scheduling.executors.process_pool._pickling import descriptor_lending, worker_state
 from amltk.scheduling.executors.process_pool._pickling.by_value import DEFINED, ByValue
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 OUT_OF_BAND_BYTES = 1 << 14
 """The size in bytes from which on a buffer is sent out of band."""
+
+_CONNECTIONS = "multiprocessing.connection"
 
 _refuses_connections = False
 """Whether the plain `pickle` of this process, a worker, refuses the ends of pipes."""
@@ -193,7 +195,7 @@ def pickle_outcome(outcome: Any) -> tuple[bytes, list[memoryview], bool]:
     buffers: list[memoryview] = []
 
     global _refuses_connections  # noqa: PLW0603 - checked for each outcome, so it must be fast
-    if not _refuses_connections and CONNECTIONS in sys.modules:
+    if not _refuses_connections and _CONNECTIONS in sys.modules:
         refuse_connections()
         _refuses_connections = True
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import functools
+import inspect
 import linecache
 import os
 import sys
@@ -11,14 +12,14 @@ import typing
 import weakref
 from collections import ChainMap
 from importlib import import_module
-from types import BuiltinFunctionType, CellType, CodeType, FunctionType
+from types import CellType, CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from amltk import _compat
 from amltk.scheduling.executors.process_pool._pickling import worker_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, MutableMapping
 
     Reduced = tuple[Any, ...]
 
@@ -44,23 +45,13 @@ _OWN = frozenset(_dispatcher.__dict__) - {"__wrapped__"}
 # ------------------------------------------------------------------------------------------------------------ code
 
 
-def parts_of(code: CodeType) -> tuple[Any, ...]:
-    """The arguments of `CodeType` that make this code again."""
-    return (
+def _reduce_code(code: CodeType) -> Reduced:
+    return CodeType, (
         code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_nlocals, code.co_stacksize,
         code.co_flags, code.co_code, code.co_consts, code.co_names, code.co_varnames, code.co_filename, code.co_name,
         code.co_qualname, code.co_firstlineno, code.co_linetable, code.co_exceptiontable, code.co_freevars,
         code.co_cellvars,
     )  # fmt: skip
-
-
-def _reduce_code(code: CodeType) -> Reduced:
-    return _make_code, parts_of(code)
-
-
-def _make_code(*parts: Any) -> CodeType:
-    """Make code, in a worker: its type has no name there by which it can be found."""
-    return CodeType(*parts)
 
 
 def source_of(code: CodeType) -> tuple[str, list[str]] | None:
@@ -133,8 +124,6 @@ def _contents(cell: CellType) -> tuple[Any, ...]:
 def annotations_of(obj: Any) -> dict[str, Any]:
     """The annotations of a function or class; from CPython 3.14 on as text if they refer to undefined names."""
     if not _HAS_LAZY_ANNOTATIONS:
-        import inspect  # here: a worker that only makes functions does not need it
-
         return inspect.get_annotations(obj)
     try:
         return dict(obj.__annotations__)
@@ -274,39 +263,15 @@ def _make_dispatching_method(dispatcher: Any, function: Any) -> Any:
     return made
 
 
-class _Table(dict[type, "Callable[[Any], Any]"]):
-    """The reducers of this module, and once there is an object of any other type, those of cloudpickle.
-
-    To import it takes a tenth of the time to the first result, and plain data and functions do not need it.
-    """
-
-    def __missing__(self, kind: type) -> Callable[[Any], Any]:
-        if kind is BuiltinFunctionType:  # no reducer: pickle finds it by name
-            raise KeyError(kind)
-        theirs = {kind: reduce for kind, reduce in _compat.cloudpickle_reducers().items() if kind is not typing.TypeVar}
-        whole = REDUCERS.maps[0] = {**theirs, **self}
-        return whole[kind]
-
-
-REDUCERS: ChainMap[type, Callable[[Any], Any]] = ChainMap(
-    _Table(
-        {
-            CodeType: _reduce_code,
-            functools.cached_property: _reduce_cached_property,
-            functools.singledispatchmethod: _reduce_dispatching_method,
-            weakref.WeakKeyDictionary: _reduce_weak_dictionary,
-            weakref.WeakValueDictionary: _reduce_weak_dictionary,
-        }
-    ),
+REDUCERS: MutableMapping[type, Callable[[Any], Any]] = ChainMap(
+    {
+        **{kind: reduce for kind, reduce in _compat.cloudpickle_reducers().items() if kind is not typing.TypeVar},
+        CodeType: _reduce_code,
+        functools.cached_property: _reduce_cached_property,
+        functools.singledispatchmethod: _reduce_dispatching_method,
+        weakref.WeakKeyDictionary: _reduce_weak_dictionary,
+        weakref.WeakValueDictionary: _reduce_weak_dictionary,
+    },
     copyreg.dispatch_table,
 )
 """The reducers of types that pickle cannot handle, or not in the way needed here."""
-
-
-def has_reducer(kind: type) -> bool:
-    """Whether there is a reducer of this type."""
-    try:
-        REDUCERS[kind]
-    except KeyError:
-        return False
-    return True

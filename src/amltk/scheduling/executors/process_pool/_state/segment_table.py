@@ -8,6 +8,7 @@ it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 PAGE_BYTES = 1 << 12
@@ -35,13 +36,11 @@ class Taken(NamedTuple):
     """Kept segments that are given up for it."""
 
 
+@dataclass(slots=True)
 class _Segment:
-    __slots__ = ("holders", "is_spoilt", "size")
-
-    def __init__(self, size: int) -> None:
-        self.size: int = size
-        self.holders: int = 1
-        self.is_spoilt: bool = False
+    size: int
+    holders: int = 1
+    is_spoilt: bool = False
 
 
 class SegmentTable:

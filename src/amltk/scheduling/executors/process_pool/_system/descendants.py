@@ -9,6 +9,7 @@ that process that is not a worker was left behind by one.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -31,11 +32,7 @@ END_SECONDS = 5.0
 
 
 def _prctl(option: int, value: int) -> bool:
-    if not ON_LINUX:
-        return False
-    import ctypes  # here: the program itself needs none of this
-
-    return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
+    return ON_LINUX and ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0
 
 
 def become_subreaper() -> bool:

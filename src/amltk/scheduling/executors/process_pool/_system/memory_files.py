@@ -5,16 +5,15 @@ Only on Linux. Elsewhere such memory has a name, and would be left behind by a p
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import mmap
 import os
 import pickle
-import struct
 import weakref
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import ctypes
     from collections.abc import Callable, Sequence
 
 CHUNK_BYTES = 1 << 23
@@ -24,7 +23,7 @@ ALIGNMENT_BYTES = 64
 """Buffers begin at multiples of this many bytes, as numpy's own do."""
 
 _FIXED = 0x10
-_FAILED = (1 << 8 * struct.calcsize("P")) - 1
+_FAILED = ctypes.c_void_p(-1).value
 
 
 def are_possible() -> bool:
@@ -78,8 +77,6 @@ class MemoryFile:
         return self._map
 
     def _put_over(self, place: mmap.mmap, flags: int) -> None:
-        import ctypes  # here, as below: few programs have large buffers
-
         libc = ctypes.CDLL(None, use_errno=True)
         libc.mmap.restype = ctypes.c_void_p
         libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
@@ -195,8 +192,6 @@ class _Lease:
 
     def open(self, place: mmap.mmap) -> ctypes.Array[ctypes.c_char]:
         """An object from which the views are made, and that lives as long as any of them does."""
-        import ctypes
-
         exporter = (ctypes.c_char * self.file.size).from_buffer(place)
         self._exporter = weakref.ref(exporter, self._end)
         _leases[self._key] = self

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import select
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from amltk._compat import TRACKER_PROBES, disown_tracker, set_tracker_descriptor, tracker_descriptor
@@ -59,12 +60,10 @@ class Forwarding:
         wanted = [line for line in lines if not line.startswith(TRACKER_PROBES)]
         try:
             while wanted:
-                from multiprocessing import resource_tracker  # few workers tell it anything, and it imports much
-
                 running: Any = resource_tracker.getfd()  # starts the tracker if necessary
                 os.write(running, wanted[0] + b"\n")
                 del wanted[0]
-        except (OSError, ImportError):  # it cannot be started now: retry next time
+        except OSError:  # it cannot be started now: retry next time
             self._rest = b"\n".join((*wanted, self._rest))
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes  # noqa: F401 - what copies of this process need is imported here: imports are not safe there
 import logging
 import os
 import signal

@@ -91,6 +91,7 @@ class ForkServer:
         """See `Starter`."""
         with contextlib.suppress(OSError):
             # An explicit message: a forked copy of this process may keep the socket open.
+            self.control.setblocking(False)  # it may be stopped, with more messages than there is room for
             self._send(Message(Kind.END))
         self.control.close()
         self._process.end()

@@ -11,7 +11,7 @@ from amltk.scheduling.executors.process_pool._pickling.definitions.pieces import
 from amltk.scheduling.executors.process_pool._pickling.descriptor_lending import Loan, Ticket
 from amltk.scheduling.executors.process_pool._pickling.importable import home_of, travels
 from amltk.scheduling.executors.process_pool._pickling.names import identifiers
-from amltk.scheduling.executors.process_pool._pickling.reducers import annotations_of, has_reducer, reduce_named
+from amltk.scheduling.executors.process_pool._pickling.reducers import REDUCERS, annotations_of, reduce_named
 
 if TYPE_CHECKING:
     import io
@@ -72,7 +72,7 @@ class PiecePickler(ByValue):
     def reducer_override(self, obj: Any) -> Any:
         """Refer to what was sent earlier; take apart objects that pickle only by name."""
         reduced = super().reducer_override(obj)
-        if reduced is not NotImplemented or isinstance(obj, DEFINED) or has_reducer(type(obj)):
+        if reduced is not NotImplemented or isinstance(obj, DEFINED) or type(obj) in REDUCERS:
             return reduced
         reduced = obj.__reduce_ex__(5)
         if not isinstance(reduced, str):

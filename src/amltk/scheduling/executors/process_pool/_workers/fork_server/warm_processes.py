@@ -8,7 +8,6 @@ from it are pending is kept until they are reported.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import pickle
 import socket
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 
 WARM_PATIENCE_SECONDS = 30.0
 """How long workers wait for modules to be imported in advance; then they start without, and do their own imports."""
-
-CLOUDPICKLE = "cloudpickle.cloudpickle"
-"""What makes classes of the program, and is imported here when a call needs it: it forks well, and is soon imported."""
 
 MAX_ATTEMPTS = 3
 """How many times importing in advance is attempted without the modules that turned out to be unfit."""
@@ -142,9 +138,6 @@ class WarmProcesses:
             return
         done = self._base.modules if self._base is not None else ()
         new = [name for name in self._wanted if name not in done and not self._is_unfit(name)]
-        if CLOUDPICKLE in new:
-            with contextlib.suppress(ImportError):  # the warm process says so
-                importlib.import_module(CLOUDPICKLE)
         if all(name in sys.modules for name in new):
             return
         self._attempts += 1
