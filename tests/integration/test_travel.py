@@ -18,7 +18,6 @@ from amltk.scheduling.executors import ProcessPool
 from amltk.scheduling.executors.process_pool._pickling import descriptor_lending
 from amltk.scheduling.plugins import Retry
 from tests.helpers.gate import GUARD, Gate, pass_gate
-from tests.helpers.script import run_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,32 +144,6 @@ def test_a_closed_one_is_told() -> None:
             pool.submit(send, sender, 1).result(GUARD)
         with pytest.raises(TypeError, match=r"cannot send args\[0\], a socket.socket, .*closed"):
             pool.submit(greet, sock).result(GUARD)
-
-
-def test_the_first_end_of_a_pipe_may_be_made_while_the_call_is_pickled() -> None:
-    """Ends of pipes are known from the first one on, however late their module is imported."""
-    ended = run_script("""
-        import sys
-        from amltk.scheduling.executors import ProcessPool
-
-        class Late:
-            def __reduce__(self):
-                from multiprocessing import Pipe
-                global receiver
-                receiver, sender = Pipe(duplex=False)
-                return tuple, ([sender],)
-
-        def send(ends):
-            ends[0].send("from the worker")
-
-        if __name__ == "__main__":
-            with ProcessPool(1) as pool:
-                pool.submit(abs, -1).result()
-                print("multiprocessing.connection" in sys.modules)
-                pool.submit(send, Late()).result()
-                print(receiver.recv())
-        """)
-    assert (ended.lines, ended.errors) == (["False", "from the worker"], "")
 
 
 def exit_with(_: Any) -> None:

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 SILENCE_SECONDS = 2.0
 """How long a worker may live without a connection to the pool, in seconds."""
 
-REPORT_SECONDS = 5.0
+REPORT_SECONDS = 10.0
 """How long the process that starts workers may take to tell of the end of one, in seconds."""
 
 LOOK_SECONDS = 0.01
