@@ -29,7 +29,8 @@ from amltk.scheduling.executors.process_pool._io import link
 from amltk.scheduling.executors.process_pool._io.link import Link
 from amltk.scheduling.executors.process_pool._state.dispatcher import WorkerSlot
 from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding
-from amltk.scheduling.executors.process_pool._workers import start_problems, starters, starts
+from amltk.scheduling.executors.process_pool._workers import by_fork, server_process, start_problems, starts
+from amltk.scheduling.executors.process_pool._workers.by_fork_server import WORKER, ForkServer
 from amltk.scheduling.executors.process_pool._workers.fork_server import server, warm_processes
 from amltk.scheduling.executors.process_pool._workers.fork_server.messages import (
     Kind,
@@ -38,7 +39,8 @@ from amltk.scheduling.executors.process_pool._workers.fork_server.messages impor
     Receiver,
     send,
 )
-from amltk.scheduling.executors.process_pool._workers.starters import ForkServer, Surroundings, make_starter
+from amltk.scheduling.executors.process_pool._workers.starters import make_starter
+from amltk.scheduling.executors.process_pool.options import Surroundings
 from tests.helpers.gate import GUARD, Gate, pass_gate
 
 if TYPE_CHECKING:
@@ -103,7 +105,7 @@ class Served:
     @property
     def pid(self) -> int:
         """The pid of the fork server."""
-        return int(self.starter._process.pid)
+        return int(self.starter._process._process.pid)
 
     def start(self, number: int) -> Link:
         """Request a worker."""
@@ -116,7 +118,7 @@ class Served:
         """Request a worker with the wrong descriptors; they belong to this process, which keeps them."""
         payload = b""
         if self.starter._spawns:
-            command = starters._command(sys.executable, "amltk.scheduling.executors.process_pool._child.worker", "run")
+            command = server_process.command(sys.executable, WORKER, "run")
             payload = pickle.dumps((command, dict(os.environ)))
         send(self.starter.control, Message(Kind.START, number, payload=payload), descriptors)
 
@@ -418,7 +420,7 @@ def test_a_fork_server_that_hangs_is_ended_with_its_pool(
     monkeypatch: pytest.MonkeyPatch, serve: Callable[..., Served]
 ) -> None:
     """A fork server that does not answer is killed, and its workers end with it."""
-    monkeypatch.setattr(starters, "END_SECONDS", 0.2)
+    monkeypatch.setattr(server_process, "END_SECONDS", 0.2)
     served = serve()
     served.start(1)
     (worker,) = served.wait(Kind.STARTED, 1)
@@ -587,7 +589,7 @@ def test_a_warm_process_that_cannot_be_asked_is_dropped_when_it_has_reported(
 
 def test_what_starts_copies_ends_them(serve: Callable[[str], Served], monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends them at once, whatever they are doing: it does not wait for a hanging worker or its supervisor."""
-    monkeypatch.setattr(starters, "END_SECONDS", GUARD)
+    monkeypatch.setattr(by_fork, "END_SECONDS", GUARD)
     served = serve("fork")
     served.start(1)
     (worker,) = served.wait(Kind.STARTED, 1)
@@ -602,7 +604,7 @@ def test_what_starts_copies_ends_them(serve: Callable[[str], Served], monkeypatc
 
 def test_a_supervisor_that_hangs_is_killed(serve: Callable[[str], Served], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its worker ends with it."""
-    monkeypatch.setattr(starters, "END_SECONDS", 0.1)
+    monkeypatch.setattr(by_fork, "END_SECONDS", 0.1)
     served = serve("fork")
     served.start(1)
     (worker,) = served.wait(Kind.STARTED, 1)

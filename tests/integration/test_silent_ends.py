@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from amltk.scheduling.executors import ProcessPool
 from amltk.scheduling.executors.process_pool._io import link
-from amltk.scheduling.executors.process_pool._workers import starters
+from amltk.scheduling.executors.process_pool._workers import by_fork
 from tests.helpers.gate import GUARD
 from tests.helpers.script import run_script
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def test_a_supervisor_that_takes_its_time_to_die(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connections close before its end is reported, and before its worker is known: that is noticed soon."""
     monkeypatch.setattr(link, "SLOW_START_SECONDS", 10 * GUARD)  # when nothing else would happen
-    fork, has_ended = starters._fork, starters._has_ended
+    fork, has_ended = by_fork._fork, by_fork._has_ended
     forks: list[int] = []
     asked: list[int] = []
 
@@ -33,8 +33,8 @@ def test_a_supervisor_that_takes_its_time_to_die(monkeypatch: pytest.MonkeyPatch
         asked.append(pid)
         return asked.count(pid) > 5 and has_ended(pid)
 
-    monkeypatch.setattr(starters, "_fork", fork_or_die)
-    monkeypatch.setattr(starters, "_has_ended", has_ended_later)
+    monkeypatch.setattr(by_fork, "_fork", fork_or_die)
+    monkeypatch.setattr(by_fork, "_has_ended", has_ended_later)
     with ProcessPool(1, "fork") as pool:
         assert pool.submit(abs, -1).result(GUARD) == 1
     assert len(forks) == 2

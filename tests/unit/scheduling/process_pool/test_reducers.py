@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import io
 import pickle
@@ -52,6 +53,17 @@ def test_code_keeps_its_file_and_lines() -> None:
     for name in ("co_filename", "co_firstlineno", "co_qualname", "co_linetable"):
         assert getattr(back.__code__, name) == getattr(function.__code__, name)
     assert (back.__annotations__, back(), back.__module__) == ({"x": "int", "return": "int"}, 1, __name__)
+
+
+def name_of(name: str) -> str:
+    return f"the function {name}"
+
+
+def test_a_reducer_of_the_user_is_preferred_to_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is registered with `copyreg` is used for built-in functions as well, which pickle else finds by name."""
+    assert there_and_back(len) is len
+    monkeypatch.setitem(copyreg.dispatch_table, type(len), lambda fn: (name_of, (fn.__name__,)))
+    assert there_and_back([len]) == ["the function len"]
 
 
 def test_lines_of_a_file_that_is_there_do_not_travel() -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from amltk.scheduling.executors.process_pool._child.initializer import Initializer
+
+METHODS = ("forkserver", "spawn", "fork")
+"""How workers can be started."""
 
 AUTO: Literal["auto"] = "auto"
 """Preload the modules that calls turn out to need."""
@@ -21,7 +26,7 @@ class WorkerOptions:
     """The arguments of `ProcessPool` that concern its workers.
 
     Attributes:
-        method: How workers are started, one of `starters.METHODS`.
+        method: How workers are started, one of `METHODS`.
         directory: Their working directory; None if that of this process does not exist.
         initialize: The function that each worker calls first; or None.
         preload: The modules to import ahead, or `AUTO`.
@@ -39,6 +44,20 @@ class WorkerOptions:
     idle_timeout: float | None = None
     max_worker_memory: int | None = None
     shared_memory: int = 0
+
+
+class Surroundings(NamedTuple):
+    """The environment that workers start with.
+
+    Attributes:
+        directory: Their working directory; None for the current one.
+        variables: Environment variables, unless this process sets them.
+        tracker: The descriptor for the resource tracker, see `resource_tracker`.
+    """
+
+    directory: str | None
+    variables: Mapping[str, str]
+    tracker: int
 
 
 def check_preload(preload: Iterable[str] | Literal["auto"] | None, method: str) -> tuple[str, ...] | Literal["auto"]:

@@ -16,10 +16,10 @@ from amltk.scheduling.executors._transfer.descriptors import know_connections
 from amltk.scheduling.executors.process_pool._child.initializer import Initializer
 from amltk.scheduling.executors.process_pool._engine.engine import Engine
 from amltk.scheduling.executors.process_pool._system.memory_size import usable_memory
-from amltk.scheduling.executors.process_pool._workers.starters import METHODS, is_forked_for_pool
+from amltk.scheduling.executors.process_pool._workers.forking import is_forked_for_pool
 from amltk.scheduling.executors.process_pool.future import KeepingFuture, PoolFuture
 from amltk.scheduling.executors.process_pool.limits import CallLimits
-from amltk.scheduling.executors.process_pool.options import AUTO, EXIT_SECONDS, WorkerOptions, check_preload
+from amltk.scheduling.executors.process_pool.options import AUTO, EXIT_SECONDS, METHODS, WorkerOptions, check_preload
 
 if TYPE_CHECKING:
     import asyncio

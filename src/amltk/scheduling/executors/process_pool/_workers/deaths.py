@@ -75,8 +75,6 @@ class Deaths:
             return False
         if report.kind == Report.FAILED:
             self._drop(link)
-            if link.failed_start:
-                self._problems.note_failed(f"a worker was given up, because {link.reason}", None, was_given_up=True)
             if report.value and link.reason is None and link.hung_up_at is None:  # else given up, or retried
                 raise OSError(report.value, os.strerror(report.value))
             return False
@@ -139,12 +137,24 @@ class Deaths:
             how = "together with the process that starts it" if code == UNKNOWN_EXIT_CODE else f"with exit code {code}"
             self._problems.note_failed(f"{worker} ended {how}, before it was initialised", None)
 
+    def give_up(self, link: Link) -> None:
+        """Remove a worker of which nothing is reported any more. Raises as `bury` does."""
+        if link.pid:
+            self.bury(link, UNKNOWN_EXIT_CODE)
+        else:
+            self._drop(link)
+
     def _drop(self, link: Link) -> None:
         """Remove a worker that was never started.
 
         It may have begun calls anyway, if the process that starts workers was killed before it could report.
+
+        Raises:
+            PoolBrokenError: Too many workers in succession failed to start.
         """
         self._remove(link, UNKNOWN_EXIT_CODE)
+        if link.failed_start:
+            self._problems.note_failed(f"a worker was given up, because {link.reason}", None, was_given_up=True)
 
     def _remove(self, link: Link, code: int) -> None:
         pool = self._pool

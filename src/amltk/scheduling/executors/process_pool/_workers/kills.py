@@ -15,7 +15,7 @@ from amltk.scheduling.executors.process_pool._system.processes import has_ended
 from amltk.scheduling.executors.termination import kill_trees
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from amltk.scheduling.executors.process_pool._io.link import Link
     from amltk.scheduling.executors.process_pool._workers.deaths import Deaths
@@ -26,6 +26,9 @@ _log = logging.getLogger(__name__)
 
 SILENCE_SECONDS = 2.0
 """How long a worker may live without a connection to the pool, in seconds."""
+
+REPORT_SECONDS = 10.0
+"""How long the process that starts workers may take to tell of the end of one, in seconds."""
 
 LOOK_SECONDS = 0.01
 """How often a worker that is ending is checked, in seconds."""
@@ -60,13 +63,16 @@ class Kills:
         """Kill the workers that are marked for it, or take too long to end, with everything that they have started.
 
         Returns:
-            Whether some were given up because they cannot be killed: they have become another user's.
+            Whether some were given up: they cannot be killed, because they have become another user's; or nothing
+            tells of their end.
+
+        Raises:
+            PoolBrokenError: Too many workers in succession failed to start.
         """
         self._mark_overdue()
         with self._pool.lock:
-            marked = [link for link in self._pool.links.values() if link.reason is not None]
-        for link in marked:
-            self._starts.abandon(link)
+            leaving = [link for link in self._pool.links.values() if _is_leaving(link)]
+        marked = [link for link in leaving if link.reason is not None]
         denied = _kill({link.pid for link in marked if link.pid})
         for link in marked:
             if link.pid in denied:
@@ -77,7 +83,31 @@ class Kills:
                     link.reason,
                 )
                 self._deaths.bury(link, UNKNOWN_EXIT_CODE)
-        return bool(denied)
+        return self._give_up_unreported([link for link in leaving if link.pid not in denied]) or bool(denied)
+
+    def _give_up_unreported(self, links: Iterable[Link]) -> bool:
+        """Give up workers that are gone if the process that starts workers does not say so: someone has stopped it.
+
+        Returns:
+            Whether there were any.
+        """
+        now, given_up = time.monotonic(), False
+        for link in links:
+            if link.pid and not has_ended(link.pid):
+                link.unreported_since = None
+            elif link.unreported_since is None:
+                link.unreported_since = now
+                self._starts.abandon(link)
+            elif now - link.unreported_since >= REPORT_SECONDS:
+                _log.warning(
+                    "the process that starts workers has not answered for %g s, and may be stopped: worker %s is given "
+                    "up",
+                    REPORT_SECONDS,
+                    link.pid or "(no pid yet)",
+                )
+                self._deaths.give_up(link)
+                given_up = True
+        return given_up
 
     def _mark_overdue(self) -> None:
         now, late = time.monotonic(), []
@@ -106,12 +136,19 @@ class Kills:
         """When to check workers again even if nothing happens, on the monotonic clock. Requires the lock."""
         now = time.monotonic()
         for link in self._pool.links.values():
-            if link.silent_since is not None or (link.pid and link.reason is not None):
+            if link.unreported_since is not None:
+                yield link.unreported_since + REPORT_SECONDS
+            elif link.silent_since is not None or link.reason is not None:
                 yield now + LOOK_SECONDS  # it is about to end, perhaps before its pid was known, or is being killed
             elif link.hung_up_at is not None:
-                yield link.hung_up_at + self._pool.options.exit_timeout
+                yield max(link.hung_up_at + self._pool.options.exit_timeout, now + LOOK_SECONDS)
             elif link.slow_at is not None:
                 yield link.slow_at
+
+
+def _is_leaving(link: Link) -> bool:
+    """Whether a worker is to end, or has ended."""
+    return link.reason is not None or link.hung_up_at is not None or link.silent_since is not None
 
 
 def _kill(pids: Collection[int]) -> set[int]:

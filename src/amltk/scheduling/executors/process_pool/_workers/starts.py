@@ -16,12 +16,8 @@ from amltk.scheduling.executors.process_pool._pickling import main_module
 from amltk.scheduling.executors.process_pool._pickling.importable import MAIN
 from amltk.scheduling.executors.process_pool._state.protocol import Kind, encode
 from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding
-from amltk.scheduling.executors.process_pool._workers.starters import (
-    Starter,
-    Surroundings,
-    make_starter,
-)
-from amltk.scheduling.executors.process_pool.options import AUTO
+from amltk.scheduling.executors.process_pool._workers.starters import Starter, make_starter
+from amltk.scheduling.executors.process_pool.options import AUTO, Surroundings
 
 if TYPE_CHECKING:
     import socket

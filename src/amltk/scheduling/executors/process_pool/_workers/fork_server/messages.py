@@ -106,3 +106,20 @@ class Receiver:
         # The system returns no data beyond the beginning of a message that carries descriptors.
         (self._descriptors if self._data or not messages else messages[-1][1]).extend(new)
         return messages
+
+    def receive_all(self) -> list[Message]:
+        """All messages that have arrived, without their descriptors.
+
+        Raises:
+            ConnectionError: Nothing has arrived, and nothing will: the other side has ended.
+        """
+        found: list[Message] = []
+        try:
+            while True:
+                found += [message for message, _ in self.receive(socket.MSG_DONTWAIT)]
+        except BlockingIOError:
+            return found
+        except (EOFError, ConnectionResetError):
+            if found:
+                return found
+            raise ConnectionError("the process that starts workers has ended") from None

@@ -1,0 +1,137 @@
+"""The process that starts workers is stopped, as by a debugger or SIGSTOP: nothing waits for it for ever."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from amltk.exceptions import WorkerLostError
+from amltk.scheduling import ExitState, Scheduler
+from amltk.scheduling.executors import ProcessPool
+from amltk.scheduling.executors.process_pool._workers import kills, server_process
+from tests.helpers.gate import GUARD, Gate, pass_gate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.skipif(not psutil.LINUX, reason="NOT RUN: only Linux tells what a process is doing")
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait shortly only for what a stopped process will not do."""
+    monkeypatch.setattr(kills, "REPORT_SECONDS", 0.1)
+    monkeypatch.setattr(server_process, "END_SECONDS", 0.1)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    give_up = time.monotonic() + GUARD
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.001)
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+class Stopped:
+    """The process that starts the workers of a pool, which is stopped from now on."""
+
+    def __init__(self, pool: Any) -> None:
+        self.process = psutil.Process(pool._engine._manager._starts._starter._process._process.pid)
+        self.process.suspend()
+        wait_until(lambda: self.process.status() == psutil.STATUS_STOPPED)
+
+    def has_ended(self) -> bool:
+        return has_ended(self.process.pid)
+
+
+@pytest.fixture
+def pool() -> Iterator[ProcessPool]:
+    with ProcessPool(2) as pool:
+        yield pool
+
+
+def test_a_kill_ends_all_calls_and_that_process(pool: ProcessPool) -> None:
+    """Running calls are lost, waiting ones are cancelled, and no process is left."""
+    with Gate() as gate:
+        calls = [pool.submit(pass_gate, gate.address) for _ in range(4)]
+        workers = gate.wait_begun(2)
+        stopped = Stopped(pool)
+        pool.kill_workers()
+        assert [type(call.exception(GUARD)) for call in calls if not call.cancelled()] == [WorkerLostError] * 2
+        assert sum(call.cancelled() for call in calls) == 2
+    assert stopped.has_ended()
+    assert all(map(has_ended, workers))
+
+
+def test_a_worker_that_was_not_started_yet_is_given_up(pool: ProcessPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for once to be given up, however long that takes."""
+    assert pool.submit(abs, -1).result(GUARD) == 1
+    stopped = Stopped(pool)
+    with Gate() as gate:
+        calls = [pool.submit(pass_gate, gate.address) for _ in range(3)]
+        gate.wait_begun(1)
+        manager: Any = pool._engine._manager  # type: ignore[attr-defined]
+        wait_until(lambda: sum(not link.pid for link in list(manager._pool.links.values())) == 1)
+        asked: list[int] = []
+        starter = manager._starts._starter
+        abandon = starter.abandon
+        monkeypatch.setattr(starter, "abandon", lambda number: (asked.append(number), abandon(number)))
+        pool.kill_workers()
+        assert sum(call.cancelled() for call in calls) == 2
+        assert isinstance(next(call for call in calls if not call.cancelled()).exception(GUARD), WorkerLostError)
+    assert len(asked) <= 2  # once for the worker that was never started, and once more for the one that has ended
+    assert stopped.has_ended()
+
+
+def test_a_worker_that_dies_costs_its_call_and_the_pool_goes_on(pool: ProcessPool) -> None:
+    """Its call ends, others do not notice, and once that process goes on, so does the pool."""
+    with Gate() as gate:
+        calls = [pool.submit(pass_gate, gate.address) for _ in range(2)]
+        workers = gate.wait_begun(2)
+        stopped = Stopped(pool)
+        os.kill(workers[0], signal.SIGKILL)
+        wait_until(lambda: any(call.done() for call in calls))
+        (lost,) = (call for call in calls if call.done())
+        (other,) = (call for call in calls if not call.done())
+        assert isinstance(lost.exception(), WorkerLostError)
+        stopped.process.resume()
+        new = pool.submit(abs, -2)
+        assert new.result(GUARD) == 2
+        gate.open()
+        other.result(GUARD)
+
+
+def test_a_run_that_does_not_wait_ends() -> None:
+    """It says how it has ended, and no process is left."""
+    scheduler = Scheduler.with_processes(2)
+    with Gate() as gate:
+        task = scheduler.task(pass_gate)
+        stopped: list[Stopped] = []
+
+        @scheduler.on_start
+        def begin() -> None:
+            for _ in range(50):
+                task.submit(gate.address)
+            gate.when_begun(2, lambda: stopped.append(Stopped(scheduler.executor)))
+            scheduler.call_later(0.01, end_when_stopped)
+
+        def end_when_stopped() -> None:
+            if stopped:
+                scheduler.stop("it is stopped")
+            else:
+                scheduler.call_later(0.01, end_when_stopped)
+
+        ended = scheduler.run(wait=False, on_exception="continue", display=False)
+    assert ended.code is ExitState.Code.STOPPED
+    assert stopped[0].has_ended()
