@@ -309,7 +309,8 @@ def test_a_worker_whose_end_is_reported_late(method: str, monkeypatch: pytest.Mo
             wait_for(lambda: worker.status() == psutil.STATUS_ZOMBIE)
             monkeypatch.setattr(kills, "SILENCE_SECONDS", 0.0)
             looks = 0
-            wait_for(lambda: looks > 3)
+            wake: Any = pool._engine._thread_wakeup  # type: ignore[attr-defined]
+            wait_for(lambda: wake.set() or looks > 3)
         finally:
             starter.resume()
         assert "ended with exit code 3" in str(call.exception(GUARD))
