@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from amltk.scheduling.executors import ProcessPool
-from amltk.scheduling.executors.process_pool._workers import kills
+from amltk.scheduling.executors.process_pool._workers import kills, manager
 from tests.helpers.gate import GUARD, Gate, pass_gate
 from tests.helpers.script import run_script
 from tests.helpers.workers import wait_for
@@ -309,8 +309,7 @@ def test_a_worker_whose_end_is_reported_late(method: str, monkeypatch: pytest.Mo
             wait_for(lambda: worker.status() == psutil.STATUS_ZOMBIE)
             monkeypatch.setattr(kills, "SILENCE_SECONDS", 0.0)
             looks = 0
-            wake: Any = pool._engine._thread_wakeup  # type: ignore[attr-defined]
-            wait_for(lambda: wake.set() or looks > 3)
+            wait_for(lambda: looks > 3)
         finally:
             starter.resume()
         assert "ended with exit code 3" in str(call.exception(GUARD))
@@ -321,3 +320,35 @@ def test_how_long_an_end_may_take_is_checked(timeout: Any) -> None:
     """A bad value is rejected at once, by an error that names it."""
     with pytest.raises((TypeError, ValueError), match="exit_timeout="):
         ProcessPool(1, exit_timeout=timeout)
+
+
+def linger(address: Any) -> None:
+    """Let the end of this worker wait for a gate."""
+    import atexit
+
+    atexit.register(pass_gate, address)
+
+
+@pytest.mark.parametrize("idle_timeout", [None, 0.01])
+def test_a_pool_does_nothing_while_a_worker_ends(idle_timeout: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread sleeps until the worker has ended, whether the pool is closed or the worker was idle for too long."""
+    looks = 0
+    look_after = manager.WorkerManager.look_after
+
+    def count(self: Any, *, closing: bool) -> bool:
+        nonlocal looks
+        looks += 1
+        return look_after(self, closing=closing)
+
+    monkeypatch.setattr(manager.WorkerManager, "look_after", count)
+    with Gate() as gate:
+        pool = ProcessPool(1, idle_timeout=idle_timeout)
+        pool.submit(linger, gate.address).result(GUARD)
+        if idle_timeout is None:
+            pool.shutdown(wait=False)
+        gate.wait_begun()
+        looks = 0
+        time.sleep(0.2)
+        assert looks < 50
+        gate.open()
+        pool.shutdown()

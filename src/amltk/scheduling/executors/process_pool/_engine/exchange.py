@@ -192,7 +192,7 @@ class Exchange:
         has_room = io.outcomes or self._dispatcher.hungry()
         self.new_calls = NEED_A_TURN if has_room else WAIT_FOR_ROOM
         is_due_sooner = io.plan_sharing() and self._thread_wakeup.is_awaited
-        if is_due_sooner or self._needs_manager() or (self.life > OPEN and self._dispatcher.idle()):
+        if is_due_sooner or self._needs_manager() or (self.life > OPEN and self._is_end_due()):
             self._thread_wakeup.is_awaited = False
             self._thread_wakeup.set()
         if self.arrivals and has_room:  # they arrived during the turn
@@ -200,6 +200,11 @@ class Exchange:
                 self._thread_wakeup.set_if_awaited()  # callbacks may take long
             else:
                 self._again = True
+
+    def _is_end_due(self) -> bool:
+        """Whether the manager has to hang up on workers, since nothing is left to do, or finds that none is left."""
+        links = self._io.links.values()
+        return self._dispatcher.idle() and (not links or any(link.hung_up_at is None for link in links))
 
     def take_arrivals(self) -> None:
         """Give the calls that have arrived to the dispatcher. Requires the lock."""

@@ -84,7 +84,7 @@ class Link:
         self.hung_up_at: float | None = None  # when the pool hung up, so that it ends
         self.ending: str = ""  # what its end waits for, if that takes some time
         self.silent_since: float | None = None  # when it closed its socket, on the monotonic clock
-        self.unreported_since: float | None = None  # when it was gone, though nothing has told of its end
+        self.unreported_since: float | None = None  # when it was found to have ended, or not to be started
         self.failure: Failure | None = None  # what its initializer raised
 
     def take_tokens(self) -> int:

@@ -288,8 +288,11 @@ class WorkerIO:
                     self._finish(link, frame)
                 elif kind == Kind.READY:
                     link.pid = frame.key  # its starter may report it later, or never
-                    self._dispatcher.worker_ready(link.slot)
                     link.slow_at = None
+                    if link.reason is not None:  # it comes too late: it is to be killed
+                        self.manager_wanted = True
+                        continue
+                    self._dispatcher.worker_ready(link.slot)
                     self.slowest_start = max(self.slowest_start, time.monotonic() - link.requested_at)
                 elif kind == Kind.BEGUN:
                     self._begun(link, frame)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     """How a call ended: with a frame from a worker, which may be unpickled already, or else with an error."""
 
 UNKNOWN_EXIT_CODE = -signal.NSIG
-"""Stands for the exit code of a worker whose parent was killed with it."""
+"""Stands for the exit code of a worker whose parent was killed with it, or does not report it."""
 
 
 def tell(outcomes: Iterable[Outcome]) -> None:
@@ -93,7 +93,7 @@ def lost(call: PoolFuture, pid: int, code: int, reason: BaseException | None) ->
     if reason is not None:
         how = f"was killed, because {reason}"
     elif code == UNKNOWN_EXIT_CODE:
-        how = "ended together with the process that had started it"
+        how = "ended, together with the process that had started it or while that did not answer"
     elif code < 0:
         how = f"was ended by {_signal_name(-code)}"
     else:

@@ -92,7 +92,10 @@ def has_ended(pid: int) -> bool:
     if not ON_LINUX:
         import psutil
 
-        return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        try:
+            return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return True
     line = _line(str(pid))
     return bool(line) and _fields(line)[0] in {b"Z", b"X"}
 

@@ -41,7 +41,7 @@ class Fork:
         self.control, self._theirs = socket.socketpair()
         self._receiver = Receiver(self.control)
         self._supervisors: dict[int, int] = {}  # their pids, by worker number
-        self._leaving: list[int] = []  # those that have reported the end of their worker
+        self._leaving: dict[int, int] = {}  # those that have reported the end of their worker
         self._mark = new_mark()
 
     def start(self, link: Link, others: Iterable[int]) -> None:
@@ -73,19 +73,20 @@ class Fork:
             if message.kind in {Kind.ENDED, Kind.FAILED}:
                 pid = self._supervisors.pop(message.number, None)
                 if pid is not None and message.number not in ended:
-                    self._leaving.append(pid)
+                    self._leaving[message.number] = pid
         for number in ended & self._supervisors.keys():  # the supervisor was killed
             del self._supervisors[number]
             end_marked(self._mark_of(number))
             found.append(Message(Kind.ENDED, number, UNKNOWN_EXIT_CODE))
-        self._leaving = [pid for pid in self._leaving if not _has_ended(pid)]
+        self._leaving = {number: pid for number, pid in self._leaving.items() if not _has_ended(pid)}
         return found
 
     def close(self) -> None:
         """See `Starter`."""
         self.control.shutdown(socket.SHUT_RDWR)  # supervisors end the workers that are left
-        for pid in (*self._supervisors.values(), *self._leaving):
-            _reap(pid)
+        for number, pid in (self._supervisors | self._leaving).items():
+            if not _reap(pid):  # it was killed: nothing else finds what its worker has left
+                end_marked(self._mark_of(number))
         self.disown()
 
     def disown(self) -> None:
@@ -154,13 +155,16 @@ def _has_ended(pid: int) -> bool:
         return True
 
 
-def _reap(pid: int) -> None:
-    """Wait for a process; kill it if it takes too long and that is allowed."""
+def _reap(pid: int) -> bool:
+    """Wait for a process; kill it if it takes too long and that is allowed. Return whether it has ended by itself."""
     give_up = time.monotonic() + END_SECONDS
+    was_killed = False
     while not _has_ended(pid):
         if time.monotonic() > give_up:
             try:
                 os.kill(pid, signal.SIGKILL)
             except PermissionError:  # it has become another user's
-                return
+                break
+            was_killed = True
         time.sleep(0.001)
+    return not was_killed

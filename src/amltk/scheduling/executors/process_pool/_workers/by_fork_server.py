@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import select
 from typing import TYPE_CHECKING
 
 from amltk._process.program import arguments, environment, import_path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from amltk.scheduling.executors.process_pool._io.link import Link
     from amltk.scheduling.executors.process_pool._workers.by_fork import ServerCopy
     from amltk.scheduling.executors.process_pool.options import Surroundings
+
+SEND_SECONDS = 10.0
+"""How long to wait until there is room for a message, in seconds."""
 
 WORKER = "amltk.scheduling.executors.process_pool._child.worker"
 """The module that workers run; this process does not need it."""
@@ -66,13 +70,23 @@ class ForkServer:
             Message(Kind.START, link.slot.number, payload=payload), [link.their_frames.fileno(), link.tokens.theirs]
         )
 
-    def _send(self, message: Message, descriptors: Iterable[int] = ()) -> None:
+    def _send(self, message: Message, descriptors: Iterable[int] = (), *, wait_seconds: float = SEND_SECONDS) -> None:
+        """Send a message.
+
+        Raises:
+            TimeoutError: There is no room for it in time: the process is stopped.
+            OSError: The process has ended.
+        """
+        waiting = select.poll()  # which needs no descriptor of its own
+        waiting.register(self.control, select.POLLOUT)
+        if not waiting.poll(1000 * wait_seconds):
+            raise TimeoutError("the process that starts workers does not answer, and may be stopped")
         send(self.control, message, list(descriptors))
 
     def abandon(self, number: int) -> None:
         """See `Starter`."""
-        with contextlib.suppress(OSError):  # the server has ended, which is noticed elsewhere
-            self._send(Message(Kind.ABANDON, number))
+        with contextlib.suppress(OSError):  # the server has ended or is stopped, which is noticed elsewhere
+            self._send(Message(Kind.ABANDON, number), wait_seconds=0)
 
     def preload(self, modules: Iterable[str]) -> None:
         """See `Starter`. Fresh interpreters do their own imports."""
@@ -91,8 +105,7 @@ class ForkServer:
         """See `Starter`."""
         with contextlib.suppress(OSError):
             # An explicit message: a forked copy of this process may keep the socket open.
-            self.control.setblocking(False)  # it may be stopped, with more messages than there is room for
-            self._send(Message(Kind.END))
+            self._send(Message(Kind.END), wait_seconds=0)
         self.control.close()
         self._process.end()
 

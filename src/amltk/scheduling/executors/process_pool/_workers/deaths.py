@@ -67,6 +67,8 @@ class Deaths:
             return False
         link = self._pool.links.get(report.number)
         if link is None:
+            if report.kind == Report.STARTED:  # it was given up
+                _kill_group(report.value)
             return False
         if report.kind == Report.STARTED:
             link.pid = report.value
@@ -74,7 +76,9 @@ class Deaths:
             _log.debug("worker %d was started by %s", link.pid, self._pool.options.method)
             return False
         if report.kind == Report.FAILED:
-            self._drop(link)
+            # It may have begun calls anyway, if the process that starts workers was killed before it could report.
+            self._remove(link, UNKNOWN_EXIT_CODE)
+            self._note_given_up([link])
             if report.value and link.reason is None and link.hung_up_at is None:  # else given up, or retried
                 raise OSError(report.value, os.strerror(report.value))
             return False
@@ -137,24 +141,24 @@ class Deaths:
             how = "together with the process that starts it" if code == UNKNOWN_EXIT_CODE else f"with exit code {code}"
             self._problems.note_failed(f"{worker} ended {how}, before it was initialised", None)
 
-    def give_up(self, link: Link) -> None:
-        """Remove a worker of which nothing is reported any more. Raises as `bury` does."""
-        if link.pid:
-            self.bury(link, UNKNOWN_EXIT_CODE)
-        else:
-            self._drop(link)
+    def give_up(self, links: Iterable[Link]) -> None:
+        """Remove workers of which nothing is reported, with what is in their groups.
 
-    def _drop(self, link: Link) -> None:
-        """Remove a worker that was never started.
-
-        It may have begun calls anyway, if the process that starts workers was killed before it could report.
+        That is one failed start, however many were not ready. If one is started later, it is killed then.
 
         Raises:
             PoolBrokenError: Too many workers in succession failed to start.
         """
-        self._remove(link, UNKNOWN_EXIT_CODE)
-        if link.failed_start:
-            self._problems.note_failed(f"a worker was given up, because {link.reason}", None, was_given_up=True)
+        for link in links:
+            if link.pid:
+                _kill_group(link.pid)
+            self._remove(link, UNKNOWN_EXIT_CODE)
+        self._note_given_up(links)
+
+    def _note_given_up(self, links: Iterable[Link]) -> None:
+        reason = next((link.reason for link in links if link.failed_start), None)
+        if reason is not None:
+            self._problems.note_failed(f"a worker was given up, because {reason}", None, was_given_up=True)
 
     def _remove(self, link: Link, code: int) -> None:
         pool = self._pool

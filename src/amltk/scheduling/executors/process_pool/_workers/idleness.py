@@ -34,6 +34,8 @@ class Idleness:
             slots = self._pool.dispatcher.slots
             seen, self._seen = self._seen, {}
             for number, slot in slots.items():
+                if slot.retired:
+                    continue  # it is ending
                 begun, since = seen.get(number, (-1, now))
                 if slot.sent or slot.begun != begun or not slot.ready:
                     since = now

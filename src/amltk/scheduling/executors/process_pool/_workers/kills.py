@@ -28,7 +28,7 @@ SILENCE_SECONDS = 2.0
 """How long a worker may live without a connection to the pool, in seconds."""
 
 REPORT_SECONDS = 10.0
-"""How long the process that starts workers may take to tell of the end of one, in seconds."""
+"""How long the process that starts workers may take to report that a worker has ended, or will not start."""
 
 LOOK_SECONDS = 0.01
 """How often a worker that is ending is checked, in seconds."""
@@ -86,12 +86,17 @@ class Kills:
         return self._give_up_unreported([link for link in leaving if link.pid not in denied]) or bool(denied)
 
     def _give_up_unreported(self, links: Iterable[Link]) -> bool:
-        """Give up workers that are gone if the process that starts workers does not say so: someone has stopped it.
+        """Give up workers that are to end if the process that starts workers reports nothing: someone has stopped it.
+
+        Those that it may not have started yet, and those whose process has ended.
 
         Returns:
             Whether there were any.
+
+        Raises:
+            PoolBrokenError: Too many workers in succession failed to start.
         """
-        now, given_up = time.monotonic(), False
+        now, given_up = time.monotonic(), []
         for link in links:
             if link.pid and not has_ended(link.pid):
                 link.unreported_since = None
@@ -99,15 +104,15 @@ class Kills:
                 link.unreported_since = now
                 self._starts.abandon(link)
             elif now - link.unreported_since >= REPORT_SECONDS:
-                _log.warning(
-                    "the process that starts workers has not answered for %g s, and may be stopped: worker %s is given "
-                    "up",
-                    REPORT_SECONDS,
-                    link.pid or "(no pid yet)",
-                )
-                self._deaths.give_up(link)
-                given_up = True
-        return given_up
+                given_up.append(link)
+        if given_up:
+            _log.warning(
+                "the process that starts workers has not answered for %g s, and may be stopped: %s given up",
+                REPORT_SECONDS,
+                ", ".join(f"worker {link.pid or '(no pid yet)'} is" for link in given_up),
+            )
+            self._deaths.give_up(given_up)
+        return bool(given_up)
 
     def _mark_overdue(self) -> None:
         now, late = time.monotonic(), []
@@ -136,9 +141,7 @@ class Kills:
         """When to check workers again even if nothing happens, on the monotonic clock. Requires the lock."""
         now = time.monotonic()
         for link in self._pool.links.values():
-            if link.unreported_since is not None:
-                yield link.unreported_since + REPORT_SECONDS
-            elif link.silent_since is not None or link.reason is not None:
+            if link.silent_since is not None or link.reason is not None or link.unreported_since is not None:
                 yield now + LOOK_SECONDS  # it is about to end, perhaps before its pid was known, or is being killed
             elif link.hung_up_at is not None:
                 yield max(link.hung_up_at + self._pool.options.exit_timeout, now + LOOK_SECONDS)
