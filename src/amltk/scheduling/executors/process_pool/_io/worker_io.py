@@ -289,10 +289,9 @@ class WorkerIO:
                 elif kind == Kind.READY:
                     link.pid = frame.key  # its starter may report it later, or never
                     link.slow_at = None
-                    if link.reason is not None:  # it comes too late: it is to be killed
-                        self.manager_wanted = True
-                        continue
-                    self._dispatcher.worker_ready(link.slot)
+                    self.manager_wanted = True  # it no longer has to look whether this one is slow
+                    if link.reason is None:  # else it comes too late, and is to be killed
+                        self._dispatcher.worker_ready(link.slot)
                     self.slowest_start = max(self.slowest_start, time.monotonic() - link.requested_at)
                 elif kind == Kind.BEGUN:
                     self._begun(link, frame)
