@@ -587,6 +587,23 @@ def test_a_warm_process_that_cannot_be_asked_is_dropped_when_it_has_reported(
 # ------------------------------------------------------------------------------------------------------------ as copies
 
 
+def test_a_warm_process_that_has_ended_is_not_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pid is not known any more, and 0 would stand for the fork server itself and its group."""
+    killed: list[int] = []
+    monkeypatch.setattr(warm_processes, "kill", killed.append)
+    server_itself: Any = None
+    warm = warm_processes.WarmProcesses(server_itself, Inheritance(0, 0, is_copy=False), is_possible=True)
+    warming = warm._base = warm_processes.WarmProcess(())
+    with warming.connection, warming.theirs:
+        warming.pid = 7
+        warming.asked.add(1)
+        warm.abandon(1)
+        assert killed == [7]
+        warm.note_ended({7})
+        warm.abandon(1)
+        assert killed == [7]
+
+
 def test_what_starts_copies_ends_them(serve: Callable[[str], Served], monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends them at once, whatever they are doing: it does not wait for a hanging worker or its supervisor."""
     monkeypatch.setattr(by_fork, "END_SECONDS", GUARD)

@@ -100,7 +100,11 @@ def ended_children() -> Iterator[tuple[int, int]]:
 
 
 def kill(pid: int) -> None:
-    """Kill a process, or a group of them by its negative number, if it exists and this user may do so."""
+    """Kill a process, or a group of them by its negative number, if it exists and this user may do so.
+
+    The pid must not be 0, which would stand for the group of this process.
+    """
+    assert pid, pid
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
 

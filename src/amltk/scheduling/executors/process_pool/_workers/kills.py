@@ -107,9 +107,9 @@ class Kills:
                 given_up.append(link)
         if given_up:
             _log.warning(
-                "the process that starts workers has not answered for %g s, and may be stopped: %s given up",
+                "the process that starts workers has not answered for %g s and may be stopped: workers %s are given up",
                 REPORT_SECONDS,
-                ", ".join(f"worker {link.pid or '(no pid yet)'} is" for link in given_up),
+                [link.pid or "without a pid" for link in given_up],
             )
             self._deaths.give_up(given_up)
         return bool(given_up)

@@ -201,7 +201,7 @@ class WarmProcesses:
     def abandon(self, number: int) -> None:
         """Kill whichever was asked for a worker: it is slow, or the pool ends. All that was asked of it fails too."""
         for warming in self:
-            if number in warming.asked:
+            if number in warming.asked and warming.pid:  # else it has ended, and that is about to be noticed
                 kill(warming.pid)
 
     def report_slow(self) -> None:
