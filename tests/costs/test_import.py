@@ -8,33 +8,33 @@ from amltk.scheduling.executors.process_pool._workers.server_process import SERV
 from tests.helpers.script import run_script
 
 
-def test_modules_that_are_loaded(at_most: Callable[..., None]) -> None:
-    """Before its first run a scheduler loads 44 modules of its own, and 4 of the standard library beyond asyncio's."""
-    ended = run_script("""
+def loaded_by(statement: str, *, earlier: str = "") -> tuple[list[str], list[str]]:
+    """The modules of this package, and the other ones, that a statement loads after an earlier one."""
+    ended = run_script(f"""
         import sys
-        import asyncio, concurrent.futures.thread
+        {earlier}
         before = set(sys.modules)
-        from amltk.scheduling import Scheduler
+        {statement}
         loaded = sorted(set(sys.modules) - before)
         print(*(name for name in loaded if name.partition(".")[0] == "amltk"))
         print(*(name for name in loaded if name.partition(".")[0] != "amltk"))
         """)
     own, others = (line.split() for line in ended.lines)
+    return own, others
+
+
+def test_modules_that_are_loaded(at_most: Callable[..., None]) -> None:
+    """Before its first run a scheduler loads 44 modules of its own, and 4 of the standard library beyond asyncio's."""
+    own, others = loaded_by(
+        "from amltk.scheduling import Scheduler", earlier="import asyncio, concurrent.futures.thread"
+    )
     at_most("modules of the package", len(own), 44, own)
     at_most("other modules", len(others), 8, others)
 
 
 def test_modules_of_the_process_that_starts_workers(at_most: Callable[..., None]) -> None:
     """It loads what workers need, and nothing that only few of them do."""
-    ended = run_script(f"""
-        import sys
-        before = set(sys.modules)
-        import {SERVER}
-        loaded = sorted(set(sys.modules) - before)
-        print(*(name for name in loaded if name.partition(".")[0] == "amltk"))
-        print(*(name for name in loaded if name.partition(".")[0] != "amltk"))
-        """)
-    own, others = (line.split() for line in ended.lines)
+    own, others = loaded_by(f"import {SERVER}")
     at_most("modules of the package", len(own), 53, own)
     at_most("other modules", len(others), 98, others)
     assert "asyncio" not in others

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -13,11 +12,13 @@ import pytest
 from amltk.exceptions import WorkerLostError
 from amltk.scheduling import ExitState, Scheduler
 from amltk.scheduling.executors import ProcessPool
+from amltk.scheduling.executors.process_pool._system.processes import has_ended
 from amltk.scheduling.executors.process_pool._workers import kills, server_process
 from tests.helpers.gate import GUARD, Gate, pass_gate
+from tests.helpers.workers import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.skipif(not psutil.LINUX, reason="NOT RUN: only Linux tells what a process is doing")
 
@@ -29,27 +30,13 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_process, "END_SECONDS", 0.1)
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    give_up = time.monotonic() + GUARD
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.001)
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 class Stopped:
     """The process that starts the workers of a pool, which is stopped from now on."""
 
     def __init__(self, pool: Any) -> None:
         self.process = psutil.Process(pool._engine._manager._starts._starter._process._process.pid)
         self.process.suspend()
-        wait_until(lambda: self.process.status() == psutil.STATUS_STOPPED)
+        wait_for(lambda: self.process.status() == psutil.STATUS_STOPPED)
 
     def has_ended(self) -> bool:
         return has_ended(self.process.pid)
@@ -82,7 +69,7 @@ def test_a_worker_that_was_not_started_yet_is_given_up(pool: ProcessPool, monkey
         calls = [pool.submit(pass_gate, gate.address) for _ in range(3)]
         gate.wait_begun(1)
         manager: Any = pool._engine._manager  # type: ignore[attr-defined]
-        wait_until(lambda: sum(not link.pid for link in list(manager._pool.links.values())) == 1)
+        wait_for(lambda: sum(not link.pid for link in list(manager._pool.links.values())) == 1)
         asked: list[int] = []
         starter = manager._starts._starter
         abandon = starter.abandon
@@ -101,7 +88,7 @@ def test_a_worker_that_dies_costs_its_call_and_the_pool_goes_on(pool: ProcessPoo
         workers = gate.wait_begun(2)
         stopped = Stopped(pool)
         os.kill(workers[0], signal.SIGKILL)
-        wait_until(lambda: any(call.done() for call in calls))
+        wait_for(lambda: any(call.done() for call in calls))
         (lost,) = (call for call in calls if call.done())
         (other,) = (call for call in calls if not call.done())
         assert isinstance(lost.exception(), WorkerLostError)

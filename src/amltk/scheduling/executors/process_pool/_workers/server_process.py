@@ -31,7 +31,7 @@ _PROGRAM = (
     "import gc, sys; sys.path[:] = {path!r}; on = gc.isenabled(); gc.disable(); from {module} import {function}; "
     "gc.freeze(); on and gc.enable(); {function}(*map(int, sys.argv[1:]))"
 )
-"""The collector would take a tenth of the import, and later look at what stays in every copy of the process."""
+"""The collector would take a tenth of the import, and later look at what stays, in each copy of the process as well."""
 
 
 def find_executable() -> str | None:
