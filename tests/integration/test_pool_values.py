@@ -166,26 +166,23 @@ def test_what_cannot_even_be_shown_fails_alone() -> None:
         assert pool.submit(os.getpid).result(GUARD) == pid
 
 
-@pytest.mark.parametrize("moment", [1, 2, 3])
-def test_a_call_that_cannot_be_pickled_fails_whenever_it_comes(moment: int) -> None:
-    """This holds even in the middle of a turn: while sending, while receiving, or after callbacks."""
+@pytest.mark.parametrize("step", ["take_arrivals", "handle", "_leave"], ids=["sending", "receiving", "leaving"])
+def test_a_call_that_cannot_be_pickled_fails_whenever_it_comes(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This holds even in the middle of a turn, in each of its steps."""
     with ProcessPool(1) as pool:
         pool.submit(identity, 0).result(GUARD)
-        exchange, late, turns = pool._engine._exchange, [], 0
-        take_arrivals = exchange.take_arrivals
-        came = threading.Event()
+        exchange: Any = pool._engine._exchange
+        part = exchange._io if step == "handle" else exchange
+        take_the_step = getattr(part, step)
+        late: list[Future[Any]] = []
 
-        def take_and_get_another() -> None:
-            nonlocal turns
-            take_arrivals()
-            turns += 1
-            if turns == moment:
+        def take_it_and_get_another(*arguments: Any) -> None:
+            take_the_step(*arguments)
+            if not late:
                 late.append(pool.submit(identity, threading.Lock()))
-                came.set()
 
-        exchange.take_arrivals = take_and_get_another  # type: ignore[method-assign]
+        monkeypatch.setattr(part, step, take_it_and_get_another)
         assert pool.submit(identity, 1).result(GUARD) == 1
-        assert came.wait(GUARD)
         assert isinstance(late[0].exception(GUARD), TypeError)
 
 
