@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 ENDINGS = {"R": "results", "X": "exceptions", "C": "cancelled"}
 
+KILLED_WITH_ALL = "the pool's workers were killed"
+"""Part of the error of a call that was running when all workers of its pool were killed."""
+
 
 def check_ledgers(place: Place, attacks: Mapping[str, int]) -> tuple[Counter[str], list[str]]:
     """Check that nothing was lost and nothing was done twice.
@@ -41,24 +44,34 @@ def check_ledgers(place: Place, attacks: Mapping[str, int]) -> tuple[Counter[str
     if not done:
         problems.append("the driver has not come to its end")
     counts: Counter[str] = Counter()
-    innocent = 0
     for number in events.keys() | calls.keys():
         wrong = [f"call {number}: {text}" for text in _check_call(events[number], calls[number])]
         if wrong:
             problems += [*wrong, f"call {number} {history(place, number)}"]
-        kind = next((words[0] for what, *words in events[number] if what == "S"), "")
         ends = [(what, words) for what, *words in events[number] if what in ENDINGS]
         counts.update(ENDINGS[what] for what, _ in ends)
         counts["calls"] += 1
         counts["begun"] += "B" in calls[number]
-        lost = sum(what == "X" and words[0] == "WorkerLostError" for what, words in ends)
-        counts["lost workers"] += lost
-        innocent += lost * (kind != "exits")
+        counts["lost workers"] += sum(what == "X" and words[0] == "WorkerLostError" for what, words in ends)
     killed = sum(n for attack, n in attacks.items() if attack.startswith("kill worker"))
     killed += WORKERS * sum(n for attack, n in attacks.items() if attack in {"kill fork server", "kill other"})
-    if innocent > killed:
+    if (innocent := _lost_to_others(place)) > killed:
         problems.append(f"{innocent} calls have lost their workers, but attacks explain {killed} at most")
     return counts, problems
+
+
+def _lost_to_others(place: Place) -> int:
+    """How many calls have lost their workers neither by what they did themselves nor by the driver."""
+    lost, kills = 0, False
+    exits = set()
+    for what, *words in place.read("events"):
+        if what == "W":
+            kills = words[-1] == "kill"  # the driver kills the workers of this pool
+        elif what == "S" and words[1] == "exits":
+            exits.add(words[0])
+        elif what == "X" and words[1] == "WorkerLostError" and words[0] not in exits:
+            lost += not (kills and KILLED_WITH_ALL in " ".join(words))
+    return lost
 
 
 def _check_call(events: list[tuple[str, ...]], calls: Iterable[str]) -> Iterator[str]:

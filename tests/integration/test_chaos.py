@@ -55,3 +55,20 @@ def test_what_was_recorded_of_a_call_is_told_if_it_was_computed_twice(tmp_path: 
         "call 7 in a plain run: stop worker 11 (attack); submitted quick; begins in 12; ends in 12; begins in 11; "
         "ends in 11; result right",
     ]
+
+
+@pytest.mark.parametrize(("kind", "end", "why", "problems"), [
+    ("long", "kill", "the pool's workers were killed", 0),
+    ("long", "kill", "of SIGKILL", 1),
+    ("long", "cancel", "the pool's workers were killed", 1),
+    ("exits", "cancel", "of its exit code 3", 0),
+])  # fmt: skip
+def test_a_lost_worker_needs_an_explanation(tmp_path: Path, kind: str, end: str, why: str, problems: int) -> None:
+    """The call itself, an attack, or the end of the pool by the driver itself."""
+    place = Place(str(tmp_path), "mark")
+    place.note("events", "W", "bare", "pool,", "end:", end)
+    place.note("events", "S", 1, kind)
+    place.note("events", "X", 1, "WorkerLostError", "worker 12 was killed, because", why)
+    place.note("events", "D")
+    assert len(check_ledgers(place, {})[1]) == problems
+    assert check_ledgers(place, {"kill worker": 1})[1] == []
