@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import textwrap
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,8 +15,10 @@ import pytest
 from amltk.scheduling.executors import ProcessPool
 from amltk.scheduling.executors.process_pool._io.worker_io import WorkerIO
 from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding
+from tests.chaos.siege import command
 from tests.helpers.gate import GUARD
-from tests.helpers.script import run_script
+from tests.helpers.script import Script, run_script
+from tests.helpers.workers import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,6 +129,35 @@ def test_blocks_outlive_workers(method: str, what: str) -> None:
     assert not ended.errors
     assert ended.lines == EXPECTED[what]
     assert ended.code == 0
+
+
+def has_tracker(script: Script) -> bool:
+    """Whether a resource tracker runs in the session of a script."""
+    return any("resource_tracker" in " ".join(command(process)) for process in script.session())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where shared memory can be seen as files")
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGQUIT], ids=["closed", "Ctrl-backslash"])
+@pytest.mark.parametrize("method", METHODS)
+def test_no_block_outlives_a_program_that_its_terminal_has_ended(method: str, signum: signal.Signals) -> None:
+    """What the terminal sends to all processes of the program does not kill the tracker, which removes the blocks."""
+    source = """
+        def make_and_stay():
+            block = block_of(8)
+            print("made", block._name, flush=True)
+            time.sleep(600)
+
+        run(make_and_stay)
+        """
+    source = textwrap.dedent(USE.replace("sys.argv[1]", repr(method))) + textwrap.dedent(source)
+    with Script(source) as script:
+        script.wait_for("made")
+        wait_for(lambda: has_tracker(script))
+        block = Path("/dev/shm", script.lines[-1].split("/")[-1])
+        assert block.exists()
+        script.send_to_all(signum)
+        assert script.end().code == -signum
+        wait_for(lambda: not block.exists())
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,14 @@ from typing import TYPE_CHECKING, Any
 from amltk._compat import TRACKER_PROBES, disown_tracker, set_tracker_descriptor, tracker_descriptor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
+
+
+TERMINAL_SIGNALS = (signal.SIGHUP, signal.SIGQUIT)
+"""What a terminal sends to all processes of its program when it is closed, and for Ctrl-\\.
+
+They would kill the tracker before it has removed anything: it ignores SIGINT and SIGTERM only.
+"""
 
 
 class Forwarding:
@@ -60,7 +68,8 @@ class Forwarding:
         wanted = [line for line in lines if not line.startswith(TRACKER_PROBES)]
         try:
             while wanted:
-                running: Any = resource_tracker.getfd()  # starts the tracker if necessary
+                with _withheld(TERMINAL_SIGNALS):
+                    running: Any = resource_tracker.getfd()  # starts the tracker if necessary
                 os.write(running, wanted[0] + b"\n")
                 del wanted[0]
         except OSError:  # it cannot be started now: retry next time
@@ -77,6 +86,16 @@ class Forwarding:
         if self._reader is not None:
             os.close(self._reader)
             self._reader = None
+
+
+@contextmanager
+def _withheld(signals: Collection[signal.Signals]) -> Iterator[None]:
+    """Block signals in this thread, and in whatever is started meanwhile, for as long as that lives."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def use(descriptor: int) -> None:
