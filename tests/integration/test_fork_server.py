@@ -98,7 +98,7 @@ class Served:
     """
 
     def __init__(self, method: str, forwarding: Forwarding) -> None:
-        self.starter: Any = make_starter(method, Surroundings(None, {}, forwarding.descriptor), ())
+        self.starter: Any = make_starter(method, Surroundings(None, {}, forwarding.descriptor, -1), ())
         self.told: list[Message] = []
         self.links: dict[int, Link] = {}
 
@@ -510,7 +510,7 @@ def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[server.Server,
     monkeypatch.setattr(server, "become_subreaper", lambda: True)
     monkeypatch.setattr(server, "children", list)
     ours, theirs = socket.socketpair()
-    served = server.Server(theirs, os.getpid(), Inheritance(os.getpid(), 0, is_copy=False))
+    served = server.Server(theirs, os.getpid(), Inheritance(os.getpid(), 0, is_copy=False), -1)
     yield served, Receiver(ours)
     served._selector.close()
     ours.close()

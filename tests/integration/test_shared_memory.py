@@ -14,7 +14,7 @@ import pytest
 
 from amltk.scheduling.executors import ProcessPool
 from amltk.scheduling.executors.process_pool._io.worker_io import WorkerIO
-from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding
+from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding, inherit
 from tests.chaos.siege import command
 from tests.helpers.gate import GUARD
 from tests.helpers.script import Script, run_script
@@ -158,6 +158,45 @@ def test_no_block_outlives_a_program_that_its_terminal_has_ended(method: str, si
         script.send_to_all(signum)
         assert script.end().code == -signum
         wait_for(lambda: not block.exists())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where shared memory can be seen as files")
+@pytest.mark.parametrize("method", METHODS)
+def test_no_block_outlives_a_program_that_was_killed_before_it_knew_of_it(method: str) -> None:
+    """What workers have registered, and a killed program has not forwarded, is removed all the same."""
+    source = """
+        from amltk.scheduling.executors import ProcessPool
+        from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding, inherit
+
+        def make_and_stay():
+            block_of(8).unlink()
+            block = block_of(8)
+            print("made", block._name, flush=True)
+            time.sleep(600)
+
+        Forwarding.forward = lambda self: None  # as if the program were killed before it gets round to it
+        ProcessPool(1, METHOD).submit(make_and_stay).result()
+        """
+    source = textwrap.dedent(USE.replace("sys.argv[1]", repr(method))) + textwrap.dedent(source)
+    with Script(source) as script:
+        script.wait_for("made")
+        block = Path("/dev/shm", script.lines[-1].split("/")[-1])
+        assert block.exists()
+        assert not has_tracker(script)
+        script.send(signal.SIGKILL)
+        ended = script.end()
+        wait_for(lambda: not block.exists())
+    assert "1 leaked shared_memory" in ended.errors
+    assert "Traceback" not in ended.errors
+
+
+def test_a_driver_that_lives_forwards_itself_what_is_left() -> None:
+    """The process that starts workers does not: what is registered is still needed."""
+    forwarding = Forwarding()
+    os.write(forwarding.descriptor, b"REGISTER:/a:shared_memory\n")
+    inherit(forwarding.fileno(), os.getppid())
+    assert os.read(forwarding.fileno(), 100) == b"REGISTER:/a:shared_memory\n"
+    forwarding.disown()
 
 
 @pytest.fixture

@@ -53,11 +53,13 @@ class Surroundings(NamedTuple):
         directory: Their working directory; None for the current one.
         variables: Environment variables, unless this process sets them.
         tracker: The descriptor for the resource tracker, see `resource_tracker`.
+        untold: The descriptor that tells what this process has not forwarded to it; -1 if there is none.
     """
 
     directory: str | None
     variables: Mapping[str, str]
     tracker: int
+    untold: int
 
 
 def check_preload(preload: Iterable[str] | Literal["auto"] | None, method: str) -> tuple[str, ...] | Literal["auto"]:

@@ -3,8 +3,9 @@
 The tracker of `multiprocessing` is a process that destroys leftover shared memory once all processes that have its pipe
 have ended. A worker with its own tracker would thus destroy, at its end, whatever it has used. So it writes into the
 pipe of the driver's tracker; or, if the driver has none so far, into a pipe whose lines the pool forwards, so that a
-tracker is started only if it is needed. The descriptors are not documented; `multiprocessing` itself passes them to its
-children in this way.
+tracker is started only if it is needed. If the driver is killed meanwhile, the process that starts workers sees to what
+it has not forwarded. The descriptors are not documented; `multiprocessing` itself passes them to its children in this
+way.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from __future__ import annotations
 import os
 import select
 import signal
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from amltk._compat import TRACKER_PROBES, disown_tracker, set_tracker_descriptor, tracker_descriptor
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
 
 
 TERMINAL_SIGNALS = (signal.SIGHUP, signal.SIGQUIT)
@@ -27,6 +29,10 @@ TERMINAL_SIGNALS = (signal.SIGHUP, signal.SIGQUIT)
 
 They would kill the tracker before it has removed anything: it ignores SIGINT and SIGTERM only.
 """
+
+
+END_SECONDS = 0.1
+"""How long the end of the driver may take from when its connections are closed, in seconds."""
 
 
 class Forwarding:
@@ -58,21 +64,17 @@ class Forwarding:
         # Asked first, since every turn of the pool calls this: a read that finds nothing raises, which takes longer.
         if self._reader is None or not (self._rest or self._poll.poll(0)):
             return
-        try:
-            while received := os.read(self._reader, 1 << 16):
-                self._rest += received
-        except BlockingIOError:
-            if not self._rest:
-                return
+        running = _started()  # first: what was read and not written would be lost if the driver were killed now
+        self._rest += _read_all(self._reader)
+        if running is None:
+            return  # retry next time
         *lines, self._rest = self._rest.split(b"\n")
         wanted = [line for line in lines if not line.startswith(TRACKER_PROBES)]
         try:
             while wanted:
-                with _withheld(TERMINAL_SIGNALS):
-                    running: Any = resource_tracker.getfd()  # starts the tracker if necessary
                 os.write(running, wanted[0] + b"\n")
                 del wanted[0]
-        except OSError:  # it cannot be started now: retry next time
+        except OSError:  # it has ended: the next one gets them
             self._rest = b"\n".join((*wanted, self._rest))
 
     def close(self) -> None:
@@ -88,14 +90,60 @@ class Forwarding:
             self._reader = None
 
 
-@contextmanager
-def _withheld(signals: Collection[signal.Signals]) -> Iterator[None]:
-    """Block signals in this thread, and in whatever is started meanwhile, for as long as that lives."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+def _started() -> Any:
+    """The descriptor of the driver's tracker, which is started if necessary; None if that is impossible now."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)  # which the tracker gets from this thread
     try:
-        yield
+        return resource_tracker.getfd()
+    except OSError:
+        return None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _read_all(reader: int) -> bytes:
+    """What there is to read now."""
+    found = b""
+    with suppress(BlockingIOError):
+        while received := os.read(reader, 1 << 16):
+            found += received
+    return found
+
+
+def inherit(reader: int, driver: int) -> None:
+    """See to what workers have registered, if their driver has ended and has not forwarded it.
+
+    To be called when the workers have ended, by the child of the driver that has started them.
+
+    Args:
+        reader: The descriptor of the `Forwarding`; -1 if it needs none.
+        driver: The pid of the driver.
+    """
+    if reader < 0:
+        return
+    waiting = select.poll()
+    waiting.register(reader, select.POLLIN)
+    give_up = time.monotonic() + END_SECONDS
+    while any(event & select.POLLIN for _, event in waiting.poll(0)):
+        if os.getppid() != driver:
+            _have_removed(_read_all(reader).splitlines())
+        elif time.monotonic() < give_up:
+            time.sleep(0.001)
+        else:
+            return  # it is alive, and forwards the lines itself
+
+
+def _have_removed(lines: list[bytes]) -> None:
+    """Have a tracker of this process remove what is still registered after these lines."""
+    left: dict[bytes, None] = {}
+    for line in lines:
+        if b"UNREGISTER" in line:
+            left.pop(line.replace(b"UNREGISTER", b"REGISTER", 1), None)
+        elif not line.startswith(TRACKER_PROBES):
+            left[line] = None
+    if left:
+        tracker: Any = resource_tracker.ResourceTracker()
+        os.write(tracker.getfd(), b"".join(line + b"\n" for line in left))
 
 
 def use(descriptor: int) -> None:

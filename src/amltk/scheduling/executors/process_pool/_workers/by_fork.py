@@ -51,9 +51,11 @@ class Fork:
         if pid == 0:
             _close_all((*others, link.frames.fileno(), *link.tokens.descriptors(), self.control.fileno()))
             descriptors = [link.their_frames.detach(), link.tokens.theirs]
-            _, variables, tracker = self._surroundings
+            _, variables, tracker, untold = self._surroundings
             variables = {**variables, **marked(self._mark_of(number))}
-            supervisor.main(number, descriptors, self._theirs, parent, tracker=tracker, variables=variables)
+            supervisor.main(
+                number, descriptors, self._theirs, parent, tracker=tracker, untold=untold, variables=variables
+            )
         self._supervisors[number] = pid
 
     def _mark_of(self, number: int) -> str:
@@ -109,7 +111,7 @@ class ServerCopy:
 
     def __init__(self, surroundings: Surroundings, others: Iterable[int]) -> None:
         _log.info("this program cannot be started again as a Python interpreter: workers are forked from it")
-        parent, (_, variables, tracker) = os.getpid(), surroundings
+        parent, (_, variables, tracker, untold) = os.getpid(), surroundings
         self.control: socket.socket
         self.control, theirs = socket.socketpair()
         try:
@@ -119,7 +121,7 @@ class ServerCopy:
                     _close_all((*others, self.control.fileno()))
                     os.setpgid(0, 0)
                     limit_forked(variables)
-                    server.main(theirs.detach(), parent, tracker, is_copy=True)
+                    server.main(theirs.detach(), parent, tracker, untold, is_copy=True)
         except BaseException:
             self.control.close()
             raise

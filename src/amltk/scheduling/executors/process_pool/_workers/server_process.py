@@ -68,7 +68,7 @@ class ServerProcess:
 
     def __init__(self, surroundings: Surroundings, executable: str) -> None:
         self.mark: str = new_mark()
-        directory, variables, tracker = surroundings
+        directory, variables, *passed = surroundings
         if directory is not None and not os.path.isdir(directory):  # a string, as it travels
             _log.warning(
                 "%s, where this pool was made, no longer exists: its workers start in the current folder", directory
@@ -79,9 +79,9 @@ class ServerProcess:
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    [*command(executable, SERVER, "main"), *map(str, (theirs.fileno(), os.getpid(), tracker))],
+                    [*command(executable, SERVER, "main"), *map(str, (theirs.fileno(), os.getpid(), *passed))],
                     env={**variables, **environment(), **marked(self.mark)},
-                    pass_fds=[theirs.fileno(), tracker],
+                    pass_fds=[theirs.fileno(), *(descriptor for descriptor in passed if descriptor >= 0)],
                     stdin=subprocess.DEVNULL,
                     process_group=0,
                     cwd=directory,

@@ -113,7 +113,8 @@ class Starts:
     def _make_starter(self) -> Starter:
         if self._starter is None:
             options = self._pool.options
-            surroundings = Surroundings(options.directory, self._variables(), self._forwarding().descriptor)
+            lines = self._forwarding()
+            surroundings = Surroundings(options.directory, self._variables(), lines.descriptor, lines.fileno())
             self._starter = make_starter(options.method, surroundings, self._descriptors())
             self._control.register(self._starter.control, selectors.EVENT_READ)
             if options.preload != AUTO:

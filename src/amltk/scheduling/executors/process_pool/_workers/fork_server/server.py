@@ -13,10 +13,12 @@ import pickle
 import selectors
 import signal
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from amltk.scheduling.executors.process_pool._child import worker
 from amltk.scheduling.executors.process_pool._child.start import Inheritance
+from amltk.scheduling.executors.process_pool._system import resource_tracker
 from amltk.scheduling.executors.process_pool._system.descendants import (
     ON_LINUX,
     Strays,
@@ -43,25 +45,27 @@ STRAYS_SECONDS = 0.02
 """How often to check what ended workers have left behind, in seconds."""
 
 
-def main(descriptor: int, parent: int, tracker: int, *, is_copy: bool = False) -> NoReturn:
+def main(descriptor: int, parent: int, tracker: int, untold: int, *, is_copy: bool = False) -> NoReturn:
     """Serve until the pool or its process has ended, then end everything.
 
     Args:
         descriptor: The connection to the pool.
         parent: The pid of the process that has the pool.
         tracker: The descriptor for the resource tracker, for workers.
+        untold: The descriptor that tells what that process has not forwarded to the tracker; -1 if there is none.
         is_copy: Whether this process is a copy of the user's program.
     """
-    Server(socket.socket(fileno=descriptor), parent, Inheritance(os.getpid(), tracker, is_copy)).serve()
+    Server(socket.socket(fileno=descriptor), parent, Inheritance(os.getpid(), tracker, is_copy), untold).serve()
 
 
 class Server:
     """See the module's docstring."""
 
-    def __init__(self, control: socket.socket, parent: int, inherited: Inheritance) -> None:
+    def __init__(self, control: socket.socket, parent: int, inherited: Inheritance, untold: int) -> None:
         self._control = control
         self._parent = parent
         self._inherited = inherited  # for workers
+        self._untold = untold
         self._receiver = Receiver(control)
         self._selector = selectors.DefaultSelector()
         self._own: list[socket.socket] = [control]  # closed in forked processes
@@ -89,9 +93,9 @@ class Server:
         self.listen(reader, lambda: self._note_ends(reader))
         self._watched = watch(self._parent)
         if self._watched is not None:
-            self.listen(self._watched, self._end)
+            self.listen(self._watched, partial(self._end, is_heir=True))
         if os.getppid() != self._parent:
-            self._end()
+            self._end(is_heir=True)
         while True:
             for key, _ in self._selector.select(self._patience()):
                 key.data()
@@ -125,7 +129,7 @@ class Server:
         try:
             requests = self._receiver.receive()
         except (EOFError, ConnectionResetError):
-            self._end()
+            self._end(is_heir=True)
         is_warming_due = False
         for request, descriptors in requests:
             if request.kind == Kind.START:
@@ -222,8 +226,9 @@ class Server:
             _close(descriptors)
         for sock in self._own:
             sock.close()
-        if self._watched is not None:
-            os.close(self._watched)
+        for descriptor in (self._watched, self._untold):
+            if descriptor is not None and descriptor >= 0:
+                os.close(descriptor)
 
     # ------------------------------------------------------------------ ends
 
@@ -252,13 +257,15 @@ class Server:
         known = {*self._workers, *(warming.pid for warming in self._warm)}
         self._strays_left = self._strays.kill([pid for pid in found if pid not in known])
 
-    def _end(self) -> NoReturn:
-        """End everything."""
+    def _end(self, *, is_heir: bool = False) -> NoReturn:
+        """End everything, with the pool; as its heir if its process has ended, and could not do what is left."""
         for pid in self._workers:
             kill(pid)
             if not ON_LINUX:
                 kill(-pid)
         end_all(self._strays)
+        if is_heir:
+            resource_tracker.inherit(self._untold, self._parent)
         os._exit(0)  # at once: unpickling may have imported anything
 
 

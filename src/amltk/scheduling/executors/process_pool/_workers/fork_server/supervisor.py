@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from amltk.scheduling.executors.process_pool._child import worker
 from amltk.scheduling.executors.process_pool._child.library_threads import limit_forked
 from amltk.scheduling.executors.process_pool._child.start import Inheritance
+from amltk.scheduling.executors.process_pool._system import resource_tracker
 from amltk.scheduling.executors.process_pool._system.descendants import Strays, become_subreaper, end_all, watch
 from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind, Message, send
 
@@ -31,6 +32,7 @@ def main(
     parent: int,
     *,
     tracker: int,
+    untold: int,
     variables: Mapping[str, str],
 ) -> NoReturn:
     """Fork a worker, wait for its end, and kill what it has left behind. Runs in a process that was just forked.
@@ -41,6 +43,7 @@ def main(
         reports: For reports to the pool.
         parent: The pid of the process that has the pool. When it ends, the worker is killed.
         tracker: The descriptor for the resource tracker, for the worker.
+        untold: The descriptor that tells what that process has not forwarded to the tracker; -1 if there is none.
         variables: Environment variables for the worker, such as those that limit the threads of libraries.
     """
     status = 1
@@ -52,13 +55,15 @@ def main(
             signal.signal(number_of_signal, signal.SIG_DFL)
         become_subreaper()
         limit_forked(variables)
-        _supervise(number, descriptors, reports, parent, tracker)
+        _supervise(number, descriptors, reports, parent, tracker=tracker, untold=untold)
         status = 0
     finally:
         os._exit(status)
 
 
-def _supervise(number: int, descriptors: list[int], reports: socket.socket, parent: int, tracker: int) -> None:
+def _supervise(
+    number: int, descriptors: list[int], reports: socket.socket, parent: int, *, tracker: int, untold: int
+) -> None:
     inherited = Inheritance(os.getpid(), tracker, is_copy=True)
     try:
         pid = os.fork()
@@ -67,17 +72,22 @@ def _supervise(number: int, descriptors: list[int], reports: socket.socket, pare
         return
     if pid == 0:
         reports.close()
+        if untold >= 0:
+            os.close(untold)
         worker.run_forked(inherited, *descriptors)
     for descriptor in descriptors:
         os.close(descriptor)
     with contextlib.suppress(BrokenPipeError):  # the pool is gone: the worker is about to be killed
         send(reports, Message(Kind.STARTED, number, pid))
-    if _wait(pid, parent, reports) or _kill(pid):
+    goes_on = _wait(pid, parent, reports)
+    if goes_on or _kill(pid):
         _, status = os.waitpid(pid, 0)
         with contextlib.suppress(BrokenPipeError):
             send(reports, Message(Kind.ENDED, number, os.waitstatus_to_exitcode(status)))
     reports.close()
     end_all(Strays())
+    if not goes_on:
+        resource_tracker.inherit(untold, parent)
 
 
 def _kill(pid: int) -> bool:
