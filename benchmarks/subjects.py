@@ -40,6 +40,8 @@ PEERS = Subject("peers", ROOT / ".venv-peer" / "bin" / "python", "1.12.1")
 """The environment shared by all peers, including the `amltk` that this package replaces."""
 BESIDE_PEERS = Subject("ours beside peers", PEERS.python)
 """This package, in the environment of the peers that it runs on."""
+FREE_THREADED = Subject("ours, free-threaded", ROOT / ".venv-free" / "bin" / "python")
+"""This package on a free-threaded CPython, see `make free`."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,14 @@ def sleep_until_when(seconds: float) -> int:
     return time.monotonic_ns()
 
 
+def count(steps: int) -> int:
+    """Compute in pure Python."""
+    total = 0
+    for step in range(steps):
+        total += step & 1
+    return total
+
+
 def echo(value: Any) -> Any:
     return value
 
