@@ -32,6 +32,12 @@ EXCLUDED = {
     "test_gh105829_should_not_deadlock_if_wakeup_pipe_full": "replaces the run() of its _ExecutorManagerThread",
     "test_python_finalization_error": "replaces the function that starts its second thread; this pool has one",
     "test_max_tasks_per_child_defaults_to_spawn_context": "looks at its _mp_context; here the default serves",
+    "test_terminate_workers": "replaces its _force_shutdown",
+    "test_kill_workers": "replaces its _force_shutdown",
+    "test_force_shutdown_workers_invalid_op": "calls its _force_shutdown",
+    "test_force_shutdown_workers": "looks at what it calls of its Process objects",
+    "test_shutdown_gh_132969_case_1": "waits for its _executor_manager_thread",
+    "test_shutdown_gh_132969_case_2": "waits for its _executor_manager_thread",
     "test_max_workers_negative": "looks for other words in the message",
     # Tests whose promises differ here: see the guide.
     "test_cancel_futures": "wants one to have begun right after it was submitted; here all are cancelled",
@@ -52,8 +58,11 @@ class Process:
         self._process = psutil.Process(pid)
         self.terminate = self._process.terminate
 
-    def join(self) -> None:
-        psutil.wait_procs([self._process])
+    def join(self, timeout: float | None = None) -> None:
+        psutil.wait_procs([self._process], timeout)
+
+    def is_alive(self) -> bool:
+        return self._process.is_running()
 
 
 class ProcessPoolExecutor(ProcessPool):
@@ -62,6 +71,8 @@ class ProcessPoolExecutor(ProcessPool):
     @property
     def _processes(self) -> dict[int, Process]:
         return {pid: Process(pid) for pid in self.worker_pids}
+
+    terminate_workers = ProcessPool.kill_workers  # new in CPython 3.14
 
 
 def install() -> None:
