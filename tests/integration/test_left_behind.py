@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -17,6 +18,7 @@ from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors import CallLimits, ProcessPool
 from tests.helpers.gate import GUARD, Gate, pass_gate
 from tests.helpers.script import Script
+from tests.helpers.workers import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,6 +165,51 @@ def test_nothing_is_left_when_the_program_is_killed(method: str) -> None:
         while any(map(is_there, pids)):
             assert time.monotonic() < give_up
             time.sleep(0.01)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_is_left_when_the_program_is_killed_while_what_starts_workers_is_stopped(method: str) -> None:
+    """The system then lets it continue, and sends it SIGHUP, which does not end it before it has ended all else."""
+    with Script(f"""
+        import os, subprocess, sys, time
+        from multiprocessing.shared_memory import SharedMemory
+        from amltk.scheduling.executors import ProcessPool
+        from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding
+
+        def work():
+            child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"], start_new_session=True)
+            block = SharedMemory(create=True, size=8)
+            print("started", block._name, os.getppid(), os.getpid(), child.pid, flush=True)
+            time.sleep(100)
+
+        Forwarding.forward = lambda self: None  # as if the program were killed before it gets round to it
+        ProcessPool(1, {method!r}).submit(work).result()
+    """) as script:
+        script.wait_for("started")
+        name, starter, *others = script.lines[-1].split()[1:]
+        block, pids = Path("/dev/shm", name.strip("/")), [int(starter), *map(int, others)]
+        os.kill(int(starter), signal.SIGSTOP)
+        wait_for(lambda: psutil.Process(int(starter)).status() == psutil.STATUS_STOPPED)
+        assert all(map(is_there, pids))
+        assert block.exists()
+        script.process.kill()
+        wait_for(lambda: not any(map(is_there, pids)) and not block.exists())
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_sighup_does_to_workers_what_it_does_to_the_program(method: str, is_ignored: bool) -> None:
+    """Unless `nohup` has the program ignore it, it ends them, although not what starts them."""
+    action = "SIG_IGN" if is_ignored else "SIG_DFL"
+    with Script(f"""
+        import signal
+        from amltk.scheduling.executors import ProcessPool
+
+        signal.signal(signal.SIGHUP, signal.{action})
+        with ProcessPool(1, {method!r}) as pool:
+            print(repr(pool.submit(signal.getsignal, signal.SIGHUP).result()))
+    """) as script:
+        assert script.end().lines == [repr(signal.SIG_IGN if is_ignored else signal.SIG_DFL)]
 
 
 def start_in_driver(kind: str) -> Any:

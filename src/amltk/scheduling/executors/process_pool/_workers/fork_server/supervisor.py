@@ -17,7 +17,14 @@ from amltk.scheduling.executors.process_pool._child import worker
 from amltk.scheduling.executors.process_pool._child.library_threads import limit_forked
 from amltk.scheduling.executors.process_pool._child.start import Inheritance
 from amltk.scheduling.executors.process_pool._system import resource_tracker
-from amltk.scheduling.executors.process_pool._system.descendants import Strays, become_subreaper, end_all, watch
+from amltk.scheduling.executors.process_pool._system.descendants import (
+    Strays,
+    become_subreaper,
+    end_all,
+    outlive_hangup,
+    restore_hangup,
+    watch,
+)
 from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind, Message, send
 
 if TYPE_CHECKING:
@@ -53,6 +60,7 @@ def main(
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         for number_of_signal in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number_of_signal, signal.SIG_DFL)
+        outlive_hangup()
         become_subreaper()
         limit_forked(variables)
         _supervise(number, descriptors, reports, parent, tracker=tracker, untold=untold)
@@ -71,6 +79,7 @@ def _supervise(
         send(reports, Message(Kind.FAILED, number, error.errno or errno.EAGAIN))
         return
     if pid == 0:
+        restore_hangup()
         reports.close()
         if untold >= 0:
             os.close(untold)
