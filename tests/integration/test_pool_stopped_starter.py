@@ -14,6 +14,7 @@ from amltk.scheduling import ExitState, Scheduler
 from amltk.scheduling.executors import ProcessPool
 from amltk.scheduling.executors.process_pool._system.processes import has_ended
 from amltk.scheduling.executors.process_pool._workers import kills, server_process
+from amltk.scheduling.executors.process_pool._workers.by_fork_server import ForkServer
 from tests.helpers.gate import GUARD, Gate, pass_gate
 from tests.helpers.workers import wait_for
 
@@ -79,6 +80,28 @@ def test_a_worker_that_was_not_started_yet_is_given_up(pool: ProcessPool, monkey
         assert isinstance(next(call for call in calls if not call.cancelled()).exception(GUARD), WorkerLostError)
     assert len(asked) == 1
     assert stopped.has_ended()
+
+
+def test_nothing_waits_for_the_end_of_a_worker_that_was_not_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The end of the pool does not wait for `exit_timeout`, which is for workers that there are."""
+
+    def stop_and_start(self: Any, *request: Any) -> None:
+        self._process._process.send_signal(signal.SIGSTOP)
+        start(self, *request)
+
+    start = ForkServer.start
+    monkeypatch.setattr(ForkServer, "start", stop_and_start)
+    pool: Any = ProcessPool(1, exit_timeout="1 h")
+    call = pool.submit(abs, -1)
+    wait_for(lambda: pool._engine._manager._pool.links)
+    assert call.cancel()
+    pool.shutdown(wait=False)
+    try:
+        wait_for(lambda: not pool._engine._thread._thread.is_alive())
+    finally:
+        pool.kill_workers()
 
 
 def test_a_worker_that_dies_costs_its_call_and_the_pool_goes_on(pool: ProcessPool) -> None:
