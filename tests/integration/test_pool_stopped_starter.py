@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -15,6 +16,7 @@ from amltk.scheduling.executors import ProcessPool
 from amltk.scheduling.executors.process_pool._system.processes import has_ended
 from amltk.scheduling.executors.process_pool._workers import kills, server_process
 from amltk.scheduling.executors.process_pool._workers.by_fork_server import ForkServer
+from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind, Message
 from tests.helpers.gate import GUARD, Gate, pass_gate
 from tests.helpers.workers import wait_for
 
@@ -102,6 +104,17 @@ def test_nothing_waits_for_the_end_of_a_worker_that_was_not_started(
         wait_for(lambda: not pool._engine._thread._thread.is_alive())
     finally:
         pool.kill_workers()
+
+
+def test_a_worker_that_was_given_up_is_killed_before_it_has_run(pool: ProcessPool) -> None:
+    """It does not have its own process group then."""
+    manager: Any = pool._engine._manager  # type: ignore[attr-defined]
+    with subprocess.Popen(["sleep", "600"]) as late:
+        manager._deaths.note_reports([Message(Kind.STARTED, 999, late.pid)])
+        try:
+            assert late.wait(GUARD) == -signal.SIGKILL
+        finally:
+            late.kill()
 
 
 def test_a_worker_that_dies_costs_its_call_and_the_pool_goes_on(pool: ProcessPool) -> None:
