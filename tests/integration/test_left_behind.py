@@ -196,6 +196,30 @@ def test_nothing_is_left_when_the_program_is_killed_while_what_starts_workers_is
         wait_for(lambda: not any(map(is_there, pids)) and not block.exists())
 
 
+@pytest.mark.parametrize("program", ["an interpreter", "frozen"])
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_nothing_is_left_when_what_starts_workers_is_killed(program: str, is_stopped: bool) -> None:
+    """By someone, or by the pool since it is stopped; a program that cannot be run again has a copy of itself there."""
+    with Script(f"""
+        import os, signal, subprocess, sys
+        from amltk.scheduling.executors import ProcessPool
+        from amltk.scheduling.executors.process_pool._workers import by_fork, kills, server_process
+
+        by_fork.END_SECONDS = kills.REPORT_SECONDS = server_process.END_SECONDS = 0.1
+        sys.frozen = {program == "frozen"}
+
+        def work():
+            child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"], start_new_session=True)
+            return os.getppid(), child.pid
+
+        with ProcessPool(1) as pool:
+            starter, child = pool.submit(work).result()
+            os.kill(starter, signal.{"SIGSTOP" if is_stopped else "SIGKILL"})
+        print(child)
+    """) as script:
+        assert not is_there(int(script.end().lines[0]))
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("is_ignored", [False, True])
 def test_sighup_does_to_workers_what_it_does_to_the_program(method: str, is_ignored: bool) -> None:
