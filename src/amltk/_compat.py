@@ -233,6 +233,9 @@ def is_inherited_by_forks_only(obj: object) -> bool:
 TRACKER_PROBES = (b"PROBE:", b'{"cmd":"PROBE"')
 """The beginnings of lines to a resource tracker that only probe for it; since CPython 3.14 they may be JSON."""
 
+TRACKER_REMOVALS = (b"UNREGISTER:", b'{"cmd":"UNREGISTER"')
+"""Likewise, of lines that take back a `REGISTER`, which are otherwise the same."""
+
 
 def tracker_descriptor() -> int | None:
     """The descriptor that this process writes to its resource tracker with; None if it has none."""
