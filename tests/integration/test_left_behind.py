@@ -196,6 +196,35 @@ def test_nothing_is_left_when_the_program_is_killed_while_what_starts_workers_is
         wait_for(lambda: not any(map(is_there, pids)) and not block.exists())
 
 
+def test_nothing_is_left_when_the_program_is_killed_before_its_worker_is_watched(tmp_path: Path) -> None:
+    """Who watches a copy of the program finds out that the program has ended before."""
+    with Script(f"""
+        import os, signal, time
+        from pathlib import Path
+        from amltk.scheduling.executors import ProcessPool
+        from amltk.scheduling.executors.process_pool._workers.fork_server import supervisor
+
+        begun, driver, watch = Path({str(tmp_path / "begun")!r}), os.getpid(), supervisor.watch
+
+        def initialize():
+            begun.touch()
+            time.sleep(600)
+
+        def watch_late(pid):
+            while not begun.exists():
+                time.sleep(0.001)
+            if os.getppid() == driver:
+                os.kill(driver, signal.SIGKILL)
+            while Path("/proc", str(driver)).exists():  # until something has waited for it
+                time.sleep(0.001)
+            return watch(pid)
+
+        supervisor.watch = watch_late
+        ProcessPool(1, "fork", initialize).submit(abs, -1).result()
+    """) as script:
+        assert script.end().code == -signal.SIGKILL
+
+
 @pytest.mark.parametrize("program", ["an interpreter", "frozen"])
 @pytest.mark.parametrize("is_stopped", [False, True])
 def test_nothing_is_left_when_what_starts_workers_is_killed(program: str, is_stopped: bool) -> None:

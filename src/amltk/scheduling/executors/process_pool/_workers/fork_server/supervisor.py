@@ -95,7 +95,7 @@ def _supervise(
             send(reports, Message(Kind.ENDED, number, os.waitstatus_to_exitcode(status)))
     reports.close()
     end_all(Strays())
-    if not goes_on:
+    if not goes_on or os.getppid() != parent:
         resource_tracker.inherit(untold, parent)
 
 
@@ -112,7 +112,7 @@ def _wait(pid: int, parent: int, reports: socket.socket) -> bool:
     """Wait for one of the two to end; return whether the pool continues. True if the system cannot wait for both."""
     watched = {descriptor: one for one in (pid, parent) if (descriptor := watch(one)) is not None}
     if len(watched) < 2:  # noqa: PLR2004 - both are needed
-        return True
+        return os.getppid() == parent  # which may have ended before
     poll = select.poll()
     for descriptor in watched:
         poll.register(descriptor, select.POLLIN)
