@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import textwrap
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,6 +201,25 @@ def tracker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield lambda: os.read(reader, 1 << 16)
     os.close(reader)
     os.close(writer)
+
+
+def make_block() -> None:
+    block = shared_memory.SharedMemory(create=True, size=8)
+    block.close()
+    block.unlink()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worker_may_start_while_a_thread_uses_the_tracker(method: str) -> None:
+    """Such as that of another pool: a copy of the program has the lock that the thread holds, but not the thread."""
+    lock: Any = resource_tracker._resource_tracker._lock  # type: ignore[attr-defined]
+    pool = ProcessPool(1, method)
+    try:
+        with lock:
+            assert pool.submit(abs, -1).result(GUARD) == 1
+        assert pool.submit(make_block).result(GUARD) is None
+    finally:
+        pool.kill_workers()
 
 
 @pytest.mark.usefixtures("tracker")
