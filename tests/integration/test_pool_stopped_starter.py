@@ -152,7 +152,6 @@ def test_the_rest_of_a_large_request_follows(method: str) -> None:
         calls = [pool.submit(pass_gate, gate.address) for _ in range(2)]
         wait_for(lambda: stopped.starter._rest)
         stopped.process.resume()
-        pool._engine._thread_wakeup.set()  # type: ignore[attr-defined] # as everything does that happens
         gate.wait_begun(2)
         gate.open()
         for call in calls:

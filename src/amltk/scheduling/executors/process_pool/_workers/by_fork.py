@@ -34,6 +34,8 @@ END_SECONDS = 10.0
 class Fork:
     """Starts workers as copies of this process, each under a supervisor. A `Starter`."""
 
+    is_sending: bool = False
+
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
         prepare_to_fork()
