@@ -233,6 +233,9 @@ def is_inherited_by_forks_only(obj: object) -> bool:
 TRACKER_PROBES = (b"PROBE:", b'{"cmd":"PROBE"')
 """The beginnings of lines to a resource tracker that only probe for it; since CPython 3.14 they may be JSON."""
 
+TRACKER_REMOVALS = (b"UNREGISTER:", b'{"cmd":"UNREGISTER"')
+"""Likewise, of lines that take back a `REGISTER`, which are otherwise the same."""
+
 
 def tracker_descriptor() -> int | None:
     """The descriptor that this process writes to its resource tracker with; None if it has none."""
@@ -250,10 +253,15 @@ def set_tracker_descriptor(descriptor: int | None) -> None:
 
 
 def disown_tracker() -> None:
-    """Note that the tracker is not a child of this process, so that nothing waits for its end."""
+    """Note, in a worker, that the tracker is not a child of this process, so that nothing waits for its end.
+
+    Nor does any thread here use it: in a copy of the program one may seem to, which CPython before 3.14 waits for.
+    """
     from multiprocessing import resource_tracker
 
-    resource_tracker._resource_tracker._pid = None  # type: ignore[attr-defined]
+    tracker: Any = resource_tracker._resource_tracker
+    tracker._pid = None
+    tracker._lock._at_fork_reinit()
 
 
 # ------------------------------------------------------------------------------------------------ programs and sources

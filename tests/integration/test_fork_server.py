@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import pickle
 import random
@@ -16,6 +17,7 @@ import textwrap
 import threading
 import time
 from multiprocessing import resource_tracker
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -630,6 +632,27 @@ def test_a_supervisor_that_hangs_is_killed(serve: Callable[[str], Served], monke
     served.close()
     assert has_ended(supervisor)
     wait_until(lambda: has_ended(worker), "the worker has ended")
+
+
+def test_supervisors_that_hang_are_waited_for_together(
+    serve: Callable[[str], Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, the pool waits no longer than for one."""
+    served = serve("fork")
+    for number in (1, 2, 3):
+        served.start(number)
+    for worker in served.wait(Kind.STARTED, 1, 2, 3):
+        stop(psutil.Process(worker).ppid())
+    steps: list[int] = []  # a pid for each time that one is killed, 0 for a second on the clock
+    pause, kill = time.sleep, os.kill
+    clock = SimpleNamespace(monotonic=lambda: steps.count(0), sleep=lambda _: (steps.append(0), pause(0.001)))
+    monkeypatch.setattr(by_fork, "time", clock)
+    monkeypatch.setattr(os, "kill", lambda pid, signum: (steps.append(pid), kill(pid, signum)))
+    served.close()
+    first = next(n for n, step in enumerate(steps) if step)
+    assert first > by_fork.END_SECONDS
+    assert len({*steps} - {0}) == 3
+    assert (0, 0) not in itertools.pairwise(steps[first:])
 
 
 def test_a_supervisor_has_no_connection_of_the_pool(serve: Callable[[str], Served]) -> None:

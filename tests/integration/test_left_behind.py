@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -17,6 +18,7 @@ from amltk.exceptions import WorkerLostError
 from amltk.scheduling.executors import CallLimits, ProcessPool
 from tests.helpers.gate import GUARD, Gate, pass_gate
 from tests.helpers.script import Script
+from tests.helpers.workers import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,6 +165,104 @@ def test_nothing_is_left_when_the_program_is_killed(method: str) -> None:
         while any(map(is_there, pids)):
             assert time.monotonic() < give_up
             time.sleep(0.01)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_is_left_when_the_program_is_killed_while_what_starts_workers_is_stopped(method: str) -> None:
+    """The system then lets it continue, and sends it SIGHUP, which does not end it before it has ended all else."""
+    with Script(f"""
+        import os, subprocess, sys, time
+        from multiprocessing.shared_memory import SharedMemory
+        from amltk.scheduling.executors import ProcessPool
+        from amltk.scheduling.executors.process_pool._system.resource_tracker import Forwarding
+
+        def work():
+            child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"], start_new_session=True)
+            block = SharedMemory(create=True, size=8)
+            print("started", block._name, os.getppid(), os.getpid(), child.pid, flush=True)
+            time.sleep(100)
+
+        Forwarding.forward = lambda self: None  # as if the program were killed before it gets round to it
+        ProcessPool(1, {method!r}).submit(work).result()
+    """) as script:
+        script.wait_for("started")
+        name, starter, *others = script.lines[-1].split()[1:]
+        block, pids = Path("/dev/shm", name.strip("/")), [int(starter), *map(int, others)]
+        os.kill(int(starter), signal.SIGSTOP)
+        wait_for(lambda: psutil.Process(int(starter)).status() == psutil.STATUS_STOPPED)
+        assert all(map(is_there, pids))
+        assert block.exists()
+        script.process.kill()
+        wait_for(lambda: not any(map(is_there, pids)) and not block.exists())
+
+
+def test_nothing_is_left_when_the_program_is_killed_before_its_worker_is_watched(tmp_path: Path) -> None:
+    """Who watches a copy of the program finds out that the program has ended before."""
+    with Script(f"""
+        import os, signal, time
+        from pathlib import Path
+        from amltk.scheduling.executors import ProcessPool
+        from amltk.scheduling.executors.process_pool._workers.fork_server import supervisor
+
+        begun, driver, watch = Path({str(tmp_path / "begun")!r}), os.getpid(), supervisor.watch
+
+        def initialize():
+            begun.touch()
+            time.sleep(600)
+
+        def watch_late(pid):
+            while not begun.exists():
+                time.sleep(0.001)
+            if os.getppid() == driver:
+                os.kill(driver, signal.SIGKILL)
+            while Path("/proc", str(driver)).exists():  # until something has waited for it
+                time.sleep(0.001)
+            return watch(pid)
+
+        supervisor.watch = watch_late
+        ProcessPool(1, "fork", initialize).submit(abs, -1).result()
+    """) as script:
+        assert script.end().code == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("program", ["an interpreter", "frozen"])
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_nothing_is_left_when_what_starts_workers_is_killed(program: str, is_stopped: bool) -> None:
+    """By someone, or by the pool since it is stopped; a program that cannot be run again has a copy of itself there."""
+    with Script(f"""
+        import os, signal, subprocess, sys
+        from amltk.scheduling.executors import ProcessPool
+        from amltk.scheduling.executors.process_pool._workers import by_fork, kills, server_process
+
+        by_fork.END_SECONDS = kills.REPORT_SECONDS = server_process.END_SECONDS = 0.1
+        sys.frozen = {program == "frozen"}
+
+        def work():
+            child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"], start_new_session=True)
+            return os.getppid(), child.pid
+
+        with ProcessPool(1) as pool:
+            starter, child = pool.submit(work).result()
+            os.kill(starter, signal.{"SIGSTOP" if is_stopped else "SIGKILL"})
+        print(child)
+    """) as script:
+        assert not is_there(int(script.end().lines[0]))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_sighup_does_to_workers_what_it_does_to_the_program(method: str, is_ignored: bool) -> None:
+    """Unless `nohup` has the program ignore it, it ends them, although not what starts them."""
+    action = "SIG_IGN" if is_ignored else "SIG_DFL"
+    with Script(f"""
+        import signal
+        from amltk.scheduling.executors import ProcessPool
+
+        signal.signal(signal.SIGHUP, signal.{action})
+        with ProcessPool(1, {method!r}) as pool:
+            print(repr(pool.submit(signal.getsignal, signal.SIGHUP).result()))
+    """) as script:
+        assert script.end().lines == [repr(signal.SIG_IGN if is_ignored else signal.SIG_DFL)]
 
 
 def start_in_driver(kind: str) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -13,7 +15,9 @@ from amltk.exceptions import WorkerLostError
 from amltk.scheduling import ExitState, Scheduler
 from amltk.scheduling.executors import ProcessPool
 from amltk.scheduling.executors.process_pool._system.processes import has_ended
-from amltk.scheduling.executors.process_pool._workers import kills, server_process
+from amltk.scheduling.executors.process_pool._workers import by_fork_server, kills, server_process
+from amltk.scheduling.executors.process_pool._workers.by_fork_server import ForkServer
+from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind, Message
 from tests.helpers.gate import GUARD, Gate, pass_gate
 from tests.helpers.workers import wait_for
 
@@ -28,18 +32,28 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait only briefly for what a stopped process will not do."""
     monkeypatch.setattr(kills, "REPORT_SECONDS", 0.1)
     monkeypatch.setattr(server_process, "END_SECONDS", 0.1)
+    monkeypatch.setattr(by_fork_server, "SEND_SECONDS", 0.1)
 
 
 class Stopped:
     """The process that starts the workers of a pool, which is stopped from now on."""
 
     def __init__(self, pool: Any) -> None:
-        self.process = psutil.Process(pool._engine._manager._starts._starter._process._process.pid)
+        self.starter: Any = pool._engine._manager._starts._starter
+        self.process = psutil.Process(self.starter._process._process.pid)
         self.process.suspend()
         wait_for(lambda: self.process.status() == psutil.STATUS_STOPPED)
 
     def has_ended(self) -> bool:
         return has_ended(self.process.pid)
+
+
+@pytest.fixture
+def large_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped process has no room for a whole request: workers begin with much."""
+    monkeypatch.setattr(sys, "argv", [str(n) * 300 for n in range(1000)])
+    for n in range(20):
+        monkeypatch.setenv(f"AMLTK_TEST_{n}", "x" * 50_000)
 
 
 @pytest.fixture
@@ -79,6 +93,69 @@ def test_a_worker_that_was_not_started_yet_is_given_up(pool: ProcessPool, monkey
         assert isinstance(next(call for call in calls if not call.cancelled()).exception(GUARD), WorkerLostError)
     assert len(asked) == 1
     assert stopped.has_ended()
+
+
+def test_nothing_waits_for_the_end_of_a_worker_that_was_not_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The end of the pool does not wait for `exit_timeout`, which is for workers that there are."""
+
+    def stop_and_start(self: Any, *request: Any) -> None:
+        self._process._process.send_signal(signal.SIGSTOP)
+        start(self, *request)
+
+    start = ForkServer.start
+    monkeypatch.setattr(ForkServer, "start", stop_and_start)
+    pool: Any = ProcessPool(1, exit_timeout="1 h")
+    call = pool.submit(abs, -1)
+    wait_for(lambda: pool._engine._manager._pool.links)
+    assert call.cancel()
+    pool.shutdown(wait=False)
+    try:
+        wait_for(lambda: not pool._engine._thread._thread.is_alive())
+    finally:
+        pool.kill_workers()
+
+
+def test_a_worker_that_was_given_up_is_killed_before_it_has_run(pool: ProcessPool) -> None:
+    """It does not have its own process group then."""
+    manager: Any = pool._engine._manager  # type: ignore[attr-defined]
+    with subprocess.Popen(["sleep", "600"]) as late:
+        manager._deaths.note_reports([Message(Kind.STARTED, 999, late.pid)])
+        try:
+            assert late.wait(GUARD) == -signal.SIGKILL
+        finally:
+            late.kill()
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+@pytest.mark.usefixtures("large_requests")
+def test_a_large_request_is_not_waited_for(method: str) -> None:
+    """A kill ends all calls."""
+    with ProcessPool(2, method) as pool, Gate() as gate:
+        assert pool.submit(abs, -1).result(GUARD) == 1
+        stopped = Stopped(pool)
+        calls = [pool.submit(pass_gate, gate.address) for _ in range(2)]
+        wait_for(lambda: stopped.starter._rest)
+        pool.kill_workers()
+        assert all(call.done() for call in calls)
+        assert stopped.has_ended()
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+@pytest.mark.usefixtures("large_requests")
+def test_the_rest_of_a_large_request_follows(method: str) -> None:
+    """Once that process goes on."""
+    with ProcessPool(2, method) as pool, Gate() as gate:
+        assert pool.submit(abs, -1).result(GUARD) == 1
+        stopped = Stopped(pool)
+        calls = [pool.submit(pass_gate, gate.address) for _ in range(2)]
+        wait_for(lambda: stopped.starter._rest)
+        stopped.process.resume()
+        gate.wait_begun(2)
+        gate.open()
+        for call in calls:
+            call.result(GUARD)
 
 
 def test_a_worker_that_dies_costs_its_call_and_the_pool_goes_on(pool: ProcessPool) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 import textwrap
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,15 +191,6 @@ def test_no_block_outlives_a_program_that_was_killed_before_it_knew_of_it(method
     assert "Traceback" not in ended.errors
 
 
-def test_a_driver_that_lives_forwards_itself_what_is_left() -> None:
-    """The process that starts workers does not: what is registered is still needed."""
-    forwarding = Forwarding()
-    os.write(forwarding.descriptor, b"REGISTER:/a:shared_memory\n")
-    inherit(forwarding.fileno(), os.getppid())
-    assert os.read(forwarding.fileno(), 100) == b"REGISTER:/a:shared_memory\n"
-    forwarding.disown()
-
-
 @pytest.fixture
 def tracker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A pipe that stands in for the driver's tracker, which runs once it is requested."""
@@ -209,6 +201,73 @@ def tracker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield lambda: os.read(reader, 1 << 16)
     os.close(reader)
     os.close(writer)
+
+
+def make_block() -> None:
+    block = shared_memory.SharedMemory(create=True, size=8)
+    block.close()
+    block.unlink()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worker_may_start_while_a_thread_uses_the_tracker(method: str) -> None:
+    """Such as that of another pool: a copy of the program has the lock that the thread holds, but not the thread."""
+    lock: Any = resource_tracker._resource_tracker._lock  # type: ignore[attr-defined]
+    pool = ProcessPool(1, method)
+    try:
+        with lock:
+            assert pool.submit(abs, -1).result(GUARD) == 1
+        assert pool.submit(make_block).result(GUARD) is None
+    finally:
+        pool.kill_workers()
+
+
+@pytest.mark.usefixtures("tracker")
+def test_a_driver_that_lives_forwards_itself_what_is_left() -> None:
+    """The process that starts workers does not: what is registered is still needed."""
+    forwarding = Forwarding()
+    os.write(forwarding.descriptor, b"REGISTER:/a:shared_memory\n")
+    inherit(forwarding.fileno(), os.getppid())
+    assert os.read(forwarding.fileno(), 100) == b"REGISTER:/a:shared_memory\n"
+    forwarding.disown()
+
+
+def test_what_is_left_depends_on_commands_only(tracker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names may contain them; since CPython 3.14 lines may be JSON."""
+    monkeypatch.setattr(resource_tracker.ResourceTracker, "getfd", lambda _: resource_tracker.getfd())
+    forwarding = Forwarding()
+    lines = [
+        "PROBE:0:noop",
+        "REGISTER:/UNREGISTER:shared_memory",
+        "REGISTER:/REGISTER:shared_memory",
+        "UNREGISTER:/REGISTER:shared_memory",
+        '{"cmd":"REGISTER","rtype":"shared_memory","base64_name":"L2E="}',
+        '{"cmd":"UNREGISTER","rtype":"shared_memory","base64_name":"L2E="}',
+        '{"cmd":"REGISTER","rtype":"semaphore","base64_name":"L2E="}',
+    ]
+    os.write(forwarding.descriptor, "".join(f"{line}\n" for line in lines).encode())
+    inherit(forwarding.fileno(), driver=-1)
+    assert tracker().decode().split() == [lines[1], lines[-1]]
+    forwarding.disown()
+
+
+@pytest.mark.parametrize("why", [OSError(errno.EMFILE, "no descriptor"), TypeError("None"), UserWarning("it died")])
+def test_a_tracker_that_cannot_be_started_breaks_nothing(why: Exception, tracker: Any, monkeypatch: Any) -> None:
+    """Such as that of an embedded interpreter, or one that was killed where warnings are errors."""
+
+    def fail(*_: object) -> int:
+        raise why
+
+    forwarding = Forwarding()
+    os.write(forwarding.descriptor, b"REGISTER:/a:shared_memory\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(resource_tracker, "getfd", fail)
+        patch.setattr(resource_tracker.ResourceTracker, "getfd", fail)
+        forwarding.forward()
+        os.write(forwarding.descriptor, b"REGISTER:/b:shared_memory\n")
+        inherit(forwarding.fileno(), driver=-1)
+    forwarding.close()
+    assert tracker() == b"REGISTER:/a:shared_memory\n"
 
 
 def test_whole_lines_are_forwarded(tracker: Any) -> None:

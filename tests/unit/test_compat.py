@@ -348,9 +348,12 @@ def test_the_resource_tracker_can_be_another_ones() -> None:
         _compat.disown_tracker()
         resource_tracker.ensure_running()
         resource_tracker.register("segment", "shared_memory")
+        resource_tracker.unregister("segment", "shared_memory")
         print(resource_tracker.getfd() == writer == _compat.tracker_descriptor())
         lines = os.read(reader, 1 << 16).splitlines()
-        print([b"REGISTER" in line for line in lines if not line.startswith(_compat.TRACKER_PROBES)])
+        made, removed = [line for line in lines if not line.startswith(_compat.TRACKER_PROBES)]
+        print(made == removed.replace(b"UNREGISTER", b"REGISTER"))
+        print(not made.startswith(_compat.TRACKER_REMOVALS), removed.startswith(_compat.TRACKER_REMOVALS))
         print(any(line.startswith(_compat.TRACKER_PROBES) for line in lines))
         try:
             os.waitpid(-1, os.WNOHANG)
@@ -358,9 +361,9 @@ def test_the_resource_tracker_can_be_another_ones() -> None:
             print("no child")
         _compat.set_tracker_descriptor(None)
         """
-    users = "tracker_descriptor, set_tracker_descriptor, disown_tracker or TRACKER_PROBES"
+    users = "tracker_descriptor, set_tracker_descriptor, disown_tracker, TRACKER_PROBES or TRACKER_REMOVALS"
     lines = lines_of("multiprocessing.resource_tracker._resource_tracker", users, source)
-    assert lines == ["None", "True", "[True]", "True", "no child"]
+    assert lines == ["None", "True", "True", "True True", "True", "no child"]
 
 
 def test_a_copy_keeps_the_descriptor_if_it_is_not_set() -> None:

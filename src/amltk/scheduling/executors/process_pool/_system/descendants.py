@@ -51,6 +51,22 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def outlive_hangup() -> None:
+    """Do not let SIGHUP end this process, which ends with its parent anyway, but in order.
+
+    If this process is stopped when its parent ends, the system sends SIGHUP to it, and lets it continue: its group has
+    become an *orphaned* one. A program that this process starts is not affected.
+    """
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which programs inherit, so it stays
+        signal.signal(signal.SIGHUP, lambda *_: None)
+
+
+def restore_hangup() -> None:
+    """Undo `outlive_hangup` in a copy of the process."""
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def watch(pid: int) -> int | None:
     """A descriptor that is readable when the process has ended; None if the system does not support that."""
     try:

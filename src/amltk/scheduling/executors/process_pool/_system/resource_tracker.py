@@ -18,7 +18,13 @@ from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
-from amltk._compat import TRACKER_PROBES, disown_tracker, set_tracker_descriptor, tracker_descriptor
+from amltk._compat import (
+    TRACKER_PROBES,
+    TRACKER_REMOVALS,
+    disown_tracker,
+    set_tracker_descriptor,
+    tracker_descriptor,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,12 +96,13 @@ class Forwarding:
             self._reader = None
 
 
-def _started() -> Any:
-    """The descriptor of the driver's tracker, which is started if necessary; None if that is impossible now."""
+def _started(tracker: Any = resource_tracker) -> Any:
+    """The descriptor of a tracker, by default the driver's, which is started if necessary; None if it cannot be now."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)  # which the tracker gets from this thread
     try:
-        return resource_tracker.getfd()
-    except OSError:
+        return tracker.getfd()
+    except (OSError, TypeError, UserWarning):
+        # Something has run out; or there is no interpreter to run; or it has ended, and warnings of it are errors.
         return None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -137,13 +144,13 @@ def _have_removed(lines: list[bytes]) -> None:
     """Have a tracker of this process remove what is still registered after these lines."""
     left: dict[bytes, None] = {}
     for line in lines:
-        if b"UNREGISTER" in line:
+        if line.startswith(TRACKER_REMOVALS):
             left.pop(line.replace(b"UNREGISTER", b"REGISTER", 1), None)
         elif not line.startswith(TRACKER_PROBES):
             left[line] = None
-    if left:
-        tracker: Any = resource_tracker.ResourceTracker()
-        os.write(tracker.getfd(), b"".join(line + b"\n" for line in left))
+    tracker = resource_tracker.ResourceTracker()  # which since CPython 3.12 ends with its object
+    if left and (running := _started(tracker)) is not None:
+        os.write(running, b"".join(line + b"\n" for line in left))
 
 
 def use(descriptor: int) -> None:

@@ -34,6 +34,8 @@ END_SECONDS = 10.0
 class Fork:
     """Starts workers as copies of this process, each under a supervisor. A `Starter`."""
 
+    is_sending: bool = False
+
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
         prepare_to_fork()
@@ -86,8 +88,9 @@ class Fork:
     def close(self) -> None:
         """See `Starter`."""
         self.control.shutdown(socket.SHUT_RDWR)  # supervisors end the workers that are left
+        give_up = time.monotonic() + END_SECONDS
         for number, pid in (self._supervisors | self._leaving).items():
-            if not _reap(pid):  # it was killed: nothing else finds what its worker has left
+            if not _reap(pid, give_up):
                 end_marked(self._mark_of(number))
         self.disown()
 
@@ -112,6 +115,7 @@ class ServerCopy:
     def __init__(self, surroundings: Surroundings, others: Iterable[int]) -> None:
         _log.info("this program cannot be started again as a Python interpreter: workers are forked from it")
         parent, (_, variables, tracker, untold) = os.getpid(), surroundings
+        self._mark = new_mark()
         self.control: socket.socket
         self.control, theirs = socket.socketpair()
         try:
@@ -120,7 +124,7 @@ class ServerCopy:
                 if self.pid == 0:
                     _close_all((*others, self.control.fileno()))
                     os.setpgid(0, 0)
-                    limit_forked(variables)
+                    limit_forked({**variables, **marked(self._mark)})
                     server.main(theirs.detach(), parent, tracker, untold, is_copy=True)
         except BaseException:
             self.control.close()
@@ -128,7 +132,8 @@ class ServerCopy:
 
     def end(self) -> None:
         """Wait for its end, which was requested."""
-        _reap(self.pid)
+        if not _reap(self.pid, time.monotonic() + END_SECONDS):
+            end_marked(self._mark)
 
     def disown(self) -> None:
         """Nothing is kept here of it that a copy of this process must release."""
@@ -151,22 +156,33 @@ def _close_all(descriptors: Iterable[int]) -> None:
 
 
 def _has_ended(pid: int) -> bool:
+    return _status(pid) is not None
+
+
+def _status(pid: int) -> int | None:
+    """The wait status of a process that has ended, 0 if something else has waited for it; None if it goes on."""
     try:
-        return os.waitpid(pid, os.WNOHANG)[0] != 0
-    except ChildProcessError:  # something else has waited for it
-        return True
+        found, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return 0
+    return status if found else None
 
 
-def _reap(pid: int) -> bool:
-    """Wait for a process; kill it if it takes too long and that is allowed. Return whether it has ended by itself."""
-    give_up = time.monotonic() + END_SECONDS
-    was_killed = False
-    while not _has_ended(pid):
+def _reap(pid: int, give_up: float) -> bool:
+    """Wait for a process; kill it if it takes too long and that is allowed.
+
+    Args:
+        pid: The process.
+        give_up: How long to wait, on the monotonic clock.
+
+    Returns:
+        False if it was killed, by whomever: nothing else finds what workers have left.
+    """
+    while (status := _status(pid)) is None:
         if time.monotonic() > give_up:
             try:
                 os.kill(pid, signal.SIGKILL)
             except PermissionError:  # it has become another user's
-                break
-            was_killed = True
+                return True
         time.sleep(0.001)
-    return not was_killed
+    return status == 0

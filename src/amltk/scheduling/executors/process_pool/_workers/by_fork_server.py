@@ -5,18 +5,25 @@ from __future__ import annotations
 import contextlib
 import pickle
 import select
+import socket
+import time
 from typing import TYPE_CHECKING
 
 from amltk._process.program import arguments, environment, import_path
 from amltk.scheduling.executors.process_pool._pickling import main_module
 from amltk.scheduling.executors.process_pool._pickling.importable import MAIN
 from amltk.scheduling.executors.process_pool._system.marks import marked
-from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind, Message, Preload, Receiver, send
+from amltk.scheduling.executors.process_pool._workers.fork_server.messages import (
+    Kind,
+    Message,
+    Preload,
+    Receiver,
+    encode,
+)
 from amltk.scheduling.executors.process_pool._workers.server_process import ServerProcess, command, find_executable
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from amltk.scheduling.executors.process_pool._io.link import Link
     from amltk.scheduling.executors.process_pool._workers.by_fork import ServerCopy
@@ -55,7 +62,10 @@ class ForkServer:
 
             self._process = ServerCopy(surroundings, others)
         self.control: socket.socket = self._process.control
+        self.control.setblocking(False)
         self._receiver = Receiver(self.control)
+        self._rest = b""  # of a message for which there was no room
+        self.is_sending: bool = False
 
     def start(self, link: Link, others: Iterable[int]) -> None:
         """See `Starter`."""
@@ -66,22 +76,38 @@ class ForkServer:
             assert isinstance(self._process, ServerProcess)
             variables = {**self._surroundings.variables, **environment(), **marked(self._process.mark)}
             payload = pickle.dumps((command(self._executable, WORKER, "run"), variables))
-        self._send(
-            Message(Kind.START, link.slot.number, payload=payload), [link.their_frames.fileno(), link.tokens.theirs]
-        )
+        theirs = [link.their_frames.fileno(), link.tokens.theirs]
+        self._send(Message(Kind.START, link.slot.number, payload=payload), theirs, wait_seconds=SEND_SECONDS)
 
-    def _send(self, message: Message, descriptors: Iterable[int] = (), *, wait_seconds: float = SEND_SECONDS) -> None:
-        """Send a message.
+    def _send(self, message: Message, descriptors: Sequence[int] = (), *, wait_seconds: float) -> None:
+        """Send a message, of which the rest may follow later: before the next one, or when reports are asked for.
 
         Raises:
             TimeoutError: There is no room for it in time: the process is stopped.
             OSError: The process has ended.
         """
+        give_up = time.monotonic() + wait_seconds
+        if not (self._send_rest(give_up) and self._has_room(give_up)):
+            raise TimeoutError("the process that starts workers does not answer, and may be stopped")
+        data = encode(message)
+        sent = socket.send_fds(self.control, [data], list(descriptors)) if descriptors else 0
+        self._rest = data[sent:]
+        self._send_rest(give_up)
+        self.is_sending = bool(self._rest)
+
+    def _send_rest(self, give_up: float) -> bool:
+        """Send the rest of a message; return whether that was possible in time."""
+        while self._rest:
+            if not self._has_room(give_up):
+                return False
+            self._rest = self._rest[self.control.send(self._rest) :]
+        return True
+
+    def _has_room(self, give_up: float) -> bool:
+        """Whether there is room for a message, or part of it, or will be in time."""
         waiting = select.poll()  # which needs no descriptor of its own
         waiting.register(self.control, select.POLLOUT)
-        if not waiting.poll(1000 * wait_seconds):
-            raise TimeoutError("the process that starts workers does not answer, and may be stopped")
-        send(self.control, message, list(descriptors))
+        return bool(waiting.poll(1000 * max(0.0, give_up - time.monotonic())))
 
     def abandon(self, number: int) -> None:
         """See `Starter`."""
@@ -95,10 +121,14 @@ class ForkServer:
         main = main_module.describe(MAIN)
         preload = Preload(tuple(modules), import_path(), arguments(), main_module.PROGRAM, main)
         with contextlib.suppress(OSError):
-            self._send(Message(Kind.PRELOAD, payload=pickle.dumps(preload)))
+            self._send(Message(Kind.PRELOAD, payload=pickle.dumps(preload)), wait_seconds=SEND_SECONDS)
 
     def reports(self) -> list[Message]:
         """See `Starter`."""
+        if self.is_sending:
+            with contextlib.suppress(OSError):  # it has ended, which is noticed here
+                self._send_rest(give_up=0)
+            self.is_sending = bool(self._rest)
         return self._receiver.receive_all()
 
     def close(self) -> None:

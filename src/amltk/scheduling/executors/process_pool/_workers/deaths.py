@@ -13,6 +13,7 @@ from amltk.exceptions import PoolBrokenError
 from amltk.scheduling.executors._transfer.failure import stand_in
 from amltk.scheduling.executors.process_pool._state.outcomes import UNKNOWN_EXIT_CODE, lost
 from amltk.scheduling.executors.process_pool._state.protocol import ProtocolError
+from amltk.scheduling.executors.process_pool._system.descendants import kill
 from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind as Report
 from amltk.scheduling.executors.process_pool.options import AUTO
 from amltk.scheduling.executors.termination import kill_trees
@@ -68,7 +69,8 @@ class Deaths:
         link = self._pool.links.get(report.number)
         if link is None:
             if report.kind == Report.STARTED:  # it was given up
-                _kill_group(report.value)
+                for process in (-report.value, report.value):  # it has no group of its own before it has run
+                    kill(process)
             return False
         if report.kind == Report.STARTED:
             link.pid = report.value

@@ -57,7 +57,9 @@ class Kills:
             if (everybody or link.slot.retired) and not link.slot.sent and link.hung_up_at is None:
                 link.hang_up()
                 link.slot.retired = True  # it would not begin a call that is submitted just now
-                self._starts.abandon(link)
+                if not link.pid and link.unreported_since is None:
+                    link.unreported_since = link.hung_up_at
+                    self._starts.abandon(link)
 
     def kill_marked(self) -> bool:
         """Kill the workers that are marked for it, or take too long to end, with everything that they have started.

@@ -66,6 +66,7 @@ class WorkerManager:
         self._problems.watch()
         self._starts.preload()
         changed = self._start_workers() or changed
+        self._starts.await_room()
         with self._pool.lock:
             self.due = self._next_look()
         return changed

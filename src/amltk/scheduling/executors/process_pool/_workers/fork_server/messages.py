@@ -59,10 +59,15 @@ class Preload(NamedTuple):
     main: Description
 
 
+def encode(message: Message) -> bytes:
+    """A message as it is sent."""
+    kind, number, value, payload = message
+    return HEADER.pack(kind, number, value, len(payload)) + payload
+
+
 def send(sock: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:
     """Send a whole message."""
-    kind, number, value, payload = message
-    data = HEADER.pack(kind, number, value, len(payload)) + payload
+    data = encode(message)
     sent = socket.send_fds(sock, [data], list(descriptors)) if descriptors else 0
     sock.sendall(data[sent:])
 

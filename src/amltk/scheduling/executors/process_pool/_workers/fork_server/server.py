@@ -27,6 +27,8 @@ from amltk.scheduling.executors.process_pool._system.descendants import (
     end_all,
     ended_children,
     kill,
+    outlive_hangup,
+    restore_hangup,
     watch,
 )
 from amltk.scheduling.executors.process_pool._workers.fork_server.messages import (
@@ -83,6 +85,7 @@ class Server:
         self._control.set_inheritable(False)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the mask is inherited, and SIGCHLD is needed
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        outlive_hangup()
         self.listen(self._control, self._serve_pool)
         reader, writer = socket.socketpair()
         self._own += [reader, writer]
@@ -220,6 +223,7 @@ class Server:
         """Close, in a process that was just forked, what belongs to the server."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        restore_hangup()
         self._selector.close()
         self._warm.close()
         for descriptors in self._waiting.values():

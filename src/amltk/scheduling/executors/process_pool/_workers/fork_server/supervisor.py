@@ -17,7 +17,14 @@ from amltk.scheduling.executors.process_pool._child import worker
 from amltk.scheduling.executors.process_pool._child.library_threads import limit_forked
 from amltk.scheduling.executors.process_pool._child.start import Inheritance
 from amltk.scheduling.executors.process_pool._system import resource_tracker
-from amltk.scheduling.executors.process_pool._system.descendants import Strays, become_subreaper, end_all, watch
+from amltk.scheduling.executors.process_pool._system.descendants import (
+    Strays,
+    become_subreaper,
+    end_all,
+    outlive_hangup,
+    restore_hangup,
+    watch,
+)
 from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind, Message, send
 
 if TYPE_CHECKING:
@@ -53,6 +60,7 @@ def main(
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         for number_of_signal in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number_of_signal, signal.SIG_DFL)
+        outlive_hangup()
         become_subreaper()
         limit_forked(variables)
         _supervise(number, descriptors, reports, parent, tracker=tracker, untold=untold)
@@ -71,6 +79,7 @@ def _supervise(
         send(reports, Message(Kind.FAILED, number, error.errno or errno.EAGAIN))
         return
     if pid == 0:
+        restore_hangup()
         reports.close()
         if untold >= 0:
             os.close(untold)
@@ -86,7 +95,7 @@ def _supervise(
             send(reports, Message(Kind.ENDED, number, os.waitstatus_to_exitcode(status)))
     reports.close()
     end_all(Strays())
-    if not goes_on:
+    if not goes_on or os.getppid() != parent:
         resource_tracker.inherit(untold, parent)
 
 
@@ -103,7 +112,7 @@ def _wait(pid: int, parent: int, reports: socket.socket) -> bool:
     """Wait for one of the two to end; return whether the pool continues. True if the system cannot wait for both."""
     watched = {descriptor: one for one in (pid, parent) if (descriptor := watch(one)) is not None}
     if len(watched) < 2:  # noqa: PLR2004 - both are needed
-        return True
+        return os.getppid() == parent  # which may have ended before
     poll = select.poll()
     for descriptor in watched:
         poll.register(descriptor, select.POLLIN)
