@@ -42,7 +42,7 @@ demo: $(DEMO) ## Set up and run examples/demo.py
 	@$(BIN)/python examples/demo.py $(ARGS)
 
 ##@ Work on it
-.PHONY: setup test unit kills chaos pool newest lint format types contracts docs site check bench
+.PHONY: setup test unit kills chaos pool newest free lint format types contracts docs site check bench
 setup: $(DEV) ## Make the development environment, .venv
 
 test: $(DEV) ## Set up and run all tests
@@ -68,6 +68,14 @@ newest: ## Run the tests of the core with the newest versions of what users inst
 	@.venv-newest/bin/python -m pytest -n 2 $(IN_PARTS) tests/unit tests/integration/test_pool_*.py \
 	  tests/integration/test_main_module.py tests/integration/test_travel.py $(ARGS) || { \
 	  .venv-newest/bin/python requirements/newer.py --failed; exit 1; }
+
+free: ## Run the tests of the core on a free-threaded CPython: PYTHON=python3.14t
+	@$(MAKE) --no-print-directory VENV=.venv-free .venv-free/.installed-unit
+	@.venv-free/bin/python -c 'import sys, amltk.display, amltk.scheduling, cloudpickle, psutil; \
+	  sys.exit("error: $(PYTHON) has an interpreter lock" if getattr(sys, "_is_gil_enabled", lambda: True)() else 0)'
+	@.venv-free/bin/python -m pytest -n 2 $(IN_PARTS) tests/unit tests/stdlib tests/integration/test_pool_*.py $(ARGS)
+	@.venv-free/bin/python -m pytest -n 2 $(IN_PARTS) tests/contract \
+	  -k "[processes or [threads or [sequential or [given-process-pool or [given-thread-pool" $(ARGS)
 
 lint: $(DEV) ## ruff: rules and layout, nothing is changed
 	@$(BIN)/ruff check .
