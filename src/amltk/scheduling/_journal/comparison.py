@@ -26,7 +26,8 @@ _SUBMISSION, _STOP = map(int, (Kind.SUBMISSION, Kind.STOP))  # members are slow 
 REASONS = (
     "Nothing was computed, and the journal is unchanged. Usual reasons: a random generator without a seed (take"
     " scheduler.random), the order of a set, a file that has changed, the clock (take scheduler.now()), another number"
-    " of workers for a map without in_flight, or a change of the program. Undo it, or begin a new folder;"
+    " of workers for a map without in_flight, a scheduler that has run before, a plugin that was added, removed or"
+    " changed, or another change of the program. Undo it, or begin a new folder;"
     ' Journal(folder, on_mismatch="branch") keeps what precedes the difference and goes on from there'
 )
 
