@@ -32,9 +32,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Shells start background jobs like this; tests of Ctrl-C would wait in vain.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-    # So does nohup, and programs of tests would ignore that their terminal is closed.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+for ignored in (signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        # By nohup, and by such shells; programs of tests would ignore that their terminal is closed, or Ctrl-\.
+        signal.signal(ignored, signal.SIG_DFL)
 
 if "PYTEST_XDIST_WORKER" in os.environ and os.getpgrp() != os.getpid():
     # MPICH kills the process group of a killed process that had started ranks. pytest-xdist kills workers that need

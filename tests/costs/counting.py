@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     """Counts what happens on this thread inside the block."""
 
 
+WITH = ("__enter__", "__exit__")
+"""What `with` calls, for the locks of C. Before CPython 3.14 this is not seen."""
+
+
 @contextmanager
 def calls() -> Iterator[Counter[str]]:
     """Count this thread's calls by function name, including built-in functions.
@@ -39,7 +43,7 @@ def count_calls(counter: Counter[str]) -> None:
     def note(frame: Any, event: str, function: Any) -> None:
         if event == "call":
             counter[frame.f_code.co_qualname] += 1
-        elif event == "c_call":
+        elif event == "c_call" and function.__name__ not in WITH:
             counter[function.__qualname__] += 1
 
     sys.setprofile(note)

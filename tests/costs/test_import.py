@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from amltk.scheduling.executors.process_pool._workers.server_process import SERVER
@@ -36,7 +37,7 @@ def test_modules_of_the_process_that_starts_workers(at_most: Callable[..., None]
     """It loads what workers need, and nothing that only few of them do."""
     own, others = loaded_by(f"import {SERVER}")
     at_most("modules of the package", len(own), 53, own)
-    at_most("other modules", len(others), 98, others)
+    at_most("other modules", len(others), 98 if sys.version_info < (3, 14) else 118, others)  # its own need more
     assert "asyncio" not in others
 
 

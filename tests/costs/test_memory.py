@@ -17,6 +17,10 @@ from tests.helpers.gate import Gate, pass_gate
 
 FIRST, TASKS = 1_000, 10_000
 
+LARGER = 1.15 if sys.version_info >= (3, 14) else 1.0
+"""How much larger the objects of this CPython are than those of the first that this package runs on: since 3.14, a
+tuple keeps its hash."""
+
 
 def no_op(number: int) -> int:
     return number
@@ -61,7 +65,7 @@ def in_a_run(executor: Any, meter: Callable[[], int], let_go: Callable[[], objec
 
 
 @pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize(("meter", "bound"), [(traced_bytes, 530), (sys.getallocatedblocks, 4.1)])
+@pytest.mark.parametrize(("meter", "bound"), [(traced_bytes, 530 * LARGER), (sys.getallocatedblocks, 4.1)])
 def test_what_the_scheduler_adds(meter: Any, bound: float, at_most: Callable[..., None]) -> None:
     """A pending task is a future, its arguments and its number: 430 to 500 bytes, without the executor's future."""
     executor = Conveyor([Work() for _ in range(FIRST + TASKS)])
@@ -69,7 +73,7 @@ def test_what_the_scheduler_adds(meter: Any, bound: float, at_most: Callable[...
 
 
 @pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize(("meter", "bound"), [(traced_bytes, 640), (sys.getallocatedblocks, 6.1)])
+@pytest.mark.parametrize(("meter", "bound"), [(traced_bytes, 640 * LARGER), (sys.getallocatedblocks, 6.1)])
 def test_all_of_a_pending_task(meter: Any, bound: float, at_most: Callable[..., None]) -> None:
     """A pending task with the smallest executor future is 530 to 600 bytes in six blocks, of the 700 allowed."""
     executor = Conveyor()
@@ -77,7 +81,7 @@ def test_all_of_a_pending_task(meter: Any, bound: float, at_most: Callable[..., 
 
 
 @pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize(("meter", "bound"), [(traced_bytes, 960), (sys.getallocatedblocks, 10.1)])
+@pytest.mark.parametrize(("meter", "bound"), [(traced_bytes, 960 * LARGER), (sys.getallocatedblocks, 10.1)])
 def test_a_task_that_waits_for_a_worker(meter: Any, bound: float, at_most: Callable[..., None]) -> None:
     """In a pool a pending task also has a call for a worker: 900 to 940 bytes in nine or ten blocks."""
     with Gate() as gate:  # no worker is ready until it opens

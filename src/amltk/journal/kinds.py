@@ -128,8 +128,8 @@ class Outcome(TypedDict, total=False):
     """The head of a result, an exception, a cancellation or a loss.
 
     Attributes:
-        began: When a worker began the call, in seconds since the epoch.
-        duration: How long it was computed, in seconds.
+        began: When a worker began the call, in seconds since the epoch; to the microsecond.
+        duration: How long it was computed, in seconds; to the nanosecond.
         cpu: How many seconds of CPU time its worker process has used for it.
         memory: The most memory that the worker process had meanwhile, in bytes; 0 if that is not known.
         host: The name of the worker's machine.
