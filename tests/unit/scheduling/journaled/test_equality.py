@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from amltk.scheduling import Journal, Scheduler
 from amltk.scheduling._journal.equality import are_same, difference
+from amltk.testing import SimulatedExecutor, run_in_virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 NAMES = [f"feature {n}" for n in range(30)]
 
@@ -98,3 +101,23 @@ def test_objects_that_contain_themselves() -> None:
     assert are_same(recorded, given)
     given[0] = 2
     assert not are_same(recorded, given)
+
+
+def test_a_branch_with_sets(tmp_path: Path) -> None:
+    """After a branch, a call gets the result of an equal one although its set has another order; each result once."""
+    computed: list[int] = []
+
+    def compute(fn: Any, number: int, names: set[str]) -> int:
+        computed.append(number)
+        return number
+
+    def search(names: set[str], *numbers: int) -> None:
+        scheduler = Scheduler(SimulatedExecutor(2, outcome=compute))
+        task = scheduler.task(lambda number, names: number)
+        scheduler.on_start(lambda: [task.submit(number, names) for number in numbers])
+        run_in_virtual_time(scheduler.async_run(journal=Journal(tmp_path, on_mismatch="branch"), display=False))
+
+    search(set(NAMES), 1, 2, 2, 3)
+    computed.clear()
+    search(set_in_another_order(), 9, 2, 2, 2)
+    assert computed == [9, 2]

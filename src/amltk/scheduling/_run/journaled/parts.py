@@ -199,7 +199,7 @@ class JournaledSubmissions(Submissions):
             self._recorder.replayer.expect(future, is_new=was_new)
             return
         known = journal.comparison.recorded_results
-        if known.calls and not future.is_dependent and (result := known.of_call(task, value)) is not None:
+        if known.calls and not future.is_dependent and (result := known.of_call(task, value, given)) is not None:
             journal.add_submission(task, self._pending_calls.accepted, value, *given, more=more_of(future, journal))
             self._enter_recorded(future, args, kwargs, result)
         else:
@@ -288,7 +288,8 @@ class JournaledSubmissions(Submissions):
                 result = journal.comparison.recorded_results.of_number(future.number)
             else:  # the numbers of those that it depends on need not be those of another branch
                 known = journal.comparison.recorded_results
-                result = None if future.is_dependent else known.of_call(action.head["task"], action.value or b"")
+                asked = action.head["task"], action.value or b"", action.given
+                result = None if future.is_dependent else known.of_call(*asked)
             if result is not None:
                 assert isinstance(future.work, PlaceholderFuture)
                 future.work.set_result(_load_result(result, future))
