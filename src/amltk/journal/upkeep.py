@@ -30,6 +30,7 @@ from amltk.journal.format import (
     find_record,
 )
 from amltk.journal.kinds import Header, Kind
+from amltk.journal.left_out import LeftOut
 from amltk.journal.lock import Lock
 from amltk.journal.reader import Reader, open_log
 
@@ -123,7 +124,8 @@ def rewind(folder: str | os.PathLike[str], *, to: int | None = None, call: int |
     Args:
         folder: The folder of the journal.
         to: Keep the records whose numbers are below this.
-        call: Keep what precedes the first submission of the call of this number. Give one of the two.
+        call: Keep what precedes the first submission of the call of this number that counts: a program that did
+            something else has left out what was recorded behind that. Give one of the two.
 
     Raises:
         ValueError: Neither or both are given, or the journal has no such record or call.
@@ -134,8 +136,16 @@ def rewind(folder: str | os.PathLike[str], *, to: int | None = None, call: int |
     if (to is None) == (call is None):
         raise ValueError("give one of to= and call=: the number of a record, or that of a call")
     with _locked(folder) as where:
+        left_out = LeftOut()
+        if call is not None:
+            for record in Reader(where).records():
+                if record.call is None:
+                    left_out.note(record.number)
+                if record.kind == Kind.SESSION:
+                    left_out.add(record)
         for record in Reader(where).records():
-            if record.number and (record.number == to if call is None else record.call == call):
+            is_it = record.number == to if call is None else record.call == call and record.number not in left_out
+            if record.number and is_it:
                 return _cut(where, Position(record.offset, record.number))
     wanted = f"to={to}" if call is None else f"call={call}"
     raise ValueError(

@@ -10,6 +10,7 @@ from amltk.journal.format import START
 from amltk.journal.history.call import STATES, Call, can_end
 from amltk.journal.history.summary import Summary, summarize
 from amltk.journal.kinds import Kind
+from amltk.journal.left_out import LeftOut
 from amltk.journal.reader import Reader, read_record
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class History:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._reader = Reader(folder)
+        self._left_out = LeftOut()
         self._calls: dict[int, Call] = {}
         self._ends: dict[int, tuple[int, int]] = {}  # where the records of ends begin and end, in bytes
 
@@ -63,9 +65,21 @@ class History:
         Raises:
             JournalError: The journal cannot be read; see its subclasses.
         """
+        while self._read():
+            self._reader, self._calls, self._ends = Reader(self.folder), {}, {}
+        return [self._calls[number] for number in sorted(self._calls)]
+
+    def _read(self) -> bool:
+        """Read what is new; whether that leaves out what was read before, so that all is to be read once more."""
+        left_out, is_behind = self._left_out, False
         for record in self._reader.records():
             if record.call is None:
-                self._forget(record)
+                left_out.note(record.number)
+                if record.kind == Kind.SESSION:
+                    is_behind = left_out.add(record) or is_behind
+                    self._forget(record)
+                continue
+            if left_out and record.number in left_out:
                 continue
             if record.kind == Kind.SUBMISSION:
                 self._calls[record.call] = Call.submitted_by(record)
@@ -75,11 +89,11 @@ class History:
                 if can_end(call.state, record.kind):
                     call.end(record)
                     self._ends[record.call] = record.offset, record.end
-        return [self._calls[number] for number in sorted(self._calls)]
+        return is_behind
 
     def _forget(self, record: Record) -> None:
         """Take back the ends of calls that are retried."""
-        for call in record.head.get("retried", ()) if record.kind == Kind.SESSION else ():
+        for call in record.head.get("retried", ()):
             if call in self._calls:
                 self._calls[call] = self._calls[call].retried()
                 self._ends.pop(call, None)

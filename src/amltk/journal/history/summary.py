@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 from amltk.journal.format import Record, record_with_head
 from amltk.journal.history.call import FAILED, PENDING, STATES, Call, can_end
 from amltk.journal.kinds import Kind
+from amltk.journal.left_out import LeftOut
 from amltk.journal.lock import owner_of
-from amltk.journal.reader import open_log
+from amltk.journal.reader import Reader, open_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from amltk.journal.format import Frame
     from amltk.journal.owner import Owner
-    from amltk.journal.reader import Reader
 
 _STEP = 4096
 """By how many calls there is room for more than there are."""
@@ -85,10 +85,17 @@ class Summary:
 
 
 class _Survey:
-    """What is known after some frames: where the records are that a summary needs."""
+    """What is known after some frames: where the records are that a summary needs.
 
-    def __init__(self) -> None:
+    Args:
+        left_out: The records that do not count.
+    """
+
+    def __init__(self, left_out: LeftOut) -> None:
         self.summary = Summary()
+        self.is_behind = False
+        """Whether records have been taken that do not count."""
+        self._left_out = left_out
         self.states = bytearray()
         """Of each call, by its number, the kind of its latest record of those that submit or end it."""
         self.submitted = array("Q")
@@ -100,8 +107,9 @@ class _Survey:
 
     def take(self, reader: Reader) -> None:
         """Go through all frames."""
+        left_out = self._left_out
         for batch in reader.batches():
-            self._take(batch)
+            self._take([frame for frame in batch if frame[0] not in left_out] if left_out else batch)
             self.summary.latest = batch[-1][3]
 
     def _take(self, batch: list[Frame]) -> None:
@@ -167,6 +175,9 @@ class _Survey:
     def _note(self, frame: Frame) -> None:
         """Follow the sessions."""
         summary, kind = self.summary, frame[1]
+        self._left_out.note(frame[0])
+        if kind == Kind.SESSION:
+            self.is_behind = self._left_out.add(Record(*frame)) or self.is_behind
         if kind == Kind.SESSION and (retried := Record(*frame).head.get("retried")):
             summary.state, summary.finish = "retried", {}
             for call in retried:
@@ -189,8 +200,12 @@ class _Survey:
 
 def summarize(reader: Reader) -> Summary:
     """Read all of a journal; see `History.summary`."""
-    survey = _Survey()
+    left_out = LeftOut()
+    survey = _Survey(left_out)
     survey.take(reader)
+    if survey.is_behind:  # once more, since all that does not count is known now
+        reader, survey = Reader(reader.folder), _Survey(left_out)
+        survey.take(reader)
     summary = survey.summary
     summary.torn = reader.torn
     for kind, state in _STATES.items():

@@ -12,6 +12,8 @@ from amltk.exceptions import JournalError
 from amltk.journal.folder import Folder
 from amltk.journal.format import record_at
 from amltk.journal.history.call import PENDING
+from amltk.journal.kinds import Kind
+from amltk.journal.left_out import LeftOut
 from amltk.journal.live.status import Status, read_status
 from amltk.journal.live.table import CallTable
 from amltk.journal.live.tally import Tally
@@ -59,16 +61,17 @@ class Follower:
         self._size = 0
         self._has_more = False
         self._is_stuck = False
-        self._begin()
+        self._begin(LeftOut())
 
     def close(self) -> None:
         """Release the table."""
         if self.table is not None:
             self.table.close()
 
-    def _begin(self) -> None:
-        """Forget everything."""
+    def _begin(self, left_out: LeftOut) -> None:
+        """Forget everything but what does not count."""
         self.close()
+        self._left_out, self._is_behind = left_out, False
         self.tally: Tally = Tally()
         self.table = CallTable() if self._has_table else None
         self._reader = Reader(self.folder)
@@ -160,6 +163,10 @@ class Follower:
                 self._take(record)
                 n += 1
             self.problem = ""
+            if self._is_behind:
+                file = self._file
+                self._begin(self._left_out)
+                self._file, n = file, most
         except (JournalError, OSError) as error:
             self.problem = str(error)
         try:
@@ -177,10 +184,17 @@ class Follower:
             pass
 
     def _take(self, record: Record) -> None:
+        self._last = record
+        if record.call is None:
+            self._left_out.note(record.number)
+            if record.kind == Kind.SESSION:
+                self._is_behind = self._left_out.add(record) or self._is_behind
+        elif self._left_out and record.number in self._left_out:
+            self.tally.pass_over(record)
+            return
         self.tally.take(record)
         if self.table is not None:
             self.table.take(record)
-        self._last = record
 
     def _check(self) -> None:
         """Start over if the log is not the one that was read, or does not begin with what was read.
@@ -193,7 +207,7 @@ class Follower:
             told = os.fstat(file)
             found = told.st_dev, told.st_ino
             if self._file is not None and (found != self._file or not self._has_last(file)):
-                self._begin()
+                self._begin(LeftOut())
             self._file, self._size = found, told.st_size
         finally:
             os.close(file)

@@ -188,6 +188,12 @@ class Tally:
         elif can_end(_STATES.get(self._states[call], PENDING), kind):
             self._end(record, call)
 
+    def pass_over(self, record: Record) -> None:
+        """Take a record that does not count, except for its time."""
+        self.records += 1
+        self.latest = record.time
+        self.pace.pass_to(record.time)
+
     def _grow(self, call: int) -> None:
         n = call + _STEP - len(self._states)
         self._states.extend(bytes(n))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 from amltk._shield import shielded
 from amltk.exceptions import JournalMismatchError
 from amltk.journal.kinds import Kind
+from amltk.scheduling._journal.equality import difference_of_arguments
 from amltk.scheduling._journal.playback import ranges
 from amltk.scheduling._journal.recorded_results import RecordedResults
-from amltk.scheduling._journal.values import are_same, load
+from amltk.scheduling._journal.values import load
 
 if TYPE_CHECKING:
     from amltk.journal.format import Record
@@ -25,7 +26,8 @@ _SUBMISSION, _STOP = map(int, (Kind.SUBMISSION, Kind.STOP))  # members are slow 
 REASONS = (
     "Nothing was computed, and the journal is unchanged. Usual reasons: a random generator without a seed (take"
     " scheduler.random), the order of a set, a file that has changed, the clock (take scheduler.now()), another number"
-    " of workers for a map without in_flight, or a change of the program. Undo it, or begin a new folder;"
+    " of workers for a map without in_flight, a scheduler that has run before, a plugin that was added, removed or"
+    " changed, or another change of the program. Undo it, or begin a new folder;"
     ' Journal(folder, on_mismatch="branch") keeps what precedes the difference and goes on from there'
 )
 
@@ -110,24 +112,25 @@ class Comparison:
             if record.kind == _STOP and action.kind != _STOP and record.head["by"] <= current:
                 self._void.append(playback.take_done().number)  # it goes further
                 continue
-            if not self._is_same(record, action):
-                self._differ(description(record), action.label(), max(record.head["by"], current))
+            if (why := self._difference(record, action)) is not None:
+                self._differ(description(record), action.label(), max(record.head["by"], current), why=why)
                 return None
             return playback.take_done()
 
-    def _is_same(self, record: Record, action: Action) -> bool:
-        if record.kind != action.kind or record.head["by"] != self._journal.current or record.call != action.call:
-            return False
+    def _difference(self, record: Record, action: Action) -> str | None:
+        """None if this is what is recorded; else what is to be said about the difference beside the two."""
         said, head = record.head, action.head
-        if said.get("task") != head.get("task"):
-            return False
+        if record.kind != action.kind or record.call != action.call or said.get("task") != head.get("task"):
+            return ""
         if record.kind != _SUBMISSION:
-            return bool(said.get("code") == head.get("code"))
-        value = self.playback.value(record)
-        return value == action.value or (
-            value is not None
-            and are_same(load(value, lambda: f"what was submitted as call {record.call}"), action.given)
-        )
+            if said.get("code") != head.get("code"):
+                return ""
+        elif (value := self.playback.value(record)) != action.value:
+            recorded = load(value, lambda: f"what was submitted as call {record.call}")
+            if (found := difference_of_arguments(recorded, action.given)) is not None:
+                return f" ({found})"
+        by, current = said["by"], self._journal.current
+        return None if by == current else f" (in answer to record {current}, and not to record {by} as before)"
 
     def check_all_done(self) -> None:
         """Check that callbacks have done everything that is recorded.
@@ -141,7 +144,7 @@ class Comparison:
                 return
             self._void.append(self.playback.take_done().number)
 
-    def _differ(self, recorded: str, given: str, at: int, told: RecordedInput | None = None) -> None:
+    def _differ(self, recorded: str, given: str, at: int, told: RecordedInput | None = None, *, why: str = "") -> None:
         """Go on from here without what is recorded, or raise.
 
         Args:
@@ -149,16 +152,18 @@ class Comparison:
             given: What is done instead.
             at: The number of the input that is answered.
             told: An input that cannot be replayed.
+            why: What else is to be said about the difference.
         """
         branches = self._branches
         if not branches and self.is_behind_forgotten(at):
             branches = True
             _log.warning(
                 "the journal %s: without the failures that were forgotten, the program does something else. Recorded: "
-                "%s. Now: %s. It goes on from here; recorded results of equal calls are used",
+                "%s. Now: %s%s. It goes on from here; recorded results of equal calls are used",
                 self._journal,
                 recorded,
                 given,
+                why,
             )
         if branches:
             if told is not None:
@@ -169,7 +174,7 @@ class Comparison:
             return
         raise JournalMismatchError(
             f"the program does something else than what the journal {self._journal} has recorded. Recorded: {recorded}."
-            f" Now: {given}. {REASONS}",
+            f" Now: {given}{why}. {REASONS}",
             recorded=recorded,
             given=given,
         )

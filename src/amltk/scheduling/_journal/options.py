@@ -33,7 +33,8 @@ class Journal:
             has no effect. None to run until something else ends the run.
 
     Raises:
-        ValueError: `sync` or `on_mismatch` has another value, or `suspend_before` is negative or not finite.
+        ValueError: `folder` is empty, `sync` or `on_mismatch` has another value, or `suspend_before` is negative or not
+            finite.
         TypeError: `folder` is no path, or `suspend_before` no duration.
 
     Attributes:
@@ -55,6 +56,8 @@ class Journal:
     ) -> None:
         if not isinstance(folder, str | os.PathLike):
             raise TypeError(f"folder={folder!r}: must be the path of a folder, not {type(folder).__name__}")
+        if not os.fspath(folder):
+            raise ValueError(f"folder={folder!r}: must be the path of a folder; '.' is the current one")
         if sync not in get_args(Sync):
             raise ValueError(f"sync={sync!r}: must be {' or '.join(map(repr, get_args(Sync)))}")
         if on_mismatch not in get_args(OnMismatch):

@@ -15,7 +15,7 @@ from amltk.journal.reader import checked_batches
 from amltk.journal.values import read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from amltk.journal.folder import Folder
     from amltk.journal.format import Frame, Position
@@ -247,6 +247,10 @@ class Playback:
             return True
         return False
 
+    def close(self) -> None:
+        """Read nothing more. An error that ends the run may keep this object alive."""
+        self._pieces.close()
+
     def rest(self) -> tuple[list[Record], Void]:
         """Take all that is left, in its order; and the numbers of it."""
         while self._read():
@@ -262,7 +266,7 @@ class Playback:
         """Read some more. False if there is no more."""
         return next(self._pieces, False)
 
-    def _reading(self, folder: Folder) -> Iterator[bool]:
+    def _reading(self, folder: Folder) -> Generator[bool]:
         """Read some hundred records in each step. Written for speed, since there may be millions of them."""
         note_input, note_done, void, again = self._inputs.append, self._done.append, self.overview.void, self.again
         alive, latest = 0.0, math.inf  # as in the overview

@@ -272,4 +272,5 @@ class RunJournal:
         Raises:
             JournalWriteError: Something could not be written.
         """
+        self.playback.close()
         self._writer.close()

@@ -1,4 +1,4 @@
-"""What is recorded as a pickle: outcomes and arguments; and whether arguments are those that were recorded."""
+"""What is recorded as a pickle: outcomes and arguments."""
 
 from __future__ import annotations
 
@@ -198,29 +198,3 @@ def dump_arguments(task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         return pickle.dumps((args, kwargs), 5)
     except Exception:  # noqa: BLE001 - of any object
         return dump((args, kwargs), lambda: f"what is submitted, {call_label(task, args, kwargs)},")
-
-
-def are_same(recorded: Any, given: Any) -> bool:
-    """Whether two values are equal, or have equal pickles; within containers, whether all of their items are."""
-    if recorded is given:
-        return True
-    if type(recorded) is not type(given):
-        return False
-    if isinstance(recorded, dict):
-        return list(recorded) == list(given) and all(are_same(recorded[key], given[key]) for key in recorded)
-    if isinstance(recorded, list | tuple):
-        return len(recorded) == len(given) and all(map(are_same, recorded, given))
-    try:
-        equal: Any = recorded == given
-        if isinstance(equal, bool):
-            return equal or _have_equal_pickles(recorded, given)
-        return bool(equal.all()) and getattr(recorded, "shape", None) == getattr(given, "shape", None)
-    except Exception:  # noqa: BLE001 - they cannot be compared
-        return _have_equal_pickles(recorded, given)
-
-
-def _have_equal_pickles(recorded: Any, given: Any) -> bool:
-    try:
-        return pickle.dumps(recorded, 5) == pickle.dumps(given, 5)
-    except Exception:  # noqa: BLE001 - they have none
-        return False

@@ -130,6 +130,17 @@ class EndRequests:
         """Note that workers are about to be killed: calls that are lost from now on count as cancelled."""
         self.explains_losses = True
 
+    def call_failed(self, error: BaseException, label: str, *, raises: bool) -> None:
+        """End, since a call has raised this.
+
+        Args:
+            error: The exception.
+            label: The call.
+            raises: Whether `run` raises it.
+        """
+        add_note(error, f"raised by the call {label}")
+        self.fail(f"{label} raised {safe_repr(error)}", error, raises=raises)
+
     def callback_failed(self, error: BaseException, where: str) -> None:
         """React to what a callback or a plugin has raised.
 

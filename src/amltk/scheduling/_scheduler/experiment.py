@@ -91,7 +91,8 @@ class Experiment(CurrentRun):
 
         For what would be different next time, or takes long: an unseeded sampler, a file that changes, a request to a
         server. When the program is started again, the recorded value is returned instead. In a run without a journal
-        this just calls `fn`. What `fn` raises is not recorded.
+        this just calls `fn`. What `fn` raises is not recorded. Only the name of `fn` is compared with the record: with
+        other arguments, the recorded value is returned as well.
 
         With an `async def`, an `async def` callback awaits what does not belong to the run: `await
         scheduler.once(fetch, url)`. When it ends, that is an input like the end of a call: its value, or what it

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import operator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from amltk.exceptions import JournalError, JournalMismatchError
+from amltk.exceptions import JournalError, JournalMismatchError, JournalUnsupportedError
 from amltk.scheduling import Scheduler
 from amltk.testing import SimulatedExecutor, crash_everywhere, run_in_virtual_time
 
@@ -164,3 +165,46 @@ def test_a_run_that_is_interrupted(tmp_path: Path) -> None:
     assert FETCHED == []
     assert run(stop=False) == [1]
     assert FETCHED == [1]
+
+
+@pytest.mark.parametrize("by", ["group", "gather", "task"])
+def test_pipelines_are_callbacks(tmp_path: Path, by: str) -> None:
+    """Tasks that a callback begins are refused, with what to write instead; and that survives."""
+    scheduler = Scheduler.with_sequential()
+    task = scheduler.task(abs)
+
+    async def pipeline(number: int) -> int:
+        return await task.submit(await task.submit(number))
+
+    @scheduler.on_start
+    async def all_of_them() -> None:
+        if by == "gather":
+            await asyncio.gather(*map(pipeline, [1, 2]))
+        elif by == "task":
+            await asyncio.create_task(pipeline(1))
+        else:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(pipeline(1))
+
+    with pytest.raises(JournalUnsupportedError, match=r"be a callback, `scheduler.on_start\(partial\(fn, x\)\)`"):
+        scheduler.run(journal=tmp_path / "journal", display=False)
+
+
+def test_a_callback_for_each_pipeline() -> None:
+    """Wherever the program is killed, each pipeline arrives at the same."""
+
+    def pipelines(folder: Path | None) -> list[Any]:
+        scheduler = Scheduler(SimulatedExecutor(2, duration=lambda fn, x: 1 + x % 3, outcome=operator.call))
+        task = scheduler.task(lambda x: x + 1)
+        told: list[Any] = []
+
+        async def pipeline(number: int) -> None:
+            first = await task.submit(number)
+            told.append((number, await asyncio.gather(*[task.submit(first * n) for n in range(3)])))
+
+        for number in range(3):
+            scheduler.on_start(partial(pipeline, number))
+        run_in_virtual_time(scheduler.async_run(journal=folder, display=False))
+        return told
+
+    assert crash_everywhere(pipelines) == pipelines(None)

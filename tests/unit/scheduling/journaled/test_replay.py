@@ -127,6 +127,7 @@ def test_something_else_is_an_error(folder: Path, given: tuple[int, ...]) -> Non
     assert "unchanged" in str(caught.value)
     if len(given) == 3:
         assert (caught.value.recorded, caught.value.given) == ("call 1 is double(2)", "call 1 is double(5)")
+        assert "Now: call 1 is double(5) (args[0] was 2, and is now 5). Nothing" in str(caught.value)
 
 
 def test_equal_arguments_are_equal(folder: Path) -> None:

@@ -206,3 +206,15 @@ def test_what_the_command_tells(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["retry", folder, "--call", "2"]) == 1
     with pytest.raises(SystemExit):
         main(["retry", folder])
+
+
+def test_a_recorded_failure_says_so(tmp_path: Path) -> None:
+    """Where a run raises a recorded failure, the function may be mended by now: notes say how to have it computed."""
+    with pytest.raises(OSError, match="broken") as caught:
+        Search(tmp_path, broken={1: OSError}).all(0, 1, 2, on_exception="raise")
+    assert not any("amltk retry" in note for note in caught.value.__notes__)
+    with pytest.raises(OSError, match="broken") as caught:
+        Search(tmp_path).all(0, 1, 2, on_exception="raise")
+    assert any(f"not computed again; `amltk retry {tmp_path} --failed`" in note for note in caught.value.__notes__)
+    retry(tmp_path)
+    assert Search(tmp_path).all(0, 1, 2, on_exception="raise").computed == [1]

@@ -390,6 +390,47 @@ def test_damaged_folders(tmp_path: Path, how: str, caplog: pytest.LogCaptureFixt
     assert Session(Memo(tmp_path / "memo")).run(1, 2).computed() == []
 
 
+def test_a_folder_that_was_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Removing the folder forgets everything, also in a program that has used it: no call gets another one's result."""
+
+    def cell(*calls: int) -> list[Any]:
+        session = Session(Memo(tmp_path / "memo"))
+        memos.append(session.task.plugins[0])  # as the variables of a notebook do
+        session.run(*calls, then=lambda: [session.executor.compute(n) for n in session.executor.pending])
+        assert [future.result() for future in session.futures] == [{"x": call} for call in calls]
+        return session.computed()
+
+    memos: list[Any] = []
+    assert cell(9) == [9]
+    next_session()  # whose files have no record of the function's code
+    assert cell(4, 5, 6) == [4, 5, 6]
+    shutil.rmtree(tmp_path / "memo")
+    assert cell(6, 5, 4) == [6, 5, 4]
+    shutil.rmtree(tmp_path / "memo")
+    assert cell(7) == [7]
+    assert cell(7, 8) == [8]
+    next_session()
+    assert cell(7, 8, 6) == [6]
+    assert caplog.text.count("is lost") == 1
+
+
+def test_a_journal_that_is_another_one(tmp_path: Path) -> None:
+    """Where a record was, one of another call may be, after folders were moved: it is not taken for what was kept."""
+    one, other = (store.Store(tmp_path / name) for name in ("one", "other"))
+    kept = store.Kept(store.Kind.RESULT, b"one")
+    one.keep("train", b"1", kept)
+    other.keep("train", b"2", kept._replace(pickle=b"two"))
+    one.close()
+    other.close()
+    (mine,), (theirs,) = ((tmp_path / name).iterdir() for name in ("one", "other"))
+    shutil.rmtree(mine)
+    theirs.rename(mine)
+    assert one.find(b"1") is None
+    one.keep("train", b"1", kept)
+    assert one.find(b"1") == kept
+    one.close()
+
+
 def test_a_class_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A result that can no longer be loaded is computed again."""
     result = Gone()

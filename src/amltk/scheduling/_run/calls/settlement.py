@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import BrokenExecutor, CancelledError
 from typing import TYPE_CHECKING, Any
 
-from amltk._notes import add_note, safe_repr
 from amltk.exceptions import FutureCancelledError
 from amltk.scheduling._run.calls.outcome_hooks import OutcomeHooks
 from amltk.scheduling._run.dependencies import Uncomputed
@@ -182,9 +181,7 @@ class Settlement:
         reaction = policy.decide_again(error) if type(future.work) is Uncomputed else policy.decide(error)
         if reaction != "continue":
             # Not logged if an earlier exception is kept: the events have delivered it.
-            label = future.label
-            add_note(error, f"raised by the call {label}")
-            self._end_requests.fail(f"{label} raised {safe_repr(error)}", error, raises=reaction == "raise")
+            self._end_requests.call_failed(error, future.label, raises=reaction == "raise")
 
     def _end_cancelled(self, future: Future[Any]) -> None:
         self._pending_calls.cancelled += 1

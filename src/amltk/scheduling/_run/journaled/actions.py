@@ -9,7 +9,8 @@ from amltk.exceptions import JournalError
 from amltk.journal.kinds import Kind
 from amltk.journal.reference import CallReference
 from amltk.scheduling._journal.action import Action
-from amltk.scheduling._journal.values import are_same, dump_arguments, dump_error, load
+from amltk.scheduling._journal.equality import are_same
+from amltk.scheduling._journal.values import dump_arguments, dump_error, load
 from amltk.scheduling._nested import CONTAINERS, find, replaced
 from amltk.scheduling.executors.capabilities import Identity
 from amltk.scheduling.executors.shared import SHARED, Content, Shared

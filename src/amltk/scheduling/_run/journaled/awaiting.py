@@ -64,8 +64,10 @@ class JournaledTurns(Turns):
             what = _description(_innermost(self._coroutine_of(task)), awaited)
         error = JournalUnsupportedError(
             f"the {task.get_name()} waits for {what}, which the journal cannot record: with journal=, an `async def`"
-            " callback may wait for futures of the run, alone or by asyncio.gather, and for wait_for_capacity. "
-            " Write `await scheduler.once(fn, ...)` for anything else, with an `async def` that waits for it"
+            " callback may wait for futures of the run, alone or by asyncio.gather, and for wait_for_capacity. Have"
+            " each coroutine that is to go on beside others be a callback, `scheduler.on_start(partial(fn, x))`,"
+            " and not a task, as in a TaskGroup or a gather of coroutines. Write `await scheduler.once(fn, ...)`"
+            " for anything else, with an `async def` that waits for it"
         )
         self._refuse(error)
         raise error

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import JournalUnsupportedError, SchedulerNotRunningError
 from amltk.journal.kinds import Kind
-from amltk.scheduling._journal.values import are_same, dump, load
+from amltk.scheduling._journal.equality import are_same
+from amltk.scheduling._journal.values import dump, load
 from amltk.scheduling.call import PromisedCall
 from amltk.scheduling.events import Channel, Event, callback_name
 from amltk.scheduling.future import Future

@@ -8,10 +8,11 @@ from amltk.exceptions import JournalError, JournalMismatchError, JournalUnsuppor
 from amltk.journal.kinds import Kind
 from amltk.scheduling._journal.action import Action
 from amltk.scheduling._journal.values import dump_error, encoded, outcome_of
+from amltk.scheduling._run.journaled.end_requests import JournaledEndRequests
 from amltk.scheduling._run.journaled.foreign import ForeignWaits
 from amltk.scheduling._run.journaled.heartbeat import Heartbeat
 from amltk.scheduling._run.journaled.messages import Messages
-from amltk.scheduling._run.journaled.parts import JournaledEndRequests, JournaledSubmissions, JournaledTimers
+from amltk.scheduling._run.journaled.parts import JournaledSubmissions, JournaledTimers
 from amltk.scheduling._run.journaled.replayer import END, Replayer
 from amltk.scheduling._run.journaled.status_reporter import StatusReporter
 from amltk.scheduling._run.journaled.world import WorldWarner

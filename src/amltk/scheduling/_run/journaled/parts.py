@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from amltk._labels import arguments_in_short
 from amltk._shield import shielded
-from amltk.exceptions import JournalError, JournalUnsupportedError
+from amltk.exceptions import JournalUnsupportedError
 from amltk.journal.kinds import Kind
 from amltk.scheduling._journal.action import Action
 from amltk.scheduling._journal.placeholder import PlaceholderFuture
 from amltk.scheduling._journal.values import dump_arguments, dump_error, load
 from amltk.scheduling._loop.timers import Timer, Timers
 from amltk.scheduling._run.calls.submissions import Submissions
-from amltk.scheduling._run.end_requests import EndRequests
 from amltk.scheduling._run.journaled.actions import arguments_of, failure, identity_of, job_name_of, more_of, submission
 from amltk.scheduling.call import PromisedCall
 from amltk.scheduling.events import callback_name
@@ -42,66 +41,6 @@ def check_in_callback(recorder: InputRecorder, what: str) -> None:
             f"cannot {what} from outside of the run's callbacks: with journal=, a function that is called cannot be"
             " recorded. Emit an event instead, with values, and do it in its callback"
         )
-
-
-class JournaledEndRequests(EndRequests):
-    """Records what ends the run. See `EndRequests`."""
-
-    def __init__(self, recorder: InputRecorder, *args: Any) -> None:
-        super().__init__(*args)
-        self._recorder = recorder
-        self._is_an_input = False
-
-    def request(
-        self, code: ExitState.Code, message: str = "", exception: BaseException | None = None, *, abandon: bool = False
-    ) -> None:
-        """As in `EndRequests`. An end without waiting suspends the run."""
-        journal = self._recorder.journal
-        if journal.recording and not abandon and self._lifecycle.running and not self._is_an_input:
-            if code is Code.EXHAUSTED:
-                if journal.replaying or not self._inbox.here():
-                    return
-                self._recorder.note_exhausted()
-            else:
-                self._recorder.do_end(code)
-        super().request(code, message, exception, abandon=abandon)
-
-    @shielded
-    def stop(self, message: str, exception: BaseException | None) -> None:
-        """As in `EndRequests`; from outside of callbacks, as an input."""
-        if self._recorder.journal.recording and not self._recorder.is_in_callback():
-            self._inbox.put_and_wake(self.stop_as_asked, message, exception)
-        else:
-            super().stop(message, exception)
-
-    def begin_to_abandon(self) -> None:
-        """As in `EndRequests`. What this causes is not recorded: a program that goes further computes those calls."""
-        super().begin_to_abandon()
-        if self._lifecycle.abandon:
-            self._backend.leave_calls()  # the next session goes on from here
-        try:
-            self._recorder.end_record()
-        except JournalError as error:
-            self._recorder.refuse(error)
-
-    def stop_as_asked(self, message: str, exception: BaseException | None) -> None:
-        """Carry out a `stop` from outside of callbacks, as an input."""
-        self._as_input(lambda: super(JournaledEndRequests, self).stop(message, exception))
-
-    def time_is_up(self) -> None:
-        """End the run at its timeout, as an input."""
-        self._as_input(lambda: self.request(Code.TIMEOUT))
-
-    def exhausted(self) -> None:
-        """End the run, which has nothing left to do, as an input."""
-        self._as_input(lambda: self.request(Code.EXHAUSTED))
-
-    def _as_input(self, request: Callable[[], None]) -> None:
-        self._is_an_input = True
-        try:
-            request()
-        finally:
-            self._is_an_input = False
 
 
 class JournaledTimers(Timers):
@@ -260,7 +199,7 @@ class JournaledSubmissions(Submissions):
             self._recorder.replayer.expect(future, is_new=was_new)
             return
         known = journal.comparison.recorded_results
-        if known.calls and not future.is_dependent and (result := known.of_call(task, value)) is not None:
+        if known.calls and not future.is_dependent and (result := known.of_call(task, value, given)) is not None:
             journal.add_submission(task, self._pending_calls.accepted, value, *given, more=more_of(future, journal))
             self._enter_recorded(future, args, kwargs, result)
         else:
@@ -349,7 +288,8 @@ class JournaledSubmissions(Submissions):
                 result = journal.comparison.recorded_results.of_number(future.number)
             else:  # the numbers of those that it depends on need not be those of another branch
                 known = journal.comparison.recorded_results
-                result = None if future.is_dependent else known.of_call(action.head["task"], action.value or b"")
+                asked = action.head["task"], action.value or b"", action.given
+                result = None if future.is_dependent else known.of_call(*asked)
             if result is not None:
                 assert isinstance(future.work, PlaceholderFuture)
                 future.work.set_result(_load_result(result, future))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from amltk.journal.kinds import Kind
+from amltk.scheduling._journal.comparison import description
 from amltk.scheduling._journal.values import load, load_outcome
 from amltk.scheduling.call import Outcome
 from amltk.scheduling.exit_state import ExitState
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
 
     from amltk.scheduling._journal.inbox import JournaledInbox
     from amltk.scheduling._journal.playback import RecordedInput
+    from amltk.scheduling._run.journaled.end_requests import JournaledEndRequests
     from amltk.scheduling._run.journaled.input_recorder import InputRecorder
-    from amltk.scheduling._run.journaled.parts import JournaledEndRequests, JournaledSubmissions, JournaledTimers
+    from amltk.scheduling._run.journaled.parts import JournaledSubmissions, JournaledTimers
     from amltk.scheduling._run.journaled.run import JournaledRun
     from amltk.scheduling._run.lifecycle import RunLifecycle
     from amltk.scheduling.future import Future
@@ -168,19 +170,21 @@ class Replayer:
     def _check_submitted(self, told: RecordedInput) -> None:
         call = told.record.call
         if call is not None and call >= self._run.pending_calls.accepted:
-            self._comparison.differ_in_input(told, f"call {call} has ended", "it was not submitted")
+            done = self._playback.peek_done()
+            what = f"call {call} was submitted" if done is None or done.call != call else description(done)
+            self._comparison.differ_in_input(told, f"{what}, and has ended", "it was not submitted")
 
     def _tell_timer(self, told: RecordedInput) -> None:
         number = told.record.head["timer"]
         if self._sure_timers is not None and number >= self._sure_timers:
             # Callbacks that had answered the failure may have made others: this may be another one by now.
-            self._comparison.differ_in_input(told, f"timer {number} of call_later has fired", "it may be another one")
+            self._comparison.differ_in_input(told, _description_of_timer(number), "it may be another one")
             return
         timer = self._timers.take(number)
         if timer is not None:
             self._again(told, self._timers.call, timer)
         elif number >= self._timers.made:
-            self._comparison.differ_in_input(told, f"timer {number} of call_later has fired", "there is none")
+            self._comparison.differ_in_input(told, _description_of_timer(number), "there is none")
 
     def _tell_step(self, told: RecordedInput) -> None:
         name, step = self._take_step(told.record.head["step"])
@@ -194,7 +198,7 @@ class Replayer:
         elif name == END or self._comparison.goes_further:
             self._comparison.leave_out(told.record)
         else:
-            self._comparison.differ_in_input(told, f"the run goes on with its step {name!r}", "there is none")
+            self._comparison.differ_in_input(told, _description_of_step(name), "this does not happen")
 
     def _take_step(self, name: str) -> tuple[str, Any]:
         """Take a step, which may have another name in the replay: there messages hold all ends of calls back."""
@@ -242,3 +246,15 @@ class Replayer:
         future, _ = self._expected.get(record.call, (None, False))
         if future is not None and not future.done():
             self._again(told, self._submissions.cancel_as_asked, future)
+
+
+def _description_of_timer(number: int) -> str:
+    return f"timer {number} (0 is the first one of call_later, or of a plugin such as Retry) has fired"
+
+
+def _description_of_step(name: str) -> str:
+    """What the run did next, for people."""
+    verb, _, number = name.partition(" ")
+    if verb == "event":
+        return f"event {number} of those that callbacks and plugins emit is delivered"
+    return f"call {number} ends, which a plugin (Retry, Memo, Comm) has held back until now"

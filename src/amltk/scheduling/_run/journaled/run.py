@@ -17,10 +17,10 @@ from amltk.scheduling._journal.action import Action
 from amltk.scheduling._journal.inbox import JournaledInbox
 from amltk.scheduling._journal.values import dump, load
 from amltk.scheduling._run.journaled.awaiting import JournaledTurns
+from amltk.scheduling._run.journaled.end_requests import JournaledEndRequests
 from amltk.scheduling._run.journaled.from_outside import FromOutside
 from amltk.scheduling._run.journaled.input_recorder import InputRecorder
 from amltk.scheduling._run.journaled.parts import (
-    JournaledEndRequests,
     JournaledSubmissions,
     JournaledTimers,
     check_in_callback,

@@ -17,7 +17,7 @@ from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from amltk._process.limits import reason_of
-from amltk.exceptions import JournalError, JournalWriteError
+from amltk.exceptions import JournalDamagedError, JournalError, JournalWriteError
 from amltk.journal.folder import FOLDER_MODE, Folder
 from amltk.journal.reader import Reader, read_record
 from amltk.journal.values import read_value
@@ -111,16 +111,40 @@ class Store:
             if entry is None:
                 return None
             try:
-                folder = Folder(entry.path)
-                record = read_record(folder, entry.offset, entry.end)
-                value = read_value(folder, record)
-                return None if value is None else Kept(record.kind, value)
+                return self._value_of(entry, key)
             except (JournalError, OSError) as error:
                 _log.warning(
                     "what the memo %s has kept of a call is lost, so that it is computed: %s", self.path, error
                 )
-                del self._entries[key]
+                if isinstance(error, JournalDamagedError):
+                    del self._entries[key]
+                else:
+                    self._forget_journal(entry.path)
                 return None
+
+    @staticmethod
+    def _value_of(entry: _Entry, key: bytes) -> Kept | None:
+        """What is kept in an entry; raises a `JournalError` if it is not there any more."""
+        folder = Folder(entry.path)
+        record = read_record(folder, entry.offset, entry.end)
+        if record.head.get("key") != key.hex():
+            raise JournalError(f"the journal {folder} is another one than before")
+        value = read_value(folder, record)
+        return None if value is None else Kept(record.kind, value)
+
+    def _forget_journal(self, path: Path) -> None:
+        """Forget what is in a journal that was removed, or in all of them if the memo was."""
+        if not self.path.exists():
+            self._forget_all()
+            return
+        self._entries = {key: entry for key, entry in self._entries.items() if entry.path != path}
+        self._readers.pop(path.name, None)
+        if path.name == self._session:
+            self._session = uuid4().hex  # one of the same name is written no more: its records are elsewhere
+
+    def _forget_all(self) -> None:
+        self._readers, self._entries, self._codes = {}, {}, {}
+        self._session = uuid4().hex
 
     def has(self, key: bytes) -> bool:
         """Whether something is known to be kept for a key."""
@@ -191,7 +215,12 @@ class Store:
         self._next_look = now + (_SHARE - 1) * (now - began)
 
     def _sessions(self) -> Iterator[str]:
-        with os.scandir(self.path) as entries:
+        try:
+            found = os.scandir(self.path)
+        except FileNotFoundError:  # removed by the user, to forget everything
+            self._forget_all()
+            return
+        with found as entries:
             for entry in entries:
                 if len(entry.name) == _NAME_LENGTH and entry.name.isalnum():
                     yield entry.name
