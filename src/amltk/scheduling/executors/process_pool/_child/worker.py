@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from amltk import _guard
 from amltk._compat import is_owned
-from amltk._notes import add_note
+from amltk._notes import add_note, safe_repr
 from amltk._process.limits import no_memory_to_pickle
+from amltk.exceptions import RemoteError
 from amltk.scheduling.executors._transfer.failure import describe, note_result
 from amltk.scheduling.executors._transfer.unpicklable import explain_result
 from amltk.scheduling.executors.process_pool._child import library_threads, orderly_exit, spawned_main
@@ -352,9 +353,11 @@ def _failure(error: BaseException) -> bytes:
     try:
         return pickle.dumps(describe(error, pickle_part))
     except MemoryError:
-        unsent = no_memory_to_pickle("back from its worker process")
+        unsent: Exception = no_memory_to_pickle("back from its worker process")
         add_note(unsent, f"raised while pickling a {type(error).__name__}")
-        return pickle.dumps(describe(unsent, pickle_part))
+    except BaseException as problem:  # noqa: BLE001 - the exception's own methods failed; no worker ends with that
+        unsent = RemoteError(f"{type(error).__name__}, which cannot be sent: {safe_repr(problem)}")
+    return pickle.dumps(describe(unsent, pickle_part))
 
 
 def run(frames: int, tokens: int, parent: int, tracker_descriptor: int) -> NoReturn:
