@@ -6,7 +6,7 @@ import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
 from amltk._notes import add_note, field, safe_repr
-from amltk.exceptions import RemoteTraceback
+from amltk.exceptions import RemoteError, RemoteTraceback
 from amltk.scheduling.executors._transfer import exception_parts
 from amltk.scheduling.executors._transfer.exception_parts import Part, put_together, set_cause, take_apart, text_of
 
@@ -40,6 +40,15 @@ class Failure(NamedTuple):
 
 def describe(error: BaseException, dump: Dump) -> Failure:
     """Prepare an exception for sending, in the worker. Its traceback omits the frame that caught it."""
+    try:
+        return _describe(error, dump)
+    except MemoryError:
+        raise
+    except BaseException as problem:  # noqa: BLE001 - the exception's own methods failed; no worker ends with that
+        return _describe(RemoteError(f"{type(error).__name__}, which cannot be sent: {safe_repr(problem)}"), dump)
+
+
+def _describe(error: BaseException, dump: Dump) -> Failure:
     raised = field(error, "__traceback__")
     below = raised.tb_next if raised is not None else None
     return Failure("".join(_format(error, below)), take_apart(error, dump))

@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from amltk._process.sockets import unix_socket
 from amltk.exceptions import CommConnectError
 from amltk.scheduling.plugins.comm.link import CHUNK, SocketLink
 from amltk.scheduling.plugins.comm.protocol import CHALLENGE_SIZE, Decoder, FrameKind, ProtocolError, WorkerHandshake
@@ -101,7 +102,7 @@ def _reach(address: Address) -> socket.socket:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return connection
-    connection = socket.socket(socket.AF_UNIX)
+    connection = unix_socket()
     try:
         connection.connect(address)
     except BaseException:

@@ -9,7 +9,6 @@ import multiprocessing.process
 import os
 import pickle
 import signal
-import socket
 import sys
 import threading
 import time
@@ -18,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from amltk import _guard
 from amltk._compat import is_owned
-from amltk._notes import add_note, safe_repr
+from amltk._notes import add_note
 from amltk._process.limits import no_memory_to_pickle
-from amltk.exceptions import RemoteError
+from amltk._process.sockets import socket_of
 from amltk.scheduling.executors._transfer.failure import describe, note_result
 from amltk.scheduling.executors._transfer.unpicklable import explain_result
 from amltk.scheduling.executors.process_pool._child import library_threads, orderly_exit, spawned_main
@@ -48,6 +47,7 @@ from amltk.scheduling.executors.process_pool._system.tokens import END
 from amltk.scheduling.executors.process_pool._system.usage import baseline
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
     from types import FrameType
 
@@ -353,17 +353,15 @@ def _failure(error: BaseException) -> bytes:
     try:
         return pickle.dumps(describe(error, pickle_part))
     except MemoryError:
-        unsent: Exception = no_memory_to_pickle("back from its worker process")
+        unsent = no_memory_to_pickle("back from its worker process")
         add_note(unsent, f"raised while pickling a {type(error).__name__}")
-    except BaseException as problem:  # noqa: BLE001 - the exception's own methods failed; no worker ends with that
-        unsent = RemoteError(f"{type(error).__name__}, which cannot be sent: {safe_repr(problem)}")
-    return pickle.dumps(describe(unsent, pickle_part))
+        return pickle.dumps(describe(unsent, pickle_part))
 
 
 def run(frames: int, tokens: int, parent: int, tracker_descriptor: int) -> NoReturn:
     """Run a worker in its own fresh interpreter."""
     _join_family(parent)
-    main(socket.socket(fileno=frames), tokens, Inheritance(parent, tracker_descriptor, is_copy=False))
+    main(socket_of(frames), tokens, Inheritance(parent, tracker_descriptor, is_copy=False))
 
 
 def run_forked(inherited: Inheritance, frames: int, tokens: int) -> NoReturn:
@@ -378,7 +376,7 @@ def run_forked(inherited: Inheritance, frames: int, tokens: int) -> NoReturn:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _join_family(inherited.parent)
         _seed()
-        main(socket.socket(fileno=frames), tokens, inherited)
+        main(socket_of(frames), tokens, inherited)
     except SystemExit:
         if not inherited.is_copy:
             raise

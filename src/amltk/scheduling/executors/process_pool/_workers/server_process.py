@@ -6,17 +6,19 @@ import contextlib
 import logging
 import os
 import select
-import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 from amltk._compat import interpreter_flags
 from amltk._process.program import environment, import_path
+from amltk._process.sockets import socket_pair
 from amltk.scheduling.executors.process_pool._system.descendants import watch
 from amltk.scheduling.executors.process_pool._system.marks import end_marked, marked, new_mark
 
 if TYPE_CHECKING:
+    import socket
+
     from amltk.scheduling.executors.process_pool.options import Surroundings
 
 _log = logging.getLogger(__name__)
@@ -75,7 +77,7 @@ class ServerProcess:
             )
             directory = None
         self.control: socket.socket
-        self.control, theirs = socket.socketpair()
+        self.control, theirs = socket_pair()
         try:
             with theirs:
                 self._process = subprocess.Popen(
