@@ -7,7 +7,6 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from amltk._process.sockets import unix_socket
 from amltk.exceptions import CommConnectError
 from amltk.scheduling.plugins.comm.link import CHUNK, SocketLink
 from amltk.scheduling.plugins.comm.protocol import CHALLENGE_SIZE, Decoder, FrameKind, ProtocolError, WorkerHandshake
@@ -102,8 +101,9 @@ def _reach(address: Address) -> socket.socket:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return connection
-    connection = unix_socket()
+    connection = socket.socket(socket.AF_UNIX)
     try:
+        connection.settimeout(None)  # `socket.setdefaulttimeout` is not for this one
         connection.connect(address)
     except BaseException:
         connection.close()

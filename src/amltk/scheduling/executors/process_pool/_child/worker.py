@@ -19,7 +19,7 @@ from amltk import _guard
 from amltk._compat import is_owned
 from amltk._notes import add_note
 from amltk._process.limits import no_memory_to_pickle
-from amltk._process.sockets import socket_of
+from amltk.scheduling.executors._transfer.descriptors import socket_of
 from amltk.scheduling.executors._transfer.failure import describe, note_result
 from amltk.scheduling.executors._transfer.unpicklable import explain_result
 from amltk.scheduling.executors.process_pool._child import library_threads, orderly_exit, spawned_main

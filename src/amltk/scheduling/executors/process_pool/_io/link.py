@@ -9,7 +9,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from amltk._process.sockets import socket_pair
+from amltk.scheduling.executors._transfer.descriptors import socket_pair
 from amltk.scheduling.executors.process_pool._state.protocol import SIZE, Decoder, Kind, encode
 from amltk.scheduling.executors.process_pool._system.tokens import END, PipeTokens, SocketTokens, make_tokens
 

@@ -14,7 +14,7 @@ import struct
 import sys
 import termios
 
-from amltk._process.sockets import socket_pair
+from amltk.scheduling.executors._transfer.descriptors import socket_pair
 
 GENERATIONS = 255
 """How many different tokens there are; each is one byte."""

@@ -11,7 +11,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING
 
-from amltk._process.sockets import socket_pair
+from amltk.scheduling.executors._transfer.descriptors import socket_pair
 from amltk.scheduling.executors.process_pool._child.library_threads import limit_forked, prepare_to_fork
 from amltk.scheduling.executors.process_pool._child.orderly_exit import flush_output
 from amltk.scheduling.executors.process_pool._state.outcomes import UNKNOWN_EXIT_CODE

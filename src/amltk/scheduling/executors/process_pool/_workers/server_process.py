@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from amltk._compat import interpreter_flags
 from amltk._process.program import environment, import_path
-from amltk._process.sockets import socket_pair
+from amltk.scheduling.executors._transfer.descriptors import socket_pair
 from amltk.scheduling.executors.process_pool._system.descendants import watch
 from amltk.scheduling.executors.process_pool._system.marks import end_marked, marked, new_mark
 

@@ -15,7 +15,7 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from amltk._process.sockets import socket_of, socket_pair
+from amltk.scheduling.executors._transfer.descriptors import socket_of, socket_pair
 from amltk.scheduling.executors.process_pool._child import worker
 from amltk.scheduling.executors.process_pool._child.start import Inheritance
 from amltk.scheduling.executors.process_pool._system import resource_tracker

@@ -17,7 +17,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-from amltk._process.sockets import socket_of
+from amltk.scheduling.executors._transfer.descriptors import socket_of
 from amltk.scheduling.executors.process_pool._child import orderly_exit, worker
 from amltk.scheduling.executors.process_pool._child.start_guard import loading
 from amltk.scheduling.executors.process_pool._system import resource_tracker

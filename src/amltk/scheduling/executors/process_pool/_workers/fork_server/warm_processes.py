@@ -15,7 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from amltk._process.sockets import socket_pair
+from amltk.scheduling.executors._transfer.descriptors import socket_pair
 from amltk.scheduling.executors.process_pool._system.descendants import kill
 from amltk.scheduling.executors.process_pool._workers.fork_server import warm
 from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind, Message, Receiver, send
