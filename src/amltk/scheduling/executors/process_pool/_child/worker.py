@@ -41,7 +41,7 @@ from amltk.scheduling.executors.process_pool._state.protocol import (
     encode,
 )
 from amltk.scheduling.executors.process_pool._system import resource_tracker
-from amltk.scheduling.executors.process_pool._system.descendants import become_subreaper, die_with_parent
+from amltk.scheduling.executors.process_pool._system.descendants import join_family
 from amltk.scheduling.executors.process_pool._system.memory_files import are_possible
 from amltk.scheduling.executors.process_pool._system.tokens import END
 from amltk.scheduling.executors.process_pool._system.usage import baseline
@@ -202,7 +202,11 @@ class Worker:
             self._take_in(Frame(kind, number, payload=told))
         with self._loading:
             initialize, _, _ = pickle.loads(payload, buffers=buffers)
-        initialize()
+        try:
+            initialize()
+        finally:
+            if os.getpid() != self._pid:
+                os._exit(0)  # it has forked, and this is the child: its parent goes on
 
     def _next_call(self, generation: int) -> Frame:
         """The call that a token of this generation is for. Calls that were taken back are dropped."""
@@ -360,7 +364,7 @@ def _failure(error: BaseException) -> bytes:
 
 def run(frames: int, tokens: int, parent: int, tracker_descriptor: int) -> NoReturn:
     """Run a worker in its own fresh interpreter."""
-    _join_family(parent)
+    join_family(parent)
     main(socket_of(frames), tokens, Inheritance(parent, tracker_descriptor, is_copy=False))
 
 
@@ -374,7 +378,7 @@ def run_forked(inherited: Inheritance, frames: int, tokens: int) -> NoReturn:
         os.setpgid(0, 0)  # Ctrl-C in a terminal is for the parent only
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _join_family(inherited.parent)
+        join_family(inherited.parent)
         _seed()
         main(socket_of(frames), tokens, inherited)
     except SystemExit:
@@ -383,12 +387,6 @@ def run_forked(inherited: Inheritance, frames: int, tokens: int) -> NoReturn:
     except BaseException:  # noqa: BLE001 - a defect; none of the parent's code may run in a copy of it
         pass
     os._exit(1)
-
-
-def _join_family(parent: int) -> None:
-    """End with the parent, and adopt the processes that this process's children leave behind."""
-    die_with_parent(parent)
-    become_subreaper()
 
 
 def _seed() -> None:

@@ -51,6 +51,12 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def join_family(parent: int) -> None:
+    """End with the parent, and adopt the processes that this process's children leave behind."""
+    die_with_parent(parent)
+    become_subreaper()
+
+
 def watch(pid: int) -> int | None:
     """A descriptor that is readable when the process has ended; None if the system does not support that."""
     try:
