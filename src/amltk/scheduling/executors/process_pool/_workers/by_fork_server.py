@@ -7,12 +7,17 @@ import pickle
 import select
 from typing import TYPE_CHECKING
 
-from amltk._process.program import arguments, environment, import_path
+from amltk._process.program import arguments, import_path
 from amltk.scheduling.executors.process_pool._pickling import main_module
 from amltk.scheduling.executors.process_pool._pickling.importable import MAIN
 from amltk.scheduling.executors.process_pool._system.marks import marked
 from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind, Message, Preload, Receiver, send
-from amltk.scheduling.executors.process_pool._workers.server_process import ServerProcess, command, find_executable
+from amltk.scheduling.executors.process_pool._workers.server_process import (
+    ServerProcess,
+    command,
+    find_executable,
+    start_environment,
+)
 
 if TYPE_CHECKING:
     import socket
@@ -64,7 +69,7 @@ class ForkServer:
         if self._spawns:
             assert self._executable is not None
             assert isinstance(self._process, ServerProcess)
-            variables = {**self._surroundings.variables, **environment(), **marked(self._process.mark)}
+            variables = {**self._surroundings.variables, **start_environment(), **marked(self._process.mark)}
             payload = pickle.dumps((command(self._executable, WORKER, "run"), variables))
         self._send(
             Message(Kind.START, link.slot.number, payload=payload), [link.their_frames.fileno(), link.tokens.theirs]

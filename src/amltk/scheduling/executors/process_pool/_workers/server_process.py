@@ -53,6 +53,14 @@ def command(executable: str, module: str, function: str) -> list[str]:
     return [executable, *interpreter_flags(), "-P", "-c", program]
 
 
+def start_environment() -> dict[str, str]:
+    """The environment variables to start a fresh interpreter with.
+
+    With `PYTHONINSPECT` it would show its end as an error, and then wait for what is typed.
+    """
+    return {name: value for name, value in environment().items() if name != "PYTHONINSPECT"}
+
+
 class ServerProcess:
     """Such a process.
 
@@ -82,7 +90,7 @@ class ServerProcess:
             with theirs:
                 self._process = subprocess.Popen(
                     [*command(executable, SERVER, "main"), *map(str, (theirs.fileno(), os.getpid(), *passed))],
-                    env={**variables, **environment(), **marked(self.mark)},
+                    env={**variables, **start_environment(), **marked(self.mark)},
                     pass_fds=[theirs.fileno(), *(descriptor for descriptor in passed if descriptor >= 0)],
                     stdin=subprocess.DEVNULL,
                     process_group=0,
