@@ -289,6 +289,17 @@ def interactive_source(code: CodeType) -> list[str]:
     return [] if lines_of is None else list(lines_of(code))
 
 
+def python_unpickler() -> type[Any]:
+    """The unpickler that is written in Python, whose operations are in `dispatch`, by their codes.
+
+    An operation works on `stack`; `metastack` has the stacks below the marks, and `pop_mark` goes back to the last one.
+    """
+    import pickle
+
+    kind: type[Any] = pickle._Unpickler
+    return kind
+
+
 # --------------------------------------------------------------------------------------------------------- cloudpickle
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 
 def safe_repr(thing: object) -> str:
@@ -17,3 +18,13 @@ def add_note(error: BaseException, note: str) -> None:
     """Add a note to a user's exception, unless its class does not allow it."""
     with contextlib.suppress(Exception):
         BaseException.add_note(error, note)
+
+
+def field(error: BaseException, name: str) -> Any:
+    """A field that CPython keeps for every exception, such as `__cause__`, whatever the exception's class defines."""
+    return vars(BaseException)[name].__get__(error)
+
+
+def set_field(error: BaseException, name: str, value: Any) -> None:
+    """Set such a field, even if the class forbids setting attributes, as a frozen dataclass does."""
+    vars(BaseException)[name].__set__(error, value)

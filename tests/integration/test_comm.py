@@ -21,10 +21,11 @@ from amltk.scheduling import Comm, ExitState, Limits, Retry, Scheduler
 from amltk.scheduling.plugins.comm._driver import connected, connection
 from amltk.testing import EventRecorder
 from tests.helpers.gate import GUARD
-from tests.helpers.script import run_script
+from tests.helpers.script import PATHS, run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from amltk.scheduling import Task
 
@@ -70,6 +71,42 @@ RETURNED = ["done", "result"]
 
 
 # ------------------------------------------------------------------------------------------------ order and floods
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn", "fork"])
+@pytest.mark.parametrize("where", ["program", "workers"])
+def test_the_default_timeout_of_sockets_is_not_that_of_workers(where: str, method: str, tmp_path: Path) -> None:
+    """Programs, and libraries that workers import, set it for their downloads; calls, workers and comms wait longer."""
+    (tmp_path / "downloads.py").write_text("import socket\nsocket.setdefaulttimeout(0.05)\ndef get(): pass\n")
+    ended = run_script(
+        f"""
+        import os, time
+        from amltk.scheduling import Comm, Scheduler
+
+        if {where!r} == "program":
+            import downloads
+
+        def ask(seconds, *, comm):
+            from downloads import get
+            with comm.open():
+                time.sleep(seconds)
+                return comm.request(seconds)
+
+        scheduler = Scheduler.with_processes(1, {method!r}, preload=["downloads"] if {method!r} == "forkserver" else ())
+        task = scheduler.task(ask, plugins=Comm.Plugin())
+        scheduler.on_start(lambda: [task.submit(seconds) for seconds in (0, 0.2, 0)])
+
+        @task.on("comm-request")
+        def answer(message):
+            time.sleep(0.2)
+            message.respond(message.data)
+
+        task.on_result(lambda _, result: print(result))
+        print(scheduler.run(display=False).code.name)
+        """,
+        path=[*PATHS, str(tmp_path)],
+    )
+    assert ended.lines == ["0", "0.2", "0", "EXHAUSTED"], ended.errors
 
 
 def count(n: int, *, comm: Comm) -> None:

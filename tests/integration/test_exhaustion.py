@@ -212,6 +212,7 @@ HOSTILE = {
     "no options for warnings": "del sys.warnoptions",
     "an environment of other values": "os.environ = {**os.environ, 'number': 1}",
     "streams that cannot be flushed": "sys.stderr = Stream()",
+    "a default timeout of sockets": "__import__('socket').setdefaulttimeout(0.001)",
 }
 
 

@@ -229,6 +229,31 @@ def test_a_call_that_forks(method: str) -> None:
     assert (ended.errors, ended.lines) == ("", ["0 0 0 0"])
 
 
+@pytest.mark.parametrize("leave", ["return", "raise ValueError", "sys.exit(1)"])
+@pytest.mark.parametrize("method", METHODS)
+def test_an_initializer_that_forks_and_comes_back_in_the_child(leave: str, method: str) -> None:
+    """The child is no second worker with the first one's connection: it takes none of its calls, and ends."""
+    ended = run_script(f"""
+        import os, signal, sys
+        from amltk.scheduling.executors import ProcessPool
+
+        children = []
+
+        def initialize():
+            children.append(os.fork())
+            if not children[0]:
+                {leave}
+
+        def work(n):
+            return os.getpid(), children[0]
+
+        with ProcessPool(1, {method!r}, initialize) as pool:
+            told = {{pool.submit(work, n).result(60) for n in range(200)}}
+            print(len(told), pool.submit(os.waitpid, *[told.pop()[1], 0]).result(60)[1])
+        """)
+    assert ended.lines == ["1 0"], ended.errors
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the descriptors of a process")
 def test_threads_of_a_copy_are_not_taken_for_one_that_was_starting_a_worker() -> None:
     """A fork gets nothing of its parent's pool, whichever thread makes it; threads have the numbers of those before.

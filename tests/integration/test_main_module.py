@@ -263,6 +263,23 @@ def test_ways_to_start_a_program(way: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_program_that_is_inspected_at_its_end(method: str) -> None:
+    """PYTHONINSPECT is for the program: its workers end as always, and programs that calls start have it too."""
+    ended = run_script(
+        f"""
+        import os
+        from amltk.scheduling.executors import ProcessPool
+        with ProcessPool(2, {method!r}) as pool:
+            print(*[pool.submit(os.environ.get, "PYTHONINSPECT").result() for _ in range(2)])
+        """,
+        env={"PYTHONINSPECT": "1"},
+    )
+    assert ended.lines == ["1 1"]
+    assert "Traceback" not in ended.errors
+    assert "SystemExit" not in ended.errors
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_modules_that_cannot_be_imported(method: str, tmp_path: Path) -> None:
     """A module made by hand or loaded from a path travels by value, with its globals, and keeps its identity."""
     check(

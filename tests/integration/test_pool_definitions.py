@@ -233,3 +233,35 @@ def test_definitions_that_nobody_needs_are_forgotten() -> None:
             print(pool.submit(known).result())
         """)
     assert (ended.errors, ended.lines) == ("", ["(6, 3)"])  # 2 functions, state, here, 2 definitions; in 3 pieces
+
+
+def test_a_global_that_cannot_be_unpickled_costs_the_calls_that_use_it_only() -> None:
+    """Others that were sent together with it, and share things with it, are right, in later workers too."""
+    ended = run_script("""
+        from amltk.scheduling.executors import ProcessPool
+
+        class Wrapper:  # as they are written again and again: without end when it is unpickled
+            def __init__(self, inner):
+                self.inner = inner
+            def __getattr__(self, name):
+                return getattr(self.inner, name)
+
+        ROWS = [[n] for n in range(300)]
+        WRAPPED = Wrapper([("a", "b"), ["c"], ROWS])
+        TABLE = {"rows": ROWS, "again": ROWS[::-1]}
+
+        def report():
+            return WRAPPED, TABLE
+        def any_name(name):
+            return eval(name)
+        def total():
+            return sum(row[0] for row in TABLE["rows"]), TABLE["rows"][7] is TABLE["again"][-8]
+
+        for first, argument in ((report, ()), (any_name, ("len(ROWS)",))):
+            with ProcessPool(1, max_tasks_per_child=2) as pool:
+                futures = [pool.submit(first, *argument), *(pool.submit(total) for _ in range(4))]
+                error = futures[0].exception(60)
+                print(type(error).__name__, *{future.result(60) for future in futures[1:]})
+        """)
+    right = str((sum(range(300)), True))
+    assert ended.lines == [f"RecursionError {right}", f"NoneType {right}"], ended.errors

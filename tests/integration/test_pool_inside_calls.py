@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -45,6 +46,15 @@ def nested(depth: int) -> int:
         return 1
     with ProcessPool(1) as pool:
         return 1 + pool.submit(nested, depth - 1).result(GUARD)
+
+
+async def never_awaited() -> None: ...
+
+
+@pytest.mark.parametrize("initializer", [never_awaited, partial(never_awaited)])
+def test_an_initializer_that_would_never_run_is_refused(initializer: Any) -> None:
+    with pytest.raises(TypeError, match="must be a plain function, not an `async def`: no worker would await it"):
+        ProcessPool(1, initializer=initializer)
 
 
 def test_a_call_may_use_a_pool_of_its_own() -> None:

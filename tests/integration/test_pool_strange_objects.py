@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from amltk.exceptions import RemoteTraceback, WorkerLostError
+from amltk.exceptions import RemoteError, RemoteTraceback, WorkerLostError
 from amltk.scheduling.executors import ProcessPool
 from tests.helpers.gate import GUARD
 from tests.helpers.workers import METHODS, identity, kill_me, wait_for
@@ -172,6 +172,62 @@ def test_unusual_exceptions_arrive_as_themselves(kind: Any, given: Any, named: A
     assert getattr(arrived, "code", None) == getattr(error, "code", None)
     assert isinstance(arrived.__cause__, RemoteTraceback)
     assert "raise_it" in str(arrived.__cause__)
+
+
+def boom(*_: Any) -> Any:
+    raise RuntimeError("raised by a method of the exception")
+
+
+HOSTILE: dict[str, dict[str, Any]] = {
+    "its text ends the process": {"__str__": lambda _: leave(), "__repr__": lambda _: leave()},
+    "its text is none": {"__str__": lambda _: None},
+    "its truth value": {"__bool__": boom},
+    "its length": {"__len__": boom},
+    "a missing attribute": {"__getattr__": boom},
+    "any attribute": {"__getattribute__": boom},
+    "setting an attribute": {"__setattr__": boom, "__delattr__": boom},
+    "its cause": {"__cause__": property(boom)},
+    "its cause is no exception": {"__cause__": "none"},
+    "its context": {"__context__": property(boom), "__suppress_context__": property(boom)},
+    "its traceback": {"__traceback__": property(boom)},
+    "its notes": {"__notes__": property(boom), "add_note": boom},
+    "its arguments": {"args": property(boom)},
+    "its attributes": {"__dict__": property(boom)},
+    "comparing it": {"__eq__": boom, "__hash__": boom},
+    "it cannot be hashed": {"__hash__": None},
+    "pickling it ends the process": {"__reduce_ex__": lambda *_: leave()},
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_an_exception_whose_own_methods_raise_arrives_as_itself(what: str) -> None:
+    """Its worker goes on, and where it was raised is known."""
+    kind = type("HostileError", (Exception,), HOSTILE[what])
+    with ProcessPool(1) as pool:
+        worker = pool.submit(os.getpid).result(GUARD)
+        arrived = pool.submit(raise_it, kind, "text").exception(GUARD)
+        assert type(arrived).__name__ == "HostileError"
+        assert pool.submit(os.getpid).result(GUARD) == worker
+    told = BaseException.__dict__["__cause__"].__get__(arrived)
+    assert isinstance(told, RemoteTraceback)
+    assert "in raise_it" in str(told)
+
+
+class Unspeakable(Exception):
+    """Cannot even be described."""
+
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+def test_an_exception_that_cannot_be_described_costs_no_worker() -> None:
+    """What is known of it is its type."""
+    with ProcessPool(1) as pool:
+        worker = pool.submit(os.getpid).result(GUARD)
+        arrived = pool.submit(raise_it, Unspeakable).exception(GUARD)
+        assert isinstance(arrived, RemoteError)
+        assert "Unspeakable, which cannot be sent: KeyboardInterrupt()" in str(arrived)
+        assert pool.submit(os.getpid).result(GUARD) == worker
 
 
 def test_the_whole_chain_of_an_exception_arrives() -> None:

@@ -15,6 +15,7 @@ import io
 import linecache
 import multiprocessing
 import os
+import pickle
 import platform
 import sys
 import threading
@@ -408,6 +409,22 @@ def test_source_of_what_was_typed() -> None:
         assert hasattr(linecache, "_getlines_from_code") or sys.version_info < (3, 14)
         lines = run_script("", "-c", source).lines
         assert lines[:2] == (["def double(x):", "    return 2 * x"] if sys.version_info >= (3, 14) else [""])
+
+
+def test_the_unpickler_in_python() -> None:
+    """Its operations work on its stacks, and can be replaced one by one."""
+    with relying_on("pickle._Unpickler", _compat.python_unpickler):
+        kind = _compat.python_unpickler()
+        seen = []
+
+        def append_all(unpickler: Any) -> None:
+            seen.append((list(unpickler.metastack[-1]), list(unpickler.stack), unpickler.memo))
+            assert unpickler.pop_mark() == [1, 2]
+            unpickler.stack[-1].append("both")
+
+        replaced = type("Replaced", (kind,), {"dispatch": kind.dispatch | {pickle.APPENDS[0]: append_all}})
+        assert replaced(io.BytesIO(pickle.dumps([1, 2], 5))).load() == ["both"]
+        assert seen == [([["both"]], [1, 2], {0: ["both"]})]
 
 
 # --------------------------------------------------------------------------------------------------------- cloudpickle

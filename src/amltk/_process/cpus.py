@@ -54,7 +54,7 @@ def _runs_on() -> int:
 def read_text(path: str) -> str:
     """The text of a file; empty if it cannot be read."""
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             return file.read()
     except OSError:
         return ""

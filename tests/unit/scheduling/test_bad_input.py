@@ -14,7 +14,7 @@ from amltk.scheduling import Scheduler
 from amltk.testing import ManualExecutor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 
 async def coroutine_function(number: int) -> int:
@@ -29,7 +29,12 @@ def make() -> Scheduler:
     return Scheduler(ManualExecutor())
 
 
-@pytest.mark.parametrize("fn", [coroutine_function, partial(coroutine_function, 1)])
+class CoroutineObject:
+    async def __call__(self, number: int) -> int:
+        return number
+
+
+@pytest.mark.parametrize("fn", [coroutine_function, partial(coroutine_function, 1), CoroutineObject()])
 def test_an_async_function_is_nothing_to_compute(fn: Any) -> None:
     """An async function is rejected: no executor can await, and its coroutine would never be awaited."""
     for use in (make().submit, make().task):
@@ -42,6 +47,24 @@ def test_what_is_computed_can_be_called(use: Any) -> None:
     """A number or another non-callable cannot be computed."""
     with pytest.raises(TypeError, match="=3: must be callable"):
         use(make(), 3)
+
+
+def generator(*_: Any) -> Iterator[int]:
+    yield 1
+
+
+async def async_generator(*_: Any) -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize("callback", [generator, partial(generator, 1), async_generator])
+def test_a_callback_with_a_yield_is_refused(callback: Any) -> None:
+    """To call it makes a generator, and runs nothing of it: it would be a callback that silently does nothing."""
+    scheduler = make()
+    with pytest.raises(TypeError, match="generator for @start: must not have a `yield`"):
+        scheduler.on_start(callback)
+    with pytest.raises(TypeError, match="must not have a `yield`"):
+        scheduler.task(double).on_result(max_calls=1)(callback)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from concurrent.futures import Future as Work
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,39 @@ def test_an_error_of_compute_that_cannot_be_shown() -> None:
     with pytest.raises(BadReprError):
         program.scheduler.run()  # asyncio.run, as in virtual time, cannot restore its handler after such an error
     assert program.trace == ["start", *SUBMITTED, *EXCEPTION, "empty", *STOPPED]
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    """No attribute of it can be set, not even its traceback."""
+
+    code: int
+
+
+@pytest.mark.parametrize("on_exception", ["continue", "end", "raise"])
+def test_an_error_of_compute_that_lets_nobody_change_it(on_exception: Any) -> None:
+    """It is the outcome of its call and nothing else, also where a callback has raised it once more."""
+    program = Program()
+    program.submit()
+    program.at(0, program.executor.fail, 0, FrozenError(3))
+    seen: list[int] = []
+
+    @program.scheduler.on_future_done
+    def look(future: Any) -> None:
+        try:
+            future.result()
+        except FrozenError as error:
+            seen.append(error.code)
+
+    if on_exception == "raise":
+        with pytest.raises(FrozenError):
+            run_in_virtual_time(program.scheduler.async_run(on_exception=on_exception))
+    else:
+        state = run_in_virtual_time(program.scheduler.async_run(on_exception=on_exception))
+        assert state.code is (Code.EXHAUSTED if on_exception == "continue" else Code.EXCEPTION)
+    assert seen == [3]
+    end = ENDED if on_exception == "continue" else STOPPED
+    assert program.trace == ["start", *SUBMITTED, *EXCEPTION, "empty", *end]
 
 
 def test_the_name_of_a_callback_is_short() -> None:

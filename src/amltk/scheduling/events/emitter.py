@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Never, NoReturn, Pa
 
 from amltk.exceptions import EventNotKnownError
 from amltk.scheduling.events.event import Event, P, R, canonical_name
+from amltk.scheduling.events.functions import check_callback
 from amltk.scheduling.events.subscription import Channel, Subscription, checked
 
 if TYPE_CHECKING:
@@ -161,8 +162,7 @@ class Emitter:
             ValueError: A count is below 1.
         """
         channel = self.channel(event)
-        if not callable(callback):
-            raise TypeError(f"callback={callback!r} for {channel.event}: must be callable")
+        check_callback(callback, channel.event)
         subscription = Subscription(channel, callback, self._is_replaying, **options)
         channel.add(subscription)
         return subscription

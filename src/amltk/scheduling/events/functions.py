@@ -1,9 +1,9 @@
-"""Users' functions: what they are called in messages, and which of them an executor can compute."""
+"""Users' functions: what they are called in messages, which can be callbacks, and which an executor can compute."""
 
 from __future__ import annotations
 
 from functools import partial
-from inspect import CO_COROUTINE, iscoroutinefunction
+from inspect import CO_COROUTINE, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,21 @@ def check_computable(fn: object, name: str) -> None:
         return  # a plain function: the fast path, since this runs for every submission
     if not callable(fn):
         raise TypeError(f"{name}={fn!r}: must be callable")
-    if iscoroutinefunction(fn):
+    if iscoroutinefunction(fn) or iscoroutinefunction(type(fn).__call__):
         raise TypeError(
             f"{name}={callback_name(fn)}: must be a plain function, not an `async def`, which an executor cannot await;"
             " use it as a callback, or submit a function that calls asyncio.run() with it"
+        )
+
+
+def check_callback(callback: object, event: object) -> None:
+    """Raise a `TypeError` unless `callback` can be called for an event, and that does something."""
+    if not callable(callback):
+        raise TypeError(f"callback={callback!r} for {event}: must be callable")
+    if isgeneratorfunction(callback) or isasyncgenfunction(callback):
+        raise TypeError(
+            f"callback={callback_name(callback)} for {event}: must not have a `yield`, since a call would run nothing"
+            " of it; write a plain function or an `async def`"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import BrokenExecutor, CancelledError
 from typing import TYPE_CHECKING, Any
 
+from amltk._notes import field, set_field
 from amltk.exceptions import FutureCancelledError
 from amltk.scheduling._run.calls.outcome_hooks import OutcomeHooks
 from amltk.scheduling._run.dependencies import Uncomputed
@@ -164,7 +165,7 @@ class Settlement:
         if not isinstance(error, Exception):
             note_outcome(error)
         future.fail(error)
-        traceback = error.__traceback__
+        traceback = field(error, "__traceback__")
         self._tell_outcome(self._done, self._channel(Events.FUTURE_EXCEPTION), future, error)
         if future.task is not None:
             channels = future.task.channels
@@ -172,7 +173,7 @@ class Settlement:
         if error is not self._lifecycle.cause.exception:
             # Callbacks that called `result` have added frames to the traceback, and enclosing frames refer to the
             # future: it would have to wait for the garbage collector.
-            error.__traceback__ = traceback
+            set_field(error, "__traceback__", traceback)
         if self._lifecycle.abandoning:
             return  # it was killed, or is not waited for
         if isinstance(error, BrokenExecutor):

@@ -90,3 +90,22 @@ def refuse_connections() -> None:
 
 def _refuse_connection(connection: Connection) -> None:
     refuse(connection.fileno())
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets, which wait as long as it takes, whatever `socket.setdefaulttimeout` was given.
+
+    Raises:
+        OSError: There can be no more descriptors.
+    """
+    one, other = socket.socketpair()
+    one.settimeout(None)
+    other.settimeout(None)
+    return one, other
+
+
+def socket_of(descriptor: int) -> socket.socket:
+    """The socket with this descriptor, which closes it; it too waits as long as it takes."""
+    sock = socket.socket(fileno=descriptor)
+    sock.settimeout(None)
+    return sock

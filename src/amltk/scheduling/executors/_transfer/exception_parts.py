@@ -19,7 +19,7 @@ from collections.abc import Callable
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, NamedTuple, TypeAlias
 
-from amltk._notes import add_note, safe_repr
+from amltk._notes import add_note, field, safe_repr, set_field
 from amltk.exceptions import RemoteError
 
 Refer: TypeAlias = Callable[[Any], int | None]
@@ -111,20 +111,15 @@ def text_of(error: BaseException) -> str:
     """The message of an exception, even if its `__str__` raises."""
     try:
         return str(error)
-    except Exception as strange:  # noqa: BLE001 - the user's own __str__ failed
+    except (Exception, SystemExit) as strange:  # noqa: BLE001 - the user's own __str__ failed
         return f"<its __str__ raised {safe_repr(strange)}>"
 
 
 def set_cause(error: BaseException, cause: BaseException | None) -> None:
     """Set the cause of an exception and nothing else, even if its class forbids setting attributes."""
-    suppress = error.__suppress_context__
-    _put(error, "__cause__", cause)
-    _put(error, "__suppress_context__", suppress)
-
-
-def _put(error: BaseException, name: str, value: Any) -> None:
-    """Set a field that C keeps for every exception."""
-    vars(BaseException)[name].__set__(error, value)
+    suppress = field(error, "__suppress_context__")
+    set_field(error, "__cause__", cause)
+    set_field(error, "__suppress_context__", suppress)
 
 
 def _native(cls: type) -> Any:
@@ -173,7 +168,7 @@ def _values(error: BaseException) -> dict[str, Any]:
 
 
 def _notes(error: BaseException) -> tuple[str, ...]:
-    notes = vars(error).get("__notes__")
+    notes = field(error, "__dict__").get("__notes__")
     return tuple(note for note in notes if type(note) is str) if isinstance(notes, list) else ()
 
 
@@ -209,7 +204,7 @@ class _Taking:
         cls = type(error)
         problems: list[str] = []
         pickled_class = self._attempt("its class", cls, problems)
-        group = error if isinstance(error, BaseExceptionGroup) else None
+        group: Any = error if issubclass(cls, BaseExceptionGroup) else None
         return Part(
             name=f"{cls.__module__}.{cls.__qualname__}",
             text=text_of(error),
@@ -218,9 +213,9 @@ class _Taking:
             reduced=self._reduced(error) if _reduces_itself(cls) else None,
             message="" if group is None else group.message,
             members=None if group is None else tuple(map(self._number, group.exceptions)),
-            cause=self._optional(error.__cause__),
-            context=self._optional(error.__context__),
-            suppress=error.__suppress_context__,
+            cause=self._optional(field(error, "__cause__")),
+            context=self._optional(field(error, "__context__")),
+            suppress=field(error, "__suppress_context__"),
             notes=_notes(error),
             problems=tuple(problems),
         )
@@ -232,7 +227,7 @@ class _Taking:
             return None
 
     def _state(self, error: BaseException, problems: list[str]) -> bytes | None:
-        args, values, attributes = error.args, _values(error), dict(vars(error))
+        args, values, attributes = field(error, "args"), _values(error), dict(field(error, "__dict__"))
         try:
             return self._dump((args, values, attributes), self._refer)
         except BaseException:  # noqa: BLE001 - the culprit is found below
@@ -293,8 +288,8 @@ class _Assembly:
                 made = self._load(part.reduced)
             except BaseException:  # noqa: BLE001 - the user's own method failed; created without it
                 made = None
-            if isinstance(made, BaseException):
-                return made
+            if issubclass(type(made), BaseException):
+                return made  # type: ignore[no-any-return]
         problem = "; ".join(part.problems)
         if part.cls is not None:
             try:
@@ -313,24 +308,24 @@ class _Assembly:
 
     def _fill(self, error: BaseException, part: Part) -> None:
         if part.state is None:
-            _put(error, "args", (part.text,))
+            set_field(error, "args", (part.text,))
             return
         try:
             args, values, attributes = self._load(part.state)
-            _put(error, "args", args)
-            vars(error).update(attributes)
+            set_field(error, "args", args)
+            field(error, "__dict__").update(attributes)
             fields = _fields(type(error))
             for name in values.keys() & fields.keys():
                 with contextlib.suppress(AttributeError, TypeError):  # the field is read-only
                     fields[name].__set__(error, values[name])
         except BaseException as problem:  # noqa: BLE001 - the user's own classes failed; reported instead
-            _put(error, "args", (part.text,))
+            set_field(error, "args", (part.text,))
             add_note(error, f"its attributes cannot be unpickled here: {safe_repr(problem)}")
 
     def _link(self, error: BaseException, part: Part) -> None:
-        _put(error, "__cause__", None if part.cause is None else self._errors[part.cause])
-        _put(error, "__context__", None if part.context is None else self._errors[part.context])
-        _put(error, "__suppress_context__", part.suppress)
+        set_field(error, "__cause__", None if part.cause is None else self._errors[part.cause])
+        set_field(error, "__context__", None if part.context is None else self._errors[part.context])
+        set_field(error, "__suppress_context__", part.suppress)
         if not _notes(error):
             for note in part.notes:
                 add_note(error, note)

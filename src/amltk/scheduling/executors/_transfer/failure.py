@@ -5,12 +5,14 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
-from amltk._notes import add_note
-from amltk.exceptions import RemoteTraceback
+from amltk._notes import add_note, field, safe_repr
+from amltk.exceptions import RemoteError, RemoteTraceback
 from amltk.scheduling.executors._transfer import exception_parts
-from amltk.scheduling.executors._transfer.exception_parts import Part, put_together, set_cause, take_apart
+from amltk.scheduling.executors._transfer.exception_parts import Part, put_together, set_cause, take_apart, text_of
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from amltk.scheduling.executors._transfer.exception_parts import Dump
 
 
@@ -38,9 +40,29 @@ class Failure(NamedTuple):
 
 def describe(error: BaseException, dump: Dump) -> Failure:
     """Prepare an exception for sending, in the worker. Its traceback omits the frame that caught it."""
-    below = error.__traceback__.tb_next if error.__traceback__ is not None else None
-    lines = traceback.format_exception(type(error), error, below)
-    return Failure("".join(lines), take_apart(error, dump))
+    try:
+        return _describe(error, dump)
+    except MemoryError:
+        raise
+    except BaseException as problem:  # noqa: BLE001 - the exception's own methods failed; no worker ends with that
+        return _describe(RemoteError(f"{type(error).__name__}, which cannot be sent: {safe_repr(problem)}"), dump)
+
+
+def _describe(error: BaseException, dump: Dump) -> Failure:
+    raised = field(error, "__traceback__")
+    below = raised.tb_next if raised is not None else None
+    return Failure("".join(_format(error, below)), take_apart(error, dump))
+
+
+def _format(error: BaseException, frames: TracebackType | None) -> list[str]:
+    try:
+        return traceback.format_exception(type(error), error, frames)
+    except MemoryError:
+        raise
+    except BaseException as problem:  # noqa: BLE001 - the exception's own methods failed: without what it refers to
+        last = f"{type(error).__name__}: {text_of(error)}\n"
+        more = f"(what else belongs to it cannot be shown: {safe_repr(problem)})\n"
+        return ["Traceback (most recent call last):\n", *traceback.format_tb(frames), last, more]
 
 
 def note_result(error: BaseException, result: object) -> None:
@@ -62,10 +84,10 @@ def restore(failure: Failure, note: str) -> BaseException:
     """
     error = put_together(failure.parts)
     last, seen = error, {id(error)}
-    while last.__cause__ is not None and id(last.__cause__) not in seen:
-        last = last.__cause__
+    while (cause := field(last, "__cause__")) is not None and id(cause) not in seen:
+        last = cause
         seen.add(id(last))
-    if last.__cause__ is None:  # otherwise the chain is a cycle, which has no end
+    if cause is None:  # otherwise the chain is a cycle, which has no end
         set_cause(last, RemoteTraceback(failure.traceback))
     add_note(error, note)
     return error

@@ -6,6 +6,7 @@ import atexit
 import os
 import weakref
 from concurrent.futures import Executor
+from inspect import iscoroutinefunction
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
@@ -106,6 +107,11 @@ class ProcessPool(Executor):
         workers = check_optional_count("max_workers", max_workers)
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer={initializer!r}: must be callable, or None")
+        if iscoroutinefunction(initializer):
+            raise TypeError(
+                f"initializer={initializer!r}: must be a plain function, not an `async def`: no worker would await it;"
+                " it may call asyncio.run()"
+            )
         self._max_workers = workers if workers is not None else usable_cpus()
         method = _method(mp_context)
         self._engine = Engine(

@@ -103,6 +103,7 @@ def _reach(address: Address) -> socket.socket:
         return connection
     connection = socket.socket(socket.AF_UNIX)
     try:
+        connection.settimeout(None)  # `socket.setdefaulttimeout` is not for this one
         connection.connect(address)
     except BaseException:
         connection.close()

@@ -9,7 +9,6 @@ import multiprocessing.process
 import os
 import pickle
 import signal
-import socket
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from amltk import _guard
 from amltk._compat import is_owned
 from amltk._notes import add_note
 from amltk._process.limits import no_memory_to_pickle
+from amltk.scheduling.executors._transfer.descriptors import socket_of
 from amltk.scheduling.executors._transfer.failure import describe, note_result
 from amltk.scheduling.executors._transfer.unpicklable import explain_result
 from amltk.scheduling.executors.process_pool._child import library_threads, orderly_exit, spawned_main
@@ -41,12 +41,13 @@ from amltk.scheduling.executors.process_pool._state.protocol import (
     encode,
 )
 from amltk.scheduling.executors.process_pool._system import resource_tracker
-from amltk.scheduling.executors.process_pool._system.descendants import become_subreaper, die_with_parent
+from amltk.scheduling.executors.process_pool._system.descendants import join_family
 from amltk.scheduling.executors.process_pool._system.memory_files import are_possible
 from amltk.scheduling.executors.process_pool._system.tokens import END
 from amltk.scheduling.executors.process_pool._system.usage import baseline
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
     from types import FrameType
 
@@ -201,7 +202,11 @@ class Worker:
             self._take_in(Frame(kind, number, payload=told))
         with self._loading:
             initialize, _, _ = pickle.loads(payload, buffers=buffers)
-        initialize()
+        try:
+            initialize()
+        finally:
+            if os.getpid() != self._pid:
+                os._exit(0)  # it has forked, and this is the child: its parent goes on
 
     def _next_call(self, generation: int) -> Frame:
         """The call that a token of this generation is for. Calls that were taken back are dropped."""
@@ -359,8 +364,8 @@ def _failure(error: BaseException) -> bytes:
 
 def run(frames: int, tokens: int, parent: int, tracker_descriptor: int) -> NoReturn:
     """Run a worker in its own fresh interpreter."""
-    _join_family(parent)
-    main(socket.socket(fileno=frames), tokens, Inheritance(parent, tracker_descriptor, is_copy=False))
+    join_family(parent)
+    main(socket_of(frames), tokens, Inheritance(parent, tracker_descriptor, is_copy=False))
 
 
 def run_forked(inherited: Inheritance, frames: int, tokens: int) -> NoReturn:
@@ -373,21 +378,15 @@ def run_forked(inherited: Inheritance, frames: int, tokens: int) -> NoReturn:
         os.setpgid(0, 0)  # Ctrl-C in a terminal is for the parent only
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _join_family(inherited.parent)
+        join_family(inherited.parent)
         _seed()
-        main(socket.socket(fileno=frames), tokens, inherited)
+        main(socket_of(frames), tokens, inherited)
     except SystemExit:
         if not inherited.is_copy:
             raise
     except BaseException:  # noqa: BLE001 - a defect; none of the parent's code may run in a copy of it
         pass
     os._exit(1)
-
-
-def _join_family(parent: int) -> None:
-    """End with the parent, and adopt the processes that this process's children leave behind."""
-    die_with_parent(parent)
-    become_subreaper()
 
 
 def _seed() -> None:

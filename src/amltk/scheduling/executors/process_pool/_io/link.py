@@ -9,6 +9,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from amltk.scheduling.executors._transfer.descriptors import socket_pair
 from amltk.scheduling.executors.process_pool._state.protocol import SIZE, Decoder, Kind, encode
 from amltk.scheduling.executors.process_pool._system.tokens import END, PipeTokens, SocketTokens, make_tokens
 
@@ -65,7 +66,7 @@ class Link:
         self.frames: socket.socket
         self.their_frames: socket.socket
         try:
-            self.frames, self.their_frames = socket.socketpair()
+            self.frames, self.their_frames = socket_pair()
         except OSError:
             self.tokens.close_theirs()
             self.tokens.close()

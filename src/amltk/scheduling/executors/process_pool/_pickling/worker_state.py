@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import pickle
@@ -121,22 +122,32 @@ def load(number: int, payload: bytes) -> None:
     except MemoryError as error:  # raised again by the calls that use it
         _not_loaded = error
         return
-    at = file.tell()
-    unpickler = _Unpickler(file)
-    for entry, size, module, name, version in entries:
+    at = begin = file.tell()
+    unpickler: Any = _Unpickler(file)
+    for position, (entry, size, module, name, version) in enumerate(entries):
         file.seek(at)
         at += size
         try:
             obj = unpickler.load()
         except BaseException as error:  # noqa: BLE001 - raised again by the calls that use it
             obj = _Broken(error)
-            memo = unpickler.memo
-            unpickler = _Unpickler(file)
-            unpickler.memo = memo
+            if type(unpickler) is _Unpickler:
+                unpickler = _salvager(unpickler, file, begin, [known[1] for known in entries[:position]])
         _objects[entry] = obj
         if version and type(obj) is not _Broken:
             _place(module, name, version, obj)
     _pieces[number] = tuple(entry[0] for entry in entries)
+
+
+def _salvager(unpickler: _Unpickler, file: io.BytesIO, begin: int, sizes: list[int]) -> Any:
+    """What loads the rest of a piece, after an object that could not be unpickled; it comes after those of `sizes`."""
+    salvage = importlib.import_module("amltk.scheduling.executors.process_pool._pickling.salvage")
+    memo = salvage.memo_before(file.getbuffer(), begin, sizes, unpickler.memo.copy())
+    file.seek(begin + sum(sizes))
+    salvager = salvage.Salvager(file, memo, definition)
+    with contextlib.suppress(BaseException):  # its error is known
+        salvager.load()
+    return salvager
 
 
 def define(number: int, payload: bytes) -> None:

@@ -67,6 +67,12 @@ def restore_hangup() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def join_family(parent: int) -> None:
+    """End with the parent, and adopt the processes that this process's children leave behind."""
+    die_with_parent(parent)
+    become_subreaper()
+
+
 def watch(pid: int) -> int | None:
     """A descriptor that is readable when the process has ended; None if the system does not support that."""
     try:

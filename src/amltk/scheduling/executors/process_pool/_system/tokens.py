@@ -14,6 +14,8 @@ import struct
 import sys
 import termios
 
+from amltk.scheduling.executors._transfer.descriptors import socket_pair
+
 GENERATIONS = 255
 """How many different tokens there are; each is one byte."""
 
@@ -75,7 +77,7 @@ class SocketTokens:
     """Like `PipeTokens`, for systems where a pipe cannot be reopened."""
 
     def __init__(self) -> None:
-        self._ours, self._theirs = socket.socketpair()
+        self._ours, self._theirs = socket_pair()
         self.theirs: int = self._theirs.fileno()
 
     def put(self, tokens: bytes) -> None:

@@ -11,6 +11,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING
 
+from amltk.scheduling.executors._transfer.descriptors import socket_pair
 from amltk.scheduling.executors.process_pool._child.library_threads import limit_forked, prepare_to_fork
 from amltk.scheduling.executors.process_pool._child.orderly_exit import flush_output
 from amltk.scheduling.executors.process_pool._state.outcomes import UNKNOWN_EXIT_CODE
@@ -40,7 +41,7 @@ class Fork:
         self._surroundings = surroundings
         prepare_to_fork()
         self.control: socket.socket
-        self.control, self._theirs = socket.socketpair()
+        self.control, self._theirs = socket_pair()
         self._receiver = Receiver(self.control)
         self._supervisors: dict[int, int] = {}  # their pids, by worker number
         self._leaving: dict[int, int] = {}  # those that have reported the end of their worker
@@ -117,7 +118,7 @@ class ServerCopy:
         parent, (_, variables, tracker, untold) = os.getpid(), surroundings
         self._mark = new_mark()
         self.control: socket.socket
-        self.control, theirs = socket.socketpair()
+        self.control, theirs = socket_pair()
         try:
             with theirs:
                 self.pid: int = _fork()

@@ -9,7 +9,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from amltk._process.program import arguments, environment, import_path
+from amltk._process.program import arguments, import_path
 from amltk.scheduling.executors.process_pool._pickling import main_module
 from amltk.scheduling.executors.process_pool._pickling.importable import MAIN
 from amltk.scheduling.executors.process_pool._system.marks import marked
@@ -20,7 +20,12 @@ from amltk.scheduling.executors.process_pool._workers.fork_server.messages impor
     Receiver,
     encode,
 )
-from amltk.scheduling.executors.process_pool._workers.server_process import ServerProcess, command, find_executable
+from amltk.scheduling.executors.process_pool._workers.server_process import (
+    ServerProcess,
+    command,
+    find_executable,
+    start_environment,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -74,7 +79,7 @@ class ForkServer:
         if self._spawns:
             assert self._executable is not None
             assert isinstance(self._process, ServerProcess)
-            variables = {**self._surroundings.variables, **environment(), **marked(self._process.mark)}
+            variables = {**self._surroundings.variables, **start_environment(), **marked(self._process.mark)}
             payload = pickle.dumps((command(self._executable, WORKER, "run"), variables))
         theirs = [link.their_frames.fileno(), link.tokens.theirs]
         self._send(Message(Kind.START, link.slot.number, payload=payload), theirs, wait_seconds=SEND_SECONDS)

@@ -6,17 +6,19 @@ import contextlib
 import logging
 import os
 import select
-import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 from amltk._compat import interpreter_flags
 from amltk._process.program import environment, import_path
+from amltk.scheduling.executors._transfer.descriptors import socket_pair
 from amltk.scheduling.executors.process_pool._system.descendants import watch
 from amltk.scheduling.executors.process_pool._system.marks import end_marked, marked, new_mark
 
 if TYPE_CHECKING:
+    import socket
+
     from amltk.scheduling.executors.process_pool.options import Surroundings
 
 _log = logging.getLogger(__name__)
@@ -51,6 +53,14 @@ def command(executable: str, module: str, function: str) -> list[str]:
     return [executable, *interpreter_flags(), "-P", "-c", program]
 
 
+def start_environment() -> dict[str, str]:
+    """The environment variables to start a fresh interpreter with.
+
+    With `PYTHONINSPECT` it would show its end as an error, and then wait for what is typed.
+    """
+    return {name: value for name, value in environment().items() if name != "PYTHONINSPECT"}
+
+
 class ServerProcess:
     """Such a process.
 
@@ -75,12 +85,12 @@ class ServerProcess:
             )
             directory = None
         self.control: socket.socket
-        self.control, theirs = socket.socketpair()
+        self.control, theirs = socket_pair()
         try:
             with theirs:
                 self._process = subprocess.Popen(
                     [*command(executable, SERVER, "main"), *map(str, (theirs.fileno(), os.getpid(), *passed))],
-                    env={**variables, **environment(), **marked(self.mark)},
+                    env={**variables, **start_environment(), **marked(self.mark)},
                     pass_fds=[theirs.fileno(), *(descriptor for descriptor in passed if descriptor >= 0)],
                     stdin=subprocess.DEVNULL,
                     process_group=0,

@@ -12,10 +12,10 @@ import os
 import pickle
 import selectors
 import signal
-import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from amltk.scheduling.executors._transfer.descriptors import socket_of, socket_pair
 from amltk.scheduling.executors.process_pool._child import worker
 from amltk.scheduling.executors.process_pool._child.start import Inheritance
 from amltk.scheduling.executors.process_pool._system import resource_tracker
@@ -41,6 +41,7 @@ from amltk.scheduling.executors.process_pool._workers.fork_server.messages impor
 from amltk.scheduling.executors.process_pool._workers.fork_server.warm_processes import WarmProcesses
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
 STRAYS_SECONDS = 0.02
@@ -57,7 +58,7 @@ def main(descriptor: int, parent: int, tracker: int, untold: int, *, is_copy: bo
         untold: The descriptor that tells what that process has not forwarded to the tracker; -1 if there is none.
         is_copy: Whether this process is a copy of the user's program.
     """
-    Server(socket.socket(fileno=descriptor), parent, Inheritance(os.getpid(), tracker, is_copy), untold).serve()
+    Server(socket_of(descriptor), parent, Inheritance(os.getpid(), tracker, is_copy), untold).serve()
 
 
 class Server:
@@ -87,7 +88,7 @@ class Server:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         outlive_hangup()
         self.listen(self._control, self._serve_pool)
-        reader, writer = socket.socketpair()
+        reader, writer = socket_pair()
         self._own += [reader, writer]
         reader.setblocking(False)
         writer.setblocking(False)

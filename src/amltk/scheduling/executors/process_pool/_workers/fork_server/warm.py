@@ -14,10 +14,10 @@ import importlib
 import os
 import pickle
 import signal
-import socket
 import time
 from typing import TYPE_CHECKING, NoReturn
 
+from amltk.scheduling.executors._transfer.descriptors import socket_of
 from amltk.scheduling.executors.process_pool._child import orderly_exit, worker
 from amltk.scheduling.executors.process_pool._child.start_guard import loading
 from amltk.scheduling.executors.process_pool._system import resource_tracker
@@ -33,6 +33,8 @@ from amltk.scheduling.executors.process_pool._workers.fork_server.messages impor
 )
 
 if TYPE_CHECKING:
+    import socket
+
     from amltk.scheduling.executors.process_pool._child.start import Inheritance
 
 MAX_FAILED_FORKS = 3
@@ -72,7 +74,7 @@ def main(connection: socket.socket, inherited: Inheritance) -> NoReturn:
             elif descriptors and _fork(connection, Kind.FORKED_WARM, 0):
                 # The new warm process continues here: calling `main` would deepen the stack each time.
                 connection.close()
-                connection = socket.socket(fileno=descriptors.pop())
+                connection = socket_of(descriptors.pop())
                 receiver = Receiver(connection)
                 _begin(inherited)
             for descriptor in descriptors:

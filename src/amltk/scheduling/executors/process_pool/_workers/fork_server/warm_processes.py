@@ -15,6 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from amltk.scheduling.executors._transfer.descriptors import socket_pair
 from amltk.scheduling.executors.process_pool._system.descendants import kill
 from amltk.scheduling.executors.process_pool._workers.fork_server import warm
 from amltk.scheduling.executors.process_pool._workers.fork_server.messages import Kind, Message, Receiver, send
@@ -69,7 +70,7 @@ class WarmProcess:
     def __init__(self, modules: tuple[str, ...]) -> None:
         self.connection: socket.socket
         self.theirs: socket.socket
-        self.connection, self.theirs = socket.socketpair()
+        self.connection, self.theirs = socket_pair()
         self.receiver: Receiver = Receiver(self.connection)
         self.modules: tuple[str, ...] = modules
         self.pid: int = 0
