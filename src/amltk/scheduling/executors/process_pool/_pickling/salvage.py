@@ -103,9 +103,8 @@ class Salvager(_compat.python_unpickler()):  # type: ignore[misc] # a class that
         super().__init__(file)
         self.memo = memo
         self.persistent_load = look_up
-        self._problems: dict[
-            int, tuple[Any, BaseException]
-        ] = {}  # by id, with the object, so that the id stays its own
+        # By id, with the object, so that the id stays its own.
+        self._problems: dict[int, tuple[Any, BaseException]] = {}
         self._ended: BaseException | None = None
 
     def load(self) -> Any:
