@@ -98,6 +98,8 @@ class Factories(ClusterFactories):
     ) -> Self:
         """A scheduler over threads, for work that waits or releases the GIL. Running work cannot be terminated.
 
+        On a free-threaded CPython, all work runs in parallel.
+
         Args:
             max_workers: How many threads, at least 1; None for four more than the CPUs that this process may use, at
                 most 32.
