@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sysconfig
 import time
 from typing import Any
 
@@ -11,6 +12,9 @@ from tests.helpers.gate import GUARD
 
 METHODS = ["forkserver", "spawn", "fork"]
 """All start methods of a pool."""
+
+IS_FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+"""Whether this CPython has no interpreter lock."""
 
 
 def identity(value: Any) -> Any:

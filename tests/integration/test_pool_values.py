@@ -20,7 +20,7 @@ from amltk.scheduling.executors import ProcessPool
 from amltk.scheduling.executors.process_pool._pickling import pickles
 from amltk.scheduling.executors.process_pool._state.protocol import MAX_BUFFERS
 from tests.helpers.gate import GUARD, Gate, pass_gate
-from tests.helpers.workers import METHODS, identity
+from tests.helpers.workers import IS_FREE_THREADED, METHODS, identity
 
 
 class Unpicklable:
@@ -186,6 +186,7 @@ def test_a_call_that_cannot_be_pickled_fails_whenever_it_comes(step: str, monkey
         assert isinstance(late[0].exception(GUARD), TypeError)
 
 
+@pytest.mark.skipif(IS_FREE_THREADED, reason="an object is freed when the thread that has made it is next awake")
 def test_a_result_is_not_kept_alive() -> None:
     """Once the caller has released a result, the pool holds no reference to it, whatever it waits for next."""
     gone = threading.Event()
