@@ -19,6 +19,7 @@ from amltk.exceptions import (
 )
 from amltk.scheduling import Scheduler
 from amltk.scheduling.executors import CallLimits, ProcessPool
+from amltk.scheduling.executors.process_pool._engine import pool_thread
 from amltk.scheduling.executors.process_pool._state import dispatcher
 from tests.helpers.gate import GUARD, Gate, pass_gate
 from tests.helpers.workers import METHODS, identity, wait_for
@@ -199,10 +200,18 @@ def test_map() -> None:
 def test_nothing_waits_behind_a_long_call_while_a_callback_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A free worker gets a waiting call, although the loop is still in a callback of the call that just ended there."""
     monkeypatch.setattr(dispatcher, "MIN_WORK_TO_WAKE_SECONDS", 0)  # each worker gets its half
+    soon = pool_thread.LOOP_IDLE_SECONDS
 
     async def run(pool: ProcessPool) -> None:
         assert pool.attach(asyncio.get_running_loop(), lambda put: put())
         results: list[int] = []
+
+        def take_over_after(seconds: float) -> None:
+            """Have the pool's thread, which would block in the callback as well, make no turn earlier than this."""
+            monkeypatch.setattr(pool_thread, "LOOP_IDLE_SECONDS", seconds)
+            pool._engine._thread_wakeup.set()
+
+        take_over_after(GUARD)
         for n in range(10):
             for _ in range(10):
                 await asyncio.wrap_future(pool.submit(identity, 0))
@@ -213,9 +222,11 @@ def test_nothing_waits_behind_a_long_call_while_a_callback_blocks(monkeypatch: p
                 behind = pool.submit(identity, n)
 
                 def wait(_: Any, gate: Gate = gate, behind: Any = behind) -> None:
+                    take_over_after(soon)
                     try:
                         results.append(behind.result(GUARD))
                     finally:
+                        take_over_after(GUARD)
                         gate.open()
 
                 short[1].add_done_callback(wait)
