@@ -74,7 +74,7 @@ free: ## Run the tests of the core on a free-threaded CPython: PYTHON=python3.14
 	@.venv-free/bin/python -c 'import sys, amltk.display, amltk.scheduling, cloudpickle, psutil; \
 	  sys.exit("error: $(PYTHON) has an interpreter lock" if getattr(sys, "_is_gil_enabled", lambda: True)() else 0)'
 	@.venv-free/bin/python -m pytest -n 2 $(IN_PARTS) tests/unit tests/stdlib tests/integration/test_pool_*.py $(ARGS)
-	@.venv-free/bin/python -m pytest -n 2 $(IN_PARTS) tests/contract \
+	@.venv-free/bin/python -m pytest -n 2 $(IN_PARTS) tests/contract --ignore tests/contract/test_plugins.py \
 	  -k "[processes or [threads or [sequential or [given-process-pool or [given-thread-pool" $(ARGS)
 
 lint: $(DEV) ## ruff: rules and layout, nothing is changed
