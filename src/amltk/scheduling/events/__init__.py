@@ -7,6 +7,7 @@ from amltk.scheduling.events.emitter import raise_attribute_error as raise_attri
 from amltk.scheduling.events.event import Event
 from amltk.scheduling.events.functions import callback_name as callback_name
 from amltk.scheduling.events.functions import check_computable as check_computable
+from amltk.scheduling.events.functions import take_names as take_names
 from amltk.scheduling.events.subscription import Channel as Channel
 from amltk.scheduling.events.subscription import Subscription, SubscriptionOptions
 

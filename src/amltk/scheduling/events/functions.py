@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, update_wrapper
 from inspect import CO_COROUTINE, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -51,3 +51,13 @@ def callback_name(callback: Callable[..., Any]) -> str:
         owner = bound if isinstance(bound, type) else type(bound)
         name = f"{owner.__qualname__}.{name.rpartition('.')[2]}"
     return name.rpartition("<locals>.")[2] if isinstance(name, str) else safe_repr(callback)
+
+
+def take_names(wrapper: Any, function: Callable[..., Any]) -> str:
+    """Give an object that is computed instead of a function the function's names. Returns its qualified name.
+
+    What `functools.update_wrapper` copies besides may be what no executor can send: annotations, type parameters (since
+    CPython 3.12), and the function that makes annotations (since 3.14).
+    """
+    update_wrapper(wrapper, function, assigned=("__module__", "__name__", "__doc__"), updated=())
+    return callback_name(function)  # a partial has none

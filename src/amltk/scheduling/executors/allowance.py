@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amltk.scheduling._admission.pools import GPU
 from amltk.scheduling._computing.grant import granting
-from amltk.scheduling.events import callback_name
+from amltk.scheduling.events import take_names
 from amltk.scheduling.executors.execution_info import lent_devices
 from amltk.scheduling.executors.process_pool._child.library_threads import limited
 
@@ -47,8 +46,7 @@ class AllowedFunction:
     """
 
     def __init__(self, function: Callable[..., Any], told: Mapping[str, Any], threads: int | None) -> None:
-        update_wrapper(self, function, updated=())  # not the attributes of an object
-        self.__qualname__: str = callback_name(function)  # a partial has none
+        self.__qualname__: str = take_names(self, function)
         self.function = function
         self.told = told
         self.threads = threads
@@ -72,8 +70,7 @@ class FunctionInOwnProcess:
     """
 
     def __init__(self, function: AllowedFunction, binding: Binding | None, limits: CallLimits | None) -> None:
-        update_wrapper(self, function, updated=())
-        self.__qualname__: str = function.__qualname__
+        self.__qualname__: str = take_names(self, function)
         self.function = function
         self.binding = binding
         self.limits = limits
@@ -101,8 +98,7 @@ class FunctionWithLentDevices:
     """
 
     def __init__(self, function: Callable[..., Any], allowance: Allowance, lend: Lend, units: int) -> None:
-        update_wrapper(self, function, updated=())
-        self.__qualname__: str = callback_name(function)
+        self.__qualname__: str = take_names(self, function)
         self.function = function
         self.allowance = allowance
         self.lend = lend

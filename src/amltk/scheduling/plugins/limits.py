@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial, update_wrapper
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from amltk.exceptions import CpuTimeLimitError, MemoryLimitError, TaskLimitError, WallTimeLimitError
-from amltk.scheduling.events import Event, callback_name
+from amltk.scheduling.events import Event, take_names
 from amltk.scheduling.executors.process_pool.limits import CallLimits
 from amltk.scheduling.plugin import PassingPlugin
 
@@ -123,8 +123,7 @@ class LimitedFunction:
     """
 
     def __init__(self, function: Callable[..., Any], limits: CallLimits) -> None:
-        update_wrapper(self, function, updated=())  # not the attributes of an object
-        self.__qualname__: str = callback_name(function)  # a partial has none
+        self.__qualname__: str = take_names(self, function)
         self.function = function
         self.limits = limits
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
-from amltk.scheduling.events import callback_name
+from amltk.scheduling.events import take_names
 from amltk.scheduling.executors.remote_result import RemoteResult
 from amltk.scheduling.plugin import PassingPlugin
 
@@ -53,8 +52,7 @@ class Leaving:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        functools.update_wrapper(self, function, updated=())
-        self.__qualname__: str = callback_name(function)
+        self.__qualname__: str = take_names(self, function)
         self.function: Callable[..., Any] = function
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> RemoteResult[Any]:

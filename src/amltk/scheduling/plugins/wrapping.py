@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
-from amltk.scheduling.events import callback_name
+from amltk.scheduling.events import take_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +33,7 @@ class Wrapper:
     """
 
     def __init__(self, function: Callable[..., Any], around: Callable[[], AbstractContextManager[Any]]) -> None:
-        functools.update_wrapper(self, function, updated=())  # not the attributes of an object
-        self.__qualname__: str = callback_name(function)  # a partial has none
+        self.__qualname__: str = take_names(self, function)
         self.function: Callable[..., Any] = function
         self.around: Callable[[], AbstractContextManager[Any]] = around
 
