@@ -322,6 +322,23 @@ def test_what_is_let_go_is_given_back_though_nothing_else_happens() -> None:
         wait_for(lambda: table.used <= 10_000_000)
 
 
+def test_what_is_let_go_in_the_middle_of_a_turn_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the turn has looked for it, and before it receives what wakes the pool for it."""
+    with ProcessPool(1, shared_memory="40 MB") as pool:
+        results = [pool.submit(make, number).result(GUARD) for number in range(10)]
+        table, exchange = pool._engine._io.segments._table, pool._engine._exchange
+        assert table.used >= 20 * MB
+        send = exchange._send
+
+        def send_and_let_go() -> None:
+            send()
+            results.clear()
+
+        monkeypatch.setattr(exchange, "_send", send_and_let_go)
+        pool._engine._wakeup.set()
+        wait_for(lambda: table.used <= 10_000_000)
+
+
 def resident() -> int:
     with open("/proc/self/statm") as file:
         return int(file.read().split()[2]) * resource.getpagesize()

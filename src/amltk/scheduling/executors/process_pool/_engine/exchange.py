@@ -200,6 +200,8 @@ class Exchange:
                 self._thread_wakeup.set_if_awaited()  # callbacks may take long
             else:
                 self._again = True
+        if io.segments.returned and not io.outcomes:
+            self._again = True  # likewise; the wake-up for them may have been received already
 
     def _is_end_due(self) -> bool:
         """Whether the manager has to hang up on workers, since nothing is left to do, or finds that none is left."""
