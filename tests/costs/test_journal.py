@@ -123,11 +123,19 @@ def test_a_run_with_a_journal(tmp_path: Path, at_most: Callable[..., None]) -> N
         search(tmp_path / f"known {n}", n)
     cost = per_task(instructions, lambda n: search(tmp_path / f"known {n}", n))
     at_most("instructions that a replay adds to a call", cost.total - without, 905, cost)
-    with most_bytes() as few:
-        search(tmp_path / "known 1500", 1500)
-    with most_bytes() as many:
-        search(tmp_path / "known 3000", 3000)
-    at_most("bytes for a replayed call of the past", (many["bytes"] - few["bytes"]) / 1500, 60)
+    few, many = (most_bytes_of_replay(tmp_path / f"known {n}", n) for n in (1500, 3000))
+    at_most("bytes for a replayed call of the past", (many - few) / 1500, 60)
+
+
+def most_bytes_of_replay(folder: Path, n: int) -> float:
+    """The most memory that a replay takes: the least of three rounds, since other threads of the process add theirs."""
+
+    def once() -> float:
+        with most_bytes() as peak:
+            search(folder, n)
+        return peak["bytes"]
+
+    return min(once() for _ in range(3))
 
 
 def test_a_memo_reads_nothing_that_it_has_written(tmp_path: Path, at_most: Callable[..., None]) -> None:
