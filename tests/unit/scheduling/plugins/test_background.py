@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 
 import pytest
 
 from amltk.scheduling.plugins._support.background import Background
+from tests.helpers.gate import GUARD
 
 
 def test_one_after_the_other_in_another_thread() -> None:
@@ -43,3 +45,24 @@ def test_what_was_dropped_is_not_called() -> None:
     first.result()
     assert background.put(abs, -2).result() == 2
     assert not dropped.done()
+
+
+def test_what_follows_the_last_end_has_a_thread_of_its_own() -> None:
+    """The thread takes nothing more once it has told that it is done, so the next run's clock knows the next thread."""
+    background = Background("writer")
+    free, followed, over = threading.Event(), threading.Event(), threading.Event()
+    following: list[Future[threading.Thread]] = []
+
+    def follow(_: object) -> None:
+        following.append(background.put(threading.current_thread))
+        followed.set()
+        over.wait(GUARD)
+
+    first = background.put(lambda: free.wait(GUARD) and threading.current_thread())
+    first.add_done_callback(follow)
+    free.set()
+    assert followed.wait(GUARD)
+    try:
+        assert following[0].result(GUARD) is not first.result()
+    finally:
+        over.set()

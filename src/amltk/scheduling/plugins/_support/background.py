@@ -43,14 +43,24 @@ class Background:
             self._jobs.clear()
 
     def _work(self) -> None:
-        while True:
+        is_last = False
+        while not is_last:
             with self._lock:
                 if not self._jobs:
                     self._at_work = False
                     return
                 future, fn, args = self._jobs.popleft()
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(fn(*args))
-                except BaseException as error:  # noqa: BLE001 - belongs to the future
-                    future.set_exception(error)
+            if not future.set_running_or_notify_cancel():
+                continue
+            result, problem = None, None
+            try:
+                result = fn(*args)
+            except BaseException as error:  # noqa: BLE001 - belongs to the future
+                problem = error
+            with self._lock:  # before the end is told: what is put in answer to it begins a thread of its own
+                is_last = not self._jobs
+                self._at_work = not is_last
+            if problem is None:
+                future.set_result(result)
+            else:
+                future.set_exception(problem)
