@@ -7,6 +7,8 @@ from array import array
 from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING
 
+from amltk.journal.kinds import Kind
+
 if TYPE_CHECKING:
     from amltk.journal.format import Record
 
@@ -28,6 +30,11 @@ class LeftOut:
     def __contains__(self, number: int) -> bool:
         at = bisect_right(self._ranges, (number, math.inf))
         return at > 0 and number <= self._ranges[at - 1][1]
+
+    def take(self, record: Record) -> bool:
+        """Take a record that is about no call. Returns the same as `add`."""
+        self.note(record.number)
+        return record.kind == Kind.SESSION and self.add(record)
 
     def note(self, number: int) -> None:
         """Take the number of a record that is about no call."""

@@ -140,9 +140,7 @@ def rewind(folder: str | os.PathLike[str], *, to: int | None = None, call: int |
         if call is not None:
             for record in Reader(where).records():
                 if record.call is None:
-                    left_out.note(record.number)
-                if record.kind == Kind.SESSION:
-                    left_out.add(record)
+                    left_out.take(record)
         for record in Reader(where).records():
             is_it = record.number == to if call is None else record.call == call and record.number not in left_out
             if record.number and is_it:

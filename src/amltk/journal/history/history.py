@@ -74,9 +74,8 @@ class History:
         left_out, is_behind = self._left_out, False
         for record in self._reader.records():
             if record.call is None:
-                left_out.note(record.number)
+                is_behind = left_out.take(record) or is_behind
                 if record.kind == Kind.SESSION:
-                    is_behind = left_out.add(record) or is_behind
                     self._forget(record)
                 continue
             if left_out and record.number in left_out:

@@ -176,9 +176,10 @@ class _Survey:
         """Follow the sessions."""
         summary, kind = self.summary, frame[1]
         self._left_out.note(frame[0])
-        if kind == Kind.SESSION:
-            self.is_behind = self._left_out.add(Record(*frame)) or self.is_behind
-        if kind == Kind.SESSION and (retried := Record(*frame).head.get("retried")):
+        session = Record(*frame) if kind == Kind.SESSION else None
+        if session is not None:
+            self.is_behind = self._left_out.add(session) or self.is_behind
+        if session is not None and (retried := session.head.get("retried")):
             summary.state, summary.finish = "retried", {}
             for call in retried:
                 self.states[call] = int(Kind.SUBMISSION)

@@ -12,7 +12,6 @@ from amltk.exceptions import JournalError
 from amltk.journal.folder import Folder
 from amltk.journal.format import record_at
 from amltk.journal.history.call import PENDING
-from amltk.journal.kinds import Kind
 from amltk.journal.left_out import LeftOut
 from amltk.journal.live.status import Status, read_status
 from amltk.journal.live.table import CallTable
@@ -186,9 +185,7 @@ class Follower:
     def _take(self, record: Record) -> None:
         self._last = record
         if record.call is None:
-            self._left_out.note(record.number)
-            if record.kind == Kind.SESSION:
-                self._is_behind = self._left_out.add(record) or self._is_behind
+            self._is_behind = self._left_out.take(record) or self._is_behind
         elif self._left_out and record.number in self._left_out:
             self.tally.pass_over(record)
             return
