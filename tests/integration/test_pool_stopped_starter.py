@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 import pytest
@@ -23,6 +23,7 @@ from tests.helpers.workers import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
 
 pytestmark = pytest.mark.skipif(not psutil.LINUX, reason="NOT RUN: only Linux tells what a process is doing")
 
@@ -128,34 +129,39 @@ def test_a_worker_that_was_given_up_is_killed_before_it_has_run(pool: ProcessPoo
             late.kill()
 
 
-@pytest.mark.parametrize("method", ["forkserver", "spawn"])
-@pytest.mark.usefixtures("large_requests")
-def test_a_large_request_is_not_waited_for(method: str) -> None:
+class HalfSent(NamedTuple):
+    """A pool whose request to start a worker was sent only in part, as the process that it is for is stopped."""
+
+    pool: ProcessPool
+    stopped: Stopped
+    gate: Gate
+    calls: list[Future[Any]]
+
+
+@pytest.fixture(params=["forkserver", "spawn"])
+def half_sent(request: pytest.FixtureRequest, large_requests: None) -> Iterator[HalfSent]:
+    with ProcessPool(2, request.param) as pool, Gate() as gate:
+        assert pool.submit(abs, -1).result(GUARD) == 1
+        stopped = Stopped(pool)
+        calls = [pool.submit(pass_gate, gate.address) for _ in range(2)]
+        wait_for(lambda: stopped.starter._rest)
+        yield HalfSent(pool, stopped, gate, calls)
+
+
+def test_a_large_request_is_not_waited_for(half_sent: HalfSent) -> None:
     """A kill ends all calls."""
-    with ProcessPool(2, method) as pool, Gate() as gate:
-        assert pool.submit(abs, -1).result(GUARD) == 1
-        stopped = Stopped(pool)
-        calls = [pool.submit(pass_gate, gate.address) for _ in range(2)]
-        wait_for(lambda: stopped.starter._rest)
-        pool.kill_workers()
-        assert all(call.done() for call in calls)
-        assert stopped.has_ended()
+    half_sent.pool.kill_workers()
+    assert all(call.done() for call in half_sent.calls)
+    assert half_sent.stopped.has_ended()
 
 
-@pytest.mark.parametrize("method", ["forkserver", "spawn"])
-@pytest.mark.usefixtures("large_requests")
-def test_the_rest_of_a_large_request_follows(method: str) -> None:
+def test_the_rest_of_a_large_request_follows(half_sent: HalfSent) -> None:
     """Once that process goes on."""
-    with ProcessPool(2, method) as pool, Gate() as gate:
-        assert pool.submit(abs, -1).result(GUARD) == 1
-        stopped = Stopped(pool)
-        calls = [pool.submit(pass_gate, gate.address) for _ in range(2)]
-        wait_for(lambda: stopped.starter._rest)
-        stopped.process.resume()
-        gate.wait_begun(2)
-        gate.open()
-        for call in calls:
-            call.result(GUARD)
+    half_sent.stopped.process.resume()
+    half_sent.gate.wait_begun(2)
+    half_sent.gate.open()
+    for call in half_sent.calls:
+        call.result(GUARD)
 
 
 def test_a_worker_that_dies_costs_its_call_and_the_pool_goes_on(pool: ProcessPool) -> None:

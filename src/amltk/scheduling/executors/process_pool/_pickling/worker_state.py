@@ -141,7 +141,8 @@ def load(number: int, payload: bytes) -> None:
 
 def _salvager(unpickler: _Unpickler, file: io.BytesIO, begin: int, sizes: list[int]) -> Any:
     """What loads the rest of a piece, after an object that could not be unpickled; it comes after those of `sizes`."""
-    salvage = importlib.import_module("amltk.scheduling.executors.process_pool._pickling.salvage")
+    from amltk.scheduling.executors.process_pool._pickling import salvage  # rarely needed
+
     memo = salvage.memo_before(file.getbuffer(), begin, sizes, unpickler.memo.copy())
     file.seek(begin + sum(sizes))
     salvager = salvage.Salvager(file, memo, definition)

@@ -70,7 +70,11 @@ class ForkServer:
         self.control.setblocking(False)
         self._receiver = Receiver(self.control)
         self._rest = b""  # of a message for which there was no room
-        self.is_sending: bool = False
+
+    @property
+    def is_sending(self) -> bool:
+        """See `Starter`."""
+        return bool(self._rest)
 
     def start(self, link: Link, others: Iterable[int]) -> None:
         """See `Starter`."""
@@ -98,7 +102,6 @@ class ForkServer:
         sent = socket.send_fds(self.control, [data], list(descriptors)) if descriptors else 0
         self._rest = data[sent:]
         self._send_rest(give_up)
-        self.is_sending = bool(self._rest)
 
     def _send_rest(self, give_up: float) -> bool:
         """Send the rest of a message; return whether that was possible in time."""
@@ -133,7 +136,6 @@ class ForkServer:
         if self.is_sending:
             with contextlib.suppress(OSError):  # it has ended, which is noticed here
                 self._send_rest(give_up=0)
-            self.is_sending = bool(self._rest)
         return self._receiver.receive_all()
 
     def close(self) -> None:

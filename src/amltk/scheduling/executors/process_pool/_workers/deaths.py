@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import pickle
-import signal
 from typing import TYPE_CHECKING
 
 from amltk.exceptions import PoolBrokenError
@@ -85,7 +84,7 @@ class Deaths:
                 raise OSError(report.value, os.strerror(report.value))
             return False
         if report.value == UNKNOWN_EXIT_CODE and link.pid:  # else its supervisor ended before it could report a pid
-            _kill_group(link.pid)  # its supervisor was killed with it
+            kill(-link.pid)  # its supervisor was killed with it
         self.bury(link, report.value)
         return True
 
@@ -120,7 +119,7 @@ class Deaths:
         kill_trees(link.pid for link in links if link.pid)  # if the system does not do it
         for link in links:
             if link.pid:
-                _kill_group(link.pid)
+                kill(-link.pid)
             self._remove(link, UNKNOWN_EXIT_CODE)
         self._problems.note_failed("the process that starts workers has ended", None)
 
@@ -153,7 +152,7 @@ class Deaths:
         """
         for link in links:
             if link.pid:
-                _kill_group(link.pid)
+                kill(-link.pid)
             self._remove(link, UNKNOWN_EXIT_CODE)
         self._note_given_up(links)
 
@@ -189,14 +188,3 @@ class Deaths:
         del self._pool.links[link.slot.number]  # first: reentrant code on this thread must not find a closed link
         self._pool.io.segments.forget(link)
         link.close()
-
-
-def _kill_group(pid: int) -> None:
-    """Kill the processes that a worker has started and that are still in its group, if nothing else does.
-
-    Args:
-        pid: The worker's process ID. Not 0, which would stand for this process's own group.
-    """
-    assert pid > 0, pid
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)

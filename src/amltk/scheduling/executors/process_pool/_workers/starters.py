@@ -21,8 +21,10 @@ class Starter(Protocol):
     control: socket.socket
     """Readable when `reports` has something to report."""
 
-    is_sending: bool
-    """Whether the rest of a request waits until `control` is writable; `reports` sends it."""
+    @property
+    def is_sending(self) -> bool:
+        """Whether the rest of a request waits until `control` is writable; `reports` sends it."""
+        ...
 
     def start(self, link: Link, others: Iterable[int]) -> None:
         """Start a worker, which `reports` identifies by the number of the link's slot.

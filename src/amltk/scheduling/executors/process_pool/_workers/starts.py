@@ -53,7 +53,6 @@ class Starts:
         self._control = control
         self._own = own
         self._starter: Starter | None = None
-        self._awaits_room = False  # for the rest of a request
 
     def start_wanted(self) -> None:
         """Start the workers that are wanted.
@@ -166,10 +165,10 @@ class Starts:
     def await_room(self) -> None:
         """Be woken when there is room for the rest of a request, if there is one; see `Starter.is_sending`."""
         starter = self._starter
-        if starter is not None and starter.is_sending != self._awaits_room:
-            self._awaits_room = starter.is_sending
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._awaits_room else 0)
-            self._control.modify(starter.control, events)
+        if starter is not None:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if starter.is_sending else 0)
+            if self._control.get_key(starter.control).events != events:
+                self._control.modify(starter.control, events)
 
     def abandon(self, link: Link) -> None:
         """Give up a worker, if it was requested but not started yet."""
@@ -181,7 +180,6 @@ class Starts:
         starter, self._starter = self._starter, None
         if starter is not None:
             self._control.unregister(starter.control)
-            self._awaits_room = False
             starter.close()
 
     def close(self) -> None:
